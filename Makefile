@@ -1,0 +1,42 @@
+# Everything here needs Go and nothing else. Tests and the demo find PostgreSQL by
+# themselves; as root on Debian they install it. See internal/pgtest.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# The race detector needs a C compiler; Go knows whether there is one.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+.PHONY: help
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# make hands KEEP and SOURCE on, from its command line as from the environment.
+.PHONY: demo
+demo: ## show it at work (KEEP=1: until Ctrl-C; SOURCE=stream|listen|timer)
+	@go run ./cmd/demo
+
+.PHONY: test
+test: ## run all tests against a real PostgreSQL and a real NATS server
+ifeq ($(RACE),)
+	@echo 'no C compiler: testing without the race detector'
+endif
+	go test $(RACE) -timeout 8m ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		echo "gofmt -w is needed for:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+
+.PHONY: build
+build: ## build bin/postrider, a static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/postrider ./cmd/postrider
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

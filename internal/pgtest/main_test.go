@@ -1,0 +1,81 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// helperEnv makes the test binary a process that starts a server and hangs.
+const helperEnv = "PGTEST_HELPER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(helperEnv) != "" {
+		helper()
+	}
+	Template(func(url string) error {
+		return exec1(context.Background(), url, `CREATE TABLE of_template AS SELECT 7 AS n`)
+	})
+	Main(m)
+}
+
+// helper prints the pid and directory of a server, then waits to be killed.
+func helper() {
+	s, err := Start(context.Background(), Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(s.Pid(), s.Dir())
+	if os.Getenv(helperEnv) == "exit" {
+		os.Exit(3)
+	}
+	select {}
+}
+
+// eventually polls until ok or fails the test.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for !ok() {
+		if !pause(ctx) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// running reports whether pid is a process that is more than a zombie.
+func running(pid int) bool {
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return false
+	}
+	out, err := exec.Command("ps", "-o", "stat=", "-p", fmt.Sprint(pid)).Output()
+	return err == nil && !strings.HasPrefix(strings.TrimSpace(string(out)), "Z")
+}
+
+// exists reports whether there is something at path.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// queryOne returns the first column of the first row of sql, as text.
+func queryOne(t *testing.T, url, sql string, args ...any) string {
+	t.Helper()
+	conn, err := connect(t, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var value string
+	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&value); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}

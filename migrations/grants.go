@@ -1,0 +1,41 @@
+package migrations
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Segments is the length of the ring of outbox partitions.
+const Segments = 16
+
+// AppGrants returns the SQL that lets role enqueue messages, get their ids back, and nothing else.
+func AppGrants(role string) string {
+	return grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
+GRANT INSERT (topic, key, payload, body, headers, deliver_at), SELECT (id) ON postrider.outbox TO %[1]s;
+GRANT USAGE ON SEQUENCE postrider.outbox_id_seq TO %[1]s;
+GRANT EXECUTE ON FUNCTION postrider.current_segment(),
+    postrider.enqueue(text, jsonb, text, jsonb, timestamptz),
+    postrider.enqueue_bytes(text, bytea, text, jsonb, timestamptz) TO %[1]s;
+`)
+}
+
+// RelayGrants returns the SQL that lets role run a relay and its commands. REPLICATION, which needs a superuser to grant
+// (or rds_replication and the like), is for streaming only.
+func RelayGrants(role string) string {
+	leaves := make([]string, Segments)
+	for i := range leaves {
+		leaves[i] = fmt.Sprintf("postrider.outbox_%d", i)
+	}
+	return fmt.Sprintf("ALTER ROLE %s REPLICATION;\n", quote(role)) + grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
+GRANT SELECT ON ALL TABLES IN SCHEMA postrider TO %[1]s;
+GRANT INSERT, UPDATE, DELETE ON postrider.subscriptions, postrider.cursors, postrider.parked, postrider.relays TO %[1]s;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA postrider TO %[1]s;
+GRANT TRUNCATE ON `+strings.Join(leaves, ", ")+` TO %[1]s;
+`)
+}
+
+func grants(role, text string) string { return fmt.Sprintf(text, quote(role)) }
+
+func quote(role string) string { return pgx.Identifier{role}.Sanitize() }

@@ -1,0 +1,120 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// Source says what causes ticks.
+type Source string
+
+// The sources. SourceAuto is SourceStream where the server allows it, else SourceTimer.
+const (
+	SourceAuto   Source = "auto"
+	SourceStream Source = "stream"
+	SourceListen Source = "listen"
+	SourceTimer  Source = "timer"
+)
+
+// Config is what a relay needs to run. Zero values of the optional fields stand for the defaults named beside them.
+type Config struct {
+	// DatabaseURL is a PostgreSQL connection string, several hosts allowed. Required.
+	DatabaseURL string
+	// Open connects to the destination of a subscription. It must not wait for the destination to answer. An error
+	// pauses the subscription with the error as its reason. Required.
+	Open func(ctx context.Context, s Subscription) (sinks.Sink, error)
+	// Name is shown as the owner of cursors. Default: "relay".
+	Name string
+	// Version is the build's version, shown beside the name.
+	Version string
+	// Source says what causes ticks. Default: SourceAuto.
+	Source Source
+	// Retention is how long settled messages stay in the outbox at least. Default: 24 h.
+	Retention time.Duration
+	// Lease is how long a relay may be silent before another takes its cursors. Default: 10 s.
+	Lease time.Duration
+	// SaveInterval is the time between saves of progress. Default: 1 s.
+	SaveInterval time.Duration
+	// PollMin and PollMax bound the timer between ticks. Default: 5 ms and 500 ms.
+	PollMin, PollMax time.Duration
+	// MemoryLimit bounds the bytes of messages held in memory. Default: 64 MiB.
+	MemoryLimit int64
+	// WALBudget is how much WAL the slot may hold back before the stream is given up for a while. Default: 1 GiB.
+	WALBudget int64
+	// DrainTimeout bounds how long a clean stop waits for deliveries under way. Default: 20 s.
+	DrainTimeout time.Duration
+	// Logger receives what an operator should know. Default: slog.Default().
+	Logger *slog.Logger
+	// Registerer receives the metrics. Default: none are kept.
+	Registerer prometheus.Registerer
+}
+
+// Validate fills in the defaults and says which setting is wrong, with its value and what would be right.
+func (c *Config) Validate() error {
+	c.setDefaults()
+	if c.DatabaseURL == "" {
+		return errors.New("database URL is empty: it must be a PostgreSQL connection string such as postgres://user@host:5432/db")
+	}
+	if _, err := pgx.ParseConfig(c.DatabaseURL); err != nil {
+		return fmt.Errorf("database URL: %w", err)
+	}
+	if c.Open == nil {
+		return errors.New("no function to open sinks")
+	}
+	sources := []string{string(SourceAuto), string(SourceStream), string(SourceListen), string(SourceTimer)}
+	if !slices.Contains(sources, string(c.Source)) {
+		return fmt.Errorf("source %q: must be one of %s", c.Source, strings.Join(sources, ", "))
+	}
+	for _, d := range []struct {
+		name     string
+		is, from time.Duration
+	}{
+		{"retention", c.Retention, 0},
+		{"lease", c.Lease, 500 * time.Millisecond},
+		{"save interval", c.SaveInterval, 10 * time.Millisecond},
+		{"shortest poll interval", c.PollMin, time.Millisecond},
+		{"longest poll interval", c.PollMax, c.PollMin},
+		{"drain timeout", c.DrainTimeout, 0},
+	} {
+		if d.is < d.from {
+			return fmt.Errorf("%s %s: must be at least %s", d.name, d.is, d.from)
+		}
+	}
+	if c.MemoryLimit < 1<<20 {
+		return fmt.Errorf("memory limit %d: must be at least %d bytes", c.MemoryLimit, 1<<20)
+	}
+	return nil
+}
+
+func (c *Config) setDefaults() {
+	fill(&c.Name, "relay")
+	fill(&c.Source, SourceAuto)
+	fill(&c.Retention, 24*time.Hour)
+	fill(&c.Lease, 10*time.Second)
+	fill(&c.SaveInterval, time.Second)
+	fill(&c.PollMin, 5*time.Millisecond)
+	fill(&c.PollMax, max(500*time.Millisecond, c.PollMin))
+	fill(&c.MemoryLimit, 64<<20)
+	fill(&c.WALBudget, 1<<30)
+	fill(&c.DrainTimeout, 20*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+}
+
+func fill[T comparable](p *T, value T) {
+	var zero T
+	if *p == zero {
+		*p = value
+	}
+}

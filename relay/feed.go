@@ -1,0 +1,314 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	closeEvery    = 250 * time.Millisecond // between audits while messages are dispatched
+	closeRows     = 4000                   // or after so many messages
+	idleEvery     = time.Second            // between ticks of an idle stream
+	recheckMin    = 300 * time.Microsecond // until a decoded transaction that was not yet visible is looked for again
+	recheckMax    = 50 * time.Millisecond
+	maxWindowRows = 10_000
+)
+
+// feed finds newly committed messages and hands them to the live runners' queues: see the package documentation. Everything
+// below mu is the feed's goroutine's alone.
+type feed struct {
+	config      *Config
+	log         *slog.Logger
+	metrics     *metrics
+	incarnation string
+	connect     func(context.Context) (*pgx.Conn, error)
+	decoder     *decoder
+	held        *held
+	wake        chan struct{} // requests, notifications
+	active      atomic.Bool   // there are live runners: a stream is worth having
+	activated   chan struct{} // has a value when active changed
+	closedNow   atomic.Pointer[closedAt]
+	tickedAt    atomic.Int64 // unix nanoseconds of the last tick that succeeded
+
+	mu      sync.Mutex
+	pending []*queue // waiting for the next closed snapshot
+
+	session  *session
+	live     []*queue
+	routes   map[string][]*queue
+	closed   Snapshot
+	win      *window
+	closedOn time.Time
+	ticked   time.Time
+	delay    time.Duration
+
+	streaming bool               // ticks take their rows from the stream
+	mark      *tick              // the first tick after a gap
+	open      map[uint64][]int64 // ids dispatched since the last close, per transaction
+	openRows  int
+	slow      int           // windows in a row that the stream was too late for
+	distrust  time.Duration // how long to read the table after the stream was found to have a hole
+	trustFrom time.Time
+}
+
+func newFeed(c *Config, m *metrics, incarnation, source string, connect func(context.Context) (*pgx.Conn, error)) *feed {
+	return &feed{
+		config: c, log: c.Logger, metrics: m, incarnation: incarnation, connect: connect,
+		decoder: newDecoder(source), held: newHeld(c.MemoryLimit / 2),
+		wake: make(chan struct{}, 1), activated: make(chan struct{}, 1),
+		routes: make(map[string][]*queue), open: make(map[uint64][]int64), win: &window{n: 1},
+	}
+}
+
+// attach makes the queue receive everything after the next closed snapshot, which it is told.
+func (f *feed) attach(q *queue) {
+	f.mu.Lock()
+	f.pending = append(f.pending, q)
+	f.mu.Unlock()
+	signal(f.wake)
+}
+
+// closedWindow returns the newest closed snapshot. All its messages are in the queues before it is returned here.
+func (f *feed) closedWindow() closedAt {
+	if c := f.closedNow.Load(); c != nil {
+		return *c
+	}
+	return closedAt{}
+}
+
+// run ticks until ctx is cancelled. It returns errLost when snapshots in memory have become void.
+func (f *feed) run(ctx context.Context) error {
+	retry := reconnectBackoff()
+	for {
+		err := f.runSession(ctx, retry.Reset)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errLost):
+			return err
+		}
+		wait := retry.NextBackOff()
+		f.log.Warn("feed: connection lost", "error", err, "retry_in", wait)
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+func (f *feed) runSession(ctx context.Context, healthy func()) error {
+	conn, err := f.connect(ctx)
+	if err != nil {
+		return err
+	}
+	f.session = newSession(conn)
+	defer f.session.close()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		wait, err := f.next(ctx)
+		if err != nil {
+			return err
+		}
+		healthy()
+		timer.Reset(wait)
+		if err := f.await(ctx, timer); err != nil {
+			return err
+		}
+	}
+}
+
+// await returns when it is time for the next tick.
+func (f *feed) await(ctx context.Context, timer *time.Timer) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return nil
+		case <-f.wake:
+			return nil
+		case <-f.held.wake:
+			if f.streaming {
+				return nil
+			}
+			// While ticks read the table, the stream only makes the next one come sooner.
+			timer.Reset(max(0, f.config.PollMin-time.Since(f.ticked)))
+		}
+	}
+}
+
+// next makes one tick, if anybody wants it, and returns how long to wait for the next at most.
+func (f *feed) next(ctx context.Context) (time.Duration, error) {
+	f.prune()
+	f.mu.Lock()
+	waiting := len(f.pending)
+	f.mu.Unlock()
+	if active := len(f.live)+waiting > 0; f.active.Swap(active) != active {
+		signal(f.activated)
+	}
+	var err error
+	switch {
+	case len(f.live) == 0 && waiting == 0:
+		f.streaming, f.mark = false, nil
+		f.tickedAt.Store(time.Now().UnixNano())
+		return time.Hour, nil
+	case len(f.live) == 0:
+		err = f.skip(ctx)
+	case !f.streaming:
+		err = f.read(ctx)
+	case waiting > 0 || f.closeDue():
+		err = f.audit(ctx)
+	default:
+		err = f.release(ctx)
+	}
+	f.ticked = time.Now()
+	f.tickedAt.Store(f.ticked.UnixNano())
+	return f.delay, err
+}
+
+func (f *feed) closeDue() bool {
+	return f.openRows >= closeRows || time.Since(f.closedOn) >= f.closeAfter()
+}
+
+func (f *feed) closeAfter() time.Duration {
+	if f.openRows > 0 {
+		return closeEvery
+	}
+	return idleEvery
+}
+
+// skip closes at the current snapshot: with nobody live there is nothing to dispatch.
+func (f *feed) skip(ctx context.Context) error {
+	var t tick
+	if err := f.session.run(ctx, tickCall(f.incarnation, &t)); err != nil {
+		return err
+	}
+	f.streaming, f.mark = false, nil
+	f.close(t.snap)
+	f.delay = 0
+	return nil
+}
+
+// release is a tick of the stream: what is held and has become visible is dispatched in commit order.
+func (f *feed) release(ctx context.Context) error {
+	var t tick
+	if err := f.session.run(ctx, tickCall(f.incarnation, &t)); err != nil {
+		return err
+	}
+	f.metrics.tick("stream")
+	left := f.takeVisible(t.snap)
+	if _, gap, _ := f.held.state(); gap {
+		f.endStreaming("the stream lost rows")
+		return nil
+	}
+	f.setDelay(left)
+	return nil
+}
+
+// takeVisible dispatches held transactions that the snapshot sees and returns how many it does not see yet.
+func (f *feed) takeVisible(s Snapshot) (left int) {
+	visible, left := f.held.take(s)
+	for _, tx := range visible {
+		if f.closed.Sees(tx.xid) {
+			continue // dispatched from the table already
+		}
+		for _, r := range tx.rows {
+			f.dispatchOpen(r)
+		}
+	}
+	return left
+}
+
+func (f *feed) setDelay(left int) {
+	if left > 0 {
+		if f.delay > recheckMax || f.delay < recheckMin {
+			f.delay = recheckMin / 2
+		}
+		f.delay = min(2*f.delay, recheckMax)
+		return
+	}
+	f.delay = max(f.closeAfter()-time.Since(f.closedOn), 0)
+}
+
+// dispatchOpen hands a row out and remembers it for the audit.
+func (f *feed) dispatchOpen(r *row) {
+	f.open[r.xid] = append(f.open[r.xid], r.Row)
+	f.openRows++
+	f.dispatch(r)
+}
+
+func (f *feed) dispatch(r *row) {
+	for _, q := range f.route(r.Topic) {
+		q.push(liveRow{r, f.win}) // one that refuses is pruned before the next tick
+	}
+}
+
+func (f *feed) route(topic string) []*queue {
+	if qs, ok := f.routes[topic]; ok {
+		return qs
+	}
+	if len(f.routes) >= maxTopics {
+		clear(f.routes)
+	}
+	var qs []*queue
+	for _, q := range f.live {
+		if q.match.Match(topic) {
+			qs = append(qs, q)
+		}
+	}
+	f.routes[topic] = qs
+	return qs
+}
+
+// prune forgets queues that have ended.
+func (f *feed) prune() {
+	kept := f.live[:0]
+	for _, q := range f.live {
+		if _, _, refused := q.state(); !refused {
+			kept = append(kept, q)
+		}
+	}
+	if len(kept) < len(f.live) {
+		clear(f.live[len(kept):])
+		clear(f.routes)
+	}
+	f.live = kept
+}
+
+// close ends the window at s: everything that s sees has been dispatched.
+func (f *feed) close(s Snapshot) {
+	at := &closedAt{n: f.win.n, snap: s}
+	f.closed, f.closedOn = s, time.Now()
+	f.win = &window{n: at.n + 1, base: s}
+	clear(f.open)
+	f.openRows = 0
+	f.closedNow.Store(at)
+
+	f.mu.Lock()
+	pending := f.pending
+	f.pending = nil
+	f.mu.Unlock()
+	for _, q := range pending {
+		f.live = append(f.live, q)
+		q.attach(*at)
+	}
+	if len(pending) > 0 {
+		clear(f.routes)
+	}
+}
+
+// endStreaming makes ticks read the table until the gap rule is satisfied.
+func (f *feed) endStreaming(why string) {
+	if f.streaming {
+		f.log.Info("feed: reading the table", "because", why)
+		f.metrics.gaps.Inc()
+	}
+	f.streaming, f.mark, f.slow, f.delay = false, nil, 0, 0
+	f.held.overflow()
+}

@@ -1,0 +1,139 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// A window's rows are those of transactions at or past its start's xmax, and those that were running then and are no longer:
+// two branches, so that an old open transaction costs nothing. No test of visibility is needed: a statement sees a row exactly
+// if its snapshot sees the row's transaction.
+const (
+	fromXmax = ` FROM postrider.outbox WHERE xid >= $1::text::xid8`
+	fromXip  = ` FROM postrider.outbox WHERE xid = ANY (ARRAY(
+		SELECT unnest($2::text::xid8[]) EXCEPT SELECT pg_snapshot_xip(pg_current_snapshot())))`
+)
+
+var (
+	windowStatement = statement{"postrider_window", `SELECT ` + columnList + ` FROM (
+		SELECT ` + columnList + fromXmax + ` UNION ALL SELECT ` + columnList + fromXip + ` LIMIT ` + strconv.Itoa(maxWindowRows+1) + `
+		) w ORDER BY id`}
+	countStatement = statement{"postrider_count", `SELECT xid, count(*) FROM (
+		SELECT xid` + fromXmax + ` UNION ALL SELECT xid` + fromXip + `) w GROUP BY xid`}
+	windowTopics = statement{"postrider_window_topics", `SELECT DISTINCT topic FROM (
+		SELECT topic, xid` + fromXmax + ` UNION ALL SELECT topic, xid` + fromXip + `) w
+		WHERE pg_visible_in_snapshot(xid, $3::text::pg_snapshot)`}
+	transactionRows = statement{"postrider_transactions", `SELECT ` + columnList + ` FROM postrider.outbox
+		WHERE xid = ANY ($1::text::xid8[]) ORDER BY id LIMIT ` + strconv.Itoa(maxWindowRows+1)}
+	transactionTopics = statement{"postrider_transaction_topics", `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
+)
+
+func windowArgs(a Snapshot) [][]byte {
+	return [][]byte{strconv.AppendUint(nil, a.Xmax, 10), a.xipArray()}
+}
+
+// rowSet collects rows up to the bounds on a window.
+type rowSet struct {
+	rows  []*row
+	bytes int64
+	limit int64
+	over  bool
+}
+
+func (s *rowSet) add(r *row) error {
+	s.bytes += r.size()
+	if s.over || len(s.rows) >= maxWindowRows || s.bytes > s.limit {
+		s.over, s.rows = true, nil
+		return nil
+	}
+	s.rows = append(s.rows, r)
+	return nil
+}
+
+// read is a tick of the table: one look returns a snapshot and the rows of the window, which it closes.
+func (f *feed) read(ctx context.Context) error {
+	connected, gap, _ := f.held.state()
+	if connected && gap && !time.Now().Before(f.trustFrom) {
+		f.held.restart() // before the snapshot is taken: what commits after it is held
+		f.mark = nil
+	}
+	var t tick
+	found := rowSet{limit: f.config.MemoryLimit / 4}
+	err := f.session.run(ctx, beginRead, genericPlans, tickCall(f.incarnation, &t),
+		call{statement: windowStatement, args: windowArgs(f.closed), binary: true, row: toRow(f.decoder, found.add)}, commit)
+	if err != nil {
+		return err
+	}
+	f.metrics.tick("table")
+	f.held.take(t.snap)
+	if found.over {
+		args := append(windowArgs(f.closed), []byte(t.snap.String()))
+		if err := f.demote(ctx, windowTopics, args); err != nil {
+			return err
+		}
+	}
+	f.dispatchNew(found.rows)
+	f.close(t.snap)
+	f.adaptDelay(len(found.rows) > 0 || found.over)
+	f.judgeStream(&t)
+	return nil
+}
+
+// dispatchNew hands out rows that were not dispatched since the last close.
+func (f *feed) dispatchNew(rows []*row) {
+	for _, r := range rows {
+		if !slices.Contains(f.open[r.xid], r.Row) {
+			f.dispatch(r)
+		}
+	}
+}
+
+// adaptDelay ticks fast while there is traffic and slower and slower while there is none.
+func (f *feed) adaptDelay(busy bool) {
+	if busy {
+		f.delay = f.config.PollMin
+		return
+	}
+	f.delay = min(max(f.delay*3/2, f.config.PollMin), f.config.PollMax)
+}
+
+// judgeStream applies the gap rule: the stream may carry the rows once every transaction that ran at the first tick after the
+// gap has ended and the stream has passed that tick. Else it could hand out a message before an older one that it never saw.
+func (f *feed) judgeStream(t *tick) {
+	connected, gap, passed := f.held.state()
+	switch {
+	case !connected || gap:
+		f.mark = nil
+	case f.mark == nil:
+		f.mark = t
+		f.held.ask()
+	case t.snap.Xmin() < f.mark.snap.Xmax:
+	case passed < f.mark.lsn:
+		f.held.ask()
+	default:
+		f.log.Info("feed: following the stream")
+		f.streaming, f.mark, f.slow = true, nil, 0
+		f.delay = 0
+	}
+}
+
+// demote sends the live runners with a match back to the table: the window is too large to hold.
+func (f *feed) demote(ctx context.Context, s statement, args [][]byte) error {
+	var topics []string
+	err := f.session.run(ctx, begin, genericPlans, call{statement: s, args: args, row: func(values [][]byte) error {
+		topics = append(topics, string(values[0]))
+		return nil
+	}}, commit)
+	if err != nil {
+		return fmt.Errorf("topics of a large window: %w", err)
+	}
+	for _, topic := range topics {
+		for _, q := range f.route(topic) {
+			q.refuse(f.win)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	poolSize     = 8
+	passesAtOnce = 4
+)
+
+// generation is the engine from one registration in postrider.relays to the loss of it. Nothing in memory outlives it.
+type generation struct {
+	config      *Config
+	log         *slog.Logger
+	metrics     *metrics
+	pool        *pgxpool.Pool
+	incarnation string
+	feed        *feed
+	passes      *passes
+	budget      *budget
+	saver       *saver
+	repoll      chan struct{}
+	polledAt    atomic.Int64
+	startedAt   time.Time
+	life        context.Context // of the runners' goroutines
+	stops       sync.WaitGroup
+
+	mu      sync.Mutex
+	runners map[string]*runner
+	ending  map[string]bool   // runners that are being stopped
+	pauses  map[string]string // subscriptions to pause, with reasons
+}
+
+func newGeneration(r *Relay, pool *pgxpool.Pool, source string) *generation {
+	incarnation := uuid.NewString()
+	c := &r.config
+	g := &generation{
+		config: c, log: c.Logger, metrics: r.metrics, pool: pool, incarnation: incarnation,
+		budget: &budget{limit: c.MemoryLimit / 2}, repoll: make(chan struct{}, 1),
+		runners: make(map[string]*runner), ending: make(map[string]bool), pauses: make(map[string]string),
+	}
+	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
+	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: c.MemoryLimit / 4, source: source, log: c.Logger}
+	g.saver = &saver{config: c, pool: pool, log: c.Logger, metrics: r.metrics, incarnation: incarnation,
+		urgent: make(chan struct{}, 1), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}
+	return g
+}
+
+// run delivers until ctx is cancelled, which makes it stop in order, or the registration is lost, which makes it drop
+// everything and return errLost.
+func (g *generation) run(ctx context.Context, source Source) error {
+	if err := g.register(ctx); err != nil {
+		return err
+	}
+	hard, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	g.life = hard
+	group, hard := errgroup.WithContext(hard)
+	soft, stopSoft := context.WithCancel(hard)
+	defer stopSoft()
+	defer context.AfterFunc(ctx, stopSoft)()
+
+	polling := make(chan struct{})
+	group.Go(func() error {
+		defer close(polling)
+		return (&owner{generation: g, others: make(map[string]watched)}).run(soft)
+	})
+	group.Go(func() error { return g.feed.run(hard) })
+	group.Go(func() error { return g.saver.run(hard) })
+	group.Go(func() error { return (&retention{generation: g}).run(soft) })
+	switch source {
+	case SourceStream:
+		group.Go(func() error { return g.newStreamer().run(hard) })
+	case SourceListen:
+		group.Go(func() error { return listen(hard, g.feed, g.log) })
+	}
+
+	<-polling // ends with ctx, or with the first error of any part
+	if hard.Err() == nil && ctx.Err() != nil {
+		g.stopInOrder()
+	}
+	kill()
+	err := group.Wait()
+	g.dropAll()
+	return err
+}
+
+func (g *generation) newStreamer() *streamer {
+	s := &streamer{config: g.config, log: g.log, pool: g.pool, feed: g.feed}
+	s.stream = stream{databaseURL: g.config.DatabaseURL, slot: slotPrefix + g.incarnation[:8], decoder: newDecoder(g.passes.source),
+		held: g.feed.held, log: g.log}
+	return s
+}
+
+// register makes the row whose presence shows that nothing has happened that would void snapshots in memory.
+func (g *generation) register(ctx context.Context) error {
+	err := writeLocal(ctx, g.pool, func(b *pgx.Batch) {
+		b.Queue("INSERT INTO postrider.relays (incarnation, name, version) VALUES ($1, $2, $3)",
+			g.incarnation, g.config.Name, g.config.Version)
+	})
+	if err != nil {
+		return fmt.Errorf("register: %w", err)
+	}
+	return nil
+}
+
+// stopInOrder drains, saves and releases everything, within the drain timeout and as much again for the database.
+func (g *generation) stopInOrder() {
+	for _, r := range g.running() {
+		g.stopRunner(g.life, r)
+	}
+	g.stops.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), g.config.DrainTimeout+time.Second)
+	defer cancel()
+	err := writeLocal(ctx, g.pool, func(b *pgx.Batch) {
+		b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1", g.incarnation)
+	})
+	if err != nil {
+		g.log.Warn("not deregistered: others will wait for the lease", "error", err)
+	}
+}
+
+// dropAll ends what is left without saving anything.
+func (g *generation) dropAll() {
+	for _, r := range g.running() {
+		r.abandon()
+		g.stopRunner(g.life, r)
+	}
+	g.stops.Wait()
+}
+
+// stopRunner stops a runner in the background: no intake, drain, save, release. The next poll finds it gone.
+func (g *generation) stopRunner(ctx context.Context, r *runner) {
+	name := r.sub.Name
+	g.mu.Lock()
+	if g.ending[name] || g.runners[name] != r {
+		g.mu.Unlock()
+		return
+	}
+	g.ending[name] = true
+	g.mu.Unlock()
+	r.stop()
+	g.stops.Go(func() {
+		g.finishRunner(ctx, r)
+		g.mu.Lock()
+		delete(g.runners, name)
+		delete(g.ending, name)
+		g.metrics.owned.Set(float64(len(g.runners)))
+		g.mu.Unlock()
+		signal(g.repoll)
+	})
+}
+
+func (g *generation) finishRunner(ctx context.Context, r *runner) {
+	drainCtx, cancel := context.WithTimeout(ctx, g.config.DrainTimeout)
+	r.drain(drainCtx)
+	cancel()
+	saveCtx, cancel := context.WithTimeout(ctx, max(g.config.DrainTimeout, time.Second))
+	defer cancel()
+	if err := g.saver.save(saveCtx, []*runner{r}, true); err != nil && !errors.Is(err, errLost) {
+		g.log.Warn("last progress not saved: some messages will come again", "subscription", r.sub.Name, "error", err)
+	}
+	g.saver.remove(r)
+	r.close()
+	if saveCtx.Err() != nil {
+		return
+	}
+	err := writeLocal(saveCtx, g.pool, func(b *pgx.Batch) {
+		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND owner = $2 AND epoch = $3",
+			r.sub.Name, g.incarnation, r.cursor.epoch)
+	})
+	if err != nil && saveCtx.Err() == nil {
+		g.log.Warn("cursor not released", "subscription", r.sub.Name, "error", err)
+	}
+}
+
+// track starts a runner.
+func (g *generation) track(r *runner) {
+	g.mu.Lock()
+	g.runners[r.sub.Name] = r
+	g.metrics.owned.Set(float64(len(g.runners)))
+	g.mu.Unlock()
+	g.saver.add(r)
+	r.start(g.life)
+}
+
+// running returns the runners that are not being stopped.
+func (g *generation) running() map[string]*runner {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	rs := maps.Clone(g.runners)
+	for name := range g.ending {
+		delete(rs, name)
+	}
+	return rs
+}
+
+func (g *generation) count() int { return len(g.running()) }
+
+func (g *generation) has(name string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.runners[name] != nil
+}
+
+// requestPause asks for a subscription to be paused; it never waits.
+func (g *generation) requestPause(name, reason string) {
+	g.mu.Lock()
+	g.pauses[name] = reason
+	g.mu.Unlock()
+	signal(g.repoll)
+}
+
+func (g *generation) pauseRequests() map[string]string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.pauses)
+}
+
+func (g *generation) pauseDone(name string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.pauses, name)
+}

@@ -1,0 +1,202 @@
+package relay
+
+import "time"
+
+// intake takes messages in from where the runner stands: from the pass under way, from the feed, or it starts the next pass.
+func (r *runner) intake(now time.Time) {
+	r.watchQueue()
+	if r.full() {
+		return
+	}
+	r.intakePage(now)
+	switch {
+	case r.reader != nil || r.awaiting:
+	case r.queue != nil:
+		r.intakeLive(now)
+	case r.prog.idle():
+		r.nextPass()
+	}
+}
+
+// full says whether the runner must settle something before it takes more in.
+func (r *runner) full() bool {
+	return r.tasks >= r.maxTasks() || r.taskBytes >= r.maxTaskBytes() || r.prog.done >= maxDone ||
+		r.parked.blocked >= r.sub.Settings.MaxParked
+}
+
+func (r *runner) maxTasks() int { return max(2*len(r.lanes)*r.lanes[0].batchMax, 64) }
+
+func (r *runner) maxTaskBytes() int64 {
+	return min(max(r.budget.limit/(2*max(r.budget.queues.Load(), 1)), minLaneBytes), laneBytes)
+}
+
+// watchQueue follows what the feed did to the queue.
+func (r *runner) watchQueue() {
+	if r.queue == nil {
+		return
+	}
+	target, attached, refused := r.queue.state()
+	if refused {
+		r.endQueue()
+		return
+	}
+	if attached && r.awaiting {
+		r.awaiting = false
+		r.startReader(&target.snap, nil)
+	}
+}
+
+// endQueue loses the queue's rest: a pass will read it again.
+func (r *runner) endQueue() {
+	if r.queue == nil {
+		return
+	}
+	r.frozen.closed = r.feed.closedWindow() // before drop tells what was not taken
+	r.frozen.limit = r.queue.drop()
+	if r.awaiting || r.reader != nil {
+		r.frozen.closed = closedAt{} // nothing was taken from it
+	}
+	r.queue, r.awaiting = nil, false
+}
+
+// nextPass starts the next pass: from where the cursor was loaded, to the feed's next closed snapshot if the present is near,
+// or to the present.
+func (r *runner) nextPass() {
+	r.advance()
+	if r.resume != nil && r.resume.target != nil {
+		r.startReader(r.resume.target, r.resume)
+		return
+	}
+	r.resume = nil
+	if r.passed && r.passRows > nearRows {
+		r.startReader(nil, nil)
+		return
+	}
+	r.queue = newQueue(r.filter.current, r.budget, r.wake)
+	r.awaiting = true
+	r.feed.attach(r.queue)
+}
+
+// startReader begins a pass from the base to target, nil for the present.
+func (r *runner) startReader(target *Snapshot, resume *saved) {
+	p := &passReader{passes: r.passes, name: r.sub.Name, regex: r.filter.regex, base: r.prog.base, target: target,
+		exclude: r.exclude, wake: r.wake}
+	if resume != nil {
+		p.resumed, p.afterID = true, resume.afterID
+	}
+	r.passRows, r.passed = 0, true
+	r.metrics.passes.Inc()
+	r.reader = p
+	p.start(r.reading)
+}
+
+// intakePage admits rows of the pass under way.
+func (r *runner) intakePage(now time.Time) {
+	for r.reader != nil && !r.full() {
+		if len(r.pageAt.rows) == 0 && !r.nextPage() {
+			return
+		}
+		n := min(len(r.pageAt.rows), r.maxTasks()-r.tasks)
+		tasks := make([]task, n)
+		for i, row := range r.pageAt.rows[:n] {
+			if !r.filter.wants(row) {
+				continue
+			}
+			r.passRows++
+			t := &tasks[i]
+			t.row, t.key, t.seq = row, r.keyOf(row), r.prog.admitPass(row.Row)
+			r.admit(t, now)
+		}
+		r.pageAt.rows = r.pageAt.rows[n:]
+		r.endPage()
+	}
+}
+
+// nextPage gets the page that was read ahead, if it is there.
+func (r *runner) nextPage() bool {
+	select {
+	case p := <-r.reader.pages:
+		if r.prog.pass == nil {
+			r.advance()
+			after := p.start
+			if !p.fresh {
+				after = r.reader.afterID
+			}
+			r.prog.startPass(p.target, after, p.fresh)
+			r.frozen.closed, r.frozen.limit = closedAt{}, nil
+			r.resume = nil
+		}
+		r.pageAt = p
+		r.endPage()
+		return len(p.rows) > 0
+	default:
+		return false
+	}
+}
+
+// endPage ends the pass after its last row was admitted.
+func (r *runner) endPage() {
+	if len(r.pageAt.rows) > 0 || !r.pageAt.last {
+		return
+	}
+	r.prog.scanPass()
+	r.reader.stop()
+	r.reader, r.pageAt, r.exclude = nil, page{}, false
+	r.dirty = true
+}
+
+// intakeLive admits messages from the feed.
+func (r *runner) intakeLive(now time.Time) {
+	rows := r.queue.take(r.maxTasks() - r.tasks)
+	tasks := make([]task, len(rows))
+	for i, l := range rows {
+		t := &tasks[i]
+		t.row, t.key, t.win = l.row, r.keyOf(l.row), l.win
+		r.prog.admitLive(l.win)
+		r.admit(t, now)
+	}
+}
+
+func (r *runner) keyOf(row *row) string {
+	if r.sub.Settings.Ordering != OrderByKey {
+		return ""
+	}
+	return row.Key
+}
+
+// admit puts a message from the log into its lane, unless it is settled already or must wait.
+func (r *runner) admit(t *task, now time.Time) {
+	r.dirty = true
+	id := t.row.Row
+	switch {
+	case r.prog.skip.has(id), r.parked.byID[id] != nil:
+		r.settle(t)
+	case t.row.deliverAt.After(now):
+		r.park(t, stateScheduled, t.row.deliverAt, "")
+	default:
+		r.enqueue(t)
+	}
+}
+
+// settle counts a message from the log off.
+func (r *runner) settle(t *task) {
+	r.dirty = true
+	if t.win != nil {
+		r.prog.settleLive(t.win, t.row.Row)
+		return
+	}
+	r.prog.settlePass(t.seq)
+}
+
+// advance moves the base as far as the feed's closed snapshots allow.
+func (r *runner) advance() {
+	if r.queue == nil {
+		r.prog.advance(r.frozen.closed, r.frozen.limit)
+		return
+	}
+	if r.awaiting || r.reader != nil {
+		return
+	}
+	closed := r.feed.closedWindow() // before the queue is looked at: its messages are in the queue by then
+	r.prog.advance(closed, r.queue.first())
+}

@@ -1,0 +1,207 @@
+package relay
+
+import (
+	"time"
+)
+
+// maxLoad bounds how many parked messages are read at once.
+const maxLoad = 100
+
+// loadedRows are messages of parked deliveries, read from the table.
+type loadedRows struct {
+	entries []*entry
+	rows    map[int64]*row
+}
+
+// gateState says what a task of a key may do now.
+type gateState int
+
+const (
+	gateOpen gateState = iota // it may be delivered
+	gateWait                  // it stays in its lane: the row that explains the gap before it is not durable yet
+	gateHold                  // it becomes an exception behind another one of its key
+)
+
+// gate asks whether anything parked stands before the task's key.
+func (r *runner) gate(t *task) gateState {
+	list := r.parked.keys[t.key]
+	switch {
+	case len(list) == 0 || list[0] == t.entry:
+		return gateOpen
+	case t.entry == nil && len(list) == 1 && list[0].leaving:
+		return gateWait
+	}
+	return gateHold
+}
+
+// strictWait says whether a task must wait because the subscription is strict and something else is not settled.
+func (r *runner) strictWait(t *task) bool {
+	return r.sub.Settings.Ordering == OrderStrict && t.entry == nil && len(r.parked.byID) > r.parked.later
+}
+
+// hold parks a task behind another message of its key.
+func (r *runner) hold(t *task) {
+	e := t.entry
+	if e == nil {
+		r.park(t, stateHeld, time.Time{}, "")
+		return
+	}
+	e.busy = false
+	if e.state == stateScheduled {
+		r.parked.change(e, stateHeld, time.Time{}, "")
+	}
+}
+
+// takeDue asks for the messages of parked deliveries whose time has come.
+func (r *runner) takeDue(now time.Time) {
+	for r.tasks < r.maxTasks() && !(r.breaker.open && r.tasks+len(r.toLoad) > 0) {
+		e := r.parked.nextDue(now)
+		if e == nil {
+			break
+		}
+		head := r.parked.head(e.key)
+		switch {
+		case head == nil || head == e || e.key == "":
+			r.load(e)
+		case e.state == stateScheduled:
+			r.parked.change(e, stateHeld, time.Time{}, "")
+			r.dirty = true
+		}
+		// A retry that is not its key's head goes on when it has become that.
+	}
+	r.lookFurther()
+	r.startLoad()
+}
+
+// releaseKey lets the key's next parked message go, if there is one that waits for nothing else.
+func (r *runner) releaseKey(key string) {
+	head := r.parked.head(key)
+	if head != nil && head.durable && !head.busy && head.state != stateDead && head.heapIndex < 0 {
+		r.load(head)
+	}
+}
+
+func (r *runner) load(e *entry) {
+	e.busy = true
+	r.toLoad = append(r.toLoad, e)
+}
+
+// startLoad reads messages of parked deliveries from the table.
+func (r *runner) startLoad() {
+	if r.loading || len(r.toLoad) == 0 {
+		return
+	}
+	n := min(len(r.toLoad), maxLoad)
+	entries := r.toLoad[:n:n]
+	r.toLoad = r.toLoad[n:]
+	r.loading = true
+	ids := make([]int64, n)
+	for i, e := range entries {
+		ids[i] = e.id
+	}
+	r.done.Go(func() {
+		if rows := r.readParked(ids); rows != nil {
+			r.loaded.Store(&loadedRows{entries, rows})
+			r.wake()
+		}
+	})
+}
+
+// readParked retries until it works; nil if the runner has ended.
+func (r *runner) readParked(ids []int64) map[int64]*row {
+	retry := reconnectBackoff()
+	for {
+		rows, err := r.passes.loadParkedRows(r.reading, r.sub.Name, ids)
+		if err == nil {
+			return rows
+		}
+		if r.reading.Err() != nil {
+			return nil
+		}
+		wait := retry.NextBackOff()
+		r.log.Warn("parked messages not read", "subscription", r.sub.Name, "error", err, "retry_in", wait)
+		if !sleep(r.reading, wait) {
+			return nil
+		}
+	}
+}
+
+// collectLoaded puts messages that were read from the parked table into their lanes.
+func (r *runner) collectLoaded() {
+	l := r.loaded.Swap(nil)
+	if l == nil {
+		return
+	}
+	r.loading = false
+	for _, e := range l.entries {
+		row := l.rows[e.id]
+		if row == nil { // discarded by a command
+			r.parked.forget(e)
+			r.releaseKey(e.key)
+			continue
+		}
+		t := &task{row: row, key: e.key, entry: e, attempts: e.attempts}
+		r.enqueue(t)
+		if t.key == "" { // before what may have to wait for it
+			copy(r.free[1:], r.free[:len(r.free)-1])
+			r.free[0] = t
+		}
+	}
+}
+
+// lookFurther reads the next scheduled deliveries when those in memory run out.
+func (r *runner) lookFurther() {
+	s := &r.scheduled
+	if s.horizon.IsZero() || s.loading || r.parked.later > maxScheduled/10 {
+		return
+	}
+	s.loading = true
+	from := s.horizon
+	r.done.Go(func() {
+		entries, err := loadScheduled(r.reading, r.passes.pool, r.sub.Name, from)
+		if err != nil && sleep(r.reading, time.Second) {
+			r.log.Warn("catching up with scheduled messages", "subscription", r.sub.Name, "error", err)
+		}
+		r.mu.Lock()
+		s.loading = false
+		if err == nil {
+			r.addScheduled(entries)
+		}
+		r.mu.Unlock()
+		r.wake()
+	})
+}
+
+// addScheduled takes in scheduled deliveries that were read from the table, in order of time.
+func (r *runner) addScheduled(entries []*entry) {
+	r.scheduled.horizon = time.Time{}
+	if len(entries) == maxScheduled {
+		r.scheduled.horizon = entries[len(entries)-1].due
+	}
+	for _, e := range entries {
+		if r.parked.byID[e.id] == nil {
+			r.parked.add(e)
+		}
+	}
+}
+
+// acknowledge marks what was saved as durable and lets go what waited for it.
+func (r *runner) acknowledge() {
+	for id, op := range r.parked.saving {
+		if op.remove {
+			continue
+		}
+		e := op.entry
+		e.durable = true
+		if e.leaving && r.parked.ops[id] == nil {
+			r.parked.forget(e)
+		}
+		if e.state == stateScheduled && !e.busy && !r.scheduled.horizon.IsZero() && e.due.After(r.scheduled.horizon) {
+			r.parked.forget(e)
+		}
+		if e.key != "" {
+			r.releaseKey(e.key)
+		}
+	}
+	r.parked.saving = nil
+}

@@ -1,0 +1,172 @@
+package relay
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// lane hands one batch at a time to the sink. While it is busy, batch, deliveries and outcomes belong to its goroutine.
+type lane struct {
+	batchMax   int
+	queue      []*task // of the keys that hash here
+	busy       bool
+	batch      []*task
+	deliveries []sinks.Delivery
+	outcomes   []error
+	begin      chan struct{}
+	done       sync.WaitGroup
+}
+
+func newLanes(n, batch int) []*lane {
+	lanes := make([]*lane, n)
+	for i := range lanes {
+		lanes[i] = &lane{batchMax: batch}
+	}
+	return lanes
+}
+
+// send starts the delivery of the lane's batch.
+func (l *lane) send(r *runner) {
+	l.deliveries, l.outcomes = l.deliveries[:0], l.outcomes[:0]
+	for _, t := range l.batch {
+		t.successes = r.successes
+		l.deliveries = append(l.deliveries, sinks.Delivery{Message: &t.row.Message, Subscription: r.sub.Name, Attempt: t.attempts + 1})
+		l.outcomes = append(l.outcomes, nil)
+	}
+	l.busy = true
+	r.inFlight++
+	if l.begin == nil { // most subscriptions never need most of their lanes
+		l.begin = make(chan struct{}, 1)
+		l.done.Go(func() { l.work(r.deliver, r.sink, r.finish) })
+	}
+	l.begin <- struct{}{}
+}
+
+func (l *lane) work(ctx context.Context, sink sinks.Sink, finish func(*lane)) {
+	for range l.begin {
+		sink.Deliver(ctx, l.deliveries, l.outcomes)
+		finish(l)
+	}
+}
+
+// close ends the lane's goroutine after the delivery under way.
+func (l *lane) close() {
+	if l.begin != nil {
+		close(l.begin)
+	}
+}
+
+// finish is called by lanes: a batch has come back.
+func (r *runner) finish(l *lane) {
+	r.finished.Lock()
+	r.finished.lanes = append(r.finished.lanes, l)
+	r.finished.Unlock()
+	r.wake()
+}
+
+// collectFinished returns the lanes whose batches have come back.
+func (r *runner) collectFinished() []*lane {
+	r.finished.Lock()
+	defer r.finished.Unlock()
+	lanes := r.finished.lanes
+	r.finished.lanes = nil
+	return lanes
+}
+
+// enqueue puts a task where a lane will find it.
+func (r *runner) enqueue(t *task) {
+	r.tasks++
+	r.taskBytes += t.row.size()
+	if t.key == "" {
+		r.free = append(r.free, t)
+		return
+	}
+	l := r.laneOf(t.key)
+	l.queue = append(l.queue, t)
+}
+
+// laneOf maps a key to its lane, fixed for the runner's life (FNV-1a).
+func (r *runner) laneOf(key string) *lane {
+	h := uint32(2166136261)
+	for i := range len(key) {
+		h = (h ^ uint32(key[i])) * 16777619
+	}
+	return r.lanes[h%uint32(len(r.lanes))]
+}
+
+// release takes a task out of the lanes' account.
+func (r *runner) release(t *task) {
+	r.tasks--
+	r.taskBytes -= t.row.size()
+}
+
+// dispatch hands batches to idle lanes.
+func (r *runner) dispatch(now time.Time) {
+	if r.breaker.open {
+		r.probe(now)
+		return
+	}
+	for _, l := range r.lanes {
+		if l.busy || len(l.queue) == 0 && len(r.free) == 0 {
+			continue
+		}
+		r.form(l, l.batchMax)
+		if len(l.batch) > 0 {
+			l.send(r)
+		}
+	}
+}
+
+// scanAhead bounds how far beyond a batch's size a lane looks for keys that the batch does not have yet.
+const scanAhead = 4
+
+// form fills the lane's batch with at most most tasks, at most one per key.
+func (r *runner) form(l *lane, most int) {
+	l.batch = l.batch[:0]
+	if len(l.queue) > 0 {
+		r.formKeyed(l, most)
+	}
+	taken := 0
+	for _, t := range r.free {
+		if len(l.batch) >= most {
+			break
+		}
+		if r.strictWait(t) {
+			break
+		}
+		l.batch = append(l.batch, t)
+		taken++
+	}
+	r.free = r.free[taken:]
+}
+
+func (r *runner) formKeyed(l *lane, most int) {
+	seen := make(map[string]struct{}, min(most, len(l.queue)))
+	kept := l.queue[:0]
+	for i, t := range l.queue {
+		if len(l.batch) >= most || i >= scanAhead*most {
+			kept = append(kept, l.queue[i:]...)
+			break
+		}
+		if _, dup := seen[t.key]; dup {
+			kept = append(kept, t)
+			continue
+		}
+		switch r.gate(t) {
+		case gateOpen:
+			seen[t.key] = struct{}{}
+			l.batch = append(l.batch, t)
+		case gateWait:
+			seen[t.key] = struct{}{}
+			kept = append(kept, t)
+		case gateHold:
+			r.release(t)
+			r.hold(t)
+		}
+	}
+	clear(l.queue[len(kept):])
+	l.queue = kept
+}

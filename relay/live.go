@@ -1,0 +1,158 @@
+package relay
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/postrider/postrider/internal/topic"
+)
+
+// window is what the feed dispatches between two closed snapshots.
+type window struct {
+	n    uint64
+	base Snapshot // the closed snapshot that it follows
+}
+
+// closedAt says that window n and all before it are complete: they hold all that snap sees.
+type closedAt struct {
+	n    uint64
+	snap Snapshot
+}
+
+// liveRow is a message on its way from the feed to a runner.
+type liveRow struct {
+	row *row
+	win *window
+}
+
+// budget bounds the bytes that all queues hold together, so that a thousand slow subscriptions cost no more than one.
+type budget struct {
+	limit  int64
+	used   atomic.Int64
+	queues atomic.Int64
+}
+
+// allows says whether a queue that holds own bytes may take more: always up to its fair share, else while there is room.
+func (b *budget) allows(own, more int64) bool {
+	share := b.limit / max(b.queues.Load(), 1)
+	return own+more <= share || b.used.Load()+more <= b.limit && own+more <= b.limit/4
+}
+
+// queue carries messages from the feed to one live runner. Once it has refused a message it takes no more: a queue holds a
+// prefix of what the feed dispatched and never has a hole.
+type queue struct {
+	match  *topic.Matcher
+	budget *budget
+	wake   func() // tells the runner that something changed
+
+	mu       sync.Mutex
+	rows     []liveRow
+	bytes    int64
+	refused  bool
+	lost     *window // of the first message that was refused
+	attached bool
+	target   closedAt // where the queue begins
+}
+
+// maxQueued bounds the messages in one queue.
+const maxQueued = 20_000
+
+func newQueue(match *topic.Matcher, b *budget, wake func()) *queue {
+	b.queues.Add(1)
+	return &queue{match: match, budget: b, wake: wake}
+}
+
+// attach says from where on the queue is complete.
+func (q *queue) attach(at closedAt) {
+	q.mu.Lock()
+	q.attached, q.target = true, at
+	q.mu.Unlock()
+	q.wake()
+}
+
+// push returns false if the queue takes no more.
+func (q *queue) push(r liveRow) bool {
+	q.mu.Lock()
+	if q.refused {
+		q.mu.Unlock()
+		return false
+	}
+	size := r.row.size()
+	if len(q.rows) >= maxQueued || !q.budget.allows(q.bytes, size) {
+		q.refused, q.lost = true, r.win
+		q.mu.Unlock()
+		q.wake()
+		return false
+	}
+	q.rows = append(q.rows, r)
+	q.bytes += size
+	first := len(q.rows) == 1
+	q.mu.Unlock()
+	q.budget.used.Add(size)
+	if first {
+		q.wake()
+	}
+	return true
+}
+
+// refuse ends the queue as if it had overflowed with a message of the window.
+func (q *queue) refuse(w *window) {
+	q.mu.Lock()
+	if !q.refused {
+		q.refused, q.lost = true, w
+	}
+	q.mu.Unlock()
+	q.wake()
+}
+
+// state returns where the queue begins, once it is attached, and whether it has ended.
+func (q *queue) state() (target closedAt, attached, refused bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.target, q.attached, q.refused
+}
+
+// take removes up to n messages.
+func (q *queue) take(n int) []liveRow {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n = min(n, len(q.rows))
+	taken := q.rows[:n:n]
+	q.rows = q.rows[n:]
+	q.release(taken)
+	return taken
+}
+
+func (q *queue) release(rows []liveRow) {
+	var size int64
+	for _, r := range rows {
+		size += r.row.size()
+	}
+	q.bytes -= size
+	q.budget.used.Add(-size)
+}
+
+// first returns the first window with messages that are not taken yet, nil if there is none.
+func (q *queue) first() *window {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.firstLocked()
+}
+
+func (q *queue) firstLocked() *window {
+	if len(q.rows) > 0 {
+		return q.rows[0].win
+	}
+	return q.lost
+}
+
+// drop ends the queue and gives its memory back. It returns the first window with messages that were not taken.
+func (q *queue) drop() *window {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	first := q.firstLocked()
+	q.release(q.rows)
+	q.budget.queues.Add(-1)
+	q.rows, q.refused = nil, true
+	return first
+}

@@ -1,0 +1,157 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/postrider/postrider/internal/topic"
+)
+
+// cursor is a row of postrider.cursors with its subscription, as this relay has taken it over.
+type cursor struct {
+	sub     Subscription
+	version int64
+	epoch   int64
+	earlier []byte
+	saved   saved
+}
+
+// cursorColumns belong to scanCursor; s is the subscription, c the cursor.
+const cursorColumns = `s.name, s.topics, s.sink, s.settings, s.version, s.earlier,
+	c.epoch, c.base::text, c.target::text, coalesce(c.after_id, 0), c.done::text`
+
+func scanCursor(scan func(...any) error) (cursor, []byte, error) {
+	var c cursor
+	var settings []byte
+	var base, done string
+	var target *string
+	err := scan(&c.sub.Name, &c.sub.Topics, &c.sub.Sink, &settings, &c.version, &c.earlier,
+		&c.epoch, &base, &target, &c.saved.afterID, &done)
+	if err != nil {
+		return c, nil, err
+	}
+	if c.saved.base, err = ParseSnapshot(base); err != nil {
+		return c, nil, err
+	}
+	if target != nil {
+		t, err := ParseSnapshot(*target)
+		if err != nil {
+			return c, nil, err
+		}
+		c.saved.target = &t
+	}
+	c.saved.done, err = parseIDSet(done)
+	return c, settings, err
+}
+
+// newFilter makes the filter of a cursor's topics and of those before changes that the base does not cover yet.
+func newFilter(c cursor) (*filter, error) {
+	current, err := topic.NewMatcher(c.sub.Topics)
+	if err != nil {
+		return nil, fmt.Errorf("topics: %w", err)
+	}
+	f := &filter{current: current}
+	patterns := append([]string{}, c.sub.Topics...)
+	var earlier []struct {
+		Topics []string `json:"topics"`
+		Until  string   `json:"until"`
+	}
+	if err := json.Unmarshal(c.earlier, &earlier); err != nil {
+		return nil, fmt.Errorf("earlier topics %s: %w", c.earlier, err)
+	}
+	for _, e := range earlier {
+		until, err := ParseSnapshot(e.Until)
+		if err != nil {
+			return nil, fmt.Errorf("earlier topics: %w", err)
+		}
+		match, err := topic.NewMatcher(e.Topics)
+		if err != nil {
+			return nil, fmt.Errorf("earlier topics: %w", err)
+		}
+		if !c.saved.base.Covers(until) {
+			f.earlier = append(f.earlier, earlierTopics{match, until})
+			patterns = append(patterns, e.Topics...)
+		}
+	}
+	f.regex = topic.Regex(patterns)
+	return f, nil
+}
+
+// newRunner opens the sink of a cursor that was just taken over and loads what is parked.
+func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
+	filter, err := newFilter(c)
+	if err != nil {
+		return nil, &badSubscription{err}
+	}
+	sink, err := g.config.Open(ctx, c.sub)
+	if err != nil {
+		return nil, &badSubscription{fmt.Errorf("open sink: %w", err)}
+	}
+	r := &runner{
+		sub: c.sub, cursor: c, sink: sink, filter: filter, feed: g.feed, passes: g.passes, budget: g.budget,
+		log: g.log, metrics: g.metrics.runner(c.sub.Name), parked: newParkedSet(), prog: newProgress(c.saved),
+		wakeup: make(chan struct{}, 1), quit: make(chan struct{}), resume: &c.saved, saved: c.saved.String(),
+		save:    func() { signal(g.saver.urgent) },
+		pause:   func(reason string) { g.requestPause(c.sub.Name, reason) },
+		parkedC: func(state string) { g.metrics.parked.WithLabelValues(c.sub.Name, state).Inc() },
+	}
+	limits := sink.Limits()
+	lanes, batch := orDefault(c.sub.Settings.Lanes, limits.Lanes), orDefault(c.sub.Settings.Batch, limits.Batch)
+	if c.sub.Settings.Ordering == OrderStrict {
+		lanes, batch = 1, 1
+	}
+	r.lanes = newLanes(lanes, batch)
+	if err := r.loadParked(ctx); err != nil {
+		sink.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// badSubscription is an error that waiting does not mend: the subscription is paused with it as the reason.
+type badSubscription struct{ err error }
+
+// Error returns the reason.
+func (b *badSubscription) Error() string { return b.err.Error() }
+
+// Unwrap returns the reason.
+func (b *badSubscription) Unwrap() error { return b.err }
+
+func orDefault(n, standard int) int {
+	if n > 0 {
+		return n
+	}
+	return max(standard, 1)
+}
+
+// loadParked takes in the parked deliveries: their ids are skipped in the log, their keys are blocked.
+func (r *runner) loadParked(ctx context.Context) (err error) {
+	if r.exclude, err = anyParked(ctx, r.passes.pool, r.sub.Name); err != nil || !r.exclude {
+		return err
+	}
+	waiting, err := loadParked(ctx, r.passes.pool, r.sub.Name, r.sub.Settings.OnDead == DeadHolds)
+	if err != nil {
+		return err
+	}
+	later, err := loadScheduled(ctx, r.passes.pool, r.sub.Name, distantPast)
+	if err != nil {
+		return err
+	}
+	for _, e := range append(waiting, later...) {
+		if r.sub.Settings.Ordering != OrderByKey {
+			e.key = ""
+		}
+	}
+	for _, e := range waiting {
+		r.parked.add(e)
+		if e.state == stateHeld && e.key == "" { // it was held under another ordering
+			r.load(e)
+		}
+	}
+	r.addScheduled(later)
+	for key := range r.parked.keys {
+		r.releaseKey(key)
+	}
+	return nil
+}

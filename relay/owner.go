@@ -1,0 +1,306 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+)
+
+// pollEvery is the time between looks at subscriptions, cursors and other relays.
+const pollEvery = time.Second
+
+// owner takes cursors over, runs their runners, and lets go what was paused, changed, lost or should be another relay's.
+type owner struct {
+	*generation
+	others map[string]watched // by incarnation
+	bumped time.Time
+}
+
+// watched is another relay's row: it counts as dead when it has not changed for a lease, by our own clock.
+type watched struct {
+	counter int64
+	since   time.Time
+}
+
+// peers is one look at postrider.relays.
+type peers struct {
+	counters map[string]int64
+}
+
+// standing is one look at a cursor.
+type standing struct {
+	name    string
+	version int64
+	active  bool
+	epoch   int64
+	owner   *string
+}
+
+func (o *owner) pollInterval() time.Duration { return min(pollEvery, o.config.Lease/4) }
+
+// run polls until ctx is cancelled. It returns errLost when the relay's own row is gone.
+func (o *owner) run(ctx context.Context) error {
+	ticker := time.NewTicker(o.pollInterval())
+	defer ticker.Stop()
+	for {
+		if err := o.poll(ctx); err != nil && ctx.Err() == nil {
+			if errors.Is(err, errLost) {
+				return err
+			}
+			o.log.Warn("subscriptions not read", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-o.repoll:
+		case <-ticker.C:
+		}
+	}
+}
+
+func (o *owner) poll(ctx context.Context) error {
+	if err := o.pauseRequested(ctx); err != nil {
+		return err
+	}
+	p, err := o.readPeers(ctx)
+	if err != nil {
+		return err
+	}
+	if _, alive := p.counters[o.incarnation]; !alive {
+		return errLost
+	}
+	if err := o.watchPeers(ctx, p); err != nil {
+		return err
+	}
+	standings, err := o.readStandings(ctx)
+	if err != nil {
+		return err
+	}
+	o.polledAt.Store(time.Now().UnixNano())
+	o.stopChanged(ctx, standings)
+	o.share(ctx, p, standings)
+	return o.acquire(ctx, p, standings)
+}
+
+func (o *owner) readPeers(ctx context.Context) (peers, error) {
+	p := peers{counters: make(map[string]int64)}
+	rows, err := o.pool.Query(ctx, "SELECT incarnation::text, counter FROM postrider.relays")
+	if err != nil {
+		return p, fmt.Errorf("read relays: %w", err)
+	}
+	var name string
+	var counter int64
+	_, err = pgx.ForEachRow(rows, []any{&name, &counter}, func() error {
+		p.counters[name] = counter
+		return nil
+	})
+	return p, err
+}
+
+// watchPeers bumps the own counter while there is somebody to see it, and removes the rows of relays that are silent.
+func (o *owner) watchPeers(ctx context.Context, p peers) error {
+	now := time.Now()
+	for name, counter := range p.counters {
+		if name == o.incarnation {
+			continue
+		}
+		if w, known := o.others[name]; !known || w.counter != counter {
+			o.others[name] = watched{counter, now}
+			continue
+		}
+		if now.Sub(o.others[name].since) < o.config.Lease {
+			continue
+		}
+		o.log.Warn("another relay is silent: its cursors are free", "relay", name, "lease", o.config.Lease)
+		err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+			b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1 AND counter = $2", name, counter)
+		})
+		if err != nil {
+			return fmt.Errorf("remove a silent relay: %w", err)
+		}
+		delete(p.counters, name)
+	}
+	for name := range o.others {
+		if _, there := p.counters[name]; !there {
+			delete(o.others, name)
+		}
+	}
+	if len(p.counters) < 2 || now.Sub(o.bumped) < o.config.Lease/3-o.pollInterval()/2 {
+		return nil
+	}
+	o.bumped = now
+	return o.bump(ctx)
+}
+
+func (o *owner) bump(ctx context.Context) error {
+	var n int64
+	err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+		b.Queue("UPDATE postrider.relays SET counter = counter + 1 WHERE incarnation = $1 RETURNING counter", o.incarnation).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errLost
+	}
+	if err != nil {
+		return fmt.Errorf("renew the lease: %w", err)
+	}
+	return nil
+}
+
+func (o *owner) readStandings(ctx context.Context) (map[string]standing, error) {
+	rows, err := o.pool.Query(ctx, `SELECT s.name, s.version, s.state = 'active', c.epoch, c.owner::text
+		FROM postrider.subscriptions s JOIN postrider.cursors c ON c.subscription = s.name`)
+	if err != nil {
+		return nil, fmt.Errorf("read subscriptions: %w", err)
+	}
+	standings := make(map[string]standing)
+	var s standing
+	_, err = pgx.ForEachRow(rows, []any{&s.name, &s.version, &s.active, &s.epoch, &s.owner}, func() error {
+		standings[s.name] = s
+		s.owner = nil
+		return nil
+	})
+	return standings, err
+}
+
+// stopChanged stops runners whose subscription was changed or paused, in order, and those whose cursor is lost, at once.
+func (o *owner) stopChanged(ctx context.Context, standings map[string]standing) {
+	for name, r := range o.running() {
+		s, exists := standings[name]
+		switch {
+		case !exists || s.epoch != r.cursor.epoch || s.owner == nil || *s.owner != o.incarnation:
+			r.abandon()
+			o.stopRunner(ctx, r)
+		case s.version != r.cursor.version || !s.active:
+			o.log.Info("subscription has changed", "subscription", name)
+			o.stopRunner(ctx, r)
+		}
+	}
+}
+
+// fairShare is how many cursors this relay should have at most.
+func (o *owner) fairShare(p peers, standings map[string]standing) int {
+	active := 0
+	for _, s := range standings {
+		if s.active {
+			active++
+		}
+	}
+	relays := max(len(p.counters), 1)
+	return (active + relays - 1) / relays
+}
+
+// share lets go what another relay should have.
+func (o *owner) share(ctx context.Context, p peers, standings map[string]standing) {
+	surplus := len(o.running()) - o.fairShare(p, standings)
+	for _, r := range o.running() {
+		if surplus <= 0 {
+			return
+		}
+		surplus--
+		o.log.Info("handing a subscription to another relay", "subscription", r.sub.Name)
+		o.stopRunner(ctx, r)
+	}
+}
+
+// acquire takes free cursors over, up to the fair share.
+func (o *owner) acquire(ctx context.Context, p peers, standings map[string]standing) error {
+	room := o.fairShare(p, standings) - o.count()
+	var free []string
+	for name, s := range standings {
+		if len(free) >= room {
+			break
+		}
+		if !s.active || o.has(name) {
+			continue
+		}
+		if s.owner != nil && *s.owner != o.incarnation {
+			if _, alive := p.counters[*s.owner]; alive {
+				continue
+			}
+		}
+		free = append(free, name)
+	}
+	if len(free) == 0 {
+		return nil
+	}
+	cursors, err := o.takeOver(ctx, free)
+	if err != nil {
+		return err
+	}
+	var starts errgroup.Group
+	starts.SetLimit(4)
+	for _, c := range cursors {
+		starts.Go(func() error { return o.startRunner(ctx, c) })
+	}
+	return starts.Wait()
+}
+
+// takeOver makes this relay the owner of cursors that are nobody's. Raising the epoch fences off whoever had them.
+func (o *owner) takeOver(ctx context.Context, names []string) ([]cursor, error) {
+	var taken []cursor
+	err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+		b.Queue(`WITH free AS (
+				SELECT c.subscription FROM postrider.cursors c
+				WHERE c.subscription = ANY ($2) AND EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1)
+				  AND NOT pg_is_in_recovery()
+				  AND (c.owner IS NULL OR c.owner = $1 OR NOT EXISTS (SELECT FROM postrider.relays r WHERE r.incarnation = c.owner))
+				ORDER BY c.subscription FOR UPDATE SKIP LOCKED)
+			UPDATE postrider.cursors c SET owner = $1, epoch = epoch + 1
+			FROM free, postrider.subscriptions s
+			WHERE c.subscription = free.subscription AND s.name = c.subscription AND s.state = 'active'
+			RETURNING `+cursorColumns, o.incarnation, names).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				c, settings, err := scanCursor(rows.Scan)
+				if err != nil {
+					return err
+				}
+				if c.sub.Settings, err = ParseSettings(settings); err != nil {
+					o.requestPause(c.sub.Name, err.Error())
+					continue
+				}
+				taken = append(taken, c)
+			}
+			return rows.Err()
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take cursors over: %w", err)
+	}
+	return taken, nil
+}
+
+func (o *owner) startRunner(ctx context.Context, c cursor) error {
+	r, err := o.newRunner(ctx, c)
+	if bad, ok := errors.AsType[*badSubscription](err); ok {
+		o.requestPause(c.sub.Name, bad.Error())
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("start subscription %s: %w", c.sub.Name, err)
+	}
+	o.log.Info("delivering", "subscription", c.sub.Name, "topics", c.sub.Topics)
+	o.track(r)
+	return nil
+}
+
+// pauseRequested records why subscriptions cannot go on, as far as they are still ours.
+func (o *owner) pauseRequested(ctx context.Context) error {
+	for name, reason := range o.pauseRequests() {
+		err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+			b.Queue(`UPDATE postrider.subscriptions s SET state = 'paused', paused_reason = $3
+				WHERE s.name = $2 AND EXISTS (SELECT FROM postrider.cursors c WHERE c.subscription = s.name AND c.owner = $1)`,
+				o.incarnation, name, reason)
+		})
+		if err != nil {
+			return fmt.Errorf("pause subscription %s: %w", name, err)
+		}
+		o.log.Error("subscription paused", "subscription", name, "because", reason)
+		o.pauseDone(name)
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package relay
+
+import (
+	"cmp"
+	"container/heap"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// The states of a parked delivery.
+const (
+	stateRetry     = "retry"     // failed; tried again when due
+	stateHeld      = "held"      // waits behind another message of its key
+	stateScheduled = "scheduled" // not to be delivered before it is due
+	stateDead      = "dead"      // given up
+)
+
+// entry is a parked delivery as its runner remembers it. The message itself is in the table.
+type entry struct {
+	id        int64
+	key       string
+	state     string
+	attempts  int
+	due       time.Time
+	durable   bool // its row is in the table
+	busy      bool // being loaded, or in a lane
+	leaving   bool // forgotten as soon as its last change is durable
+	heapIndex int  // in the heap of what is due, -1 if it is not there
+}
+
+// parkOp is a change to the parked table that waits for the next save.
+type parkOp struct {
+	entry  *entry
+	insert *row // the message, for a new row
+	remove bool
+	reason string
+
+	// What to write, as it was when the save began.
+	state    string
+	attempts int
+	due      time.Time
+}
+
+// fix copies from the entry what the save will write.
+func (o *parkOp) fix() { o.state, o.attempts, o.due = o.entry.state, o.entry.attempts, o.entry.due }
+
+// parkedSet keeps a subscription's parked deliveries in order: by id, per key, and by the time that they are due.
+type parkedSet struct {
+	byID    map[int64]*entry
+	keys    map[string][]*entry // what blocks a key, in order of id; empty keys block nothing and are not here
+	due     dueHeap
+	blocked int // retrying and held
+	later   int // scheduled
+	ops     map[int64]*parkOp
+	saving  map[int64]*parkOp
+}
+
+func newParkedSet() *parkedSet {
+	return &parkedSet{byID: make(map[int64]*entry), keys: make(map[string][]*entry), ops: make(map[int64]*parkOp)}
+}
+
+// add takes an entry in.
+func (p *parkedSet) add(e *entry) {
+	e.heapIndex = -1
+	p.byID[e.id] = e
+	p.enter(e)
+}
+
+// enter files the entry by its state.
+func (p *parkedSet) enter(e *entry) {
+	switch e.state {
+	case stateRetry, stateScheduled:
+		heap.Push(&p.due, e)
+	}
+	if e.state == stateScheduled {
+		p.later++
+		return
+	}
+	if e.state != stateDead {
+		p.blocked++
+	}
+	if e.key != "" {
+		list := p.keys[e.key]
+		at, _ := slices.BinarySearchFunc(list, e.id, func(x *entry, id int64) int { return cmp.Compare(x.id, id) })
+		p.keys[e.key] = slices.Insert(list, at, e)
+	}
+}
+
+// leave undoes enter.
+func (p *parkedSet) leave(e *entry) {
+	if e.heapIndex >= 0 {
+		heap.Remove(&p.due, e.heapIndex)
+	}
+	if e.state == stateScheduled {
+		p.later--
+		return
+	}
+	if e.state != stateDead {
+		p.blocked--
+	}
+	if e.key == "" {
+		return
+	}
+	list := slices.DeleteFunc(p.keys[e.key], func(x *entry) bool { return x == e })
+	if len(list) == 0 {
+		delete(p.keys, e.key)
+		return
+	}
+	p.keys[e.key] = list
+}
+
+// change moves the entry to another state and remembers to save that.
+func (p *parkedSet) change(e *entry, state string, due time.Time, reason string) {
+	p.leave(e)
+	e.state, e.due = state, due
+	p.enter(e)
+	p.record(&parkOp{entry: e, reason: reason})
+}
+
+// remove forgets the entry and remembers to delete its row.
+func (p *parkedSet) remove(e *entry) {
+	p.forget(e)
+	p.record(&parkOp{entry: e, remove: true})
+}
+
+// forget drops the entry from memory only.
+func (p *parkedSet) forget(e *entry) {
+	p.leave(e)
+	delete(p.byID, e.id)
+}
+
+// record merges the operation with one for the same row that is not saved yet.
+func (p *parkedSet) record(op *parkOp) {
+	if old := p.ops[op.entry.id]; old != nil && old.insert != nil {
+		if op.remove {
+			delete(p.ops, op.entry.id)
+			return
+		}
+		op.insert = old.insert
+	}
+	p.ops[op.entry.id] = op
+}
+
+// head returns the entry that its key waits for.
+func (p *parkedSet) head(key string) *entry {
+	if list := p.keys[key]; len(list) > 0 {
+		return list[0]
+	}
+	return nil
+}
+
+// nextDue removes and returns an entry that is due and durable.
+func (p *parkedSet) nextDue(now time.Time) *entry {
+	if len(p.due) == 0 || p.due[0].due.After(now) || !p.due[0].durable {
+		return nil
+	}
+	return heap.Pop(&p.due).(*entry)
+}
+
+// dueHeap orders entries by the time that they are due.
+type dueHeap []*entry
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heapIndex, h[j].heapIndex = i, j
+}
+
+// Push implements heap.Interface.
+func (h *dueHeap) Push(x any) {
+	e := x.(*entry)
+	e.heapIndex = len(*h)
+	*h = append(*h, e)
+}
+
+// Pop implements heap.Interface.
+func (h *dueHeap) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	e.heapIndex = -1
+	return e
+}
+
+// retryDelay is the wait before the next attempt after so many: doubling from first up to most, with a jitter of a fifth
+// either way, so that what failed together does not come back together.
+func retryDelay(attempts int, first, most time.Duration) time.Duration {
+	d := float64(first)
+	for i := 1; i < attempts && d < float64(most); i++ {
+		d *= 2
+	}
+	return time.Duration(min(d, float64(most)) * (0.8 + 0.4*rand.Float64()))
+}

@@ -1,0 +1,81 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// maxScheduled bounds the scheduled messages of a subscription that are kept in memory; later ones are looked up in time.
+const maxScheduled = 10_000
+
+// loadParked returns the parked deliveries that matter for what comes: those that wait, and dead ones whose key is held.
+func loadParked(ctx context.Context, db *pgxpool.Pool, name string, hold bool) ([]*entry, error) {
+	states := []string{stateRetry, stateHeld}
+	if hold {
+		states = append(states, stateDead)
+	}
+	rows, err := db.Query(ctx, `SELECT id, coalesce(key, ''), state, attempts, coalesce(due, 'epoch') FROM postrider.parked
+		WHERE subscription = $1 AND state = ANY ($2) ORDER BY id`, name, states)
+	if err != nil {
+		return nil, fmt.Errorf("load parked messages: %w", err)
+	}
+	entries, err := pgx.CollectRows(rows, toEntry)
+	if err != nil {
+		return nil, fmt.Errorf("load parked messages: %w", err)
+	}
+	return entries, nil
+}
+
+// loadScheduled returns the next scheduled deliveries from the given time on.
+func loadScheduled(ctx context.Context, db *pgxpool.Pool, name string, from time.Time) ([]*entry, error) {
+	rows, err := db.Query(ctx, `SELECT id, coalesce(key, ''), state, attempts, due FROM postrider.parked
+		WHERE subscription = $1 AND state = 'scheduled' AND due >= $2 ORDER BY due, id LIMIT $3`, name, from, maxScheduled)
+	if err != nil {
+		return nil, fmt.Errorf("load scheduled messages: %w", err)
+	}
+	entries, err := pgx.CollectRows(rows, toEntry)
+	if err != nil {
+		return nil, fmt.Errorf("load scheduled messages: %w", err)
+	}
+	return entries, nil
+}
+
+func toEntry(r pgx.CollectableRow) (*entry, error) {
+	e := &entry{durable: true, heapIndex: -1}
+	err := r.Scan(&e.id, &e.key, &e.state, &e.attempts, &e.due)
+	return e, err
+}
+
+// anyParked says whether there are parked messages that a pass must leave out and memory does not know.
+func anyParked(ctx context.Context, db *pgxpool.Pool, name string) (bool, error) {
+	var any bool
+	err := db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM postrider.parked WHERE subscription = $1)`, name).Scan(&any)
+	if err != nil {
+		return false, fmt.Errorf("look for parked messages: %w", err)
+	}
+	return any, nil
+}
+
+var parkedRows = statement{"postrider_parked_rows", `SELECT id, '0'::xid8, created_at, NULL::timestamptz, topic, key, payload, body, headers
+	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retry', 'held', 'scheduled')`}
+
+// loadParkedRows reads the messages of parked deliveries.
+func (p *passes) loadParkedRows(ctx context.Context, name string, ids []int64) (map[int64]*row, error) {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	found := make(map[int64]*row, len(ids))
+	args := [][]byte{[]byte(name), append(appendIDs([]byte{'{'}, ids), '}')}
+	err = newSession(conn.Conn()).run(ctx, begin, genericPlans,
+		call{statement: parkedRows, args: args, binary: true, row: toRow(newDecoder(p.source), func(r *row) error {
+			found[r.Row] = r
+			return nil
+		})}, commit)
+	return found, err
+}

@@ -1,0 +1,227 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	pageRows       = 2000    // most rows of a page
+	maxPageBytes   = 4 << 20 // most bytes of a page
+	minPageBytes   = 64 << 10
+	nearRows       = 20_000 // a pass of so few rows is close enough to the present to attach to the feed
+	exactStartRows = 20_000 // windows up to this size are searched for their exact first id
+)
+
+// passes is what all catching-up runners share: few read at once, and their pages have one bound.
+type passes struct {
+	pool    *pgxpool.Pool
+	reading *semaphore.Weighted
+	active  atomic.Int64
+	limit   int64 // bytes of all pages
+	source  string
+	log     *slog.Logger
+}
+
+// page is some rows of a pass in ascending order of id.
+type page struct {
+	target Snapshot
+	fresh  bool
+	start  int64 // the pass reads ids above this
+	rows   []*row
+	last   bool
+}
+
+// passReader reads the table from base to target, one page ahead of its runner.
+type passReader struct {
+	*passes
+	name    string
+	regex   string
+	base    Snapshot
+	target  *Snapshot // nil: the snapshot at the time of reading
+	afterID int64     // where a pass that was begun before goes on
+	resumed bool      // it was begun before this process knew it
+	exclude bool      // leave out what is parked in the table
+	wake    func()
+
+	pages  chan page
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// start begins to read; wake is called for every page.
+func (p *passReader) start(ctx context.Context) {
+	ctx, p.cancel = context.WithCancel(ctx)
+	p.pages = make(chan page, 1)
+	p.active.Add(1)
+	p.done.Go(func() {
+		defer p.active.Add(-1)
+		p.read(ctx)
+	})
+}
+
+// stop ends the reading and waits for it.
+func (p *passReader) stop() {
+	p.cancel()
+	p.done.Wait()
+}
+
+// read retries until ctx is cancelled: what fails here is the database, whose return everything waits for.
+func (p *passReader) read(ctx context.Context) {
+	retry := reconnectBackoff()
+	next := page{fresh: !p.resumed, start: p.afterID}
+	limit := 256
+	for {
+		got, err := p.readPage(ctx, next, limit)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			wait := retry.NextBackOff()
+			p.log.Warn("catching up: page not read", "subscription", p.name, "error", err, "retry_in", wait)
+			if !sleep(ctx, wait) {
+				return
+			}
+			continue
+		}
+		retry.Reset()
+		select {
+		case p.pages <- got:
+			p.wake()
+		case <-ctx.Done():
+			return
+		}
+		if got.last {
+			return
+		}
+		limit = p.adapt(got)
+		p.target = &got.target
+		next = page{target: got.target, fresh: got.fresh, start: got.rows[len(got.rows)-1].Row}
+	}
+}
+
+// adapt chooses the next page's number of rows from the size of this one's.
+func (p *passReader) adapt(got page) int {
+	var bytes int64
+	for _, r := range got.rows {
+		bytes += r.size()
+	}
+	return int(min(max(p.pageBytes()*int64(len(got.rows))/bytes, 1), pageRows))
+}
+
+func (p *passReader) pageBytes() int64 {
+	return min(max(p.limit/(2*max(p.active.Load(), 1)), minPageBytes), maxPageBytes)
+}
+
+var (
+	passSnapshot = statement{"postrider_pass_snapshot", `SELECT pg_current_snapshot()::text, NOT pg_is_in_recovery()`}
+	// The window's first id: exact for a small window, else the first id of the segments that hold some of it.
+	passStart = statement{"postrider_pass_start", `SELECT CASE WHEN n < ` + strconv.Itoa(exactStartRows) + ` THEN lowest ELSE (
+			SELECT min(s.lowest) FROM generate_series(0, 15) g (segment) CROSS JOIN LATERAL (
+				SELECT o.id AS lowest FROM postrider.outbox o WHERE o.segment = g.segment::smallint ORDER BY o.id LIMIT 1) s
+			WHERE EXISTS (SELECT` + fromXmax + ` AND segment = g.segment::smallint)
+			   OR EXISTS (SELECT` + fromXip + ` AND segment = g.segment::smallint)) END
+		FROM (SELECT min(id) AS lowest, count(*) AS n FROM (
+			SELECT id FROM (SELECT id` + fromXmax + ` UNION ALL SELECT id` + fromXip + `) u LIMIT ` + strconv.Itoa(exactStartRows) + `) w) c`}
+	passPage = `SELECT ` + columnList + ` FROM postrider.outbox o
+		WHERE id > $1::text::bigint
+		  AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::text::pg_snapshot)
+		  AND topic ~ $4::text %s
+		ORDER BY id LIMIT $5::text::bigint`
+	passPages = [2]statement{
+		{"postrider_page", fmt.Sprintf(passPage, "")},
+		{"postrider_page_unparked", fmt.Sprintf(passPage, `AND NOT EXISTS (
+			SELECT FROM postrider.parked p WHERE p.subscription = $6::text AND p.id = o.id)`)},
+	}
+	// Pages walk the primary keys of the segments side by side, in order of id: no plan with a sort is worth its start.
+	orderedScans = call{statement: statement{sql: "SET LOCAL enable_sort = off"}}
+	noBitmaps    = call{statement: statement{sql: "SET LOCAL enable_bitmapscan = off"}}
+	noSeqScans   = call{statement: statement{sql: "SET LOCAL enable_seqscan = off"}}
+)
+
+// readPage reads the page that follows next.start, after choosing target and start if that is still to do.
+func (p *passReader) readPage(ctx context.Context, next page, limit int) (page, error) {
+	if err := p.reading.Acquire(ctx, 1); err != nil {
+		return page{}, err
+	}
+	defer p.reading.Release(1)
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return page{}, err
+	}
+	defer conn.Release()
+	session := newSession(conn.Conn())
+	if err := p.choose(ctx, session, &next); err != nil || next.last {
+		return next, err
+	}
+	return p.fetch(ctx, session, next, limit)
+}
+
+// choose takes the target snapshot, unless it is given, and finds where the window begins, unless the pass is under way. A
+// window without rows makes the page the last.
+func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
+	if p.target == nil {
+		primary := true
+		err := s.run(ctx, call{statement: passSnapshot, row: func(values [][]byte) (err error) {
+			primary = string(values[1]) == "t"
+			next.target, err = ParseSnapshot(string(values[0]))
+			return err
+		}})
+		if err == nil && !primary {
+			err = errLost
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		next.target = *p.target
+	}
+	if next.start != 0 {
+		return nil
+	}
+	return s.run(ctx, begin, genericPlans, call{statement: passStart, args: windowArgs(p.base), row: func(values [][]byte) (err error) {
+		if next.last = values[0] == nil; !next.last {
+			next.start, err = strconv.ParseInt(string(values[0]), 10, 64)
+			next.start--
+		}
+		return err
+	}}, commit)
+}
+
+func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int) (page, error) {
+	args := [][]byte{strconv.AppendInt(nil, next.start, 10), []byte(p.base.String()), []byte(next.target.String()),
+		[]byte(p.regex), strconv.AppendInt(nil, int64(limit), 10)}
+	which := passPages[0]
+	if p.exclude {
+		which = passPages[1]
+		args = append(args, []byte(p.name))
+	}
+	decoder, budget, full := newDecoder(p.source), p.pageBytes(), false
+	seen := 0
+	keep := func(r *row) error {
+		budget -= r.size()
+		if budget < 0 && len(next.rows) > 0 {
+			full = true // the next page begins here
+			return nil
+		}
+		next.rows = append(next.rows, r)
+		return nil
+	}
+	decode := toRow(decoder, keep)
+	err := s.run(ctx, begin, genericPlans, orderedScans, noBitmaps, noSeqScans,
+		call{statement: which, args: args, binary: true, row: func(values [][]byte) error {
+			if seen++; full {
+				return nil
+			}
+			return decode(values)
+		}}, commit)
+	next.last = err == nil && !full && seen < limit
+	return next, err
+}

@@ -1,0 +1,173 @@
+package relay
+
+// progress is how far one subscription has come. It is pure: no clock, no I/O, no locks.
+//
+// Everything that base sees is settled. Beyond it there may be a pass over the table, whose rows come in ascending order of
+// id, and after the pass the windows that the feed dispatched. What is settled out of order is remembered id by id.
+type progress struct {
+	base Snapshot
+	skip idSet // settled earlier: loaded from the cursor, or carried over from windows that a new pass reads again
+	pass *passProgress
+	wins []*winProgress
+	done int // ids settled beyond what base and the pass's afterID tell
+}
+
+// passProgress counts off a pass's rows.
+type passProgress struct {
+	target  Snapshot
+	fresh   bool // target was taken after everything in skip had become visible
+	afterID int64
+	ids     []int64
+	settled []bool
+	first   int  // sequence number of ids[0]
+	scanned bool // no more rows will be admitted
+}
+
+// winProgress counts off a window's messages.
+type winProgress struct {
+	win       *window
+	unsettled int
+	ids       []int64 // settled
+}
+
+// saved is progress as a cursor's row holds it.
+type saved struct {
+	base    Snapshot
+	target  *Snapshot
+	afterID int64
+	done    idSet
+}
+
+func newProgress(s saved) *progress { return &progress{base: s.base, skip: s.done} }
+
+// startPass begins a pass to target. Nothing may be under way.
+func (p *progress) startPass(target Snapshot, afterID int64, fresh bool) {
+	var ids []int64
+	for _, w := range p.wins {
+		ids = append(ids, w.ids...)
+	}
+	p.skip = p.skip.union(newIDSet(ids))
+	p.wins, p.done = nil, 0
+	p.pass = &passProgress{target: target, fresh: fresh, afterID: afterID}
+}
+
+// admitPass takes in the pass's next row and returns its sequence number.
+func (p *progress) admitPass(id int64) int {
+	p.pass.ids = append(p.pass.ids, id)
+	p.pass.settled = append(p.pass.settled, false)
+	return p.pass.first + len(p.pass.ids) - 1
+}
+
+// scanPass says that the pass has no more rows.
+func (p *progress) scanPass() {
+	p.pass.scanned = true
+	p.finishPass()
+}
+
+// settlePass settles the row with the sequence number.
+func (p *progress) settlePass(seq int) {
+	q := p.pass
+	q.settled[seq-q.first] = true
+	p.done++
+	n := 0
+	for n < len(q.ids) && q.settled[n] {
+		q.afterID = q.ids[n]
+		n++
+	}
+	q.ids, q.settled, q.first = q.ids[n:], q.settled[n:], q.first+n
+	p.done -= n
+	p.finishPass()
+}
+
+func (p *progress) finishPass() {
+	if !p.pass.scanned || len(p.pass.ids) > 0 {
+		return
+	}
+	p.base = p.pass.target
+	if p.pass.fresh {
+		p.skip = nil
+	}
+	p.pass = nil
+}
+
+// admitLive takes in a message of the window. Windows come in ascending order.
+func (p *progress) admitLive(w *window) {
+	if n := len(p.wins); n > 0 && p.wins[n-1].win == w {
+		p.wins[n-1].unsettled++
+		return
+	}
+	p.wins = append(p.wins, &winProgress{win: w, unsettled: 1})
+}
+
+// settleLive settles a message of the window.
+func (p *progress) settleLive(w *window, id int64) {
+	for i := len(p.wins) - 1; i >= 0; i-- { // most likely the newest
+		if x := p.wins[i]; x.win == w {
+			x.unsettled--
+			x.ids = append(x.ids, id)
+			p.done++
+			return
+		}
+	}
+}
+
+// advance moves the base as far as the windows allow: closed is the newest closed snapshot, read before limit, the first
+// window of which not all messages have been admitted, nil if there is none.
+func (p *progress) advance(closed closedAt, limit *window) {
+	if p.pass != nil || closed.n == 0 {
+		return
+	}
+	for len(p.wins) > 0 {
+		w := p.wins[0]
+		if w.unsettled > 0 || w.win.n > closed.n || limit != nil && w.win.n >= limit.n {
+			break
+		}
+		p.done -= len(w.ids)
+		p.wins = p.wins[1:]
+	}
+	switch {
+	case len(p.wins) > 0:
+		p.base = p.wins[0].win.base
+	case limit != nil && limit.n <= closed.n:
+		p.base = limit.base
+	default:
+		p.base = closed.snap
+	}
+}
+
+// idle says whether everything admitted is settled.
+func (p *progress) idle() bool {
+	if p.pass != nil && (len(p.pass.ids) > 0 || !p.pass.scanned) {
+		return false
+	}
+	for _, w := range p.wins {
+		if w.unsettled > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// save returns what the cursor's row should hold.
+func (p *progress) save() saved {
+	s := saved{base: p.base}
+	ids := make([]int64, 0, p.done)
+	skip := p.skip
+	if q := p.pass; q != nil {
+		target := q.target
+		s.target, s.afterID = &target, q.afterID
+		for i, id := range q.ids {
+			if q.settled[i] {
+				ids = append(ids, id)
+			}
+		}
+		if q.fresh {
+			skip = skip.above(q.afterID)
+		}
+	}
+	for _, w := range p.wins {
+		ids = append(ids, w.ids...)
+	}
+	s.done = skip.union(newIDSet(ids))
+	return s
+}

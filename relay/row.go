@@ -1,0 +1,150 @@
+package relay
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// row is a message of the outbox with what the engine needs to know about it.
+type row struct {
+	sinks.Message
+	xid       uint64
+	deliverAt time.Time // zero: at once
+}
+
+// size is the number of bytes that the row counts for in the bounds on memory.
+func (r *row) size() int64 {
+	return int64(len(r.Payload)+len(r.Headers)+len(r.Key)+len(r.Topic)) + 256
+}
+
+// columns of the outbox in the order in which every query and the decoder have them.
+var columns = [...]string{"id", "xid", "created_at", "deliver_at", "topic", "key", "payload", "body", "headers"}
+
+const columnList = "id, xid, created_at, deliver_at, topic, key, payload, body, headers"
+
+const (
+	colID = iota
+	colXID
+	colCreatedAt
+	colDeliverAt
+	colTopic
+	colKey
+	colPayload
+	colBody
+	colHeaders
+)
+
+// decoder turns rows in PostgreSQL's binary format, from queries and from the stream alike, into messages.
+type decoder struct {
+	source string            // source id of the database, the first part of every message id
+	topics map[string]string // one string per topic
+}
+
+// maxTopics bounds the decoder's memory.
+const maxTopics = 10_000
+
+func newDecoder(source string) *decoder {
+	return &decoder{source: source, topics: make(map[string]string)}
+}
+
+// decode copies what it keeps: values may be reused by the caller.
+func (d *decoder) decode(values *[len(columns)][]byte) (*row, error) {
+	r := new(row)
+	id, err1 := decodeInt(values[colID])
+	xid, err2 := decodeInt(values[colXID])
+	created, err3 := decodeTime(values[colCreatedAt])
+	due, err4 := decodeTime(values[colDeliverAt])
+	payload, err5 := decodeJSON(values[colPayload])
+	headers, err6 := decodeJSON(values[colHeaders])
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+		return nil, fmt.Errorf("decode outbox row %d: %w", id, err)
+	}
+	r.Row, r.xid, r.CreatedAt, r.deliverAt = id, uint64(xid), created, due
+	r.Topic = d.intern(values[colTopic])
+	r.JSON = payload != nil
+	if !r.JSON {
+		payload = values[colBody]
+	}
+	r.keep(values[colKey], payload, headers)
+	r.ID = messageID(d.source, id, created)
+	return r, nil
+}
+
+// keep copies key, payload and headers with one allocation for the bytes.
+func (r *row) keep(key, payload, headers []byte) {
+	r.Key = string(key)
+	all := make([]byte, 0, len(payload)+len(headers))
+	all = append(all, payload...)
+	all = append(all, headers...)
+	n := len(payload)
+	r.Payload = all[:n:n]
+	if len(headers) > 0 {
+		r.Headers = all[n:]
+	}
+}
+
+func (d *decoder) intern(topic []byte) string {
+	if s, ok := d.topics[string(topic)]; ok {
+		return s
+	}
+	if len(d.topics) >= maxTopics {
+		clear(d.topics)
+	}
+	s := string(topic)
+	d.topics[s] = s
+	return s
+}
+
+// messageID is unique even where a crash lets row ids be used again.
+func messageID(source string, id int64, created time.Time) string {
+	b := make([]byte, 0, len(source)+40)
+	b = append(b, source...)
+	b = append(b, '-')
+	b = strconv.AppendInt(b, id, 10)
+	b = append(b, '-')
+	b = strconv.AppendInt(b, created.UnixMicro(), 10)
+	return string(b)
+}
+
+var errFormat = errors.New("a value is not in the binary format of its type")
+
+func decodeInt(b []byte) (int64, error) {
+	if len(b) != 8 {
+		return 0, errFormat
+	}
+	return int64(binary.BigEndian.Uint64(b)), nil
+}
+
+// postgresEpoch is 2000-01-01 in microseconds since 1970 (src/include/datatype/timestamp.h).
+const postgresEpoch = 946684800_000_000
+
+func decodeTime(b []byte) (time.Time, error) {
+	if b == nil {
+		return time.Time{}, nil
+	}
+	micros, err := decodeInt(b)
+	switch micros {
+	case math.MaxInt64: // infinity
+		return time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), err
+	case math.MinInt64: // -infinity
+		return time.Time{}, err
+	}
+	return time.UnixMicro(micros + postgresEpoch).UTC(), err
+}
+
+// decodeJSON strips the version byte of jsonb (jsonb_send in src/backend/utils/adt/jsonb.c).
+func decodeJSON(b []byte) ([]byte, error) {
+	if b == nil {
+		return nil, nil
+	}
+	if len(b) < 2 || b[0] != 1 {
+		return nil, errFormat
+	}
+	return b[1:], nil
+}

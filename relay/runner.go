@@ -1,0 +1,244 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/sinks"
+)
+
+const (
+	maxDone      = 10_000 // ids settled beyond the rest before intake stops
+	laneBytes    = 8 << 20
+	minLaneBytes = 256 << 10
+	idleSave     = time.Minute // between saves of a cursor without deliveries
+)
+
+// runner delivers one subscription. All its state belongs to step, which never waits: deliveries happen in lanes, reading in
+// goroutines of their own, and everything that happens wakes the runner's goroutine for another step.
+type runner struct {
+	sub     Subscription
+	cursor  cursor
+	sink    sinks.Sink
+	filter  *filter
+	feed    *feed
+	passes  *passes
+	budget  *budget
+	log     *slog.Logger
+	metrics runnerMetrics
+	save    func() // asks for a save soon
+	pause   func(reason string)
+	parkedC func(state string)
+
+	wakeup   chan struct{}
+	deliver  context.Context // cancelled to give up deliveries under way
+	giveUp   context.CancelFunc
+	reading  context.Context // ends with the runner's goroutine
+	quit     chan struct{}   // closed to end the goroutine
+	done     sync.WaitGroup
+	finished struct {
+		sync.Mutex
+		lanes []*lane
+	}
+	loaded atomic.Pointer[loadedRows]
+
+	mu       sync.Mutex // guards everything below
+	prog     *progress
+	stopping bool
+	gone     bool // the cursor was lost: nothing may be delivered or saved any more
+	frozen   struct {
+		closed closedAt
+		limit  *window
+	}
+
+	queue     *queue
+	awaiting  bool // the queue's target
+	reader    *passReader
+	pageAt    page // rows not admitted yet
+	resume    *saved
+	passRows  int
+	passed    bool // a pass has been made since the start
+	exclude   bool
+	scheduled struct {
+		horizon time.Time // later ones are only in the table; zero: all are known
+		loading bool
+	}
+
+	lanes     []*lane
+	free      []*task // without a key: for any lane
+	tasks     int     // in lanes and free, delivering included
+	taskBytes int64
+	inFlight  int
+	parked    *parkedSet
+	loading   bool
+	toLoad    []*entry
+	breaker   breaker
+	failures  int // in a row, of messages from the log
+	successes int
+
+	dirty     bool
+	trouble   string
+	saved     string // the cursor as it was last saved
+	saving    string // as it is being saved
+	savedAt   time.Time
+	described string // the trouble as it was last saved
+}
+
+// task is a message on its way through a lane.
+type task struct {
+	row       *row
+	key       string
+	win       *window // from the feed
+	seq       int     // from a pass, if win and entry are nil
+	entry     *entry  // from the parked table
+	attempts  int
+	successes int // the runner's count when the delivery began
+}
+
+// filter decides which messages a subscription gets: topics before a change apply to what their snapshot sees.
+type filter struct {
+	regex   string // matches whatever any of the topic lists matches
+	current *topic.Matcher
+	earlier []earlierTopics
+}
+
+type earlierTopics struct {
+	match *topic.Matcher
+	until Snapshot
+}
+
+func (f *filter) wants(r *row) bool {
+	for _, e := range f.earlier {
+		if e.until.Sees(r.xid) {
+			return e.match.Match(r.Topic)
+		}
+	}
+	return f.current.Match(r.Topic)
+}
+
+// start begins to deliver.
+func (r *runner) start(ctx context.Context) {
+	r.reading = ctx
+	r.deliver, r.giveUp = context.WithCancel(context.WithoutCancel(ctx))
+	r.done.Go(r.loop)
+	r.wake()
+}
+
+func (r *runner) wake() { signal(r.wakeup) }
+
+func (r *runner) loop() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.quit:
+			return
+		case <-r.wakeup:
+		case <-timer.C:
+		}
+		timer.Reset(r.step(time.Now()))
+	}
+}
+
+// step does everything that can be done now and returns when to look again at the latest.
+func (r *runner) step(now time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.collectResults(now)
+	if r.gone {
+		return time.Hour
+	}
+	r.collectLoaded()
+	if !r.stopping {
+		r.takeDue(now)
+		r.intake(now)
+		r.dispatch(now)
+	}
+	r.describeTrouble()
+	return r.nextLook(now)
+}
+
+func (r *runner) nextLook(now time.Time) time.Duration {
+	look := time.Hour
+	if len(r.parked.due) > 0 && r.parked.due[0].durable {
+		look = min(look, r.parked.due[0].due.Sub(now))
+	}
+	if r.breaker.open && r.breaker.prober == nil {
+		look = min(look, r.breaker.next.Sub(now))
+	}
+	return max(look, time.Millisecond)
+}
+
+// stop takes nothing more in and starts no more deliveries. What is under way goes on.
+func (r *runner) stop() {
+	r.mu.Lock()
+	r.stopping = true
+	r.mu.Unlock()
+	r.wake()
+}
+
+// drain waits until no delivery is under way; when ctx ends it gives them up and waits for the sink to notice.
+func (r *runner) drain(ctx context.Context) {
+	for ctx.Err() == nil && !r.drained() {
+		if !sleep(ctx, time.Millisecond) {
+			break
+		}
+	}
+	r.giveUp()
+}
+
+func (r *runner) drained() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.inFlight == 0
+}
+
+// abandon makes sure that nothing more is saved: the cursor belongs to somebody else, or its history has changed.
+func (r *runner) abandon() {
+	r.mu.Lock()
+	r.gone, r.stopping = true, true
+	r.mu.Unlock()
+	r.giveUp()
+}
+
+// close ends all goroutines and closes the sink.
+func (r *runner) close() {
+	r.stop()
+	r.giveUp()
+	r.mu.Lock()
+	reader := r.reader
+	r.endQueue()
+	for _, l := range r.lanes {
+		l.close()
+	}
+	r.mu.Unlock()
+	if reader != nil {
+		reader.stop()
+	}
+	for _, l := range r.lanes {
+		l.done.Wait()
+	}
+	close(r.quit)
+	r.done.Wait()
+	if err := r.sink.Close(); err != nil {
+		r.log.Warn("sink not closed", "error", err)
+	}
+}
+
+// describeTrouble keeps the reason why deliveries stand still, for the cursor's row.
+func (r *runner) describeTrouble() {
+	trouble := ""
+	switch {
+	case r.breaker.open:
+		trouble = "destination is down: " + r.breaker.reason
+	case r.parked.blocked >= r.sub.Settings.MaxParked:
+		trouble = "intake stopped: max_parked messages wait for a retry"
+	}
+	if trouble != r.trouble {
+		r.trouble, r.dirty = trouble, true
+	}
+}

@@ -1,0 +1,122 @@
+package relay
+
+import "time"
+
+// saveArgs turns the items into the arrays that the save statement unnests.
+func saveArgs(items []*saveItem) []any {
+	var c cursorArrays
+	var in insertArrays
+	var up updateArrays
+	var del deleteArrays
+	for _, item := range items {
+		c.add(item)
+		name := item.runner.sub.Name
+		for id, op := range item.ops {
+			switch {
+			case op.remove:
+				del.names, del.ids = append(del.names, name), append(del.ids, id)
+			case op.insert != nil:
+				in.add(name, op)
+			default:
+				up.add(name, op)
+			}
+		}
+	}
+	args := c.args()
+	args = append(args, in.args()...)
+	args = append(args, up.args()...)
+	return append(args, del.names, del.ids)
+}
+
+type cursorArrays struct {
+	names, bases, dones []string
+	epochs              []int64
+	targets, troubles   []*string
+	afterIDs            []*int64
+}
+
+func (c *cursorArrays) add(item *saveItem) {
+	c.names = append(c.names, item.runner.sub.Name)
+	c.epochs = append(c.epochs, item.runner.cursor.epoch)
+	c.bases = append(c.bases, item.cursor.base.String())
+	c.dones = append(c.dones, item.cursor.done.String())
+	c.troubles = append(c.troubles, orNull(item.trouble))
+	if item.cursor.target == nil {
+		c.targets, c.afterIDs = append(c.targets, nil), append(c.afterIDs, nil)
+		return
+	}
+	target, after := item.cursor.target.String(), item.cursor.afterID
+	c.targets, c.afterIDs = append(c.targets, &target), append(c.afterIDs, &after)
+}
+
+func (c *cursorArrays) args() []any {
+	return []any{c.names, c.epochs, c.bases, c.targets, c.afterIDs, c.dones, c.troubles}
+}
+
+// updateArrays are the columns of a parked row that change.
+type updateArrays struct {
+	names, states []string
+	ids           []int64
+	attempts      []int32
+	dues          []*time.Time
+	reasons       []*string
+}
+
+func (u *updateArrays) add(name string, op *parkOp) {
+	u.names, u.ids, u.states = append(u.names, name), append(u.ids, op.entry.id), append(u.states, op.state)
+	u.attempts = append(u.attempts, int32(op.attempts))
+	u.reasons = append(u.reasons, orNull(op.reason))
+	var due *time.Time
+	if !op.due.IsZero() {
+		due = &op.due
+	}
+	u.dues = append(u.dues, due)
+}
+
+func (u *updateArrays) args() []any {
+	return []any{u.names, u.ids, u.states, u.attempts, u.dues, u.reasons}
+}
+
+// insertArrays are all columns of a parked row.
+type insertArrays struct {
+	updateArrays
+	created  []time.Time
+	topics   []string
+	keys     []*string
+	payloads []*string
+	bodies   [][]byte
+	headers  []*string
+}
+
+func (in *insertArrays) add(name string, op *parkOp) {
+	in.updateArrays.add(name, op)
+	r := op.insert
+	in.created, in.topics = append(in.created, r.CreatedAt), append(in.topics, r.Topic)
+	in.keys, in.headers = append(in.keys, orNull(r.Key)), append(in.headers, orNull(string(r.Headers)))
+	if r.JSON {
+		text := string(r.Payload)
+		in.payloads, in.bodies = append(in.payloads, &text), append(in.bodies, nil)
+		return
+	}
+	body := r.Payload
+	if body == nil {
+		body = []byte{}
+	}
+	in.payloads, in.bodies = append(in.payloads, nil), append(in.bodies, body)
+}
+
+func (in *insertArrays) args() []any {
+	return append(in.updateArrays.args(), in.created, in.topics, in.keys, in.payloads, in.bodies, in.headers)
+}
+
+type deleteArrays struct {
+	names []string
+	ids   []int64
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

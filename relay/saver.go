@@ -1,0 +1,253 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// saver writes the progress of all runners, one statement at a time.
+type saver struct {
+	config      *Config
+	pool        *pgxpool.Pool
+	log         *slog.Logger
+	metrics     *metrics
+	incarnation string
+	urgent      chan struct{}
+	lost        func(name string) // a cursor was refused
+	failingFrom atomic.Int64      // unix nanoseconds since when saves fail, 0 if they work
+
+	saving sync.Mutex // one save at a time
+	mu     sync.Mutex
+	runs   map[string]*runner
+}
+
+// saveItem is one cursor's part of a save.
+type saveItem struct {
+	runner  *runner
+	cursor  saved
+	text    string
+	trouble string
+	ops     map[int64]*parkOp
+}
+
+func (s *saver) add(r *runner) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs[r.sub.Name] = r
+}
+
+func (s *saver) remove(r *runner) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runs[r.sub.Name] == r {
+		delete(s.runs, r.sub.Name)
+	}
+}
+
+// run saves at intervals, and at once where a key waits for its parked row.
+func (s *saver) run(ctx context.Context) error {
+	ticker := time.NewTicker(s.config.SaveInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.urgent:
+		case <-ticker.C:
+		}
+		if err := s.save(ctx, s.all(), false); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *saver) all() []*runner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*runner, 0, len(s.runs))
+	for _, r := range s.runs {
+		all = append(all, r)
+	}
+	return all
+}
+
+// save writes what the runners have to write, again and again until it is written, refused or ctx ends. It returns errLost if
+// the relay's own row is gone.
+func (s *saver) save(ctx context.Context, runners []*runner, final bool) error {
+	s.saving.Lock()
+	defer s.saving.Unlock()
+	var items []*saveItem
+	for _, r := range runners {
+		if item := r.collect(time.Now(), final); item != nil {
+			items = append(items, item)
+		}
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	slices.SortFunc(items, func(a, b *saveItem) int { return strings.Compare(a.runner.sub.Name, b.runner.sub.Name) })
+	accepted, err := s.insist(ctx, items)
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		if !accepted[item.runner.sub.Name] {
+			item.runner.abandon()
+			s.lost(item.runner.sub.Name)
+			continue
+		}
+		item.runner.savedNow(item)
+	}
+	return nil
+}
+
+// insist repeats the same statement until it has an answer: it may have been carried out without one, and is idempotent.
+func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]bool, error) {
+	retry := reconnectBackoff()
+	for {
+		accepted, err := s.write(ctx, items)
+		switch {
+		case err == nil:
+			s.metrics.saves.WithLabelValues("ok").Inc()
+			s.failingFrom.Store(0)
+			return accepted, nil
+		case errors.Is(err, errLost) || ctx.Err() != nil:
+			return nil, err
+		}
+		s.metrics.saves.WithLabelValues("error").Inc()
+		s.failingFrom.CompareAndSwap(0, time.Now().UnixNano())
+		wait := retry.NextBackOff()
+		s.log.Warn("progress not saved", "error", err, "retry_in", wait)
+		if !sleep(ctx, wait) {
+			return nil, fmt.Errorf("save progress: %w", err)
+		}
+	}
+}
+
+// saveStatement saves everything or, cursor by cursor, nothing: rows of subscriptions and cursors are locked in the order of
+// names, a cursor that is not this relay's any more is left alone, and so are its parked rows.
+const saveStatement = `
+WITH input AS (
+	SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[])
+		AS i (name, epoch, base, target, after_id, done, trouble)
+), locked AS MATERIALIZED (
+	SELECT c.subscription FROM input i
+	JOIN postrider.subscriptions s ON s.name = i.name
+	JOIN postrider.cursors c ON c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1
+	WHERE EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1) AND NOT pg_is_in_recovery()
+	ORDER BY i.name FOR KEY SHARE OF s FOR UPDATE OF c
+), saved AS (
+	UPDATE postrider.cursors c
+	SET base = i.base::pg_snapshot, target = i.target::pg_snapshot, after_id = i.after_id, done = i.done::int8multirange,
+	    trouble = i.trouble, saved_at = now()
+	FROM input i JOIN locked l ON l.subscription = i.name
+	WHERE c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1
+	RETURNING c.subscription
+), inserted AS (
+	INSERT INTO postrider.parked (subscription, id, state, attempts, due, reason, created_at, topic, key, payload, body, headers)
+	SELECT p.subscription, p.id, p.state, p.attempts, p.due, p.reason, p.created_at, p.topic, p.key, p.payload::jsonb, p.body, p.headers::jsonb
+	FROM unnest($9::text[], $10::bigint[], $11::text[], $12::int[], $13::timestamptz[], $14::text[], $15::timestamptz[], $16::text[],
+	            $17::text[], $18::text[], $19::bytea[], $20::text[])
+		AS p (subscription, id, state, attempts, due, reason, created_at, topic, key, payload, body, headers)
+	JOIN saved USING (subscription)
+	ON CONFLICT DO NOTHING
+), updated AS (
+	UPDATE postrider.parked t SET state = p.state, attempts = p.attempts, due = p.due, reason = coalesce(p.reason, t.reason), updated_at = now()
+	FROM unnest($21::text[], $22::bigint[], $23::text[], $24::int[], $25::timestamptz[], $26::text[])
+		AS p (subscription, id, state, attempts, due, reason)
+	JOIN saved USING (subscription)
+	WHERE t.subscription = p.subscription AND t.id = p.id AND t.state IN ('retry', 'held', 'scheduled')
+), deleted AS (
+	DELETE FROM postrider.parked t USING unnest($27::text[], $28::bigint[]) AS p (subscription, id) JOIN saved USING (subscription)
+	WHERE t.subscription = p.subscription AND t.id = p.id AND t.state <> 'discarded'
+)
+SELECT array(SELECT subscription FROM saved),
+	EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1) AND NOT pg_is_in_recovery()`
+
+// write runs the statement once and returns the names of the cursors that were saved.
+func (s *saver) write(ctx context.Context, items []*saveItem) (map[string]bool, error) {
+	var names []string
+	var alive bool
+	args := append([]any{s.incarnation}, saveArgs(items)...)
+	err := writeLocal(ctx, s.pool, func(b *pgx.Batch) {
+		b.Queue(saveStatement, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&names, &alive) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !alive {
+		return nil, errLost
+	}
+	accepted := make(map[string]bool, len(names))
+	for _, name := range names {
+		accepted[name] = true
+	}
+	return accepted, nil
+}
+
+// writeLocal runs statements as one transaction in one round trip. It does not wait for synchronous standbys: what Postrider
+// writes may be derived again.
+func writeLocal(ctx context.Context, pool *pgxpool.Pool, queue func(*pgx.Batch)) error {
+	b := &pgx.Batch{}
+	b.Queue(begin.sql)
+	b.Queue(localCommit.sql)
+	queue(b)
+	b.Queue(commit.sql)
+	return pool.SendBatch(ctx, b).Close()
+}
+
+// collect returns what there is to save, nil if nothing. Until savedNow or the end of the runner nothing else is saved for it.
+func (r *runner) collect(now time.Time, final bool) *saveItem {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone {
+		return nil
+	}
+	r.advance()
+	if r.prog.pass == nil && r.resume != nil {
+		return nil // nothing has happened since it was loaded
+	}
+	item := &saveItem{runner: r, cursor: r.prog.save(), trouble: r.trouble}
+	item.text = item.cursor.String()
+	if len(r.parked.ops) == 0 && item.text == r.saved && r.trouble == r.described {
+		return nil
+	}
+	if !r.dirty && !final && now.Sub(r.savedAt) < idleSave {
+		return nil
+	}
+	r.dirty = false
+	r.parked.saving, r.parked.ops = r.parked.ops, make(map[int64]*parkOp)
+	item.ops = r.parked.saving
+	for _, op := range item.ops {
+		op.fix()
+	}
+	return item
+}
+
+// savedNow takes note that the item was saved.
+func (r *runner) savedNow(item *saveItem) {
+	r.mu.Lock()
+	r.saved, r.savedAt, r.described = item.text, time.Now(), item.trouble
+	r.acknowledge()
+	r.mu.Unlock()
+	r.wake()
+}
+
+// String tells whether progress has changed.
+func (s saved) String() string {
+	target := ""
+	if s.target != nil {
+		target = s.target.String()
+	}
+	return fmt.Sprintf("%s %s %d %s", s.base, target, s.afterID, s.done)
+}

@@ -1,0 +1,127 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// errLost says that the relay's own row is gone: snapshots in memory may be void, and another relay may own the cursors.
+var errLost = errors.New("this relay's registration is gone: the server crashed, was failed over, or another relay took over")
+
+// session runs the engine's hot statements on one connection, several per round trip, rows in binary.
+type session struct {
+	conn    *pgx.Conn
+	prepare bool
+}
+
+// newSession uses prepared statements unless the connection string asks for a mode that avoids them, as poolers need.
+func newSession(conn *pgx.Conn) *session {
+	mode := conn.Config().DefaultQueryExecMode
+	return &session{conn: conn, prepare: mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe}
+}
+
+// statement is an SQL text with a name to prepare it by.
+type statement struct{ name, sql string }
+
+// call is a statement with its parameters in text format, and what to do with each row; the values of a row are valid only
+// during the call of row.
+type call struct {
+	statement
+	args   [][]byte
+	binary bool // results in binary format
+	row    func(values [][]byte) error
+}
+
+var (
+	begin        = call{statement: statement{sql: "BEGIN ISOLATION LEVEL READ COMMITTED"}}
+	beginRead    = call{statement: statement{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
+	genericPlans = call{statement: statement{sql: "SET LOCAL plan_cache_mode = force_generic_plan"}}
+	localCommit  = call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
+	commit       = call{statement: statement{sql: "COMMIT"}}
+)
+
+// run executes the calls in one round trip. After an error the session must not be used again.
+func (s *session) run(ctx context.Context, calls ...call) error {
+	batch := &pgconn.Batch{}
+	for _, c := range calls {
+		format := []int16{0}
+		if c.binary {
+			format[0] = 1
+		}
+		if !s.prepare || c.name == "" {
+			batch.ExecParams(c.sql, c.args, nil, nil, format)
+			continue
+		}
+		if _, err := s.conn.Prepare(ctx, c.name, c.sql); err != nil { // once per connection
+			return fmt.Errorf("prepare %s: %w", c.name, err)
+		}
+		batch.ExecPrepared(c.name, c.args, nil, format)
+	}
+	results := s.conn.PgConn().ExecBatch(ctx, batch)
+	err := readResults(results, calls)
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+func readResults(results *pgconn.MultiResultReader, calls []call) error {
+	for i := 0; i < len(calls) && results.NextResult(); i++ {
+		reader := results.ResultReader()
+		var err error
+		for reader.NextRow() {
+			if calls[i].row != nil && err == nil {
+				err = calls[i].row(reader.Values())
+			}
+		}
+		if _, closeErr := reader.Close(); closeErr != nil {
+			return closeErr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) close() { closeConn(s.conn.PgConn()) }
+
+// tick is what one look at the server gives.
+type tick struct {
+	snap Snapshot
+	lsn  pglogrepl.LSN // everything that snap sees was written to the log before it
+}
+
+var tickStatement = statement{"postrider_tick", `SELECT pg_current_snapshot()::text,
+	CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn()::text END,
+	EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid) AND NOT pg_is_in_recovery()`}
+
+// tickCall fills t, or fails with errLost if the relay's row is gone.
+func tickCall(incarnation string, t *tick) call {
+	return call{statement: tickStatement, args: [][]byte{[]byte(incarnation)}, row: func(values [][]byte) (err error) {
+		if string(values[2]) != "t" {
+			return errLost
+		}
+		if t.snap, err = ParseSnapshot(string(values[0])); err != nil {
+			return err
+		}
+		t.lsn, err = pglogrepl.ParseLSN(string(values[1]))
+		return err
+	}}
+}
+
+// toRow adapts a function on decoded rows to a call.
+func toRow(d *decoder, f func(*row) error) func([][]byte) error {
+	return func(values [][]byte) error {
+		r, err := d.decode((*[len(columns)][]byte)(values))
+		if err != nil {
+			return err
+		}
+		return f(r)
+	}
+}

@@ -1,0 +1,215 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+const (
+	publication   = "postrider"
+	statusEvery   = time.Second
+	slotPrefix    = "postrider_"
+	createTimeout = "SET lock_timeout = '5s'; SET wal_sender_timeout = '10s'"
+)
+
+// stream reads committed insertions from a temporary replication slot into held. It never waits for a subscription.
+type stream struct {
+	databaseURL string
+	slot        string
+	decoder     *decoder
+	held        *held
+	log         *slog.Logger
+}
+
+// run follows the log until ctx is cancelled or the connection fails. The slot vanishes with the connection.
+func (s *stream) run(ctx context.Context) error {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("stream: connect: %w", err)
+	}
+	defer closeConn(conn)
+	if err := conn.Exec(ctx, createTimeout).Close(); err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	_, err = pglogrepl.CreateReplicationSlot(ctx, conn, s.slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
+		Temporary: true, Mode: pglogrepl.LogicalReplication, SnapshotAction: "NOEXPORT_SNAPSHOT"})
+	if err != nil {
+		return fmt.Errorf("stream: create slot %s: %w", s.slot, err)
+	}
+	err = pglogrepl.StartReplication(ctx, conn, s.slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: []string{
+		"proto_version '1'", "publication_names '" + publication + "'", "binary 'true'"}})
+	if err != nil {
+		return fmt.Errorf("stream: start: %w", err)
+	}
+	return s.follow(ctx, conn)
+}
+
+func (s *stream) connect(ctx context.Context) (*pgconn.PgConn, error) {
+	config, err := pgconn.ParseConfig(s.databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	config.RuntimeParams["replication"] = "database"
+	config.RuntimeParams["application_name"] = "postrider stream"
+	// A missing publication is a mere warning from PostgreSQL 18 on: rows would be left out without a word.
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if strings.Contains(n.Message, publication) {
+			s.log.Warn("stream", "notice", n.Message)
+			s.held.overflow()
+		}
+	}
+	return pgconn.ConnectConfig(ctx, config)
+}
+
+func closeConn(conn *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn.Close(ctx)
+}
+
+// reader is the state of one connection's stream.
+type reader struct {
+	*stream
+	conn   *pgconn.PgConn
+	parser *pgoutput
+	tx     *streamTx
+	lost   bool // rows of the transaction under way were dropped
+	asked  atomic.Bool
+	seen   pglogrepl.LSN // received and acknowledged
+}
+
+func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
+	r := &reader{stream: s, conn: conn, parser: newPgoutput(s.decoder)}
+	socket := conn.Conn()
+	interrupt := func() { socket.SetReadDeadline(time.Now()) }
+	s.held.connect(func() {
+		r.asked.Store(true)
+		interrupt()
+	})
+	defer s.held.disconnect()
+	stop := context.AfterFunc(ctx, interrupt)
+	defer stop()
+
+	next := time.Now()
+	for {
+		now := time.Now()
+		if asked := r.asked.Swap(false); asked || !now.Before(next) {
+			if err := r.report(asked); err != nil {
+				return err
+			}
+			next = now.Add(statusEvery)
+			socket.SetReadDeadline(next)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if r.asked.Load() {
+			continue // asked between the report and the new deadline
+		}
+		if err := r.receive(); err != nil {
+			return err
+		}
+	}
+}
+
+// report acknowledges what was received: the table, not the slot, is the durable buffer.
+func (r *reader) report(ask bool) error {
+	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), r.conn,
+		pglogrepl.StandbyStatusUpdate{WALWritePosition: r.seen, ReplyRequested: ask})
+	if err != nil {
+		return fmt.Errorf("stream: acknowledge: %w", err)
+	}
+	return nil
+}
+
+// receive handles one message; reaching the read deadline is no error.
+func (r *reader) receive() error {
+	// The background context spares pgconn a goroutine per message: the socket's deadline bounds the wait.
+	message, err := r.conn.ReceiveMessage(context.Background())
+	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	switch m := message.(type) {
+	case *pgproto3.CopyData:
+		return r.copyData(m.Data)
+	case *pgproto3.ErrorResponse:
+		return fmt.Errorf("stream: %w", pgconn.ErrorResponseToPgError(m))
+	case *pgproto3.CopyDone:
+		return errors.New("stream: ended by the server")
+	}
+	return nil
+}
+
+func (r *reader) copyData(data []byte) error {
+	if len(data) == 0 {
+		return nil
+	}
+	switch data[0] {
+	case pglogrepl.PrimaryKeepaliveMessageByteID:
+		k, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
+		if err != nil {
+			return fmt.Errorf("stream: %w", err)
+		}
+		if k.ReplyRequested {
+			r.asked.Store(true)
+		}
+		r.seen = max(r.seen, k.ServerWALEnd)
+		r.held.advance(r.seen)
+	case pglogrepl.XLogDataByteID:
+		x, err := pglogrepl.ParseXLogData(data[1:])
+		if err != nil {
+			return fmt.Errorf("stream: %w", err)
+		}
+		return r.change(x)
+	}
+	return nil
+}
+
+func (r *reader) change(x pglogrepl.XLogData) error {
+	kind, row, err := r.parser.parse(x.WALData, !r.lost)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case msgBegin:
+		r.tx, r.lost = &streamTx{}, false
+	case msgInsert:
+		r.insert(row)
+	case msgCommit:
+		// The position is that of the commit record's end only after the transaction has been added.
+		if r.tx != nil && len(r.tx.rows) > 0 {
+			r.held.add(r.tx)
+		}
+		r.tx = nil
+		r.seen = max(r.seen, x.WALStart)
+		r.held.advance(x.WALStart)
+	}
+	return nil
+}
+
+// insert adds a row to the transaction under way, unless that has grown past the bound: then it becomes a gap.
+func (r *reader) insert(row *row) {
+	if row == nil || r.tx == nil {
+		return
+	}
+	r.tx.xid = row.xid
+	r.tx.rows = append(r.tx.rows, row)
+	r.tx.bytes += row.size()
+	if r.tx.bytes > r.held.limit {
+		r.tx, r.lost = nil, true
+		r.held.overflow()
+	}
+}

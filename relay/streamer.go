@@ -1,0 +1,212 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	budgetEvery = 2 * time.Second // between looks at how much WAL the slot holds back
+	freeSlots   = 2               // slots and senders that must be free: the last ones belong to others
+	slotsRetry  = 15 * time.Second
+)
+
+// streamer keeps a stream running while there are live runners and the server can afford it. Ticks from the table go on
+// meanwhile, whatever happens here.
+type streamer struct {
+	config *Config
+	log    *slog.Logger
+	pool   *pgxpool.Pool
+	feed   *feed
+	stream stream
+}
+
+// errOverBudget says that an old transaction makes the slot hold back too much WAL.
+var errOverBudget = errors.New("the slot holds back too much WAL")
+
+func (s *streamer) run(ctx context.Context) error {
+	retry := reconnectBackoff()
+	for s.awaitActive(ctx) {
+		started := time.Now()
+		err := s.runOnce(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			continue
+		}
+		if time.Since(started) > time.Minute {
+			retry.Reset()
+		}
+		wait := retry.NextBackOff()
+		if errors.Is(err, errNoSlots) {
+			wait = slotsRetry
+		}
+		s.log.Warn("stream ended; ticks read the table", "error", err, "retry_in", wait)
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// awaitActive returns true when there are live runners, false when ctx is cancelled.
+func (s *streamer) awaitActive(ctx context.Context) bool {
+	for !s.feed.active.Load() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-s.feed.activated:
+		}
+	}
+	return ctx.Err() == nil
+}
+
+var errNoSlots = errors.New("no replication slot or WAL sender to spare: raise max_replication_slots and max_wal_senders")
+
+func (s *streamer) runOnce(ctx context.Context) error {
+	if err := s.checkFree(ctx); err != nil {
+		return err
+	}
+	streamCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ended := make(chan error, 1)
+	go func() { ended <- s.stream.run(streamCtx) }()
+	err := s.watch(streamCtx, ended, cancel)
+	if errors.Is(err, errOverBudget) {
+		s.log.Warn("stream given up until older transactions have ended", "wal_budget", s.config.WALBudget)
+		return s.awaitOldTransactions(ctx)
+	}
+	return err
+}
+
+func (s *streamer) checkFree(ctx context.Context) error {
+	var slots, senders int
+	err := s.pool.QueryRow(ctx, `SELECT
+		current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots)::int,
+		current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication)::int`).Scan(&slots, &senders)
+	if err != nil {
+		return fmt.Errorf("stream: count free slots: %w", err)
+	}
+	if slots < freeSlots || senders < freeSlots {
+		return errNoSlots
+	}
+	return nil
+}
+
+// watch waits for the stream to end and ends it when nobody is live any more or the slot gets too expensive.
+func (s *streamer) watch(ctx context.Context, ended <-chan error, cancel context.CancelCauseFunc) error {
+	ticker := time.NewTicker(budgetEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-ticker.C:
+		}
+		var reason error
+		if s.feed.active.Load() {
+			if over, err := s.overBudget(ctx); err != nil || !over {
+				continue // a failing connection shows in the stream itself
+			}
+			reason = errOverBudget
+		}
+		cancel(reason)
+		<-ended
+		return reason
+	}
+}
+
+func (s *streamer) overBudget(ctx context.Context) (bool, error) {
+	var over bool
+	err := s.pool.QueryRow(ctx, `SELECT coalesce(pg_current_wal_lsn() - restart_lsn, 0) > $2
+		FROM pg_replication_slots WHERE slot_name = $1`, s.stream.slot, s.config.WALBudget).Scan(&over)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil // not created yet
+	}
+	return over, err
+}
+
+// awaitOldTransactions waits until every transaction that runs now has ended.
+func (s *streamer) awaitOldTransactions(ctx context.Context) error {
+	var xmax string
+	if err := s.pool.QueryRow(ctx, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text`).Scan(&xmax); err != nil {
+		return fmt.Errorf("stream: %w", err)
+	}
+	for {
+		var ended bool
+		err := s.pool.QueryRow(ctx, `SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8`, xmax).Scan(&ended)
+		if err != nil {
+			return fmt.Errorf("stream: %w", err)
+		}
+		if ended {
+			return nil
+		}
+		if !sleep(ctx, budgetEvery) {
+			return ctx.Err()
+		}
+	}
+}
+
+// listen wakes the feed on every notification. After each connect it wakes it too: nothing is kept for who did not listen.
+func listen(ctx context.Context, f *feed, log *slog.Logger) error {
+	retry := reconnectBackoff()
+	for {
+		err := listenOnce(ctx, f, retry.Reset)
+		if ctx.Err() != nil {
+			return nil
+		}
+		wait := retry.NextBackOff()
+		log.Warn("listen: connection lost; ticks by timer go on", "error", err, "retry_in", wait)
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+func listenOnce(ctx context.Context, f *feed, healthy func()) error {
+	conn, err := f.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn.PgConn())
+	if _, err := conn.Exec(ctx, "LISTEN postrider", pgx.QueryExecModeSimpleProtocol); err != nil {
+		return err
+	}
+	healthy()
+	signal(f.wake)
+	for {
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			return err
+		}
+		signal(f.wake)
+	}
+}
+
+// streamable says why the server or role cannot stream, "" if it can.
+func streamable(ctx context.Context, pool *pgxpool.Pool) (why string, err error) {
+	var level string
+	var replication, published bool
+	err = pool.QueryRow(ctx, `SELECT current_setting('wal_level'),
+		(SELECT rolreplication OR rolsuper OR EXISTS (
+			SELECT FROM pg_roles m WHERE m.rolname = 'rds_replication' AND pg_has_role(m.oid, 'USAGE'))
+		 FROM pg_roles WHERE rolname = current_user),
+		EXISTS (SELECT FROM pg_publication WHERE pubname = $1)`, publication).Scan(&level, &replication, &published)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("look whether the server can stream: %w", err)
+	case level != "logical":
+		return fmt.Sprintf("wal_level is %q: ALTER SYSTEM SET wal_level = logical, then restart PostgreSQL", level), nil
+	case !replication:
+		return "the role may not replicate: ALTER ROLE … REPLICATION", nil
+	case !published:
+		return "publication postrider is missing: `postrider doctor` shows the statement that makes it", nil
+	}
+	return "", nil
+}

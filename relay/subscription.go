@@ -1,0 +1,116 @@
+package relay
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Subscription is a named stream of the messages whose topics match, on their way to one sink.
+type Subscription struct {
+	Name string
+	// Topics are patterns as in NATS: "orders.created", "orders.*", "orders.>".
+	Topics []string
+	// Sink is a URL; its scheme chooses the destination's kind.
+	Sink     string
+	Settings Settings
+}
+
+// Ordering says which messages of a subscription wait for one another.
+type Ordering string
+
+// The orderings.
+const (
+	OrderByKey  Ordering = "key"    // messages of one key, in order of insertion
+	OrderNone   Ordering = "none"   // none
+	OrderStrict Ordering = "strict" // all: one in flight, and a failing one stops the rest
+)
+
+// OnDead says what a dead letter does to its key.
+type OnDead string
+
+// What a dead letter may do to its key.
+const (
+	DeadSkips OnDead = "skip" // the key goes on
+	DeadHolds OnDead = "hold" // the key waits until the dead letter is redriven or discarded
+)
+
+// Settings are a subscription's optional settings. Zero values stand for the defaults named beside them.
+type Settings struct {
+	Ordering       Ordering `json:"ordering,omitempty"`        // default: key
+	OnDead         OnDead   `json:"on_dead,omitempty"`         // default: skip
+	MaxAttempts    int      `json:"max_attempts,omitempty"`    // attempts before a message is dead; default: 20
+	Lanes          int      `json:"lanes,omitempty"`           // deliveries under way at once; default: the sink's
+	Batch          int      `json:"batch,omitempty"`           // most messages in one delivery; default: the sink's
+	Timeout        Duration `json:"timeout,omitempty"`         // of one delivery; default: the sink's
+	BackoffInitial Duration `json:"backoff_initial,omitempty"` // wait before the second attempt; default: 1s
+	BackoffMax     Duration `json:"backoff_max,omitempty"`     // longest wait between attempts; default: 1h
+	MaxParked      int      `json:"max_parked,omitempty"`      // retrying and held messages before intake stops; default: 100000
+}
+
+// ParseSettings decodes the settings column. An unknown key is an error.
+func ParseSettings(text []byte) (Settings, error) {
+	var s Settings
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, fmt.Errorf("settings %s: %w", text, err)
+	}
+	return s, s.Validate()
+}
+
+// Validate fills in the defaults and says which setting is wrong, with its value and what would be right.
+func (s *Settings) Validate() error {
+	fill(&s.Ordering, OrderByKey)
+	fill(&s.OnDead, DeadSkips)
+	fill(&s.MaxAttempts, 20)
+	fill(&s.BackoffInitial, Duration(time.Second))
+	fill(&s.BackoffMax, Duration(max(time.Hour, time.Duration(s.BackoffInitial))))
+	fill(&s.MaxParked, 100_000)
+	switch s.Ordering {
+	case OrderByKey, OrderNone, OrderStrict:
+	default:
+		return fmt.Errorf("ordering %q: must be key, none or strict", s.Ordering)
+	}
+	if s.OnDead != DeadSkips && s.OnDead != DeadHolds {
+		return fmt.Errorf("on_dead %q: must be skip or hold", s.OnDead)
+	}
+	for _, n := range []struct {
+		name         string
+		is, from, to int
+	}{
+		{"max_attempts", s.MaxAttempts, 1, 1_000_000},
+		{"lanes", s.Lanes, 0, 4096},
+		{"batch", s.Batch, 0, 10_000},
+		{"max_parked", s.MaxParked, 1, 10_000_000},
+	} {
+		if n.is < n.from || n.is > n.to {
+			return fmt.Errorf("%s %d: must be from %d to %d", n.name, n.is, max(n.from, 1), n.to)
+		}
+	}
+	if s.Timeout < 0 || s.BackoffInitial < 0 || s.BackoffMax < s.BackoffInitial {
+		return fmt.Errorf("timeout %s, backoff_initial %s, backoff_max %s: none may be negative, and backoff_max not below backoff_initial",
+			s.Timeout, s.BackoffInitial, s.BackoffMax)
+	}
+	return nil
+}
+
+// Duration is a time.Duration that is written as in "1m30s".
+type Duration time.Duration
+
+// String writes it as in "1m30s".
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes it as in "1m30s".
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("duration %q: must be a number with a unit, such as 30s or 5m", text)
+	}
+	*d = Duration(v)
+	return nil
+}

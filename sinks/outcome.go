@@ -1,0 +1,64 @@
+package sinks
+
+import (
+	"errors"
+	"time"
+)
+
+// Kind is the class of an outcome.
+type Kind int
+
+// The kinds of outcome, from best to worst for the subscription as a whole.
+const (
+	KindAccepted Kind = iota
+	KindRetryable
+	KindPermanent
+	KindUnavailable
+	KindGone
+)
+
+var kindNames = [...]string{"accepted", "retryable", "permanent", "unavailable", "gone"}
+
+// String returns the kind's name in lower case, as it is used in metrics.
+func (k Kind) String() string { return kindNames[k] }
+
+// OutcomeError is an error with a class. Make one with Retryable, Permanent, Unavailable or Gone.
+type OutcomeError struct {
+	Kind Kind
+	// After is the delay that the destination asked for, zero if it asked for none.
+	After time.Duration
+	Err   error
+}
+
+// Error returns the reason alone: the class shows in what the relay does.
+func (e *OutcomeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *OutcomeError) Unwrap() error { return e.Err }
+
+// Retryable says that this message failed and may work later, not before after has passed (zero: the relay chooses).
+func Retryable(err error, after time.Duration) error {
+	return &OutcomeError{KindRetryable, after, err}
+}
+
+// Permanent says that this message can never work as it is.
+func Permanent(err error) error { return &OutcomeError{KindPermanent, 0, err} }
+
+// Unavailable says that the destination is down or asks for a rest, of at least after (zero: the relay chooses).
+func Unavailable(err error, after time.Duration) error {
+	return &OutcomeError{KindUnavailable, after, err}
+}
+
+// Gone says that the destination asks for no more messages at all.
+func Gone(err error) error { return &OutcomeError{KindGone, 0, err} }
+
+// Classify returns the class of an outcome and the delay that it asks for. An error without a class is Retryable.
+func Classify(err error) (Kind, time.Duration) {
+	if err == nil {
+		return KindAccepted, 0
+	}
+	if o, ok := errors.AsType[*OutcomeError](err); ok {
+		return o.Kind, o.After
+	}
+	return KindRetryable, 0
+}
