@@ -1,0 +1,124 @@
+package natssink
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// Defaults of Config.
+const (
+	DefaultAckTimeout = 5 * time.Second
+	DefaultMaxPending = 4096
+	DefaultLanes      = 4
+	DefaultBatch      = 512
+)
+
+// Config says where and how to publish. Servers is required; the zero value of the rest means the default.
+type Config struct {
+	// Servers are addresses such as "nats://user:password@host:4222", "nats://token@host" or "tls://host", of one cluster.
+	Servers []string
+	// Stream is the stream that has to take the messages. Empty: whichever captures the subject.
+	Stream string
+	// Prefix goes in front of each topic as it is, so it usually ends in a dot.
+	Prefix string
+	// Core publishes to core NATS, where nobody confirms anything.
+	Core bool
+	// CredsFile is a file of user credentials (JWT and seed).
+	CredsFile string
+	// CAFile is a PEM file of certificate authorities, CertFile and KeyFile are the client's own certificate.
+	CAFile, CertFile, KeyFile string
+	// AckTimeout bounds the wait for an acknowledgement. Default 5 seconds.
+	AckTimeout time.Duration
+	// MaxPending bounds the messages without an acknowledgement, over all lanes. Default 4096.
+	MaxPending int
+	// Lanes is the number of batches at once (default 4), Batch the size of one (default 512).
+	Lanes, Batch int
+}
+
+func (c Config) withDefaults() Config {
+	c.AckTimeout = orDefault(c.AckTimeout, DefaultAckTimeout)
+	c.MaxPending = orDefault(c.MaxPending, DefaultMaxPending)
+	c.Lanes = orDefault(c.Lanes, DefaultLanes)
+	c.Batch = orDefault(c.Batch, DefaultBatch)
+	return c
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// validate names the setting that is wrong. It never shows a server's user info.
+func (c Config) validate() error {
+	if len(c.Servers) == 0 {
+		return errors.New("NATS servers: none given, it takes at least one such as nats://host:4222")
+	}
+	for _, s := range c.Servers {
+		if _, err := parseServer(s); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.Core && c.Stream != "":
+		return fmt.Errorf("NATS stream %q and core: core NATS has no streams, use one of the two", c.Stream)
+	case strings.ContainsAny(c.Stream, " \t\r\n.*>/\\"):
+		return fmt.Errorf("NATS stream %q: a stream's name holds no blanks and none of . * > / \\", c.Stream)
+	case c.AckTimeout < 0:
+		return fmt.Errorf("NATS ack timeout is %v: it must be above zero", c.AckTimeout)
+	case c.MaxPending < 0 || c.Lanes < 0 || c.Batch < 0:
+		return fmt.Errorf("NATS max pending is %d, lanes %d, batch %d: each must be at least 1", c.MaxPending, c.Lanes, c.Batch)
+	case (c.CertFile == "") != (c.KeyFile == ""):
+		return errors.New("NATS cert and key: a client certificate takes both files")
+	}
+	if err := checkSubject(c.Prefix + "t"); err != nil {
+		return fmt.Errorf("NATS prefix %q cannot start a subject: %w", c.Prefix, err)
+	}
+	return c.checkFiles()
+}
+
+// checkFiles looks at the files now: the client library reads some of them at each connect only.
+func (c Config) checkFiles() error {
+	for name, path := range map[string]string{"creds": c.CredsFile, "ca": c.CAFile, "cert": c.CertFile, "key": c.KeyFile} {
+		if path == "" {
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("NATS %s: %w", name, err)
+		}
+		f.Close()
+	}
+	return nil
+}
+
+func parseServer(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil && strings.Contains(raw, "@"):
+		return nil, errors.New("NATS server cannot be parsed: in user and password, characters such as / ? # % have to be percent-encoded")
+	case err != nil:
+		return nil, fmt.Errorf("NATS server %q cannot be parsed: %w", raw, parseReason(err))
+	case u.Scheme != "nats" && u.Scheme != "tls":
+		return nil, fmt.Errorf("NATS server has the scheme %q: it must be nats or tls", u.Scheme)
+	case u.Hostname() == "":
+		return nil, errors.New("NATS server names no host: it looks like nats://host:4222")
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("NATS server %s has something behind the port: it looks like nats://host:4222", u.Host)
+	}
+	return u, nil
+}
+
+// parseReason is a parser's error without the address, which it repeats.
+func parseReason(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}

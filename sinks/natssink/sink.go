@@ -1,0 +1,88 @@
+package natssink
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// Sink publishes to one NATS system over one connection.
+type Sink struct {
+	cfg     Config
+	expect  []string // value of Nats-Expected-Stream, nil for none
+	link    *link
+	pending *semaphore.Weighted
+	options []jetstream.PublishOpt
+}
+
+var _ sinks.Sink = (*Sink)(nil)
+
+// New opens a sink. It tries to connect once, for about two seconds per server at most and not after ctx has ended, but a
+// NATS that is down is no error: then deliveries are Unavailable until it is up. An error names the setting that is wrong.
+func New(ctx context.Context, cfg Config) (*Sink, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	l, err := newLink(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sink{
+		cfg: cfg, link: l, pending: semaphore.NewWeighted(int64(cfg.MaxPending)),
+		// Retries reorder. A stall can only come from what cancelled batches left behind.
+		options: []jetstream.PublishOpt{jetstream.WithRetryAttempts(0), jetstream.WithStallWait(time.Second)},
+	}
+	if cfg.Stream != "" {
+		s.expect = []string{cfg.Stream}
+	}
+	return s, nil
+}
+
+// Limits returns the configured lanes and batch.
+func (s *Sink) Limits() sinks.Limits { return sinks.Limits{Lanes: s.cfg.Lanes, Batch: s.cfg.Batch} }
+
+// Close closes the connection.
+func (s *Sink) Close() error { return s.link.close() }
+
+// Deliver publishes the batch and waits for the acknowledgements, in parts if it exceeds what may be pending at once.
+func (s *Sink) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
+	for len(batch) > 0 {
+		n := min(len(batch), s.cfg.MaxPending)
+		s.deliver(ctx, batch[:n], outcomes[:n])
+		batch, outcomes = batch[n:], outcomes[n:]
+	}
+}
+
+func (s *Sink) deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
+	n := int64(len(batch))
+	if err := s.pending.Acquire(ctx, n); err != nil {
+		fill(outcomes, err)
+		return
+	}
+	defer s.pending.Release(n)
+	if err := ctx.Err(); err != nil {
+		fill(outcomes, err)
+		return
+	}
+	c, err := s.link.get()
+	if err != nil {
+		fill(outcomes, sinks.Unavailable(err, 0))
+		return
+	}
+	if s.cfg.Core {
+		s.publishCore(ctx, c, batch, outcomes)
+	} else {
+		s.publish(ctx, c, batch, outcomes)
+	}
+}
+
+func fill(outcomes []error, err error) {
+	for i := range outcomes {
+		outcomes[i] = err
+	}
+}

@@ -1,0 +1,99 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+const (
+	maxDrain   = 64 << 10 // of a response's body; a longer one costs its connection
+	maxSnippet = 200      // bytes of an error's body in the reason
+)
+
+// answered turns a response into an outcome and makes its connection ready for the next request.
+func (s *Sink) answered(res *http.Response) error {
+	defer res.Body.Close()
+	kind := kindOf(res.StatusCode)
+	if kind == sinks.KindAccepted {
+		drain(res.Body)
+		return nil
+	}
+	start := make([]byte, maxSnippet)
+	// A body that breaks off takes nothing from the status.
+	n, _ := io.ReadFull(res.Body, start)
+	drain(res.Body)
+	reason := s.reason(res, start[:n])
+	after := retryAfter(res.Header.Get("Retry-After"), time.Now())
+	switch kind {
+	case sinks.KindPermanent:
+		return sinks.Permanent(reason)
+	case sinks.KindUnavailable:
+		return sinks.Unavailable(reason, after)
+	case sinks.KindGone:
+		return sinks.Gone(reason)
+	}
+	return sinks.Retryable(reason, after)
+}
+
+// drain reads what is left, so that the connection can be used again.
+func drain(body io.Reader) {
+	// On an error, or with more to come, Close drops the connection.
+	_, _ = io.CopyN(io.Discard, body, maxDrain)
+}
+
+func (s *Sink) reason(res *http.Response, body []byte) error {
+	text := fmt.Sprintf("%s answered %d %s", s.name, res.StatusCode, http.StatusText(res.StatusCode))
+	if location := res.Header.Get("Location"); location != "" && res.StatusCode/100 == 3 {
+		text += fmt.Sprintf(", a redirect to %s, which is not followed: change the URL", s.redact(location))
+	}
+	if snippet := printable(body); snippet != "" {
+		text += ": " + snippet
+	}
+	return errors.New(strings.TrimSpace(text))
+}
+
+// redact shows where a redirect leads, without user info, query and our own path, any of which may hold a secret.
+func (s *Sink) redact(location string) string {
+	u, err := s.url.Parse(location)
+	if err != nil {
+		return "an address that cannot be parsed"
+	}
+	path := u.EscapedPath()
+	if own := s.url.EscapedPath(); len(own) > 1 {
+		path = strings.Replace(path, strings.TrimSuffix(own, "/"), "/…", 1)
+	}
+	return printable([]byte(u.Scheme + "://" + u.Host + path))
+}
+
+// printable makes one line of text out of any bytes.
+func printable(b []byte) string {
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case r == unicode.ReplacementChar || !unicode.IsPrint(r):
+			return '.'
+		}
+		return r
+	}, string(b))
+	return strings.Join(strings.Fields(clean), " ")
+}
+
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout() || errors.Is(err, context.DeadlineExceeded)
+}
+
+func isConnectError(err error) bool {
+	_, ok := errors.AsType[connectError](err)
+	return ok
+}
