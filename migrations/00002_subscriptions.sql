@@ -104,6 +104,21 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
+-- The snapshot that sees the calling transaction too.
+-- +goose StatementBegin
+CREATE FUNCTION postrider.snapshot_after_me() RETURNS pg_snapshot
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    me  numeric := pg_current_xact_id()::text::numeric;
+    s   pg_snapshot := pg_current_snapshot();
+    top numeric := pg_snapshot_xmax(s)::text::numeric;
+BEGIN
+    -- Ids between the snapshot's end and the own one may be running.
+    RETURN postrider.make_snapshot(greatest(top, me + 1)::text::xid8,
+        ARRAY(SELECT pg_snapshot_xip(s)) || ARRAY(SELECT x::text::xid8 FROM generate_series(top, me - 1) x));
+END $$;
+-- +goose StatementEnd
+
 -- The snapshot that sees every transaction below xmax but the running ones.
 -- +goose StatementBegin
 CREATE FUNCTION postrider.make_snapshot(xmax xid8, running xid8[]) RETURNS pg_snapshot
@@ -358,7 +373,8 @@ $$;
 
 -- After a copy by dump and restore, or by logical replication, into another database: the ids of what each subscription has
 -- settled are worked out from the transaction ids of the old cluster, which are then replaced. Nothing is lost or delivered
--- twice. Relays start again afterwards. Applications wait meanwhile. Returns how many messages are retained.
+-- twice. Applications wait meanwhile; relays are started afterwards. Run it in a transaction of its own. Returns how many messages
+-- are retained.
 -- +goose StatementBegin
 CREATE FUNCTION postrider.rebase() RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -389,23 +405,26 @@ BEGIN
     FOR sub IN SELECT s.name FROM postrider.subscriptions s ORDER BY s.name LOOP
         PERFORM postrider.lock_subscription(sub.name);
         WITH message AS (
-            SELECT o.id, o.id IN (SELECT p.id FROM postrider.parked p WHERE p.subscription = sub.name)
-                OR NOT (origin.system_identifier <> here_cluster
-                        AND o.xid::text::numeric > copied AND o.xid::text::numeric <= me - age(o.xmin))
-                   AND (pg_visible_in_snapshot(o.xid, c.base) OR pg_visible_in_snapshot(o.xid, s.started) OR c.done @> o.id
-                        OR coalesce(o.id <= c.after_id AND pg_visible_in_snapshot(o.xid, c.target), false)
-                        OR o.topic !~ CASE WHEN s.earlier = '[]' THEN r.regex
-                                           ELSE postrider.topic_regex(postrider.topics_at(s.topics, s.earlier, o.xid)) END)
-                AS settled
+            SELECT o.*, s.topics, s.earlier, s.started, c.base, c.target, c.after_id, c.done, r.regex,
+                   origin.system_identifier <> here_cluster AND o.full_xid > copied AND o.full_xid <= me - o.age AS native
             FROM postrider.subscriptions s
             JOIN postrider.cursors c ON c.subscription = s.name
             CROSS JOIN LATERAL (SELECT postrider.topic_regex(s.topics) AS regex OFFSET 0) r
-            CROSS JOIN postrider.outbox o
+            CROSS JOIN (SELECT id, xid, topic, xid::text::numeric AS full_xid, age(xmin) AS age FROM postrider.outbox) o
             WHERE s.name = sub.name
+        ), judged AS (
+            SELECT m.id,
+                   m.id IN (SELECT p.id FROM postrider.parked p WHERE p.subscription = sub.name)
+                   OR m.topic !~ CASE WHEN m.native OR m.earlier = '[]' THEN m.regex
+                                      ELSE postrider.topic_regex(postrider.topics_at(m.topics, m.earlier, m.xid)) END
+                   OR NOT m.native AND (
+                       pg_visible_in_snapshot(m.xid, m.base) OR pg_visible_in_snapshot(m.xid, m.started) OR m.done @> m.id
+                       OR coalesce(m.id <= m.after_id AND pg_visible_in_snapshot(m.xid, m.target), false)) AS settled
+            FROM message m
         ), run AS (
             -- Settled messages with no other in between make one range, whatever ids were never used.
             SELECT int8range(min(n.id), max(n.id), '[]') AS ids
-            FROM (SELECT m.id, m.settled, count(*) FILTER (WHERE NOT m.settled) OVER (ORDER BY m.id) AS before FROM message m) n
+            FROM (SELECT j.id, j.settled, count(*) FILTER (WHERE NOT j.settled) OVER (ORDER BY j.id) AS before FROM judged j) n
             WHERE n.settled GROUP BY n.before
         )
         UPDATE postrider.cursors c
@@ -413,10 +432,18 @@ BEGIN
         WHERE c.subscription = sub.name;
     END LOOP;
 
+    -- Logical replication leaves sequences behind: an id must not come twice.
+    PERFORM setval('postrider.outbox_id_seq', m.id)
+    FROM (SELECT greatest((SELECT max(id) FROM postrider.outbox), (SELECT max(id) FROM postrider.parked)) AS id) m
+    WHERE m.id > (SELECT last_value FROM postrider.outbox_id_seq);
     UPDATE postrider.outbox SET xid = pg_current_xact_id();
     GET DIAGNOSTICS retained = ROW_COUNT;
     fresh := postrider.snapshot_before_me();
-    UPDATE postrider.subscriptions SET started = fresh, earlier = '[]';
+    -- What is not in done is wanted, also if it was by earlier topics alone.
+    UPDATE postrider.subscriptions s SET started = fresh, earlier = CASE WHEN s.earlier = '[]' THEN '[]' ELSE jsonb_build_array(
+        jsonb_build_object('until', postrider.snapshot_after_me()::text, 'topics', ARRAY(
+            SELECT unnest(s.topics) UNION
+            SELECT jsonb_array_elements_text(e -> 'topics') FROM jsonb_array_elements(s.earlier) e))) END;
     UPDATE postrider.cursors SET base = fresh, epoch = epoch + 1, owner = NULL, trouble = NULL, saved_at = now();
     DELETE FROM postrider.relays;
     UPDATE postrider.source SET id = left(replace(gen_random_uuid()::text, '-', ''), 8),
@@ -428,7 +455,7 @@ END $$;
 -- +goose Down
 SELECT postrider.disable_notify();
 DROP TABLE postrider.parked, postrider.cursors, postrider.relays, postrider.subscriptions;
-DROP FUNCTION postrider.topic_regex(text[]), postrider.valid_patterns(text[]), postrider.snapshot_before_me(),
+DROP FUNCTION postrider.topic_regex(text[]), postrider.valid_patterns(text[]), postrider.snapshot_before_me(), postrider.snapshot_after_me(),
     postrider.make_snapshot(xid8, xid8[]), postrider.snapshot_covers(pg_snapshot, pg_snapshot), postrider.require_this_cluster(),
     postrider.start_snapshot(text), postrider.lock_subscription(text), postrider.rebase(),
     postrider.subscribe(text, text[], text, jsonb, text), postrider.unsubscribe(text), postrider.subscription_changed(),

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/postrider/postrider/internal/pgtest"
+)
+
+const twoSubscriptions = `subscriptions:
+  - name: billing
+    topics: [orders.>]
+    sink: https://u:geheim@host/hook?token=geheim
+    start: earliest
+    max_attempts: 10
+  - name: bus
+    topics: ['>']
+    sink: nats://host:4222?stream=S
+`
+
+func TestVersion(t *testing.T) {
+	runCommand(t, nil, "", "version").ok("postrider ", "go1.")
+}
+
+func TestUnknownCommands(t *testing.T) {
+	runCommand(t, nil, "", "stauts").fails(`unknown command "stauts"`, `did you mean "status"?`)
+	runCommand(t, nil, "", "subs", "lst").fails(`unknown command "lst" for "postrider subs"`)
+	runCommand(t, nil, "", "status", "--jsno").fails("unknown flag: --jsno")
+	runCommand(t, nil, "", "status", "x").fails(`unknown command "x"`)
+	runCommand(t, nil, "").ok("subs List and change subscriptions", "completion")
+}
+
+func TestMigrate(t *testing.T) {
+	db := pgtest.Empty(t)
+	on(t, db.URL(), "status").fails(`holds no Postrider schema: run `+"`postrider migrate`", db.Name)
+	on(t, db.URL(), "enqueue", "a.b").fails("run `postrider migrate`")
+	on(t, db.URL(), "migrate").ok("migrations applied: the schema has version")
+	on(t, db.URL(), "migrate").ok("The schema is up to date")
+	on(t, db.URL(), "status").ok("There are no subscriptions", "No relay is registered")
+	runCommand(t, nil, "", "status", "--database-url", db.URL()).ok("There are no subscriptions")
+}
+
+func TestConnectionErrors(t *testing.T) {
+	db := newDB(t)
+	on(t, strings.Replace(db.URL(), db.Name, "no_such_db", 1), "status").fails(`database "no_such_db" does not exist`)
+	on(t, db.RoleURL("no_such_role"), "status").fails(`role "no_such_role" does not exist`)
+	on(t, "postgres://u:geheim@127.0.0.1:1/x", "status").fails("127.0.0.1:1").lacks("geheim")
+	on(t, "postgres://u:geheim@host:port/x", "status").fails("database URL").lacks("geheim")
+}
+
+func TestSubs(t *testing.T) {
+	db := newDB(t)
+	list := func(words ...string) result { return on(t, db.URL(), "subs", "list").ok(words...).lacks("geheim") }
+	list("There are no subscriptions.")
+	path := writeFile(t, twoSubscriptions)
+	on(t, db.URL(), "subs", "apply", path).ok("billing created", "bus created")
+	list("billing active orders.> https://xxxxx@host/hook?token=xxxxx max_attempts=10", "bus active > nats://host:4222?stream=S defaults")
+	on(t, db.URL(), "subs", "list", "--json").ok(`"sink": "https://xxxxx@host/hook?token=xxxxx"`, `"max_attempts": 10`).lacks("geheim")
+
+	on(t, db.URL(), "subs", "pause", "billing", "--reason", "the month is closed").ok(`"billing" is paused`)
+	list("billing paused", "the month is closed")
+	on(t, db.URL(), "status").ok("billing paused", "the month is closed")
+	on(t, db.URL(), "subs", "resume", "billing").ok(`"billing" is active`)
+	list("billing active")
+	on(t, db.URL(), "subs", "pause", "biling").fails(`there is no subscription "biling"; did you mean "billing"?`)
+
+	on(t, db.URL(), "subs", "replay", "billing", "--from", "earliest").ok(`"billing" goes on from earliest`).lacks("JetStream")
+	on(t, db.URL(), "subs", "replay", "bus", "--from", "2026-01-31T12:00:00Z").ok("duplicate window")
+	on(t, db.URL(), "subs", "replay", "bus", "--from", "now").ok().lacks("JetStream")
+	on(t, db.URL(), "subs", "replay", "bus").fails("--from is missing")
+	on(t, db.URL(), "subs", "replay", "bus", "--from", "tomorrow").fails(`start "tomorrow"`)
+	on(t, db.URL(), "subs", "replay", "zzz", "--from", "now").fails(`there is no subscription "zzz": `)
+
+	on(t, db.URL(), "subs", "remove", "bus").ok(`"bus" is removed`)
+	on(t, db.URL(), "subs", "remove", "bus").fails(`there is no subscription "bus"`)
+	list("billing").lacks("bus")
+}
+
+func TestApplyChangesOnlyWhatDiffers(t *testing.T) {
+	db := newDB(t)
+	apply := func(text string) result { return on(t, db.URL(), "subs", "apply", writeFile(t, text)) }
+	apply(twoSubscriptions).ok("billing created", "bus created")
+	db.Exec(t, "UPDATE postrider.cursors SET epoch = 7; UPDATE postrider.subscriptions SET version = 7")
+	want := func(name string, version, epoch int64) {
+		t.Helper()
+		var v, e int64
+		err := db.Conn(t).QueryRow(t.Context(), "SELECT version, epoch FROM postrider.subscriptions JOIN postrider.cursors ON subscription = name WHERE name = $1", name).Scan(&v, &e)
+		if err != nil || v != version || e != epoch {
+			t.Errorf("%s: version %d, epoch %d, %v, want %d, %d", name, v, e, err, version, epoch)
+		}
+	}
+	apply(twoSubscriptions).ok("billing unchanged", "bus unchanged")
+	// A default that is written out is no change.
+	apply(strings.Replace(twoSubscriptions, "max_attempts: 10", "max_attempts: 10\n    ordering: key", 1)).ok("billing unchanged")
+	want("billing", 7, 7)
+	apply(strings.Replace(twoSubscriptions, "max_attempts: 10", "max_attempts: 11", 1)).ok("billing changed: settings", "bus unchanged")
+	want("billing", 8, 7)
+	want("bus", 7, 7)
+	apply(strings.Replace(twoSubscriptions, "orders.>", "orders.*, payments.*", 1)).ok("billing changed: topics, settings")
+	want("billing", 9, 8)
+	apply(strings.Replace(twoSubscriptions, "orders.>", "payments.*, orders.*", 1)).ok("billing unchanged")
+	// What a file does not name stays.
+	apply("subscriptions:\n  - {name: third, topics: [a], sink: 'stdout:'}\n").ok("third created")
+	on(t, db.URL(), "subs", "list").ok("billing", "bus", "third")
+	apply("subscriptions:\n  - {name: third, topic: [a], sink: 'stdout:'}\n").fails(`:2: unknown key "topic"`)
+}
+
+func TestApplyAtTheSameTime(t *testing.T) {
+	db := newDB(t)
+	path := writeFile(t, twoSubscriptions)
+	results := make(chan result)
+	for range 4 {
+		go func() { results <- on(t, db.URL(), "subs", "apply", path) }()
+	}
+	for range 4 {
+		(<-results).ok("billing", "bus")
+	}
+}
+
+func TestEnqueue(t *testing.T) {
+	db := newDB(t)
+	env := []string{"POSTRIDER_DATABASE_URL=" + db.URL()}
+	row := func(id string) (text string) {
+		t.Helper()
+		err := db.Conn(t).QueryRow(t.Context(), `SELECT concat_ws(' ', topic, key, payload, convert_from(body, 'UTF8'), headers,
+			round(extract(epoch FROM deliver_at - created_at))) FROM postrider.outbox WHERE id = $1`, id).Scan(&text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for _, c := range []struct {
+		args, stdin, want string
+	}{
+		{"orders.created", "", "orders.created {}"},
+		{`orders.created {"a":1} --key k`, "", `orders.created k {"a": 1}`},
+		{"orders.created - --header a=b=c --header d=", `[1, 2]`, `orders.created [1, 2] {"a": "b=c", "d": ""}`},
+		{"orders.created - --bytes", "not json", "orders.created not json"},
+		{"orders.created x --bytes --deliver-at 10m", "", "orders.created x 600"},
+		{"orders.created --deliver-at 2036-01-31T12:00:00+01:00", "", ""},
+	} {
+		id := strings.TrimSpace(runCommand(t, env, c.stdin, append([]string{"enqueue"}, strings.Fields(c.args)...)...).ok().out)
+		if got := row(id); got != c.want && c.want != "" {
+			t.Errorf("enqueue %s: %q, want %q", c.args, got, c.want)
+		}
+	}
+	on(t, db.URL(), "enqueue", "orders created").fails(`topic "orders created"`)
+	on(t, db.URL(), "enqueue", "orders.*").fails(`topic "orders.*"`)
+	on(t, db.URL(), "enqueue", "a.b", "{").fails("not JSON", "--bytes")
+	on(t, db.URL(), "enqueue", "a.b", "--header", "x").fails(`header "x": must be NAME=VALUE`)
+	on(t, db.URL(), "enqueue", "a.b", "--deliver-at", "soon").fails(`deliver-at "soon"`)
+	on(t, db.URL(), "status").ok("There are no subscriptions")
+}
+
+func TestStatus(t *testing.T) {
+	db := newDB(t)
+	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
+	on(t, db.URL(), "enqueue", "orders.created").ok()
+	park(t, db)
+	db.Exec(t, `WITH r AS (INSERT INTO postrider.relays (incarnation, name, version, started_at) VALUES (gen_random_uuid(), 'host-a', 'v1', now() - interval '90 minutes') RETURNING incarnation)
+		UPDATE postrider.cursors SET owner = (SELECT incarnation FROM r), trouble = 'connection refused' WHERE subscription = 'billing'`)
+	on(t, db.URL(), "status").ok(
+		"SUBSCRIPTION STATE OWNER LAG LAG TIME RETRY HELD SCHEDULED DEAD SEGMENTS TROUBLE",
+		"billing active host-a 1 ", " 1 1 1 2 1 connection refused",
+		"bus active - 1 ", "host-a v1 1h 30m ago 1")
+	var report statusReport
+	if err := json.Unmarshal([]byte(on(t, db.URL(), "status", "--json").ok().out), &report); err != nil {
+		t.Fatal(err)
+	}
+	if s := report.Subscriptions[0]; s.Name != "billing" || s.LagMessages != 1 || s.LagSeconds <= 0 || s.Dead != 2 || s.Discarded != 1 || s.Owner != "host-a" {
+		t.Errorf("billing in JSON: %+v", s)
+	}
+	if r := report.Relays[0]; r.Name != "host-a" || r.Subscriptions != 1 {
+		t.Errorf("the relay in JSON: %+v", r)
+	}
+}
+
+// park gives the subscription billing a message of each state, and two dead ones.
+func park(t *testing.T, db *pgtest.DB) {
+	t.Helper()
+	db.Exec(t, `INSERT INTO postrider.parked (subscription, id, state, attempts, due, reason, created_at, topic, key, payload, body, headers) VALUES
+		('billing', 101, 'retry', 3, now() + interval '90 seconds', 'status 503', now(), 'orders.paid', 'k', '{"n": 1}', NULL, NULL),
+		('billing', 102, 'held', 0, NULL, 'behind 101', now(), 'orders.paid', 'k', '{"n": 2}', NULL, NULL),
+		('billing', 103, 'scheduled', 0, now() + interval '2 days', NULL, now(), 'orders.due', NULL, '{}', NULL, NULL),
+		('billing', 104, 'dead', 20, NULL, E'status 400:\nno \x1b[31m such order', now(), 'orders.paid', 'x', '{"amount": 7}', NULL, '{"a": "b"}'),
+		('billing', 105, 'dead', 1, NULL, 'too large', now(), 'orders.scan', NULL, NULL, '\x00ff', NULL),
+		('billing', 106, 'discarded', 1, NULL, 'nobody wants it', now(), 'orders.scan', NULL, NULL, 'some text', NULL)`)
+}
+
+func TestParked(t *testing.T) {
+	db := newDB(t)
+	parked := func(args ...string) result {
+		t.Helper()
+		return on(t, db.URL(), append([]string{"parked"}, args...)...)
+	}
+	parked("list").ok("Nothing is parked.")
+	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
+	park(t, db)
+
+	parked("list").ok("billing 101 retry 3 in 1m 29s", "orders.paid k", "status 503", "102 held", "103 scheduled 0 in 1d 23h", "104 dead 20 -",
+		"status 400: no �[31m such order").lacks("106", "\x1b")
+	parked("list", "bus").ok("Nothing is parked.")
+	parked("list", "billing", "--state", "dead,discarded").ok("104", "105", "106 discarded").lacks("101")
+	parked("list", "--limit", "2").ok("101", "… and 3 more").lacks("103")
+	parked("list", "--json").ok(`"id": 104`, `"state": "dead"`, `"key": null`)
+	parked("list", "--state", "died").fails(`state "died": must be one of retry, held, scheduled, dead, discarded`)
+	parked("list", "--limit", "0").fails("limit 0")
+	parked("list", "biling").fails(`did you mean "billing"?`)
+
+	parked("show", "billing", "104").ok("state dead", "reason status 400:", `headers {"a": "b"}`, `"amount": 7`).lacks("\x1b")
+	parked("show", "billing", "105").ok("00 ff")
+	parked("show", "billing", "106").ok("some text")
+	parked("show", "billing", "105", "--json").ok(`"body_base64": "AP8="`, `"headers": null`)
+	parked("show", "billing", "104", "--json").ok(`"amount": 7`)
+	parked("show", "billing", "7").fails("message 7", "is not parked")
+	parked("show", "billing", "x").fails(`id "x": must be a number`)
+
+	parked("redrive", "billing").fails("either ids or --all")
+	parked("redrive", "billing", "104", "--all").fails("either ids or --all")
+	parked("redrive", "biling", "--all").fails("did you mean")
+	parked("redrive", "billing", "104", "102", "999").fails("message 102 is held: redrive does nothing to it", "message 999 is not parked").has("1 message of subscription")
+	parked("redrive", "billing", "--all").ok("1 message of subscription")
+	parked("redrive", "billing", "--all").ok("has no dead letters")
+	parked("list", "--state", "dead").ok("Nothing is parked.")
+	parked("discard", "billing", "--all").ok("has no dead letters")
+	parked("discard", "billing", "103", "104").ok("2 messages of subscription \"billing\" discarded")
+	parked("discard", "billing", "103").fails("message 103 is discarded").lacks("0 messages")
+}
+
+func TestRebase(t *testing.T) {
+	db := newDB(t)
+	on(t, db.URL(), "rebase").ok("belongs to this database already")
+	db.Exec(t, "UPDATE postrider.source SET system_identifier = 1")
+	on(t, db.URL(), "enqueue", "a.b").ok()
+	on(t, db.URL(), "rebase").fails("--yes")
+	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).fails("copied into this database", "hint: Run postrider rebase")
+	on(t, db.URL(), "rebase", "--yes").ok("The outbox, with 1 message, belongs to this database now")
+	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok("billing created")
+	on(t, db.URL(), "doctor").ok("ok identity")
+}

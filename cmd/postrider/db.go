@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/postrider/postrider/migrations"
+)
+
+// withDB runs f on a connection to a database that has this build's schema.
+func (a *app) withDB(ctx context.Context, f func(ctx context.Context, db *pgx.Conn) error) error {
+	return a.withRawDB(ctx, func(ctx context.Context, db *pgx.Conn, _ *settings) error {
+		if err := checkSchema(ctx, db); err != nil {
+			return err
+		}
+		return f(ctx, db)
+	})
+}
+
+// withRawDB runs f on a connection to the database, whatever is in it.
+func (a *app) withRawDB(ctx context.Context, f func(ctx context.Context, db *pgx.Conn, s *settings) error) error {
+	s, err := a.settings()
+	if err != nil {
+		return err
+	}
+	if err := s.requireDatabase(); err != nil {
+		return err
+	}
+	db, err := connect(ctx, s.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer closeConn(db)
+	return f(ctx, db, s)
+}
+
+// connect opens one connection. Statements are not prepared: a command runs a handful of them, and behind a pooler in
+// transaction mode prepared ones may be gone at the next.
+func connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
+	config, err := connConfig(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
+
+func connConfig(databaseURL string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	// Left alone if the URL asks for the simple protocol.
+	if config.DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol {
+		config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "postrider"
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 10 * time.Second
+	}
+	return config, nil
+}
+
+// readOnly runs f in a transaction that sees one state of the database. JIT is off in it: the views over all segments look
+// expensive to the planner, which then takes seconds to compile what runs for milliseconds.
+func readOnly(ctx context.Context, db *pgx.Conn, f func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL jit = off"); err != nil {
+			return err
+		}
+		return f(tx)
+	})
+}
+
+// hasExecMode reports whether the URL keeps pgx from preparing statements.
+func hasExecMode(databaseURL string) bool {
+	config, err := pgx.ParseConfig(databaseURL)
+	return err == nil && (config.DefaultQueryExecMode == pgx.QueryExecModeExec || config.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol)
+}
+
+func closeConn(db *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = db.Close(ctx) // nothing is under way on it
+}
+
+// checkSchema says what to do about a schema that is not this build's.
+func checkSchema(ctx context.Context, db *pgx.Conn) error {
+	version, err := migrations.Current(ctx, db)
+	switch {
+	case err != nil:
+		return err
+	case version == 0:
+		return fmt.Errorf("database %q holds no Postrider schema: run `postrider migrate`", db.Config().Database)
+	case version < migrations.Version:
+		return fmt.Errorf("the schema in database %q has version %d, this build needs %d: run `postrider migrate`", db.Config().Database, version, migrations.Version)
+	}
+	return nil
+}
+
+// explain adds to a database's error what mends it, where that is known. It turns err into the text for a person.
+func explain(err error) string {
+	text := err.Error()
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return text
+	}
+	switch pgErr.Code {
+	case "42501": // insufficient_privilege
+		text += "\n`postrider grants --relay ROLE` (for applications --app ROLE) prints the SQL that grants what is needed"
+	case "3F000", "42P01", "42883": // no such schema, table, function
+		if strings.Contains(pgErr.Message, "postrider") {
+			text += "\nthe database holds no Postrider schema, or an older one: run `postrider migrate`"
+		}
+	}
+	if pgErr.Hint != "" {
+		text += "\nhint: " + pgErr.Hint
+	}
+	return text
+}
+
+// noSubscription is the error for a name that nobody has, with the nearest that somebody has.
+func noSubscription(ctx context.Context, db querier, name string) error {
+	rows, err := db.Query(ctx, "SELECT name FROM postrider.subscriptions ORDER BY name")
+	if err != nil {
+		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("there is no subscription %q", name)
+	if near := nearest(name, names); near != "" {
+		return fmt.Errorf("%s; did you mean %q?", text, near)
+	}
+	if len(names) == 0 {
+		return errors.New(text + ": there are none at all")
+	}
+	return errors.New(text + ": `postrider subs list` lists them")
+}
+
+// querier is a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}

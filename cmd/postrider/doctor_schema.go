@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/migrations"
+)
+
+// checkSchema reports whether there is a schema to examine. Its version is read only by those who may read it.
+func (d *doctor) checkSchema(ctx context.Context) bool {
+	var exists, usable bool
+	err := d.db.QueryRow(ctx, `SELECT count(*) > 0, coalesce(bool_and(has_schema_privilege(oid, 'USAGE')), false)
+		FROM pg_namespace WHERE nspname = 'postrider'`).Scan(&exists, &usable)
+	if err != nil {
+		d.report("schema", statusFail, oneLine(err.Error()))
+		return false
+	}
+	if exists && !usable {
+		d.report("schema", statusFail, fmt.Sprintf("role %q may not use the schema postrider", d.role),
+			fmt.Sprintf("as the schema's owner, run what `postrider grants --relay %s` prints", d.role))
+		return false
+	}
+	version, err := migrations.Current(ctx, d.db)
+	switch {
+	case err != nil:
+		d.report("schema", statusFail, oneLine(err.Error()), fmt.Sprintf("as the schema's owner, run what `postrider grants --relay %s` prints", d.role))
+		return false
+	case version == 0:
+		d.report("schema", statusFail, "the database holds no Postrider schema", "postrider migrate")
+		return false
+	case version < migrations.Version:
+		d.report("schema", statusFail, fmt.Sprintf("the schema has version %d, this build needs %d", version, migrations.Version), "postrider migrate")
+		return false
+	case version > migrations.Version:
+		d.report("schema", statusNote, fmt.Sprintf("the schema has version %d, this build knows %d", version, migrations.Version), "upgrade this relay")
+	default:
+		d.report("schema", statusOK, fmt.Sprintf("version %d", version))
+	}
+	return true
+}
+
+func (d *doctor) checkIdentity(ctx context.Context) error {
+	same, err := sameIdentity(ctx, d.db)
+	if err != nil {
+		return err
+	}
+	if same {
+		d.report("identity", statusOK, "the outbox belongs to this database")
+	} else {
+		d.report("identity", statusFail, "the outbox came from another database: its transaction ids mean nothing here, and a relay refuses to start",
+			"postrider rebase --yes")
+	}
+	return nil
+}
+
+// missingGrants lists what the connecting role lacks to run a relay and its commands, as the SQL that grants it.
+const missingGrants = `
+	WITH n AS (SELECT oid FROM pg_namespace WHERE nspname = 'postrider'),
+	relation AS (
+		SELECT p.privilege, c.oid, c.relname
+		FROM pg_class c JOIN n ON n.oid = c.relnamespace
+		CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) WITH ORDINALITY p (privilege, n)
+		WHERE c.relkind IN ('r', 'p', 'v')
+		  AND CASE p.privilege WHEN 'SELECT' THEN true
+		                       WHEN 'TRUNCATE' THEN c.relispartition
+		                       ELSE c.relname IN ('subscriptions', 'cursors', 'parked', 'relays') END
+	)
+	SELECT format('GRANT %s ON %s TO %I;', privilege, string_agg(format('postrider.%I', relname), ', ' ORDER BY relname), current_user)
+	FROM relation WHERE NOT has_table_privilege(oid, privilege) GROUP BY privilege
+	UNION ALL
+	SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I;', string_agg(p.oid::regprocedure::text, ', ' ORDER BY p.proname), current_user)
+	FROM pg_proc p JOIN n ON n.oid = p.pronamespace WHERE NOT has_function_privilege(p.oid, 'EXECUTE') HAVING count(*) > 0`
+
+func (d *doctor) checkPrivileges(ctx context.Context) error {
+	rows, err := d.db.Query(ctx, missingGrants)
+	if err != nil {
+		return err
+	}
+	grants, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	if len(grants) == 0 {
+		d.report("privileges", statusOK, fmt.Sprintf("role %q has what a relay needs", d.role))
+		return nil
+	}
+	d.report("privileges", statusFail, fmt.Sprintf("role %q lacks privileges that a relay needs", d.role),
+		append(grants, fmt.Sprintf("or all at once: what `postrider grants --relay %s` prints", d.role))...)
+	return nil
+}
+
+// checkNotify looks at the trigger that LISTEN rests on.
+func (d *doctor) checkNotify(ctx context.Context) error {
+	var there bool
+	err := d.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'postrider' AND c.relname = 'outbox' AND t.tgname = 'notify_outbox' AND t.tgenabled <> 'D')`).Scan(&there)
+	if err != nil {
+		return err
+	}
+	switch {
+	case d.settings.Source == "listen" && !there:
+		d.report("notify", statusFail, "POSTRIDER_SOURCE=listen needs the trigger that notifies, and it is not there", "SELECT postrider.enable_notify();")
+	case d.settings.Source == "listen":
+		d.report("notify", statusOK, "the trigger that notifies is there")
+	case there:
+		d.report("notify", statusNote, "the outbox has the trigger for LISTEN, which POSTRIDER_SOURCE="+d.settings.Source+" does not need; each commit that notifies takes a cluster-wide lock",
+			"SELECT postrider.disable_notify();  -- unless another relay listens")
+	}
+	return nil
+}

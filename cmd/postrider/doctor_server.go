@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// oldestServer is the oldest server_version_num that has all the schema uses.
+const oldestServer = 140000
+
+// connect reports whether there is a server to examine.
+func (d *doctor) connect(ctx context.Context) bool {
+	db, err := connect(ctx, d.settings.DatabaseURL)
+	if err != nil {
+		d.report("connection", statusFail, oneLine(err.Error()), connectRemedy(err)...)
+		return false
+	}
+	d.db = db
+	var version string
+	err = db.QueryRow(ctx, "SELECT current_user::text, current_setting('server_version'), current_setting('server_version_num')::int").
+		Scan(&d.role, &version, &d.version)
+	if err != nil {
+		d.report("connection", statusFail, oneLine(err.Error()))
+		closeConn(db)
+		return false
+	}
+	d.report("connection", statusOK, fmt.Sprintf("database %q at %s as role %q", db.Config().Database, db.Config().Host, d.role))
+	if d.version < oldestServer {
+		d.report("version", statusFail, fmt.Sprintf("PostgreSQL %s is too old", version), "upgrade the server to PostgreSQL 14 or newer")
+		closeConn(db)
+		return false
+	}
+	d.report("version", statusOK, "PostgreSQL "+version)
+	return true
+}
+
+func connectRemedy(err error) []string {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return []string{"check host and port in POSTRIDER_DATABASE_URL, listen_addresses on the server and firewalls in between"}
+	}
+	switch pgErr.Code {
+	case "28P01", "28000":
+		return []string{"check user and password in POSTRIDER_DATABASE_URL, and pg_hba.conf on the server"}
+	case "3D000":
+		return []string{"check the database in POSTRIDER_DATABASE_URL, or make it with CREATE DATABASE"}
+	case "53300":
+		return alterSystem("max_connections", "200")
+	}
+	return nil
+}
+
+func (d *doctor) checkPrimary(ctx context.Context) error {
+	var standby, readOnly bool
+	if err := d.db.QueryRow(ctx, "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool").Scan(&standby, &readOnly); err != nil {
+		return err
+	}
+	switch {
+	case standby:
+		d.report("primary", statusFail, "this server is a standby: snapshots of a standby leave out running transactions",
+			"point POSTRIDER_DATABASE_URL at the primary, or name all hosts and add target_session_attrs=read-write")
+	case readOnly:
+		d.report("primary", statusFail, "transactions are read-only by default here",
+			fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = off;", quoteName(d.role)))
+	default:
+		d.report("primary", statusOK, "the server is a primary")
+	}
+	return nil
+}
+
+// checkConnections looks at what is left of max_connections. A relay takes up to ten.
+func (d *doctor) checkConnections(ctx context.Context) error {
+	const needed = 10
+	var most, used int
+	err := d.db.QueryRow(ctx, `SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+		(SELECT coalesce(sum(numbackends), 0)::int FROM pg_stat_database)`).Scan(&most, &used)
+	if err != nil {
+		return err
+	}
+	message := fmt.Sprintf("%d of %d connections are taken", used, most)
+	if most-used >= needed {
+		d.report("connections", statusOK, message)
+		return nil
+	}
+	d.report("connections", statusWarn, fmt.Sprintf("%s, a relay may take up to %d", message, needed),
+		append([]string{"close idle sessions, or:"}, alterSystem("max_connections", strconv.Itoa(most+needed+20))...)...)
+	return nil
+}
+
+func (d *doctor) checkClock(ctx context.Context) error {
+	before := time.Now()
+	var server time.Time
+	if err := d.db.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&server); err != nil {
+		return err
+	}
+	d.findings = append(d.findings, clockFinding(before, time.Now(), server))
+	return nil
+}
+
+// clockFinding compares the server's clock with ours just before and just after it was asked.
+func clockFinding(before, after, server time.Time) finding {
+	skew := time.Duration(0)
+	if server.Before(before) {
+		skew = server.Sub(before)
+	} else if server.After(after) {
+		skew = server.Sub(after)
+	}
+	if skew.Abs() <= time.Second {
+		return finding{"clock", statusOK, "this host and the server agree on the time", nil}
+	}
+	way := "ahead of"
+	if skew < 0 {
+		way = "behind"
+	}
+	return finding{"clock", statusWarn,
+		fmt.Sprintf("the server's clock is %s %s this host's: deliver_at and retries go by the server's clock", human(skew.Abs()), way),
+		[]string{"synchronise both with NTP"}}
+}
+
+// checkTimeouts finds limits on sessions that a role or a database sets, which would end a relay's longer reads.
+func (d *doctor) checkTimeouts(ctx context.Context) error {
+	rows, err := d.db.Query(ctx, `SELECT name, current_setting(name) FROM pg_settings
+		WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout') AND setting <> '0' ORDER BY name`)
+	if err != nil {
+		return err
+	}
+	var set, remedy []string
+	var name, value string
+	_, err = pgx.ForEachRow(rows, []any{&name, &value}, func() error {
+		set = append(set, name+" = "+value)
+		remedy = append(remedy, fmt.Sprintf("ALTER ROLE %s SET %s = 0;", quoteName(d.role), name))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if set == nil {
+		d.report("timeouts", statusOK, "no timeout ends the relay's statements or sessions")
+		return nil
+	}
+	d.report("timeouts", statusNote, strings.Join(set, ", ")+" holds for this role: long reads and idle sessions of a relay may be cut off", remedy...)
+	return nil
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// abandonedAfter is how long a subscription may stand still before it counts as abandoned.
+const abandonedAfter = time.Hour
+
+// oldTransaction is how long a transaction may be open; tests lower it.
+var oldTransaction = 5 * time.Minute
+
+// checkTransactions finds open transactions that have written: their own messages wait for them, and the stream's WAL too.
+func (d *doctor) checkTransactions(ctx context.Context) error {
+	var sees bool
+	if err := d.db.QueryRow(ctx, "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')").Scan(&sees); err != nil {
+		return err
+	}
+	if !sees {
+		d.report("transactions", statusNote, "this role may not see the sessions of others, so old open transactions cannot be found",
+			fmt.Sprintf("GRANT pg_read_all_stats TO %s;", quoteName(d.role)))
+		return nil
+	}
+	rows, err := d.db.Query(ctx, `
+		SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''), extract(epoch FROM clock_timestamp() - xact_start)::float8
+		FROM pg_stat_activity
+		WHERE datname = current_database() AND backend_xid IS NOT NULL AND xact_start < clock_timestamp() - $1::bigint * interval '1 second' ORDER BY xact_start`,
+		int64(oldTransaction.Seconds()))
+	if err != nil {
+		return err
+	}
+	var pid int
+	var role, application string
+	var age float64
+	n := len(d.findings)
+	_, err = pgx.ForEachRow(rows, []any{&pid, &role, &application, &age}, func() error {
+		d.report("transactions", statusWarn, fmt.Sprintf("process %d (role %q, application %q) has had a transaction open for %s: it holds back WAL, and the segments it wrote to",
+			pid, role, application, human(seconds(age))), fmt.Sprintf("SELECT pg_terminate_backend(%d);", pid))
+		return nil
+	})
+	if err == nil && len(d.findings) == n {
+		d.report("transactions", statusOK, "no writing transaction is older than "+human(oldTransaction))
+	}
+	return err
+}
+
+// checkPrepared finds transactions that were prepared for a two-phase commit and forgotten.
+func (d *doctor) checkPrepared(ctx context.Context) error {
+	rows, err := d.db.Query(ctx, `
+		SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts
+		WHERE database = current_database() AND prepared < clock_timestamp() - $1::bigint * interval '1 second' ORDER BY prepared`,
+		int64(oldTransaction.Seconds()))
+	if err != nil {
+		return err
+	}
+	var gid string
+	var age float64
+	_, err = pgx.ForEachRow(rows, []any{&gid, &age}, func() error {
+		d.report("prepared", statusWarn, fmt.Sprintf("the transaction %q was prepared %s ago and never ended: it holds back WAL and vacuum", gid, human(seconds(age))),
+			fmt.Sprintf("COMMIT PREPARED %s;  -- or ROLLBACK PREPARED", quoteText(gid)))
+		return nil
+	})
+	return err
+}
+
+func (d *doctor) checkRelays(ctx context.Context) error {
+	var relays int64
+	if err := d.db.QueryRow(ctx, "SELECT count(*) FROM postrider.relays").Scan(&relays); err != nil {
+		return err
+	}
+	if relays == 0 {
+		d.report("relays", statusNote, "no relay is registered: nothing is delivered", "postrider run")
+	} else {
+		d.report("relays", statusOK, plural(relays, "relay")+" registered")
+	}
+	return nil
+}
+
+// subscriptionHealth is what checkSubscriptions looks at; ages are in seconds.
+type subscriptionHealth struct {
+	Name, State, Reason, Trouble, Owner string
+	Segments                            int64
+	Unchanged, Unsaved                  float64
+}
+
+func (d *doctor) checkSubscriptions(ctx context.Context) error {
+	var list []subscriptionHealth
+	err := readOnly(ctx, d.db, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT v.name, v.state, coalesce(v.paused_reason, ''), coalesce(v.trouble, ''), coalesce(v.owner, ''), v.segments_held,
+			       extract(epoch FROM clock_timestamp() - s.updated_at)::float8, extract(epoch FROM clock_timestamp() - v.saved_at)::float8
+			FROM postrider.subscription_status v JOIN postrider.subscriptions s USING (name) ORDER BY name`)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[subscriptionHealth])
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		d.report("subscriptions", statusNote, "there are no subscriptions", "postrider subs apply FILE, or POSTRIDER_SINK and POSTRIDER_TOPICS for `postrider run`")
+		return nil
+	}
+	well := 0
+	for _, s := range list {
+		if f := s.finding(); f.Status == statusOK {
+			well++
+		} else {
+			d.findings = append(d.findings, f)
+		}
+	}
+	if well == len(list) {
+		d.report("subscriptions", statusOK, plural(int64(well), "subscription")+", none in trouble")
+	}
+	return nil
+}
+
+// finding judges one subscription.
+func (s subscriptionHealth) finding() finding {
+	const name = "subscriptions"
+	holds := ""
+	if s.Segments > 0 {
+		holds = fmt.Sprintf(", and holds %s", plural(s.Segments, "segment"))
+	}
+	remove := "or, if nobody needs it any more: postrider subs remove " + s.Name
+	switch {
+	case s.State == "paused":
+		status := statusNote
+		if s.Segments > 0 && seconds(s.Unchanged) > abandonedAfter {
+			status = statusWarn
+		}
+		return finding{name, status, fmt.Sprintf("%q has been paused for %s (%s)%s", s.Name, human(seconds(s.Unchanged)), cmp.Or(s.Reason, "no reason given"), holds),
+			[]string{"postrider subs resume " + s.Name, remove}}
+	case s.Trouble != "":
+		return finding{name, statusWarn, fmt.Sprintf("%q: %s%s", s.Name, s.Trouble, holds), nil}
+	case s.Owner == "" && s.Segments > 0 && seconds(s.Unsaved) > abandonedAfter:
+		return finding{name, statusWarn, fmt.Sprintf("%q has been delivered by nobody for %s%s", s.Name, human(seconds(s.Unsaved)), holds),
+			[]string{"postrider run", remove}}
+	}
+	return finding{name, statusOK, "", nil}
+}
+
+func (d *doctor) checkDead(ctx context.Context) error {
+	rows, err := d.db.Query(ctx, "SELECT subscription, count(*) FROM postrider.parked WHERE state = 'dead' GROUP BY 1 ORDER BY 1")
+	if err != nil {
+		return err
+	}
+	var name string
+	var n int64
+	found := len(d.findings)
+	_, err = pgx.ForEachRow(rows, []any{&name, &n}, func() error {
+		d.report("dead letters", statusWarn, fmt.Sprintf("%q has %s", name, plural(n, "dead letter")),
+			"postrider parked list "+name+" --state dead", "postrider parked redrive "+name+" --all", "or: postrider parked discard "+name+" --all")
+		return nil
+	})
+	if err == nil && found == len(d.findings) {
+		d.report("dead letters", statusOK, "none")
+	}
+	return err
+}

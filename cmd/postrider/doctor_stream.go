@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// checkStreaming looks at all that logical replication needs of the server and the role.
+func (d *doctor) checkStreaming(ctx context.Context) error {
+	if err := d.checkLeftovers(ctx); err != nil {
+		return err
+	}
+	if !d.wantsStream() {
+		d.report("wal_level", statusOK, "POSTRIDER_SOURCE="+d.settings.Source+" needs no logical replication")
+		return nil
+	}
+	var level string
+	if err := d.db.QueryRow(ctx, "SELECT current_setting('wal_level')").Scan(&level); err != nil {
+		return err
+	}
+	if level != "logical" {
+		d.report("wal_level", d.streamStatus(statusNote),
+			fmt.Sprintf("wal_level is %s: new messages are found on the timer. Streaming, with wal_level logical, delivers them sooner and reads less", level),
+			alterSystem("wal_level", "logical")...)
+		return nil
+	}
+	d.report("wal_level", statusOK, "logical: new messages can be streamed")
+	if err := d.checkReplicationRole(ctx); err != nil {
+		return err
+	}
+	return d.checkSlots(ctx)
+}
+
+func (d *doctor) checkReplicationRole(ctx context.Context) error {
+	var allowed bool
+	if err := d.db.QueryRow(ctx, "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&allowed); err != nil {
+		return err
+	}
+	if allowed {
+		d.report("replication", statusOK, fmt.Sprintf("role %q may replicate", d.role))
+		return nil
+	}
+	d.report("replication", d.streamStatus(statusWarn), fmt.Sprintf("role %q lacks REPLICATION: it cannot stream", d.role),
+		fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteName(d.role)),
+		fmt.Sprintf("on RDS: GRANT rds_replication TO %s;", quoteName(d.role)))
+	return nil
+}
+
+// checkSlots wants two replication slots and two walsenders free; what relays use already counts as free.
+func (d *doctor) checkSlots(ctx context.Context) error {
+	var most, used, ours, mostSenders, senders int
+	err := d.db.QueryRow(ctx, `
+		SELECT current_setting('max_replication_slots')::int, count(*)::int,
+		       (count(*) FILTER (WHERE active AND slot_name LIKE 'postrider\_%'))::int,
+		       current_setting('max_wal_senders')::int, (SELECT count(*)::int FROM pg_stat_get_wal_senders())
+		FROM pg_replication_slots`).Scan(&most, &used, &ours, &mostSenders, &senders)
+	if err != nil {
+		return err
+	}
+	for _, r := range []struct {
+		name, what, setting string
+		most, used          int
+	}{
+		{"slots", "replication slots", "max_replication_slots", most, used},
+		{"senders", "WAL senders", "max_wal_senders", mostSenders, senders},
+	} {
+		message := fmt.Sprintf("%d of %d %s are taken", r.used, r.most, r.what)
+		if r.most-r.used+ours >= 2 {
+			d.report(r.name, statusOK, message)
+			continue
+		}
+		d.report(r.name, d.streamStatus(statusWarn), message+": a relay streams only if two are free", alterSystem(r.setting, strconv.Itoa(r.most+5))...)
+	}
+	return nil
+}
+
+// checkLeftovers finds slots of this database that nobody uses any more: they hold back WAL.
+func (d *doctor) checkLeftovers(ctx context.Context) error {
+	rows, err := d.db.Query(ctx, `
+		SELECT slot_name::text, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint FROM pg_replication_slots
+		WHERE slot_name LIKE 'postrider\_%' AND NOT active AND database = current_database() AND NOT pg_is_in_recovery() ORDER BY 1`)
+	if err != nil {
+		return err
+	}
+	var name string
+	var held int64
+	_, err = pgx.ForEachRow(rows, []any{&name, &held}, func() error {
+		d.report("leftover slot", statusWarn, fmt.Sprintf("slot %s is used by nobody and holds back %s of WAL", name, humanBytes(held)),
+			fmt.Sprintf("SELECT pg_drop_replication_slot(%s);", quoteText(name)))
+		return nil
+	})
+	return err
+}
+
+// checkPublication looks at the publication that the stream is made of.
+func (d *doctor) checkPublication(ctx context.Context) error {
+	if !d.wantsStream() {
+		return nil
+	}
+	const create = "CREATE PUBLICATION postrider FOR TABLE postrider.outbox WITH (publish = 'insert', publish_via_partition_root = true);"
+	var exists, inserts, viaRoot, outbox bool
+	err := d.db.QueryRow(ctx, `
+		SELECT count(*) > 0, coalesce(bool_and(pubinsert), false), coalesce(bool_and(pubviaroot), false),
+		       EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = 'postrider' AND t.schemaname = 'postrider' AND t.tablename LIKE 'outbox%')
+		FROM pg_publication WHERE pubname = 'postrider'`).Scan(&exists, &inserts, &viaRoot, &outbox)
+	if err != nil {
+		return err
+	}
+	switch status := d.streamStatus(statusWarn); {
+	case !exists:
+		d.report("publication", status, "the publication postrider is missing: nothing can be streamed", create)
+	case !outbox:
+		d.report("publication", status, "the publication postrider does not hold the outbox: nothing is streamed", "ALTER PUBLICATION postrider ADD TABLE postrider.outbox;")
+	case !inserts || !viaRoot:
+		d.report("publication", status, "the publication postrider does not publish inserts by way of the partitioned table",
+			"ALTER PUBLICATION postrider SET (publish = 'insert', publish_via_partition_root = true);")
+	default:
+		d.report("publication", statusOK, "the publication holds the outbox")
+	}
+	return nil
+}

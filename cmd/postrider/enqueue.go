@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/topic"
+)
+
+// enqueueFlags are the flags of enqueue as they were given.
+type enqueueFlags struct {
+	key, deliverAt string
+	headers        []string
+	bytes          bool
+}
+
+func (a *app) enqueueCommand() *cobra.Command {
+	var f enqueueFlags
+	cmd := &cobra.Command{
+		Use:   "enqueue TOPIC [PAYLOAD|-]",
+		Short: "Put one message into the outbox and print its id",
+		Long:  "Put one message into the outbox and print its id. PAYLOAD is JSON, or anything with --bytes; - reads it from standard input;\nwithout one it is {}.",
+		Example: `  postrider enqueue orders.created '{"id": 42}' --key customer-7
+  postrider enqueue reports.due --deliver-at 2026-01-31T12:00:00Z
+  cat invoice.pdf | postrider enqueue invoices.made - --bytes --header content-type=application/pdf`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := a.newMessage(f, args)
+			if err != nil {
+				return err
+			}
+			// The schema's version is not looked at: an application's role may not read it.
+			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn, _ *settings) error {
+				id, err := m.insert(ctx, db)
+				if err == nil {
+					a.printf("%d\n", id)
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&f.key, "key", "", "messages of one key are delivered in order")
+	cmd.Flags().StringArrayVar(&f.headers, "header", nil, "NAME=VALUE, may be given several times")
+	cmd.Flags().StringVar(&f.deliverAt, "deliver-at", "", "a time such as 2026-01-31T12:00:00Z, or a wait such as 10m")
+	cmd.Flags().BoolVar(&f.bytes, "bytes", false, "the payload is bytes of any kind, not JSON")
+	return cmd
+}
+
+// newMessage is a message on its way into the outbox. Nil pointers are SQL's NULL.
+type newMessage struct {
+	topic     string
+	payload   []byte
+	bytes     bool
+	key       *string
+	headers   *string
+	deliverAt *time.Time
+	deliverIn *int64 // microseconds from the database's now
+}
+
+func (a *app) newMessage(f enqueueFlags, args []string) (*newMessage, error) {
+	m := newMessage{topic: args[0], payload: []byte("{}"), bytes: f.bytes}
+	if err := topic.Validate(m.topic); err != nil {
+		return nil, err
+	}
+	if err := m.setFlags(f); err != nil {
+		return nil, err
+	}
+	if len(args) == 2 {
+		m.payload = []byte(args[1])
+		if args[1] == "-" {
+			var err error
+			if m.payload, err = io.ReadAll(a.in); err != nil {
+				return nil, fmt.Errorf("read the payload from standard input: %w", err)
+			}
+		}
+	} else if f.bytes {
+		m.payload = []byte{}
+	}
+	if !f.bytes {
+		var v any
+		if err := json.Unmarshal(m.payload, &v); err != nil {
+			return nil, fmt.Errorf("the payload is not JSON (%w): quote it for the shell, or use --bytes", err)
+		}
+	}
+	return &m, nil
+}
+
+func (m *newMessage) setFlags(f enqueueFlags) error {
+	if f.key != "" {
+		m.key = &f.key
+	}
+	if len(f.headers) > 0 {
+		headers := map[string]string{}
+		for _, h := range f.headers {
+			name, value, ok := strings.Cut(h, "=")
+			if !ok || name == "" {
+				return fmt.Errorf("header %q: must be NAME=VALUE", h)
+			}
+			headers[name] = value
+		}
+		text, err := json.Marshal(headers)
+		if err != nil {
+			return err
+		}
+		m.headers = new(string(text))
+	}
+	if f.deliverAt == "" {
+		return nil
+	}
+	if at, err := time.Parse(time.RFC3339, f.deliverAt); err == nil {
+		m.deliverAt = &at
+		return nil
+	}
+	wait, err := time.ParseDuration(f.deliverAt)
+	if err != nil || wait < 0 {
+		return fmt.Errorf("deliver-at %q: must be a time such as 2026-01-31T12:00:00Z or a wait such as 10m", f.deliverAt)
+	}
+	m.deliverIn = new(wait.Microseconds())
+	return nil
+}
+
+func (m *newMessage) insert(ctx context.Context, db querier) (id int64, err error) {
+	call, payload := "enqueue($1, $2::jsonb", any(string(m.payload))
+	if m.bytes {
+		call, payload = "enqueue_bytes($1, $2::bytea", any(m.payload)
+	}
+	err = db.QueryRow(ctx, "SELECT postrider."+call+`, $3, $4::jsonb, coalesce($5::timestamptz, clock_timestamp() + $6::bigint * interval '1 microsecond'))`,
+		m.topic, payload, m.key, m.headers, m.deliverAt, m.deliverIn).Scan(&id)
+	return id, err
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/postrider/postrider/relay"
+)
+
+// readFile returns the subscriptions of a YAML file, with their sinks checked by check. All its problems are reported at once,
+// each with its line.
+func readFile(path string, check func(relay.Subscription) error) ([]spec, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := fileReader{check: check, anchors: anchors{}, names: map[string]int{}}
+	specs := r.read(text)
+	switch len(r.problems) {
+	case 0:
+		return specs, nil
+	case 1:
+		return nil, r.problems[0].error(path)
+	}
+	slices.SortStableFunc(r.problems, func(a, b problem) int { return a.line - b.line })
+	lines := []error{fmt.Errorf("%s has %d problems", path, len(r.problems))}
+	for _, p := range r.problems {
+		lines = append(lines, p.error(path))
+	}
+	return nil, errors.Join(lines...)
+}
+
+// problem is what is wrong at a line of the file.
+type problem struct {
+	line int
+	text string
+}
+
+func (p problem) error(path string) error { return fmt.Errorf("%s:%d: %s", path, p.line, p.text) }
+
+type fileReader struct {
+	check    func(relay.Subscription) error
+	anchors  anchors
+	problems []problem
+	names    map[string]int // the line of each name
+}
+
+func (r *fileReader) problem(line int, format string, args ...any) {
+	// A pattern list may have several problems: one line each.
+	for text := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
+		r.problems = append(r.problems, problem{line, text})
+	}
+}
+
+func (r *fileReader) read(text []byte) []spec {
+	file, err := parser.ParseBytes(text, 0)
+	if yamlErr, ok := errors.AsType[yaml.Error](err); ok {
+		text := yamlErr.GetMessage()
+		if strings.Contains(text, "header option") {
+			text += "; " + quoteHint
+		}
+		r.problem(yamlErr.GetToken().Position.Line, "%s", text)
+		return nil
+	}
+	if err != nil {
+		r.problem(1, "%s", err)
+		return nil
+	}
+	var specs []spec
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		top, ok := r.mapping(doc.Body, "the file")
+		if !ok {
+			continue
+		}
+		for _, e := range top {
+			if r.known(e, "subscriptions") {
+				specs = append(specs, r.subscriptions(e)...)
+			}
+		}
+	}
+	if len(specs) == 0 && len(r.problems) == 0 {
+		r.problem(1, "no subscriptions: the file looks like\nsubscriptions:\n  - name: orders\n    topics: [orders.>]\n    sink: https://host/hook")
+	}
+	return specs
+}
+
+// known reports whether a key is one of the allowed ones, and says which are if it is not.
+func (r *fileReader) known(e entry, allowed ...string) bool {
+	if slices.Contains(allowed, e.key) {
+		return true
+	}
+	text := fmt.Sprintf("unknown key %q: known here: %s", e.key, strings.Join(allowed, ", "))
+	if near := nearest(e.key, allowed); near != "" && len(allowed) > 1 {
+		text += fmt.Sprintf("; did you mean %q?", near)
+	}
+	r.problem(e.line, "%s", text)
+	return false
+}
+
+var subscriptionKeys = append([]string{"name", "topics", "sink", "start"}, settingNames...)
+
+func (r *fileReader) subscriptions(list entry) []spec {
+	items, ok := r.sequence(list.value, "subscriptions")
+	if !ok {
+		return nil
+	}
+	var specs []spec
+	for _, item := range items {
+		if entries, ok := r.mapping(item, "a subscription"); ok {
+			specs = append(specs, r.subscription(line(item), entries))
+		}
+	}
+	return specs
+}
+
+func (r *fileReader) subscription(at int, entries []entry) spec {
+	s := spec{start: "now"}
+	lines := map[string]int{}
+	for _, e := range entries {
+		if r.known(e, subscriptionKeys...) {
+			lines[e.key] = e.line
+			if err := r.field(&s, e); err != nil {
+				r.problem(e.line, "%s", err)
+			}
+		}
+	}
+	for _, key := range []string{"name", "topics", "sink"} {
+		if lines[key] == 0 {
+			r.problem(at, "a subscription without %s", key)
+		}
+	}
+	if filled := s.Settings; filled.Validate() != nil {
+		r.problem(max(at, lines["backoff_max"]), "%s", filled.Validate())
+	}
+	if first := r.names[s.Name]; first != 0 {
+		r.problem(lines["name"], "the name %q is taken by the subscription in line %d", s.Name, first)
+	} else if s.Name != "" {
+		r.names[s.Name] = lines["name"]
+	}
+	return s
+}
+
+// quoteHint is for who writes > without quotes, which begins a folded text in YAML.
+const quoteHint = "a pattern that begins with > needs quotes: '>'"
+
+// field reads one key of a subscription and checks its value.
+func (r *fileReader) field(s *spec, e entry) error {
+	if e.key == "topics" {
+		items, ok := r.sequence(e.value, "topics")
+		if !ok {
+			return nil
+		}
+		for _, item := range items {
+			if _, folded := r.anchors.resolve(item).(*ast.LiteralNode); folded {
+				return errors.New(quoteHint)
+			}
+			if text, ok := r.scalar(item, "a topic pattern"); ok {
+				s.Topics = append(s.Topics, text)
+			}
+		}
+		return checkTopics(s.Topics)
+	}
+	text, ok := r.scalar(e.value, e.key)
+	if !ok {
+		return nil
+	}
+	switch e.key {
+	case "name":
+		s.Name = text
+		return checkName(text)
+	case "start":
+		s.start = text
+		return checkStart(text)
+	case "sink":
+		var err error
+		if s.Sink, err = expand(text); err != nil {
+			return err
+		}
+		return r.check(s.Subscription)
+	}
+	return checkSetting(&s.Settings, e.key, text)
+}
+
+var reference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+
+// expand replaces ${NAME} in a sink by the environment variable NAME, so that secrets need not be in the file.
+func expand(sink string) (string, error) {
+	var unset []string
+	expanded := reference.ReplaceAllStringFunc(sink, func(ref string) string {
+		name := ref[2 : len(ref)-1]
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			unset = append(unset, name)
+		}
+		return value
+	})
+	if len(unset) > 0 {
+		return "", fmt.Errorf("sink: the environment variable %s is not set", strings.Join(unset, ", "))
+	}
+	return expanded, nil
+}

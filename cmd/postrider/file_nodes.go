@@ -1,0 +1,95 @@
+package main
+
+import (
+	"github.com/goccy/go-yaml/ast"
+)
+
+// The reader walks the parsed file instead of decoding it, because a decoder stops at the first problem.
+
+// entry is one key of a mapping with its value.
+type entry struct {
+	key   string
+	line  int
+	value ast.Node
+}
+
+// anchors are the values that an &anchor names, for *aliases further down.
+type anchors map[string]ast.Node
+
+// resolve follows anchors and aliases to the value itself.
+func (a anchors) resolve(n ast.Node) ast.Node {
+	switch n := n.(type) {
+	case *ast.AnchorNode:
+		value := a.resolve(n.Value)
+		a[n.Name.String()] = value
+		return value
+	case *ast.AliasNode:
+		if value, ok := a[n.Value.String()]; ok {
+			return value
+		}
+	case *ast.TagNode:
+		return a.resolve(n.Value)
+	}
+	return n
+}
+
+func line(n ast.Node) int {
+	if t := n.GetToken(); t != nil {
+		return t.Position.Line
+	}
+	return 1
+}
+
+// mapping returns the entries of a mapping; those of a merge key (<<) come where the mapping has no own.
+func (r *fileReader) mapping(n ast.Node, what string) ([]entry, bool) {
+	m, ok := r.anchors.resolve(n).(*ast.MappingNode)
+	if !ok {
+		r.problem(line(n), "%s must be a mapping of keys to values", what)
+		return nil, false
+	}
+	own := map[string]bool{}
+	var entries, merged []entry
+	for _, v := range m.Values {
+		if _, ok := v.Key.(*ast.MergeKeyNode); ok {
+			more, _ := r.mapping(v.Value, "what << merges")
+			merged = append(merged, more...)
+			continue
+		}
+		key := v.Key.GetToken().Value
+		own[key] = true
+		entries = append(entries, entry{key, line(v.Key), v.Value})
+	}
+	for _, e := range merged {
+		if !own[e.key] {
+			own[e.key] = true
+			entries = append(entries, e)
+		}
+	}
+	return entries, true
+}
+
+func (r *fileReader) sequence(n ast.Node, what string) ([]ast.Node, bool) {
+	s, ok := r.anchors.resolve(n).(*ast.SequenceNode)
+	if !ok {
+		r.problem(line(n), "%s must be a list", what)
+		return nil, false
+	}
+	return s.Values, true
+}
+
+// scalar returns the text of a single value as it stands in the file: what it means is decided by the setting.
+func (r *fileReader) scalar(n ast.Node, what string) (string, bool) {
+	switch v := r.anchors.resolve(n).(type) {
+	case *ast.StringNode:
+		return v.Value, true
+	case *ast.LiteralNode:
+		return v.Value.Value, true
+	case *ast.NullNode:
+		r.problem(line(n), "%s is empty", what)
+		return "", false
+	case ast.ScalarNode:
+		return v.GetToken().Value, true
+	}
+	r.problem(line(n), "%s must be a single value", what)
+	return "", false
+}

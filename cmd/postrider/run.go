@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/postrider/postrider/relay"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Deliver messages until SIGINT or SIGTERM",
+		Long: `Deliver messages until SIGINT or SIGTERM, which ask for a clean stop; a second one ends the process at once.
+
+At start it brings the schema up to date (unless POSTRIDER_MIGRATE=false), then creates or changes the subscription that
+POSTRIDER_SINK and POSTRIDER_TOPICS describe and those of the file POSTRIDER_CONFIG. Others in the database are delivered
+as well. Any number of relays may run against one database.`,
+		Example: "  POSTRIDER_DATABASE_URL=postgres://localhost/shop POSTRIDER_SINK=stdout: POSTRIDER_TOPICS='>' postrider run",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.settings()
+			if err != nil {
+				return err
+			}
+			return a.run(cmd.Context(), s)
+		},
+	}
+}
+
+// run checks what can be checked without the database, then serves HTTP while it waits for the database, prepares it and
+// relays.
+func (a *app) run(ctx context.Context, s *settings) error {
+	if err := s.requireDatabase(); err != nil {
+		return err
+	}
+	specs, err := s.specs()
+	if err != nil {
+		return err
+	}
+	registry := newRegistry()
+	logger := a.logger(s)
+	r, err := relay.New(s.relayConfig(logger, registry))
+	if err != nil {
+		return err
+	}
+	ready := &readiness{}
+	ready.set(notYet("the relay is starting"))
+	listener, err := listenHTTP(s.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { logger.Info("stopping; another signal ends the process at once") })()
+	group, ctx := errgroup.WithContext(ctx)
+	// HTTP is served until the relay has stopped: a probe must not give up on a process that drains.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	if listener != nil {
+		logger.Info("serving /healthz, /readyz and /metrics", "address", listener.Addr().String())
+		group.Go(func() error { return serveHTTP(serving, listener, newHandler(ready, registry)) })
+	}
+	group.Go(func() error {
+		defer stopServing()
+		if err := prepare(ctx, s, specs, logger, ready); err != nil {
+			return unlessStopped(ctx, err)
+		}
+		ready.set(r.Ready)
+		logger.Info("relaying", "name", s.Name, "version", buildVersion(), "source", s.Source)
+		return r.Run(ctx)
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+// unlessStopped drops the errors that a stop causes.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// prepare waits for the database, brings its schema up to date and applies the specs.
+func prepare(ctx context.Context, s *settings, specs []spec, logger *slog.Logger, ready *readiness) error {
+	db, err := waitForDatabase(ctx, s.DatabaseURL, logger, func(err error) {
+		ready.set(notYet("the database cannot be reached: " + err.Error()))
+	})
+	if err != nil {
+		return err
+	}
+	defer closeConn(db)
+	if err := prepareSchema(ctx, db, s, logger); err != nil {
+		return err
+	}
+	return prepareSubscriptions(ctx, db, specs, logger)
+}
+
+func prepareSchema(ctx context.Context, db *pgx.Conn, s *settings, logger *slog.Logger) error {
+	if !s.Migrate {
+		return checkSchema(ctx, db)
+	}
+	n, err := migrate(ctx, db, s.DatabaseURL)
+	if n > 0 {
+		logger.Info("the schema is up to date now", "migrations", n)
+	}
+	return err
+}
+
+func prepareSubscriptions(ctx context.Context, db *pgx.Conn, specs []spec, logger *slog.Logger) error {
+	if len(specs) == 0 {
+		logger.Info("the environment names no subscription: those of the database are delivered")
+		return nil
+	}
+	changes, err := applySpecs(ctx, db, specs)
+	if err != nil {
+		return err
+	}
+	for _, c := range changes {
+		i := slices.IndexFunc(specs, func(s spec) bool { return s.Name == c.Name })
+		logger.Info("subscription "+c.describe(), "subscription", c.Name, "topics", specs[i].Topics, "sink", redact(specs[i].Sink))
+	}
+	return nil
+}
+
+// specs returns the subscriptions of the environment and of the file.
+func (s *settings) specs() ([]spec, error) {
+	var specs []spec
+	if s.Config != "" {
+		var err error
+		if specs, err = readFile(s.Config, checkSink); err != nil {
+			return nil, fmt.Errorf("POSTRIDER_CONFIG: %w", err)
+		}
+	}
+	own, err := s.fromEnvironment()
+	if err != nil || own == nil {
+		return specs, err
+	}
+	if slices.ContainsFunc(specs, func(other spec) bool { return other.Name == own.Name }) {
+		return nil, fmt.Errorf("POSTRIDER_SUBSCRIPTION=%s: a subscription of this name is in %s too; give one of them another name", own.Name, s.Config)
+	}
+	return append(specs, *own), nil
+}
+
+// relayConfig passes the settings on to the engine.
+func (s *settings) relayConfig(logger *slog.Logger, registry prometheus.Registerer) relay.Config {
+	return relay.Config{
+		DatabaseURL:  s.DatabaseURL,
+		Open:         openSink,
+		Name:         s.Name,
+		Version:      buildVersion(),
+		Source:       relay.Source(s.Source),
+		Retention:    s.Retention.orTiny(),
+		Lease:        s.Lease.orTiny(),
+		SaveInterval: s.SaveInterval.orTiny(),
+		PollMin:      s.PollMin.orTiny(),
+		PollMax:      s.PollMax.orTiny(),
+		MemoryLimit:  int64(s.MemoryLimit),
+		WALBudget:    int64(s.WALBudget),
+		DrainTimeout: s.DrainTimeout.orTiny(),
+		Logger:       logger,
+		Registerer:   registry,
+	}
+}
+
+// newRegistry returns a registry of our own with what the Go runtime and the process tell.
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+// prefix begins the name of each environment variable. Fields are named by split_words alone: with a name in an envconfig
+// tag, envconfig would also read the variable without the prefix.
+const prefix = "POSTRIDER"
+
+// settings is the configuration from the environment. README's table is generated from it.
+type settings struct {
+	DatabaseURL string `split_words:"true" desc:"PostgreSQL connection string, such as postgres://user:password@host:5432/db. Required."`
+
+	Sink         string    `split_words:"true" desc:"Destination of the one subscription that the environment describes: nats://host:4222?stream=ORDERS, https://host/hook or stdout:"`
+	Topics       topicList `split_words:"true" desc:"Topic patterns of this subscription, separated by commas, such as orders.>,payments.*"`
+	Subscription string    `split_words:"true" default:"default" desc:"Name of this subscription."`
+	Start        string    `split_words:"true" default:"earliest" desc:"Where this subscription begins when it is created: earliest (all that is retained), now, or a time such as 2026-01-31T12:00:00Z. In files and in SQL the default is now."`
+
+	Ordering       string   `split_words:"true" desc:"key (messages of one key in order, the default), none, or strict (one message at a time)."`
+	OnDead         string   `split_words:"true" desc:"What a dead letter does to its key: skip (the default) or hold (the key waits until it is redriven or discarded)."`
+	MaxAttempts    count    `split_words:"true" desc:"Attempts before a message becomes a dead letter. Default 20."`
+	Lanes          count    `split_words:"true" desc:"Deliveries under way at once. Default: the sink's."`
+	Batch          count    `split_words:"true" desc:"Most messages in one delivery. Default: the sink's."`
+	Timeout        duration `split_words:"true" desc:"Timeout of one delivery. Default: the sink's."`
+	BackoffInitial duration `split_words:"true" desc:"Wait before the second attempt. Default 1s."`
+	BackoffMax     duration `split_words:"true" desc:"Longest wait between attempts. Default 1h."`
+
+	Config string `split_words:"true" desc:"YAML file of subscriptions, applied at start."`
+
+	Source  string `split_words:"true" default:"auto" desc:"What tells the relay of new messages: auto (stream where the server allows it, else timer), stream (logical replication), listen (LISTEN/NOTIFY) or timer."`
+	Migrate bool   `split_words:"true" default:"true" desc:"Whether run brings the schema up to date first."`
+	Name    string `split_words:"true" desc:"Name of this relay in status. Default: the host name."`
+
+	Retention    duration `split_words:"true" default:"24h" desc:"How long settled messages stay in the outbox at least."`
+	Lease        duration `split_words:"true" default:"10s" min:"500ms" desc:"How long a relay may be silent before another takes its subscriptions over."`
+	SaveInterval duration `split_words:"true" default:"1s" min:"10ms" desc:"Time between saves of progress."`
+	PollMin      duration `split_words:"true" default:"5ms" min:"1ms" desc:"Shortest time between two looks at the database."`
+	PollMax      duration `split_words:"true" default:"500ms" min:"1ms" desc:"Longest time between two looks at the database, when it is idle."`
+	MemoryLimit  byteSize `split_words:"true" default:"64MiB" min:"1MiB" desc:"Bound for messages held in memory."`
+	WALBudget    byteSize `split_words:"true" default:"1GiB" min:"1MiB" desc:"How much WAL the stream may hold back before it is given up for a while."`
+	DrainTimeout duration `split_words:"true" default:"20s" desc:"How long a clean stop waits for deliveries under way."`
+
+	HTTPAddr  string     `split_words:"true" default:"127.0.0.1:8480" desc:"Where /healthz, /readyz and /metrics are served; empty or off: nowhere."`
+	LogLevel  slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
+	LogFormat string     `split_words:"true" default:"text" desc:"text or json."`
+}
+
+// loadSettings reads the environment. The flag, if given, wins over POSTRIDER_DATABASE_URL.
+func loadSettings(databaseURL string) (*settings, error) {
+	ignoreBlankVariables()
+	var s settings
+	if err := envconfig.Process(prefix, &s); err != nil {
+		return nil, explainParseError(err)
+	}
+	if databaseURL != "" {
+		s.DatabaseURL = databaseURL
+	}
+	if s.Name == "" {
+		s.Name, _ = os.Hostname()
+	}
+	return &s, s.validate()
+}
+
+// ignoreBlankVariables makes a variable that is set to nothing count as not set, as Compose files and shell scripts mean it.
+// Only the HTTP address has a meaning for nothing.
+func ignoreBlankVariables() {
+	for _, v := range variables() {
+		if value, ok := os.LookupEnv(v.name); ok && strings.TrimSpace(value) == "" && v.name != "POSTRIDER_HTTP_ADDR" {
+			os.Unsetenv(v.name)
+		}
+	}
+}
+
+func explainParseError(err error) error {
+	e, ok := errors.AsType[*envconfig.ParseError](err)
+	if !ok {
+		return err
+	}
+	reason := e.Err.Error()
+	switch e.TypeName {
+	case "bool":
+		reason = "must be true or false"
+	case "slog.Level":
+		reason = "must be debug, info, warn or error"
+	}
+	return fmt.Errorf("%s=%s: %s", e.KeyName, e.Value, reason)
+}
+
+// validate checks what the types alone cannot. The subscription's settings are checked where it is put together.
+func (s *settings) validate() error {
+	for _, v := range variables() {
+		if err := v.checkMinimum(s); err != nil {
+			return err
+		}
+	}
+	if s.PollMax < s.PollMin {
+		return fmt.Errorf("POSTRIDER_POLL_MAX=%s: must be at least POSTRIDER_POLL_MIN (%s)", time.Duration(s.PollMax), time.Duration(s.PollMin))
+	}
+	if err := oneOf("POSTRIDER_SOURCE", s.Source, "auto", "stream", "listen", "timer"); err != nil {
+		return err
+	}
+	return oneOf("POSTRIDER_LOG_FORMAT", s.LogFormat, "text", "json")
+}
+
+func oneOf(name, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if value == a {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s=%s: must be one of %s", name, value, strings.Join(allowed, ", "))
+}
+
+// requireDatabase says what to do when no database is named.
+func (s *settings) requireDatabase() error {
+	if s.DatabaseURL == "" {
+		return errors.New("no database: set POSTRIDER_DATABASE_URL (or --database-url) to a connection string such as postgres://user@host:5432/db")
+	}
+	return nil
+}

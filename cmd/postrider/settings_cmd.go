@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) settingsCommand() *cobra.Command {
+	var markdown bool
+	cmd := &cobra.Command{
+		Use:   "settings",
+		Short: "List all settings with their values",
+		Long:  "List the environment variables that Postrider reads, what they are set to and what they mean. Secrets are not shown.",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if markdown {
+				a.printf("%s", settingsMarkdown())
+				return nil
+			}
+			s, err := a.settings()
+			if err != nil {
+				return err
+			}
+			return a.printSettings(s)
+		},
+	}
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the table of the README")
+	return a.withJSON(cmd)
+}
+
+// settingView is one setting in JSON.
+type settingView struct {
+	Name        string `json:"name"`
+	Value       string `json:"value"`
+	Default     string `json:"default"`
+	Description string `json:"description"`
+}
+
+func (a *app) printSettings(s *settings) error {
+	list := newTable("SETTING", "VALUE", "DEFAULT", "MEANING")
+	var views []settingView
+	for _, v := range variables() {
+		value := v.value(s)
+		views = append(views, settingView{v.name, value, v.initial, v.description})
+		list.add(v.name, value, v.initial, v.description)
+	}
+	if a.json {
+		return a.printJSON(views)
+	}
+	list.print(a.out)
+	return nil
+}
+
+// settingsMarkdown returns the table of the README.
+func settingsMarkdown() string {
+	var b strings.Builder
+	b.WriteString("| Variable | Default | Meaning |\n|---|---|---|\n")
+	for _, v := range variables() {
+		initial := v.initial
+		if initial != "" {
+			initial = "`" + initial + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", v.name, initial, strings.ReplaceAll(v.description, "|", `\|`))
+	}
+	return b.String()
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSettingsDefaults(t *testing.T) {
+	runCommand(t, nil, "", "settings").ok(
+		"POSTRIDER_RETENTION 24h 24h How long settled",
+		"POSTRIDER_MEMORY_LIMIT 64MiB 64MiB",
+		"POSTRIDER_HTTP_ADDR 127.0.0.1:8480",
+		"POSTRIDER_SOURCE auto auto")
+}
+
+func TestSettingsShowNoSecrets(t *testing.T) {
+	env := []string{"POSTRIDER_DATABASE_URL=postgres://u:geheim@h/db", "POSTRIDER_SINK=nats://u:geheim@h?key=geheim", "POSTRIDER_TOPICS=>"}
+	for _, flags := range [][]string{{"settings"}, {"settings", "--json"}} {
+		runCommand(t, env, "", flags...).ok("postgres://u:xxxxx@h/db", "nats://xxxxx@h?key=xxxxx").lacks("geheim")
+	}
+}
+
+func TestBadSettings(t *testing.T) {
+	for _, c := range []struct{ variable, want string }{
+		{"POSTRIDER_RETENTION=5", "must be a number with a unit, such as 500ms, 30s or 24h"},
+		{"POSTRIDER_DRAIN_TIMEOUT=-5s", "must not be negative"},
+		{"POSTRIDER_LEASE=100ms", "must be at least 500ms"},
+		{"POSTRIDER_MEMORY_LIMIT=64 apples", "must be a number of bytes"},
+		{"POSTRIDER_MEMORY_LIMIT=99999999TiB", "must be a number of bytes"},
+		{"POSTRIDER_WAL_BUDGET=1KiB", "must be at least 1MiB"},
+		{"POSTRIDER_MAX_ATTEMPTS=many", "must be a whole number, at least 1"},
+		{"POSTRIDER_LANES=0", "must be a whole number, at least 1"},
+		{"POSTRIDER_MIGRATE=perhaps", "must be true or false"},
+		{"POSTRIDER_SOURCE=magic", "must be one of auto, stream, listen, timer"},
+		{"POSTRIDER_LOG_LEVEL=loud", "must be debug, info, warn or error"},
+		{"POSTRIDER_LOG_FORMAT=xml", "must be one of text, json"},
+		{"POSTRIDER_POLL_MIN=1s", "POSTRIDER_POLL_MAX=500ms: must be at least POSTRIDER_POLL_MIN (1s)"},
+	} {
+		t.Run(c.variable, func(t *testing.T) {
+			words := []string{c.want}
+			if !strings.HasPrefix(c.want, "POSTRIDER_") {
+				words = append(words, "postrider: "+c.variable)
+			}
+			runCommand(t, []string{c.variable}, "", "settings").fails(words...)
+		})
+	}
+}
+
+func TestBlankVariablesCountAsUnset(t *testing.T) {
+	env := []string{"POSTRIDER_LANES=", "POSTRIDER_RETENTION= ", "POSTRIDER_MIGRATE=", "POSTRIDER_HTTP_ADDR="}
+	r := runCommand(t, env, "", "settings").ok("POSTRIDER_RETENTION 24h", "POSTRIDER_MIGRATE true", "POSTRIDER_HTTP_ADDR 127.0.0.1:8480 Where")
+	for _, line := range strings.Split(r.out, "\n") {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == "POSTRIDER_HTTP_ADDR" && f[2] != "Where" {
+			t.Errorf("a blank POSTRIDER_HTTP_ADDR does not stay blank: %s", line)
+		}
+	}
+}
+
+func TestUnknownVariablesAreWarnedAbout(t *testing.T) {
+	env := []string{"POSTRIDER_DATABSE_URL=x", "POSTRIDER_SERVICE_HOST=10.0.0.1", "POSTRIDER_PORT_8480_TCP=tcp://10.0.0.1:8480", "POSTRIDER_LANES=3"}
+	r := runCommand(t, env, "", "status")
+	r.fails("no database: set POSTRIDER_DATABASE_URL", "POSTRIDER_DATABSE_URL is not a setting and has no effect; did you mean POSTRIDER_DATABASE_URL?",
+		"POSTRIDER_LANES has no effect without POSTRIDER_SINK").lacks("SERVICE_HOST", "PORT_8480")
+}
+
+func TestNoOtherVariableNamesTheDatabase(t *testing.T) {
+	runCommand(t, []string{"DATABASE_URL=postgres://127.0.0.1/x"}, "", "status").fails("no database")
+}
+
+func TestByteSize(t *testing.T) {
+	for text, want := range map[string]byteSize{"0": 0, "12": 12, "64MiB": 64 << 20, "1gb": 1e9, "3 KiB": 3072, "7B": 7} {
+		var b byteSize
+		if err := b.Decode(text); err != nil || b != want {
+			t.Errorf("%q is %d, %v, want %d", text, b, err, want)
+		}
+	}
+}
+
+func TestHuman(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 500 * time.Microsecond: "0s", 42 * time.Millisecond: "42ms", 1500 * time.Millisecond: "1.5s", 12 * time.Second: "12s",
+		time.Minute: "1m", 90 * time.Second: "1m 30s", time.Hour: "1h", 25 * time.Hour: "1d 1h", -2 * time.Second: "-2s",
+	} {
+		if got := human(d); got != want {
+			t.Errorf("human(%d) = %q, want %q", d, got, want)
+		}
+	}
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1000: "-1,000", -100: "-100"} {
+		if got := number(n); got != want {
+			t.Errorf("number(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestRedact(t *testing.T) {
+	for sink, want := range map[string]string{
+		"":                                    "",
+		"stdout:":                             "stdout:",
+		"https://host/hook?a=b":               "https://host/hook?a=b",
+		"https://u:p@host/hook":               "https://xxxxx@host/hook",
+		"https://host/hook?token=t&a=b&Sig=s": "https://host/hook?token=xxxxx&a=b&Sig=xxxxx",
+		"https://host/hook?api%5Fsecret=t":    "https://host/hook?api%5Fsecret=xxxxx",
+		"nats://u:p@a:1,b:2?stream=S":         "nats://xxxxx@a:1,b:2?stream=S",
+		"nats://u:p?s@a:1?password=x":         "nats://xxxxx@a:1?password=xxxxx",
+		"nats://u:50%@a:1":                    "nats://xxxxx@a:1",
+		"nats:u:p@a":                          "nats:xxxxx",
+	} {
+		if got := redact(sink); got != want {
+			t.Errorf("redact(%q) = %q, want %q", sink, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"postgres://u:p@h/db?sslmode=disable": "postgres://u:xxxxx@h/db?sslmode=disable",
+		"postgres://u@h/db?password=p":        "postgres://u@h/db?password=xxxxx",
+		"host=h user=u password='a b' port=1": "host=h user=u password=xxxxx port=1",
+	} {
+		if got := redactDatabase(text); got != want {
+			t.Errorf("redactDatabase(%q) = %q, want %q", text, got, want)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	for word, want := range map[string]string{"topic": "topics", "max_attemps": "max_attempts", "Lanes": "lanes", "quantum": ""} {
+		if got := nearest(word, subscriptionKeys); got != want {
+			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
+		}
+	}
+}
+
+const beginSettings, endSettings = "<!-- settings:begin -->", "<!-- settings:end -->"
+
+// README holds exactly the table that the code prints: `postrider settings --markdown`.
+func TestREADMEHasTheSettings(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), beginSettings)
+	table, _, closed := strings.Cut(rest, endSettings)
+	if !ok || !closed {
+		t.Fatalf("README.md has no %s … %s", beginSettings, endSettings)
+	}
+	want := runCommand(t, nil, "", "settings", "--markdown").ok().out
+	if strings.TrimSpace(table) != strings.TrimSpace(want) {
+		t.Errorf("the table of settings in README.md is not what `postrider settings --markdown` prints:\n%s", firstDifference(table, want))
+	}
+}
+
+func firstDifference(is, want string) string {
+	a, b := strings.Split(strings.TrimSpace(is), "\n"), strings.Split(strings.TrimSpace(want), "\n")
+	for i := range b {
+		if i >= len(a) || a[i] != b[i] {
+			return "want: " + b[i] + "\nis:   " + strings.Join(a[min(i, len(a)):min(i+1, len(a))], "")
+		}
+	}
+	return "it has more lines: " + strings.Join(a[len(b):], "\n")
+}
+
+func TestEveryVariableHasADescription(t *testing.T) {
+	var names []string
+	for _, v := range variables() {
+		names = append(names, v.name)
+		if v.description == "" {
+			t.Errorf("%s has no description", v.name)
+		}
+	}
+	for _, want := range []string{"POSTRIDER_DATABASE_URL", "POSTRIDER_ON_DEAD", "POSTRIDER_WAL_BUDGET", "POSTRIDER_HTTP_ADDR"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("%s is missing in %v", want, names)
+		}
+	}
+}

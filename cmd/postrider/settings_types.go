@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// duration is a time.Duration that is not negative.
+type duration time.Duration
+
+// Decode reads "1m30s".
+func (d *duration) Decode(text string) error {
+	v, err := time.ParseDuration(strings.TrimSpace(text))
+	if err != nil {
+		return errors.New("must be a number with a unit, such as 500ms, 30s or 24h")
+	}
+	if v < 0 {
+		return errors.New("must not be negative")
+	}
+	*d = duration(v)
+	return nil
+}
+
+func (d duration) String() string { return shortDuration(time.Duration(d)) }
+
+// orTiny is for settings where nothing at all is a sensible value, while the relay takes zero for "not set".
+func (d duration) orTiny() time.Duration { return max(time.Duration(d), 1) }
+
+// count is a positive whole number.
+type count int
+
+// Decode reads decimal digits.
+func (c *count) Decode(text string) error {
+	v, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil || v < 1 {
+		return errors.New("must be a whole number, at least 1")
+	}
+	*c = count(v)
+	return nil
+}
+
+// byteSize is a number of bytes, written with or without a unit.
+type byteSize int64
+
+var byteUnits = []struct {
+	name  string
+	bytes int64
+}{
+	{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
+	{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"B", 1},
+}
+
+// Decode reads "64MiB", "1GB" or "67108864".
+func (b *byteSize) Decode(text string) error {
+	number, unit := strings.TrimSpace(text), int64(1)
+	for _, u := range byteUnits {
+		if n := len(number) - len(u.name); n > 0 && strings.EqualFold(number[n:], u.name) {
+			number, unit = strings.TrimSpace(number[:n]), u.bytes
+			break
+		}
+	}
+	v, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || v < 0 || v > math.MaxInt64/unit {
+		return errors.New("must be a number of bytes, such as 67108864, 64MiB or 1GB")
+	}
+	*b = byteSize(v * unit)
+	return nil
+}
+
+func (b byteSize) String() string {
+	for _, u := range byteUnits[:4] {
+		if int64(b) >= u.bytes && int64(b)%u.bytes == 0 {
+			return fmt.Sprintf("%d%s", int64(b)/u.bytes, u.name)
+		}
+	}
+	return fmt.Sprintf("%dB", int64(b))
+}
+
+// topicList is a list of topic patterns, separated by commas. Patterns hold no commas.
+type topicList []string
+
+// Decode splits at commas; blanks around a pattern and empty items are dropped.
+func (l *topicList) Decode(text string) error {
+	*l = nil
+	for item := range strings.SplitSeq(text, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			*l = append(*l, item)
+		}
+	}
+	return nil
+}
+
+func (l topicList) String() string { return strings.Join(l, ",") }

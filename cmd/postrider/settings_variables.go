@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/kelseyhightower/envconfig"
+)
+
+// variable is one setting as the environment and the documentation know it.
+type variable struct {
+	name, field, initial, description, minimum string
+}
+
+// variables lists the settings in the order of the struct. envconfig says which variable belongs to which field.
+func variables() []variable {
+	var list []variable
+	names := strings.Fields(variableNames())
+	for i, field := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+		list = append(list, variable{
+			name:        names[i],
+			field:       field.Name,
+			initial:     field.Tag.Get("default"),
+			description: field.Tag.Get("desc"),
+			minimum:     field.Tag.Get("min"),
+		})
+	}
+	return list
+}
+
+func variableNames() string {
+	var b strings.Builder
+	t := template.Must(template.New("").Parse("{{range .}}{{.Key}} {{end}}"))
+	if err := envconfig.Usaget(prefix, &settings{}, &b, t); err != nil {
+		panic(err) // the struct itself is wrong
+	}
+	return b.String()
+}
+
+// value returns the setting's value, without secrets.
+func (v variable) value(s *settings) string {
+	text := fmt.Sprint(reflect.ValueOf(s).Elem().FieldByName(v.field).Interface())
+	switch {
+	case v.field == "DatabaseURL":
+		return redactDatabase(text)
+	case v.field == "Sink":
+		return redact(text)
+	case text == "0" || text == "0s" && v.initial == "":
+		return "" // not set
+	}
+	return text
+}
+
+func (v variable) checkMinimum(s *settings) error {
+	if v.minimum == "" {
+		return nil
+	}
+	is := reflect.ValueOf(s).Elem().FieldByName(v.field)
+	least := reflect.New(is.Type())
+	if err := least.Interface().(envconfig.Decoder).Decode(v.minimum); err != nil {
+		panic(err) // the tag is wrong
+	}
+	if is.Int() < least.Elem().Int() {
+		return fmt.Errorf("%s=%v: must be at least %s", v.name, is.Interface(), v.minimum)
+	}
+	return nil
+}
+
+// injected matches what Kubernetes sets in every container when a service is named postrider.
+var injected = regexp.MustCompile(`^POSTRIDER_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_.*)$`)
+
+// unknownVariables returns the environment's variables with our prefix that no setting reads.
+func unknownVariables(environ []string) []string {
+	known := strings.Fields(variableNames())
+	var unknown []string
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, prefix+"_") && !slices.Contains(known, name) && !injected.MatchString(name) {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
+}
+
+// warnings names settings that are set and have no effect.
+func (s *settings) warnings() []string {
+	var texts []string
+	known := strings.Fields(variableNames())
+	for _, name := range unknownVariables(os.Environ()) {
+		text := fmt.Sprintf("%s is not a setting and has no effect", name)
+		if near := nearest(name, known); near != "" {
+			text += fmt.Sprintf("; did you mean %s?", near)
+		}
+		texts = append(texts, text)
+	}
+	if s.Sink != "" || s.Topics != nil {
+		return texts
+	}
+	for _, name := range []string{"SUBSCRIPTION", "START", "ORDERING", "ON_DEAD", "MAX_ATTEMPTS", "LANES", "BATCH", "TIMEOUT", "BACKOFF_INITIAL", "BACKOFF_MAX"} {
+		if _, ok := os.LookupEnv(prefix + "_" + name); ok {
+			texts = append(texts, fmt.Sprintf("%s_%s has no effect without %[1]s_SINK", prefix, name))
+		}
+	}
+	return texts
+}
+
+// nearest returns the candidate that a typing error most likely meant, or "".
+func nearest(word string, candidates []string) string {
+	best, distance := "", 1+max(2, len(word)/4)
+	for _, c := range candidates {
+		if d := editDistance(strings.ToLower(word), strings.ToLower(c)); d < distance {
+			best, distance = c, d
+		}
+	}
+	return best
+}
+
+// editDistance is the number of single-byte insertions, deletions and replacements between two words.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

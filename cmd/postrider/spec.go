@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay"
+)
+
+// spec is a subscription as a file or the environment asks for it.
+type spec struct {
+	relay.Subscription
+	// start is where it begins when it is created: now, earliest or a time.
+	start string
+}
+
+var subscriptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+
+// settingNames are the settings of a subscription, as files and the database call them.
+var settingNames = []string{"ordering", "on_dead", "max_attempts", "lanes", "batch", "timeout", "backoff_initial", "backoff_max", "max_parked"}
+
+// set parses one setting into s.
+func set(s *relay.Settings, name, text string) error {
+	switch name {
+	case "ordering":
+		s.Ordering = relay.Ordering(text)
+	case "on_dead":
+		s.OnDead = relay.OnDead(text)
+	case "max_attempts":
+		return setCount(&s.MaxAttempts, text)
+	case "lanes":
+		return setCount(&s.Lanes, text)
+	case "batch":
+		return setCount(&s.Batch, text)
+	case "max_parked":
+		return setCount(&s.MaxParked, text)
+	case "timeout":
+		return (*duration)(&s.Timeout).Decode(text)
+	case "backoff_initial":
+		return (*duration)(&s.BackoffInitial).Decode(text)
+	case "backoff_max":
+		return (*duration)(&s.BackoffMax).Decode(text)
+	}
+	return nil
+}
+
+func setCount(to *int, text string) error {
+	var c count
+	err := c.Decode(text)
+	*to = int(c)
+	return err
+}
+
+// checkSetting parses one setting and checks it as far as it can be checked alone.
+func checkSetting(s *relay.Settings, name, text string) error {
+	var alone relay.Settings
+	if err := set(&alone, name, text); err != nil {
+		return fmt.Errorf("%s %q: %w", name, text, err)
+	}
+	if name == "backoff_max" {
+		alone.BackoffInitial = 1 // what it has to exceed is checked when all settings are known
+	}
+	if err := alone.Validate(); err != nil {
+		return err
+	}
+	return set(s, name, text)
+}
+
+func checkName(name string) error {
+	if !subscriptionName.MatchString(name) {
+		return fmt.Errorf("name %q: must be 1 to 63 lower-case letters, digits, '-' and '_', the first a letter or a digit", name)
+	}
+	return nil
+}
+
+func checkTopics(topics []string) error {
+	if len(topics) == 0 {
+		return errors.New("no topics: at least one pattern is needed, such as orders.> (or > for all)")
+	}
+	var errs []error
+	for _, pattern := range topics {
+		if err := topic.ValidatePattern(pattern); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkStart(start string) error {
+	if start == "now" || start == "earliest" {
+		return nil
+	}
+	if _, err := time.Parse(time.RFC3339, start); err != nil {
+		return fmt.Errorf("start %q: must be now, earliest or a time such as 2026-01-31T12:00:00Z", start)
+	}
+	return nil
+}
+
+// fromEnvironment returns the one subscription that the environment describes, or nil.
+func (s *settings) fromEnvironment() (*spec, error) {
+	if s.Sink == "" && len(s.Topics) == 0 {
+		return nil, nil
+	}
+	if s.Sink == "" {
+		return nil, errors.New("POSTRIDER_TOPICS is set, but POSTRIDER_SINK is not: both make a subscription")
+	}
+	if len(s.Topics) == 0 {
+		return nil, errors.New("POSTRIDER_SINK is set, but POSTRIDER_TOPICS is not: set it to patterns such as orders.>,payments.* (or > for all)")
+	}
+	sub := spec{start: s.Start, Subscription: relay.Subscription{
+		Name: s.Subscription, Topics: s.Topics, Sink: s.Sink, Settings: relay.Settings{
+			Ordering:       relay.Ordering(s.Ordering),
+			OnDead:         relay.OnDead(s.OnDead),
+			MaxAttempts:    int(s.MaxAttempts),
+			Lanes:          int(s.Lanes),
+			Batch:          int(s.Batch),
+			Timeout:        relay.Duration(s.Timeout),
+			BackoffInitial: relay.Duration(s.BackoffInitial),
+			BackoffMax:     relay.Duration(s.BackoffMax),
+		}}}
+	filled := sub.Settings
+	return &sub, errors.Join(
+		inVariable("SUBSCRIPTION", checkName(sub.Name)),
+		inVariable("TOPICS", checkTopics(sub.Topics)),
+		inVariable("SINK", checkSink(sub.Subscription)),
+		inVariable("START", checkStart(sub.start)),
+		settingInVariable(filled.Validate()))
+}
+
+func inVariable(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s_%s: %w", prefix, name, err)
+}
+
+// settingInVariable names the variable behind a setting: the error's first word is the setting's name.
+func settingInVariable(err error) error {
+	if err == nil {
+		return nil
+	}
+	name, _, _ := strings.Cut(err.Error(), " ")
+	return inVariable(strings.ToUpper(name), err)
+}

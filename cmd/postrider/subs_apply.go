@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) subsApplyCommand() *cobra.Command {
+	return a.withJSON(&cobra.Command{
+		Use:   "apply FILE",
+		Short: "Create and change subscriptions as a YAML file says",
+		Long: `Create the subscriptions of a YAML file, and change those that exist in place where topics, sink or settings differ. Cursors
+and parked messages stay. Subscriptions that the file does not name are left alone: ` + "`postrider subs remove`" + ` removes one.
+
+  subscriptions:
+    - name: billing
+      topics: [orders.>, payments.*]
+      sink: https://billing.internal/hook?token=${BILLING_TOKEN}
+      start: earliest          # when it is created; the default is now
+      max_attempts: 10
+
+Settings: ordering, on_dead, max_attempts, lanes, batch, timeout, backoff_initial, backoff_max, max_parked.
+In a sink, ${NAME} stands for the environment variable NAME; the database holds the value.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			specs, err := readFile(args[0], checkSinkElsewhere)
+			if err != nil {
+				return err
+			}
+			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+				changes, err := applySpecs(ctx, db, specs)
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(changes)
+				}
+				list := newTable("SUBSCRIPTION", "CHANGE")
+				for _, c := range changes {
+					list.add(c.Name, c.describe())
+				}
+				list.print(a.out)
+				return nil
+			})
+		},
+	})
+}

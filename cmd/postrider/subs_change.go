@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) subsPauseCommand() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "pause NAME",
+		Short: "Stop the deliveries of a subscription",
+		Long:  "Stop the deliveries of a subscription. Its messages are kept, beyond the retention, until it goes on or is removed.",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.changeSub(cmd.Context(), args[0], "paused", "SELECT postrider.pause($1, nullif($2, ''))", args[0], reason)
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "shown in status")
+	return cmd
+}
+
+func (a *app) subsResumeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "resume NAME",
+		Short: "Let the deliveries of a paused subscription go on",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.changeSub(cmd.Context(), args[0], "active", "SELECT postrider.resume($1)", args[0])
+		},
+	}
+}
+
+func (a *app) subsRemoveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Remove a subscription with its cursor and its parked messages",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.changeSub(cmd.Context(), args[0], "removed", "SELECT postrider.unsubscribe($1)", args[0])
+		},
+	}
+}
+
+func (a *app) subsReplayCommand() *cobra.Command {
+	var from string
+	cmd := &cobra.Command{
+		Use:   "replay NAME --from earliest|now|TIME",
+		Short: "Set a subscription back, or forward, in the log",
+		Long:  "Set a subscription's cursor to where it shall go on: earliest (all that is retained), now (skips what is pending) or a time.\nWhat is parked stays parked: dead letters are redriven with `postrider parked redrive`.",
+		Example: "  postrider subs replay billing --from earliest\n" +
+			"  postrider subs replay billing --from 2026-01-31T12:00:00Z",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if from == "" {
+				return errors.New("--from is missing: earliest, now or a time such as 2026-01-31T12:00:00Z")
+			}
+			if err := checkStart(from); err != nil {
+				return err
+			}
+			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+				return a.replay(ctx, db, args[0], from)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&from, "from", "", "earliest, now or a time such as 2026-01-31T12:00:00Z")
+	return cmd
+}
+
+func (a *app) replay(ctx context.Context, db *pgx.Conn, name, from string) error {
+	var sink string
+	err := db.QueryRow(ctx, "SELECT sink FROM postrider.subscriptions WHERE name = $1", name).Scan(&sink)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return noSubscription(ctx, db, name)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := db.Exec(ctx, "SELECT postrider.replay($1, $2)", name, from); err != nil {
+		return err
+	}
+	a.printf("Subscription %q goes on from %s.\n", name, from)
+	if isNATS(sink) && from != "now" {
+		a.printf("Note: JetStream drops what it has stored within its duplicate window (2 minutes unless the stream says otherwise), so messages\n" +
+			"delivered that recently are not stored again. Replay them later, or make the window shorter first.\n")
+	}
+	return nil
+}
+
+// changeSub runs a function of the schema that answers whether there is such a subscription.
+func (a *app) changeSub(ctx context.Context, name, now, sql string, args ...any) error {
+	return a.withDB(ctx, func(ctx context.Context, db *pgx.Conn) error {
+		var found bool
+		if err := db.QueryRow(ctx, sql, args...).Scan(&found); err != nil {
+			return err
+		}
+		if !found {
+			return noSubscription(ctx, db, name)
+		}
+		a.printf("Subscription %q is %s.\n", name, now)
+		return nil
+	})
+}

@@ -1,0 +1,77 @@
+package topic
+
+import (
+	"fmt"
+	"strings"
+)
+
+// ValidatePattern returns nil if p is a pattern as in NATS: a topic in which '*' may stand in place of a token and '>' in
+// place of the last one, where it matches one or more. Otherwise the error names the pattern and what is wrong with it.
+func ValidatePattern(p string) error {
+	switch {
+	case p == "":
+		return fmt.Errorf("pattern is empty: %s", patternRule)
+	case len(p) > MaxLen:
+		return tooLong("pattern", p)
+	case p[0] == '$':
+		return fmt.Errorf("pattern %q begins with '$', as no topic does: %s", p, patternRule)
+	}
+	for start := 0; ; {
+		end := tokenEnd(p, start)
+		if err := validatePatternToken(p, start, end); err != nil {
+			return err
+		}
+		if end == len(p) {
+			return nil
+		}
+		start = end + 1
+	}
+}
+
+func validatePatternToken(p string, start, end int) error {
+	token := p[start:end]
+	switch {
+	case token == "":
+		return fmt.Errorf("pattern %q has an empty token at byte %d: %s", p, start+1, patternRule)
+	case token == "*", token == ">" && end == len(p):
+		return nil
+	case token == ">":
+		return fmt.Errorf("pattern %q has '>' before its last token: %s", p, patternRule)
+	}
+	if i := notPlain(token); i >= 0 {
+		return badByte("pattern", p, start+i, patternRule)
+	}
+	return nil
+}
+
+// Regex returns the PostgreSQL regular expression that matches the topics that one of the patterns matches: the same text
+// as postrider.topic_regex(patterns). Without patterns it matches no topic.
+func Regex(patterns []string) string {
+	var b strings.Builder
+	b.WriteString("^(")
+	for i, p := range patterns {
+		if i > 0 {
+			b.WriteByte('|')
+		}
+		for j := range len(p) {
+			writeRegex(&b, p[j])
+		}
+	}
+	b.WriteString(")$")
+	return b.String()
+}
+
+// writeRegex writes the expression for one byte of a pattern.
+func writeRegex(b *strings.Builder, c byte) {
+	switch c {
+	case '*':
+		b.WriteString("[^.]+")
+	case '>':
+		b.WriteString(".+")
+	case '\\', '^', '$', '|', '?', '+', '.', '(', ')', '{', '}', '[', ']':
+		b.WriteByte('\\')
+		b.WriteByte(c)
+	default:
+		b.WriteByte(c)
+	}
+}

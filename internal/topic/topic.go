@@ -1,0 +1,68 @@
+// Package topic holds the rules for topics and for the patterns that select them. The database applies the same rules (a
+// CHECK on postrider.outbox, postrider.valid_patterns, postrider.topic_regex); testdata/cases.json is what both must agree on.
+package topic
+
+import (
+	"fmt"
+	"strings"
+)
+
+// MaxLen is the length of the longest topic and of the longest pattern, in bytes.
+const MaxLen = 255
+
+// Validate returns nil if topic is a topic: tokens of printable ASCII joined by dots, none of them empty, without '*' and
+// '>', not beginning with '$', at most MaxLen bytes. Otherwise the error names the topic and what is wrong with it.
+func Validate(topic string) error {
+	switch {
+	case topic == "":
+		return fmt.Errorf("topic is empty: %s", topicRule)
+	case len(topic) > MaxLen:
+		return tooLong("topic", topic)
+	case topic[0] == '$':
+		return fmt.Errorf("topic %q begins with '$': %s", topic, topicRule)
+	}
+	for start := 0; ; {
+		end := tokenEnd(topic, start)
+		if end == start {
+			return fmt.Errorf("topic %q has an empty token at byte %d: %s", topic, start+1, topicRule)
+		}
+		if i := notPlain(topic[start:end]); i >= 0 {
+			return badByte("topic", topic, start+i, topicRule)
+		}
+		if end == len(topic) {
+			return nil
+		}
+		start = end + 1
+	}
+}
+
+const (
+	topicRule   = "a topic is tokens of printable ASCII without blanks, '*' and '>', joined by dots, such as orders.created"
+	patternRule = "a pattern is a topic in which '*' may stand for a token and '>' for the last ones, such as orders.* or orders.>"
+)
+
+// tokenEnd returns where the token that begins at start ends.
+func tokenEnd(s string, start int) int {
+	if i := strings.IndexByte(s[start:], '.'); i >= 0 {
+		return start + i
+	}
+	return len(s)
+}
+
+// notPlain returns the index of the first byte that a token may not hold, -1 if there is none.
+func notPlain(token string) int {
+	for i := range len(token) {
+		if c := token[i]; c <= ' ' || c > '~' || c == '*' || c == '>' || c == '.' {
+			return i
+		}
+	}
+	return -1
+}
+
+func badByte(kind, s string, i int, rule string) error {
+	return fmt.Errorf("%s %q holds %q at byte %d: %s", kind, s, s[i:i+1], i+1, rule)
+}
+
+func tooLong(kind, s string) error {
+	return fmt.Errorf("%s %.20q… has %d bytes: at most %d are allowed", kind, s, len(s), MaxLen)
+}

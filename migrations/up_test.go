@@ -1,0 +1,126 @@
+package migrations
+
+import (
+	"database/sql"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/postrider/postrider/internal/pgtest"
+)
+
+func TestUpTwice(t *testing.T) {
+	db := pgtest.Empty(t)
+	for _, want := range []int{Version, 0} {
+		if n, err := Up(t.Context(), db.URL()); err != nil || n != want {
+			t.Fatalf("Up = %d, %v, want %d migrations", n, err, want)
+		}
+	}
+	if v, err := Current(t.Context(), db.Conn(t)); err != nil || v != Version {
+		t.Fatalf("Current = %d, %v, want %d", v, err, Version)
+	}
+}
+
+func TestUpConcurrently(t *testing.T) {
+	db := pgtest.Empty(t)
+	var (
+		wg      sync.WaitGroup
+		applied [8]int
+	)
+	for i := range applied {
+		wg.Go(func() {
+			n, err := Up(t.Context(), db.URL())
+			if err != nil {
+				t.Error(err)
+			}
+			applied[i] = n
+		})
+	}
+	wg.Wait()
+	sum := 0
+	for _, n := range applied {
+		sum += n
+	}
+	if sum != Version {
+		t.Errorf("%d migrations were applied by all together (%v), want %d", sum, applied, Version)
+	}
+}
+
+func TestCurrentWithoutSchema(t *testing.T) {
+	if v, err := Current(t.Context(), pgtest.Empty(t).Conn(t)); err != nil || v != 0 {
+		t.Errorf("Current = %d, %v, want 0", v, err)
+	}
+}
+
+func TestUpAsOrdinaryRole(t *testing.T) {
+	db := pgtest.Empty(t)
+	owner := db.Role(t, "owner", "")
+	if _, err := Up(t.Context(), db.RoleURL(owner)); err == nil || !strings.Contains(err.Error(), "permission denied for database") {
+		t.Errorf("Up by a role without CREATE: %v", err)
+	}
+	db.Exec(t, `GRANT CREATE ON DATABASE `+pgx.Identifier{db.Name}.Sanitize()+` TO `+owner)
+	if n, err := Up(t.Context(), db.RoleURL(owner)); err != nil || n != Version {
+		t.Fatalf("Up = %d, %v", n, err)
+	}
+	conn := connect(t, db.RoleURL(owner))
+	subscribe(t, conn, "all", "now", ">")
+	id := enqueue(t, conn, "orders.created")
+	if got := statuses(t, conn, "all"); got[id] != "pending" {
+		t.Errorf("got %v, want message %d pending", got, id)
+	}
+	// A relay's role has nothing to create and may still call Up.
+	relay := db.Role(t, "relay", "")
+	exec(t, db.Conn(t), RelayGrants(relay))
+	if n, err := Up(t.Context(), db.RoleURL(relay)); err != nil || n != 0 {
+		t.Errorf("Up by a relay's role = %d, %v, want 0", n, err)
+	}
+}
+
+// A migrating role's search_path does not decide what the functions mean.
+func TestUpWithHostileSearchPath(t *testing.T) {
+	db := pgtest.Empty(t)
+	db.Exec(t, `CREATE SCHEMA evil;
+		CREATE FUNCTION evil.div(double precision, integer) RETURNS double precision LANGUAGE plpgsql AS
+			$$ BEGIN RAISE EXCEPTION 'evil was called'; END $$;
+		CREATE OPERATOR evil./ (LEFTARG = double precision, RIGHTARG = integer, FUNCTION = evil.div)`)
+	conn := db.Conn(t)
+	exec(t, conn, `ALTER DATABASE `+pgx.Identifier{db.Name}.Sanitize()+` SET search_path = evil, public`)
+	if _, err := Up(t.Context(), db.URL()); err != nil {
+		t.Fatal(err)
+	}
+	later := db.Conn(t)
+	enqueue(t, later, "orders.created")
+	exec(t, later, `SELECT postrider.set_segment_length('1 hour')`)
+	enqueue(t, later, "orders.created")
+}
+
+func TestDownAndUpAgain(t *testing.T) {
+	db := pgtest.New(t)
+	conn := db.Conn(t)
+	exec(t, conn, `SELECT postrider.enable_notify()`)
+	enqueue(t, conn, "orders.created")
+	pool := sql.OpenDB(stdlib.GetConnector(*conn.Config()))
+	defer pool.Close()
+	provider, err := newProvider(pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := provider.DownTo(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	left := one[int](t, conn, `SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'postrider'::regnamespace AND relname NOT LIKE 'schema_migrations%')
+		+ (SELECT count(*) FROM pg_proc WHERE pronamespace = 'postrider'::regnamespace) + (SELECT count(*) FROM pg_publication)`)
+	if left != 0 {
+		t.Errorf("%d objects are left after going down", left)
+	}
+	if v, err := Current(t.Context(), conn); err != nil || v != 0 {
+		t.Errorf("Current = %d, %v, want 0", v, err)
+	}
+	if n, err := Up(t.Context(), db.URL()); err != nil || n != Version {
+		t.Fatalf("Up = %d, %v", n, err)
+	}
+	enqueue(t, conn, "orders.created")
+}
