@@ -9,7 +9,8 @@ CREATE TABLE postrider.source (
     one               boolean PRIMARY KEY DEFAULT true CHECK (one),
     id                text   NOT NULL,
     system_identifier bigint NOT NULL,
-    database_oid      oid    NOT NULL
+    database_oid      oid    NOT NULL,
+    segment_seconds   bigint NOT NULL DEFAULT 7200
 );
 
 INSERT INTO postrider.source (id, system_identifier, database_oid)
@@ -28,9 +29,10 @@ CREATE FUNCTION postrider.current_segment() RETURNS smallint
     RETURN (floor(date_part('epoch', statement_timestamp()) / 7200)::bigint % 16)::smallint;
 -- +goose StatementEnd
 
+-- A relay whose retention outgrows the ring calls it, and owns nothing here: hence the owner's rights.
 -- +goose StatementBegin
 CREATE FUNCTION postrider.set_segment_length(length interval) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     seconds numeric := extract(epoch FROM length);
 BEGIN
@@ -40,6 +42,7 @@ BEGIN
     EXECUTE format(
         'CREATE OR REPLACE FUNCTION postrider.current_segment() RETURNS smallint LANGUAGE sql STABLE PARALLEL SAFE '
         'RETURN (floor(date_part(''epoch'', statement_timestamp()) / %s)::bigint %% 16)::smallint', seconds::bigint);
+    UPDATE postrider.source SET segment_seconds = seconds;
 END $$;
 -- +goose StatementEnd
 

@@ -54,8 +54,6 @@ func (r *runner) judgeProbe(t *task, kind sinks.Kind, err error, after time.Dura
 	case sinks.KindAccepted, sinks.KindPermanent: // it answers
 		b.open = false
 		r.failures = 0
-		r.metrics.down.Set(0)
-		r.log.Info("destination is back", "subscription", r.sub.Name)
 		if s := b.suspect; s != nil && s != t && (s.key == "" || s.key != t.key) {
 			r.parkSuspect(s, now)
 		}

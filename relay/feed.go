@@ -31,6 +31,7 @@ type feed struct {
 	decoder     *decoder
 	held        *held
 	wake        chan struct{} // requests, notifications
+	ended       atomic.Bool   // some live queue takes no more
 	active      atomic.Bool   // there are live runners: a stream is worth having
 	activated   chan struct{} // has a value when active changed
 	closedNow   atomic.Pointer[closedAt]
@@ -268,6 +269,9 @@ func (f *feed) route(topic string) []*queue {
 
 // prune forgets queues that have ended.
 func (f *feed) prune() {
+	if !f.ended.Swap(false) {
+		return
+	}
 	kept := f.live[:0]
 	for _, q := range f.live {
 		if _, _, refused := q.state(); !refused {
@@ -295,8 +299,10 @@ func (f *feed) close(s Snapshot) {
 	f.pending = nil
 	f.mu.Unlock()
 	for _, q := range pending {
-		f.live = append(f.live, q)
-		q.attach(*at)
+		if _, _, refused := q.state(); !refused { // else its runner has stopped meanwhile
+			f.live = append(f.live, q)
+			q.attach(*at)
+		}
 	}
 	if len(pending) > 0 {
 		clear(f.routes)

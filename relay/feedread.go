@@ -26,8 +26,8 @@ var (
 	windowTopics = statement{"postrider_window_topics", `SELECT DISTINCT topic FROM (
 		SELECT topic, xid` + fromXmax + ` UNION ALL SELECT topic, xid` + fromXip + `) w
 		WHERE pg_visible_in_snapshot(xid, $3::text::pg_snapshot)`}
-	transactionRows = statement{"postrider_transactions", `SELECT ` + columnList + ` FROM postrider.outbox
-		WHERE xid = ANY ($1::text::xid8[]) ORDER BY id LIMIT ` + strconv.Itoa(maxWindowRows+1)}
+	transactionRows = statement{"postrider_transactions", `SELECT ` + columnList + ` FROM (SELECT ` + columnList + ` FROM postrider.outbox
+		WHERE xid = ANY ($1::text::xid8[]) LIMIT ` + strconv.Itoa(maxWindowRows+1) + `) w ORDER BY id`}
 	transactionTopics = statement{"postrider_transaction_topics", `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
 )
 
@@ -62,7 +62,7 @@ func (f *feed) read(ctx context.Context) error {
 	}
 	var t tick
 	found := rowSet{limit: f.config.MemoryLimit / 4}
-	err := f.session.run(ctx, beginRead, genericPlans, tickCall(f.incarnation, &t),
+	err := f.session.run(ctx, beginRead, genericPlans, noSeqScans, tickCall(f.incarnation, &t),
 		call{statement: windowStatement, args: windowArgs(f.closed), binary: true, row: toRow(f.decoder, found.add)}, commit)
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func (f *feed) judgeStream(t *tick) {
 // demote sends the live runners with a match back to the table: the window is too large to hold.
 func (f *feed) demote(ctx context.Context, s statement, args [][]byte) error {
 	var topics []string
-	err := f.session.run(ctx, begin, genericPlans, call{statement: s, args: args, row: func(values [][]byte) error {
+	err := f.session.run(ctx, begin, genericPlans, noSeqScans, call{statement: s, args: args, row: func(values [][]byte) error {
 		topics = append(topics, string(values[0]))
 		return nil
 	}}, commit)

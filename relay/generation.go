@@ -56,7 +56,7 @@ func newGeneration(r *Relay, pool *pgxpool.Pool, source string) *generation {
 	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
 	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: c.MemoryLimit / 4, source: source, log: c.Logger}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, metrics: r.metrics, incarnation: incarnation,
-		urgent: make(chan struct{}, 1), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}
+		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}
 	return g
 }
 

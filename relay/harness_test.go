@@ -34,7 +34,13 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	b := &bench{t: t, db: pgtest.New(t), sinks: make(map[string]*recorder)}
+	return benchOn(t, pgtest.New(t))
+}
+
+// benchOn makes a bench of a database that has been migrated.
+func benchOn(t *testing.T, db *pgtest.DB) *bench {
+	t.Helper()
+	b := &bench{t: t, db: db, sinks: make(map[string]*recorder)}
 	b.admin = b.db.Pool(t)
 	// The database was cloned from a template, which changed its oid.
 	b.exec("UPDATE postrider.source SET database_oid = (SELECT oid FROM pg_database WHERE datname = current_database())")

@@ -72,7 +72,7 @@ func (r *runner) nextPass() {
 		r.startReader(nil, nil)
 		return
 	}
-	r.queue = newQueue(r.filter.current, r.budget, r.wake)
+	r.queue = newQueue(r.filter.current, r.budget, r.wake, &r.feed.ended)
 	r.awaiting = true
 	r.feed.attach(r.queue)
 }

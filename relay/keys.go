@@ -52,9 +52,14 @@ func (r *runner) hold(t *task) {
 	}
 }
 
+// takesDue says whether parked deliveries may go into the lanes now; while the destination is down, one to probe with will do.
+func (r *runner) takesDue() bool {
+	return r.tasks+len(r.toLoad) < r.maxTasks() && !(r.breaker.open && (r.loading || r.tasks+len(r.toLoad) > 0))
+}
+
 // takeDue asks for the messages of parked deliveries whose time has come.
 func (r *runner) takeDue(now time.Time) {
-	for r.tasks < r.maxTasks() && !(r.breaker.open && r.tasks+len(r.toLoad) > 0) {
+	for r.takesDue() {
 		e := r.parked.nextDue(now)
 		if e == nil {
 			break
@@ -179,7 +184,7 @@ func (r *runner) addScheduled(entries []*entry) {
 		r.scheduled.horizon = entries[len(entries)-1].due
 	}
 	for _, e := range entries {
-		if r.parked.byID[e.id] == nil {
+		if !r.parked.knows(e.id) {
 			r.parked.add(e)
 		}
 	}

@@ -43,7 +43,8 @@ func (b *budget) allows(own, more int64) bool {
 type queue struct {
 	match  *topic.Matcher
 	budget *budget
-	wake   func() // tells the runner that something changed
+	wake   func()       // tells the runner that something changed
+	ended  *atomic.Bool // tells the feed that some queue has ended
 
 	mu       sync.Mutex
 	rows     []liveRow
@@ -57,9 +58,9 @@ type queue struct {
 // maxQueued bounds the messages in one queue.
 const maxQueued = 20_000
 
-func newQueue(match *topic.Matcher, b *budget, wake func()) *queue {
+func newQueue(match *topic.Matcher, b *budget, wake func(), ended *atomic.Bool) *queue {
 	b.queues.Add(1)
-	return &queue{match: match, budget: b, wake: wake}
+	return &queue{match: match, budget: b, wake: wake, ended: ended}
 }
 
 // attach says from where on the queue is complete.
@@ -81,6 +82,7 @@ func (q *queue) push(r liveRow) bool {
 	if len(q.rows) >= maxQueued || !q.budget.allows(q.bytes, size) {
 		q.refused, q.lost = true, r.win
 		q.mu.Unlock()
+		q.ended.Store(true)
 		q.wake()
 		return false
 	}
@@ -102,6 +104,7 @@ func (q *queue) refuse(w *window) {
 		q.refused, q.lost = true, w
 	}
 	q.mu.Unlock()
+	q.ended.Store(true)
 	q.wake()
 }
 
@@ -154,5 +157,6 @@ func (q *queue) drop() *window {
 	q.release(q.rows)
 	q.budget.queues.Add(-1)
 	q.rows, q.refused = nil, true
+	q.ended.Store(true)
 	return first
 }

@@ -142,6 +142,11 @@ func (p *parkedSet) record(op *parkOp) {
 	p.ops[op.entry.id] = op
 }
 
+// knows says whether memory is ahead of the message's row in the table.
+func (p *parkedSet) knows(id int64) bool {
+	return p.byID[id] != nil || p.ops[id] != nil || p.saving[id] != nil
+}
+
 // head returns the entry that its key waits for.
 func (p *parkedSet) head(key string) *entry {
 	if list := p.keys[key]; len(list) > 0 {

@@ -143,7 +143,6 @@ var (
 	// Pages walk the primary keys of the segments side by side, in order of id: no plan with a sort is worth its start.
 	orderedScans = call{statement: statement{sql: "SET LOCAL enable_sort = off"}}
 	noBitmaps    = call{statement: statement{sql: "SET LOCAL enable_bitmapscan = off"}}
-	noSeqScans   = call{statement: statement{sql: "SET LOCAL enable_seqscan = off"}}
 )
 
 // readPage reads the page that follows next.start, after choosing target and start if that is still to do.
@@ -186,7 +185,7 @@ func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
 	if next.start != 0 {
 		return nil
 	}
-	return s.run(ctx, begin, genericPlans, call{statement: passStart, args: windowArgs(p.base), row: func(values [][]byte) (err error) {
+	return s.run(ctx, begin, genericPlans, noSeqScans, call{statement: passStart, args: windowArgs(p.base), row: func(values [][]byte) (err error) {
 		if next.last = values[0] == nil; !next.last {
 			next.start, err = strconv.ParseInt(string(values[0]), 10, 64)
 			next.start--

@@ -20,6 +20,9 @@ const (
 type retention struct{ *generation }
 
 func (r *retention) run(ctx context.Context) error {
+	if err := r.fitRing(ctx); err != nil && ctx.Err() == nil {
+		r.log.Warn("segments are too short for the retention: old messages may pile up", "error", err)
+	}
 	every := min(max(r.config.Retention/segments, time.Second), retentionMost)
 	for sleep(ctx, every) {
 		for segment := range segments {
@@ -35,6 +38,22 @@ func (r *retention) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// fitRing lengthens the segments if the ring would come round before the retention has passed: a segment that gets new rows
+// never becomes old.
+func (r *retention) fitRing(ctx context.Context) error {
+	var length int64
+	if err := r.pool.QueryRow(ctx, "SELECT segment_seconds FROM postrider.source").Scan(&length); err != nil {
+		return fmt.Errorf("read the length of segments: %w", err)
+	}
+	needed := int64(r.config.Retention/time.Second)/(segments-4) + 1
+	if length >= needed {
+		return nil
+	}
+	r.log.Info("lengthening segments", "from", time.Duration(length)*time.Second, "to", time.Duration(needed)*time.Second)
+	_, err := r.pool.Exec(ctx, "SELECT postrider.set_segment_length(make_interval(secs => $1))", needed)
+	return err
 }
 
 // candidateQuery says whether a segment is worth locking: not current, not next, not empty, its newest row old enough.

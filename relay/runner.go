@@ -37,8 +37,9 @@ type runner struct {
 	wakeup   chan struct{}
 	deliver  context.Context // cancelled to give up deliveries under way
 	giveUp   context.CancelFunc
-	reading  context.Context // ends with the runner's goroutine
-	quit     chan struct{}   // closed to end the goroutine
+	reading  context.Context // cancelled to end reading from the database
+	unread   context.CancelFunc
+	quit     chan struct{} // closed to end the goroutine
 	done     sync.WaitGroup
 	finished struct {
 		sync.Mutex
@@ -122,7 +123,7 @@ func (f *filter) wants(r *row) bool {
 
 // start begins to deliver.
 func (r *runner) start(ctx context.Context) {
-	r.reading = ctx
+	r.reading, r.unread = context.WithCancel(ctx)
 	r.deliver, r.giveUp = context.WithCancel(context.WithoutCancel(ctx))
 	r.done.Go(r.loop)
 	r.wake()
@@ -163,11 +164,11 @@ func (r *runner) step(now time.Time) time.Duration {
 }
 
 func (r *runner) nextLook(now time.Time) time.Duration {
-	look := time.Hour
-	if len(r.parked.due) > 0 && r.parked.due[0].durable {
+	look := time.Hour // or until something happens
+	if r.takesDue() && len(r.parked.due) > 0 && r.parked.due[0].durable {
 		look = min(look, r.parked.due[0].due.Sub(now))
 	}
-	if r.breaker.open && r.breaker.prober == nil {
+	if r.breaker.open && r.breaker.prober == nil && now.Before(r.breaker.next) {
 		look = min(look, r.breaker.next.Sub(now))
 	}
 	return max(look, time.Millisecond)
@@ -216,6 +217,7 @@ func (r *runner) close() {
 		l.close()
 	}
 	r.mu.Unlock()
+	r.unread()
 	if reader != nil {
 		reader.stop()
 	}
@@ -238,7 +240,17 @@ func (r *runner) describeTrouble() {
 	case r.parked.blocked >= r.sub.Settings.MaxParked:
 		trouble = "intake stopped: max_parked messages wait for a retry"
 	}
-	if trouble != r.trouble {
-		r.trouble, r.dirty = trouble, true
+	if trouble == r.trouble {
+		return
 	}
+	r.trouble, r.dirty = trouble, true
+	if trouble == "" {
+		r.metrics.down.Set(0)
+		r.log.Info("deliveries go on", "subscription", r.sub.Name)
+		return
+	}
+	if r.breaker.open {
+		r.metrics.down.Set(1)
+	}
+	r.log.Warn("deliveries stand still", "subscription", r.sub.Name, "because", trouble)
 }

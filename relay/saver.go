@@ -26,7 +26,7 @@ type saver struct {
 	lost        func(name string) // a cursor was refused
 	failingFrom atomic.Int64      // unix nanoseconds since when saves fail, 0 if they work
 
-	saving sync.Mutex // one save at a time
+	saving chan struct{} // holds a value during a save: one at a time
 	mu     sync.Mutex
 	runs   map[string]*runner
 }
@@ -84,8 +84,12 @@ func (s *saver) all() []*runner {
 // save writes what the runners have to write, again and again until it is written, refused or ctx ends. It returns errLost if
 // the relay's own row is gone.
 func (s *saver) save(ctx context.Context, runners []*runner, final bool) error {
-	s.saving.Lock()
-	defer s.saving.Unlock()
+	select {
+	case s.saving <- struct{}{}:
+		defer func() { <-s.saving }()
+	case <-ctx.Done():
+		return fmt.Errorf("save progress: %w", ctx.Err())
+	}
 	var items []*saveItem
 	for _, r := range runners {
 		if item := r.collect(time.Now(), final); item != nil {
@@ -218,8 +222,11 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 		return nil // nothing has happened since it was loaded
 	}
 	item := &saveItem{runner: r, cursor: r.prog.save(), trouble: r.trouble}
+	if final {
+		item.trouble = ""
+	}
 	item.text = item.cursor.String()
-	if len(r.parked.ops) == 0 && item.text == r.saved && r.trouble == r.described {
+	if len(r.parked.ops) == 0 && item.text == r.saved && item.trouble == r.described {
 		return nil
 	}
 	if !r.dirty && !final && now.Sub(r.savedAt) < idleSave {

@@ -41,8 +41,10 @@ var (
 	begin        = call{statement: statement{sql: "BEGIN ISOLATION LEVEL READ COMMITTED"}}
 	beginRead    = call{statement: statement{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
 	genericPlans = call{statement: statement{sql: "SET LOCAL plan_cache_mode = force_generic_plan"}}
-	localCommit  = call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
-	commit       = call{statement: statement{sql: "COMMIT"}}
+	// A plan that was made while the table was empty is kept while it fills: it must not be one that reads all of it.
+	noSeqScans  = call{statement: statement{sql: "SET LOCAL enable_seqscan = off"}}
+	localCommit = call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
+	commit      = call{statement: statement{sql: "COMMIT"}}
 )
 
 // run executes the calls in one round trip. After an error the session must not be used again.

@@ -1,0 +1,119 @@
+package outbox
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+// What goes to the database are texts and one bytea, for which every driver has the same idea.
+const (
+	insertOne = `INSERT INTO postrider.outbox (topic, key, payload, body, headers, deliver_at)
+VALUES ($1::text, $2::text, $3::text::jsonb, $4::bytea, $5::text::jsonb, $6::text::timestamptz)
+RETURNING id`
+
+	// The ids are drawn after the sort, and rows are returned as they are inserted.
+	insertMany = `INSERT INTO postrider.outbox (topic, key, payload, body, headers, deliver_at)
+SELECT m.topic, m.key, m.payload::jsonb, m.body::bytea, m.headers::jsonb, m.deliver_at::timestamptz
+FROM unnest($1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::text::text[], $6::text::text[])
+     WITH ORDINALITY AS m (topic, key, payload, body, headers, deliver_at, n)
+ORDER BY m.n
+RETURNING id`
+)
+
+// A statement takes at most this many messages and, but for a single one, bytes.
+const (
+	chunkRows  = 10_000
+	chunkBytes = 16 << 20
+)
+
+// args are the arguments of insertOne.
+func (r *row) args() []any {
+	args := []any{r.topic, nil, nil, nil, nil, nil}
+	if r.body != nil {
+		args[3] = r.body
+	}
+	for i, s := range map[int]*string{1: r.key, 2: r.payload, 4: r.headers, 5: r.deliverAt} {
+		if s != nil {
+			args[i] = *s
+		}
+	}
+	return args
+}
+
+// enqueueBatch checks all messages, then inserts them chunk by chunk.
+func enqueueBatch(ctx context.Context, messages []Message, insert func(args []any) ([]int64, error)) ([]int64, error) {
+	rows := make([]row, len(messages))
+	for i := range messages {
+		var err error
+		if rows[i], err = messages[i].encode(ctx); err != nil {
+			return nil, fmt.Errorf("enqueue batch: at index %d: %w", i, err)
+		}
+	}
+	ids := make([]int64, 0, len(rows))
+	for len(rows) > 0 {
+		n := chunkLen(rows)
+		got, err := insert(arrays(rows[:n]))
+		if err == nil && len(got) != n {
+			err = fmt.Errorf("the database returned %d ids instead of %d", len(got), n)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("enqueue batch: %w", err)
+		}
+		ids, rows = append(ids, got...), rows[n:]
+	}
+	return ids, nil
+}
+
+// chunkLen returns how many of rows, which are not empty, go into the next statement.
+func chunkLen(rows []row) int {
+	size := 0
+	for i := range rows {
+		if size += rows[i].size(); i > 0 && (i == chunkRows || size > chunkBytes) {
+			return i
+		}
+	}
+	return len(rows)
+}
+
+// arrays are the arguments of insertMany: PostgreSQL's notation of arrays, one per column.
+func arrays(rows []row) []any {
+	args := make([]any, 6)
+	for column := range args {
+		var b strings.Builder
+		b.WriteByte('{')
+		for i := range rows {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			rows[i].writeElement(&b, column)
+		}
+		b.WriteByte('}')
+		args[column] = b.String()
+	}
+	return args
+}
+
+func (r *row) writeElement(b *strings.Builder, column int) {
+	if column == 3 {
+		if r.body == nil {
+			b.WriteString("NULL")
+			return
+		}
+		b.WriteString(`"\\x`)
+		b.WriteString(hex.EncodeToString(r.body))
+		b.WriteByte('"')
+		return
+	}
+	s := [...]*string{&r.topic, r.key, r.payload, nil, r.headers, r.deliverAt}[column]
+	if s == nil {
+		b.WriteString("NULL")
+		return
+	}
+	b.WriteByte('"')
+	quoted.WriteString(b, *s)
+	b.WriteByte('"')
+}
+
+var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)

@@ -1,0 +1,49 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Tx is what Enqueue needs of a transaction of pgx: a pgx.Tx, or a *pgx.Conn on which one was begun by hand.
+type Tx interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+var (
+	_ Tx = pgx.Tx(nil)
+	_ Tx = (*pgx.Conn)(nil)
+)
+
+// Enqueue inserts a message in the transaction and returns its id. Ids ascend in the order of insertion. An error about the
+// message itself leaves the transaction usable.
+func Enqueue(ctx context.Context, tx Tx, m Message) (int64, error) {
+	r, err := m.encode(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("enqueue: %w", err)
+	}
+	rows, err := tx.Query(ctx, insertOne, r.args()...)
+	if err != nil {
+		return 0, fmt.Errorf("enqueue: %w", err)
+	}
+	id, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+	if err != nil {
+		return 0, fmt.Errorf("enqueue: %w", err)
+	}
+	return id, nil
+}
+
+// EnqueueBatch inserts messages in the transaction, with one statement for up to thousands of them, and returns their ids in
+// the same order; they ascend. All messages are checked first: an error about one of them leaves the transaction usable and
+// nothing enqueued.
+func EnqueueBatch(ctx context.Context, tx Tx, messages []Message) ([]int64, error) {
+	return enqueueBatch(ctx, messages, func(args []any) ([]int64, error) {
+		rows, err := tx.Query(ctx, insertMany, args...)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.CollectRows(rows, pgx.RowTo[int64])
+	})
+}

@@ -1,0 +1,283 @@
+package outbox_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/postrider/postrider/outbox"
+)
+
+// way is one of the ways into the table: pgx or database/sql, alone or in a batch, in each mode of the driver.
+type way struct {
+	name    string
+	enqueue func(t *testing.T, messages []outbox.Message) ([]int64, error)
+}
+
+var modes = []pgx.QueryExecMode{
+	pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+}
+
+func ways(t *testing.T, url string) (list []way) {
+	for _, mode := range modes {
+		config, err := pgx.ParseConfig(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.DefaultQueryExecMode = mode
+		conn, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := conn.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		db := stdlib.OpenDB(*config)
+		t.Cleanup(func() {
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		list = append(list,
+			way{"pgx one " + mode.String(), inPgx(conn, func(tx pgx.Tx, m []outbox.Message) ([]int64, error) {
+				return each(m, func(m outbox.Message) (int64, error) { return outbox.Enqueue(t.Context(), tx, m) })
+			})},
+			way{"pgx batch " + mode.String(), inPgx(conn, func(tx pgx.Tx, m []outbox.Message) ([]int64, error) {
+				return outbox.EnqueueBatch(t.Context(), tx, m)
+			})},
+			way{"sql one " + mode.String(), inSQL(db, func(tx *sql.Tx, m []outbox.Message) ([]int64, error) {
+				return each(m, func(m outbox.Message) (int64, error) { return outbox.EnqueueSQL(t.Context(), tx, m) })
+			})},
+			way{"sql batch " + mode.String(), inSQL(db, func(tx *sql.Tx, m []outbox.Message) ([]int64, error) {
+				return outbox.EnqueueBatchSQL(t.Context(), tx, m)
+			})})
+	}
+	return list
+}
+
+func each(messages []outbox.Message, enqueue func(outbox.Message) (int64, error)) (ids []int64, err error) {
+	for _, m := range messages {
+		id, err := enqueue(m)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// inPgx commits even after an error of f: a bad message must leave the transaction usable.
+func inPgx(conn *pgx.Conn, f func(pgx.Tx, []outbox.Message) ([]int64, error)) func(*testing.T, []outbox.Message) ([]int64, error) {
+	return func(t *testing.T, messages []outbox.Message) ([]int64, error) {
+		t.Helper()
+		tx := begin(t, conn)
+		ids, err := f(tx, messages)
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Fatalf("commit: %v", err)
+		}
+		return ids, err
+	}
+}
+
+func inSQL(db *sql.DB, f func(*sql.Tx, []outbox.Message) ([]int64, error)) func(*testing.T, []outbox.Message) ([]int64, error) {
+	return func(t *testing.T, messages []outbox.Message) ([]int64, error) {
+		t.Helper()
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, err := f(tx, messages)
+		if err := tx.Commit(); err != nil {
+			t.Fatalf("commit: %v", err)
+		}
+		return ids, err
+	}
+}
+
+const nasty = `a"b\c{},NULL 'ü😀' $1` + "\n\t"
+
+// Each message arrives as it was given, by each way.
+func TestEveryWay(t *testing.T) {
+	given := []outbox.Message{
+		{Topic: "a", Payload: map[string]any{"n": 1, "s": nasty}, Key: nasty, Headers: map[string]string{"h": nasty, nasty: ""}},
+		{Topic: "a.b", Payload: json.RawMessage(" {\"x\" : [1, 2.50, null, \"\\u00e4\\ud83d\\ude00\"] } ")},
+		{Topic: "a.b.c", Payload: "NULL", Key: "NULL"},
+		{Topic: "a", Payload: json.RawMessage("null"), Headers: map[string]string{}},
+		{Topic: `"\{},`, Body: []byte{0, 0xff, '"', '\\', ','}},
+		{Topic: "a", Body: []byte{}},
+		{Topic: "a", Payload: 7, DeliverAt: time.Date(2031, 2, 3, 4, 5, 6, 7_800_000, time.FixedZone("", 3600))},
+		{Topic: "a", Payload: false, DeliverAt: time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC)},
+		{Topic: "a", Payload: []int(nil), DeliverAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
+	}
+	want := []stored{
+		{0, "a", nasty, `{"n": 1, "s": "a\"b\\c{},NULL 'ü😀' $1\n\t"}`, "-", `{"h": "a\"b\\c{},NULL 'ü😀' $1\n\t", "a\"b\\c{},NULL 'ü😀' $1\n\t": ""}`, "-"},
+		{0, "a.b", "-", `{"x": [1, 2.50, null, "ä😀"]}`, "-", "-", "-"},
+		{0, "a.b.c", "NULL", `"NULL"`, "-", "-", "-"},
+		{0, "a", "-", "null", "-", "-", "-"},
+		{0, `"\{},`, "-", "-", "00ff225c2c", "-", "-"},
+		{0, "a", "-", "-", "", "-", "-"},
+		{0, "a", "-", "7", "-", "-", "2031-02-03T03:05:06.007800"},
+		{0, "a", "-", "false", "-", "-", "0001-01-01T00:00:00.000001"},
+		{0, "a", "-", "null", "-", "-", "9999-12-31T23:59:59.000000"},
+	}
+	db, url := newDB(t)
+	for _, w := range ways(t, url) {
+		t.Run(w.name, func(t *testing.T) {
+			before := len(messages(t, db))
+			ids, err := w.enqueue(t, given)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := messages(t, db)[before:]
+			var stored []int64
+			for i := range got {
+				stored = append(stored, got[i].ID)
+				got[i].ID = 0
+			}
+			if !slices.Equal(ids, stored) {
+				t.Errorf("got ids %v, the table has %v", ids, stored)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+		})
+	}
+}
+
+// A message that the database would refuse is refused before, and the transaction goes on.
+func TestBadMessages(t *testing.T) {
+	cases := []struct {
+		m    outbox.Message
+		want string
+	}{
+		{outbox.Message{Payload: 1}, "topic is empty"},
+		{outbox.Message{Topic: "orders created", Payload: 1}, `topic "orders created" holds " " at byte 7: a topic is`},
+		{outbox.Message{Topic: "a.*", Payload: 1}, `topic "a.*" holds "*"`},
+		{outbox.Message{Topic: "a"}, "message with topic a: neither Payload nor Body is given"},
+		{outbox.Message{Topic: "a", Payload: 1, Body: []byte("x")}, "message with topic a: both Payload and Body are given"},
+		{outbox.Message{Topic: "a", Payload: []byte(`{}`)}, "payload: is a []byte"},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage(`{"a":}`)}, "payload: is not JSON: invalid character '}'"},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage{}}, "payload: is empty"},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage("\"\xff\"")}, "payload: is not valid UTF-8"},
+		{outbox.Message{Topic: "a", Payload: "a\x00b"}, `payload: holds the escape \u0000`},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage(`"\\\ud800x\udc00"`)}, `payload: holds the escape \ud800, half a surrogate pair`},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage(`["1e5", 1e131073]`)}, "payload: holds the number 1e131073, which is out of the range"},
+		{outbox.Message{Topic: "a", Payload: math.NaN()}, "payload: json: unsupported value: NaN"},
+		{outbox.Message{Topic: "a", Payload: make(chan int)}, "payload: json: unsupported type"},
+		{outbox.Message{Topic: "a", Payload: 1, Key: "a\x00"}, `key "a\x00": holds a zero byte`},
+		{outbox.Message{Topic: "a", Payload: 1, Key: "\xff"}, `key "\xff": is not valid UTF-8`},
+		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"": "x"}}, `a header has an empty name (its value is "x")`},
+		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"h": "\x00"}}, `header "h" with value "\x00": holds a zero byte`},
+		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"h\xff": "x"}}, `header "h\xff" with value "x": is not valid UTF-8`},
+		{outbox.Message{Topic: "a", Payload: 1, DeliverAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, "DeliverAt 10000-01-01 00:00:00 +0000 UTC: must be in the years 1 to 9999"},
+		{outbox.Message{Topic: "a", Body: make([]byte, 70<<20)}, "message with topic a has 146800705 bytes: at most"},
+	}
+	db, url := newDB(t)
+	for _, w := range ways(t, url)[:4] {
+		for _, c := range cases {
+			ids, err := w.enqueue(t, []outbox.Message{c.m, {Topic: "good", Payload: 1}})
+			if err == nil || !strings.HasPrefix(err.Error(), "enqueue") || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s: got ids %v, error %v, want %s", w.name, ids, err, c.want)
+			}
+		}
+		_, err := w.enqueue(t, []outbox.Message{{Topic: "good", Payload: 1}, {Topic: "b d", Payload: 1}})
+		if strings.Contains(w.name, "batch") && (err == nil || !strings.HasPrefix(err.Error(), `enqueue batch: at index 1: topic "b d"`)) {
+			t.Errorf("%s: got error %v", w.name, err)
+		}
+	}
+	for _, m := range messages(t, db) {
+		if m.Topic != "good" {
+			t.Errorf("%+v was stored", m)
+		}
+	}
+	if n := len(messages(t, db)); n != 2 { // one by one, the good one came first
+		t.Errorf("%d messages were stored, want 2", n)
+	}
+}
+
+// Ids are returned in the order of the messages and ascend, over several statements.
+func TestLargeBatch(t *testing.T) {
+	db, url := newDB(t)
+	batch := make([]outbox.Message, 25_000)
+	for i := range batch {
+		batch[i] = outbox.Message{Topic: "t", Key: fmt.Sprint(i), Payload: i}
+	}
+	batch[3].Body, batch[3].Payload = bytes.Repeat([]byte{7}, 20<<20), nil
+	conn := connect(t, url)
+	tx := begin(t, conn)
+	ids, err := outbox.EnqueueBatch(t.Context(), tx, batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(ids) != len(batch) || !slices.IsSorted(ids) {
+		t.Fatalf("got %d ids, ascending: %t", len(ids), slices.IsSorted(ids))
+	}
+	rows, err := db.Conn(t).Query(t.Context(), `SELECT id FROM postrider.outbox ORDER BY key::int`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if byKey, err := pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil || !slices.Equal(byKey, ids) {
+		t.Errorf("the ids in the table are not those returned (%v)", err)
+	}
+	if ids, err := outbox.EnqueueBatch(t.Context(), conn, nil); len(ids) != 0 || err != nil {
+		t.Errorf("an empty batch returned %v, %v", ids, err)
+	}
+}
+
+// What the database itself refuses is wrapped.
+func TestDatabaseErrors(t *testing.T) {
+	db, _ := newDB(t)
+	conn := connect(t, db.RoleURL(db.Role(t, "stranger", "")))
+	for name, f := range map[string]func(tx pgx.Tx) error{
+		"enqueue: ERROR: permission denied": func(tx pgx.Tx) error {
+			_, err := outbox.Enqueue(t.Context(), tx, outbox.Message{Topic: "a", Payload: 1})
+			return err
+		},
+		"enqueue batch: ERROR: permission denied": func(tx pgx.Tx) error {
+			_, err := outbox.EnqueueBatch(t.Context(), tx, []outbox.Message{{Topic: "a", Payload: 1}})
+			return err
+		},
+	} {
+		tx := begin(t, conn)
+		if err := f(tx); err == nil || !strings.HasPrefix(err.Error(), name) {
+			t.Errorf("got %v, want %s", err, name)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func BenchmarkEnqueueBatch(b *testing.B) {
+	conn, err := pgx.Connect(b.Context(), newDatabase())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close(b.Context())
+	batch := make([]outbox.Message, 1000)
+	for i := range batch {
+		batch[i] = outbox.Message{Topic: "orders.created", Key: fmt.Sprint(i), Payload: json.RawMessage(`{"order":` + fmt.Sprint(i) + `,"text":"` + strings.Repeat("x", 150) + `"}`)}
+	}
+	for b.Loop() {
+		if _, err := outbox.EnqueueBatch(b.Context(), conn, batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N*len(batch))/b.Elapsed().Seconds(), "messages/s")
+}

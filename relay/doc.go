@@ -1,0 +1,71 @@
+// Package relay is the engine: it follows postrider.outbox and delivers every committed message, at least once, to every
+// subscription whose topics match. It knows no HTTP, no NATS and no configuration files.
+//
+//	   COMMIT                                      ┌─ queue ─▶ runner ─▶ lanes ─▶ sink
+//	     │            ┌─ held ──┐                  │            ▲  │
+//	     ▼            │         ▼                  │            │  └ outcomes
+//	the table ─▶ stream      feed ── dispatch ─────┼─ queue ─▶ runner ─▶ …
+//	     │                      ▲                  │            ▲
+//	     ├──── ticks, audits ───┘                  └─ …         │
+//	     └──── pages ──────────────────────────────── pass ─────┘
+//
+//	cursors, parked  ◀── saver ◀── progress and exceptions of all runners, one statement
+//
+// # The log, windows and ticks
+//
+// Every row stores its transaction id. For two snapshots of one primary, B after A, the window (A, B] is what B sees and A
+// does not: successive windows are gap-free and disjoint, whatever order transactions commit in. The feed takes a snapshot
+// at every tick and dispatches what it newly covers. A tick is caused by the stream (logical replication on a temporary
+// slot), by LISTEN, or by a timer.
+//
+// While it follows the stream, a tick costs one statement that reads no row: decoded transactions are held until a snapshot
+// sees them, then dispatched in commit order. A few times a second a tick is closed by an audit: rows are counted per
+// transaction in the table and compared with what was dispatched. What is missing is read from the table. After a gap (a
+// start, a reconnect, an overflow, a mismatch) ticks read the table until every transaction that ran at the first tick
+// after it has ended and the stream has passed that tick. Correctness never rests on the stream.
+//
+// # A subscription's runner
+//
+//	         ┌────────── queue refused a message, or the pass was long ──────────┐
+//	         ▼                                                                   │
+//	start ─▶ pass over the table ─▶ attach: queue from the next closed snapshot, │
+//	         (base → target)        a last pass up to it ─▶ live ────────────────┘
+//
+// A runner is one goroutine that owns all of its state and never waits; its lanes, one goroutine each, wait for the sink. A
+// key hashes to one lane, and a batch holds one message per key at most, so messages of one key are delivered in order.
+// Whatever goes wrong with the queue has one answer: finish what is under way, and read the table again.
+//
+//	outcome       what happens
+//	accepted      settled: counted off the pass or the window that it came from
+//	retryable     parked with a copy of the message; backoff; dead after max_attempts
+//	permanent     dead at once
+//	unavailable   the breaker opens: the cursor stays, nothing is parked, one message at a time probes
+//	gone          the subscription is paused
+//
+// A message behind a parked one of its key becomes an exception too (held). A key goes on after a dead letter only when that
+// is durable.
+//
+// # Progress
+//
+// A cursor is a base snapshot, of the pass under way a target and the id that it has come to, and the ids settled beyond.
+// The base becomes a closed snapshot once nothing that it sees is unsettled. The saver writes all cursors and all changes to
+// parked rows in one statement, fenced by each cursor's epoch: a relay that has lost a cursor can write nothing for it.
+//
+// # Invariants
+//
+//   - A committed message is delivered to every matching subscription, or is visible as dead with its reason.
+//   - Nothing is delivered before it is visible to others, nothing that was rolled back ever.
+//   - Only a closed snapshot becomes a base, and only after all that it sees is settled or durably parked.
+//   - A snapshot in memory is used only while this relay's row in the UNLOGGED table postrider.relays exists: PostgreSQL
+//     empties it after a crash or a failover, after which transaction ids may be handed out again.
+//   - No subscription waits for another: queues refuse instead of blocking, passes and memory are shared fairly.
+//
+// # When something fails
+//
+//	the relay is killed            another, or the next, takes its cursors over after the lease and reads from them
+//	the database is unreachable    the feed reconnects, saves are repeated; deliveries under way go on
+//	the server crashed             the relay drops everything, registers anew and reloads its cursors
+//	the stream breaks              ticks read the table
+//	an old transaction pins WAL    the slot is dropped until that has ended
+//	a destination is down          its runner probes; its queue overflows, and a pass catches up later
+package relay

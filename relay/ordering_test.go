@@ -1,0 +1,243 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+func TestBatchesHoldOneMessagePerKey(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", "{}")
+	a.limits = sinks.Limits{Lanes: 3, Batch: 50}
+	ids := s.bulk("x", 3000, 7)
+	free := s.bulk("x", 1000, 0)
+	s.play()
+	a.got(t, append(ids, free...))
+	for k := range 7 {
+		if got := a.accepted(fmt.Sprintf("key-%d", k)); !slices.IsSorted(got) {
+			t.Errorf("messages of key %d were delivered out of order", k)
+		}
+	}
+	a.exactly(t, s.stored())
+	if a.largest < 8 || a.largest > 50 {
+		t.Errorf("the largest batch held %d messages, want more than 7 and at most 50", a.largest)
+	}
+	if a.busiest > 3 {
+		t.Errorf("%d deliveries were under way at once, want at most 3", a.busiest)
+	}
+}
+
+func TestNoOrdering(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", `{"ordering": "none", "backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 100000}`)
+	a.plays(failing("bad", 1000, errScene))
+	s.play()
+	bad := s.publish("bad", "k", `1`)
+	good := s.publish("good", "k", `2`, `3`)
+	a.got(t, good)
+	if n := s.parkedIn("sub", stateHeld); n != 0 {
+		t.Errorf("%d messages are held, though nothing is ordered", n)
+	}
+	a.plays(nil)
+	a.got(t, bad)
+	a.exactly(t, s.stored())
+}
+
+// A failing message stops the rest, of which there is more than the lanes take in; what is scheduled meanwhile waits as well.
+func TestStrictOrder(t *testing.T) {
+	for name, outcome := range map[string]error{"retryable": errScene, "unavailable": sinks.Unavailable(errScene, 0)} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			a := s.cast("sub", "{>}", `{"ordering": "strict", "backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 100000}`)
+			a.plays(failing("bad", 3, outcome))
+			first := s.publish("good", "a", `1`)
+			bad := s.publish("bad", "b", `2`)
+			scheduled := scalar[int64](s.bench, `SELECT postrider.enqueue('good', '3', NULL, NULL, clock_timestamp() + interval '50 ms')`)
+			rest := s.bulk("good", 300, 3)
+			s.play()
+			a.got(t, s.stored())
+			unscheduled := slices.DeleteFunc(a.accepted("*"), func(id int64) bool { return id == scheduled })
+			if want := slices.Concat(first, bad, rest); !slices.Equal(unscheduled, want) {
+				t.Errorf("delivered %v, want ascending ids from %d", unscheduled[:min(10, len(unscheduled))], want[0])
+			}
+			if i, j := slices.Index(a.accepted("*"), scheduled), slices.Index(a.accepted("*"), bad[0]); i < j {
+				t.Error("the scheduled message was delivered while another one stopped the subscription")
+			}
+			if n := len(a.of(bad[0])); n != 4 {
+				t.Errorf("%d attempts at the failing message, want 4", n)
+			}
+			s.settledAll("sub")
+			a.exactly(t, s.stored())
+			if a.busiest > 1 || a.largest > 1 {
+				t.Errorf("%d deliveries at once, %d messages in one: want one each", a.busiest, a.largest)
+			}
+		})
+	}
+}
+
+// A message fails on its own first, so that it is parked; then the destination goes down and comes back.
+func TestStrictOrderThroughOutage(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", `{"ordering": "strict", "backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 100000}`)
+	a.plays(func(_ context.Context, d sinks.Delivery) error {
+		switch {
+		case d.Topic == "bad" && d.Attempt == 1:
+			return errScene
+		case d.Topic == "bad" && d.Attempt < 4:
+			return sinks.Unavailable(errScene, 0)
+		}
+		return nil
+	})
+	bad := s.publish("bad", "", `1`)
+	rest := s.bulk("good", 200, 0)
+	s.play()
+	a.got(t, append(bad, rest...))
+	if got := a.accepted("*"); !slices.IsSorted(got) {
+		t.Error("delivered out of order")
+	}
+	if n := s.parkedIn("sub", stateHeld); n != 0 {
+		t.Errorf("%d rows are held", n)
+	}
+}
+
+func TestStrictHoldsBehindDeadLetter(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", `{"ordering": "strict", "on_dead": "hold"}`)
+	a.plays(failing("bad", 1, sinks.Permanent(errScene)))
+	r := s.play()
+	bad := s.publish("bad", "", `1`)
+	rest := s.bulk("good", 100, 0)
+	s.shows("sub", "dead", bad...)
+	r.stop()
+	s.play()
+	s.shows("sub", "pending", rest...)
+	if got := a.accepted("*"); len(got) > 0 {
+		t.Fatalf("%d messages passed a dead letter that holds", len(got))
+	}
+	a.plays(nil)
+	s.exec("SELECT postrider.redrive('sub')")
+	a.got(t, append(bad, rest...))
+	if got := a.accepted("*"); !slices.IsSorted(got) {
+		t.Error("delivered out of order")
+	}
+}
+
+// chaos answers at random, and remembers for each relay's run in which order it accepted the messages of a key.
+type chaos struct {
+	mu   sync.Mutex
+	rng  *rand.Rand
+	run  int
+	last map[string]int64 // by run and key
+	bad  []string
+}
+
+func (c *chaos) answer(_ context.Context, d sinks.Delivery) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch p := c.rng.Float64(); {
+	case p < 0.06:
+		return sinks.Retryable(errScene, 0)
+	case p < 0.0605:
+		return sinks.Unavailable(errScene, 0)
+	case p < 0.07:
+		return sinks.Permanent(errScene)
+	}
+	at := fmt.Sprint(c.run, d.Key)
+	if d.Key != "" && d.Row <= c.last[at] {
+		c.bad = append(c.bad, fmt.Sprintf("run %d accepted %d of %s after %d", c.run, d.Row, d.Key, c.last[at]))
+	}
+	c.last[at] = d.Row
+	return nil
+}
+
+func (c *chaos) next() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.run++
+}
+
+// Producers write to twenty keys, each key from one producer, with random outcomes, while relays stop, start and lose all that they
+// have in memory. Per key nothing is ever swapped; nothing is lost.
+func TestKeyOrderUnderChaos(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", `{"backoff_initial": "5ms", "backoff_max": "30ms", "max_attempts": 1000}`)
+	a.limits = sinks.Limits{Lanes: 5, Batch: 8}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	c := &chaos{rng: rand.New(rand.NewPCG(seed, 1)), last: make(map[string]int64)}
+	a.plays(c.answer)
+	r := s.play()
+	var producers sync.WaitGroup
+	const each = 150
+	for p := range 4 {
+		rng := rand.New(rand.NewPCG(seed, uint64(p+2)))
+		producers.Go(func() {
+			for n := range each {
+				err := pgx.BeginFunc(t.Context(), s.app, func(tx pgx.Tx) error {
+					key := fmt.Sprintf("key-%d", p*5+rng.IntN(5))
+					for range 1 + rng.IntN(3) {
+						if _, err := tx.Exec(t.Context(), "SELECT postrider.enqueue('t', to_jsonb($1::int), $2)", n, key); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 6 {
+		least := len(a.all()) + 100
+		eventually(t, "some more is delivered", func() bool { return len(a.all()) >= least || i > 3 })
+		if i%2 == 0 {
+			r.stop()
+			c.next()
+			r = s.play()
+			continue
+		}
+		s.crash()
+		eventually(t, "the relay registers anew", func() bool { return scalar[int](s.bench, "SELECT count(*) FROM postrider.relays") == 1 })
+		r.stop() // what is under way of the old registration ends before the run's number changes
+		c.next()
+		r = s.play()
+	}
+	producers.Wait()
+	eventually(t, "nothing is left", func() bool {
+		return scalar[int](s.bench, `SELECT count(*) FROM postrider.deliveries WHERE status NOT IN ('delivered', 'dead')`) == 0
+	})
+	r.stop()
+	ids := s.stored()
+	got := make(map[int64]bool)
+	last := make(map[string]int64)
+	for _, x := range a.all() {
+		if x.err != nil || got[x.Row] {
+			continue
+		}
+		got[x.Row] = true
+		if x.Row < last[x.Key] {
+			t.Errorf("%d of %s was first delivered after %d", x.Row, x.Key, last[x.Key])
+		}
+		last[x.Key] = x.Row
+	}
+	for _, id := range ids {
+		if !got[id] && s.status("sub", id) != "dead" {
+			t.Errorf("message %d is neither delivered nor dead", id)
+		}
+	}
+	t.Logf("%d messages, %d attempts, %d delivered again, %d dead", len(ids), len(a.all()), a.again(), s.parkedIn("sub", stateDead))
+	for _, text := range c.bad[:min(len(c.bad), 5)] {
+		t.Error(text)
+	}
+	a.wellUsed(t)
+}

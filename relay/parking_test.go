@@ -1,0 +1,273 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+const quickRetry = `{"backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 100000}`
+
+func TestRetriesUntilAccepted(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", quickRetry)
+	a.plays(failing("bad", 3, errors.New("an error without a class")))
+	s.play()
+	bad := s.publish("bad", "k", `{"n": 1}`)
+	good := s.publish("good", "other", `1`, `2`, `3`)
+	a.got(t, append(good, bad...))
+	tries := a.of(bad[0])
+	for i, x := range tries {
+		if x.Attempt != i+1 || x.ID != tries[0].ID {
+			t.Errorf("delivery %d came as attempt %d of message %s, want %d of %s", i, x.Attempt, x.ID, i+1, tries[0].ID)
+		}
+	}
+	if len(tries) != 4 {
+		t.Errorf("%d attempts, want 4", len(tries))
+	}
+	s.settledAll("sub")
+	if n := scalar[int](s.bench, "SELECT count(*) FROM postrider.parked"); n != 0 {
+		t.Errorf("%d rows stay parked", n)
+	}
+}
+
+func TestBackoffGrowsAndHonoursDelay(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", `{"backoff_initial": "50ms", "backoff_max": "1s"}`)
+	b := s.cast("asks", "{asks}", quickRetry)
+	a.plays(failing("bad", 3, errScene))
+	b.plays(failing("asks", 1, sinks.Retryable(errScene, 300*time.Millisecond)))
+	s.play()
+	bad := s.publish("bad", "", `1`)
+	asks := s.publish("asks", "", `1`)
+	a.got(t, bad)
+	b.got(t, asks)
+	tries := a.of(bad[0])
+	for i, least := range []time.Duration{40, 80, 160} { // 50, 100, 200 less a fifth
+		if wait := tries[i+1].at.Sub(tries[i].at); wait < least*time.Millisecond {
+			t.Errorf("wait %d: %s, want at least %dms", i, wait, least)
+		}
+	}
+	tries = b.of(asks[0])
+	if wait := tries[1].at.Sub(tries[0].at); wait < 300*time.Millisecond {
+		t.Errorf("tried again after %s though the sink asked for 300ms", wait)
+	}
+}
+
+func TestGivesUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		outcome  error
+		attempts int
+		reason   string
+	}{
+		"after max attempts":   {errScene, 3, "gave up after 3 attempts: the actor refuses"},
+		"at once if permanent": {sinks.Permanent(errors.New("too large")), 1, "too large"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			skips := s.cast("skips", "{>}", `{"backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 3}`)
+			holds := s.cast("holds", "{>}", `{"backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 3, "on_dead": "hold"}`)
+			skips.plays(failing("bad", 100, c.outcome))
+			holds.plays(failing("bad", 100, c.outcome))
+			r := s.play()
+			bad := s.publish("bad", "k", `1`)
+			behind := s.publish("good", "k", `2`, `3`)
+			others := append(s.publish("good", "", `4`), s.publish("good", "l", `5`)...)
+			skips.got(t, append(behind, others...))
+			holds.got(t, others)
+			s.shows("skips", "dead", bad...)
+			s.shows("skips", "delivered", behind...)
+			s.shows("holds", "dead", bad...)
+			s.shows("holds", "held", behind...)
+			if got := skips.accepted("k"); !slices.Equal(got, behind) {
+				t.Errorf("delivered %v of the key, want %v", got, behind)
+			}
+			if n := len(holds.of(bad[0])); n != c.attempts {
+				t.Errorf("%d attempts, want %d", n, c.attempts)
+			}
+			if reason := scalar[string](s.bench, "SELECT reason FROM postrider.deliveries WHERE subscription = 'skips' AND status = 'dead'"); reason != c.reason {
+				t.Errorf("reason %q, want %q", reason, c.reason)
+			}
+			r.stop() // a dead letter holds its key also after a restart, and skips it also then
+			s.play()
+			more := s.publish("good", "k", `6`)
+			skips.got(t, more)
+			s.shows("holds", "held", more...)
+			s.exec("SELECT postrider.discard('holds')")
+			holds.got(t, append(behind, more...))
+			if got := holds.accepted("k"); !slices.Equal(got, append(behind, more...)) {
+				t.Errorf("delivered %v of the key after the discard, want %v", got, append(behind, more...))
+			}
+			s.shows("holds", "discarded", bad...)
+		})
+	}
+}
+
+func TestHeldMessagesFollowInOrder(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", quickRetry)
+	a.plays(failing("bad", 1000, errScene))
+	r := s.play()
+	first := s.publish("bad", "k", `1`)
+	s.shows("sub", "retry", first...)
+	held := s.publish("good", "k", `2`, `3`, `4`, `5`)
+	others := append(s.publish("good", "", `6`, `7`), s.publish("good", "l", `8`)...)
+	a.got(t, others)
+	s.shows("sub", "held", held...)
+	for _, restart := range []bool{false, true} {
+		if restart {
+			r.stop()
+			s.play()
+		}
+		if got := a.accepted("k"); len(got) > 0 {
+			t.Fatalf("%v of a key were delivered while it is blocked", got)
+		}
+		more := s.publish("good", "k", `9`)
+		s.shows("sub", "held", more...)
+		held = append(held, more...)
+	}
+	a.plays(nil)
+	after := s.publish("good", "k", `10`)
+	want := slices.Concat(first, held, after)
+	a.got(t, want)
+	if got := a.accepted("k"); !slices.Equal(got, want) {
+		t.Errorf("delivered %v, want %v", got, want)
+	}
+	a.exactly(t, slices.Concat(want, others))
+	s.settledAll("sub")
+}
+
+// Every kind of message fails once or twice and is then compared with what came first: what is parked is an exact copy.
+func TestParkedCopiesAreExact(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", quickRetry)
+	a.plays(func(_ context.Context, d sinks.Delivery) error { // fewer in a row than trip the breaker
+		if d.Topic == "good" {
+			return nil
+		}
+		return errScene
+	})
+	r := s.play()
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	insert := `INSERT INTO postrider.outbox (topic, key, payload, body, headers) VALUES ('bad', $1, $2::text::jsonb, $3, $4::text::jsonb) RETURNING id`
+	var ids []int64
+	for _, m := range [][]any{
+		{nil, nil, every, nil},
+		{"k\t\"'\\ é\x01", nil, []byte{}, `{"a": "b", "é\"": "\u2028 \n"}`},
+		{nil, `{"b": 1.50, "a": [null, true, "\u0001"], "big": 123456789012345678901234567890}`, nil, `{}`},
+		{"", `null`, nil, nil},
+		{"x", `"text"`, nil, nil},
+	} {
+		var id int64
+		if err := s.app.QueryRow(t.Context(), insert, m...).Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+		s.shows("sub", "retry", id)
+		a.got(t, s.publish("good", "", `1`))
+	}
+	r.stop()
+	a.plays(nil)
+	s.play()
+	a.got(t, ids)
+	for _, id := range ids {
+		tries := a.of(id)
+		first, last := *tries[0].Message, *tries[len(tries)-1].Message
+		if !reflect.DeepEqual(first, last) {
+			t.Errorf("message %d came first as\n%+v\nand from the parked table as\n%+v", id, first, last)
+		}
+	}
+	if first := a.of(ids[0])[0]; !bytes.Equal(first.Payload, every) || first.Key != "" || first.Headers != nil || first.JSON {
+		t.Errorf("binary body came as %+v", first.Message)
+	}
+}
+
+func TestScheduledMessages(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", quickRetry)
+	a.plays(failing("bad", 1000, errScene))
+	r := s.play()
+	later := func(topic, key, wait string) int64 {
+		return scalar[int64](s.bench, `SELECT postrider.enqueue($1, '1', nullif($2, ''), NULL, clock_timestamp() + $3::text::interval)`, topic, key, wait)
+	}
+	past := later("good", "k", "-1 hour")
+	soon := later("good", "k", "600 ms")
+	free := later("good", "", "600 ms")
+	after := s.publish("good", "k", `2`) // is not blocked by what is scheduled
+	a.got(t, append(after, past))
+	s.shows("sub", "scheduled", soon, free)
+	blocker := s.publish("bad", "b", `3`)
+	s.shows("sub", "retry", blocker...)
+	blocked := later("good", "b", "300 ms")
+	s.shows("sub", "held", blocked) // once it is due
+	r.stop()
+	s.play()
+	a.got(t, []int64{soon, free})
+	for _, id := range []int64{soon, free} {
+		due := scalar[time.Time](s.bench, "SELECT deliver_at FROM postrider.outbox WHERE id = $1", id)
+		if at := a.of(id)[0].at; at.Before(due.Add(-time.Millisecond)) {
+			t.Errorf("message %d was delivered %s early", id, due.Sub(at))
+		}
+	}
+	a.plays(nil)
+	a.got(t, []int64{blocker[0], blocked})
+	if got := a.accepted("b"); !slices.Equal(got, []int64{blocker[0], blocked}) {
+		t.Errorf("delivered %v of a key, want %d before %d", got, blocker[0], blocked)
+	}
+	s.settledAll("sub")
+	if n := a.again(); n > 0 {
+		t.Errorf("%d messages were delivered twice", n)
+	}
+}
+
+// More messages are due at one moment than are kept in memory.
+func TestScheduledBeyondMemory(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", "{}")
+	r := s.play()
+	const n = maxScheduled + 1500
+	due := time.Now().Add(2 * time.Second)
+	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
+		SELECT 'later', to_jsonb(g), $2 FROM generate_series(1, $1::int) g`, n, due); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", stateScheduled) == n })
+	r.stop()
+	if got := len(a.all()); got != 0 {
+		t.Fatalf("%d messages were delivered before they were due", got)
+	}
+	s.play()
+	eventually(t, "all are delivered", func() bool { return len(a.accepted("*")) >= n })
+	s.settledAll("sub")
+	a.exactly(t, s.stored())
+	if first := a.all()[0].at; first.Before(due.Add(-time.Millisecond)) {
+		t.Errorf("delivered %s early", due.Sub(first))
+	}
+}
+
+func TestReasonIsKeptWhileRetrying(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", `{"backoff_initial": "1h", "max_attempts": 2}`)
+	a.plays(failing("bad", 1, errScene))
+	s.play()
+	bad := s.publish("bad", "", `1`)
+	s.shows("sub", "retry", bad...)
+	row := scalar[string](s.bench, `SELECT attempts || ' ' || reason || ' ' || (due > now() + interval '40 minutes')
+		FROM postrider.deliveries WHERE subscription = 'sub'`)
+	if !strings.HasPrefix(row, "1 the actor refuses true") {
+		t.Errorf("the view shows %q", row)
+	}
+	s.exec("SELECT postrider.redrive('sub', $1::bigint[])", bad)
+	a.got(t, nil)
+	eventually(t, "the redriven message comes", func() bool { return len(a.of(bad[0])) == 2 })
+}
