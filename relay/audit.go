@@ -17,7 +17,7 @@ const (
 func (f *feed) audit(ctx context.Context) error {
 	var t tick
 	counts := make(map[uint64]int)
-	err := f.session.run(ctx, beginRead, genericPlans, noSeqScans, tickCall(f.incarnation, &t),
+	err := f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
 		call{statement: countStatement, args: windowArgs(f.closed), binary: true, row: func(values [][]byte) error {
 			if len(values[0]) != 8 || len(values[1]) != 8 {
 				return errFormat
@@ -88,7 +88,7 @@ func (f *feed) waitForStream(ctx context.Context, t *tick) (left int, err error)
 func (f *feed) complete(ctx context.Context, t *tick, missing []uint64) error {
 	found := rowSet{limit: f.config.MemoryLimit / 4}
 	args := [][]byte{append(appendIDs([]byte{'{'}, missing), '}')}
-	err := f.session.run(ctx, begin, genericPlans, noSeqScans,
+	err := f.session.run(ctx, begin, byIndex,
 		call{statement: transactionRows, args: args, binary: true, row: toRow(f.decoder, found.add)}, commit)
 	if err != nil {
 		return fmt.Errorf("complete a window: %w", err)

@@ -62,7 +62,7 @@ func (f *feed) read(ctx context.Context) error {
 	}
 	var t tick
 	found := rowSet{limit: f.config.MemoryLimit / 4}
-	err := f.session.run(ctx, beginRead, genericPlans, noSeqScans, tickCall(f.incarnation, &t),
+	err := f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
 		call{statement: windowStatement, args: windowArgs(f.closed), binary: true, row: toRow(f.decoder, found.add)}, commit)
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func (f *feed) judgeStream(t *tick) {
 // demote sends the live runners with a match back to the table: the window is too large to hold.
 func (f *feed) demote(ctx context.Context, s statement, args [][]byte) error {
 	var topics []string
-	err := f.session.run(ctx, begin, genericPlans, noSeqScans, call{statement: s, args: args, row: func(values [][]byte) error {
+	err := f.session.run(ctx, begin, byIndex, call{statement: s, args: args, row: func(values [][]byte) error {
 		topics = append(topics, string(values[0]))
 		return nil
 	}}, commit)

@@ -72,7 +72,7 @@ func (p *passes) loadParkedRows(ctx context.Context, name string, ids []int64) (
 	defer conn.Release()
 	found := make(map[int64]*row, len(ids))
 	args := [][]byte{[]byte(name), append(appendIDs([]byte{'{'}, ids), '}')}
-	err = newSession(conn.Conn()).run(ctx, begin, genericPlans, noSeqScans,
+	err = newSession(conn.Conn()).run(ctx, begin, byIndex,
 		call{statement: parkedRows, args: args, binary: true, row: toRow(newDecoder(p.source), func(r *row) error {
 			found[r.Row] = r
 			return nil

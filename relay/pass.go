@@ -140,9 +140,6 @@ var (
 		{"postrider_page_unparked", fmt.Sprintf(passPage, `AND NOT EXISTS (
 			SELECT FROM postrider.parked p WHERE p.subscription = $6::text AND p.id = o.id)`)},
 	}
-	// Pages walk the primary keys of the segments side by side, in order of id: no plan with a sort is worth its start.
-	orderedScans = call{statement: statement{sql: "SET LOCAL enable_sort = off"}}
-	noBitmaps    = call{statement: statement{sql: "SET LOCAL enable_bitmapscan = off"}}
 )
 
 // readPage reads the page that follows next.start, after choosing target and start if that is still to do.
@@ -185,7 +182,7 @@ func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
 	if next.start != 0 {
 		return nil
 	}
-	return s.run(ctx, begin, genericPlans, noSeqScans, call{statement: passStart, args: windowArgs(p.base), row: func(values [][]byte) (err error) {
+	return s.run(ctx, begin, byIndex, call{statement: passStart, args: windowArgs(p.base), row: func(values [][]byte) (err error) {
 		if next.last = values[0] == nil; !next.last {
 			next.start, err = strconv.ParseInt(string(values[0]), 10, 64)
 			next.start--
@@ -214,7 +211,7 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 		return nil
 	}
 	decode := toRow(decoder, keep)
-	err := s.run(ctx, begin, genericPlans, orderedScans, noBitmaps, noSeqScans,
+	err := s.run(ctx, begin, inOrder,
 		call{statement: which, args: args, binary: true, row: func(values [][]byte) error {
 			if seen++; full {
 				return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -38,14 +39,27 @@ type call struct {
 }
 
 var (
-	begin        = call{statement: statement{sql: "BEGIN ISOLATION LEVEL READ COMMITTED"}}
-	beginRead    = call{statement: statement{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
-	genericPlans = call{statement: statement{sql: "SET LOCAL plan_cache_mode = force_generic_plan"}}
-	// A plan that was made while the table was empty is kept while it fills: it must not be one that reads all of it.
-	noSeqScans  = call{statement: statement{sql: "SET LOCAL enable_seqscan = off"}}
+	begin     = call{statement: statement{sql: "BEGIN ISOLATION LEVEL READ COMMITTED"}}
+	beginRead = call{statement: statement{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
+	// For this transaction, since behind a pooler the session is somebody else's. Plans are generic, so that none is made per
+	// call; one that was made while the table was empty is kept while it fills, so it must not read all of it; and estimates for
+	// many partitions make compilation look worth its while, which it never is.
+	byIndex = call{statement: statement{"postrider_by_index", setLocal("plan_cache_mode", "force_generic_plan", "jit", "off", "enable_seqscan", "off")}}
+	// Pages walk the primary keys of the segments side by side, in order of id: no plan with a sort is worth its start.
+	inOrder = call{statement: statement{"postrider_in_order", setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
+		"enable_seqscan", "off", "enable_bitmapscan", "off", "enable_sort", "off")}}
 	localCommit = call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
 	commit      = call{statement: statement{sql: "COMMIT"}}
 )
+
+// setLocal sets several settings in one statement.
+func setLocal(settings ...string) string {
+	var calls []string
+	for i := 0; i < len(settings); i += 2 {
+		calls = append(calls, fmt.Sprintf("set_config('%s', '%s', true)", settings[i], settings[i+1]))
+	}
+	return "SELECT " + strings.Join(calls, ", ")
+}
 
 // run executes the calls in one round trip. After an error the session must not be used again.
 func (s *session) run(ctx context.Context, calls ...call) error {

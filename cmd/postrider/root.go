@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -22,16 +23,20 @@ type app struct {
 	json        bool
 }
 
+// sameSignal is how long after a signal another one still counts as the same.
+const sameSignal = time.Second
+
 // execute runs one command line and returns the exit status. An error is printed here and nowhere else.
 func execute(args []string, in io.Reader, out, errOut io.Writer) int {
 	signals, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	// The first signal asks for a clean stop; from then on signals have their usual effect and end the process at once.
+	// The first signal asks for a clean stop; later ones have their usual effect and end the process at once. Supervisors and
+	// shells often send the first twice, to the process and to its group: that is one request.
 	context.AfterFunc(signals, func() {
-		stop()
 		cancel()
+		time.AfterFunc(sameSignal, stop)
 	})
 
 	root := newRoot(&app{in: in, out: out, err: errOut})

@@ -363,7 +363,7 @@ func TestRunDelivers(t *testing.T) {
 	}
 }
 
-func TestRunEndsAtOnceOnTheSecondSignal(t *testing.T) {
+func TestRunEndsAtOnceOnALaterSignal(t *testing.T) {
 	db := pgtest.Empty(t)
 	on(t, db.URL(), "migrate").ok()
 	on(t, db.URL(), "enqueue", "orders.created").ok()
@@ -371,11 +371,22 @@ func TestRunEndsAtOnceOnTheSecondSignal(t *testing.T) {
 	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_SINK="+url, "POSTRIDER_TOPICS=>", "POSTRIDER_DRAIN_TIMEOUT=10m", "POSTRIDER_TIMEOUT=10m")
 	receive(t, received)
 	p.signal(syscall.SIGTERM)
+	p.signal(syscall.SIGTERM) // as supervisors do that signal the process and its group: still the first
 	p.waitFor(`msg="stopping`)
 	if status, _ := p.get("/healthz"); status != 200 {
 		t.Errorf("/healthz while it drains: %d", status)
 	}
-	p.signal(syscall.SIGTERM)
+	deadline := time.After(patience)
+	for ended := false; !ended; {
+		p.cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.done:
+			ended = true
+		case <-time.After(100 * time.Millisecond):
+		case <-deadline:
+			t.Fatal("later signals do not end it")
+		}
+	}
 	if status := p.ends(); status != -1 {
 		t.Errorf("status %d, want an end by the signal", status)
 	}
