@@ -47,7 +47,8 @@ func (r *retention) fitRing(ctx context.Context) error {
 	if err := r.pool.QueryRow(ctx, "SELECT segment_seconds FROM postrider.source").Scan(&length); err != nil {
 		return fmt.Errorf("read the length of segments: %w", err)
 	}
-	needed := int64(r.config.Retention/time.Second)/(segments-4) + 1
+	const used = segments - 4 // what is left is emptied in time
+	needed := (int64(r.config.Retention/time.Second) + used - 1) / used
 	if length >= needed {
 		return nil
 	}

@@ -387,7 +387,7 @@ func TestRunEndsAtOnceOnALaterSignal(t *testing.T) {
 			t.Fatal("later signals do not end it")
 		}
 	}
-	if status := p.ends(); status != -1 {
+	if status := p.cmd.ProcessState.ExitCode(); status != -1 {
 		t.Errorf("status %d, want an end by the signal", status)
 	}
 }
