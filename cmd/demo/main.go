@@ -1,0 +1,59 @@
+// Command demo shows Postrider at work: a private PostgreSQL, an embedded NATS server, a web server that fails now and then,
+// an application with real transactions, and the real relay between them. It needs Go, and a PostgreSQL that is installed
+// or can be. It keeps an account of its own and ends with status 0 only if every message that committed was delivered to
+// every subscription that wants it, and none that rolled back was ever seen. Nothing is left behind.
+//
+// SOURCE (auto, stream, listen, timer) is passed to the relay; with KEEP=1 everything stays up until Ctrl-C.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// options come from the environment.
+type options struct {
+	source string
+	keep   bool
+}
+
+func parseOptions(getenv func(string) string) (options, error) {
+	o := options{source: getenv("SOURCE")}
+	if o.source == "" {
+		o.source = "auto"
+	}
+	if known := []string{"auto", "stream", "listen", "timer"}; !slices.Contains(known, o.source) {
+		return o, fmt.Errorf("SOURCE=%s: must be one of %s", o.source, strings.Join(known, ", "))
+	}
+	switch keep := getenv("KEEP"); keep {
+	case "", "0":
+	case "1":
+		o.keep = true
+	default:
+		return o, fmt.Errorf("KEEP=%s: must be 1, or 0 or nothing", keep)
+	}
+	return o, nil
+}
+
+func main() {
+	// A closed terminal and a reader that went away end the demo too, in order.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	defer stop()
+	o, err := parseOptions(os.Getenv)
+	if err == nil {
+		err = run(ctx, o, newScreen(os.Stdout))
+	}
+	if err != nil && errors.Is(err, context.Cause(ctx)) {
+		err = fmt.Errorf("stopped early: %w", err)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
