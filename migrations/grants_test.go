@@ -70,6 +70,7 @@ func TestRelayNeedsNoSuperuser(t *testing.T) {
 		`SELECT postrider.redrive('s')`, `SELECT postrider.discard('s')`, `SELECT postrider.pause('s', 'why')`, `SELECT postrider.resume('s')`,
 		`SELECT postrider.replay('s', 'earliest')`, `UPDATE postrider.subscriptions SET topics = '{b}', sink = 'stdout:', settings = '{"lanes": 2}'`,
 		`SELECT postrider.topic_regex('{a}'), postrider.valid_patterns('{a}'), postrider.current_segment()`,
+		`SELECT postrider.set_segment_length('3 hours')`,
 		`SELECT id, system_identifier, database_oid FROM postrider.source`, `SELECT system_identifier FROM pg_control_system()`,
 		`SELECT pubinsert, pubviaroot FROM pg_publication WHERE pubname = 'postrider'`, `SELECT FROM pg_publication_tables`,
 		`SELECT pg_current_snapshot(), pg_current_wal_insert_lsn(), pg_is_in_recovery()`,

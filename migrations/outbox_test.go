@@ -102,6 +102,9 @@ func TestSegmentLength(t *testing.T) {
 		if c.length != "" {
 			exec(t, conn, `SELECT postrider.set_segment_length($1::interval)`, c.length)
 		}
+		if n := one[int](t, conn, `SELECT segment_seconds FROM postrider.source`); n != c.seconds {
+			t.Errorf("the source says %d s, want %d", n, c.seconds)
+		}
 		plan := explain(t, client, `INSERT INTO postrider.outbox (topic, payload) VALUES ('a', '1') RETURNING id`)
 		if want := fmt.Sprintf("/ '%d'::double precision", c.seconds); strings.Contains(plan, "current_segment") || !strings.Contains(plan, want) {
 			t.Errorf("the default segment is not inlined with %s:\n%s", want, plan)

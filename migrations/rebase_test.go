@@ -149,6 +149,14 @@ func (o origin) rebase(t *testing.T, conn *pgx.Conn) {
 	if n := one[int](t, conn, `SELECT max((SELECT count(*) FROM unnest(done))) FROM postrider.cursors`); n > 8 {
 		t.Errorf("a cursor has %d ranges", n)
 	}
+	// Once a parked message is delivered and its row gone, it stays settled.
+	parked := one[[]int64](t, conn, `SELECT array_agg(id) FROM postrider.parked`)
+	exec(t, conn, `DELETE FROM postrider.parked`)
+	for _, id := range parked {
+		if got := statuses(t, conn, "s")[id]; got != "delivered" {
+			t.Errorf("message %d was parked, is %s", id, got)
+		}
+	}
 	refused(t, conn, "55000 nothing to rebase", `SELECT postrider.rebase()`)
 }
 
@@ -164,6 +172,30 @@ func TestRebaseWithinOneCluster(t *testing.T) {
 			o.rebase(t, conn)
 		})
 	}
+}
+
+// CREATE DATABASE … TEMPLATE, by which this test's database was made, copies rows with all that PostgreSQL knows of them.
+func TestRebaseOfTemplateCopy(t *testing.T) {
+	o := newOrigin(t)
+	conn := o.db.Conn(t)
+	o.enqueue(t, conn)
+	o.rebase(t, conn)
+}
+
+// A rebase waits for messages that are not committed: their ids lie between those of settled ones.
+func TestRebaseWaitsForOpenTransactions(t *testing.T) {
+	db := pgtest.New(t)
+	conn, watcher, open := db.Conn(t), db.Conn(t), begin(t, db.Conn(t))
+	subscribe(t, conn, "s", "now", "a")
+	first, middle, last := enqueue(t, conn, "a"), enqueue(t, open, "a"), enqueue(t, conn, "a")
+	settle(t, conn, "s")
+	result := goExec(t, conn, `SELECT postrider.rebase()`)
+	waitUntilBlocked(t, watcher, conn, result)
+	commit(t, open)
+	if err := <-result; err != nil {
+		t.Fatal(err)
+	}
+	expect(t, conn, "s", map[int64]string{first: "delivered", middle: "pending", last: "delivered"})
 }
 
 // In another cluster transaction ids begin low, or go on high: messages enqueued there before the rebase are pending.

@@ -123,7 +123,7 @@ func (r *runner) probe(now time.Time) {
 // avoidSuspect moves another key's message, or another message without a key, before the one whose probe failed last.
 func (r *runner) avoidSuspect(l *lane) {
 	s := r.breaker.suspect
-	if s == nil {
+	if s == nil || r.sub.Settings.Ordering == OrderStrict {
 		return
 	}
 	if len(r.free) > 1 && r.free[0] == s {

@@ -40,7 +40,11 @@ type feed struct {
 	mu      sync.Mutex
 	pending []*queue // waiting for the next closed snapshot
 
-	session  *session
+	session *session
+	// The first so many of pending were there before this tick's snapshot. A later one waits for the next tick: its cursor may
+	// have been taken over from a relay that had seen more than this snapshot does.
+	attaching int
+
 	live     []*queue
 	routes   map[string][]*queue
 	closed   Snapshot
@@ -91,7 +95,7 @@ func (f *feed) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errLost):
+		case errors.Is(err, errLost) || isFatal(err):
 			return err
 		}
 		wait := retry.NextBackOff()
@@ -150,6 +154,7 @@ func (f *feed) next(ctx context.Context) (time.Duration, error) {
 	f.mu.Lock()
 	waiting := len(f.pending)
 	f.mu.Unlock()
+	f.attaching = waiting
 	if active := len(f.live)+waiting > 0; f.active.Swap(active) != active {
 		signal(f.activated)
 	}
@@ -295,9 +300,10 @@ func (f *feed) close(s Snapshot) {
 	f.closedNow.Store(at)
 
 	f.mu.Lock()
-	pending := f.pending
-	f.pending = nil
+	pending := f.pending[:f.attaching:f.attaching]
+	f.pending = f.pending[f.attaching:]
 	f.mu.Unlock()
+	f.attaching = 0
 	for _, q := range pending {
 		if _, _, refused := q.state(); !refused { // else its runner has stopped meanwhile
 			f.live = append(f.live, q)

@@ -209,3 +209,36 @@ func oldTransactionAtStart(t *testing.T, server *pgtest.Server) {
 	b.settled(all)
 	b.audit(all, 0)
 }
+
+// TestHeldAfterGap: what comes after something lost must not overtake it.
+func TestHeldAfterGap(t *testing.T) {
+	h := newHeld(1000)
+	h.connect(func() {})
+	all := Snapshot{Xmax: 100}
+	give := func(xid uint64, bytes int64) []*streamTx {
+		h.add(&streamTx{xid: xid, bytes: bytes})
+		visible, _ := h.take(all)
+		return visible
+	}
+	if got := give(1, 10); len(got) != 0 {
+		t.Error("a stream that has just begun is relied on")
+	}
+	h.restart()
+	if got := give(2, 10); len(got) != 1 {
+		t.Errorf("%d transactions, want the one that is held", len(got))
+	}
+	for name, lose := range map[string]func(){
+		"overflow":  h.overflow,
+		"too large": func() { give(3, 1001) },
+		"cut":       func() { h.disconnect(); h.connect(func() {}) },
+	} {
+		lose()
+		if got := give(4, 10); len(got) != 0 {
+			t.Errorf("%s: a later transaction is handed out before what was lost", name)
+		}
+		h.restart()
+		if got := give(5, 10); len(got) != 1 {
+			t.Errorf("%s: %d transactions after a new start, want 1", name, len(got))
+		}
+	}
+}

@@ -61,11 +61,12 @@ func newGeneration(r *Relay, pool *pgxpool.Pool, source string) *generation {
 }
 
 // run delivers until ctx is cancelled, which makes it stop in order, or the registration is lost, which makes it drop
-// everything and return errLost.
-func (g *generation) run(ctx context.Context, source Source) error {
+// everything and return errLost. It calls healthy when it has registered.
+func (g *generation) run(ctx context.Context, source Source, healthy func()) error {
 	if err := g.register(ctx); err != nil {
 		return err
 	}
+	healthy()
 	hard, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
 	g.life = hard

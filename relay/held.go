@@ -49,10 +49,15 @@ func (h *held) disconnect() {
 	signal(h.wake)
 }
 
-// add takes a transaction over. It returns false if there was no room.
+// add takes a transaction over. It returns false if there was no room, or if something before it was lost: whoever took it
+// would have it before an older one that only the table has.
 func (h *held) add(tx *streamTx) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.gap {
+		signal(h.wake)
+		return false
+	}
 	if h.bytes+tx.bytes > h.limit {
 		h.overflowLocked()
 		return false

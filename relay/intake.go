@@ -5,6 +5,9 @@ import "time"
 // intake takes messages in from where the runner stands: from the pass under way, from the feed, or it starts the next pass.
 func (r *runner) intake(now time.Time) {
 	r.watchQueue()
+	if r.prog.done >= maxDone/2 {
+		r.advance() // not only when progress is saved
+	}
 	if r.full() {
 		return
 	}
@@ -162,6 +165,20 @@ func (r *runner) keyOf(row *row) string {
 		return ""
 	}
 	return row.Key
+}
+
+// strictKey is what all parked deliveries of a strict subscription have for a key: each waits for those before it.
+const strictKey = "\x00"
+
+// parkedKey is the key by which a parked delivery blocks others.
+func (r *runner) parkedKey(key string) string {
+	switch r.sub.Settings.Ordering {
+	case OrderStrict:
+		return strictKey
+	case OrderNone:
+		return ""
+	}
+	return key
 }
 
 // admit puts a message from the log into its lane, unless it is settled already or must wait.

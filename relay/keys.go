@@ -54,7 +54,11 @@ func (r *runner) hold(t *task) {
 
 // takesDue says whether parked deliveries may go into the lanes now; while the destination is down, one to probe with will do.
 func (r *runner) takesDue() bool {
-	return r.tasks+len(r.toLoad) < r.maxTasks() && !(r.breaker.open && (r.loading || r.tasks+len(r.toLoad) > 0))
+	waiting := r.tasks + len(r.toLoad)
+	if r.sub.Settings.Ordering == OrderStrict {
+		waiting -= len(r.free) // these wait for the parked ones
+	}
+	return waiting < r.maxTasks() && !(r.breaker.open && (r.loading || waiting > 0))
 }
 
 // takeDue asks for the messages of parked deliveries whose time has come.

@@ -139,9 +139,7 @@ func (r *runner) loadParked(ctx context.Context) (err error) {
 		return err
 	}
 	for _, e := range append(waiting, later...) {
-		if r.sub.Settings.Ordering != OrderByKey {
-			e.key = ""
-		}
+		e.key = r.parkedKey(e.key)
 	}
 	for _, e := range waiting {
 		r.parked.add(e)

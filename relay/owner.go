@@ -48,7 +48,7 @@ func (o *owner) run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		if err := o.poll(ctx); err != nil && ctx.Err() == nil {
-			if errors.Is(err, errLost) {
+			if err = onStandby(err); errors.Is(err, errLost) || isFatal(err) {
 				return err
 			}
 			o.log.Warn("subscriptions not read", "error", err)
@@ -295,6 +295,9 @@ func (o *owner) pauseRequested(ctx context.Context) error {
 			b.Queue(`UPDATE postrider.subscriptions s SET state = 'paused', paused_reason = $3
 				WHERE s.name = $2 AND EXISTS (SELECT FROM postrider.cursors c WHERE c.subscription = s.name AND c.owner = $1)`,
 				o.incarnation, name, reason)
+			if !o.has(name) { // else its runner releases the cursor when it has stopped
+				b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $2 AND owner = $1", o.incarnation, name)
+			}
 		})
 		if err != nil {
 			return fmt.Errorf("pause subscription %s: %w", name, err)

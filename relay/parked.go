@@ -163,11 +163,16 @@ func (p *parkedSet) nextDue(now time.Time) *entry {
 	return heap.Pop(&p.due).(*entry)
 }
 
-// dueHeap orders entries by the time that they are due.
+// dueHeap orders entries by the time that they are due; of one time, the oldest message goes first.
 type dueHeap []*entry
 
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h dueHeap) Len() int { return len(h) }
+func (h dueHeap) Less(i, j int) bool {
+	if c := h[i].due.Compare(h[j].due); c != 0 {
+		return c < 0
+	}
+	return h[i].id < h[j].id
+}
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].heapIndex, h[j].heapIndex = i, j
@@ -197,5 +202,5 @@ func retryDelay(attempts int, first, most time.Duration) time.Duration {
 	for i := 1; i < attempts && d < float64(most); i++ {
 		d *= 2
 	}
-	return time.Duration(min(d, float64(most)) * (0.8 + 0.4*rand.Float64()))
+	return time.Duration(min(min(d, float64(most))*(0.8+0.4*rand.Float64()), 1<<62)) // within what a Duration holds
 }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"sync"
@@ -133,9 +132,6 @@ func (p *proxy) pipe(to, from net.Conn) {
 			}
 		}
 		if err != nil {
-			if err != io.EOF {
-				p.t.Log("proxy:", err)
-			}
 			return
 		}
 	}

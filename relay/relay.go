@@ -129,13 +129,12 @@ func (r *Relay) runGeneration(ctx context.Context, healthy func()) error {
 	if err != nil {
 		return asFatal(err)
 	}
-	healthy()
 	g := newGeneration(r, pool, source)
 	g.startedAt = time.Now()
 	r.now.Store(g)
 	defer r.now.Store(nil)
 	r.log.Info("relay started", "name", r.config.Name, "source", ticks)
-	return asFatal(g.run(ctx, ticks))
+	return asFatal(g.run(ctx, ticks, healthy))
 }
 
 // asFatal marks errors of the database that waiting does not mend.
@@ -144,6 +143,12 @@ func asFatal(err error) error {
 		return &fatalError{fmt.Errorf("%w: `postrider grants --relay ROLE` prints what the role needs", err)}
 	}
 	return err
+}
+
+// isFatal says whether asFatal would mark the error.
+func isFatal(err error) bool {
+	_, fatal := errors.AsType[*fatalError](asFatal(err))
+	return fatal
 }
 
 func (r *Relay) openPool(ctx context.Context) (*pgxpool.Pool, error) {

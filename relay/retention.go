@@ -64,7 +64,7 @@ const candidateQuery = `SELECT coalesce((
 
 // unsettledQuery looks for a row that some cursor has not settled.
 const unsettledQuery = `SELECT EXISTS (
-	SELECT FROM (SELECT DISTINCT base::text::pg_snapshot AS base FROM (SELECT base::text FROM postrider.cursors) c (base)) b
+	SELECT FROM (SELECT base::pg_snapshot AS base FROM (SELECT DISTINCT base::text FROM postrider.cursors) c (base)) b
 	WHERE EXISTS (SELECT FROM postrider.outbox o WHERE o.segment = $1::smallint AND o.xid >= pg_snapshot_xmax(b.base))
 	   OR EXISTS (SELECT FROM postrider.outbox o WHERE o.segment = $1::smallint AND o.xid = ANY (ARRAY(SELECT pg_snapshot_xip(b.base)))))`
 
@@ -78,8 +78,10 @@ func (r *retention) empty(ctx context.Context, segment int) (bool, error) {
 		return false, fmt.Errorf("empty segment: %w", err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
-	if _, err := tx.Exec(ctx, localCommit.sql); err != nil {
-		return false, fmt.Errorf("empty segment: %w", err)
+	for _, settings := range []call{localCommit, byIndex} { // settled rows are not to be read one by one under the lock
+		if _, err := tx.Exec(ctx, settings.sql); err != nil {
+			return false, fmt.Errorf("empty segment: %w", err)
+		}
 	}
 	if ok, err := r.holds(ctx, tx, "SELECT pg_try_advisory_xact_lock("+retentionLockKeys+")"); err != nil || !ok {
 		return false, err

@@ -135,6 +135,7 @@ func decodeTime(b []byte) (time.Time, error) {
 	case math.MinInt64: // -infinity
 		return time.Time{}, err
 	}
+	micros = min(micros, math.MaxInt64-postgresEpoch) // PostgreSQL's calendar ends a little later than Unix microseconds
 	return time.UnixMicro(micros + postgresEpoch).UTC(), err
 }
 

@@ -84,7 +84,6 @@ type runner struct {
 	dirty     bool
 	trouble   string
 	saved     string // the cursor as it was last saved
-	saving    string // as it is being saved
 	savedAt   time.Time
 	described string // the trouble as it was last saved
 }
@@ -171,6 +170,9 @@ func (r *runner) nextLook(now time.Time) time.Duration {
 	if r.breaker.open && r.breaker.prober == nil && now.Before(r.breaker.next) {
 		look = min(look, r.breaker.next.Sub(now))
 	}
+	if r.prog.done >= maxDone {
+		look = min(look, closeEvery) // a window may have closed
+	}
 	return max(look, time.Millisecond)
 }
 
@@ -182,14 +184,17 @@ func (r *runner) stop() {
 	r.wake()
 }
 
+// noticing is how long a sink may take to return from deliveries that are given up: what it has confirmed is still counted.
+const noticing = time.Second
+
 // drain waits until no delivery is under way; when ctx ends it gives them up and waits for the sink to notice.
 func (r *runner) drain(ctx context.Context) {
-	for ctx.Err() == nil && !r.drained() {
-		if !sleep(ctx, time.Millisecond) {
-			break
-		}
+	for !r.drained() && sleep(ctx, time.Millisecond) {
 	}
 	r.giveUp()
+	for until := time.Now().Add(noticing); !r.drained() && time.Now().Before(until); {
+		sleep(context.Background(), time.Millisecond)
+	}
 }
 
 func (r *runner) drained() bool {

@@ -125,7 +125,7 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]bool,
 			s.metrics.saves.WithLabelValues("ok").Inc()
 			s.failingFrom.Store(0)
 			return accepted, nil
-		case errors.Is(err, errLost) || ctx.Err() != nil:
+		case errors.Is(err, errLost) || isFatal(err) || ctx.Err() != nil:
 			return nil, err
 		}
 		s.metrics.saves.WithLabelValues("error").Inc()

@@ -35,7 +35,7 @@ func (s *scene) play(change ...func(*Config)) *running {
 			if !ok {
 				return nil, fmt.Errorf("sink %q: unknown scheme", sub.Sink)
 			}
-			return s.actor(name), nil
+			return s.actor(name).hire(), nil
 		}
 	}}, change...)...)
 }
@@ -115,6 +115,7 @@ type attempt struct {
 	sinks.Delivery
 	err error
 	at  time.Time
+	run int // which opening of the sink it came through
 }
 
 // actor is a destination in memory. It accepts everything unless it is told otherwise.
@@ -128,12 +129,27 @@ type actor struct {
 	fault    string // in how the relay used it
 	busy     int
 	busiest  int
+	runs     int
+	accepts  int
 }
 
-var _ sinks.Sink = (*actor)(nil)
+// engagement is an actor as one run of a subscription's deliveries has opened it.
+type engagement struct {
+	*actor
+	run int
+}
+
+var _ sinks.Sink = engagement{}
+
+func (a *actor) hire() sinks.Sink {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.runs++
+	return engagement{a, a.runs}
+}
 
 // Deliver implements sinks.Sink.
-func (a *actor) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
+func (a engagement) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
 	keys := make(map[string]bool)
 	a.mu.Lock()
 	script := a.script
@@ -152,7 +168,10 @@ func (a *actor) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []
 			outcomes[i] = script(ctx, d)
 		}
 		a.mu.Lock()
-		a.attempts = append(a.attempts, attempt{Delivery: d, err: outcomes[i], at: at})
+		a.attempts = append(a.attempts, attempt{Delivery: d, err: outcomes[i], at: at, run: a.run})
+		if outcomes[i] == nil {
+			a.accepts++
+		}
 		a.mu.Unlock()
 	}
 	a.mu.Lock()
@@ -206,7 +225,13 @@ func (a *actor) accepted(key string) []int64 {
 // got waits until each of the messages was accepted.
 func (a *actor) got(t *testing.T, ids []int64) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d messages are accepted", len(ids)), func() bool { return len(a.lacks(ids)) == 0 })
+	eventually(t, fmt.Sprintf("%d messages are accepted", len(ids)), func() bool { return a.count() >= len(ids) && len(a.lacks(ids)) == 0 })
+}
+
+func (a *actor) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.accepts
 }
 
 func (a *actor) lacks(ids []int64) (missing []int64) {

@@ -14,6 +14,15 @@ import (
 // errLost says that the relay's own row is gone: snapshots in memory may be void, and another relay may own the cursors.
 var errLost = errors.New("this relay's registration is gone: the server crashed, was failed over, or another relay took over")
 
+// onStandby makes errLost of what a server in recovery says to a look at postrider.relays: unlogged tables cannot be read there,
+// whatever the query asks besides.
+func onStandby(err error) error {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "0A000" { // feature_not_supported
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
+	return err
+}
+
 // session runs the engine's hot statements on one connection, several per round trip, rows in binary.
 type session struct {
 	conn    *pgx.Conn
@@ -83,7 +92,7 @@ func (s *session) run(ctx context.Context, calls ...call) error {
 	if closeErr := results.Close(); err == nil {
 		err = closeErr
 	}
-	return err
+	return onStandby(err)
 }
 
 func readResults(results *pgconn.MultiResultReader, calls []call) error {

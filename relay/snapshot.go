@@ -76,7 +76,10 @@ func (s Snapshot) Sees(xid uint64) bool {
 // Covers says whether s sees everything that o sees. Of two snapshots of one primary, the later covers the earlier.
 func (s Snapshot) Covers(o Snapshot) bool {
 	if s.Xmax < o.Xmax {
-		return false
+		from, _ := slices.BinarySearch(o.Xip, s.Xmax)
+		if uint64(len(o.Xip)-from) != o.Xmax-s.Xmax { // unless all that lie between were running in o
+			return false
+		}
 	}
 	return !slices.ContainsFunc(s.Xip, o.Sees)
 }

@@ -158,17 +158,16 @@ func (w *traffic) write(ctx context.Context, writer int, every time.Duration) {
 	}
 }
 
-// stored returns the ids of all messages in the outbox.
-func (b *bench) stored() []int64 {
+// stored returns the ids of all messages in the outbox, once the server answers.
+func (b *bench) stored() (ids []int64) {
 	b.t.Helper()
-	rows, err := b.admin.Query(b.t.Context(), "SELECT id FROM postrider.outbox ORDER BY id")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	eventually(b.t, "the outbox can be read", func() bool {
+		rows, err := b.admin.Query(b.t.Context(), "SELECT id FROM postrider.outbox ORDER BY id")
+		if err == nil {
+			ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		}
+		return err == nil
+	})
 	return ids
 }
 
@@ -261,4 +260,35 @@ func (r *recorder) missing(ids []int64) (missing []int64) {
 
 func newTestLogger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// distinct counts the messages that were delivered at least once.
+func (r *recorder) distinct() int {
+	ids := make(map[int64]bool)
+	for _, id := range r.rows() {
+		ids[id] = true
+	}
+	return len(ids)
+}
+
+// savedIsNotRepeated takes down what is saved as delivered now. The check fails if any of it was delivered since.
+func (b *bench) savedIsNotRepeated(rec *recorder) (check func()) {
+	b.t.Helper()
+	ids := scalar[[]int64](b, "SELECT array(SELECT id FROM postrider.deliveries WHERE status = 'delivered')")
+	if len(ids) == 0 {
+		b.t.Error("nothing is saved as delivered")
+	}
+	from := rec.count()
+	return func() {
+		b.t.Helper()
+		saved := make(map[int64]bool)
+		for _, id := range ids {
+			saved[id] = true
+		}
+		for _, id := range rec.rows()[from:] {
+			if saved[id] {
+				b.t.Errorf("message %d was delivered again although that was saved", id)
+			}
+		}
+	}
 }

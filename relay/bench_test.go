@@ -1,0 +1,104 @@
+package relay
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/postrider/postrider/internal/topic"
+)
+
+func BenchmarkDecodeStreamedRow(b *testing.B) {
+	relation, insert := seedMessages(b)
+	p := newPgoutput(newDecoder("source"))
+	if _, _, err := p.parse(relation, true); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, r, err := p.parse(insert, true); err != nil || r == nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// Rows of a pass, settled by eight lanes that are one batch apart.
+func BenchmarkProgressPass(b *testing.B) {
+	p := newProgress(saved{})
+	p.startPass(Snapshot{Xmax: 10}, 0, true)
+	const apart = 64
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		seq := p.admitPass(int64(n))
+		if n++; n%(8*apart) == 0 {
+			for lane := range 8 {
+				for i := range apart {
+					p.settlePass(seq - (8*apart - 1) + (7-lane)*apart + i)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkProgressLive(b *testing.B) {
+	p := newProgress(saved{})
+	w := &window{n: 1}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		p.admitLive(w)
+		p.settleLive(w, int64(n))
+		if n++; n%1000 == 0 {
+			p.advance(closedAt{n: w.n, snap: Snapshot{Xmax: uint64(n)}}, nil)
+			w = &window{n: w.n + 1, base: Snapshot{Xmax: uint64(n)}}
+		}
+	}
+}
+
+func BenchmarkSaveWithTenThousandDone(b *testing.B) {
+	p := newProgress(saved{})
+	p.startPass(Snapshot{Xmax: 10}, 0, true)
+	for i := range 2 * maxDone {
+		p.admitPass(int64(i))
+	}
+	for i := 1; i < 2*maxDone; i += 2 {
+		p.settlePass(i)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if s := p.save(); len(s.done.String()) == 0 {
+			b.Fatal("nothing is done")
+		}
+	}
+}
+
+// One message, a thousand live subscriptions, one of which wants it.
+func BenchmarkDispatch(b *testing.B) {
+	f := newFeed(&Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 30}, newMetrics(nil), "", "", nil)
+	share := &budget{limit: 1 << 30}
+	var queues []*queue
+	for i := range 1000 {
+		match, err := topic.NewMatcher([]string{fmt.Sprintf("orders.n%d.>", i)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		q := newQueue(match, share, func() {}, &f.ended)
+		queues = append(queues, q)
+		f.attach(q)
+	}
+	f.attaching = len(queues)
+	f.close(Snapshot{Xmax: 10})
+	r := &row{xid: 11}
+	r.Topic = "orders.n500.created"
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		f.dispatch(r)
+		if n++; n%1000 == 0 {
+			if got := len(queues[500].take(1000)); got != 1000 {
+				b.Fatalf("%d messages arrived, want 1000", got)
+			}
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package relay
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"pgregory.net/rapid"
+)
+
+var ids = rapid.SliceOfN(rapid.Int64Range(1, 60), 0, 40)
+
+func setOf(ids []int64) map[int64]bool {
+	set := make(map[int64]bool)
+	for _, id := range ids {
+		set[id] = true
+	}
+	return set
+}
+
+// checkSet compares with the model and looks for ranges that touch, overlap, are empty or out of order.
+func checkSet(t *rapid.T, s idSet, want map[int64]bool) {
+	t.Helper()
+	for id := int64(-1); id < 65; id++ {
+		if s.has(id) != want[id] {
+			t.Errorf("%s has %d: %t", s, id, s.has(id))
+		}
+	}
+	for i, r := range s {
+		if r.lo >= r.hi || i > 0 && s[i-1].hi >= r.lo {
+			t.Errorf("%s is not in canonical form", s)
+		}
+	}
+}
+
+func TestIDSetIsASet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := ids.Draw(t, "a"), ids.Draw(t, "b")
+		inA, inB := setOf(a), setOf(b)
+		x, y := newIDSet(slices.Clone(a)), newIDSet(slices.Clone(b))
+		checkSet(t, x, inA)
+		before := x.String()
+
+		both := maps.Clone(inA)
+		maps.Copy(both, inB)
+		checkSet(t, x.union(y), both)
+
+		id := rapid.Int64Range(0, 62).Draw(t, "id")
+		above := maps.Clone(inA)
+		maps.DeleteFunc(above, func(i int64, _ bool) bool { return i <= id })
+		rest := x.above(id)
+		checkSet(t, rest, above)
+		checkSet(t, rest.union(y).above(30), setOf(newAbove(above, inB, 30)))
+
+		if x.String() != before {
+			t.Errorf("%s has become %s", before, x)
+		}
+		back, err := parseIDSet(before)
+		if err != nil || !slices.Equal(back, x) {
+			t.Errorf("%s was read as %s, %v", before, back, err)
+		}
+	})
+}
+
+func newAbove(a, b map[int64]bool, id int64) (ids []int64) {
+	for _, m := range []map[int64]bool{a, b} {
+		for i := range m {
+			if i > id {
+				ids = append(ids, i)
+			}
+		}
+	}
+	return ids
+}
+
+func TestIDSetIsPostgresMultirange(t *testing.T) {
+	t.Parallel()
+	conn := newBench(t).db.Conn(t)
+	texts := []string{"{}", "{[1,2)}", "{[-5,-1),[0,9223372036854775807)}", "{[9223372036854775806,9223372036854775807)}"}
+	rapid.Check(t, func(t *rapid.T) { texts = append(texts, newIDSet(ids.Draw(t, "ids")).String()) })
+	rows, err := conn.Query(t.Context(), "SELECT x::int8multirange::text FROM unnest($1::text[]) WITH ORDINALITY u (x, n) ORDER BY n", texts)
+	mend(t, err)
+	theirs, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	mend(t, err)
+	if !slices.Equal(texts, theirs) {
+		t.Errorf("PostgreSQL writes %v, we write %v", theirs, texts)
+	}
+	for _, text := range theirs {
+		if s, err := parseIDSet(text); err != nil || s.String() != text {
+			t.Errorf("%s was read as %s, %v", text, s, err)
+		}
+	}
+	// What PostgreSQL makes of any text, it writes in the form that we read.
+	var text string
+	mend(t, conn.QueryRow(t.Context(), "SELECT '{[3,3],(7,9],[1,2],[4,6)}'::int8multirange::text").Scan(&text))
+	if s, err := parseIDSet(text); err != nil || s.String() != "{[1,6),[8,10)}" {
+		t.Errorf("%s was read as %s, %v", text, s, err)
+	}
+}
+
+func FuzzParseIDSet(f *testing.F) {
+	for _, text := range []string{"{}", "{[1,4),[7,8)}", "{[1,4)[7,8)}", "{[1,4),}", "{(,)}", "{[1,)}", "{[4,1)}", "{", "{[", "{[1,2),[2,3)}"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parseIDSet(text)
+		if err != nil {
+			return
+		}
+		back, err := parseIDSet(s.String())
+		if err != nil || !slices.Equal(back, s) {
+			t.Errorf("%q was read as %s, and that as %s, %v", text, s, back, err)
+		}
+		if len(s) > 0 && (!s.has(s[0].lo) || s.has(s[len(s)-1].hi)) {
+			t.Errorf("%q: contradicts itself", text)
+		}
+	})
+}

@@ -1,0 +1,145 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/postrider/postrider/internal/pgtest"
+	"github.com/postrider/postrider/sinks"
+)
+
+// fails runs a relay that is expected to give up with an error that has all of the texts.
+func (b *bench) fails(change func(*Config), texts ...string) {
+	b.t.Helper()
+	r := b.start(change)
+	select {
+	case <-r.done:
+	case <-time.After(patience):
+		r.stop()
+		b.t.Errorf("the relay still runs after %s, ready: %v", patience, r.Ready())
+		return
+	}
+	for _, text := range texts {
+		if r.err == nil || !strings.Contains(r.err.Error(), text) {
+			b.t.Errorf("run returned %v, which does not say %q", r.err, text)
+		}
+	}
+}
+
+func source(s Source) func(*Config) { return func(c *Config) { c.Source = s } }
+
+// timerInstead checks that a relay that may choose delivers by the timer.
+func (b *bench) timerInstead(because string) {
+	b.t.Helper()
+	all := b.subscribe("all", "{>}", "{}", "now")
+	r, g := b.startWatched()
+	b.publish("t", "", "1", "2")
+	wantPayloads(b.t, all, "1", "2")
+	if g.logged("source=timer") != 1 || g.logged(because) != 1 {
+		b.t.Errorf("the log does not say that and why the timer is used: %s", because)
+	}
+	if g.logged("level=WARN") != 0 {
+		b.t.Error("the choice is logged as trouble")
+	}
+	r.stop()
+}
+
+func TestWithoutLogicalDecoding(t *testing.T) {
+	t.Parallel()
+	b := benchAt(t, pgtest.Servers(t, pgtest.Options{WALLevel: "replica"}))
+	b.fails(source(SourceStream), "source stream", `wal_level is "replica"`, "ALTER SYSTEM SET wal_level = logical")
+	b.timerInstead("wal_level is")
+}
+
+func TestWithoutReplication(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.exec("ALTER ROLE " + b.role + " NOREPLICATION")
+	b.fails(source(SourceStream), "source stream", "the role may not replicate", "ALTER ROLE")
+	b.timerInstead("may not replicate")
+}
+
+func TestWithoutPublication(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.exec("DROP PUBLICATION postrider")
+	b.fails(source(SourceStream), "source stream", "publication postrider is missing", "postrider doctor")
+	b.timerInstead("publication postrider is missing")
+}
+
+func TestListenNeedsNotifications(t *testing.T) {
+	t.Parallel()
+	newBench(t).fails(source(SourceListen), "source listen", "postrider.enable_notify()")
+}
+
+func TestAnotherCluster(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.exec("UPDATE postrider.source SET system_identifier = system_identifier + 1")
+	b.fails(source(SourceAuto), "another cluster", "postrider rebase")
+	b.exec("UPDATE postrider.source SET system_identifier = system_identifier - 1, database_oid = 1")
+	b.fails(source(SourceAuto), "another cluster or database", "postrider rebase")
+	if n := scalar[int](b, "SELECT count(*) FROM postrider.relays"); n != 0 {
+		t.Errorf("%d relays registered where they must not run", n)
+	}
+}
+
+func TestSchemaMissingOrOld(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.exec("DELETE FROM postrider.schema_migrations WHERE version_id = 3")
+	b.fails(source(SourceAuto), "schema version 2: this relay needs 3", "postrider migrate")
+	empty := pgtest.Empty(t)
+	b.fails(func(c *Config) { c.DatabaseURL = empty.URL() }, "no schema postrider", "postrider migrate")
+}
+
+// TestMissingPrivilege takes away one privilege at a time. Waiting does not mend that, whenever it shows.
+func TestMissingPrivilege(t *testing.T) {
+	t.Parallel()
+	for _, privilege := range []string{
+		"USAGE ON SCHEMA postrider", "SELECT ON postrider.schema_migrations", "SELECT ON postrider.source", "SELECT ON postrider.relays",
+		"INSERT ON postrider.relays", "SELECT ON postrider.subscriptions", "UPDATE ON postrider.cursors", "SELECT ON postrider.outbox",
+		"INSERT ON postrider.parked", "SELECT ON postrider.parked",
+	} {
+		t.Run(privilege, func(t *testing.T) {
+			b := newBench(t)
+			all := b.subscribe("all", "{>}", "{}", "now")
+			all.answer(func(sinks.Delivery) error { return sinks.Permanent(errRollback) }) // makes every message an exception
+			b.exec("REVOKE " + privilege + " FROM " + b.role)
+			b.publish("t", "", "1")
+			b.fails(source(SourceAuto), "permission denied", "postrider grants --relay")
+		})
+	}
+}
+
+// TestRunLeavesNothingBehind is not parallel: it counts goroutines.
+func TestRunLeavesNothingBehind(t *testing.T) {
+	for _, s := range []Source{SourceStream, SourceListen, SourceTimer} {
+		t.Run(string(s), func(t *testing.T) {
+			b := newBench(t)
+			b.exec("SELECT postrider.enable_notify()")
+			all := b.subscribe("all", "{>}", "{}", "now")
+			b.publish("t", "", "0") // the pools have their connections now
+			before := goleak.IgnoreCurrent()
+			r := b.start(source(s))
+			b.publish("t", "", "1", "2")
+			wantPayloads(t, all, "0", "1", "2")
+			r.stop()
+			if r.err != nil {
+				t.Errorf("run returned %v", r.err)
+			}
+			if err := goleak.Find(before); err != nil {
+				t.Error(err)
+			}
+			eventually(t, "no connection is left", func() bool {
+				return scalar[int](b, "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", b.role) == 0
+			})
+			if n := scalar[int](b, "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"); n != 0 {
+				t.Errorf("%d slots are left", n)
+			}
+		})
+	}
+}

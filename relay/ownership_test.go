@@ -1,0 +1,230 @@
+package relay
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// cursorLog is what a trigger writes down of every change of a cursor.
+type cursorLog struct {
+	subscription, owner string
+	epoch               int64
+	base                Snapshot
+}
+
+// logCursors makes the database keep a record of all cursor writes.
+func (b *bench) logCursors() {
+	b.t.Helper()
+	b.exec(`CREATE TABLE cursor_log (n bigserial, subscription text, owner text, epoch bigint, base text);
+		CREATE FUNCTION log_cursor() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+			INSERT INTO public.cursor_log (subscription, owner, epoch, base)
+			VALUES (NEW.subscription, coalesce(NEW.owner::text, ''), NEW.epoch, NEW.base::text);
+			RETURN NULL;
+		END $$;
+		CREATE TRIGGER log_cursor AFTER UPDATE ON postrider.cursors FOR EACH ROW EXECUTE FUNCTION log_cursor()`)
+}
+
+// checkCursorLog: epochs never fall, one epoch has one owner, and no base sees less than the one before.
+func (b *bench) checkCursorLog() {
+	b.t.Helper()
+	rows, err := b.admin.Query(b.t.Context(), "SELECT subscription, owner, epoch, base FROM cursor_log ORDER BY n")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer rows.Close()
+	last := make(map[string]cursorLog)
+	owners := make(map[string]string)
+	writes := 0
+	for rows.Next() {
+		var c cursorLog
+		var base string
+		if err := rows.Scan(&c.subscription, &c.owner, &c.epoch, &base); err != nil {
+			b.t.Fatal(err)
+		}
+		if c.base, err = ParseSnapshot(base); err != nil {
+			b.t.Fatal(err)
+		}
+		writes++
+		before, known := last[c.subscription]
+		if known && c.epoch < before.epoch {
+			b.t.Errorf("%s: epoch %d after %d", c.subscription, c.epoch, before.epoch)
+		}
+		if known && !c.base.Covers(before.base) {
+			b.t.Errorf("%s: base %s after %s", c.subscription, c.base, before.base)
+		}
+		epoch := fmt.Sprint(c.subscription, " ", c.epoch)
+		if owner := owners[epoch]; c.owner != "" && owner != "" && owner != c.owner {
+			b.t.Errorf("%s: two owners in epoch %d", c.subscription, c.epoch)
+		}
+		if c.owner != "" {
+			owners[epoch] = c.owner
+		}
+		last[c.subscription] = c
+	}
+	if err := rows.Err(); err != nil {
+		b.t.Fatal(err)
+	}
+	if writes == 0 {
+		b.t.Error("no write of a cursor was logged")
+	}
+}
+
+// owned counts the cursors of a relay by its name.
+func (b *bench) owned(name string) int {
+	b.t.Helper()
+	return scalar[int](b, "SELECT count(*) FROM postrider.cursors c JOIN postrider.relays r ON r.incarnation = c.owner WHERE r.name = $1", name)
+}
+
+func named(name string) func(*Config) { return func(c *Config) { c.Name = name } }
+
+func TestRelaysShareTheCursors(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.logCursors()
+	var recs []*recorder
+	for n := range 6 {
+		recs = append(recs, b.subscribe(fmt.Sprintf("s%d", n), "{>}", "{}", "now"))
+	}
+	load := b.traffic(2, 10*time.Millisecond)
+	long := func(c *Config) { c.Lease = 3 * time.Second }
+	first := b.start(named("first"), long)
+	eventually(t, "the only relay owns all", func() bool { return b.owned("first") == 6 })
+	second := b.start(named("second"), long)
+	eventually(t, "two relays own three each", func() bool { return b.owned("first") == 3 && b.owned("second") == 3 })
+	third := b.start(named("third"), long)
+	eventually(t, "three relays own two each", func() bool {
+		return b.owned("first") == 2 && b.owned("second") == 2 && b.owned("third") == 2
+	})
+
+	first.stop()
+	stopped := time.Now()
+	eventually(t, "the others own all", func() bool { return b.owned("second") == 3 && b.owned("third") == 3 })
+	if took, lease := time.Since(stopped), first.config.Lease; took > lease {
+		t.Errorf("handed over after %s: that is the lease of %s, not at once", took, lease)
+	}
+	third.stop()
+	eventually(t, "the last relay owns all", func() bool { return b.owned("second") == 6 })
+	load.stop()
+	for _, rec := range recs {
+		b.settled(rec)
+		b.audit(rec, 0) // each hand-over was clean
+	}
+	second.stop()
+	b.checkCursorLog()
+	if n := scalar[int](b, "SELECT count(*) FROM postrider.cursors WHERE owner IS NOT NULL"); n != 0 {
+		t.Errorf("%d cursors are owned by relays that have stopped", n)
+	}
+}
+
+// TestHungRelayIsTakenOver freezes a relay's connections, as if its process or network hung, and lets it go on later.
+func TestHungRelayIsTakenOver(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.logCursors()
+	all := b.subscribe("all", "{>}", "{}", "now")
+	p := newProxy(t, b.db.Server.Port())
+	hung, g := b.startWatched(named("hung"), p.config)
+	eventually(t, "the first relay owns the cursor", func() bool { return b.owned("hung") == 1 })
+	b.start(named("heir"))
+	eventually(t, "both have seen each other", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.relays WHERE counter > 1") == 2 })
+	load := b.traffic(2, 5*time.Millisecond)
+	eventually(t, "messages are delivered", func() bool { return all.count() > 100 })
+	old := hung.now.Load()
+	p.freeze()
+	frozen := time.Now()
+	eventually(t, "the other relay takes over", func() bool { return b.owned("heir") == 1 })
+	// The lease counts from the last change that the heir has seen, by polls of its own.
+	lease := hung.config.Lease
+	if took := time.Since(frozen); took > lease+4*time.Second || took < lease/2 {
+		t.Errorf("taken over after %s, the lease is %s", took, lease)
+	}
+	check := b.savedIsNotRepeated(all)
+	was := all.distinct()
+	eventually(t, "messages are delivered by the heir", func() bool { return all.distinct() > was+50 })
+	writes := scalar[int](b, "SELECT count(*) FROM cursor_log WHERE owner = $1", old.incarnation)
+
+	p.thaw()
+	eventually(t, "the hung relay starts over", func() bool { return g.logged("registration is gone") == 1 && hung.Ready() == nil })
+	eventually(t, "it is registered anew", func() bool {
+		return scalar[int](b, "SELECT count(*) FROM postrider.relays WHERE name = 'hung' AND incarnation <> $1", old.incarnation) == 1
+	})
+	load.stop()
+	b.settled(all)
+	check()
+	if n := scalar[int](b, "SELECT count(*) FROM cursor_log WHERE owner = $1", old.incarnation); n != writes {
+		t.Errorf("%d writes by the old incarnation after it had lost the cursor", n-writes)
+	}
+	b.auditUnordered(all, all.distinct())
+	b.checkCursorLog()
+}
+
+// TestLostCursorCannotBeSaved raises the epoch behind a relay's back, as a takeover does: neither its progress nor its parked
+// rows are written any more.
+func TestLostCursorCannotBeSaved(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	all := b.subscribe("all", "{>}", "{}", "now")
+	r := b.start(func(c *Config) { c.SaveInterval, c.Lease = time.Hour, time.Hour }) // it saves and polls when the test says so
+	b.publish("t", "", "1")
+	wantPayloads(t, all, "1")
+	g := r.now.Load()
+	run := g.running()["all"]
+	before := scalar[string](b, "UPDATE postrider.cursors SET epoch = epoch + 1 RETURNING base::text || done::text")
+	eventually(t, "the message is settled in memory", func() bool {
+		run.mu.Lock()
+		defer run.mu.Unlock()
+		return run.tasks == 0
+	})
+	run.mu.Lock()
+	e := &entry{id: 999, state: stateDead}
+	run.parked.add(e)
+	run.parked.record(&parkOp{entry: e, reason: "a test", insert: &row{}})
+	run.parked.ops[999].insert.Topic = "t"
+	run.dirty = true
+	run.mu.Unlock()
+	if err := g.saver.save(t.Context(), g.saver.all(), true); err != nil {
+		t.Fatal(err)
+	}
+	if after := scalar[string](b, "SELECT base::text || done::text FROM postrider.cursors"); after != before {
+		t.Errorf("the cursor was saved: %s became %s", before, after)
+	}
+	if n := scalar[int](b, "SELECT count(*) FROM postrider.parked"); n != 0 {
+		t.Errorf("%d parked rows were written for a lost cursor", n)
+	}
+	run.mu.Lock()
+	gone := run.gone
+	run.mu.Unlock()
+	if !gone {
+		t.Error("the runner goes on")
+	}
+	eventually(t, "the relay takes the cursor anew", func() bool {
+		now := g.running()["all"]
+		return now != nil && now != run
+	})
+	b.publish("t", "", "2")
+	b.settled(all)
+}
+
+func TestDeletedRegistration(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.logCursors()
+	all := b.subscribe("all", "{>}", "{}", "now")
+	_, g := b.startWatched()
+	load := b.traffic(2, 5*time.Millisecond)
+	eventually(t, "messages are delivered", func() bool { return all.distinct() > 50 })
+	eventually(t, "some of it is saved", func() bool {
+		return scalar[int](b, "SELECT count(*) FROM postrider.deliveries WHERE status = 'delivered'") > 0
+	})
+	check := b.savedIsNotRepeated(all)
+	b.exec("DELETE FROM postrider.relays")
+	eventually(t, "the relay starts over", func() bool { return g.logged("registration is gone") == 1 })
+	was := all.distinct()
+	eventually(t, "messages are delivered", func() bool { return all.distinct() > was+50 })
+	load.stop()
+	b.settled(all)
+	check()
+	b.audit(all, was)
+	b.checkCursorLog()
+}

@@ -1,0 +1,373 @@
+package relay
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"testing"
+
+	"github.com/postrider/postrider/internal/topic"
+	"pgregory.net/rapid"
+)
+
+// history is a subscription's life in a model: transactions, two relays' feeds whose ticks take time, and a runner that takes in,
+// settles, saves, crashes and moves from relay to relay, by the rules of intake.go. Progress, queues and feeds are the real ones.
+type history struct {
+	*rapid.T
+	*server
+	feeds [2]*modelFeed
+	on    *modelFeed // the feed of the relay that owns the cursor
+
+	prog     *progress
+	stored   saved          // the cursor's row
+	settled  map[int64]bool // in this line of descent: since the beginning, along what was saved
+	ever     map[int64]bool // settled by anybody
+	durable  map[int64]bool // settled as of stored
+	inFlight []modelTask    // admitted, not settled
+	resume   *saved         // as in the runner
+	queue    *queue         // "
+	awaiting bool           // "
+	pass     *modelPass     // instead of the runner's reader
+	frozen   struct {       // as in the runner
+		closed closedAt
+		limit  *window
+	}
+}
+
+type modelTask struct {
+	id  int64
+	win *window
+	seq int
+}
+
+type modelPass struct {
+	target  *Snapshot
+	resumed bool
+	after   int64
+	base    Snapshot
+	rows    []modelRow // nil: not read yet
+	read    bool
+}
+
+// modelFeed is a feed whose looks at the server may be some time ago when it acts on them.
+type modelFeed struct {
+	*feed
+	closing *Snapshot // of a closing tick under way
+}
+
+// tick dispatches what the snapshot sees and no window had yet.
+func (f *modelFeed) tick(s Snapshot, rows []modelRow) {
+	f.prune()
+	for _, r := range rows {
+		if s.Sees(r.xid) && !f.feed.closed.Sees(r.xid) && !slices.Contains(f.open[r.xid], r.id) {
+			m := &row{xid: r.xid}
+			m.Row, m.Topic = r.id, "a"
+			f.dispatchOpen(m)
+		}
+	}
+}
+
+func newHistory(t *rapid.T) *history {
+	h := &history{T: t, server: newServer(), ever: make(map[int64]bool), durable: make(map[int64]bool)}
+	for range rapid.IntRange(0, 10).Draw(t, "before") {
+		h.act(t)
+	}
+	for i := range h.feeds {
+		f := newFeed(&Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 20}, newMetrics(nil), "", "", nil)
+		h.feeds[i] = &modelFeed{feed: f}
+		f.close(h.snapshot())
+	}
+	if rapid.Bool().Draw(t, "now") {
+		h.stored.base = h.snapshot()
+		for _, r := range h.visible {
+			h.durable[r.id], h.ever[r.id] = true, true
+		}
+	}
+	h.takeOver(h.feeds[0])
+	return h
+}
+
+// takeOver loads the cursor's row into a relay: memory is lost.
+func (h *history) takeOver(f *modelFeed) {
+	h.endQueue()
+	stored := h.stored
+	done, err := parseIDSet(stored.done.String()) // as through the table
+	if err != nil {
+		h.Fatal(err)
+	}
+	stored.done = done
+	h.on, h.prog, h.resume = f, newProgress(stored), &stored
+	h.inFlight, h.pass, h.awaiting = nil, nil, false
+	h.frozen.closed, h.frozen.limit = closedAt{}, nil
+	h.settled = make(map[int64]bool)
+	for id := range h.durable {
+		h.settled[id] = true
+	}
+}
+
+// intake is intake.go's.
+func (h *history) intake(most int) {
+	if h.queue != nil {
+		target, attached, refused := h.queue.state()
+		if refused {
+			h.endQueue()
+		} else if attached && h.awaiting {
+			h.awaiting = false
+			h.pass = &modelPass{target: &target.snap, base: h.prog.base}
+		}
+	}
+	h.intakePass(most)
+	switch {
+	case h.pass != nil || h.awaiting:
+	case h.queue != nil:
+		for _, l := range h.queue.take(most) {
+			h.prog.admitLive(l.win)
+			h.admit(modelTask{id: l.row.Row, win: l.win})
+		}
+	case h.prog.idle():
+		h.nextPass()
+	}
+}
+
+func (h *history) endQueue() {
+	if h.queue == nil {
+		return
+	}
+	h.frozen.closed = h.on.closedWindow()
+	h.frozen.limit = h.queue.drop()
+	if h.awaiting || h.pass != nil {
+		h.frozen.closed = closedAt{}
+	}
+	h.queue, h.awaiting = nil, false
+}
+
+func (h *history) nextPass() {
+	h.advance()
+	if h.resume != nil && h.resume.target != nil {
+		h.pass = &modelPass{target: h.resume.target, resumed: true, after: h.resume.afterID, base: h.prog.base}
+		return
+	}
+	h.resume = nil
+	if rapid.IntRange(0, 2).Draw(h.T, "far") == 0 {
+		h.pass = &modelPass{base: h.prog.base}
+		return
+	}
+	match, err := topic.NewMatcher([]string{">"})
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.queue, h.awaiting = newQueue(match, &budget{limit: 1 << 20}, func() {}, &h.on.ended), true
+	h.on.attach(h.queue)
+}
+
+// intakePass reads the pass, all at once, and admits some of it.
+func (h *history) intakePass(most int) {
+	p := h.pass
+	if p == nil {
+		return
+	}
+	if !p.read {
+		p.read = true
+		target := h.snapshot()
+		if p.target != nil {
+			target = *p.target
+		}
+		for _, r := range h.visible {
+			if target.Sees(r.xid) && !p.base.Sees(r.xid) && r.id > p.after {
+				p.rows = append(p.rows, r)
+			}
+		}
+		slices.SortFunc(p.rows, func(a, b modelRow) int { return cmp.Compare(a.id, b.id) })
+		after := p.after
+		if !p.resumed && len(p.rows) > 0 {
+			after = p.rows[0].id - 1
+		}
+		h.advance()
+		h.prog.startPass(target, after, !p.resumed)
+		h.frozen.closed, h.frozen.limit = closedAt{}, nil
+		h.resume = nil
+	}
+	n := min(most, len(p.rows))
+	for _, r := range p.rows[:n] {
+		h.admit(modelTask{id: r.id, seq: h.prog.admitPass(r.id)})
+	}
+	if p.rows = p.rows[n:]; len(p.rows) == 0 {
+		h.prog.scanPass()
+		h.pass = nil
+	}
+}
+
+func (h *history) advance() {
+	if h.queue == nil {
+		h.prog.advance(h.frozen.closed, h.frozen.limit)
+		return
+	}
+	if h.awaiting || h.pass != nil {
+		return
+	}
+	closed := h.on.closedWindow()
+	h.prog.advance(closed, h.queue.first())
+}
+
+// admit checks the skip list: what was settled before is in it, and nothing else.
+func (h *history) admit(task modelTask) {
+	skipped := h.prog.skip.has(task.id)
+	if skipped != h.settled[task.id] {
+		h.Fatalf("row %d: settled %t, skipped %t", task.id, h.settled[task.id], skipped)
+	}
+	h.inFlight = append(h.inFlight, task)
+	if skipped {
+		h.settle(len(h.inFlight) - 1)
+	}
+}
+
+func (h *history) settle(i int) {
+	task := h.inFlight[i]
+	h.inFlight = slices.Delete(h.inFlight, i, i+1)
+	h.settled[task.id], h.ever[task.id] = true, true
+	if task.win != nil {
+		h.prog.settleLive(task.win, task.id)
+		return
+	}
+	h.prog.settlePass(task.seq)
+}
+
+// save checks that what would be saved says of each row exactly whether it is settled.
+func (h *history) save() {
+	h.advance()
+	if h.prog.pass == nil && h.resume != nil {
+		return
+	}
+	s := h.prog.save()
+	rows := slices.Clone(h.visible)
+	for _, open := range h.running {
+		rows = append(rows, open...)
+	}
+	for _, r := range rows {
+		covered := s.base.Sees(r.xid) || s.done.has(r.id) || s.target != nil && s.target.Sees(r.xid) && r.id <= s.afterID
+		if covered && !h.ever[r.id] {
+			h.Fatalf("row %d of transaction %d is not settled, but covered by %s", r.id, r.xid, s)
+		}
+		if covered != h.settled[r.id] {
+			h.Fatalf("row %d of transaction %d: settled %t, covered %t by %s", r.id, r.xid, h.settled[r.id], covered, s)
+		}
+	}
+	if !s.base.Covers(h.stored.base) {
+		h.Fatalf("base goes back from %s to %s", h.stored.base, s.base)
+	}
+	h.checkDone()
+	h.stored, h.durable = s, make(map[int64]bool)
+	for id := range h.settled {
+		h.durable[id] = true
+	}
+}
+
+// checkDone counts what is settled beyond base and afterID since the pass or the windows began.
+func (h *history) checkDone() {
+	n := 0
+	if p := h.prog.pass; p != nil {
+		for _, settled := range p.settled {
+			if settled {
+				n++
+			}
+		}
+	}
+	for _, w := range h.prog.wins {
+		n += len(w.ids)
+	}
+	if h.prog.done != n {
+		h.Fatalf("%d ids are done, counted as %d", n, h.prog.done)
+	}
+}
+
+// step does something at random.
+func (h *history) step() {
+	f := h.feeds[rapid.IntRange(0, 1).Draw(h.T, "feed")]
+	switch rapid.IntRange(0, 13).Draw(h.T, "step") {
+	case 0, 1, 2:
+		h.act(h.T)
+	case 3:
+		if f.closing == nil {
+			f.tick(h.snapshot(), h.visible)
+		}
+	case 4, 5: // a closing tick begins, or ends
+		if f.closing == nil {
+			f.beginTick(h)
+			return
+		}
+		f.endTick(h)
+	case 6, 7, 8:
+		h.intake(rapid.IntRange(1, 5).Draw(h.T, "most"))
+	case 9, 10:
+		if len(h.inFlight) > 0 {
+			h.settle(rapid.IntRange(0, len(h.inFlight)-1).Draw(h.T, "task"))
+		}
+	case 11:
+		h.save()
+	case 12:
+		if h.queue != nil && rapid.Bool().Draw(h.T, "refuse") {
+			h.queue.refuse(h.on.win)
+		}
+	case 13:
+		if rapid.IntRange(0, 3).Draw(h.T, "crash") == 0 {
+			h.takeOver(f)
+		}
+	}
+}
+
+// beginTick looks at the server for a tick that will close.
+func (f *modelFeed) beginTick(h *history) {
+	f.attaching = len(f.pending)
+	s := h.snapshot()
+	f.closing = &s
+}
+
+func (f *modelFeed) endTick(h *history) {
+	f.tick(*f.closing, h.visible)
+	f.close(*f.closing)
+	f.closing = nil
+}
+
+// finish lets everything come to rest and checks that nothing is left.
+func (h *history) finish() {
+	for xid := range h.running {
+		h.end(xid, true)
+	}
+	for range 8 {
+		for _, f := range h.feeds {
+			if f.closing == nil {
+				f.beginTick(h)
+			}
+			f.endTick(h)
+		}
+		for range 100 {
+			h.intake(50)
+			for len(h.inFlight) > 0 {
+				h.settle(0)
+			}
+		}
+	}
+	h.save()
+	if h.pass != nil || h.awaiting || h.prog.done != 0 || len(h.stored.done) > 0 || h.stored.target != nil {
+		h.Fatalf("not at rest: %s, %d done, pass %v, awaiting %t", h.stored, h.prog.done, h.pass, h.awaiting)
+	}
+	for _, r := range h.visible {
+		if !h.stored.base.Sees(r.xid) {
+			h.Fatalf("row %d of transaction %d is not covered by %s in the end", r.id, r.xid, h.stored)
+		}
+	}
+}
+
+// Whatever is saved says of every row exactly whether it is settled: less would be a duplicate, more a loss.
+func TestProgressTellsExactlyWhatIsSettled(t *testing.T) {
+	t.Parallel()
+	for range 12 { // of 100 histories each
+		rapid.Check(t, func(t *rapid.T) {
+			h := newHistory(t)
+			for range rapid.IntRange(10, 250).Draw(t, "steps") {
+				h.step()
+			}
+			h.finish()
+		})
+	}
+}

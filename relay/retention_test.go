@@ -1,0 +1,177 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ring is a bench whose clock stands: the current segment is 8, the next 9.
+type ring struct {
+	*bench
+	retention
+}
+
+func newRing(t *testing.T) *ring {
+	b := newBench(t)
+	b.exec("CREATE OR REPLACE FUNCTION postrider.current_segment() RETURNS smallint LANGUAGE sql STABLE PARALLEL SAFE RETURN 8::smallint")
+	c := b.config()
+	c.Retention = time.Hour
+	mend(t, c.Validate())
+	return &ring{b, retention{&generation{config: &c, log: slog.Default(), metrics: newMetrics(nil), pool: b.onePool()}}}
+}
+
+// fill puts rows of an age into a segment, each in a transaction of its own.
+func (r *ring) fill(segment int, ages ...time.Duration) {
+	r.t.Helper()
+	for _, age := range ages {
+		r.exec(`INSERT INTO postrider.outbox (segment, topic, payload, created_at) VALUES ($1, 'a', '1', clock_timestamp() - $2::interval)`, segment, age)
+	}
+}
+
+// settle moves all cursors, or one, to the present.
+func (r *ring) settle(names ...string) {
+	r.t.Helper()
+	r.exec("UPDATE postrider.cursors SET base = pg_current_snapshot() WHERE cardinality($1::text[]) = 0 OR subscription = ANY ($1)", append([]string{}, names...))
+}
+
+func (r *ring) rows(segment int) int {
+	return scalar[int](r.bench, fmt.Sprintf("SELECT count(*) FROM postrider.outbox_%d", segment))
+}
+
+// empties checks what empty does to the segment, within the time of a few statements.
+func (r *ring) empties(what string, segment int, want bool) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Second)
+	defer cancel()
+	before := r.rows(segment)
+	got, err := r.empty(ctx, segment)
+	if err != nil || got != want {
+		r.t.Errorf("%s: emptied %t, %v; want %t", what, got, err, want)
+	}
+	if after := r.rows(segment); want && after != 0 || !want && after != before {
+		r.t.Errorf("%s: %d of %d rows are left", what, after, before)
+	}
+}
+
+func TestSegmentsAreEmptiedWhenSettledAndOld(t *testing.T) {
+	t.Parallel()
+	r := newRing(t)
+	r.subscribe("one", "{>}", "{}", "now")
+	r.subscribe("two", "{>}", "{}", "now")
+	r.exec("SELECT postrider.pause('two')")
+	const old, young = 2 * time.Hour, time.Minute
+	for _, segment := range []int{2, 3, 8, 9} {
+		r.fill(segment, old, old)
+	}
+	r.fill(4, old, young)
+	r.fill(5, young, old) // by order of id the newest is old
+	r.empties("unsettled", 2, false)
+	r.settle("one")
+	r.empties("unsettled for a paused subscription", 2, false)
+	r.settle()
+	r.empties("current", 8, false)
+	r.empties("next", 9, false)
+	r.empties("young", 4, false)
+	r.empties("empty", 7, false)
+	r.empties("settled and old", 2, true)
+	r.fill(3, old)
+	r.empties("an unsettled row among settled ones", 3, false)
+	r.settle()
+	r.empties("settled again", 3, true)
+	if ids := r.publish("a", "", "1"); r.rows(8) != 3 || len(ids) != 1 {
+		t.Errorf("%d rows in the current segment", r.rows(8))
+	}
+	r.exec("SELECT postrider.unsubscribe('one'), postrider.unsubscribe('two')")
+	r.fill(3, old)
+	r.empties("nobody subscribes", 3, true)
+}
+
+// A cursor whose snapshot lists a transaction as running holds that transaction's rows, and no others.
+func TestSegmentsKeepWhatRanInABase(t *testing.T) {
+	t.Parallel()
+	r := newRing(t)
+	r.subscribe("one", "{>}", "{}", "now")
+	tx, err := r.admin.Begin(t.Context())
+	mend(t, err)
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	_, err = tx.Exec(t.Context(), `INSERT INTO postrider.outbox (segment, topic, payload, created_at) VALUES (2, 'a', '1', now() - interval '2 hours')`)
+	mend(t, err)
+	r.fill(3, 2*time.Hour)
+	r.settle()
+	listed := scalar[int64](r.bench, "SELECT count(*) FROM postrider.cursors, pg_snapshot_xip(base)")
+	if listed == 0 {
+		t.Error("the base lists no running transaction: the test shows nothing")
+	}
+	r.empties("of a transaction before the base that runs", 2, false)
+	mend(t, tx.Commit(t.Context()))
+	r.empties("of a transaction that ran in the base", 2, false)
+	r.empties("of a transaction that had ended", 3, true)
+	r.settle()
+	r.empties("settled in the end", 2, true)
+}
+
+// Whoever holds the segment is not waited for, and does not have to wait.
+func TestSegmentsInUseAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	r := newRing(t)
+	r.fill(2, 2*time.Hour)
+	for _, sql := range []string{
+		"SELECT FROM postrider.outbox_2",
+		"INSERT INTO postrider.outbox (segment, topic, payload) VALUES (2, 'a', '1')",
+		"SELECT pg_advisory_xact_lock_shared(" + retentionLockKeys + ")",
+	} {
+		tx, err := r.admin.Begin(t.Context())
+		mend(t, err)
+		_, err = tx.Exec(t.Context(), sql)
+		mend(t, err)
+		r.empties("while somebody has run "+sql, 2, false)
+		r.fill(2, 2*time.Hour)
+		mend(t, tx.Rollback(t.Context()))
+	}
+	r.empties("when nobody uses it", 2, true)
+}
+
+// A row that commits between the first look and the lock is seen, whatever the role's default isolation is.
+func TestSegmentsAreJudgedUnderTheLock(t *testing.T) {
+	t.Parallel()
+	r := newRing(t)
+	r.exec(fmt.Sprintf("ALTER ROLE %q SET default_transaction_isolation = 'repeatable read'", r.role))
+	r.subscribe("one", "{>}", "{}", "now")
+	r.fill(2, 2*time.Hour)
+	r.settle()
+	config, err := pgxpool.ParseConfig(r.db.RoleURL(r.role))
+	mend(t, err)
+	config.MaxConns = 1
+	config.ConnConfig.Tracer = beforeStatement{"LOCK TABLE", func() { r.fill(2, 2*time.Hour) }}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	mend(t, err)
+	t.Cleanup(pool.Close)
+	r.generation.pool = pool
+	if emptied, err := r.empty(t.Context(), 2); emptied || err != nil || r.rows(2) != 2 {
+		t.Errorf("with a row that came just before the lock: emptied %t, %v; %d of 2 rows are left", emptied, err, r.rows(2))
+	}
+}
+
+// beforeStatement does something before each statement that begins in a certain way.
+type beforeStatement struct {
+	prefix string
+	do     func()
+}
+
+// TraceQueryStart implements pgx.QueryTracer.
+func (b beforeStatement) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if strings.HasPrefix(data.SQL, b.prefix) {
+		b.do()
+	}
+	return ctx
+}
+
+// TraceQueryEnd implements pgx.QueryTracer.
+func (b beforeStatement) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}

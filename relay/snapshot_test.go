@@ -1,0 +1,212 @@
+package relay
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// snapshots are of a server that has handed out ids up to 40.
+var snapshots = rapid.Custom(func(t *rapid.T) Snapshot {
+	s := Snapshot{Xmax: rapid.Uint64Range(3, 40).Draw(t, "xmax")}
+	for xid := uint64(3); xid < s.Xmax; xid++ {
+		if rapid.IntRange(0, 3).Draw(t, "running") == 0 {
+			s.Xip = append(s.Xip, xid)
+		}
+	}
+	return s
+})
+
+// sees is the naive reading: the ids that a snapshot sees.
+func seenBy(s Snapshot) map[uint64]bool {
+	seen := make(map[uint64]bool)
+	for xid := uint64(0); xid < s.Xmax; xid++ {
+		seen[xid] = true
+	}
+	for _, xid := range s.Xip {
+		delete(seen, xid)
+	}
+	return seen
+}
+
+func TestSnapshotSeesAndCovers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := snapshots.Draw(t, "a"), snapshots.Draw(t, "b")
+		inA, inB := seenBy(a), seenBy(b)
+		lowest := uint64(0)
+		for ; inA[lowest]; lowest++ {
+		}
+		if a.Xmin() != lowest {
+			t.Errorf("xmin of %s is %d, want %d", a, a.Xmin(), lowest)
+		}
+		covers := true
+		for xid := range uint64(45) {
+			if a.Sees(xid) != inA[xid] {
+				t.Errorf("%s sees %d: %t", a, xid, a.Sees(xid))
+			}
+			covers = covers && (inA[xid] || !inB[xid])
+		}
+		if a.Covers(b) != covers {
+			t.Errorf("%s covers %s: %t, want %t", a, b, a.Covers(b), covers)
+		}
+	})
+}
+
+func TestSnapshotText(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := snapshots.Draw(t, "s")
+		back, err := ParseSnapshot(s.String())
+		if err != nil || back.Xmax != s.Xmax || !slices.Equal(back.Xip, s.Xip) {
+			t.Errorf("%s was read back as %s, %v", s, back, err)
+		}
+	})
+	if s, err := ParseSnapshot((Snapshot{}).String()); err != nil || s.Sees(3) || s.Sees(1<<63) {
+		t.Errorf("the zero value was written as %s, %v", s, err)
+	}
+	if s, err := ParseSnapshot("5:9:7,8"); err != nil || s.String() != "7:9:7,8" || !s.Sees(6) || s.Sees(8) {
+		t.Errorf("a snapshot whose taker holds the lowest id itself: %s, %v", s, err)
+	}
+	for _, text := range []string{"", "1", "1:2", "0:2:", "3:2:", "x:2:", "1:x:", "1:3:x", "1:3:3", "2:3:1", "1:9:5,4", "1:9:4,4", "1:9:4,",
+		"1:9:,4", "1:9:4:5", "-1:9:", "1:99999999999999999999:"} {
+		if s, err := ParseSnapshot(text); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("%q was read as %s, %v", text, s, err)
+		}
+	}
+}
+
+// server is a model of what PostgreSQL shows of concurrent transactions.
+type server struct {
+	next    uint64 // transaction id
+	ids     int64
+	running map[uint64][]modelRow
+	visible []modelRow // in the order of becoming so
+}
+
+type modelRow struct {
+	id  int64
+	xid uint64
+}
+
+func newServer() *server { return &server{next: 700, running: make(map[uint64][]modelRow)} }
+
+func (s *server) begin() {
+	s.running[s.next] = nil
+	s.next++
+}
+
+// insert adds a row to the transaction; kept is false in a savepoint that will be rolled back.
+func (s *server) insert(xid uint64, kept bool) {
+	s.ids++
+	if kept {
+		s.running[xid] = append(s.running[xid], modelRow{s.ids, xid})
+	}
+}
+
+func (s *server) end(xid uint64, commit bool) {
+	if commit {
+		s.visible = append(s.visible, s.running[xid]...)
+	}
+	delete(s.running, xid)
+}
+
+func (s *server) snapshot() Snapshot {
+	return Snapshot{Xmax: s.next, Xip: slices.Sorted(maps.Keys(s.running))}
+}
+
+// window is the statement's rule for the rows after a, looked at now.
+func (s *server) window(a Snapshot) (ids []int64) {
+	now := s.snapshot()
+	wasRunning := slices.DeleteFunc(slices.Clone(a.Xip), func(xid uint64) bool { return slices.Contains(now.Xip, xid) })
+	for _, r := range s.visible {
+		if r.xid >= a.Xmax || slices.Contains(wasRunning, r.xid) {
+			ids = append(ids, r.id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// act does something at random to the transactions.
+func (s *server) act(t *rapid.T) {
+	open := slices.Sorted(maps.Keys(s.running))
+	if len(open) == 0 || len(open) < 6 && rapid.IntRange(0, 3).Draw(t, "begin") == 0 {
+		s.begin()
+		return
+	}
+	xid := rapid.SampledFrom(open).Draw(t, "transaction")
+	switch rapid.IntRange(0, 5).Draw(t, "act") {
+	case 0:
+		s.end(xid, false)
+	case 1, 2:
+		s.end(xid, true)
+	default:
+		s.insert(xid, rapid.IntRange(0, 4).Draw(t, "savepoint") > 0)
+	}
+}
+
+func TestWindowsOfAModelLoseNothing(t *testing.T) {
+	for range 5 {
+		rapid.Check(t, func(t *rapid.T) {
+			s := newServer()
+			snaps := []Snapshot{s.snapshot()}
+			seen := make(map[int64]int)
+			for range rapid.IntRange(5, 80).Draw(t, "steps") {
+				s.act(t)
+				if rapid.IntRange(0, 4).Draw(t, "look") > 0 {
+					continue
+				}
+				a, b := snaps[len(snaps)-1], s.snapshot()
+				for _, id := range s.window(a) {
+					seen[id]++
+				}
+				if !b.Covers(a) {
+					t.Errorf("%s does not cover the earlier %s", b, a)
+				}
+				snaps = append(snaps, b)
+			}
+			last := snaps[len(snaps)-1]
+			for _, r := range s.visible {
+				in := 0 // by the snapshots alone
+				for i := range snaps[1:] {
+					if snaps[i+1].Sees(r.xid) && !snaps[i].Sees(r.xid) {
+						in++
+					}
+				}
+				want := 0
+				if last.Sees(r.xid) {
+					want = 1
+				}
+				if in != want || seen[r.id] != want {
+					t.Errorf("row %d of transaction %d is in %d windows and was read %d times, want %d", r.id, r.xid, in, seen[r.id], want)
+				}
+			}
+			for id, n := range seen {
+				if n != 1 {
+					t.Errorf("row %d was read %d times", id, n)
+				}
+			}
+		})
+	}
+}
+
+func FuzzParseSnapshot(f *testing.F) {
+	for _, text := range []string{"3:3:", "7:9:7,8", "5:9:7", "1:18446744073709551615:18446744073709551614", "1:2:,", "::"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ParseSnapshot(text)
+		if err != nil {
+			return
+		}
+		back, err := ParseSnapshot(s.String())
+		if err != nil || !slices.Equal(back.Xip, s.Xip) || back.Xmax != s.Xmax {
+			t.Errorf("%q was read as %s, and that as %s, %v", text, s, back, err)
+		}
+		if !s.Covers(s) || s.Sees(s.Xmax) || s.Sees(s.Xmin()) {
+			t.Errorf("%q: contradicts itself", text)
+		}
+	})
+}

@@ -1,0 +1,377 @@
+package relay
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+)
+
+func snapshotOf(t *testing.T, conn *pgx.Conn) Snapshot {
+	t.Helper()
+	var text string
+	mend(t, conn.QueryRow(t.Context(), "SELECT pg_current_snapshot()::text").Scan(&text))
+	s, err := ParseSnapshot(text)
+	mend(t, err)
+	return s
+}
+
+// passReader is a reader whose pages are the test's to ask for.
+func (b *bench) passReader(pool *pgxpool.Pool, base Snapshot) *passReader {
+	return &passReader{passes: &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: "source",
+		log: slog.Default()}, name: "test", regex: "^.*$", base: base}
+}
+
+// producers run transactions of every kind side by side: short ones, ones that stay open over several rounds of the reader,
+// ones that roll back, or roll a savepoint back, or are prepared and committed from elsewhere.
+type producers struct {
+	pool  *pgxpool.Pool
+	name  string       // of the database: prepared transactions have names that are the cluster's
+	round atomic.Int64 // of the reader
+	turn  *sync.Cond
+	over  bool
+}
+
+func newProducers(b *bench) *producers {
+	return &producers{pool: b.app, name: b.db.Name, turn: sync.NewCond(&sync.Mutex{})}
+}
+
+// next says that the reader has made another round.
+func (p *producers) next() {
+	p.turn.L.Lock()
+	p.round.Add(1)
+	p.turn.L.Unlock()
+	p.turn.Broadcast()
+}
+
+// finish lets nobody wait any more.
+func (p *producers) finish() {
+	p.turn.L.Lock()
+	p.over = true
+	p.turn.L.Unlock()
+	p.turn.Broadcast()
+}
+
+func (p *producers) await(round int64) {
+	p.turn.L.Lock()
+	defer p.turn.L.Unlock()
+	for p.round.Load() < round && !p.over {
+		p.turn.Wait()
+	}
+}
+
+// run returns after every producer has made its transactions.
+func (p *producers) run(ctx context.Context, n, transactions int) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for producer := range n {
+		random := rand.New(rand.NewPCG(uint64(producer), 1))
+		prepares := producer < 2 // few: the server has room for ten
+		group.Go(func() error {
+			for i := range transactions {
+				if err := p.transaction(ctx, random, fmt.Sprintf("%s_%d_%d", p.name, producer, i), prepares); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (p *producers) transaction(ctx context.Context, random *rand.Rand, name string, prepares bool) error {
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	exec := func(sql string) {
+		if err == nil {
+			_, err = conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
+		}
+	}
+	insert := func(what string) {
+		exec(fmt.Sprintf("INSERT INTO postrider.outbox (topic, key, payload) SELECT '%s', n::text, to_jsonb(n) FROM generate_series(1, %d) n",
+			what, 1+random.IntN(3)))
+	}
+	exec("BEGIN")
+	insert("good.first")
+	if random.IntN(3) == 0 {
+		exec("SAVEPOINT s")
+		insert("bad.savepoint")
+		exec("ROLLBACK TO s")
+	}
+	if random.IntN(3) == 0 {
+		exec("SAVEPOINT t")
+		insert("good.savepoint")
+		exec("RELEASE t")
+	}
+	if err == nil && random.IntN(5) == 0 { // a long one
+		p.await(p.round.Load() + 1 + random.Int64N(6))
+		insert("good.later")
+	}
+	switch end := random.IntN(6); {
+	case end == 0:
+		exec("UPDATE pg_temp.nothing SET x = 1") // fails, and the transaction with it
+		err = nil
+		exec("ROLLBACK")
+	case end == 1:
+		exec("SAVEPOINT u")
+		exec("ROLLBACK")
+	case end < 4 && prepares:
+		exec("PREPARE TRANSACTION '" + name + "'")
+		if err == nil && random.IntN(2) == 0 {
+			p.await(p.round.Load() + random.Int64N(3))
+		}
+		exec("COMMIT PREPARED '" + name + "'")
+	default:
+		exec("COMMIT")
+	}
+	if err != nil {
+		return fmt.Errorf("producer: %w", err)
+	}
+	return nil
+}
+
+// ledger collects what a chain of windows read.
+type ledger struct {
+	t    *testing.T
+	seen map[int64]int
+}
+
+// window takes one window's rows in, which must lie between its snapshots.
+func (l *ledger) window(from, to Snapshot, rows []*row) {
+	l.t.Helper()
+	for _, r := range rows {
+		l.seen[r.Row]++
+		if from.Sees(r.xid) || !to.Sees(r.xid) {
+			l.t.Errorf("row %d of transaction %d is not in the window from %s to %s", r.Row, r.xid, from, to)
+		}
+		if r.Topic[0] != 'g' {
+			l.t.Errorf("row %d with topic %s was rolled back, but read", r.Row, r.Topic)
+		}
+	}
+	if !to.Covers(from) {
+		l.t.Errorf("snapshot %s does not cover the earlier %s", to, from)
+	}
+	if !slices.IsSortedFunc(rows, func(a, b *row) int { return int(a.Row - b.Row) }) {
+		l.t.Errorf("rows of the window from %s to %s are not in order", from, to)
+	}
+}
+
+// settle compares what was read with what is there.
+func (l *ledger) settle(b *bench, where string) {
+	l.t.Helper()
+	rows, err := b.admin.Query(l.t.Context(), "SELECT id FROM postrider.outbox WHERE "+where)
+	mend(l.t, err)
+	committed, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	mend(l.t, err)
+	if len(committed) == 0 || len(l.seen) != len(committed) {
+		l.t.Errorf("%d rows read, %d committed", len(l.seen), len(committed))
+	}
+	for _, id := range committed {
+		if n := l.seen[id]; n != 1 {
+			l.t.Errorf("row %d was read %d times", id, n)
+		}
+	}
+}
+
+// readWindow is what the feed's reading tick and its audit do, in one look.
+func readWindow(ctx context.Context, f *feed, from Snapshot) (to Snapshot, rows []*row, counted map[uint64]int, err error) {
+	var t tick
+	counted = make(map[uint64]int)
+	err = f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
+		call{statement: windowStatement, args: windowArgs(from), binary: true, row: toRow(f.decoder, func(r *row) error {
+			rows = append(rows, r)
+			return nil
+		})},
+		call{statement: countStatement, args: windowArgs(from), binary: true, row: func(values [][]byte) error {
+			counted[binary.BigEndian.Uint64(values[0])] = int(binary.BigEndian.Uint64(values[1]))
+			return nil
+		}}, commit)
+	return t.snap, rows, counted, err
+}
+
+func TestWindowsReadEachCommittedRowOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	f := b.tableFeed(snapshotOf(t, b.db.Conn(t)))
+	p, ledger := newProducers(b), &ledger{t, make(map[int64]int)}
+	done := make(chan error, 1)
+	go func() { done <- p.run(t.Context(), 8, 40) }()
+
+	at, windows, overtaken := f.closed, 0, 0
+	for last := false; !last; windows++ {
+		select {
+		case err := <-done:
+			mend(t, err)
+			last = true
+		default:
+		}
+		to, rows, counted, err := readWindow(t.Context(), f, at)
+		if err != nil {
+			p.finish()
+			t.Fatal(err)
+		}
+		ledger.window(at, to, rows)
+		for _, r := range rows {
+			if counted[r.xid]--; counted[r.xid] == 0 {
+				delete(counted, r.xid)
+			}
+			if r.xid < at.Xmax {
+				overtaken++ // from the branch of transactions that were running
+			}
+		}
+		if len(counted) > 0 {
+			t.Errorf("the window from %s to %s was counted otherwise than it was read: %v", at, to, counted)
+		}
+		at = to
+		p.next()
+	}
+	ledger.settle(b, "true")
+	if windows < 20 || overtaken < 10 {
+		t.Errorf("only %d windows, %d rows of transactions that older snapshots had listed: the test shows little", windows, overtaken)
+	}
+	t.Logf("%d rows in %d windows, %d of them of older transactions", len(ledger.seen), windows, overtaken)
+}
+
+// readPass reads all pages of a pass from base to the present.
+func readPass(ctx context.Context, p *passReader) (to Snapshot, start int64, rows []*row, err error) {
+	next := page{}
+	for {
+		got, err := p.readPage(ctx, next, 7)
+		if err != nil {
+			return to, start, rows, err
+		}
+		if p.target == nil {
+			p.target = &got.target
+			start = got.start
+		}
+		rows = append(rows, got.rows...)
+		if got.last {
+			return got.target, start, rows, nil
+		}
+		next = page{target: got.target, start: got.rows[len(got.rows)-1].Row}
+	}
+}
+
+func TestPassesReadEachCommittedRowOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	at := snapshotOf(t, b.db.Conn(t))
+	pool := b.onePool()
+	p, ledger := newProducers(b), &ledger{t, make(map[int64]int)}
+	done := make(chan error, 1)
+	go func() { done <- p.run(t.Context(), 8, 40) }()
+
+	passes := 0
+	for last := false; !last; passes++ {
+		select {
+		case err := <-done:
+			mend(t, err)
+			last = true
+		default:
+		}
+		to, start, rows, err := readPass(t.Context(), b.passReader(pool, at))
+		if err != nil {
+			p.finish()
+			t.Fatal(err)
+		}
+		ledger.window(at, to, rows)
+		if len(rows) > 0 && start != rows[0].Row-1 {
+			// Rows that became visible after the target was taken may have lower ids.
+			if start >= rows[0].Row {
+				t.Errorf("the pass starts after %d, past its row %d", start, rows[0].Row)
+			}
+		}
+		at = to
+		p.next()
+	}
+	ledger.settle(b, "true")
+	if passes < 10 {
+		t.Errorf("only %d passes", passes)
+	}
+	t.Logf("%d rows in %d passes", len(ledger.seen), passes)
+}
+
+// Rows that one subscription has parked are left out of its pages, and out of nobody else's.
+func TestPassLeavesOutWhatIsParked(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for _, name := range []string{"mine", "other"} {
+		b.subscribe(name, "{>}", "{}", "earliest")
+	}
+	ids := b.publish("a.b", "", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+	b.exec(`INSERT INTO postrider.parked (subscription, id, state, created_at, topic, payload)
+		SELECT CASE WHEN id % 2 = 0 THEN 'mine' ELSE 'other' END, id, (ARRAY['retry', 'dead', 'discarded'])[1 + id % 3], created_at, topic, payload
+		FROM postrider.outbox WHERE id <> $1`, ids[4])
+	for name, own := range map[string]int64{"mine": 0, "other": 1} {
+		r := b.passReader(b.onePool(), Snapshot{})
+		r.name, r.exclude = name, true
+		_, _, rows, err := readPass(t.Context(), r)
+		mend(t, err)
+		var want, got []int64
+		for _, id := range ids {
+			if id%2 != own || id == ids[4] {
+				want = append(want, id)
+			}
+		}
+		for _, r := range rows {
+			got = append(got, r.Row)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("pages of %s hold %v, want %v", name, got, want)
+		}
+	}
+}
+
+// The start of a pass is the first id of a small window, and lies in the first segment of a large one; never past an unsettled row.
+func TestPassStartsBeforeWhatIsUnsettled(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	admin := b.db.Conn(t)
+	b.fillSegments(500, 14, 15)
+	old, err := b.db.Pool(t).Begin(t.Context())
+	mend(t, err)
+	defer old.Rollback(context.WithoutCancel(t.Context()))
+	_, err = old.Exec(t.Context(), "INSERT INTO postrider.outbox (segment, topic, payload) VALUES (0, 'a.old', '1')")
+	mend(t, err)
+	b.fillSegments(500, 0, 1)
+	base := snapshotOf(t, admin)
+	if _, start := firstPage(t, b, base); start != 0 {
+		t.Errorf("start of an empty window: %d", start)
+	}
+	b.fillSegments(100, 1, 2)
+	lowest := scalar[int64](b, "SELECT max(id) - 99 FROM postrider.outbox")
+	if rows, start := firstPage(t, b, base); start != lowest-1 || rows[0].Row != lowest {
+		t.Errorf("start of a small window: %d, want %d", start, lowest-1)
+	}
+
+	b.fillSegments(exactStartRows, 1, 2, 3)
+	inSegment1 := scalar[int64](b, "SELECT min(id) FROM postrider.outbox WHERE segment = 1")
+	if rows, start := firstPage(t, b, base); start != inSegment1-1 || rows[0].Row != lowest {
+		t.Errorf("start of a large window: %d, want %d, the first of its first segment; first row %d, want %d", start, inSegment1-1, rows[0].Row, lowest)
+	}
+
+	mend(t, old.Commit(t.Context()))
+	oldest := scalar[int64](b, "SELECT id FROM postrider.outbox WHERE topic = 'a.old'")
+	if rows, start := firstPage(t, b, base); start != oldest-1 || rows[0].Row != oldest {
+		t.Errorf("start of a large window with an old transaction: %d, want %d; first row %d", start, oldest-1, rows[0].Row)
+	}
+}
+
+func firstPage(t *testing.T, b *bench, base Snapshot) (rows []*row, start int64) {
+	t.Helper()
+	got, err := b.passReader(b.onePool(), base).readPage(t.Context(), page{}, 10)
+	mend(t, err)
+	return got.rows, got.start
+}
