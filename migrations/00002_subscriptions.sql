@@ -200,8 +200,8 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- Locks are taken in one order, and commands never wait for a relay that waits for them: the advisory lock, the subscription
--- (in a mode that foreign keys of parked rows do not wait for), its cursor, its parked rows. A relay's save begins at the cursor.
+-- Locks are taken in one order by all commands and by a relay's saves: the advisory lock, the subscription, its cursor, its
+-- parked rows. A save locks the subscription as foreign keys do, which only unsubscribe has to wait for.
 -- Returns false if there is no such subscription.
 -- +goose StatementBegin
 CREATE FUNCTION postrider.lock_subscription(name text) RETURNS boolean
@@ -220,11 +220,8 @@ END $$;
 CREATE FUNCTION postrider.unsubscribe(name text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT postrider.lock_subscription(name) THEN
-        RETURN false;
-    END IF;
     DELETE FROM postrider.subscriptions s WHERE s.name = unsubscribe.name;
-    RETURN true;
+    RETURN FOUND;
 END $$;
 -- +goose StatementEnd
 

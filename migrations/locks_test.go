@@ -12,13 +12,15 @@ import (
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
-// What a relay's save does: the cursor first, then what hangs on its being found. Foreign keys lock the subscription last.
+// What a relay's save does: the subscription in the mode of foreign keys, the cursor, then what hangs on their being found.
 const (
-	saveCursor = `UPDATE postrider.cursors SET saved_at = now() WHERE subscription = 's'`
+	saveLocks = `SELECT c.subscription FROM postrider.subscriptions s JOIN postrider.cursors c ON c.subscription = s.name
+		WHERE s.name = 's' FOR KEY SHARE OF s FOR UPDATE OF c`
 	saveParked = `UPDATE postrider.parked SET attempts = attempts + 1 WHERE subscription = 's'`
 	saveNew    = `INSERT INTO postrider.parked (subscription, id, state, created_at, topic, payload)
 		SELECT name, (random() * 1e12)::bigint, 'dead', now(), 'a', '1' FROM postrider.subscriptions WHERE name = 's'`
-	save = `WITH mine AS (` + saveCursor + ` RETURNING subscription),
+	save = `WITH locked AS (` + saveLocks + `),
+		mine AS (UPDATE postrider.cursors c SET saved_at = now() FROM locked l WHERE c.subscription = l.subscription RETURNING c.subscription),
 		changed AS (UPDATE postrider.parked p SET attempts = attempts + 1 FROM mine WHERE p.subscription = mine.subscription)
 		INSERT INTO postrider.parked (subscription, id, state, created_at, topic, payload)
 		SELECT subscription, (random() * 1e12)::bigint, 'dead', now(), 'a', '1' FROM mine`
@@ -45,7 +47,7 @@ func TestCommandsDuringSave(t *testing.T) {
 			subscribe(t, conn, "s", "now", "a")
 			park(t, conn, "s", enqueue(t, conn, "a"), "dead")
 			relay := begin(t, db.Conn(t))
-			exec(t, relay, saveCursor)
+			exec(t, relay, saveLocks)
 			exec(t, relay, saveParked)
 			result := goExec(t, conn, command)
 			waitUntilBlocked(t, watcher, conn, result)

@@ -93,7 +93,7 @@ func TestPoisonMessage(t *testing.T) {
 	for name, key := range map[string]string{"with a key": "p", "without a key": ""} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			a := s.cast("sub", "{>}", `{"backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 4}`)
+			a := s.cast("sub", "{>}", `{"backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 3}`)
 			a.limits = sinks.Limits{Lanes: 2, Batch: 4}
 			a.plays(failing("bad", 1000, sinks.Unavailable(errors.New("timeout"), 0)))
 			s.play()

@@ -315,6 +315,7 @@ func TestUnsubscribeWhileDelivering(t *testing.T) {
 func TestSubscribeAndEnqueueInOneTransaction(t *testing.T) {
 	s := newScene(t)
 	s.play()
+	var earlier []int64
 	err := pgx.BeginFunc(t.Context(), s.admin, func(tx pgx.Tx) error {
 		for _, sql := range []string{
 			"SELECT postrider.enqueue('x', '1')", "SELECT postrider.subscribe('sub', '{>}', 'actor:sub')", "SELECT postrider.enqueue('x', '2')",
@@ -322,13 +323,16 @@ func TestSubscribeAndEnqueueInOneTransaction(t *testing.T) {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				return err
 			}
+			earlier = append(earlier, s.publish("x", "", `3`)...) // others commit meanwhile
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.actor("sub").got(t, s.stored())
+	want := slices.DeleteFunc(s.stored(), func(id int64) bool { return id == earlier[0] }) // visible before the subscription
+	s.actor("sub").got(t, want)
+	s.actor("sub").exactly(t, want)
 	s.settledAll("sub")
 }
 

@@ -14,8 +14,7 @@ import (
 // TestCrash shares a private cluster, which each part ends in some way.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	// What nobody has committed stays out of the log for long.
-	server := privateServer(t, map[string]string{"wal_writer_delay": "10s"})
+	server := privateServer(t, nil)
 	for _, source := range []Source{SourceStream, SourceTimer} {
 		t.Run("immediate restart/"+string(source), func(t *testing.T) { immediateRestart(t, server, source) })
 		t.Run("reused transaction ids/"+string(source), func(t *testing.T) { reusedIDs(t, server, source) })
@@ -71,6 +70,9 @@ func reusedIDs(t *testing.T, server *pgtest.Server, source Source) {
 	if err := victim.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&pid); err != nil {
 		t.Fatal(err)
 	}
+	// What nobody has committed stays out of the log meanwhile.
+	script(t, victim, "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()")
+	eventually(t, "the setting holds", func() bool { return scalar[string](b, "SHOW wal_writer_delay") == "10s" })
 	script(t, conn, "DO $$ BEGIN FOR i IN 1..200 LOOP PERFORM pg_current_xact_id(); ROLLBACK; END LOOP; END $$")
 	var lost uint64
 	if err := conn.QueryRow(t.Context(), "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1").Scan(&lost); err != nil {
@@ -90,6 +92,8 @@ func reusedIDs(t *testing.T, server *pgtest.Server, source Source) {
 		return b.admin.QueryRow(t.Context(), `WITH m AS (INSERT INTO postrider.outbox (topic, payload) VALUES ('t', '2') RETURNING xid)
 			SELECT xid::text::bigint FROM m`).Scan(&used) == nil
 	})
+	b.exec("ALTER SYSTEM RESET wal_writer_delay")
+	b.exec("SELECT pg_reload_conf()")
 	if used > lost {
 		t.Fatalf("the message has transaction id %d, which is not one of those up to %d that were lost: the test shows nothing", used, lost)
 	}

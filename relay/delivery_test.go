@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -103,6 +105,43 @@ func TestStopWithHangingBatch(t *testing.T) {
 	s.play()
 	a.got(t, ids)
 	a.exactly(t, ids)
+}
+
+// What becomes of parked messages is saved also while the pass that a cursor was saved in cannot go on.
+func TestRetryBeforeThePassGoesOn(t *testing.T) {
+	s := newScene(t)
+	ids := slices.Concat(s.publish("bad", "", `1`), s.bulk("good", 100, 0), s.publish("slow", "", `2`), s.bulk("good", 100, 0))
+	a := s.withStart("sub", "{>}", `{"lanes": 1, "batch": 1, "backoff_initial": "1h"}`, "earliest")
+	let := make(chan struct{})
+	a.plays(func(ctx context.Context, d sinks.Delivery) error {
+		if d.Topic == "bad" && d.Attempt == 1 {
+			return sinks.Retryable(errScene, 0)
+		}
+		return hanging("slow", let)(ctx, d)
+	})
+	r := s.play(func(c *Config) { c.DrainTimeout = 100 * time.Millisecond })
+	eventually(t, "the pass is under way", func() bool { return a.count() == 100 })
+	r.stop()
+	close(let)
+	if !scalar[bool](s.bench, "SELECT target IS NOT NULL FROM postrider.cursors") {
+		t.Fatal("the cursor is not in the middle of a pass")
+	}
+	s.exec("UPDATE postrider.parked SET due = now()")
+	err := pgx.BeginFunc(t.Context(), s.admin, func(tx pgx.Tx) error { // nobody reads the outbox
+		if _, err := tx.Exec(t.Context(), "LOCK TABLE postrider.outbox IN ACCESS EXCLUSIVE MODE"); err != nil {
+			return err
+		}
+		r = s.play()
+		a.got(t, ids[:1])
+		eventually(t, "the parked row is gone", func() bool { return s.parkedIn("sub", stateRetry) == 0 })
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.got(t, ids)
+	a.exactly(t, ids)
+	s.settledAll("sub")
 }
 
 // A stop waits for a delivery that ends in time.

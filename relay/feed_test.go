@@ -242,3 +242,20 @@ func TestHeldAfterGap(t *testing.T) {
 		}
 	}
 }
+
+// TestReaderDropsWhatIsTooLarge: a transaction under way is bounded too, before anybody can take it.
+func TestReaderDropsWhatIsTooLarge(t *testing.T) {
+	h := newHeld(1000)
+	h.connect(func() {})
+	h.restart()
+	r := &reader{stream: &stream{held: h}, tx: &streamTx{}}
+	for n := range 5 {
+		r.insert(&row{xid: 7}) // counts for 256 bytes
+		if dropped := r.tx == nil; dropped != (n >= 3) || dropped != r.lost {
+			t.Errorf("after row %d: dropped %t, known to be lost %t", n+1, dropped, r.lost)
+		}
+	}
+	if _, gap, _ := h.state(); !gap {
+		t.Error("what was dropped is no gap")
+	}
+}

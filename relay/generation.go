@@ -56,7 +56,7 @@ func newGeneration(r *Relay, pool *pgxpool.Pool, source string) *generation {
 	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
 	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: c.MemoryLimit / 4, source: source, log: c.Logger}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, metrics: r.metrics, incarnation: incarnation,
-		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}
+		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}
 	return g
 }
 
@@ -172,7 +172,7 @@ func (g *generation) finishRunner(ctx context.Context, r *runner) {
 	cancel()
 	saveCtx, cancel := context.WithTimeout(ctx, max(g.config.DrainTimeout, time.Second))
 	defer cancel()
-	if err := g.saver.save(saveCtx, []*runner{r}, true); err != nil && !errors.Is(err, errLost) {
+	if err := g.saver.saveLast(saveCtx, r); err != nil && !errors.Is(err, errLost) {
 		g.log.Warn("last progress not saved: some messages will come again", "subscription", r.sub.Name, "error", err)
 	}
 	g.saver.remove(r)

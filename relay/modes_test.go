@@ -105,6 +105,7 @@ func TestMissingPrivilege(t *testing.T) {
 		"INSERT ON postrider.parked", "SELECT ON postrider.parked",
 	} {
 		t.Run(privilege, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t)
 			all := b.subscribe("all", "{>}", "{}", "now")
 			all.answer(func(sinks.Delivery) error { return sinks.Permanent(errRollback) }) // makes every message an exception

@@ -183,7 +183,7 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	run.parked.ops[999].insert.Topic = "t"
 	run.dirty = true
 	run.mu.Unlock()
-	if err := g.saver.save(t.Context(), g.saver.all(), true); err != nil {
+	if _, err := g.saver.save(t.Context(), g.saver.all(), true); err != nil {
 		t.Fatal(err)
 	}
 	if after := scalar[string](b, "SELECT base::text || done::text FROM postrider.cursors"); after != before {

@@ -236,9 +236,8 @@ func TestScheduledBeyondMemory(t *testing.T) {
 	a := s.cast("sub", "{>}", "{}")
 	r := s.play()
 	const n = maxScheduled + 1500
-	due := time.Now().Add(2 * time.Second)
 	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
-		SELECT 'later', to_jsonb(g), $2 FROM generate_series(1, $1::int) g`, n, due); err != nil {
+		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", stateScheduled) == n })
@@ -246,13 +245,11 @@ func TestScheduledBeyondMemory(t *testing.T) {
 	if got := len(a.all()); got != 0 {
 		t.Fatalf("%d messages were delivered before they were due", got)
 	}
+	s.exec("UPDATE postrider.parked SET due = now()") // time passes
 	s.play()
 	eventually(t, "all are delivered", func() bool { return a.count() >= n })
 	s.settledAll("sub")
 	a.exactly(t, s.stored())
-	if first := a.all()[0].at; first.Before(due.Add(-time.Millisecond)) {
-		t.Errorf("delivered %s early", due.Sub(first))
-	}
 }
 
 func TestReasonIsKeptWhileRetrying(t *testing.T) {

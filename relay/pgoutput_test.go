@@ -136,6 +136,10 @@ func TestStreamRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	if _, _, err := p.parse(text, true); err == nil || !strings.Contains(err.Error(), "only NULL and binary are expected") {
 		t.Errorf("a column in text format: %v", err)
 	}
+	negative := bytes.Replace(insert, []byte("b\x00\x00\x00\x08"), []byte("b\xff\xff\xff\xf8"), 1)
+	if _, _, err := p.parse(negative, true); err == nil || !strings.Contains(err.Error(), "ends early") {
+		t.Errorf("a column of negative length: %v", err)
+	}
 	if _, _, err := p.parse(bytes.Replace(relation, []byte("topic"), []byte("tonic"), 1), true); err == nil ||
 		!strings.Contains(err.Error(), "8 of the outbox's 9 columns") {
 		t.Errorf("a relation without a topic: %v", err)

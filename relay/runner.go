@@ -211,6 +211,12 @@ func (r *runner) abandon() {
 	r.giveUp()
 }
 
+func (r *runner) isGone() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gone
+}
+
 // close ends all goroutines and closes the sink.
 func (r *runner) close() {
 	r.stop()

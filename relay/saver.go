@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,8 +28,11 @@ type saver struct {
 	failingFrom atomic.Int64      // unix nanoseconds since when saves fail, 0 if they work
 
 	saving chan struct{} // holds a value during a save: one at a time
-	mu     sync.Mutex
-	runs   map[string]*runner
+	// Items whose rows somebody else had locked: they go first next time. Guarded by saving.
+	busy map[*runner]*saveItem
+
+	mu   sync.Mutex
+	runs map[string]*runner
 }
 
 // saveItem is one cursor's part of a save.
@@ -65,7 +69,7 @@ func (s *saver) run(ctx context.Context) error {
 		case <-s.urgent:
 		case <-ticker.C:
 		}
-		if err := s.save(ctx, s.all(), false); err != nil {
+		if _, err := s.save(ctx, s.all(), false); err != nil {
 			return err
 		}
 	}
@@ -81,50 +85,105 @@ func (s *saver) all() []*runner {
 	return all
 }
 
-// save writes what the runners have to write, again and again until it is written, refused or ctx ends. It returns errLost if
-// the relay's own row is gone.
-func (s *saver) save(ctx context.Context, runners []*runner, final bool) error {
+// save writes what the runners have to write, again and again until there is an answer or ctx ends. It returns how many cursors
+// there were to write, and errLost if the relay's own row is gone.
+func (s *saver) save(ctx context.Context, runners []*runner, final bool) (int, error) {
 	select {
 	case s.saving <- struct{}{}:
 		defer func() { <-s.saving }()
 	case <-ctx.Done():
-		return fmt.Errorf("save progress: %w", ctx.Err())
+		return 0, fmt.Errorf("save progress: %w", ctx.Err())
 	}
-	var items []*saveItem
+	items := s.collect(runners, final)
+	if len(items) == 0 {
+		return 0, nil
+	}
+	slices.SortFunc(items, func(a, b *saveItem) int { return strings.Compare(a.runner.sub.Name, b.runner.sub.Name) })
+	fates, err := s.insist(ctx, items)
+	if err != nil {
+		return 0, err
+	}
+	for _, item := range items {
+		s.settle(item, fates[item.runner.sub.Name])
+	}
+	return len(items), nil
+}
+
+// saveLast saves until there is nothing left to save of the runner.
+func (s *saver) saveLast(ctx context.Context, r *runner) error {
+	for {
+		n, err := s.save(ctx, []*runner{r}, true)
+		if err != nil || n == 0 {
+			return err
+		}
+		if s.isBusy(ctx, r) && !sleep(ctx, busyRetry) {
+			return fmt.Errorf("save progress: the cursor is locked by another session: %w", ctx.Err())
+		}
+	}
+}
+
+// busyRetry is the wait before the last save of a cursor that somebody else has locked is tried again.
+const busyRetry = 20 * time.Millisecond
+
+func (s *saver) isBusy(ctx context.Context, r *runner) bool {
+	select {
+	case s.saving <- struct{}{}:
+		defer func() { <-s.saving }()
+		return s.busy[r] != nil
+	case <-ctx.Done():
+		return true
+	}
+}
+
+func (s *saver) collect(runners []*runner, final bool) (items []*saveItem) {
+	maps.DeleteFunc(s.busy, func(r *runner, _ *saveItem) bool { return r.isGone() })
 	for _, r := range runners {
-		if item := r.collect(time.Now(), final); item != nil {
+		item := s.busy[r]
+		if item == nil {
+			item = r.collect(time.Now(), final)
+		}
+		if item != nil {
 			items = append(items, item)
 		}
 	}
-	if len(items) == 0 {
-		return nil
-	}
-	slices.SortFunc(items, func(a, b *saveItem) int { return strings.Compare(a.runner.sub.Name, b.runner.sub.Name) })
-	accepted, err := s.insist(ctx, items)
-	if err != nil {
-		return err
-	}
-	for _, item := range items {
-		if !accepted[item.runner.sub.Name] {
-			item.runner.abandon()
-			s.lost(item.runner.sub.Name)
-			continue
+	return items
+}
+
+// fate is what became of an item.
+type fate int
+
+const (
+	fateBusy fate = iota // its rows are locked: the same again next time
+	fateSaved
+	fateRefused // the cursor is not ours any more, or its history has changed
+)
+
+func (s *saver) settle(item *saveItem, f fate) {
+	r := item.runner
+	delete(s.busy, r)
+	switch f {
+	case fateSaved:
+		r.savedNow(item)
+	case fateRefused:
+		r.abandon()
+		s.lost(r.sub.Name)
+	case fateBusy:
+		if !r.isGone() {
+			s.busy[r] = item
 		}
-		item.runner.savedNow(item)
 	}
-	return nil
 }
 
 // insist repeats the same statement until it has an answer: it may have been carried out without one, and is idempotent.
-func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]bool, error) {
+func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate, error) {
 	retry := reconnectBackoff()
 	for {
-		accepted, err := s.write(ctx, items)
+		fates, err := s.write(ctx, items)
 		switch {
 		case err == nil:
 			s.metrics.saves.WithLabelValues("ok").Inc()
 			s.failingFrom.Store(0)
-			return accepted, nil
+			return fates, nil
 		case errors.Is(err, errLost) || isFatal(err) || ctx.Err() != nil:
 			return nil, err
 		}
@@ -139,7 +198,8 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]bool,
 }
 
 // saveStatement saves everything or, cursor by cursor, nothing: rows of subscriptions and cursors are locked in the order of
-// names, a cursor that is not this relay's any more is left alone, and so are its parked rows.
+// names, a cursor that is not this relay's any more is left alone, and so are its parked rows. It waits for nobody's lock: one
+// command left open in somebody's session must not delay the others.
 const saveStatement = `
 WITH input AS (
 	SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[])
@@ -149,7 +209,7 @@ WITH input AS (
 	JOIN postrider.subscriptions s ON s.name = i.name
 	JOIN postrider.cursors c ON c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1
 	WHERE EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1) AND NOT pg_is_in_recovery()
-	ORDER BY i.name FOR KEY SHARE OF s FOR UPDATE OF c
+	ORDER BY i.name FOR KEY SHARE OF s SKIP LOCKED FOR UPDATE OF c SKIP LOCKED
 ), saved AS (
 	UPDATE postrider.cursors c
 	SET base = i.base::pg_snapshot, target = i.target::pg_snapshot, after_id = i.after_id, done = i.done::int8multirange,
@@ -176,15 +236,17 @@ WITH input AS (
 	WHERE t.subscription = p.subscription AND t.id = p.id AND t.state <> 'discarded'
 )
 SELECT array(SELECT subscription FROM saved),
+	array(SELECT i.name FROM input i WHERE NOT EXISTS (
+		SELECT FROM postrider.cursors c WHERE c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1)),
 	EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1) AND NOT pg_is_in_recovery()`
 
-// write runs the statement once and returns the names of the cursors that were saved.
-func (s *saver) write(ctx context.Context, items []*saveItem) (map[string]bool, error) {
-	var names []string
+// write runs the statement once and returns what became of each cursor.
+func (s *saver) write(ctx context.Context, items []*saveItem) (map[string]fate, error) {
+	var saved, refused []string
 	var alive bool
 	args := append([]any{s.incarnation}, saveArgs(items)...)
 	err := writeLocal(ctx, s.pool, func(b *pgx.Batch) {
-		b.Queue(saveStatement, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&names, &alive) })
+		b.Queue(saveStatement, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&saved, &refused, &alive) })
 	})
 	if err != nil {
 		return nil, err
@@ -192,11 +254,14 @@ func (s *saver) write(ctx context.Context, items []*saveItem) (map[string]bool, 
 	if !alive {
 		return nil, errLost
 	}
-	accepted := make(map[string]bool, len(names))
-	for _, name := range names {
-		accepted[name] = true
+	fates := make(map[string]fate, len(items))
+	for _, name := range refused {
+		fates[name] = fateRefused
 	}
-	return accepted, nil
+	for _, name := range saved {
+		fates[name] = fateSaved
+	}
+	return fates, nil
 }
 
 // writeLocal runs statements as one transaction in one round trip. It does not wait for synchronous standbys: what Postrider
@@ -218,10 +283,10 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 		return nil
 	}
 	r.advance()
-	if r.prog.pass == nil && r.resume != nil {
-		return nil // nothing has happened since it was loaded
-	}
 	item := &saveItem{runner: r, cursor: r.prog.save(), trouble: r.trouble}
+	if r.prog.pass == nil && r.resume != nil {
+		item.cursor = *r.resume // the pass that it was loaded with has not gone on yet, but parked messages may have
+	}
 	if final {
 		item.trouble = ""
 	}

@@ -1,0 +1,36 @@
+package relay
+
+import "testing"
+
+// A command that somebody leaves open in a session delays the saves of its own subscription and of no other.
+func TestLockedCursorDelaysNoOther(t *testing.T) {
+	b := newBench(t)
+	locked := b.subscribe("locked", "{>}", "{}", "now")
+	other := b.subscribe("other", "{>}", "{}", "now")
+	r := b.start()
+	b.publish("a", "", `1`)
+	eventually(t, "both deliver", func() bool { return locked.count() == 1 && other.count() == 1 })
+
+	tx, err := b.admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "SELECT postrider.redrive('locked', '{}'), * FROM postrider.cursors WHERE subscription = 'locked' FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	b.publish("a", "", `2`, `3`)
+	const status = "SELECT count(*) FROM postrider.deliveries WHERE subscription = $1 AND status = 'delivered'"
+	eventually(t, "the other's progress is saved", func() bool { return scalar[int](b, status, "other") == 3 })
+	eventually(t, "the locked one delivers all the same", func() bool { return locked.count() == 3 })
+	if n := scalar[int](b, status, "locked"); n == 3 {
+		t.Error("the locked cursor was saved")
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "its progress is saved after all", func() bool { return scalar[int](b, status, "locked") == 3 })
+	r.stop()
+	if locked.count() != 3 || other.count() != 3 {
+		t.Errorf("delivered %d and %d messages, want 3 each", locked.count(), other.count())
+	}
+}
