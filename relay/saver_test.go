@@ -1,6 +1,9 @@
 package relay
 
-import "testing"
+import (
+	"context"
+	"testing"
+)
 
 // A command that somebody leaves open in a session delays the saves of its own subscription and of no other.
 func TestLockedCursorDelaysNoOther(t *testing.T) {
@@ -15,6 +18,7 @@ func TestLockedCursorDelaysNoOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer tx.Rollback(context.Background())
 	if _, err := tx.Exec(t.Context(), "SELECT postrider.redrive('locked', '{}'), * FROM postrider.cursors WHERE subscription = 'locked' FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
