@@ -15,7 +15,7 @@ import (
 // What a relay's save does: the subscription in the mode of foreign keys, the cursor, then what hangs on their being found.
 const (
 	saveLocks = `SELECT c.subscription FROM postrider.subscriptions s JOIN postrider.cursors c ON c.subscription = s.name
-		WHERE s.name = 's' FOR KEY SHARE OF s FOR UPDATE OF c`
+		WHERE s.name = 's' FOR KEY SHARE OF s SKIP LOCKED FOR UPDATE OF c SKIP LOCKED`
 	saveParked = `UPDATE postrider.parked SET attempts = attempts + 1 WHERE subscription = 's'`
 	saveNew    = `INSERT INTO postrider.parked (subscription, id, state, created_at, topic, payload)
 		SELECT name, (random() * 1e12)::bigint, 'dead', now(), 'a', '1' FROM postrider.subscriptions WHERE name = 's'`

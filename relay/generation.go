@@ -75,11 +75,6 @@ func (g *generation) run(ctx context.Context, source Source, healthy func()) err
 	defer stopSoft()
 	defer context.AfterFunc(ctx, stopSoft)()
 
-	polling := make(chan struct{})
-	group.Go(func() error {
-		defer close(polling)
-		return (&owner{generation: g, others: make(map[string]watched)}).run(soft)
-	})
 	group.Go(func() error { return g.feed.run(hard) })
 	group.Go(func() error { return g.saver.run(hard) })
 	group.Go(func() error { return (&retention{generation: g}).run(soft) })
@@ -90,12 +85,15 @@ func (g *generation) run(ctx context.Context, source Source, healthy func()) err
 		group.Go(func() error { return listen(hard, g.feed, g.log) })
 	}
 
-	<-polling // ends with ctx, or with the first error of any part
-	if hard.Err() == nil && ctx.Err() != nil {
+	// It ends with ctx, with an error of its own, or with the first error of any other part.
+	err := (&owner{generation: g, others: make(map[string]watched)}).run(soft)
+	if err == nil && hard.Err() == nil {
 		g.stopInOrder()
 	}
 	kill()
-	err := group.Wait()
+	if partErr := group.Wait(); err == nil {
+		err = partErr
+	}
 	g.dropAll()
 	return err
 }

@@ -69,7 +69,7 @@ func (s *saver) run(ctx context.Context) error {
 		case <-s.urgent:
 		case <-ticker.C:
 		}
-		if _, err := s.save(ctx, s.all(), false); err != nil {
+		if _, err := s.save(ctx, s.all(), false); err != nil && ctx.Err() == nil {
 			return err
 		}
 	}
