@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -77,6 +78,17 @@ func closeConn(conn *pgconn.PgConn) {
 	conn.Close(ctx)
 }
 
+// endStream waits until the server has closed the connection, and with it the slot: a stop leaves none behind, not even for a
+// moment.
+func endStream(conn *pgconn.PgConn) {
+	socket := conn.Conn()
+	socket.SetDeadline(time.Now().Add(time.Second))
+	conn.Frontend().Send(&pgproto3.Terminate{})
+	if conn.Frontend().Flush() == nil {
+		io.Copy(io.Discard, socket)
+	}
+}
+
 // reader is the state of one connection's stream.
 type reader struct {
 	*stream
@@ -96,9 +108,9 @@ func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
 		r.asked.Store(true)
 		interrupt()
 	})
+	defer endStream(conn)
 	defer s.held.disconnect()
-	stop := context.AfterFunc(ctx, interrupt)
-	defer stop()
+	defer context.AfterFunc(ctx, interrupt)()
 
 	next := time.Now()
 	for {
