@@ -1,7 +1,10 @@
 package relay
 
 import (
+	"errors"
 	"testing"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 func TestDeliversInEveryMode(t *testing.T) {
@@ -37,6 +40,41 @@ func TestDeliversInEveryMode(t *testing.T) {
 			}
 			if n := scalar[int](b, "SELECT count(*) FROM postrider.relays"); n != 0 {
 				t.Errorf("%d relays left after a clean stop", n)
+			}
+		})
+	}
+}
+
+// Poolers that hand a server's session to another client after each transaction leave no prepared statement behind: the
+// connection string then asks for a mode without them.
+func TestDeliversWithoutPreparedStatements(t *testing.T) {
+	for _, mode := range []string{"exec", "simple_protocol"} {
+		t.Run(mode, func(t *testing.T) {
+			b := newBench(t)
+			all := b.subscribe("all", "{>}", `{"backoff_initial": "1ms", "max_attempts": 2}`, "now")
+			all.answer(func(d sinks.Delivery) error {
+				if d.Topic == "bad" {
+					return errors.New("refused")
+				}
+				return nil
+			})
+			b.publish("good", "k", `1`, `2`)
+			r := b.start(func(c *Config) {
+				c.Source = SourceTimer
+				c.DatabaseURL += "&default_query_exec_mode=" + mode
+			})
+			b.publish("bad", "k", `3`)
+			b.publish("good", "k", `4`)
+			eventually(t, "the good ones are delivered", func() bool { return all.count() == 3 })
+			eventually(t, "the bad one is dead", func() bool {
+				return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'dead' AND attempts = 2") == 1
+			})
+			b.exec("SELECT postrider.redrive('all', NULL)")
+			all.answer(nil)
+			eventually(t, "the bad one is delivered after all", func() bool { return all.count() == 4 })
+			r.stop()
+			if n := scalar[int](b, "SELECT count(*) FROM postrider.deliveries WHERE status <> 'delivered'"); n != 0 {
+				t.Errorf("%d messages are not shown as delivered", n)
 			}
 		})
 	}
