@@ -169,7 +169,7 @@ func stuckStandby(t *testing.T, server *pgtest.Server, source Source) {
 	}()
 	const waits = "FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()"
 	eventually(t, "the commit waits for the standby", func() bool { return scalar[int](b, "SELECT count(*) "+waits) == 1 })
-	b.publish("t", "", "2", "3", "4")
+	b.publish("t", "key", "2", "3", "4")
 	wantPayloads(t, all, "2", "3", "4")
 	audits := g.ticks("audit")
 	if source == SourceStream {

@@ -205,12 +205,32 @@ func (r *runner) acknowledge() {
 		if e.leaving && r.parked.ops[id] == nil {
 			r.parked.forget(e)
 		}
-		if e.state == stateScheduled && !e.busy && !r.scheduled.horizon.IsZero() && e.due.After(r.scheduled.horizon) {
-			r.parked.forget(e)
+		if s := &r.scheduled; !s.horizon.IsZero() && !s.loading && e.due.After(s.horizon) {
+			r.forgetScheduled(e)
 		}
 		if e.key != "" {
 			r.releaseKey(e.key)
 		}
 	}
 	r.parked.saving = nil
+	r.trimScheduled()
+}
+
+// trimScheduled forgets scheduled deliveries when they have become too many for memory: the next ones are looked up again. Not
+// while that goes on, since the look-up may be older than what is forgotten.
+func (r *runner) trimScheduled() {
+	if r.parked.later < 2*maxScheduled || r.scheduled.loading {
+		return
+	}
+	r.scheduled.horizon = distantPast
+	for _, e := range r.parked.byID {
+		r.forgetScheduled(e)
+	}
+}
+
+// forgetScheduled drops a scheduled delivery from memory if the table has it as it is.
+func (r *runner) forgetScheduled(e *entry) {
+	if e.state == stateScheduled && e.durable && !e.busy && r.parked.ops[e.id] == nil {
+		r.parked.forget(e)
+	}
 }

@@ -36,7 +36,7 @@ func (b *bench) timerInstead(because string) {
 	b.t.Helper()
 	all := b.subscribe("all", "{>}", "{}", "now")
 	r, g := b.startWatched()
-	b.publish("t", "", "1", "2")
+	b.publish("t", "key", "1", "2")
 	wantPayloads(b.t, all, "1", "2")
 	if g.logged("source=timer") != 1 || g.logged(because) != 1 {
 		b.t.Errorf("the log does not say that and why the timer is used: %s", because)
@@ -123,10 +123,10 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 			b := newBench(t)
 			b.exec("SELECT postrider.enable_notify()")
 			all := b.subscribe("all", "{>}", "{}", "now")
-			b.publish("t", "", "0") // the pools have their connections now
+			b.publish("t", "key", "0") // the pools have their connections now
 			before := goleak.IgnoreCurrent()
 			r := b.start(source(s))
-			b.publish("t", "", "1", "2")
+			b.publish("t", "key", "1", "2")
 			wantPayloads(t, all, "0", "1", "2")
 			r.stop()
 			if r.err != nil {

@@ -268,3 +268,30 @@ func TestReasonIsKeptWhileRetrying(t *testing.T) {
 	a.got(t, nil)
 	eventually(t, "the redriven message comes", func() bool { return len(a.of(bad[0])) == 2 })
 }
+
+// A running relay keeps only the next scheduled messages in memory, also those that come due before what it knows.
+func TestScheduledBeyondMemoryWhileRunning(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", "{}")
+	r := s.play()
+	const n = 2*maxScheduled + 500
+	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
+		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", stateScheduled) == n })
+	run := r.now.Load().running()["sub"]
+	eventually(t, "memory holds the next ones only", func() bool {
+		run.mu.Lock()
+		defer run.mu.Unlock()
+		return len(run.parked.byID) <= maxScheduled+500 && !run.scheduled.loading
+	})
+	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
+		SELECT 'soon', to_jsonb(g), clock_timestamp() + interval '200 ms' FROM generate_series(1, 5) g`); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "those that are due are delivered", func() bool { return a.count() >= 5 })
+	if a.count() != 5 {
+		t.Errorf("%d messages were delivered, want 5", a.count())
+	}
+}
