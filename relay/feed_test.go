@@ -160,14 +160,27 @@ func stuckStandby(t *testing.T, server *pgtest.Server, source Source) {
 		b.exec("SELECT pg_reload_conf()")
 		eventually(t, "the setting is back", func() bool { return scalar[string](b, "SHOW synchronous_standby_names") == "" })
 	}()
-	eventually(t, "the setting holds", func() bool { return scalar[string](b, "SHOW synchronous_standby_names") == "nobody" })
-
-	committed := make(chan error, 1)
-	go func() {
-		_, err := waiting.Exec(t.Context(), enqueueNow(1))
-		committed <- err
-	}()
 	const waits = "FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()"
+	commit := func(sql string) <-chan error {
+		committed := make(chan error, 1)
+		go func() {
+			_, err := waiting.Exec(t.Context(), sql)
+			committed <- err
+		}()
+		return committed
+	}
+	// Commits wait from when the checkpointer has read the setting.
+	eventually(t, "commits wait", func() bool {
+		ended := commit("SELECT pg_logical_emit_message(true, 'test', '')")
+		for len(ended) == 0 {
+			if scalar[int](b, "SELECT count(*) "+waits) == 1 {
+				b.exec("SELECT pg_cancel_backend(pid) " + waits)
+				return <-ended == nil
+			}
+		}
+		return <-ended != nil
+	})
+	committed := commit(enqueueNow(1))
 	eventually(t, "the commit waits for the standby", func() bool { return scalar[int](b, "SELECT count(*) "+waits) == 1 })
 	b.publish("t", "key", "2", "3", "4")
 	wantPayloads(t, all, "2", "3", "4")
