@@ -108,7 +108,6 @@ func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
 		r.asked.Store(true)
 		interrupt()
 	})
-	defer endStream(conn)
 	defer s.held.disconnect()
 	defer context.AfterFunc(ctx, interrupt)()
 
@@ -123,6 +122,7 @@ func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
 			socket.SetReadDeadline(next)
 		}
 		if ctx.Err() != nil {
+			endStream(conn)
 			return ctx.Err()
 		}
 		if r.asked.Load() {
