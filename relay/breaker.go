@@ -70,17 +70,10 @@ func (r *runner) judgeProbe(t *task, kind sinks.Kind, err error, after time.Dura
 
 // parkSuspect parks the message whose probe failed when another's passed: one message cannot hold a subscription.
 func (r *runner) parkSuspect(t *task, now time.Time) {
-	if !r.withdraw(t) {
-		return
+	if r.withdraw(t) {
+		r.release(t)
+		r.retry(t, r.breaker.reason, 0, now)
 	}
-	r.release(t)
-	reason := r.breaker.reason
-	if t.attempts >= r.sub.Settings.MaxAttempts {
-		r.bury(t, reason)
-		return
-	}
-	delay := retryDelay(t.attempts, time.Duration(r.sub.Settings.BackoffInitial), time.Duration(r.sub.Settings.BackoffMax))
-	r.park(t, stateRetry, now.Add(delay), reason)
 }
 
 // withdraw takes a task out of its queue.

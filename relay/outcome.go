@@ -90,13 +90,19 @@ func (r *runner) conclude(t *task, kind sinks.Kind, err error, after time.Durati
 		if kind == sinks.KindUnavailable && r.successes == t.successes {
 			r.breaker.trip(now, after, err) // a retry found the destination down
 		}
-		if t.attempts >= r.sub.Settings.MaxAttempts {
-			r.bury(t, fmt.Sprintf("gave up after %d attempts: %s", t.attempts, err))
-			return
-		}
-		delay := retryDelay(t.attempts, time.Duration(r.sub.Settings.BackoffInitial), time.Duration(r.sub.Settings.BackoffMax))
-		r.park(t, stateRetry, now.Add(max(delay, after)), err.Error())
+		r.retry(t, err.Error(), after, now)
 	}
+}
+
+// retry parks the message until its next attempt, or for good if that was the last.
+func (r *runner) retry(t *task, reason string, after time.Duration, now time.Time) {
+	s := &r.sub.Settings
+	if t.attempts >= s.MaxAttempts {
+		r.bury(t, fmt.Sprintf("gave up after %d attempts: %s", t.attempts, reason))
+		return
+	}
+	delay := retryDelay(t.attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax))
+	r.park(t, stateRetry, now.Add(max(delay, after)), reason)
 }
 
 func (r *runner) accepted(t *task, now time.Time) {
