@@ -26,6 +26,11 @@ ifeq ($(RACE),)
 endif
 	go test $(RACE) -timeout 8m ./...
 
+# make hands SEED, DURATION, FAULTS, SOURCE and RELAYS on, too.
+.PHONY: torture
+torture: ## break everything around it and prove the guarantees (DURATION=10m SEED=1 FAULTS=kill,crash|list)
+	@go run ./cmd/torture
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \

@@ -1,0 +1,128 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// size is how much of the machine a relay takes when it is idle.
+type size struct{ goroutines, heap, resident float64 }
+
+// measure asks all relays, once they are idle, and returns the largest.
+func (w *world) measure(ctx context.Context) (s size, err error) {
+	for _, r := range w.relays {
+		m, err := r.metrics(ctx)
+		if err != nil {
+			return s, err
+		}
+		s.goroutines = max(s.goroutines, m.value("go_goroutines"))
+		s.heap = max(s.heap, m.value("go_memstats_heap_alloc_bytes"))
+		s.resident = max(s.resident, m.value("process_resident_memory_bytes"))
+	}
+	return s, nil
+}
+
+// watch keeps the peak of the relays' memory.
+func (w *world) watch(ctx context.Context) {
+	for pause(ctx, 300*time.Millisecond) {
+		for _, r := range w.relays {
+			asking, cancel := context.WithTimeout(ctx, time.Second)
+			m, err := r.metrics(asking)
+			cancel()
+			if err == nil { // else it is being tortured
+				w.mu.Lock()
+				w.peak = max(w.peak, m.value("process_resident_memory_bytes"))
+				w.mu.Unlock()
+			}
+		}
+	}
+}
+
+// spare is how many goroutines more than at the start may be there: two for each connection that six endpoints' lanes keep.
+const spare = 2*6*8 + 10
+
+// checkSize waits until goroutines and memory are back to where they were.
+func (w *world) checkSize(ctx context.Context, before size) {
+	w.fail(poll(ctx, 30*time.Second, func() error {
+		now, err := w.measure(ctx)
+		if err == nil && (now.goroutines > before.goroutines+spare || now.heap > before.heap+64<<20) {
+			err = fmt.Errorf("a relay has %.0f goroutines and %.0f MiB on its heap, at the start it was %.0f and %.0f",
+				now.goroutines, now.heap/(1<<20), before.goroutines, before.heap/(1<<20))
+		}
+		return err
+	}))
+}
+
+// checkSlots waits until no replication slot is left.
+func (w *world) checkSlots(ctx context.Context, patience time.Duration) {
+	w.fail(poll(ctx, patience, func() error {
+		slots, err := ask[string](ctx, w.db, "SELECT slot_name FROM pg_replication_slots")
+		if err == nil && len(slots) > 0 {
+			err = fmt.Errorf("replication slots are left: %s", strings.Join(slots, ", "))
+		}
+		return err
+	}))
+}
+
+// checkSettled waits until nothing is parked but what has to be: dead letters, and what they hold.
+func (w *world) checkSettled(ctx context.Context, t *truth) {
+	e := &evidence{truth: t}
+	want := make(map[string]bool)
+	for _, s := range w.subs {
+		dead, held := e.parked(s.Expectation)
+		for id := range dead {
+			want[s.Name+" dead "+idString(id)] = true
+		}
+		for id := range held {
+			want[s.Name+" held "+idString(id)] = true
+		}
+	}
+	w.fail(poll(ctx, settleTime, func() error { return w.compareParked(ctx, want) }))
+}
+
+// compareParked says what is parked and should not be, and what is not and should.
+func (w *world) compareParked(ctx context.Context, want map[string]bool) error {
+	rows, err := ask[string](ctx, w.db, `SELECT subscription || ' ' || state || ' ' || ((payload->>'id')::bigint / 1048576) || '.'
+		|| ((payload->>'id')::bigint % 1048576) || CASE WHEN state = 'dead' AND coalesce(reason, '') = '' THEN ' without a reason' ELSE '' END
+		FROM postrider.parked`)
+	if err != nil {
+		return err
+	}
+	var wrong []string
+	is := make(map[string]bool, len(rows))
+	for _, row := range rows {
+		is[row] = true
+		if !want[row] {
+			wrong = append(wrong, row)
+		}
+	}
+	for row := range want {
+		if !is[row] {
+			wrong = append(wrong, "not "+row)
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("parked is wrong in %d places, such as %s", len(wrong), strings.Join(wrong[:min(len(wrong), 10)], "; "))
+	}
+	return nil
+}
+
+// checkLeftovers looks at what stopped relays leave behind.
+func (w *world) checkLeftovers(ctx context.Context) {
+	w.checkSlots(ctx, 0)
+	for what, sql := range map[string]string{
+		"relays that are still registered": "SELECT name FROM postrider.relays",
+		"cursors that still have an owner": "SELECT subscription FROM postrider.cursors WHERE owner IS NOT NULL",
+		"messages that count as pending":   "SELECT subscription || ' ' || id FROM postrider.deliveries WHERE status = 'pending' LIMIT 10",
+		"segments that cannot be emptied": `SELECT DISTINCT c.subscription || ' holds segment ' || o.segment FROM postrider.outbox o, postrider.cursors c
+			WHERE o.xid >= pg_snapshot_xmax(c.base) OR o.xid IN (SELECT pg_snapshot_xip(c.base))`,
+	} {
+		list, err := ask[string](ctx, w.db, sql)
+		if err == nil && len(list) > 0 {
+			err = fmt.Errorf("%s: %s", what, strings.Join(list, ", "))
+		}
+		w.fail(err)
+	}
+}

@@ -1,0 +1,58 @@
+package torture
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Config says what a run is like. The zero value of a field stands for what the seed picks.
+type Config struct {
+	// Seed decides everything that is decided by chance. The same seed repeats the faults and their order, not the timing.
+	Seed uint64
+	// Duration is how long the producers write. Draining and checking come after it.
+	Duration time.Duration
+	// Faults are the names of those to inject; nil: all that the round's mode allows.
+	Faults []string
+	// Source is stream, timer or listen; pooler is timer through PgBouncer in transaction mode.
+	Source string
+	// Relays is how many relays run at once: 1 to 3.
+	Relays int
+	// NATSServers is 1, or 3 for a cluster.
+	NATSServers int
+	// Pause is the time between faults, on average. Default: a second.
+	Pause time.Duration
+	// Calm stretches the producers' pauses. Default: 1.
+	Calm float64
+	// Binary is the relay's program. Empty: it is built.
+	Binary string
+	// Dir is where logs and stores are kept. Empty: a temporary directory, removed unless the run fails.
+	Dir string
+	// Log receives a line for each fault and stage.
+	Log io.Writer
+}
+
+// Sources are the ways in which a relay can learn of new messages.
+var Sources = []string{"stream", "listen", "timer", "pooler"}
+
+// Validate says which setting is wrong, with its value and what would be right.
+func (c *Config) Validate() error {
+	switch {
+	case c.Duration < time.Second:
+		return fmt.Errorf("duration %v: must be at least 1s", c.Duration)
+	case c.Source != "" && !slices.Contains(Sources, c.Source):
+		return fmt.Errorf("source %q: must be one of %s", c.Source, strings.Join(Sources, ", "))
+	case c.Relays < 0 || c.Relays > 3:
+		return fmt.Errorf("relays %d: must be 1, 2 or 3", c.Relays)
+	case c.NATSServers != 0 && c.NATSServers != 1 && c.NATSServers != 3:
+		return fmt.Errorf("NATS servers %d: must be 1 or 3", c.NATSServers)
+	}
+	for _, name := range c.Faults {
+		if faultNamed(name) == nil {
+			return fmt.Errorf("fault %q: must be one of %s", name, strings.Join(FaultNames(), ", "))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package torture
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// answer is what a producer was told when it ended its transaction.
+type answer int
+
+const (
+	answerLost answer = iota // the connection broke: only the database knows
+	answerCommitted
+	answerRolledBack
+)
+
+// transaction is one attempt of a producer.
+type transaction struct {
+	number   int64
+	messages []Message // without those of savepoints that were rolled back
+	answer   answer
+	ended    time.Time // when the answer came, or the connection broke
+}
+
+// history is what the producers did. What became of it is in the database: each transaction also writes its number into
+// the table torture.tx.
+type history struct {
+	mu    sync.Mutex
+	last  int64
+	ended []*transaction
+}
+
+// begin hands out the next number.
+func (h *history) begin() *transaction {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.last++
+	return &transaction{number: h.last}
+}
+
+// end records how a transaction ended, as far as its producer knows.
+func (h *history) end(t *transaction, a answer) {
+	t.answer, t.ended = a, time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = append(h.ended, t)
+}
+
+// truth is a history together with what the database says of it.
+type truth struct {
+	messages                          map[int64]Message   // committed
+	ended                             map[int64]time.Time // of the message's transaction
+	transactions, rolledBack, unknown int
+	// wrong are transactions of which producer and database say different things.
+	wrong []string
+}
+
+// settle compares the history with the numbers of the transactions that the database holds. Where a server was replaced by its
+// standby, what the old one confirmed may be gone.
+func (h *history) settle(committed map[int64]bool, replaced bool) *truth {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := &truth{messages: make(map[int64]Message), ended: make(map[int64]time.Time)}
+	for _, tx := range h.ended {
+		t.transactions++
+		if tx.answer == answerLost {
+			t.unknown++
+		}
+		if tx.answer == answerRolledBack && committed[tx.number] || tx.answer == answerCommitted && !committed[tx.number] && !replaced {
+			t.wrong = append(t.wrong, tx.describe(committed[tx.number]))
+		}
+		if !committed[tx.number] {
+			t.rolledBack++
+			continue
+		}
+		for _, m := range tx.messages {
+			t.messages[m.ID] = m
+			t.ended[m.ID] = tx.ended
+		}
+	}
+	return t
+}
+
+func (t *transaction) describe(committed bool) string {
+	told, is := "that it committed", "is not in the database"
+	if t.answer == answerRolledBack {
+		told = "that it rolled back"
+	}
+	if committed {
+		is = "is in the database"
+	}
+	return fmt.Sprintf("transaction %d: its producer was told %s, but it %s", t.number, told, is)
+}
+
+// amend records how a prepared transaction ended.
+func (h *history) amend(t *transaction, command string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t.ended = time.Now()
+	switch {
+	case err != nil:
+		t.answer = answerLost
+	case command == "ROLLBACK PREPARED ":
+		t.answer = answerRolledBack
+	}
+}

@@ -1,0 +1,265 @@
+package torture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// statementTimeout bounds a producer's transaction, so that a half-open connection does not hold it for ever.
+const statementTimeout = 60 * time.Second
+
+// producers are applications: each has a connection, a kind of transaction and keys of its own.
+type producers struct {
+	history *history
+	url     func() string
+	rng     *rand.Rand
+
+	halt context.CancelFunc
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	slowest time.Duration // of all statements that insert messages
+	errs    []trouble
+}
+
+// trouble is a failure that a producer met.
+type trouble struct {
+	at  time.Time
+	err error
+}
+
+// kind is a habit of applications.
+type kind struct {
+	name  string
+	every time.Duration // pause between transactions, on average
+	write func(*producer, context.Context, *pgx.Conn) error
+}
+
+// producer is one of them at work.
+type producer struct {
+	*producers
+	kind
+	name string
+	rng  *rand.Rand
+	// generation names the keys; order ascends within one. After a lost answer the keys are given up: the old transaction may
+	// still be running when the next one inserts.
+	generation int
+	order      int64
+}
+
+// start runs the kinds until stop; calm stretches their pauses.
+func (p *producers) start(ctx context.Context, kinds []kind, calm float64) {
+	ctx, p.halt = context.WithCancel(ctx)
+	for i, k := range kinds {
+		k.every = time.Duration(float64(k.every) * calm)
+		one := &producer{producers: p, kind: k, name: fmt.Sprintf("%s%d", k.name, i), rng: rand.New(rand.NewPCG(p.rng.Uint64(), uint64(i)))}
+		p.done.Go(func() { one.run(ctx) })
+	}
+}
+
+// stop lets each finish the transaction that it is in.
+func (p *producers) stop() {
+	if p.halt != nil {
+		p.halt()
+	}
+	p.done.Wait()
+}
+
+// run writes until ctx ends, on another connection whenever one breaks.
+func (p *producer) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		conn, err := connect(ctx, p.url())
+		if err != nil {
+			p.fail(err)
+			pause(ctx, 50*time.Millisecond)
+			continue
+		}
+		for err == nil && pause(ctx, time.Duration(p.rng.ExpFloat64()*float64(p.every))) {
+			work, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
+			err = p.write(p, work, conn)
+			cancel()
+		}
+		p.fail(err)
+		closeConn(conn)
+	}
+}
+
+func (p *producers) fail(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.errs = append(p.errs, trouble{time.Now(), err})
+}
+
+// took measures a statement that inserts messages: nothing of Postrider's may ever make it wait.
+func (p *producers) took(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slowest = max(p.slowest, d)
+	if d > slowInsert {
+		p.errs = append(p.errs, trouble{time.Now(), errSlow(d)})
+	}
+}
+
+// key is the producer's own nth key. Only this producer writes to it, one transaction after the other.
+func (p *producer) key(n int) string { return fmt.Sprintf("%s/%d/%d", p.name, p.generation, n) }
+
+// next is the next place in the order of the producer's own keys.
+func (p *producer) next() int64 {
+	p.order++
+	return p.order
+}
+
+// topic picks one that several subscriptions want.
+func (p *producer) topic() string {
+	return []string{"orders.created", "orders.paid", "users.created", "users.deleted", "audit.login.failed"}[p.rng.IntN(5)]
+}
+
+// tx is a transaction in progress.
+type tx struct {
+	*transaction
+	p    *producer
+	conn *pgx.Conn
+	at   int // position of the next message
+}
+
+// errRollback makes transact roll back.
+var errRollback = errors.New("rolled back on purpose")
+
+// transact runs one transaction and records how it ended.
+func (p *producer) transact(ctx context.Context, conn *pgx.Conn, work func(*tx) error) error {
+	return p.transactBy(ctx, conn, "COMMIT", work)
+}
+
+// transactBy is transact with another command in place of COMMIT.
+func (p *producer) transactBy(ctx context.Context, conn *pgx.Conn, commit string, work func(*tx) error) error {
+	t := &tx{transaction: p.history.begin(), p: p, conn: conn}
+	batch := &pgx.Batch{}
+	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	batch.Queue("INSERT INTO torture.tx (number) VALUES ($1)", t.number)
+	err := conn.SendBatch(ctx, batch).Close()
+	if err == nil {
+		err = work(t)
+	}
+	if err != nil {
+		p.history.end(t.transaction, answerRolledBack) // COMMIT was never sent
+		if errors.Is(err, errRollback) {
+			_, err = conn.Exec(ctx, "ROLLBACK")
+		}
+		return err
+	}
+	if _, err := conn.Exec(ctx, commit); err != nil {
+		p.history.end(t.transaction, answerLost)
+		p.generation++
+		return err
+	}
+	p.history.end(t.transaction, answerCommitted)
+	return nil
+}
+
+// insert adds messages, in one round trip.
+func (t *tx) insert(ctx context.Context, messages ...Message) error {
+	batch := &pgx.Batch{}
+	for i := range messages {
+		m := &messages[i]
+		m.ID = t.number*txMessages + int64(t.at)
+		t.at++
+		var key any
+		if m.Key != "" {
+			key = m.Key
+		}
+		batch.Queue("INSERT INTO postrider.outbox (topic, key, payload) VALUES ($1, $2, $3)", m.Topic, key, m.payload())
+	}
+	started := time.Now()
+	if err := t.conn.SendBatch(ctx, batch).Close(); err != nil {
+		return err
+	}
+	t.p.took(time.Since(started))
+	t.messages = append(t.messages, messages...)
+	return nil
+}
+
+// savepoint runs work in a savepoint. An errRollback from it rolls back to the savepoint and goes on.
+func (t *tx) savepoint(ctx context.Context, name string, work func() error) error {
+	if _, err := t.conn.Exec(ctx, "SAVEPOINT "+name); err != nil {
+		return err
+	}
+	mark, end := len(t.messages), "RELEASE "
+	err := work()
+	if errors.Is(err, errRollback) {
+		t.messages, end, err = t.messages[:mark], "ROLLBACK TO ", nil
+	}
+	if err == nil {
+		_, err = t.conn.Exec(ctx, end+name)
+	}
+	return err
+}
+
+func connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return pgx.Connect(ctx, url)
+}
+
+// closeConn leaves politely, if the server still listens.
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx) // an error means that it is closed already
+}
+
+// mark inserts one message for each topic.
+func (p *producers) mark(ctx context.Context) error {
+	conn, err := connect(ctx, p.url())
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	one := &producer{producers: p, name: "mark"}
+	return one.transact(ctx, conn, func(t *tx) error {
+		for _, topic := range []string{"orders.created", "users.created", "audit.login.failed", "strict.step", "poison.pill"} {
+			if err := t.insert(ctx, Message{Topic: topic, Key: one.key(0), Order: one.next()}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// slowInsert is more than any insert may take while nothing is done to the database.
+const slowInsert = 2 * time.Second
+
+// unexplained returns the producers' failures and slow inserts that no fault of the database explains: whatever happens to
+// relays and destinations, applications must not notice.
+func (p *producers) unexplained(incidents []Incident) (list []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.errs {
+		if !slices.ContainsFunc(incidents, func(i Incident) bool { return i.disturbsProducers(t.at) }) {
+			list = append(list, fmt.Sprintf("a producer failed at %s, and nothing was done to the database: %v", clock(t.at), t.err))
+		}
+	}
+	return list
+}
+
+// disturbsProducers reports whether an application may have failed at this time because of the incident.
+func (i Incident) disturbsProducers(at time.Time) bool {
+	return i.Hits == onDatabase && !at.Before(i.From) && !at.After(i.To.Add(2*time.Second))
+}
+
+// errSlow says that an insert took too long.
+type errSlow time.Duration
+
+// Error implements error.
+func (e errSlow) Error() string {
+	return fmt.Sprintf("an insert took %v", time.Duration(e).Round(time.Millisecond))
+}

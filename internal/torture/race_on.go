@@ -1,0 +1,6 @@
+//go:build race
+
+package torture
+
+// raceEnabled makes the relay be built with the race detector too.
+const raceEnabled = true

@@ -1,0 +1,98 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"text/tabwriter"
+	"time"
+)
+
+// roundLength is about how long the producers of a round write.
+const roundLength = time.Minute
+
+// Rounds runs rounds one after the other until their durations add up to c.Duration, each with a seed made of c.Seed, and with
+// the next source. It reports whether every promise was kept, and stops at the first round in which one was not.
+func Rounds(ctx context.Context, c Config) (ok bool, err error) {
+	if c.Binary == "" {
+		dir, err := os.MkdirTemp("", "postrider-torture-bin-")
+		if err != nil {
+			return false, err
+		}
+		defer os.RemoveAll(dir)
+		if c.Binary, err = Build(ctx, dir); err != nil {
+			return false, err
+		}
+	}
+	n := max(1, int((c.Duration+roundLength/2)/roundLength))
+	rng := rand.New(rand.NewPCG(c.Seed, 1))
+	var sum total
+	for i := range n {
+		one := c
+		one.Duration = c.Duration / time.Duration(n)
+		if i > 0 {
+			one.Seed = rng.Uint64()
+		}
+		if c.Source == "" {
+			one.Source = Sources[(i+int(c.Seed%uint64(len(Sources))))%len(Sources)]
+		}
+		c.say("round %d of %d", i+1, n)
+		r, err := Run(ctx, one)
+		if err != nil {
+			return false, fmt.Errorf("round %d: %w", i+1, err)
+		}
+		if err := r.Write(c.out()); err != nil {
+			return false, err
+		}
+		sum.add(r)
+		if len(r.Violations) > 0 {
+			c.say("SEED=%d DURATION=%v SOURCE=%s repeats this round alone; SEED=%d DURATION=%v all", one.Seed, one.Duration, one.Source, c.Seed, c.Duration)
+			return false, nil
+		}
+	}
+	c.say("seed %d: %s", c.Seed, sum)
+	return true, nil
+}
+
+func (c *Config) out() io.Writer {
+	if c.Log == nil {
+		return io.Discard
+	}
+	return c.Log
+}
+
+// total adds rounds up.
+type total struct {
+	rounds, faults, messages, deliveries, repeated int
+	longest                                        time.Duration
+}
+
+func (t *total) add(r *Report) {
+	t.rounds++
+	t.messages += r.Messages
+	for _, f := range r.Faults {
+		t.faults += f.Times
+	}
+	for _, d := range r.Deliveries {
+		t.deliveries += d.Expected
+		t.repeated += d.Repeated
+		t.longest = max(t.longest, d.Longest)
+	}
+}
+
+// String sums up in one line.
+func (t total) String() string {
+	return fmt.Sprintf("%d rounds, %d faults injected, %d messages, %d deliveries, %d of them repeated; longest stall %v. Every promise was kept.",
+		t.rounds, t.faults, t.messages, t.deliveries, t.repeated, t.longest.Round(time.Millisecond))
+}
+
+// WriteFaults lists all faults.
+func WriteFaults(out io.Writer) {
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, f := range faults() {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Name, f.Hits, f.About)
+	}
+	_ = t.Flush() // out is the terminal
+}

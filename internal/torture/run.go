@@ -1,0 +1,215 @@
+package torture
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// patience is how long nothing at all may arrive while something is missing.
+	patience = 45 * time.Second
+	// settleTime is how long what is parked may take to be tried once more after all is well.
+	settleTime = 45 * time.Second
+)
+
+// Run runs one round: a world, producers, faults; then everything is mended, must arrive, and is judged. The error is a failure
+// of the checker itself; what the product did wrong is in the report.
+func Run(ctx context.Context, c Config) (*Report, error) { return runWith(ctx, c, (*world).traffic) }
+
+// runWith is Run with something else than traffic between start and end.
+func runWith(ctx context.Context, c Config, traffic func(*world, context.Context) error) (_ *Report, err error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	c.draw()
+	c.say("round with seed %d: source %s, relays %d, NATS servers %d", c.Seed, c.Source, c.Relays, c.NATSServers)
+	w, err := newWorld(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{Config: w.Config}
+	defer func() {
+		err = errors.Join(err, w.close())
+		if c.Dir == "" && len(r.Violations) == 0 && err == nil {
+			err = os.RemoveAll(w.dir)
+		} else {
+			c.say("logs are kept in %s", w.dir)
+		}
+	}()
+	return r, w.run(ctx, r, traffic)
+}
+
+// draw fills in what the configuration leaves to chance.
+func (c *Config) draw() {
+	rng := rand.New(rand.NewPCG(c.Seed, 0))
+	source, relays, servers := Sources[rng.IntN(len(Sources))], 1+rng.IntN(3), 1+2*rng.IntN(2)
+	c.Source = cmp.Or(c.Source, source)
+	c.Relays = cmp.Or(c.Relays, relays)
+	c.NATSServers = cmp.Or(c.NATSServers, servers)
+	c.Pause = cmp.Or(c.Pause, time.Second)
+	c.Calm = cmp.Or(c.Calm, 1)
+}
+
+// run is a round in a world that is up.
+func (w *world) run(ctx context.Context, r *Report, traffic func(*world, context.Context) error) error {
+	before, err := w.measure(ctx)
+	if err != nil {
+		return err
+	}
+	if err := traffic(w, ctx); err != nil {
+		return err
+	}
+	return w.conclude(ctx, r, before)
+}
+
+// conclude mends everything, waits until all has arrived, and judges.
+func (w *world) conclude(ctx context.Context, r *Report, before size) error {
+	w.say("mending everything; waiting for what is still on its way")
+	if err := w.mend(ctx); err != nil {
+		return err
+	}
+	truth, err := w.truth(ctx)
+	if err != nil {
+		return err
+	}
+	w.await(ctx, truth)
+	w.checkSettled(ctx, truth)
+	w.checkSize(ctx, before)
+	w.restart(ctx)
+	if truth, err = w.truth(ctx); err != nil {
+		return err
+	}
+	w.checkLeftovers(ctx)
+	r.judge(w, truth)
+	return ctx.Err()
+}
+
+// traffic lets producers write while faults are injected.
+func (w *world) traffic(ctx context.Context) error {
+	w.apps.start(ctx, kinds(w.Source), w.Calm)
+	defer w.apps.stop()
+	injecting, cancel := context.WithTimeout(ctx, w.Duration)
+	defer cancel()
+	targets := make(map[target][]*Fault)
+	for _, f := range w.chosen() {
+		targets[f.Hits] = append(targets[f.Hits], f)
+	}
+	failed := make(chan error, len(targets))
+	var group sync.WaitGroup
+	for t, list := range targets {
+		group.Go(func() { failed <- w.inject(injecting, ctx, list, w.rng(string(t))) })
+	}
+	group.Go(func() { w.watch(injecting) })
+	<-injecting.Done()
+	group.Wait()
+	close(failed)
+	for err := range failed {
+		if err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// inject injects the faults of one target, one at a time, all of them before one comes again.
+func (w *world) inject(injecting, ctx context.Context, list []*Fault, rng *rand.Rand) error {
+	for {
+		order := slices.Clone(list)
+		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for _, f := range order {
+			if !pause(injecting, span(rng, w.Pause/2, w.Pause*3/2)) {
+				return nil
+			}
+			w.say("%s: %s", f.Name, f.About)
+			i := Incident{Fault: f.Name, From: time.Now(), Hits: f.Hits, Repeats: f.Repeats, Replays: f.Replays}
+			err := f.Inject(ctx, w, rng)
+			i.To = time.Now()
+			w.incident(i)
+			if err != nil && ctx.Err() == nil {
+				return fmt.Errorf("inject %s: %w", f.Name, err)
+			}
+		}
+	}
+}
+
+// mend brings back whatever is missing.
+func (w *world) mend(ctx context.Context) error {
+	for _, r := range w.relays {
+		if err := r.start(); err != nil {
+			return err
+		}
+	}
+	return w.awaitReady(ctx)
+}
+
+// truth asks the database what became of the producers' transactions.
+func (w *world) truth(ctx context.Context) (*truth, error) {
+	committed, err := w.db.settle(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return w.apps.history.settle(committed, w.replaced), nil
+}
+
+// await waits until everything has arrived, or nothing arrives any more.
+func (w *world) await(ctx context.Context, t *truth) {
+	e := &evidence{truth: t}
+	due := make(map[*subscription][]int64)
+	for _, s := range w.subs {
+		due[s] = e.due(s.Expectation)
+	}
+	last, since := -1, time.Now()
+	for {
+		missing, err := w.missing(ctx, due)
+		if missing == 0 && err == nil {
+			return
+		}
+		if missing != last {
+			last, since = missing, time.Now()
+		}
+		if time.Since(since) > patience || !pause(ctx, 50*time.Millisecond) {
+			w.say("%d deliveries are missing and nothing arrives any more (%v)", missing, err)
+			return
+		}
+	}
+}
+
+// missing counts what has not arrived.
+func (w *world) missing(ctx context.Context, due map[*subscription][]int64) (n int, err error) {
+	for s, ids := range due {
+		if s.stream != nil {
+			err = errors.Join(err, s.stream.catchUp(ctx))
+		}
+		n += s.book.missing(ids)
+	}
+	return n, err
+}
+
+// restart stops the relays as one should, starts them again and sends a message to each subscription: nothing may come twice.
+func (w *world) restart(ctx context.Context) {
+	for _, r := range w.relays {
+		w.fail(r.stop())
+	}
+	w.checkSlots(ctx, 0)
+	if err := w.mend(ctx); err != nil {
+		w.fail(fmt.Errorf("after a clean stop: %w", err))
+		return
+	}
+	w.fail(w.apps.mark(ctx))
+	truth, err := w.truth(ctx)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	w.await(ctx, truth)
+	for _, r := range w.relays {
+		w.fail(r.stop())
+	}
+}

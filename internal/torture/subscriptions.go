@@ -1,0 +1,73 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postrider/postrider/internal/topic"
+)
+
+// subscription is one that every round has.
+type subscription struct {
+	Expectation
+	topics   []string
+	settings string
+	hook     string  // path of the HTTP endpoint, or
+	stream   *stream // where it publishes to
+	victim   bool    // its destination is the one that fails
+	book     *book
+}
+
+// quick makes retries come soon, and keeps few connections.
+const quick = `"backoff_initial": "50ms", "backoff_max": "500ms", "timeout": "2s", "lanes": 8`
+
+// newSubscriptions returns the subscriptions of a round: to streams and to endpoints, each kind of ordering, each answer to
+// a dead letter, and one whose destination is the victim of the faults.
+func newSubscriptions(replicas int) []*subscription {
+	work := []string{"orders.>", "users.*", "audit.login.>", "strict.>", "bulk.>"}
+	list := []*subscription{
+		{Expectation: Expectation{Name: "events"}, topics: work, stream: &stream{config: jetstream.StreamConfig{Name: "EVENTS", Duplicates: shortWindow}}},
+		{Expectation: Expectation{Name: "once", Once: true}, topics: []string{"orders.*"}, stream: &stream{config: jetstream.StreamConfig{Name: "ONCE"}}},
+		{Expectation: Expectation{Name: "hooks"}, topics: []string{"orders.created", "users.>"}, hook: "/hooks", settings: quick},
+		{Expectation: Expectation{Name: "victim"}, topics: work[:4], hook: "/victim", victim: true, settings: quick + `, "max_attempts": 1000`},
+		{Expectation: Expectation{Name: "loose", Unordered: true}, topics: []string{"audit.>"}, hook: "/loose", settings: quick + `, "ordering": "none"`},
+		{Expectation: Expectation{Name: "strict"}, topics: []string{"strict.*"}, hook: "/strict", settings: quick + `, "ordering": "strict"`},
+		{Expectation: Expectation{Name: "skips"}, topics: []string{"poison.>"}, hook: "/skips", settings: quick + `, "max_attempts": 3`},
+		{Expectation: Expectation{Name: "holds", Holds: true}, topics: []string{"poison.>"}, hook: "/holds", settings: quick + `, "max_attempts": 3, "on_dead": "hold"`},
+	}
+	for _, s := range list {
+		s.book = newBook()
+		patterns, err := topic.NewMatcher(s.topics)
+		if err != nil {
+			panic(err) // they are written above
+		}
+		s.Matches = func(m Message) bool { return patterns.Match(m.Topic) }
+		if s.stream != nil {
+			s.stream.book = s.book
+			s.stream.config.Replicas = replicas
+			s.stream.config.Subjects = []string{s.Name + ".>"}
+		}
+	}
+	return list
+}
+
+// subscribe creates the subscriptions.
+func (w *world) subscribe(ctx context.Context) error {
+	for _, s := range w.subs {
+		sink := w.hooks.URL(s.hook)
+		switch {
+		case s.victim:
+			sink = w.victim.URL(s.hook)
+		case s.stream != nil:
+			sink = fmt.Sprintf("%s?stream=%s&prefix=%s.", w.nats.URL(), s.stream.config.Name, s.Name)
+		}
+		err := w.db.try(ctx, "SELECT postrider.subscribe($1, $2, $3, $4)", s.Name, s.topics, sink, "{"+strings.TrimPrefix(s.settings, ", ")+"}")
+		if err != nil {
+			return fmt.Errorf("subscribe %s: %w", s.Name, err)
+		}
+	}
+	return nil
+}

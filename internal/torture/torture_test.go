@@ -1,0 +1,60 @@
+package torture
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// round runs a short round and fails the test with every violation.
+func round(t *testing.T, c Config) *Report {
+	t.Helper()
+	if c.Seed == 0 {
+		c.Seed = uint64(time.Now().UnixNano())
+	}
+	if c.Duration == 0 {
+		c.Duration = 4 * time.Second
+	}
+	c.Log = t.Output()
+	r, err := Run(context.WithoutCancel(t.Context()), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Write(t.Output()); err != nil {
+		t.Error(err)
+	}
+	if len(r.Violations) > 0 {
+		t.Errorf("%d violations, see above", len(r.Violations))
+	}
+	return r
+}
+
+// Each way in which an endpoint can fail, while relays come and go as they should.
+func TestEndpoints(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for _, f := range hookFaults {
+		names = append(names, f.Name)
+	}
+	round(t, Config{Source: "stream", Relays: 1, NATSServers: 1, Faults: names, Duration: 14 * time.Second, Pause: 200 * time.Millisecond})
+}
+
+// A NATS server that is restarted, a stream that is full, and one that is deleted.
+func TestNATS(t *testing.T) {
+	t.Parallel()
+	round(t, Config{Source: "timer", Relays: 2, NATSServers: 1, Faults: []string{"nats-restart", "nats-delete", "nats-full"},
+		Duration: 8 * time.Second, Pause: 300 * time.Millisecond})
+}
+
+// A cluster that loses the leader of a stream, and its majority.
+func TestNATSCluster(t *testing.T) {
+	t.Parallel()
+	round(t, Config{Source: "stream", Relays: 1, NATSServers: 3, Faults: []string{"nats-leader", "nats-quorum", "nats-delete"},
+		Duration: 10 * time.Second, Pause: 300 * time.Millisecond, Calm: 2})
+}

@@ -1,0 +1,250 @@
+package torture
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Expectation is what one subscription must have got by the end.
+type Expectation struct {
+	Name    string
+	Matches func(Message) bool
+	// Unordered: the destination promises no order within a key, or the subscription asked for none.
+	Unordered bool
+	// Holds: a poison message holds its key, so that what follows it never arrives.
+	Holds bool
+	// Once: the destination drops what it has seen, so nothing may ever be there twice.
+	Once bool
+}
+
+// Incident is a fault that was injected.
+type Incident struct {
+	Fault    string
+	From, To time.Time
+	Hits     target
+	// Repeats says for which subscriptions it may cause repeated deliveries: those that it names, "*" for all.
+	Repeats []string
+	// Replays says that they may be of any time before.
+	Replays bool
+}
+
+// mayRepeat reports whether the incident excuses that a delivery accepted at this time was repeated. What was accepted
+// longer before it than one save may take was saved and must not come again, unless that was asked for.
+func (i Incident) mayRepeat(subscription string, accepted time.Time, reach time.Duration) bool {
+	return (slices.Contains(i.Repeats, "*") || slices.Contains(i.Repeats, subscription)) &&
+		(i.Replays || !accepted.Before(i.From.Add(-reach))) && !accepted.After(i.To.Add(reach))
+}
+
+// evidence is all that a verdict rests on.
+type evidence struct {
+	truth     *truth
+	incidents []Incident
+	// reach is how long before an incident a delivery may have been accepted without being saved.
+	reach time.Duration
+}
+
+// finding is the verdict on one subscription.
+type finding struct {
+	subscription             string
+	expected, repeated, dead int
+	longest                  time.Duration // from COMMIT to the first acceptance
+	latencies                []time.Duration
+	violations               []string
+}
+
+func (f *finding) violate(format string, args ...any) {
+	f.violations = append(f.violations, f.subscription+": "+fmt.Sprintf(format, args...))
+}
+
+// judge compares what arrived with what should have.
+func (e *evidence) judge(x Expectation, arrivals []Arrival) *finding {
+	f := &finding{subscription: x.Name}
+	wanted := e.wanted(x)
+	f.expected = len(wanted)
+	first := e.firsts(arrivals)
+	e.judgeLost(f, x, wanted, first)
+	e.judgeStrangers(f, wanted, arrivals)
+	e.judgeIDs(f, arrivals)
+	e.judgeRepeats(f, x, arrivals, first)
+	if !x.Unordered {
+		e.judgeOrder(f, x, wanted, arrivals)
+	}
+	return f
+}
+
+// wanted returns the committed messages that match.
+func (e *evidence) wanted(x Expectation) map[int64]Message {
+	wanted := make(map[int64]Message)
+	for id, m := range e.truth.messages {
+		if x.Matches(m) {
+			wanted[id] = m
+		}
+	}
+	return wanted
+}
+
+// firsts returns when each message was accepted first.
+func (e *evidence) firsts(arrivals []Arrival) map[int64]time.Time {
+	first := make(map[int64]time.Time)
+	for _, a := range arrivals {
+		if _, ok := first[a.ID]; !ok && a.Accepted {
+			first[a.ID] = a.At
+		}
+	}
+	return first
+}
+
+// judgeLost finds messages that never arrived, and measures how long the others took.
+func (e *evidence) judgeLost(f *finding, x Expectation, wanted map[int64]Message, first map[int64]time.Time) {
+	held := heldKeys(x, wanted)
+	var lost []Message
+	for id, m := range wanted {
+		at, arrived := first[id]
+		order, isHeld := held[m.Key]
+		switch {
+		case isHeld && m.Order > order:
+			if arrived {
+				f.violate("%s was delivered although a dead letter holds its key", m)
+			}
+		case m.Poison && arrived:
+			f.violate("%s was accepted although every receiver refuses it", m)
+		case m.Poison:
+			f.dead++
+		case !arrived:
+			lost = append(lost, m)
+		default:
+			latency := at.Sub(e.truth.ended[id])
+			f.latencies = append(f.latencies, latency)
+			f.longest = max(f.longest, latency)
+		}
+	}
+	slices.SortFunc(lost, func(a, b Message) int { return cmp.Compare(a.ID, b.ID) })
+	for _, m := range lost {
+		f.violate("lost: %s", m)
+	}
+}
+
+// heldKeys returns the order of the first poison message of each key that it holds.
+func heldKeys(x Expectation, wanted map[int64]Message) map[string]int64 {
+	held := make(map[string]int64)
+	for _, m := range wanted {
+		if order, ok := held[m.Key]; x.Holds && m.Poison && m.Key != "" && (!ok || m.Order < order) {
+			held[m.Key] = m.Order
+		}
+	}
+	return held
+}
+
+// judgeStrangers finds deliveries of what rolled back or was not asked for.
+func (e *evidence) judgeStrangers(f *finding, wanted map[int64]Message, arrivals []Arrival) {
+	told := make(map[int64]bool)
+	for _, a := range arrivals {
+		if _, ok := wanted[a.ID]; ok || told[a.ID] {
+			continue
+		}
+		told[a.ID] = true
+		if m, ok := e.truth.messages[a.ID]; ok {
+			f.violate("delivered, but the topics do not match: %s", m)
+		} else {
+			f.violate("delivered, but rolled back: message %s", idString(a.ID))
+		}
+	}
+}
+
+// judgeIDs finds messages that changed their id between attempts, and ids that two messages share.
+func (e *evidence) judgeIDs(f *finding, arrivals []Arrival) {
+	wire, owner := make(map[int64]string), make(map[string]int64)
+	for _, a := range arrivals {
+		if was, ok := wire[a.ID]; ok && was != a.Wire {
+			f.violate("message %s came as %s and as %s", idString(a.ID), was, a.Wire)
+		}
+		if other, ok := owner[a.Wire]; ok && other != a.ID {
+			f.violate("messages %s and %s came with the same id %s", idString(other), idString(a.ID), a.Wire)
+		}
+		wire[a.ID], owner[a.Wire] = a.Wire, a.ID
+	}
+}
+
+// judgeRepeats counts deliveries of what was accepted before, and finds those that no incident excuses.
+func (e *evidence) judgeRepeats(f *finding, x Expectation, arrivals []Arrival, first map[int64]time.Time) {
+	last := make(map[int64]time.Time)
+	for _, a := range arrivals {
+		before, seen := last[a.ID]
+		if a.Accepted {
+			last[a.ID] = a.At
+		}
+		if !seen {
+			continue
+		}
+		f.repeated++
+		excused := slices.ContainsFunc(e.incidents, func(i Incident) bool { return i.mayRepeat(x.Name, before, e.reach) })
+		if x.Once || !excused {
+			f.violate("repeated: message %s, accepted at %s, again at %s; nothing that was done explains it",
+				idString(a.ID), clock(before), clock(a.At))
+		}
+	}
+}
+
+// judgeOrder finds messages that arrived before an earlier one of their key had been accepted.
+func (e *evidence) judgeOrder(f *finding, x Expectation, wanted map[int64]Message, arrivals []Arrival) {
+	keys := make(map[string][]Message)
+	for _, m := range wanted {
+		if m.Key != "" && !m.Poison { // poison is dead before its key goes on, which judgeLost sees
+			keys[m.Key] = append(keys[m.Key], m)
+		}
+	}
+	place := make(map[int64]int, len(wanted))
+	for _, messages := range keys {
+		slices.SortFunc(messages, func(a, b Message) int { return cmp.Compare(a.Order, b.Order) })
+		for i, m := range messages {
+			place[m.ID] = i
+		}
+	}
+	next := make(map[string]int, len(keys)) // how many of the key were accepted, in order
+	for _, a := range arrivals {
+		i, ok := place[a.ID]
+		if !ok {
+			continue
+		}
+		m := wanted[a.ID]
+		if i > next[m.Key] {
+			f.violate("out of order: %s came at %s before %s", m, clock(a.At), keys[m.Key][next[m.Key]])
+			next[m.Key] = i // tell of each gap once
+		}
+		if a.Accepted && i == next[m.Key] {
+			next[m.Key]++
+		}
+	}
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04:05.000") }
+
+// parked returns which messages have to end as dead letters, and which of their keys these hold.
+func (e *evidence) parked(x Expectation) (dead, held map[int64]bool) {
+	dead, held = make(map[int64]bool), make(map[int64]bool)
+	wanted := e.wanted(x)
+	keys := heldKeys(x, wanted)
+	for id, m := range wanted {
+		order, isHeld := keys[m.Key]
+		switch {
+		case isHeld && m.Order > order:
+			held[id] = true
+		case m.Poison:
+			dead[id] = true
+		}
+	}
+	return dead, held
+}
+
+// due returns the messages that have to arrive.
+func (e *evidence) due(x Expectation) (ids []int64) {
+	dead, held := e.parked(x)
+	for id := range e.wanted(x) {
+		if !dead[id] && !held[id] {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,127 @@
+package torture
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func at(seconds float64) time.Time { return epoch.Add(time.Duration(seconds * float64(time.Second))) }
+
+// story is five committed messages of one key, one without, and one poison message between messages of its key.
+func story() *evidence {
+	t := &truth{messages: map[int64]Message{}, ended: map[int64]time.Time{}}
+	for _, m := range []Message{
+		{ID: 1, Topic: "a", Key: "k", Order: 1}, {ID: 2, Topic: "a", Key: "k", Order: 2}, {ID: 3, Topic: "a", Key: "k", Order: 5},
+		{ID: 4, Topic: "a"},
+		{ID: 5, Topic: "a", Key: "p", Order: 1}, {ID: 6, Topic: "a", Key: "p", Order: 2, Poison: true}, {ID: 7, Topic: "a", Key: "p", Order: 3},
+		{ID: 8, Topic: "b"},
+	} {
+		t.messages[m.ID], t.ended[m.ID] = m, at(0)
+	}
+	return &evidence{truth: t, reach: time.Second, incidents: []Incident{
+		{Fault: "kill", From: at(10), To: at(11), Repeats: []string{"*"}},
+		{Fault: "stop", From: at(20), To: at(21)},
+	}}
+}
+
+func arrived(seconds float64, ids ...int64) (list []Arrival) {
+	for i, id := range ids {
+		list = append(list, Arrival{ID: id, Wire: idString(id), At: at(seconds + float64(i)/100), Accepted: true})
+	}
+	return list
+}
+
+func refused(seconds float64, id int64) []Arrival {
+	return []Arrival{{ID: id, Wire: idString(id), At: at(seconds)}}
+}
+
+func join(parts ...[]Arrival) (all []Arrival) {
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+func TestVerdicts(t *testing.T) {
+	plain := Expectation{Name: "s", Matches: func(m Message) bool { return m.Topic == "a" }}
+	holds, once, unordered := plain, plain, plain
+	holds.Holds, once.Once, unordered.Unordered = true, true, true
+	good := join(arrived(1, 1, 2, 3, 4, 5), refused(1.5, 6), arrived(2, 7))
+	otherID := arrived(10.5, 4)
+	otherID[0].Wire = "another"
+	sameID := arrived(1, 1, 2, 3, 4, 5, 7)
+	sameID[1].Wire = sameID[0].Wire
+	for name, c := range map[string]struct {
+		x        Expectation
+		arrivals []Arrival
+		want     string // "": no violation
+	}{
+		"all is well":                         {plain, good, ""},
+		"refused first, accepted later":       {plain, join(refused(0, 1), good), ""},
+		"lost":                                {plain, arrived(1, 1, 2, 3, 5, 7), "lost: message 0.4"},
+		"refused for good":                    {plain, join(refused(0, 4), arrived(1, 1, 2, 3, 5, 7)), "lost: message 0.4"},
+		"rolled back":                         {plain, join(good, arrived(3, 9)), "rolled back: message 0.9"},
+		"another topic":                       {plain, join(good, arrived(3, 8)), "do not match: message 0.8"},
+		"poison accepted":                     {plain, arrived(1, 1, 2, 3, 4, 5, 6, 7), "every receiver refuses"},
+		"swapped":                             {plain, arrived(1, 2, 1, 3, 4, 5, 7), "out of order: message 0.2"},
+		"offered too early":                   {plain, join(refused(0, 2), good), "out of order: message 0.2"},
+		"swapped where no order was promised": {unordered, arrived(1, 2, 1, 3, 4, 5, 7), ""},
+		"held":                                {holds, arrived(1, 1, 2, 3, 4, 5), ""},
+		"not held":                            {holds, good, "although a dead letter holds its key"},
+		"repeated after a kill":               {plain, join(good, arrived(9.5, 4), arrived(12, 4)), "repeated: message 0.4"}, // the first repeat has no excuse
+		"saved too late":                      {plain, join(good, arrived(12, 1, 2, 3)), "repeated: message 0.1"},
+		"another id":                          {plain, join(good, otherID), "came as"},
+		"shared id":                           {plain, sameID, "the same id"},
+		"twice where nothing comes twice":     {once, join(good, arrived(10.5, 4)), "repeated: message 0.4"},
+	} {
+		got := story().judge(c.x, c.arrivals).violations
+		if c.want == "" && len(got) > 0 || c.want != "" && !strings.Contains(strings.Join(got, "\n"), c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// A delivery shortly before a kill may be repeated, one shortly before a clean stop may not.
+func TestExcuses(t *testing.T) {
+	x := Expectation{Name: "s", Matches: func(m Message) bool { return m.Topic == "a" }}
+	rest := arrived(1, 1, 2, 3, 5, 7)
+	for name, c := range map[string]struct {
+		first, again float64
+		violations   int
+	}{
+		"unsaved":     {9.5, 12, 0},
+		"during":      {10.5, 12, 0},
+		"saved":       {8.5, 12, 1},
+		"clean stop":  {19.5, 22, 1},
+		"long after":  {30, 31, 1},
+		"much later":  {10.5, 30, 0}, // a pass that catches up may come late
+		"at its edge": {9, 12, 0},
+	} {
+		got := story().judge(x, join(rest, arrived(c.first, 4), arrived(c.again, 4)))
+		if len(got.violations) != c.violations || got.repeated != 1 {
+			t.Errorf("%s: %q, %d repeated", name, got.violations, got.repeated)
+		}
+	}
+}
+
+func TestProducersAndDatabaseMustAgree(t *testing.T) {
+	h := &history{}
+	for _, a := range []answer{answerCommitted, answerCommitted, answerRolledBack, answerRolledBack, answerLost, answerLost} {
+		tx := h.begin()
+		tx.messages = []Message{{ID: tx.number * txMessages}}
+		h.end(tx, a)
+	}
+	truth := h.settle(map[int64]bool{1: true, 4: true, 5: true}, false)
+	if len(truth.messages) != 3 || truth.unknown != 2 || truth.rolledBack != 3 {
+		t.Errorf("%+v", truth)
+	}
+	if len(truth.wrong) != 2 {
+		t.Errorf("%q, want one for the second and one for the fourth", truth.wrong)
+	}
+	if replaced := h.settle(map[int64]bool{1: true}, true); len(replaced.wrong) != 0 {
+		t.Errorf("%q", replaced.wrong)
+	}
+}
