@@ -1,0 +1,101 @@
+package webhook
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Options are the settings of a subscription that only webhooks have. The zero value means the defaults named beside each.
+type Options struct {
+	// Format is binary (default: the body is the payload, CloudEvents attributes are headers), structured
+	// (application/cloudevents+json), batch (application/cloudevents-batch+json) or ndjson (one event per line).
+	Format string `json:"format,omitempty"`
+	// BatchBytes bounds the body of a batch. Default 1 MiB.
+	BatchBytes int `json:"batch_bytes,omitempty"`
+	// Type is the CloudEvents type. Default: the topic.
+	Type string `json:"type,omitempty"`
+	// Source is the CloudEvents source, a URI reference. Default: /postrider/ and the source id.
+	Source string `json:"source,omitempty"`
+	// Secrets are references (env:NAME, file:/path) to secrets of Standard Webhooks: whsec_… (HMAC-SHA256, v1) and whsk_…
+	// (ed25519, v1a). All of them sign, so that they can be rotated without a gap.
+	Secrets []string `json:"secrets,omitempty"`
+	// Headers are sent with every request. A value may be a reference.
+	Headers map[string]string `json:"headers,omitempty"`
+	// Basic is a reference to user:password.
+	Basic string `json:"basic,omitempty"`
+	// Bearer is a reference to a token.
+	Bearer string       `json:"bearer,omitempty"`
+	TLS    TLSOptions   `json:"tls,omitzero"`
+	Guard  GuardOptions `json:"guard,omitzero"`
+	// Proxy is empty (none), environment, or a reference to a proxy's URL.
+	Proxy string `json:"proxy,omitempty"`
+	// HTTP2 false keeps to HTTP/1.1. Default: HTTP/2 where TLS negotiates it.
+	HTTP2 *bool `json:"http2,omitempty"`
+	// Dead and Retry change what statuses mean: dead at once, or tried again.
+	Dead  []int `json:"dead,omitempty"`
+	Retry []int `json:"retry,omitempty"`
+	// RetryAfterMax caps what a destination may ask for. Default 1h.
+	RetryAfterMax Duration `json:"retry_after_max,omitempty"`
+	// Rate is the most requests per second, Burst how many may go at once. Default: no limit.
+	Rate  float64 `json:"rate,omitempty"`
+	Burst int     `json:"burst,omitempty"`
+	// Concurrency is adaptive (default) or fixed; lanes are the bound of both.
+	Concurrency string `json:"concurrency,omitempty"`
+	// Receipts is how many bytes of an answer's body are kept for delivered messages. Default 0: none.
+	Receipts int `json:"receipts,omitempty"`
+	// Async makes 202 mean accepted: the receiver calls back within AsyncLease (default 10m), else the message comes again.
+	Async      bool     `json:"async,omitempty"`
+	AsyncLease Duration `json:"async_lease,omitempty"`
+}
+
+// TLSOptions say whom to trust and who we are. Files are PEM and are read again when they change.
+type TLSOptions struct {
+	CA         string `json:"ca,omitempty"`
+	Cert       string `json:"cert,omitempty"`
+	Key        string `json:"key,omitempty"`
+	ServerName string `json:"server_name,omitempty"`
+	// MinVersion is 1.2 (default) or 1.3.
+	MinVersion string `json:"min_version,omitempty"`
+	// InsecureSkipVerify accepts any certificate: anybody in between can read and forge.
+	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty"`
+}
+
+// GuardOptions say which addresses may be connected to.
+type GuardOptions struct {
+	// Allow and Deny are networks in CIDR notation. Deny wins over the defaults, allow over both.
+	Allow []string `json:"allow,omitempty"`
+	Deny  []string `json:"deny,omitempty"`
+	// PublicOnly refuses every address that is not public: for endpoints that customers register.
+	PublicOnly bool `json:"public_only,omitempty"`
+}
+
+// Duration is a time.Duration that is written as in "1m30s".
+type Duration time.Duration
+
+// MarshalText writes it as in "1m30s".
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("duration %q: must be a number with a unit, such as 30s or 5m", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// ParseOptions decodes the options of a subscription. An unknown key is an error. Empty text means the defaults.
+func ParseOptions(text []byte) (o Options, err error) {
+	if len(text) == 0 {
+		return o, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&o); err != nil {
+		return o, fmt.Errorf("options: %w", err)
+	}
+	return o, nil
+}
