@@ -68,10 +68,12 @@ func (r *runner) judgeProbe(t *task, kind sinks.Kind, err error, after time.Dura
 	}
 }
 
-// parkSuspect parks the message whose probe failed when another's passed: one message cannot hold a subscription.
+// parkSuspect parks the message whose probe failed when another's passed: one message cannot hold a subscription. Of its
+// attempts only the last says something about the message: the others may have met the outage.
 func (r *runner) parkSuspect(t *task, now time.Time) {
 	if r.withdraw(t) {
 		r.release(t)
+		t.attempts = 1
 		r.retry(t, r.breaker.reason, 0, now)
 	}
 }

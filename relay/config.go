@@ -33,6 +33,9 @@ type Config struct {
 	// Open connects to the destination of a subscription. It must not wait for the destination to answer. An error
 	// pauses the subscription with the error as its reason. Required.
 	Open func(ctx context.Context, s Subscription) (sinks.Sink, error)
+	// Defaults fills in settings that have another default for the kind of the subscription's destination than the one named
+	// beside them. Optional.
+	Defaults func(s *Subscription)
 	// Name is shown as the owner of cursors. Default: "relay".
 	Name string
 	// Version is the build's version, shown beside the name.
@@ -117,4 +120,15 @@ func fill[T comparable](p *T, value T) {
 	if *p == zero {
 		*p = value
 	}
+}
+
+// settle decodes a subscription's settings and fills in the defaults: those of its kind of destination, then the engine's.
+func (c *Config) settle(s *Subscription, settings []byte) (err error) {
+	if s.Settings, err = DecodeSettings(settings); err != nil {
+		return err
+	}
+	if c.Defaults != nil {
+		c.Defaults(s)
+	}
+	return s.Settings.Validate()
 }

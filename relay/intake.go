@@ -191,6 +191,7 @@ func (r *runner) admit(t *task, now time.Time) {
 	case t.row.deliverAt.After(now):
 		r.park(t, stateScheduled, t.row.deliverAt, "")
 	default:
+		t.since = now
 		r.enqueue(t)
 	}
 }

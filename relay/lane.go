@@ -110,7 +110,7 @@ func (r *runner) dispatch(now time.Time) {
 		return
 	}
 	for _, l := range r.lanes {
-		if l.busy || len(l.queue) == 0 && len(r.free) == 0 {
+		if l.busy || len(l.queue) == 0 && len(r.free) == 0 || r.linger(l, now) {
 			continue
 		}
 		r.form(l, l.batchMax)
@@ -118,6 +118,31 @@ func (r *runner) dispatch(now time.Time) {
 			l.send(r)
 		}
 	}
+}
+
+// linger says whether a lane shall wait until it has a full batch. It does so until its oldest message has waited long
+// enough; parked ones, which come back when they are due, wait for nothing, nor does anybody if the runner takes in no more.
+func (r *runner) linger(l *lane, now time.Time) bool {
+	most := time.Duration(r.sub.Settings.Linger)
+	if most == 0 || len(l.queue)+len(r.free) >= l.batchMax || r.full() {
+		return false
+	}
+	until := time.Time{}
+	for _, queue := range [][]*task{l.queue, r.free} {
+		if len(queue) == 0 {
+			continue
+		}
+		if end := queue[0].since.Add(most); until.IsZero() || end.Before(until) {
+			until = end
+		}
+	}
+	if !now.Before(until) {
+		return false
+	}
+	if r.lingers.IsZero() || until.Before(r.lingers) {
+		r.lingers = until
+	}
+	return true
 }
 
 // scanAhead bounds how far beyond a batch's size a lane looks for keys that the batch does not have yet.

@@ -87,8 +87,9 @@ func (r *runner) conclude(t *task, kind sinks.Kind, err error, after time.Durati
 		r.failures = 0 // the destination answers
 		r.bury(t, err.Error())
 	default:
-		if kind == sinks.KindUnavailable && r.successes == t.successes {
-			r.breaker.trip(now, after, err) // a retry found the destination down
+		// A retry found the destination down, or was asked to leave it alone for a while.
+		if kind == sinks.KindUnavailable && (after > 0 || r.successes == t.successes) {
+			r.breaker.trip(now, after, err)
 		}
 		r.retry(t, err.Error(), after, now)
 	}
@@ -101,8 +102,7 @@ func (r *runner) retry(t *task, reason string, after time.Duration, now time.Tim
 		r.bury(t, fmt.Sprintf("gave up after %d attempts: %s", t.attempts, reason))
 		return
 	}
-	delay := retryDelay(t.attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax))
-	r.park(t, stateRetry, now.Add(max(delay, after)), reason)
+	r.park(t, stateRetry, now.Add(max(s.backoff(t.attempts), after)), reason)
 }
 
 func (r *runner) accepted(t *task, now time.Time) {

@@ -259,7 +259,7 @@ func (o *owner) takeOver(ctx context.Context, names []string) ([]cursor, error) 
 				if err != nil {
 					return err
 				}
-				if c.sub.Settings, err = ParseSettings(settings); err != nil {
+				if err := o.config.settle(&c.sub, settings); err != nil {
 					o.requestPause(c.sub.Name, err.Error())
 					continue
 				}

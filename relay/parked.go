@@ -195,12 +195,16 @@ func (h *dueHeap) Pop() any {
 	return e
 }
 
-// retryDelay is the wait before the next attempt after so many: doubling from first up to most, with a jitter of a fifth
-// either way, so that what failed together does not come back together.
+// retryDelay is the wait before the next attempt after so many: doubling from first up to most.
 func retryDelay(attempts int, first, most time.Duration) time.Duration {
 	d := float64(first)
 	for i := 1; i < attempts && d < float64(most); i++ {
 		d *= 2
 	}
-	return time.Duration(min(min(d, float64(most))*(0.8+0.4*rand.Float64()), 1<<62)) // within what a Duration holds
+	return jitter(min(d, float64(most)))
+}
+
+// jitter varies a wait by a fifth either way, so that what failed together does not come back together.
+func jitter(wait float64) time.Duration {
+	return time.Duration(min(wait*(0.8+0.4*rand.Float64()), 1<<62)) // within what a Duration holds
 }

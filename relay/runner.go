@@ -74,6 +74,7 @@ type runner struct {
 	tasks     int     // in lanes and free, delivering included
 	taskBytes int64
 	inFlight  int
+	lingers   time.Time // when the first lane stops to wait for a full batch; zero: none waits
 	parked    *parkedSet
 	loading   bool
 	toLoad    []*entry
@@ -92,9 +93,10 @@ type runner struct {
 type task struct {
 	row       *row
 	key       string
-	win       *window // from the feed
-	seq       int     // from a pass, if win and entry are nil
-	entry     *entry  // from the parked table
+	win       *window   // from the feed
+	seq       int       // from a pass, if win and entry are nil
+	entry     *entry    // from the parked table
+	since     time.Time // when it was taken in; zero if it comes from the parked table
 	attempts  int
 	successes int // the runner's count when the delivery began
 }
@@ -153,6 +155,7 @@ func (r *runner) step(now time.Time) time.Duration {
 		return time.Hour
 	}
 	r.collectLoaded()
+	r.lingers = time.Time{}
 	if !r.stopping {
 		r.takeDue(now)
 		r.intake(now)
@@ -169,6 +172,9 @@ func (r *runner) nextLook(now time.Time) time.Duration {
 	}
 	if r.breaker.open && r.breaker.prober == nil && now.Before(r.breaker.next) {
 		look = min(look, r.breaker.next.Sub(now))
+	}
+	if !r.lingers.IsZero() {
+		look = min(look, r.lingers.Sub(now))
 	}
 	if r.prog.done >= maxDone {
 		look = min(look, closeEvery) // a window may have closed

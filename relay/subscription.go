@@ -3,7 +3,10 @@ package relay
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"time"
 )
 
@@ -46,28 +49,80 @@ type Settings struct {
 	Timeout        Duration `json:"timeout,omitempty"`         // of one delivery; default: the sink's
 	BackoffInitial Duration `json:"backoff_initial,omitempty"` // wait before the second attempt; default: 1s
 	BackoffMax     Duration `json:"backoff_max,omitempty"`     // longest wait between attempts; default: 1h
-	MaxParked      int      `json:"max_parked,omitempty"`      // retrying and held messages before intake stops; default: 100000
+	// BackoffSchedule holds the waits before the second attempt, the third and so on, instead of doubling ones; the last one
+	// stands for all later ones. With it MaxAttempts is by default what the schedule has room for: one more than its waits.
+	BackoffSchedule []Duration `json:"backoff_schedule,omitempty"`
+	// Linger is how long a lane without a full batch waits for more, counted from its oldest message; default: 0, not at all.
+	Linger    Duration `json:"linger,omitempty"`
+	MaxParked int      `json:"max_parked,omitempty"` // retrying and held messages before intake stops; default: 100000
+	// Options are what only the sink understands: a JSON object, or nil.
+	Options json.RawMessage `json:"options,omitempty"`
 }
 
-// ParseSettings decodes the settings column. An unknown key is an error.
+// ParseSettings decodes the settings column and fills in the defaults. An unknown key is an error.
 func ParseSettings(text []byte) (Settings, error) {
+	s, err := DecodeSettings(text)
+	if err != nil {
+		return s, err
+	}
+	return s, s.Validate()
+}
+
+// DecodeSettings decodes the settings column as it is. An unknown key is an error.
+func DecodeSettings(text []byte) (Settings, error) {
 	var s Settings
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil {
-		return s, fmt.Errorf("settings %s: %w", text, err)
+		return s, fmt.Errorf("settings: %w", err) // without the text: options may hold by mistake what nobody should see
 	}
-	return s, s.Validate()
+	return s, nil
+}
+
+// Equal says whether two settings mean the same as they stand; defaults are not filled in.
+func (s Settings) Equal(o Settings) bool {
+	return sameJSON(s.Options, o.Options) && slices.Equal(s.BackoffSchedule, o.BackoffSchedule) &&
+		s.plain() == o.plain()
+}
+
+// plainSettings are the settings that == compares.
+type plainSettings struct {
+	ordering                                    Ordering
+	onDead                                      OnDead
+	maxAttempts, lanes, batch, maxParked        int
+	timeout, backoffInitial, backoffMax, linger Duration
+}
+
+func (s Settings) plain() plainSettings {
+	return plainSettings{s.Ordering, s.OnDead, s.MaxAttempts, s.Lanes, s.Batch, s.MaxParked, s.Timeout, s.BackoffInitial, s.BackoffMax, s.Linger}
+}
+
+// sameJSON compares objects as values: the database keeps neither blanks nor the order of keys. None is an empty one.
+func sameJSON(a, b json.RawMessage) bool {
+	var values [2]any
+	for i, text := range []json.RawMessage{a, b} {
+		if len(text) == 0 {
+			text = json.RawMessage("{}")
+		}
+		if json.Unmarshal(text, &values[i]) != nil {
+			return bytes.Equal(a, b)
+		}
+	}
+	return reflect.DeepEqual(values[0], values[1])
 }
 
 // Validate fills in the defaults and says which setting is wrong, with its value and what would be right.
 func (s *Settings) Validate() error {
 	fill(&s.Ordering, OrderByKey)
 	fill(&s.OnDead, DeadSkips)
-	fill(&s.MaxAttempts, 20)
-	fill(&s.BackoffInitial, Duration(time.Second))
-	fill(&s.BackoffMax, Duration(max(time.Hour, time.Duration(s.BackoffInitial))))
 	fill(&s.MaxParked, 100_000)
+	if len(s.BackoffSchedule) == 0 {
+		fill(&s.MaxAttempts, 20)
+		fill(&s.BackoffInitial, Duration(time.Second))
+		fill(&s.BackoffMax, Duration(max(time.Hour, time.Duration(s.BackoffInitial))))
+	} else {
+		fill(&s.MaxAttempts, len(s.BackoffSchedule)+1)
+	}
 	switch s.Ordering {
 	case OrderByKey, OrderNone, OrderStrict:
 	default:
@@ -93,7 +148,45 @@ func (s *Settings) Validate() error {
 		return fmt.Errorf("timeout %s, backoff_initial %s, backoff_max %s: none may be negative, and backoff_max not below backoff_initial",
 			s.Timeout, s.BackoffInitial, s.BackoffMax)
 	}
+	if s.Linger < 0 || time.Duration(s.Linger) > maxLinger {
+		return fmt.Errorf("linger %s: must be from 0s to %s", s.Linger, maxLinger)
+	}
+	if len(s.Options) > 0 && s.Options[0] != '{' {
+		return errors.New("options: must be a JSON object")
+	}
+	return s.validateSchedule()
+}
+
+const (
+	maxLinger   = 10 * time.Minute
+	maxSchedule = 1000
+	maxWait     = 366 * 24 * time.Hour
+)
+
+func (s *Settings) validateSchedule() error {
+	if len(s.BackoffSchedule) == 0 {
+		return nil
+	}
+	if s.BackoffInitial != 0 || s.BackoffMax != 0 {
+		return fmt.Errorf("backoff_schedule %v: excludes backoff_initial and backoff_max, which double the wait each time", s.BackoffSchedule)
+	}
+	if len(s.BackoffSchedule) > maxSchedule {
+		return fmt.Errorf("backoff_schedule of %d waits: at most %d may be given", len(s.BackoffSchedule), maxSchedule)
+	}
+	for _, wait := range s.BackoffSchedule {
+		if wait < 0 || time.Duration(wait) > maxWait {
+			return fmt.Errorf("backoff_schedule %v: each wait must be from 0s to %s", s.BackoffSchedule, maxWait)
+		}
+	}
 	return nil
+}
+
+// backoff is the wait before the next attempt after so many.
+func (s *Settings) backoff(attempts int) time.Duration {
+	if n := len(s.BackoffSchedule); n > 0 {
+		return jitter(float64(s.BackoffSchedule[min(max(attempts, 1), n)-1]))
+	}
+	return retryDelay(attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax))
 }
 
 // Duration is a time.Duration that is written as in "1m30s".

@@ -92,12 +92,26 @@ func differences(s spec, topics []string, sink string, settings []byte) []string
 	if s.Sink != sink {
 		fields = append(fields, "sink")
 	}
-	want := s.Settings
-	is, err := relay.ParseSettings(settings)
-	if want.Validate() != nil || err != nil || want != is {
+	if !sameSettings(s.Subscription, sink, settings) {
 		fields = append(fields, "settings")
 	}
 	return fields
+}
+
+// sameSettings fills in the defaults on both sides: those of the kind of sink, then the engine's.
+func sameSettings(want relay.Subscription, sink string, settings []byte) bool {
+	is := relay.Subscription{Sink: sink}
+	var err error
+	if is.Settings, err = relay.DecodeSettings(settings); err != nil {
+		return false
+	}
+	for _, s := range []*relay.Subscription{&want, &is} {
+		setDefaults(s)
+		if s.Settings.Validate() != nil {
+			return false
+		}
+	}
+	return want.Settings.Equal(is.Settings)
 }
 
 func sameSet(a, b []string) bool {

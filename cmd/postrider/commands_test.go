@@ -93,6 +93,8 @@ func TestApplyChangesOnlyWhatDiffers(t *testing.T) {
 	apply(twoSubscriptions).ok("billing unchanged", "bus unchanged")
 	// A default that is written out is no change.
 	apply(strings.Replace(twoSubscriptions, "max_attempts: 10", "max_attempts: 10\n    ordering: key", 1)).ok("billing unchanged")
+	// So are the defaults of webhooks, and the order of options.
+	apply(strings.Replace(twoSubscriptions, "max_attempts: 10", "backoff_schedule: [5s, 5m, 30m, 2h, 5h, 10h, 14h, 20h, 24h]\n    options: {}", 1)).ok("billing unchanged")
 	want("billing", 7, 7)
 	apply(strings.Replace(twoSubscriptions, "max_attempts: 10", "max_attempts: 11", 1)).ok("billing changed: settings", "bus unchanged")
 	want("billing", 8, 7)
@@ -100,6 +102,11 @@ func TestApplyChangesOnlyWhatDiffers(t *testing.T) {
 	apply(strings.Replace(twoSubscriptions, "orders.>", "orders.*, payments.*", 1)).ok("billing changed: topics, settings")
 	want("billing", 9, 8)
 	apply(strings.Replace(twoSubscriptions, "orders.>", "payments.*, orders.*", 1)).ok("billing unchanged")
+	fast := strings.NewReplacer("orders.>", "payments.*, orders.*", "max_attempts: 10", "options: {rate: 1, burst: 2}")
+	apply(fast.Replace(twoSubscriptions)).ok("billing changed: settings")
+	apply(strings.Replace(fast.Replace(twoSubscriptions), "rate: 1, burst: 2", "burst: 2, rate: 1.0", 1)).ok("billing unchanged")
+	apply(fast.Replace(twoSubscriptions)+"    max_attempts: 20\n").ok("billing unchanged", "bus unchanged")
+	apply(strings.Replace(fast.Replace(twoSubscriptions), "burst: 2}", "burst: 2}\n    max_attempts: 20", 1)).ok("billing changed: settings")
 	// What a file does not name stays.
 	apply("subscriptions:\n  - {name: third, topics: [a], sink: 'stdout:'}\n").ok("third created")
 	on(t, db.URL(), "subs", "list").ok("billing", "bus", "third")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -140,6 +141,7 @@ func (r *fileReader) subscription(at int, entries []entry) spec {
 			r.problem(at, "a subscription without %s", key)
 		}
 	}
+	r.destination(s.Subscription, lines)
 	if filled := s.Settings; filled.Validate() != nil {
 		r.problem(max(at, lines["backoff_max"]), "%s", filled.Validate())
 	}
@@ -149,6 +151,19 @@ func (r *fileReader) subscription(at int, entries []entry) spec {
 		r.names[s.Name] = lines["name"]
 	}
 	return s
+}
+
+// destination checks the sink when all is known that it is made of.
+func (r *fileReader) destination(s relay.Subscription, lines map[string]int) {
+	if s.Sink == "" {
+		return
+	}
+	err := r.check(s)
+	if _, ok := errors.AsType[optionsError](err); ok && lines["options"] != 0 {
+		r.problem(lines["options"], "%s", err)
+	} else if err != nil {
+		r.problem(lines["sink"], "%s", err)
+	}
 }
 
 // quoteHint is for who writes > without quotes, which begins a folded text in YAML.
@@ -171,6 +186,12 @@ func (r *fileReader) field(s *spec, e entry) error {
 		}
 		return checkTopics(s.Topics)
 	}
+	switch e.key {
+	case "options":
+		return r.options(s, e)
+	case "backoff_schedule":
+		return r.schedule(s, e)
+	}
 	text, ok := r.scalar(e.value, e.key)
 	if !ok {
 		return nil
@@ -184,12 +205,42 @@ func (r *fileReader) field(s *spec, e entry) error {
 		return checkStart(text)
 	case "sink":
 		var err error
-		if s.Sink, err = expand(text); err != nil {
-			return err
-		}
-		return r.check(s.Subscription)
+		s.Sink, err = expand(text)
+		return err
 	}
 	return checkSetting(&s.Settings, e.key, text)
+}
+
+// options takes a mapping as it stands: what it means is the sink's affair.
+func (r *fileReader) options(s *spec, e entry) error {
+	if _, ok := r.mapping(e.value, "options"); !ok {
+		return nil
+	}
+	value, ok := r.value(e.value)
+	if !ok {
+		return nil
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("options: %w", err)
+	}
+	return checkSetting(&s.Settings, e.key, string(text))
+}
+
+func (r *fileReader) schedule(s *spec, e entry) error {
+	items, ok := r.sequence(e.value, e.key)
+	if !ok {
+		return nil
+	}
+	var waits []string
+	for _, item := range items {
+		text, ok := r.scalar(item, "a wait")
+		if !ok {
+			return nil
+		}
+		waits = append(waits, text)
+	}
+	return checkSetting(&s.Settings, e.key, strings.Join(waits, ","))
 }
 
 var reference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)

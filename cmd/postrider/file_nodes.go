@@ -93,3 +93,36 @@ func (r *fileReader) scalar(n ast.Node, what string) (string, bool) {
 	r.problem(line(n), "%s must be a single value", what)
 	return "", false
 }
+
+// value returns what a node means, as JSON has it.
+func (r *fileReader) value(n ast.Node) (any, bool) {
+	switch v := r.anchors.resolve(n).(type) {
+	case *ast.NullNode:
+		return nil, true
+	case *ast.BoolNode:
+		return v.Value, true
+	case *ast.IntegerNode:
+		return v.Value, true
+	case *ast.FloatNode:
+		return v.Value, true
+	case *ast.SequenceNode:
+		list := make([]any, 0, len(v.Values))
+		for _, item := range v.Values {
+			one, ok := r.value(item)
+			if !ok {
+				return nil, false
+			}
+			list = append(list, one)
+		}
+		return list, true
+	case *ast.MappingNode:
+		entries, ok := r.mapping(v, "a mapping")
+		object := make(map[string]any, len(entries))
+		for _, e := range entries {
+			one, itemOK := r.value(e.value)
+			object[e.key], ok = one, ok && itemOK
+		}
+		return object, ok
+	}
+	return r.scalar(n, "a value")
+}

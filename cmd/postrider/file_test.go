@@ -22,6 +22,7 @@ func writeFile(t *testing.T, text string) string {
 
 func TestReadFile(t *testing.T) {
 	t.Setenv("HOOK_TOKEN", "geheim")
+	t.Setenv("HOOK_SECRET", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")
 	specs, err := readFile(writeFile(t, `
 subscriptions:
   - &first
@@ -38,9 +39,23 @@ subscriptions:
     backoff_initial: 2s
     backoff_max: 5m
     max_parked: 50
+    linger: 50ms
+    options: &o
+      format: batch
+      secrets: [env:HOOK_SECRET]
+      headers: {X-Shop: "42"}
+      rate: 2.5
+      http2: false
   - {name: second, topics: *all, sink: "stdout:"}
   - <<: *first
     name: third
+  - name: fourth
+    topics: *all
+    sink: http://host
+    backoff_schedule: [5s, 1m]
+    options:
+      <<: *o
+      format: ndjson
 `), checkSink)
 	if err != nil {
 		t.Fatal(err)
@@ -49,10 +64,14 @@ subscriptions:
 	first := spec{start: "earliest", Subscription: relay.Subscription{
 		Name: "billing", Topics: []string{"orders.>", "payments.*"}, Sink: "https://host/hook?token=geheim",
 		Settings: relay.Settings{Ordering: "strict", OnDead: "hold", MaxAttempts: 10, Lanes: 2, Batch: 3, Timeout: second(30),
-			BackoffInitial: second(2), BackoffMax: second(300), MaxParked: 50}}}
+			BackoffInitial: second(2), BackoffMax: second(300), MaxParked: 50, Linger: second(1) / 20,
+			Options: []byte(`{"format":"batch","headers":{"X-Shop":"42"},"http2":false,"rate":2.5,"secrets":["env:HOOK_SECRET"]}`)}}}
 	third := first
 	third.Name = "third"
-	want := []spec{first, {start: "now", Subscription: relay.Subscription{Name: "second", Topics: first.Topics, Sink: "stdout:"}}, third}
+	want := []spec{first, {start: "now", Subscription: relay.Subscription{Name: "second", Topics: first.Topics, Sink: "stdout:"}}, third,
+		{start: "now", Subscription: relay.Subscription{Name: "fourth", Topics: first.Topics, Sink: "http://host", Settings: relay.Settings{
+			BackoffSchedule: []relay.Duration{second(5), second(60)},
+			Options:         []byte(`{"format":"ndjson","headers":{"X-Shop":"42"},"http2":false,"rate":2.5,"secrets":["env:HOOK_SECRET"]}`)}}}}
 	if !reflect.DeepEqual(specs, want) {
 		t.Errorf("got  %+v\nwant %+v", specs, want)
 	}
@@ -60,6 +79,7 @@ subscriptions:
 
 func TestFileProblems(t *testing.T) {
 	const head = "subscriptions:\n  - name: a\n    topics: [x]\n    sink: 'stdout:'\n"
+	hook := strings.Replace(head, "stdout:", "https://h", 1)
 	for name, c := range map[string]struct {
 		text  string
 		wants []string
@@ -81,6 +101,17 @@ func TestFileProblems(t *testing.T) {
 		"bad duration":    {head + "    timeout: 30\n", []string{`:5: timeout "30": must be a number with a unit`}},
 		"bad ordering":    {head + "    ordering: random\n", []string{`:5: ordering "random": must be key, none or strict`}},
 		"backoff":         {head + "    backoff_initial: 1h\n    backoff_max: 1m\n", []string{":6: ", "backoff_max not below backoff_initial"}},
+		"schedule":        {head + "    backoff_schedule: [5s, soon]\n", []string{`:5: backoff_schedule "5s,soon": each of the list must be a number with a unit`}},
+		"no schedule":     {head + "    backoff_schedule: 5s\n", []string{":5: backoff_schedule must be a list"}},
+		"both backoffs":   {head + "    backoff_schedule: [5s]\n    backoff_max: 1m\n", []string{":6: ", "excludes backoff_initial and backoff_max"}},
+		"linger":          {head + "    linger: 1h\n", []string{":5: linger 1h0m0s: must be from 0s to 10m0s"}},
+		"stdout options":  {head + "    options: {rate: 1}\n", []string{":5: options: stdout takes none"}},
+		"nats options":    {strings.Replace(head, "stdout:", "nats://h", 1) + "    options: {rate: 1}\n", []string{":5: options: NATS takes none"}},
+		"options a list":  {head + "    options: [1]\n", []string{":5: options must be a mapping"}},
+		"unknown option":  {hook + "    options: {fromat: batch}\n", []string{`:5: options: json: unknown field "fromat"`}},
+		"wrong option":    {hook + "    options:\n      format: avro\n", []string{`:5: options: format "avro": must be binary`}},
+		"open secret":     {hook + "    options: {bearer: geheim}\n", []string{`:5: options: bearer holds something else than a reference`}},
+		"no such secret":  {hook + "    options: {bearer: env:NO_SUCH_VARIABLE}\n", []string{`:4: sink https://h: bearer: the variable NO_SUCH_VARIABLE is not set`}},
 		"empty value":     {head + "    lanes:\n", []string{":5: lanes is empty"}},
 		"list as value":   {head + "    lanes: [1]\n", []string{":5: lanes must be a single value"}},
 		"duplicate name":  {head + strings.TrimPrefix(head, "subscriptions:\n"), []string{`:5: the name "a" is taken by the subscription in line 2`}},
@@ -118,6 +149,13 @@ func TestFileProblems(t *testing.T) {
 func TestFilesOfAnotherMachine(t *testing.T) {
 	s := relay.Subscription{Sink: "nats://h?creds=/nowhere/x.creds"}
 	if err := checkSink(s); err == nil || !strings.Contains(err.Error(), "/nowhere/x.creds") {
+		t.Errorf("checkSink: %v", err)
+	}
+	if err := checkSinkElsewhere(s); err != nil {
+		t.Errorf("checkSinkElsewhere: %v", err)
+	}
+	s = relay.Subscription{Sink: "https://h", Settings: relay.Settings{Options: []byte(`{"bearer":"file:/nowhere/token"}`)}}
+	if err := checkSink(s); err == nil || !strings.Contains(err.Error(), "/nowhere/token") {
 		t.Errorf("checkSink: %v", err)
 	}
 	if err := checkSinkElsewhere(s); err != nil {

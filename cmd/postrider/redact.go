@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/url"
 	"regexp"
 	"strings"
@@ -65,6 +66,71 @@ func redactQuery(query string) string {
 		}
 	}
 	return strings.Join(parts, "&")
+}
+
+// secretOption matches the names of options whose values are secrets, or have to be references to them.
+var secretOption = regexp.MustCompile(`^(secrets|basic|bearer|proxy)$`)
+
+// redactOptions returns a subscription's options without what should have been a reference and is not. References are shown.
+func redactOptions(options json.RawMessage) string {
+	if len(options) == 0 {
+		return ""
+	}
+	var all map[string]any
+	if json.Unmarshal(options, &all) != nil {
+		return hidden
+	}
+	for name, value := range all {
+		if secretOption.MatchString(name) {
+			all[name] = redactValues(value)
+		}
+	}
+	if headers, ok := all["headers"].(map[string]any); ok {
+		for name, value := range headers {
+			if secretName.MatchString(name) || strings.Contains(strings.ToLower(name), "cookie") {
+				headers[name] = redactValues(value)
+			}
+		}
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return hidden
+	}
+	return string(text)
+}
+
+// redactValues hides all texts that are no references.
+func redactValues(value any) any {
+	switch v := value.(type) {
+	case string:
+		if v == "environment" || strings.HasPrefix(v, "env:") || strings.HasPrefix(v, "file:") {
+			return v
+		}
+	case []any:
+		for i := range v {
+			v[i] = redactValues(v[i])
+		}
+		return v
+	}
+	return hidden
+}
+
+// redactSettings returns a subscription's settings as the database has them, with redacted options.
+func redactSettings(settings json.RawMessage) json.RawMessage {
+	var all map[string]json.RawMessage
+	if json.Unmarshal(settings, &all) != nil || all["options"] == nil {
+		return settings
+	}
+	options := redactOptions(all["options"])
+	if options == hidden {
+		options = `"` + hidden + `"`
+	}
+	all["options"] = json.RawMessage(options)
+	text, err := json.Marshal(all)
+	if err != nil {
+		return json.RawMessage(`{}`)
+	}
+	return text
 }
 
 // redactDatabase returns a connection string without its password.

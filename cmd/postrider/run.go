@@ -155,7 +155,8 @@ func (s *settings) specs() ([]spec, error) {
 func (s *settings) relayConfig(logger *slog.Logger, registry prometheus.Registerer) relay.Config {
 	return relay.Config{
 		DatabaseURL:  s.DatabaseURL,
-		Open:         openSink,
+		Open:         openSinks(logger),
+		Defaults:     setDefaults,
 		Name:         s.Name,
 		Version:      buildVersion(),
 		Source:       relay.Source(s.Source),

@@ -270,6 +270,9 @@ func TestRunRefuses(t *testing.T) {
 		"unknown scheme":   {sink("kafka://h"), []string{"POSTRIDER_SINK: sink kafka://h: the scheme \"kafka\" is unknown; known are http, https, nats, stdout, tls"}},
 		"no scheme":        {sink("localhost"), []string{"POSTRIDER_SINK", "must be a URL"}},
 		"bad webhook":      {sink("https://u:geheim@/x"), []string{"POSTRIDER_SINK: sink https://xxxxx@/x"}},
+		"wrong option":     {append(sink("https://h"), `POSTRIDER_OPTIONS={"bearer":"geheim"}`), []string{"POSTRIDER_OPTIONS: bearer holds something else than a reference"}},
+		"option of none":   {append(sink("stdout:"), `POSTRIDER_OPTIONS={"rate":1}`), []string{"POSTRIDER_OPTIONS: stdout takes none"}},
+		"both backoffs":    {append(sink("stdout:"), "POSTRIDER_BACKOFF_SCHEDULE=5s", "POSTRIDER_BACKOFF_MAX=1h"), []string{"POSTRIDER_BACKOFF_SCHEDULE: backoff_schedule [5s]: excludes"}},
 		"topic with space": {[]string{url, "POSTRIDER_SINK=stdout:", "POSTRIDER_TOPICS=orders created,b"}, []string{"POSTRIDER_TOPICS", `"orders created"`}},
 		"sink alone":       {[]string{url, "POSTRIDER_SINK=stdout:"}, []string{"POSTRIDER_TOPICS is not"}},
 		"topics alone":     {[]string{url, "POSTRIDER_TOPICS=a"}, []string{"POSTRIDER_SINK is not"}},
@@ -360,6 +363,28 @@ func TestRunDelivers(t *testing.T) {
 	if status := p.ends(); status != 0 {
 		text, _ := p.out.read()
 		t.Errorf("status %d:\n%s", status, text)
+	}
+}
+
+// Options reach the sink, and what the destination answers is kept in the log where that is asked for.
+func TestRunWithOptions(t *testing.T) {
+	db := pgtest.Empty(t)
+	on(t, db.URL(), "migrate").ok()
+	on(t, db.URL(), "enqueue", "orders.created", `{"n":1}`).ok()
+	tokens := make(chan string, 10)
+	url, received := webhookReceiver(t, func(r *http.Request) int { tokens <- r.Header.Get("Authorization"); return 201 })
+	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_SINK="+url, "POSTRIDER_TOPICS=orders.>", "HOOK_TOKEN=geheim",
+		`POSTRIDER_OPTIONS={"bearer":"env:HOOK_TOKEN","receipts":100}`, "POSTRIDER_BACKOFF_SCHEDULE=1s,2s", "POSTRIDER_LINGER=1ms")
+	receive(t, received)
+	if token := <-tokens; token != "Bearer geheim" {
+		t.Errorf("authorization %q", token)
+	}
+	on(t, db.URL(), "subs", "list").ok(`backoff_schedule=["1s","2s"] linger=1ms options={"bearer":"env:HOOK_TOKEN","receipts":100}`)
+	p.signal(syscall.SIGTERM)
+	p.ends()
+	text, _ := p.out.read()
+	if !strings.Contains(text, "msg=delivered subscription=default message=") || !strings.Contains(text, "status=201") || strings.Contains(text, "geheim") {
+		t.Errorf("the log:\n%s", text)
 	}
 }
 

@@ -26,12 +26,16 @@ type settings struct {
 
 	Ordering       string   `split_words:"true" desc:"key (messages of one key in order, the default), none, or strict (one message at a time)."`
 	OnDead         string   `split_words:"true" desc:"What a dead letter does to its key: skip (the default) or hold (the key waits until it is redriven or discarded)."`
-	MaxAttempts    count    `split_words:"true" desc:"Attempts before a message becomes a dead letter. Default 20."`
+	MaxAttempts    count    `split_words:"true" desc:"Attempts before a message becomes a dead letter. Default 20; with a schedule what it has room for, so 10 for http and https."`
 	Lanes          count    `split_words:"true" desc:"Deliveries under way at once. Default: the sink's."`
 	Batch          count    `split_words:"true" desc:"Most messages in one delivery. Default: the sink's."`
 	Timeout        duration `split_words:"true" desc:"Timeout of one delivery. Default: the sink's."`
-	BackoffInitial duration `split_words:"true" desc:"Wait before the second attempt. Default 1s."`
+	BackoffInitial duration `split_words:"true" desc:"Wait before the second attempt; it doubles with each further one. Default 1s, where no schedule applies."`
 	BackoffMax     duration `split_words:"true" desc:"Longest wait between attempts. Default 1h."`
+
+	BackoffSchedule durationList `split_words:"true" desc:"Waits between attempts, separated by commas, instead of doubling ones; each varies by a fifth. Default for http and https, unless one of the two above is set: 5s,5m,30m,2h,5h,10h,14h,20h,24h, as Standard Webhooks gives it."`
+	Linger          duration     `split_words:"true" desc:"How long a message waits for others to fill a batch. Default: not at all."`
+	Options         object       `split_words:"true" desc:"What only this kind of sink has, as a JSON object. Secrets in it are references: env:NAME or file:/path."`
 
 	Config string `split_words:"true" desc:"YAML file of subscriptions, applied at start."`
 
@@ -90,6 +94,9 @@ func explainParseError(err error) error {
 		reason = "must be true or false"
 	case "slog.Level":
 		reason = "must be debug, info, warn or error"
+	}
+	if e.FieldName == "Options" { // which may hold by mistake what nobody should see
+		return fmt.Errorf("%s: %s", e.KeyName, reason)
 	}
 	return fmt.Errorf("%s=%s: %s", e.KeyName, e.Value, reason)
 }

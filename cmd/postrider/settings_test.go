@@ -17,9 +17,10 @@ func TestSettingsDefaults(t *testing.T) {
 }
 
 func TestSettingsShowNoSecrets(t *testing.T) {
-	env := []string{"POSTRIDER_DATABASE_URL=postgres://u:geheim@h/db", "POSTRIDER_SINK=nats://u:geheim@h?key=geheim", "POSTRIDER_TOPICS=>"}
+	env := []string{"POSTRIDER_DATABASE_URL=postgres://u:geheim@h/db", "POSTRIDER_SINK=nats://u:geheim@h?key=geheim", "POSTRIDER_TOPICS=>",
+		`POSTRIDER_OPTIONS={"bearer":"geheim","secrets":["geheim"],"headers":{"X-Token":"geheim"}}`, "POSTRIDER_BACKOFF_SCHEDULE=5s, 5m"}
 	for _, flags := range [][]string{{"settings"}, {"settings", "--json"}} {
-		runCommand(t, env, "", flags...).ok("postgres://u:xxxxx@h/db", "nats://xxxxx@h?key=xxxxx").lacks("geheim")
+		runCommand(t, env, "", flags...).ok("postgres://u:xxxxx@h/db", "nats://xxxxx@h?key=xxxxx", "5s,5m").lacks("geheim")
 	}
 }
 
@@ -37,6 +38,8 @@ func TestBadSettings(t *testing.T) {
 		{"POSTRIDER_SOURCE=magic", "must be one of auto, stream, listen, timer"},
 		{"POSTRIDER_LOG_LEVEL=loud", "must be debug, info, warn or error"},
 		{"POSTRIDER_LOG_FORMAT=xml", "must be one of text, json"},
+		{"POSTRIDER_BACKOFF_SCHEDULE=5s,x", "each of the list must be a number with a unit"},
+		{"POSTRIDER_OPTIONS=[1]", "POSTRIDER_OPTIONS: must be a JSON object"},
 		{"POSTRIDER_POLL_MIN=1s", "POSTRIDER_POLL_MAX=500ms: must be at least POSTRIDER_POLL_MIN (1s)"},
 	} {
 		t.Run(c.variable, func(t *testing.T) {
@@ -110,6 +113,16 @@ func TestRedact(t *testing.T) {
 	} {
 		if got := redact(sink); got != want {
 			t.Errorf("redact(%q) = %q, want %q", sink, got, want)
+		}
+	}
+	for options, want := range map[string]string{
+		`{}`: `{}`,
+		`{"secrets":["env:A","geheim"],"rate":2,"basic":"file:/b","proxy":"environment","bearer":"geheim"}`: `{"basic":"file:/b","bearer":"xxxxx","proxy":"environment","rate":2,"secrets":["env:A","xxxxx"]}`,
+		`{"headers":{"X-A":"1","Authorization":"geheim","X-Api-Key":"env:K"},"tls":{"key":"/k.pem"}}`:       `{"headers":{"Authorization":"xxxxx","X-A":"1","X-Api-Key":"env:K"},"tls":{"key":"/k.pem"}}`,
+		`"geheim"`: `xxxxx`,
+	} {
+		if got := redactOptions([]byte(options)); got != want {
+			t.Errorf("redactOptions(%s) = %s, want %s", options, got, want)
 		}
 	}
 	for text, want := range map[string]string{

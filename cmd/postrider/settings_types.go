@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/relay"
 )
 
 // duration is a time.Duration that is not negative.
@@ -95,3 +99,42 @@ func (l *topicList) Decode(text string) error {
 }
 
 func (l topicList) String() string { return strings.Join(l, ",") }
+
+// durationList is a list of waits, separated by commas.
+type durationList []relay.Duration
+
+// Decode reads "5s,5m,30m"; blanks around a wait are dropped.
+func (l *durationList) Decode(text string) error {
+	*l = nil
+	for item := range strings.SplitSeq(text, ",") {
+		var d duration
+		if err := d.Decode(item); err != nil {
+			return fmt.Errorf("each of the list %w", err)
+		}
+		*l = append(*l, relay.Duration(d))
+	}
+	return nil
+}
+
+func (l durationList) String() string {
+	var texts []string
+	for _, d := range l {
+		texts = append(texts, shortDuration(time.Duration(d)))
+	}
+	return strings.Join(texts, ",")
+}
+
+// object is a JSON object as text.
+type object json.RawMessage
+
+// Decode takes an object with or without blanks.
+func (o *object) Decode(text string) error {
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, []byte(text)); err != nil || compact.Bytes()[0] != '{' {
+		return errors.New(`must be a JSON object, such as {"rate": 10}`)
+	}
+	*o = compact.Bytes()
+	return nil
+}
+
+func (o object) String() string { return redactOptions([]byte(o)) }

@@ -102,7 +102,7 @@ func (s *settings) warnings() []string {
 	if s.Sink != "" || s.Topics != nil {
 		return texts
 	}
-	for _, name := range []string{"SUBSCRIPTION", "START", "ORDERING", "ON_DEAD", "MAX_ATTEMPTS", "LANES", "BATCH", "TIMEOUT", "BACKOFF_INITIAL", "BACKOFF_MAX"} {
+	for _, name := range []string{"SUBSCRIPTION", "START", "ORDERING", "ON_DEAD", "MAX_ATTEMPTS", "LANES", "BATCH", "TIMEOUT", "BACKOFF_INITIAL", "BACKOFF_MAX", "BACKOFF_SCHEDULE", "LINGER", "OPTIONS"} {
 		if _, ok := os.LookupEnv(prefix + "_" + name); ok {
 			texts = append(texts, fmt.Sprintf("%s_%s has no effect without %[1]s_SINK", prefix, name))
 		}

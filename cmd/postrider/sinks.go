@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"net/url"
 	"os"
@@ -20,53 +21,80 @@ import (
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
-// opener makes the sink of a subscription; it connects to nothing that it would have to wait for.
-type opener func(ctx context.Context, s relay.Subscription) (sinks.Sink, error)
-
 // kind is one kind of destination.
 type kind struct {
-	open  opener
-	check func(s relay.Subscription) error // finds what is wrong without connecting
+	// open connects to nothing that it would have to wait for. What it logs is for an operator.
+	open func(ctx context.Context, s relay.Subscription, log *slog.Logger) (sinks.Sink, error)
+	// check finds what is wrong without connecting. Here says that this machine is going to open it, so that files and
+	// variables that it needs have to be here.
+	check func(s relay.Subscription, here bool) error
+	// schedule is the kind's own retry schedule, nil if it has none.
+	schedule func() []time.Duration
 }
 
 // kinds maps a sink URL's scheme to what it leads to.
 var kinds = map[string]kind{
-	"http":   {openWebhook, checkWebhook},
-	"https":  {openWebhook, checkWebhook},
-	"nats":   {openNATS, checkNATS},
-	"tls":    {openNATS, checkNATS},
-	"stdout": {openStdout, checkStdout},
+	"http":   {openWebhook, checkWebhook, webhook.RetrySchedule},
+	"https":  {openWebhook, checkWebhook, webhook.RetrySchedule},
+	"nats":   {openNATS, checkNATS, nil},
+	"tls":    {openNATS, checkNATS, nil},
+	"stdout": {openStdout, checkStdout, nil},
 }
 
-// openSink connects to the destination of a subscription.
-func openSink(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
-	k, err := kindOf(s.Sink)
-	if err != nil {
-		return nil, err
+// openSinks returns what connects to the destination of a subscription.
+func openSinks(log *slog.Logger) func(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
+	return func(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
+		k, err := kindOf(s.Sink)
+		if err != nil {
+			return nil, err
+		}
+		return k.open(ctx, s, log.With("subscription", s.Name))
 	}
-	return k.open(ctx, s)
 }
 
-// checkSink says what is wrong with a subscription's sink, as far as that can be said without connecting. Its errors show no
-// secret.
-func checkSink(s relay.Subscription) error {
+// setDefaults fills in the settings that have another default for this kind of sink than for others.
+func setDefaults(s *relay.Subscription) {
+	k, err := kindOf(s.Sink)
+	own := &s.Settings
+	if err != nil || k.schedule == nil || len(own.BackoffSchedule) > 0 || own.BackoffInitial != 0 || own.BackoffMax != 0 {
+		return
+	}
+	for _, wait := range k.schedule() {
+		own.BackoffSchedule = append(own.BackoffSchedule, relay.Duration(wait))
+	}
+}
+
+// optionsError is what is wrong with the options, not with the sink's URL.
+type optionsError struct{ error }
+
+// Unwrap returns the reason.
+func (e optionsError) Unwrap() error { return e.error }
+
+// checkSink says what is wrong with a subscription's sink and options, as far as that can be said without connecting. Its
+// errors show no secret.
+func checkSink(s relay.Subscription) error { return checkSinkFor(s, true) }
+
+// checkSinkElsewhere is checkSink for a sink that another machine is going to open: it needs no files to be here.
+func checkSinkElsewhere(s relay.Subscription) error { return checkSinkFor(s, false) }
+
+func checkSinkFor(s relay.Subscription, here bool) error {
 	k, err := kindOf(s.Sink)
 	if err != nil {
 		return err
 	}
-	if err := k.check(s); err != nil {
-		return fmt.Errorf("sink %s: %w", redact(s.Sink), err)
+	err = k.check(s, here)
+	if _, ok := errors.AsType[optionsError](err); ok || err == nil {
+		return err
 	}
-	return nil
+	return fmt.Errorf("sink %s: %w", redact(s.Sink), err)
 }
 
-// checkSinkElsewhere is checkSink for a sink that another machine is going to open: it needs no files to be here.
-func checkSinkElsewhere(s relay.Subscription) error {
-	err := checkSink(s)
-	if _, ok := errors.AsType[*fs.PathError](err); ok {
+// noOptions is for kinds whose URL says all.
+func noOptions(s relay.Subscription, kind string) error {
+	if len(s.Settings.Options) == 0 || string(s.Settings.Options) == "{}" {
 		return nil
 	}
-	return err
+	return optionsError{fmt.Errorf("options: %s takes none", kind)}
 }
 
 func kindOf(sink string) (kind, error) {
@@ -88,28 +116,51 @@ func isNATS(sink string) bool {
 	return scheme == "nats" || scheme == "tls"
 }
 
-func webhookConfig(s relay.Subscription) webhook.Config {
+func webhookConfig(s relay.Subscription) (webhook.Config, error) {
+	options, err := webhook.ParseOptions(s.Settings.Options)
+	if err != nil {
+		err = optionsError{err}
+	}
 	return webhook.Config{
 		URL:     s.Sink,
 		Timeout: time.Duration(s.Settings.Timeout),
 		Lanes:   s.Settings.Lanes,
 		Version: buildVersion(),
+		Options: options,
+	}, err
+}
+
+func openWebhook(_ context.Context, s relay.Subscription, log *slog.Logger) (sinks.Sink, error) {
+	config, err := webhookConfig(s)
+	if err != nil {
+		return nil, err
 	}
+	config.Log = log
+	config.Receipt = func(r webhook.Receipt) {
+		log.Info("delivered", "message", r.ID, "attempt", r.Attempt, "status", r.Status, "content_type", r.ContentType, "answer", string(r.Body))
+	}
+	return asSink(webhook.New(config))
 }
 
-func openWebhook(_ context.Context, s relay.Subscription) (sinks.Sink, error) {
-	return asSink(webhook.New(webhookConfig(s)))
-}
-
-func checkWebhook(s relay.Subscription) error {
-	sink, err := webhook.New(webhookConfig(s))
+func checkWebhook(s relay.Subscription, here bool) error {
+	config, err := webhookConfig(s)
+	if err != nil {
+		return err
+	}
+	if !here {
+		return config.Validate()
+	}
+	sink, err := webhook.New(config)
 	if err != nil {
 		return err
 	}
 	return sink.Close()
 }
 
-func openNATS(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
+func openNATS(ctx context.Context, s relay.Subscription, _ *slog.Logger) (sinks.Sink, error) {
+	if err := noOptions(s, "NATS"); err != nil {
+		return nil, err
+	}
 	config, err := natssink.ParseURL(s.Sink)
 	if err != nil {
 		return nil, err
@@ -119,21 +170,30 @@ func openNATS(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
 	return asSink(natssink.New(ctx, config))
 }
 
-func checkNATS(s relay.Subscription) error {
+func checkNATS(s relay.Subscription, here bool) error {
+	if err := noOptions(s, "NATS"); err != nil {
+		return err
+	}
 	_, err := natssink.ParseURL(s.Sink)
+	if _, ok := errors.AsType[*fs.PathError](err); ok && !here {
+		return nil
+	}
 	return err
 }
 
-func openStdout(context.Context, relay.Subscription) (sinks.Sink, error) {
+func openStdout(_ context.Context, s relay.Subscription, _ *slog.Logger) (sinks.Sink, error) {
+	if err := noOptions(s, "stdout"); err != nil {
+		return nil, err
+	}
 	return stdout.New(os.Stdout), nil
 }
 
-func checkStdout(s relay.Subscription) error {
+func checkStdout(s relay.Subscription, _ bool) error {
 	u, err := url.Parse(s.Sink)
 	if err != nil || u.Opaque+u.Host+u.Path+u.RawQuery != "" {
 		return errors.New("stdout takes nothing after the colon")
 	}
-	return nil
+	return noOptions(s, "stdout")
 }
 
 // asSink keeps a nil pointer from becoming a sink that is not nil.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -21,7 +22,8 @@ type spec struct {
 var subscriptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 // settingNames are the settings of a subscription, as files and the database call them.
-var settingNames = []string{"ordering", "on_dead", "max_attempts", "lanes", "batch", "timeout", "backoff_initial", "backoff_max", "max_parked"}
+var settingNames = []string{"ordering", "on_dead", "max_attempts", "lanes", "batch", "timeout", "backoff_initial", "backoff_max", "max_parked",
+	"backoff_schedule", "linger", "options"}
 
 // set parses one setting into s.
 func set(s *relay.Settings, name, text string) error {
@@ -44,6 +46,12 @@ func set(s *relay.Settings, name, text string) error {
 		return (*duration)(&s.BackoffInitial).Decode(text)
 	case "backoff_max":
 		return (*duration)(&s.BackoffMax).Decode(text)
+	case "backoff_schedule":
+		return (*durationList)(&s.BackoffSchedule).Decode(text)
+	case "linger":
+		return (*duration)(&s.Linger).Decode(text)
+	case "options":
+		return (*object)(&s.Options).Decode(text)
 	}
 	return nil
 }
@@ -121,12 +129,16 @@ func (s *settings) fromEnvironment() (*spec, error) {
 			Timeout:        relay.Duration(s.Timeout),
 			BackoffInitial: relay.Duration(s.BackoffInitial),
 			BackoffMax:     relay.Duration(s.BackoffMax),
+
+			BackoffSchedule: s.BackoffSchedule,
+			Linger:          relay.Duration(s.Linger),
+			Options:         json.RawMessage(s.Options),
 		}}}
 	filled := sub.Settings
 	return &sub, errors.Join(
 		inVariable("SUBSCRIPTION", checkName(sub.Name)),
 		inVariable("TOPICS", checkTopics(sub.Topics)),
-		inVariable("SINK", checkSink(sub.Subscription)),
+		sinkInVariable(checkSink(sub.Subscription)),
 		inVariable("START", checkStart(sub.start)),
 		settingInVariable(filled.Validate()))
 }
@@ -136,6 +148,14 @@ func inVariable(name string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s_%s: %w", prefix, name, err)
+}
+
+// sinkInVariable names the variable that is at fault.
+func sinkInVariable(err error) error {
+	if e, ok := errors.AsType[optionsError](err); ok {
+		return fmt.Errorf("%s_OPTIONS: %s", prefix, strings.TrimPrefix(e.Error(), "options: "))
+	}
+	return inVariable("SINK", err)
 }
 
 // settingInVariable names the variable behind a setting: the error's first word is the setting's name.

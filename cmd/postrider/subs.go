@@ -51,7 +51,7 @@ func (a *app) subsList(ctx context.Context, db *pgx.Conn) error {
 	var v subscriptionView
 	var settings string
 	_, err = pgx.ForEachRow(rows, []any{&v.Name, &v.State, &v.PausedReason, &v.Topics, &v.Sink, &settings, &v.CreatedAt, &v.UpdatedAt}, func() error {
-		v.Sink, v.Settings = redact(v.Sink), json.RawMessage(settings)
+		v.Sink, v.Settings = redact(v.Sink), redactSettings(json.RawMessage(settings))
 		views = append(views, v)
 		v.Topics = nil
 		return nil

@@ -21,7 +21,8 @@ and parked messages stay. Subscriptions that the file does not name are left alo
       start: earliest          # when it is created; the default is now
       max_attempts: 10
 
-Settings: ordering, on_dead, max_attempts, lanes, batch, timeout, backoff_initial, backoff_max, max_parked.
+Settings: ordering, on_dead, max_attempts, lanes, batch, timeout, backoff_initial, backoff_max, max_parked,
+backoff_schedule (a list of waits), linger, and options: what only this kind of sink has.
 In a sink, ${NAME} stands for the environment variable NAME; the database holds the value.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -13,6 +15,8 @@ import (
 const (
 	DefaultTimeout = 15 * time.Second
 	DefaultLanes   = 16
+	// DefaultBatch is the number of events in one request, in the formats batch and ndjson.
+	DefaultBatch = 100
 )
 
 // Config says where and how to deliver. URL is required; the zero value of the rest means the default.
@@ -25,8 +29,18 @@ type Config struct {
 	Lanes int
 	// Version goes into the user agent. Default "dev".
 	Version string
-	// TLS is used for https. Nil means the system's certificate authorities.
+	// TLS is used for https. Nil means the system's certificate authorities. Options.TLS is applied over it.
 	TLS *tls.Config
+	// Options are the subscription's own settings.
+	Options Options
+	// Resolver resolves the names of destinations and proxies. Nil means the system's.
+	Resolver *net.Resolver
+	// Receipt is called with the start of each accepting answer, if Options.Receipts asks for it: by several goroutines at
+	// once, before the outcome is known to the relay, which may be killed before it is saved. Nil means that none is kept.
+	Receipt func(Receipt)
+	// Log is told what an operator should know and no outcome says, such as certificates and secrets that were replaced, or
+	// that cannot be read any more. Nil means nobody.
+	Log *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
@@ -39,7 +53,18 @@ func (c Config) withDefaults() Config {
 	if c.Version == "" {
 		c.Version = "dev"
 	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Options = c.Options.withDefaults()
 	return c
+}
+
+// Validate finds what is wrong as far as that can be said without following references or opening files, so that it works
+// on another machine as well.
+func (c Config) Validate() error {
+	_, err := c.withDefaults().parse()
+	return err
 }
 
 // parse checks the settings. Its errors never show the user info, path or query of the URL.
@@ -58,8 +83,10 @@ func (c Config) parse() (*url.URL, error) {
 		return nil, fmt.Errorf("webhook URL has the scheme %q: it must be http or https", u.Scheme)
 	case u.Hostname() == "":
 		return nil, errors.New("webhook URL names no host: it looks like https://host/path")
+	case u.User != nil && c.Options.authorizes():
+		return nil, errors.New("webhook URL has user info, and basic, bearer or an Authorization header is given: a request has room for one of them")
 	}
-	return u, nil
+	return u, c.Options.Validate()
 }
 
 // withoutURL takes the URL out of a parser's error. The rest can quote a password that was not escaped.

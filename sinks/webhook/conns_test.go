@@ -30,7 +30,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 	srv.Start()
 	t.Cleanup(srv.Close)
-	s := open(t, Config{URL: srv.URL, Lanes: lanes})
+	s := open(t, Config{URL: srv.URL, Lanes: lanes, Options: Options{Concurrency: ConcurrencyFixed}})
 	for range rounds { // All lanes are busy at once, then idle at once.
 		var wg sync.WaitGroup
 		for range lanes {

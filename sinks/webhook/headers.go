@@ -17,51 +17,87 @@ var framing = map[string]bool{
 	"upgrade": true, "expect": true, "user-agent": true,
 }
 
-// headers returns what goes out with one attempt. An error means that the message cannot be sent as it is.
-func (s *Sink) headers(d *sinks.Delivery, now time.Time) (http.Header, error) {
+// isReserved says which names neither a message nor a setting may use. The name is in lower case.
+func isReserved(name string) bool {
+	return framing[name] || strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "postrider-") || strings.HasPrefix(name, "ce-")
+}
+
+// ownHeaders returns the message's own headers. An error means that they cannot be sent.
+func (s *Sink) ownHeaders(d *sinks.Delivery) (map[string]string, error) {
 	own, err := d.TextHeaders()
 	if err != nil {
 		return nil, err
 	}
-	h := make(http.Header, 9+len(own))
-	h["User-Agent"] = s.userAgent
-	h["Content-Type"] = contentType(d.JSON)
-	for name, value := range own {
-		if s.reserved(name) {
+	for name := range own {
+		lower := strings.ToLower(name)
+		if isReserved(lower) {
 			return nil, fmt.Errorf("header %q is reserved: it is set by Postrider or by HTTP itself, rename it", name)
 		}
-		h.Set(name, value)
+		if s.taken[lower] {
+			return nil, fmt.Errorf("header %q is reserved: the subscription sets it for every request, rename it", name)
+		}
 	}
-	set := func(name, value string) { h[name] = []string{sinks.EncodeHeader(value)} }
-	set("Webhook-Id", d.ID)
-	set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
-	set("Postrider-Topic", d.Topic)
+	return own, nil
+}
+
+// fields builds a header whose values share one array.
+type fields struct {
+	header http.Header
+	values []string
+}
+
+func newFields(n int) *fields { return &fields{make(http.Header, n), make([]string, 0, n)} }
+
+// set takes the name in its canonical form.
+func (f *fields) set(name, value string) {
+	f.values = append(f.values, value)
+	n := len(f.values)
+	f.header[name] = f.values[n-1 : n : n]
+}
+
+func (f *fields) encode(name, value string) { f.set(name, sinks.EncodeHeader(value)) }
+
+// common sets what every request has, but for what belongs to the attempt (see stamp).
+func (s *Sink) common(f *fields, contentType string) {
+	f.header["User-Agent"] = s.userAgent
+	f.set("Content-Type", contentType)
+}
+
+// messageHeaders returns the headers of a request with one message, but for those of the attempt.
+func (s *Sink) messageHeaders(d *sinks.Delivery, own map[string]string, contentType string) *fields {
+	f := newFields(18 + len(own) + len(s.fixed))
+	for name, value := range own {
+		f.set(http.CanonicalHeaderKey(name), value)
+	}
+	s.common(f, contentType)
+	f.encode("Postrider-Topic", d.Topic)
 	if d.Key != "" {
-		set("Postrider-Key", d.Key)
+		f.encode("Postrider-Key", d.Key)
 	}
-	set("Postrider-Attempt", strconv.Itoa(d.Attempt))
-	set("Postrider-Subscription", d.Subscription)
-	if s.authorization != nil {
-		h["Authorization"] = s.authorization
-	}
-	return h, nil
+	f.set("Postrider-Attempt", strconv.Itoa(d.Attempt))
+	f.encode("Postrider-Subscription", d.Subscription)
+	return f
 }
 
-func (s *Sink) reserved(name string) bool {
-	name = strings.ToLower(name)
-	return framing[name] || strings.HasPrefix(name, "webhook-") || strings.HasPrefix(name, "postrider-") ||
-		name == "authorization" && s.authorization != nil
+// stamp sets the headers of the attempt, among them what references lead to now. The signature covers id and time as they
+// are sent, and the body.
+func (s *Sink) stamp(r *request, now time.Time) {
+	for i := range s.fixed {
+		r.header[s.fixed[i].name] = s.fixed[i].value(now)
+	}
+	timestamp := strconv.FormatInt(now.Unix(), 10)
+	r.set("Webhook-Id", r.id)
+	r.set("Webhook-Timestamp", timestamp)
+	if signature := s.signers.signature(now, r.id, timestamp, r.body); signature != "" {
+		r.set("Webhook-Signature", signature)
+	}
 }
 
-// Shared by all requests, which do not change them.
-var (
-	typeJSON  = []string{"application/json"}
-	typeBytes = []string{"application/octet-stream"}
-)
-
-func contentType(json bool) []string {
-	if json {
-		return typeJSON
+// webhookID makes a message id fit into the header, and free of dots, since these separate the parts of what is signed.
+func webhookID(id string) string {
+	id = sinks.EncodeHeader(id)
+	if strings.IndexByte(id, '.') >= 0 {
+		id = strings.ReplaceAll(id, ".", "%2E")
 	}
-	return typeBytes
+	return id
 }

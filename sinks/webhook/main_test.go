@@ -1,6 +1,9 @@
 package webhook
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -21,9 +24,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // receiver is an HTTP server that keeps what it is sent.
 type receiver struct {
-	mu  sync.Mutex
-	got []sinktest.Received
-	err error
+	mu       sync.Mutex
+	got      []sinktest.Received
+	requests []sinktest.Received // as they came, in whatever format
+	err      error
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -37,20 +41,43 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	for name, values := range req.Header {
 		m.Headers[strings.ToLower(name)] = strings.Join(values, "|")
 	}
-	for name, to := range map[string]*string{
-		"Webhook-Id": &m.ID, "Postrider-Topic": &m.Topic, "Postrider-Key": &m.Key, "Postrider-Subscription": &m.Subscription,
-	} {
-		if *to, err = url.PathUnescape(req.Header.Get(name)); err != nil {
-			r.err = err
-		}
-	}
-	if m.Attempt, err = strconv.Atoi(req.Header.Get("Postrider-Attempt")); err != nil {
+	r.requests = append(r.requests, m)
+	events, err := parseRequest(m)
+	if err != nil {
 		r.err = err
 	}
-	r.got = append(r.got, m)
+	r.got = append(r.got, events...)
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// parseRequest returns the messages of a request in any format.
+func parseRequest(m sinktest.Received) ([]sinktest.Received, error) {
+	switch m.ContentType {
+	case eventType:
+		return parseEvents(m, m.Payload)
+	case linesType:
+		return parseEvents(m, bytes.Split(bytes.TrimSuffix(m.Payload, []byte("\n")), []byte("\n"))...)
+	case batchType:
+		var raw []json.RawMessage
+		err := json.Unmarshal(m.Payload, &raw)
+		events := make([][]byte, len(raw))
+		for i := range raw {
+			events[i] = raw[i]
+		}
+		all, errEvent := parseEvents(m, events...)
+		return all, errors.Join(err, errEvent)
+	}
+	var err error
+	for name, to := range map[string]*string{
+		"webhook-id": &m.ID, "postrider-topic": &m.Topic, "postrider-key": &m.Key, "postrider-subscription": &m.Subscription,
+	} {
+		if *to, err = url.PathUnescape(m.Headers[name]); err != nil {
+			return nil, err
+		}
+	}
+	m.Attempt, err = strconv.Atoi(m.Headers["postrider-attempt"])
+	return []sinktest.Received{m}, err
+}
 func (r *receiver) received(t *testing.T) []sinktest.Received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,6 +85,15 @@ func (r *receiver) received(t *testing.T) []sinktest.Received {
 		t.Fatal(r.err)
 	}
 	return append([]sinktest.Received(nil), r.got...)
+}
+
+// last returns the last request as it came.
+func (r *receiver) last(t *testing.T) sinktest.Received {
+	r.received(t)
+	if len(r.requests) == 0 {
+		t.Fatal("no request came")
+	}
+	return r.requests[len(r.requests)-1]
 }
 
 func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {

@@ -2,9 +2,30 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/url"
+	"strings"
 	"time"
+)
+
+// The formats of requests, for Options.Format.
+const (
+	FormatBinary     = "binary"     // one message: the body is its payload, CloudEvents attributes are headers
+	FormatStructured = "structured" // one message as a CloudEvent in JSON
+	FormatBatch      = "batch"      // several CloudEvents in a JSON array
+	FormatNDJSON     = "ndjson"     // several CloudEvents in JSON, one per line
+)
+
+// DefaultBatchBytes is the default of Options.BatchBytes.
+const DefaultBatchBytes = 1 << 20
+
+const (
+	minBatchBytes = 1 << 10
+	maxBatchBytes = 64 << 20
 )
 
 // Options are the settings of a subscription that only webhooks have. The zero value means the defaults named beside each.
@@ -29,21 +50,22 @@ type Options struct {
 	Bearer string       `json:"bearer,omitempty"`
 	TLS    TLSOptions   `json:"tls,omitzero"`
 	Guard  GuardOptions `json:"guard,omitzero"`
-	// Proxy is empty (none), environment, or a reference to a proxy's URL.
+	// Proxy is empty (none), environment, a URL without user info, or a reference to a URL: http or https.
 	Proxy string `json:"proxy,omitempty"`
 	// HTTP2 false keeps to HTTP/1.1. Default: HTTP/2 where TLS negotiates it.
 	HTTP2 *bool `json:"http2,omitempty"`
-	// Dead and Retry change what statuses mean: dead at once, or tried again.
+	// Dead and Retry change what statuses from 300 to 599 mean: that the message is dead at once, or is tried again.
 	Dead  []int `json:"dead,omitempty"`
 	Retry []int `json:"retry,omitempty"`
 	// RetryAfterMax caps what a destination may ask for. Default 1h.
 	RetryAfterMax Duration `json:"retry_after_max,omitempty"`
-	// Rate is the most requests per second, Burst how many may go at once. Default: no limit.
+	// Rate is the most requests per second, Burst how many may begin at once (default: a tenth of a second's worth, at least
+	// one). Default: no limit.
 	Rate  float64 `json:"rate,omitempty"`
 	Burst int     `json:"burst,omitempty"`
 	// Concurrency is adaptive (default) or fixed; lanes are the bound of both.
 	Concurrency string `json:"concurrency,omitempty"`
-	// Receipts is how many bytes of an answer's body are kept for delivered messages. Default 0: none.
+	// Receipts is how many bytes of an answer's body are kept for delivered messages, see Config.Receipt. Default 0: none.
 	Receipts int `json:"receipts,omitempty"`
 	// Async makes 202 mean accepted: the receiver calls back within AsyncLease (default 10m), else the message comes again.
 	Async      bool     `json:"async,omitempty"`
@@ -64,10 +86,11 @@ type TLSOptions struct {
 
 // GuardOptions say which addresses may be connected to.
 type GuardOptions struct {
-	// Allow and Deny are networks in CIDR notation. Deny wins over the defaults, allow over both.
+	// Allow and Deny are networks in CIDR notation. Of those that hold an address the most specific decides, Deny where
+	// two are as specific. Both win over the defaults and PublicOnly.
 	Allow []string `json:"allow,omitempty"`
 	Deny  []string `json:"deny,omitempty"`
-	// PublicOnly refuses every address that is not public: for endpoints that customers register.
+	// PublicOnly refuses every address that is not public: for endpoints that customers register. It excludes a Proxy.
 	PublicOnly bool `json:"public_only,omitempty"`
 }
 
@@ -97,5 +120,69 @@ func ParseOptions(text []byte) (o Options, err error) {
 	if err := d.Decode(&o); err != nil {
 		return o, fmt.Errorf("options: %w", err)
 	}
+	if _, err := d.Token(); err != io.EOF {
+		return o, errors.New("options: something follows the JSON object")
+	}
+	if err := o.Validate(); err != nil {
+		return o, fmt.Errorf("options: %w", err)
+	}
 	return o, nil
 }
+
+func (o Options) withDefaults() Options {
+	o.Format = cmp.Or(o.Format, FormatBinary)
+	o.BatchBytes = cmp.Or(o.BatchBytes, DefaultBatchBytes)
+	o.RetryAfterMax = cmp.Or(o.RetryAfterMax, Duration(DefaultRetryAfterMax))
+	o.Concurrency = cmp.Or(o.Concurrency, ConcurrencyAdaptive)
+	return o
+}
+
+// Validate says which option is wrong, and what would be right. It follows no reference and opens no file.
+func (o Options) Validate() error {
+	o = o.withDefaults()
+	for _, check := range []func() error{o.checkFormat, o.checkSecrets, o.checkAuth, o.checkHeaders, o.checkStatuses, o.checkRate, o.TLS.check, o.checkGuard, o.checkProxy} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *Options) checkGuard() error {
+	_, err := newGuard(o.Guard)
+	return err
+}
+
+func (o *Options) checkFormat() error {
+	switch o.Format {
+	case FormatBinary, FormatStructured, FormatBatch, FormatNDJSON:
+	default:
+		return fmt.Errorf("format %q: must be binary, structured, batch or ndjson", o.Format)
+	}
+	if o.BatchBytes < minBatchBytes || o.BatchBytes > maxBatchBytes {
+		return fmt.Errorf("batch_bytes %d: must be from %d to %d", o.BatchBytes, minBatchBytes, maxBatchBytes)
+	}
+	for setting, value := range map[string]string{"type": o.Type, "source": o.Source} {
+		if attribute(value) != value {
+			return fmt.Errorf("%s %q: must be UTF-8 text without control characters", setting, value)
+		}
+	}
+	if _, err := url.Parse(o.Source); err != nil || strings.ContainsAny(o.Source, " \"<>\\^`{|}") {
+		return fmt.Errorf("source %q: must be a URI reference, such as /shop or https://shop.example/orders", o.Source)
+	}
+	return nil
+}
+
+func (o *Options) checkSecrets() error {
+	if len(o.Secrets) > maxSignatures {
+		return fmt.Errorf("secrets holds %d references: at most %d can sign", len(o.Secrets), maxSignatures)
+	}
+	for i, ref := range o.Secrets {
+		if _, err := parseReference(secretSetting(i), ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func secretSetting(i int) string { return fmt.Sprintf("secrets[%d]", i) }

@@ -20,28 +20,47 @@ const (
 )
 
 // answered turns a response into an outcome and makes its connection ready for the next request.
-func (s *Sink) answered(res *http.Response) error {
+func (s *Sink) answered(r *request, res *http.Response) error {
 	defer res.Body.Close()
-	kind := kindOf(res.StatusCode)
+	kind, control := s.kindOf(res.StatusCode), deliveryControl(res.Header)
 	if kind == sinks.KindAccepted {
+		s.receipt(r, res)
 		drain(res.Body)
+		if control == controlDisable {
+			s.disable(res)
+		}
 		return nil
 	}
-	start := make([]byte, maxSnippet)
-	// A body that breaks off takes nothing from the status.
-	n, _ := io.ReadFull(res.Body, start)
-	drain(res.Body)
-	reason := s.reason(res, start[:n])
-	after := retryAfter(res.Header.Get("Retry-After"), time.Now())
-	switch kind {
-	case sinks.KindPermanent:
-		return sinks.Permanent(reason)
-	case sinks.KindUnavailable:
-		return sinks.Unavailable(reason, after)
-	case sinks.KindGone:
-		return sinks.Gone(reason)
+	switch control {
+	case controlAbort:
+		kind = sinks.KindPermanent
+	case controlDisable:
+		kind = sinks.KindGone
 	}
-	return sinks.Retryable(reason, after)
+	return outcome(kind, s.reason(res, control), s.retryAfter(res.Header, time.Now()))
+}
+
+// disable makes all that is still to come Gone: the message that was answered is delivered, so that only the next one can
+// say so.
+func (s *Sink) disable(res *http.Response) {
+	err := sinks.Gone(fmt.Errorf("%s answered %d %s%s", s.name, res.StatusCode, http.StatusText(res.StatusCode), asked[controlDisable]))
+	s.flow.end(err)
+	s.log.Warn("the destination has accepted a message and asks for no more", "host", s.url.Host)
+}
+
+// asked says in a reason what the header webhook-delivery asks for.
+var asked = map[control]string{
+	controlAbort:   ", with webhook-delivery: abort-message",
+	controlDisable: ", with webhook-delivery: disable",
+}
+
+// start returns the first bytes of a body, up to n, and makes its connection ready for the next request.
+func start(res *http.Response, n int) []byte {
+	text := make([]byte, n)
+	// A body that breaks off takes nothing from the status.
+	n, _ = io.ReadFull(res.Body, text)
+	drain(res.Body)
+	return text[:n]
 }
 
 // drain reads what is left, so that the connection can be used again.
@@ -50,15 +69,16 @@ func drain(body io.Reader) {
 	_, _ = io.CopyN(io.Discard, body, maxDrain)
 }
 
-func (s *Sink) reason(res *http.Response, body []byte) error {
+func (s *Sink) reason(res *http.Response, control control) error {
 	text := fmt.Sprintf("%s answered %d %s", s.name, res.StatusCode, http.StatusText(res.StatusCode))
+	text = strings.TrimSpace(text) + asked[control]
 	if location := res.Header.Get("Location"); location != "" && res.StatusCode/100 == 3 {
 		text += fmt.Sprintf(", a redirect to %s, which is not followed: change the URL", s.redact(location))
 	}
-	if snippet := printable(body); snippet != "" {
+	if snippet := printable(start(res, maxSnippet)); snippet != "" {
 		text += ": " + snippet
 	}
-	return errors.New(strings.TrimSpace(text))
+	return errors.New(text)
 }
 
 // redact shows where a redirect leads, without user info, query and our own path, any of which may hold a secret.

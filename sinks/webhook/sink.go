@@ -3,12 +3,13 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -16,14 +17,20 @@ import (
 
 // Sink posts messages to one URL.
 type Sink struct {
-	url           *url.URL
-	name          string // for errors: scheme and host
-	userAgent     []string
-	authorization []string
-	timeout       time.Duration
-	lanes         int
-	transport     *http.Transport
-	end           context.CancelFunc
+	url       *url.URL
+	name      string // for errors: scheme and host
+	options   Options
+	userAgent []string
+	fixed     []fixedHeader   // headers of every request
+	taken     map[string]bool // their names, in lower case
+	signers   signers
+	timeout   time.Duration
+	lanes     int
+	transport *transport
+	flow      *flow
+	keep      func(Receipt)
+	log       *slog.Logger
+	end       context.CancelFunc
 }
 
 var _ sinks.Sink = (*Sink)(nil)
@@ -36,31 +43,65 @@ func New(cfg Config) (*Sink, error) {
 		return nil, err
 	}
 	s := &Sink{
-		url: u, name: u.Scheme + "://" + u.Host, timeout: cfg.Timeout, lanes: cfg.Lanes,
+		url: u, name: u.Scheme + "://" + u.Host, options: cfg.Options, timeout: cfg.Timeout, lanes: cfg.Lanes,
 		userAgent: []string{"postrider/" + sinks.EncodeHeader(cfg.Version)},
+		flow:      newFlow(&cfg.Options, cfg.Lanes), keep: cfg.Receipt, log: cfg.Log,
 	}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		plain := u.User.Username() + ":" + password
-		s.authorization = []string{"Basic " + base64.StdEncoding.EncodeToString([]byte(plain))}
-		u.User = nil
+	if err := s.readSecrets(cfg.Log); err != nil {
+		return nil, err
 	}
 	life, end := context.WithCancel(context.Background())
-	s.transport, s.end = newTransport(life, cfg), end
+	if s.transport, err = newTransport(life, u, cfg); err != nil {
+		end()
+		return nil, err
+	}
+	s.end = end
 	return s, nil
 }
 
-// Limits asks for batches of one: HTTP has no batches.
-func (s *Sink) Limits() sinks.Limits { return sinks.Limits{Lanes: s.lanes, Batch: 1} }
+// readSecrets follows the references. User info leaves the URL, which is sent and shown.
+func (s *Sink) readSecrets(log *slog.Logger) (err error) {
+	if s.fixed, err = fixedHeaders(log, &s.options, s.url.User); err != nil {
+		return err
+	}
+	s.url.User = nil
+	s.taken = make(map[string]bool, len(s.fixed))
+	for _, h := range s.fixed {
+		s.taken[strings.ToLower(h.name)] = true
+	}
+	for i, ref := range s.options.Secrets {
+		w, err := watch(log, secretSetting(i), ref, parseSigners)
+		if err != nil {
+			return err
+		}
+		s.signers = append(s.signers, w)
+	}
+	return nil
+}
 
-// Deliver posts the messages one after another. Once the destination is unavailable or gone, the rest of the batch is
-// not sent and shares that outcome.
+// String names the destination without any secret.
+func (s *Sink) String() string { return "webhook " + s.name }
+
+// Limits asks for batches where the format has them.
+func (s *Sink) Limits() sinks.Limits {
+	if s.options.batches() {
+		return sinks.Limits{Lanes: s.lanes, Batch: DefaultBatch}
+	}
+	return sinks.Limits{Lanes: s.lanes, Batch: 1}
+}
+
+// Deliver posts the messages one after another, or in as few requests as the format allows. Once the destination is
+// unavailable or gone, the rest of the batch is not sent and shares that outcome.
 func (s *Sink) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
+	if s.options.batches() {
+		s.deliverEvents(ctx, batch, outcomes)
+		return
+	}
 	for i := range batch {
-		outcomes[i] = s.post(ctx, &batch[i])
-		if kind, _ := sinks.Classify(outcomes[i]); kind == sinks.KindUnavailable || kind == sinks.KindGone {
+		outcomes[i] = s.deliver(ctx, &batch[i])
+		if down := ifDown(outcomes[i]); down != nil {
 			for j := i + 1; j < len(batch); j++ {
-				outcomes[j] = outcomes[i]
+				outcomes[j] = down
 			}
 			return
 		}
@@ -74,21 +115,46 @@ func (s *Sink) Close() error {
 	return nil
 }
 
-func (s *Sink) post(ctx context.Context, d *sinks.Delivery) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	header, err := s.headers(d, time.Now())
+// deliver posts one message.
+func (s *Sink) deliver(ctx context.Context, d *sinks.Delivery) error {
+	r, err := s.messageRequest(d)
 	if err != nil {
 		return sinks.Permanent(err)
 	}
+	return s.post(ctx, r)
+}
+
+// post makes one attempt at a request, when the destination can be asked to take one more, and says what came of it as a
+// whole.
+func (s *Sink) post(ctx context.Context, r *request) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.flow.enter(ctx); err != nil {
+		return err
+	}
+	began := time.Now()
+	err := s.attempt(ctx, r, began)
+	s.flow.leave(ctx, began, time.Now(), r.status, err)
+	return err
+}
+
+func (s *Sink) attempt(ctx context.Context, r *request, now time.Time) error {
+	s.stamp(r, now)
 	attempt, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	res, err := s.roundTrip(attempt, header, d.Payload)
+	res, err := s.roundTrip(attempt, r.header, r.body)
 	if err != nil {
 		return s.failed(ctx, attempt, err)
 	}
-	return s.answered(res)
+	r.status = res.StatusCode
+	if r.batch {
+		if r.results, err = s.readResults(res, time.Now()); err != nil {
+			res.Body.Close()
+			return sinks.Retryable(err, 0)
+		}
+	}
+	return s.answered(r, res)
 }
 
 // roundTrip sends the request, and once more if a kept-alive connection broke before an answer came: it may have been

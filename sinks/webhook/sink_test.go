@@ -178,13 +178,6 @@ func TestRestOfTheBatchSharesAnOutage(t *testing.T) {
 	}
 }
 
-func TestProxyOfTheEnvironmentIsIgnored(t *testing.T) {
-	t.Setenv("HTTP_PROXY", "http://"+freeAddr(t))
-	if s := open(t, Config{URL: "http://example.invalid"}); s.transport.Proxy != nil {
-		t.Error("the transport has a proxy")
-	}
-}
-
 func TestConfig(t *testing.T) {
 	for _, c := range []struct {
 		cfg  Config

@@ -1,15 +1,17 @@
 package webhook
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
 )
 
-// maxRetryAfter caps what a destination may ask for.
-const maxRetryAfter = time.Hour
+// DefaultRetryAfterMax is the default of Options.RetryAfterMax.
+const DefaultRetryAfterMax = time.Hour
 
 // byStatus holds the statuses whose outcome is not that of their class, in byClass.
 var byStatus = map[int]sinks.Kind{
@@ -31,7 +33,7 @@ var byStatus = map[int]sinks.Kind{
 // byClass is indexed by the status divided by 100. A client error may be a mistake in the destination's set-up (401,
 // 403, 404, 405) or a matter of time (408, 409, 425): somebody can mend it while the message is retried.
 var byClass = [...]sinks.Kind{
-	1: sinks.KindRetryable,
+	1: sinks.KindRetryable, // 101; the others come before an answer
 	2: sinks.KindAccepted,
 	3: sinks.KindRetryable,
 	4: sinks.KindRetryable,
@@ -48,13 +50,73 @@ func kindOf(status int) sinks.Kind {
 	return sinks.KindRetryable
 }
 
-// retryAfter reads the header of that name: seconds, or a date (RFC 9110, section 10.2.3). Anything else is zero.
-func retryAfter(header string, now time.Time) time.Duration {
+// kindOf is the table with what the subscription changes in it.
+func (s *Sink) kindOf(status int) sinks.Kind {
+	switch {
+	case len(s.options.Dead)+len(s.options.Retry) == 0:
+	case slices.Contains(s.options.Dead, status):
+		return sinks.KindPermanent
+	case slices.Contains(s.options.Retry, status):
+		return sinks.KindRetryable
+	}
+	return kindOf(status)
+}
+
+// checkStatuses looks at Dead and Retry.
+func (o *Options) checkStatuses() error {
+	for _, list := range []struct {
+		setting  string
+		statuses []int
+	}{{"dead", o.Dead}, {"retry", o.Retry}} {
+		for _, status := range list.statuses {
+			if status < 300 || status > 599 {
+				return fmt.Errorf("%s %d: must be a status from 300 to 599: lower ones are no failures", list.setting, status)
+			}
+		}
+	}
+	for _, status := range o.Dead {
+		if slices.Contains(o.Retry, status) {
+			return fmt.Errorf("dead and retry both hold %d: a status can mean one of them", status)
+		}
+		// Else an outage would turn all messages into dead letters.
+		if kindOf(status) == sinks.KindUnavailable {
+			return fmt.Errorf("dead %d: this status says that the destination is busy or down, not that a message is bad", status)
+		}
+	}
+	return nil
+}
+
+// outcome makes an error of a failure's kind; nil if it is none.
+func outcome(kind sinks.Kind, reason error, after time.Duration) error {
+	switch kind {
+	case sinks.KindAccepted:
+		return nil
+	case sinks.KindPermanent:
+		return sinks.Permanent(reason)
+	case sinks.KindUnavailable:
+		return sinks.Unavailable(reason, after)
+	case sinks.KindGone:
+		return sinks.Gone(reason)
+	}
+	return sinks.Retryable(reason, after)
+}
+
+// retryAfter reads the header of that name: seconds, or a date (RFC 9110, section 10.2.3), up to most. Anything else is
+// zero.
+func retryAfter(header string, now time.Time, most time.Duration) time.Duration {
 	var d time.Duration
 	if s, err := strconv.ParseUint(header, 10, 31); err == nil {
 		d = time.Duration(s) * time.Second
 	} else if t, err := http.ParseTime(header); err == nil {
 		d = t.Sub(now)
 	}
-	return min(max(d, 0), maxRetryAfter)
+	return min(max(d, 0), most)
+}
+
+// retryAfter is what an answer asks for. Its dates are those of the destination's clock.
+func (s *Sink) retryAfter(header http.Header, now time.Time) time.Duration {
+	if theirs, err := http.ParseTime(header.Get("Date")); err == nil {
+		now = theirs
+	}
+	return retryAfter(header.Get("Retry-After"), now, time.Duration(s.options.RetryAfterMax))
 }

@@ -1,9 +1,13 @@
 package webhook
 
 import (
-	"fmt"
+	"bufio"
+	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,32 +15,125 @@ import (
 	"github.com/postrider/postrider/sinks/sinktest"
 )
 
-func TestStatus(t *testing.T) {
+// statuses is a server that answers each request with the status in its path, as it stands on the wire: net/http's own server
+// would not let every status through.
+func statuses(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { answerStatuses(conn) })
+		}
+	})
+	return l.Addr().String()
+}
+
+func answerStatuses(conn net.Conn) {
+	defer conn.Close()
+	for r := bufio.NewReader(conn); ; {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, req.Body)
+		status := req.Header.Get("Postrider-Key")
+		answer := "HTTP/1.1 " + status + " \r\n"
+		if status[0] != '1' {
+			answer += "Content-Length: 0\r\n"
+		} else if status == "101" {
+			answer += "Connection: upgrade\r\nUpgrade: silence\r\n"
+		} else { // an answer has to follow
+			answer += "\r\nHTTP/1.1 204 \r\n"
+		}
+		if _, err := io.WriteString(conn, answer+"\r\n"); err != nil {
+			return
+		}
+	}
+}
+
+func TestEveryStatus(t *testing.T) {
 	const (
 		ok          = sinks.KindAccepted
 		retryable   = sinks.KindRetryable
 		permanent   = sinks.KindPermanent
 		unavailable = sinks.KindUnavailable
+		gone        = sinks.KindGone
 	)
-	want := map[int]sinks.Kind{
-		200: ok, 201: ok, 202: ok, 204: ok, 299: ok,
-		300: retryable, 301: retryable, 302: retryable, 304: retryable, 307: retryable, 308: retryable,
-		400: permanent, 401: retryable, 403: retryable, 404: retryable, 405: retryable, 406: retryable, 408: retryable,
-		409: retryable, 410: sinks.KindGone, 413: permanent, 415: permanent, 418: retryable, 422: permanent, 425: retryable,
-		429: unavailable,
-		500: retryable, 501: retryable, 502: unavailable, 503: unavailable, 504: unavailable, 505: retryable, 599: retryable,
-		600: retryable, 999: retryable,
-	}
-	var status int
-	srv := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
-	s := open(t, Config{URL: srv.URL})
-	for status = range want {
-		err := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))[0]
-		if kind, _ := sinks.Classify(err); kind != want[status] {
-			t.Errorf("%d is %v (%v), want %v", status, kind, err, want[status])
+	defaults := map[int]sinks.Kind{400: permanent, 413: permanent, 415: permanent, 422: permanent,
+		410: gone, 429: unavailable, 502: unavailable, 503: unavailable, 504: unavailable}
+	host := statuses(t)
+	for name, c := range map[string]struct {
+		options Options
+		changed map[int]sinks.Kind
+	}{
+		"by default": {},
+		"changed": {
+			Options{Dead: []int{401, 403, 404, 410, 500}, Retry: []int{400, 413, 415, 422, 429, 503}},
+			map[int]sinks.Kind{401: permanent, 403: permanent, 404: permanent, 410: permanent, 500: permanent,
+				400: retryable, 413: retryable, 415: retryable, 422: retryable, 429: retryable, 503: retryable},
+		},
+	} {
+		s := open(t, Config{URL: "http://" + host, Options: c.options})
+		for status := 100; status <= 599; status++ {
+			want := retryable
+			switch k, changed := c.changed[status]; {
+			case changed:
+				want = k
+			case status/100 == 2, status/100 == 1 && status != 101:
+				want = ok
+			case defaults[status] != 0:
+				want = defaults[status]
+			}
+			d := sinktest.NewDelivery("a", "1")
+			d.Key = strconv.Itoa(status)
+			start := time.Now()
+			err := sinktest.Deliver(t.Context(), s, d)[0]
+			if took := time.Since(start); took > DefaultTimeout/2 {
+				t.Errorf("%s: %d took %v", name, status, took)
+			}
+			if kind, _ := sinks.Classify(err); kind != want {
+				t.Errorf("%s: %d is %v (%v), want %v", name, status, kind, err, want)
+			}
+			if err != nil && !strings.Contains(err.Error(), " answered "+d.Key) {
+				t.Errorf("%s: the reason does not name the status %d: %v", name, status, err)
+			}
 		}
-		if err != nil && !strings.Contains(err.Error(), fmt.Sprint(status)) {
-			t.Errorf("the reason does not name the status %d: %v", status, err)
+	}
+	for _, status := range []int{0, 99, 600, 999, -1} {
+		if kind := kindOf(status); kind != retryable {
+			t.Errorf("%d is %v, want retryable", status, kind)
+		}
+	}
+}
+
+func TestStatusesThatCannotBeChanged(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"dead":[299]}`:               `dead 299: must be a status from 300 to 599`,
+		`{"retry":[200]}`:              `retry 200: must be a status from 300 to 599`,
+		`{"retry":[600]}`:              `retry 600: must be a status from 300 to 599`,
+		`{"dead":[404],"retry":[404]}`: `dead and retry both hold 404`,
+		`{"dead":[503]}`:               `dead 503: this status says that the destination is busy or down`,
+		`{"dead":[429]}`:               `dead 429: this status says`,
+		`{"retry_after_max":"-1s"}`:    `retry_after_max -1s: must be above zero`,
+		`{"receipts":-1}`:              `receipts -1: must be from 0 to 65536 bytes`,
+		`{"receipts":65537}`:           `receipts 65537: must be from 0`,
+		`{"concurrency":"much"}`:       `concurrency "much": must be adaptive or fixed`,
+		`{"rate":-1}`:                  `rate -1: must be from 0.000001 to 1000000 requests per second`,
+		`{"rate":1e9}`:                 `rate 1e+09: must be from`,
+		`{"rate":1e-9}`:                `rate 1e-09: must be from`,
+		`{"burst":2}`:                  `burst has no meaning without rate`,
+		`{"rate":1,"burst":-2}`:        `burst -2: must be from 1`,
+	} {
+		if _, err := ParseOptions([]byte(text)); err == nil || !strings.Contains(err.Error(), "options: "+want) {
+			t.Errorf("%s: error %v, want %q", text, err, want)
 		}
 	}
 }
@@ -56,7 +153,7 @@ func TestRetryAfter(t *testing.T) {
 		"Fri, 02 Jan 2026 03:04:00 GMT": 0,
 		"Fri, 02 Jan 2099 03:04:00 GMT": time.Hour,
 	} {
-		if got := retryAfter(header, now); got != want {
+		if got := retryAfter(header, now, time.Hour); got != want {
 			t.Errorf("Retry-After: %q is %v, want %v", header, got, want)
 		}
 	}
@@ -64,15 +161,30 @@ func TestRetryAfter(t *testing.T) {
 
 func TestRetryAfterReachesTheOutcome(t *testing.T) {
 	var status int
+	var header, date string
 	srv := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", "7")
+		w.Header().Set("Retry-After", header)
+		if date != "" {
+			w.Header().Set("Date", date)
+		}
 		w.WriteHeader(status)
 	})
-	s := open(t, Config{URL: srv.URL})
-	for _, status = range []int{429, 503, 500, 409} {
-		_, after := sinks.Classify(sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))[0])
-		if after != 7*time.Second {
-			t.Errorf("%d with Retry-After: 7 asks for %v", status, after)
+	s := open(t, Config{URL: srv.URL, Options: Options{RetryAfterMax: Duration(90 * time.Second)}})
+	for _, c := range []struct {
+		header, date string
+		want         time.Duration
+	}{
+		{"7", "", 7 * time.Second},
+		{"100", "", 90 * time.Second},
+		// By the destination's clock, which may be wrong.
+		{"Fri, 02 Jan 2026 03:04:35 GMT", "Fri, 02 Jan 2026 03:04:05 GMT", 30 * time.Second},
+		{"Fri, 02 Jan 2026 03:04:35 GMT", "Fri, 02 Jan 2026 03:04:36 GMT", 0},
+	} {
+		header, date = c.header, c.date
+		for _, status = range []int{429, 503, 500, 409} {
+			if _, after := sinks.Classify(sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))[0]); after != c.want {
+				t.Errorf("%d with Retry-After: %s at %s asks for %v, want %v", status, header, date, after, c.want)
+			}
 		}
 	}
 }

@@ -3,8 +3,13 @@ package webhook
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,46 +17,246 @@ const (
 	connectTimeout  = 5 * time.Second
 	idleTimeout     = 90 * time.Second
 	maxHeaderLength = 64 << 10
+
+	// A connection of HTTP/2 carries all lanes, and nobody else would notice that its peer is gone: an attempt that timed
+	// out leaves it in place.
+	pingAfter   = 10 * time.Second
+	pingTimeout = 5 * time.Second
+	// What the peer may send ahead of our reading, for each stream: a bit more than an answer's bound.
+	streamWindow = 128 << 10
+	connWindow   = 1 << 20
 )
 
-// connectError marks that no connection came about: the destination as a whole is to blame, not this message.
-type connectError struct{ error }
+// transport keeps the connections to one destination. Where files or a reference say how to connect, it looks at them
+// while it is used, at most once per rereadInterval. When they have changed, new connections are made, and old ones end
+// with the requests that they carry.
+type transport struct {
+	target *url.URL
+	cfg    Config
+	guard  *guard
+	proxy  proxySource
+	dialer *net.Dialer
+	log    *slog.Logger
+	// life ends the dials that are under way, which http.Transport otherwise leaves running behind a request that was
+	// cancelled.
+	life context.Context
 
-func (e connectError) Unwrap() error { return e.error }
+	current atomic.Pointer[generation]
+	due     atomic.Int64 // when to look again, in unix nanoseconds; 0: never
 
-// newTransport returns a pool of connections for one destination. Ending life ends the dials that are under way, which
-// http.Transport otherwise leaves running behind a request that was cancelled.
-func newTransport(life context.Context, cfg Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second}
-	conf := cfg.TLS
-	if conf == nil {
-		conf = &tls.Config{MinVersion: tls.VersionTLS12}
+	mu      sync.Mutex // held while looking
+	failed  string     // the trouble that was reported last
+	retired []*generation
+}
+
+// generation is a pool of connections that were made in the same way.
+type generation struct {
+	*http.Transport
+	pem     pemText
+	proxy   *url.URL
+	refused error // what the guard has against the destination, if a proxy hides its address
+	retired time.Time
+
+	asked  atomic.Bool // the destination has asked for a client certificate
+	proved atomic.Bool // an answer has come, so that it liked the certificate
+}
+
+// newTransport takes settings that Validate has passed, and reads what they refer to. Its errors name the setting.
+func newTransport(life context.Context, target *url.URL, cfg Config) (*transport, error) {
+	o := cfg.Options
+	t := &transport{target: target, cfg: cfg, life: life, log: cfg.Log}
+	var err error
+	if t.guard, err = newGuard(o.Guard); err != nil {
+		return nil, err
 	}
-	secure := &tls.Dialer{NetDialer: dialer, Config: conf}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		Proxy:                  nil,
-		DialContext:            connect(life, dialer.DialContext),
-		DialTLSContext:         connect(life, secure.DialContext),
-		Protocols:              protocols,
-		MaxConnsPerHost:        cfg.Lanes,
-		MaxIdleConns:           cfg.Lanes,
-		MaxIdleConnsPerHost:    cfg.Lanes,
+	if t.proxy, err = newProxySource(o.Proxy, target); err != nil {
+		return nil, err
+	}
+	t.dialer = &net.Dialer{
+		Timeout: connectTimeout, KeepAlive: 30 * time.Second, Resolver: cfg.Resolver, ControlContext: t.guard.control,
+	}
+	g, err := t.generation(nil)
+	if err != nil {
+		return nil, err
+	}
+	t.current.Store(g)
+	if o.TLS.files() || t.proxy.ref.kind == "file" {
+		t.due.Store(time.Now().Add(rereadInterval).UnixNano())
+	}
+	if o.TLS.InsecureSkipVerify {
+		t.log.Warn("tls.insecure_skip_verify is set: anybody between here and the destination can read and forge", "host", target.Host)
+	}
+	t.warnExpired(g, time.Now())
+	return t, nil
+}
+
+// RoundTrip is http.RoundTripper's. An error that is the destination's as a whole is a connectError.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	g := t.get(time.Now())
+	if g.refused != nil {
+		return nil, connectError{g.refused}
+	}
+	res, err := g.RoundTrip(req)
+	if err != nil {
+		return nil, g.adviseAnswer(err)
+	}
+	if !g.proved.Load() {
+		g.proved.Store(true)
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		// Its body is the connection, which no context ends any more.
+		res.Body.Close()
+		res.Body = http.NoBody
+	}
+	return res, nil
+}
+
+// CloseIdleConnections closes all connections that carry no request.
+func (t *transport) CloseIdleConnections() {
+	t.current.Load().CloseIdleConnections()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, g := range t.retired {
+		g.CloseIdleConnections()
+	}
+}
+
+// get returns the generation as of now. Others go on with the old one while one looks.
+func (t *transport) get(now time.Time) *generation {
+	if due := t.due.Load(); due != 0 && now.UnixNano() >= due && t.mu.TryLock() {
+		t.look(now)
+		t.mu.Unlock()
+	}
+	return t.current.Load()
+}
+
+// look makes a new generation if what the old one was made of has changed. Trouble keeps the old one and is logged once:
+// certificate and key are often replaced one after the other.
+func (t *transport) look(now time.Time) {
+	t.due.Store(now.Add(rereadInterval).UnixNano())
+	old := t.current.Load()
+	g, err := t.generation(old)
+	if err != nil {
+		if err.Error() != t.failed {
+			t.log.Warn("files of the connection's settings cannot be used, the last ones stay in use", "host", t.target.Host, "error", err)
+		}
+		t.failed = err.Error()
+		return
+	}
+	t.failed = ""
+	if g == old {
+		return
+	}
+	t.current.Store(g)
+	t.log.Info("files of the connection's settings have changed, new connections are made with them", "host", t.target.Host)
+	t.warnExpired(g, now)
+	t.retire(old, now)
+}
+
+// retire closes what can be closed. The rest becomes idle when its requests end, and is closed by the idle timeout.
+func (t *transport) retire(old *generation, now time.Time) {
+	old.retired = now
+	t.retired = slices.DeleteFunc(t.retired, func(g *generation) bool {
+		return now.Sub(g.retired) > t.cfg.Timeout+2*idleTimeout
+	})
+	t.retired = append(t.retired, old)
+	for _, g := range t.retired {
+		g.CloseIdleConnections()
+	}
+}
+
+func (t *transport) warnExpired(g *generation, now time.Time) {
+	if at, ok := g.pem.expired(now); ok {
+		t.log.Warn("the client certificate has expired", "tls.cert", t.cfg.Options.TLS.Cert, "not_after", at)
+	}
+}
+
+// generation reads what can change. It returns old, which may be nil, if nothing has.
+func (t *transport) generation(old *generation) (*generation, error) {
+	p, err := t.cfg.Options.TLS.read()
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := t.proxy.read()
+	if err != nil {
+		return nil, err
+	}
+	if old != nil && old.pem.equal(p) && sameURL(old.proxy, proxy) {
+		return old, nil
+	}
+	conf, err := t.cfg.Options.TLS.config(t.cfg.TLS, p)
+	if err != nil {
+		return nil, err
+	}
+	g := &generation{pem: p, proxy: proxy}
+	g.present(conf)
+	g.Transport = t.pool(dialer{t.life, t.dialer.DialContext, conf, proxy})
+	if proxy != nil {
+		g.refused = t.guard.checkBehindProxy(t.target.Hostname())
+	}
+	return g, nil
+}
+
+// present hands out the client certificate to all who ask. By itself crypto/tls keeps it back where the destination does
+// not name its authority, and nobody would learn why.
+func (g *generation) present(conf *tls.Config) {
+	own := new(tls.Certificate)
+	if len(conf.Certificates) > 0 {
+		own = &conf.Certificates[0]
+	}
+	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		g.asked.Store(true)
+		return own, nil
+	}
+}
+
+func sameURL(a, b *url.URL) bool {
+	return (a == nil) == (b == nil) && (a == nil || a.String() == b.String())
+}
+
+// pool returns a pool of connections that d makes.
+func (t *transport) pool(d dialer) *http.Transport {
+	lanes := t.cfg.Lanes
+	pool := &http.Transport{
+		DialContext:            t.connect(d.plain),
+		Protocols:              new(http.Protocols),
+		MaxConnsPerHost:        lanes,
+		MaxIdleConns:           lanes,
+		MaxIdleConnsPerHost:    lanes,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaderLength,
 		DisableCompression:     true,
 	}
+	pool.Protocols.SetHTTP1(true)
+	if t.target.Scheme == "http" {
+		// The proxy gets the request instead of a tunnel, which many refuse for port 80.
+		if d.proxy != nil {
+			pool.Proxy, pool.DialTLSContext = http.ProxyURL(d.proxy), t.connect(d.toProxy)
+		}
+		return pool
+	}
+	d.offer("http/1.1")
+	if h2 := t.cfg.Options.HTTP2; h2 == nil || *h2 {
+		d.offer("h2", "http/1.1")
+		pool.Protocols.SetHTTP2(true)
+		// Where the receiver's limit of streams is below lanes, there are more connections for it. With
+		// StrictMaxConcurrentRequests there would be one, on which requests that wait keep each other waiting
+		// (golang/go#70809).
+		pool.HTTP2 = &http.HTTP2Config{
+			SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: pingAfter,
+			MaxReceiveBufferPerStream: streamWindow, MaxReceiveBufferPerConnection: connWindow,
+		}
+	}
+	pool.DialTLSContext = t.connect(d.secure)
+	return pool
 }
 
-type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// connect bounds a dial, handshake included, and marks its errors.
-func connect(life context.Context, dial dialFunc) dialFunc {
+// connect bounds a dial, handshakes included, and marks its errors.
+func (t *transport) connect(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		defer cancel()
-		defer context.AfterFunc(life, cancel)()
+		defer context.AfterFunc(t.life, cancel)()
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
 			return nil, connectError{err}

@@ -1,9 +1,5 @@
-// Package interop checks what goes out against public libraries of receivers, in a module of its own so that they are no
-// dependency of the product.
+// Package interop checks what goes out against the libraries that receivers use: Standard Webhooks and CloudEvents, in Go
+// and in JavaScript. It is a module of its own so that they are no dependency of the product.
+//
+// The tests in JavaScript need node and npm, which fetches the libraries that node/package-lock.json names.
 package interop
-
-import (
-	_ "github.com/cloudevents/sdk-go/v2"
-	_ "github.com/postrider/postrider/sinks/webhook"
-	_ "github.com/standard-webhooks/standard-webhooks/libraries/go"
-)

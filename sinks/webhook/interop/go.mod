@@ -15,6 +15,7 @@ require (
 	github.com/modern-go/reflect2 v1.0.2 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.27.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
 )
 
 replace github.com/postrider/postrider => ../../..

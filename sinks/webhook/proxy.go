@@ -1,0 +1,153 @@
+package webhook
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const proxyEnvironment = "environment"
+
+// proxySource says where a proxy's URL comes from: Options.Proxy.
+type proxySource struct {
+	literal string
+	ref     reference
+}
+
+// checkProxy finds what is wrong without following a reference. Its errors never show user info.
+func (o *Options) checkProxy() error {
+	switch {
+	case o.Proxy == "":
+		return nil
+	case o.Guard.PublicOnly:
+		return errors.New("guard.public_only and proxy are both set: a proxy resolves names by itself, so that their addresses cannot be judged here")
+	case o.Proxy == proxyEnvironment:
+		return nil
+	case isReference(o.Proxy):
+		_, err := parseReference("proxy", o.Proxy)
+		return err
+	case strings.Contains(o.Proxy, "@"):
+		return errors.New("proxy holds user info: put the whole URL where a reference leads to, such as env:NAME or file:/path")
+	}
+	_, err := proxySource{literal: o.Proxy}.read()
+	return err
+}
+
+// newProxySource takes an option that checkProxy has passed.
+func newProxySource(option string, target *url.URL) (s proxySource, err error) {
+	switch {
+	case option == proxyEnvironment:
+		u, err := http.ProxyFromEnvironment(&http.Request{URL: target})
+		if err != nil {
+			return s, errors.New("proxy: what the environment holds for proxies is no URL")
+		}
+		if u != nil {
+			s.literal = u.String()
+		}
+	case isReference(option):
+		s.ref, err = parseReference("proxy", option)
+	default:
+		s.literal = option
+	}
+	return s, err
+}
+
+// read returns the proxy's URL, nil for none.
+func (s proxySource) read() (*url.URL, error) {
+	text := s.literal
+	if s.ref != (reference{}) {
+		secret, err := s.ref.read()
+		if err != nil {
+			return nil, fmt.Errorf("proxy: %w", err)
+		}
+		text = secret.reveal()
+	}
+	if text == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("proxy cannot be parsed: %w", withoutURL(text, err))
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("proxy must be environment, an http or https URL, or a reference to one")
+	case u.Hostname() == "":
+		return nil, errors.New("proxy names no host: it looks like http://proxy:3128")
+	}
+	return u, nil
+}
+
+// proxyName is a proxy without its user info.
+func proxyName(u *url.URL) string { return "proxy " + u.Scheme + "://" + u.Host }
+
+func proxyAddr(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// checkBehindProxy judges a host that a proxy is going to resolve. Only an address can be judged; a host that programs
+// other than ours take for one (such as 0xa9fea9fe, or 2852039166) is refused, since it is no name either.
+func (g *guard) checkBehindProxy(host string) error {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return g.check(a)
+	}
+	last := strings.TrimSuffix(host, ".")
+	last = strings.ToLower(last[strings.LastIndexByte(last, '.')+1:])
+	digits := "0123456789"
+	if rest, ok := strings.CutPrefix(last, "0x"); ok {
+		last, digits = rest, "0123456789abcdef"
+	}
+	if strings.Trim(last, digits) == "" {
+		return fmt.Errorf("refused by the guard: the proxy may take %s for an address: write it in the usual form", host)
+	}
+	return nil
+}
+
+// tunnel asks a proxy to connect us to addr (RFC 9110, section 9.3.6). It bounds its waiting by ctx.
+func tunnel(ctx context.Context, conn net.Conn, proxy *url.URL, addr string) error {
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err := connectRequest(conn, proxy, addr)
+	if !stop() {
+		return fmt.Errorf("%s did not answer CONNECT in time: %w", proxyName(proxy), context.Cause(ctx))
+	}
+	return err
+}
+
+func connectRequest(conn net.Conn, proxy *url.URL, addr string) error {
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{}}
+	if proxy.User != nil {
+		password, _ := proxy.User.Password()
+		plain := proxy.User.Username() + ":" + password
+		req.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(plain)))
+	}
+	if err := req.Write(conn); err != nil {
+		return fmt.Errorf("%s: CONNECT: %w", proxyName(proxy), err)
+	}
+	r := bufio.NewReader(io.LimitReader(conn, maxHeaderLength))
+	res, err := http.ReadResponse(r, req)
+	if err != nil {
+		return fmt.Errorf("%s: CONNECT: %w", proxyName(proxy), quiet{err})
+	}
+	// The body of an answer to CONNECT is the tunnel; it is not closed, and of another status not read.
+	switch {
+	case res.StatusCode == http.StatusProxyAuthRequired:
+		return fmt.Errorf("%s answered 407 to CONNECT: it needs the right user and password in its URL", proxyName(proxy))
+	case res.StatusCode != http.StatusOK:
+		return fmt.Errorf("%s answered %d %s to CONNECT", proxyName(proxy), res.StatusCode, http.StatusText(res.StatusCode))
+	case r.Buffered() > 0:
+		return fmt.Errorf("%s sent bytes of its own into the tunnel", proxyName(proxy))
+	}
+	return nil
+}
