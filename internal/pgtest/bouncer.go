@@ -47,12 +47,13 @@ type BouncerOptions struct {
 
 // Bouncer is a running PgBouncer before a Server.
 type Bouncer struct {
-	server *Server
-	user   string
-	dir    string
-	port   int
-	as     account
-	dog    *watchdog
+	server  *Server
+	user    string
+	program string
+	dir     string
+	port    int
+	as      account
+	dog     *watchdog
 
 	mu      sync.Mutex
 	proc    *process
@@ -71,8 +72,8 @@ func StartBouncer(ctx context.Context, s *Server, o BouncerOptions) (*Bouncer, e
 	if err != nil {
 		return nil, fmt.Errorf("start PgBouncer: %w", err)
 	}
-	b := &Bouncer{server: s, user: cmp.Or(o.User, superuser)}
-	if err := b.start(ctx, program, o); err != nil {
+	b := &Bouncer{server: s, user: cmp.Or(o.User, superuser), program: program}
+	if err := b.start(ctx, o); err != nil {
 		return nil, fmt.Errorf("start PgBouncer: %w", errors.Join(err, b.Stop()))
 	}
 	return b, nil
@@ -98,7 +99,7 @@ func searchBouncer() (string, error) {
 }
 
 // start does the work of StartBouncer; what it leaves half done, Stop undoes.
-func (b *Bouncer) start(ctx context.Context, program string, o BouncerOptions) (err error) {
+func (b *Bouncer) start(ctx context.Context, o BouncerOptions) (err error) {
 	if b.as, err = serverAccount(); err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func (b *Bouncer) start(ctx context.Context, program string, o BouncerOptions) (
 		if err := b.configure(o); err != nil {
 			return err
 		}
-		if err = b.launch(ctx, program); !errors.Is(err, errTransient) {
+		if err = b.launch(ctx); !errors.Is(err, errTransient) {
 			return err
 		}
 	}
@@ -120,10 +121,10 @@ func (b *Bouncer) start(ctx context.Context, program string, o BouncerOptions) (
 }
 
 // launch starts the program and waits until it leads to the server.
-func (b *Bouncer) launch(ctx context.Context, program string) (err error) {
+func (b *Bouncer) launch(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	b.proc, err = spawn("PgBouncer", exec.Command("/bin/sh", "-c", bouncerScript, program), b.dir, b.as)
+	b.proc, err = spawn("PgBouncer", exec.Command("/bin/sh", "-c", bouncerScript, b.program), b.dir, b.as)
 	if err != nil {
 		return err
 	}
@@ -185,6 +186,22 @@ func (b *Bouncer) Stop() error {
 		return fmt.Errorf("stop PgBouncer: %w", err)
 	}
 	return nil
+}
+
+// Revive starts PgBouncer again if it has ended by itself, on the same port, and says
+// how its log had ended; "" means that it runs. Whoever operates one has a supervisor
+// that does the same.
+func (b *Bouncer) Revive(ctx context.Context) (log string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped || !b.proc.poll() {
+		return "", nil
+	}
+	log = fmt.Sprintf("it ended (by a signal: %v); its log ends with:\n%s", b.proc.killed, b.LogTail(10))
+	if err := b.launch(ctx); err != nil {
+		return log, fmt.Errorf("start PgBouncer again: %w", err)
+	}
+	return log, nil
 }
 
 // URL returns a connection string for db through PgBouncer. One parameter is for

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/migrations"
 )
@@ -31,6 +32,8 @@ GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA torture TO app;
 type database struct {
 	admin  *pgxpool.Pool   // the superuser's view, of whichever server is the primary
 	pooler *pgtest.Bouncer // for the relays, or nil
+	// replication is the network between the primary and its standby, or nil.
+	replication *linktest.Link
 
 	mu      sync.Mutex
 	servers []*pgtest.Server // the primary first
@@ -169,6 +172,9 @@ func (d *database) stop() (err error) {
 	}
 	if d.pooler != nil {
 		err = d.pooler.Stop()
+	}
+	if d.replication != nil {
+		d.replication.Stop()
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

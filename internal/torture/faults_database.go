@@ -24,7 +24,9 @@ var databaseFaults = []*Fault{
 		}},
 	{Name: "promote", About: "the primary is killed, and its standby is promoted", Hits: onDatabase, Repeats: all, Once: true,
 		Possible: func(c *Config) bool { return c.Standby },
-		Inject:   func(ctx context.Context, w *world, _ *rand.Rand) error { return w.db.promote(ctx) }},
+		Inject: func(ctx context.Context, w *world, rng *rand.Rand) error {
+			return w.db.promote(ctx, span(rng, 0, 500*time.Millisecond))
+		}},
 }
 
 func restart(mode string) func(context.Context, *world, *rand.Rand) error {

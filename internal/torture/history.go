@@ -22,6 +22,7 @@ type transaction struct {
 	answer   answer
 	ended    time.Time // when the answer came, or the connection broke
 	server   string    // host:port of the server that it was on
+	prepared bool      // it ended in two phases
 }
 
 // history is what the producers did. What became of it is in the database: each transaction also writes its number into
@@ -71,7 +72,9 @@ func (h *history) settle(committed map[int64]bool, replaced string) *truth {
 			t.unknown++
 		}
 		mayVanish := replaced != "" && tx.server == replaced && tx.answer != answerRolledBack
-		if tx.answer == answerRolledBack && committed[tx.number] || tx.answer == answerCommitted && !committed[tx.number] && !mayVanish {
+		// What was prepared is still so where the second phase has not arrived, and then it commits.
+		mayReturn := replaced != "" && tx.server == replaced && tx.prepared
+		if tx.answer == answerRolledBack && committed[tx.number] && !mayReturn || tx.answer == answerCommitted && !committed[tx.number] && !mayVanish {
 			t.wrong = append(t.wrong, tx.describe(committed[tx.number]))
 		}
 		if !committed[tx.number] {
@@ -104,7 +107,7 @@ func (t *transaction) describe(committed bool) string {
 func (h *history) amend(t *transaction, command string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t.ended = time.Now()
+	t.ended, t.prepared = time.Now(), true
 	switch {
 	case err != nil:
 		t.answer = answerLost

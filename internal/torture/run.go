@@ -105,6 +105,7 @@ func (w *world) traffic(ctx context.Context) error {
 		group.Go(func() { failed <- w.inject(injecting, ctx, list, w.rng(string(t))) })
 	}
 	group.Go(func() { w.watch(injecting) })
+	group.Go(func() { w.keepPooler(injecting) })
 	group.Go(func() { w.sweep(injecting) })
 	<-injecting.Done()
 	group.Wait()
@@ -143,8 +144,32 @@ func (w *world) inject(injecting, ctx context.Context, list []*Fault, rng *rand.
 	return nil
 }
 
+// keepPooler is the pooler's supervisor.
+func (w *world) keepPooler(ctx context.Context) {
+	for w.db.pooler != nil && pause(ctx, 300*time.Millisecond) {
+		// What it cannot do while the server is away, it tries again, at the latest when all is mended.
+		if err := w.revivePooler(ctx); err != nil {
+			w.say("%v", err)
+		}
+	}
+}
+
+func (w *world) revivePooler(ctx context.Context) error {
+	if w.db.pooler == nil {
+		return nil
+	}
+	log, err := w.db.pooler.Revive(ctx)
+	if log != "" {
+		w.say("the pooler is started again: %s", log)
+	}
+	return err
+}
+
 // mend brings back whatever is missing.
 func (w *world) mend(ctx context.Context) error {
+	if err := w.revivePooler(ctx); err != nil {
+		return err
+	}
 	for _, r := range w.relays {
 		if err := r.start(); err != nil {
 			return err

@@ -2,11 +2,14 @@ package torture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
@@ -16,9 +19,20 @@ func (c *Config) drawStandby(rng *rand.Rand) {
 	c.Standby = c.Standby || drawn && c.Source != "pooler"
 }
 
-// addStandby starts a standby of the primary. From now on connection strings name both.
+// addStandby starts a standby of the primary, with a network between them that can be cut. From now on connection strings
+// name both.
 func (d *database) addStandby(ctx context.Context) error {
+	link, err := linktest.Start(hostOf(d.primary()))
+	if err != nil {
+		return err
+	}
+	d.replication = link
+	host, port, err := net.SplitHostPort(link.Addr())
+	if err != nil {
+		return err
+	}
 	standby, err := d.primary().Standby(ctx, pgtest.Options{Settings: map[string]string{
+		"primary_conninfo":            fmt.Sprintf("host=%s port=%s user=postgres", host, port),
 		"wal_retrieve_retry_interval": "100ms", // crashes of the primary are frequent
 	}})
 	if err != nil {
@@ -31,28 +45,49 @@ func (d *database) addStandby(ctx context.Context) error {
 	return d.connect(ctx)
 }
 
-// promote kills the primary and makes its standby the next one. What the standby has not received is gone, however
-// often the old primary has confirmed it.
-func (d *database) promote(ctx context.Context) error {
+// promote cuts the network between the primary and its standby, kills the primary after a while, and makes the standby the next
+// one. What the standby has not received is gone, though the old primary has confirmed it, and relays have seen it.
+func (d *database) promote(ctx context.Context, behind time.Duration) error {
 	old, standby := d.primary(), d.standby()
 	if standby == nil {
-		return fmt.Errorf("there is no standby")
+		return errors.New("there is no standby")
 	}
-	catchUp, cancel := context.WithTimeout(ctx, time.Minute)
+	bounded, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := old.AwaitCaughtUp(catchUp, standby); err != nil {
+	if err := old.AwaitCaughtUp(bounded, standby); err != nil {
 		return err
 	}
+	if err := d.runAway(bounded); err != nil {
+		return err
+	}
+	pause(ctx, behind)
 	if err := old.Kill(); err != nil {
 		return err
 	}
-	if err := standby.Promote(catchUp); err != nil {
+	if err := standby.Promote(bounded); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	d.servers, d.dead = []*pgtest.Server{standby, old}, hostOf(old)
 	d.mu.Unlock()
 	return d.try(ctx, "SELECT")
+}
+
+// runAway leaves the standby behind, by some transactions.
+func (d *database) runAway(ctx context.Context) error {
+	const last = "SELECT coalesce(max(number), 0) FROM torture.tx"
+	d.replication.Cut()
+	from, err := one[int64](ctx, d, last)
+	if err != nil {
+		return err
+	}
+	return poll(ctx, time.Minute, func() error {
+		n, err := one[int64](ctx, d, last)
+		if err == nil && n < from+10 {
+			err = errors.New("applications commit nothing")
+		}
+		return err
+	})
 }
 
 // standby returns the server that can replace the primary, or nil.
