@@ -281,18 +281,25 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- Sets the cursor back (or forth) to 'now', 'earliest' or a time. What is parked stays parked.
+-- Sets the cursor back (or forth) to 'now', 'earliest' or a time. What is parked stays parked, and set back what is pending stays
+-- pending, also if it is older than the time: its transaction may have ended a moment ago.
 -- +goose StatementBegin
 CREATE FUNCTION postrider.replay(name text, start text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     start_base pg_snapshot;
+    settled    pg_snapshot;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(1886352500, 1);
     IF NOT postrider.lock_subscription(name) THEN
         RETURN false;
     END IF;
     start_base := postrider.start_snapshot(start);
+    SELECT c.base INTO settled FROM postrider.cursors c WHERE c.subscription = replay.name;
+    IF NOT postrider.snapshot_covers(start_base, settled) THEN
+        start_base := postrider.make_snapshot(least(pg_snapshot_xmax(start_base), pg_snapshot_xmax(settled)),
+            ARRAY(SELECT pg_snapshot_xip(start_base) UNION SELECT pg_snapshot_xip(settled)));
+    END IF;
     UPDATE postrider.subscriptions s
     SET started = CASE WHEN postrider.snapshot_covers(start_base, s.started) THEN s.started ELSE start_base END,
         version = s.version + 1, updated_at = now()

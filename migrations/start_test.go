@@ -132,6 +132,27 @@ func TestReplay(t *testing.T) {
 	refused(t, conn, `start "soon": must be now, earliest or a time`, `SELECT postrider.replay('s', 'soon')`)
 }
 
+// Set back, a subscription keeps what is pending, however old it is; set forth to a time, it skips that.
+func TestReplayKeepsPending(t *testing.T) {
+	db := pgtest.New(t)
+	conn, older := db.Conn(t), begin(t, db.Conn(t))
+	subscribe(t, conn, "s", "now", "a")
+	pending := enqueue(t, older, "a")
+	early := enqueue(t, conn, "a")
+	since := one[time.Time](t, conn, `SELECT clock_timestamp()`)
+	late := enqueue(t, conn, "a")
+	settle(t, conn, "s")
+	last := enqueue(t, conn, "a")
+	commit(t, older)
+	const p, d = "pending", "delivered"
+	expect(t, conn, "s", map[int64]string{pending: p, early: d, late: d, last: p})
+	exec(t, conn, `SELECT postrider.replay('s', $1)`, since.Format(time.RFC3339Nano))
+	expect(t, conn, "s", map[int64]string{pending: p, early: d, late: p, last: p})
+	exec(t, conn, `SELECT postrider.replay('s', 'earliest')`)
+	exec(t, conn, `SELECT postrider.replay('s', $1)`, since.Format(time.RFC3339Nano))
+	expect(t, conn, "s", map[int64]string{pending: d, early: d, late: p, last: p})
+}
+
 // A message with an exception stays one: a replay does not deliver it twice.
 func TestReplayKeepsParked(t *testing.T) {
 	conn := pgtest.New(t).Conn(t)

@@ -35,6 +35,11 @@ func windowArgs(a Snapshot) [][]byte {
 	return [][]byte{strconv.AppendUint(nil, a.Xmax, 10), a.xipArray()}
 }
 
+// useUpID ends a transaction that has an id. A snapshot taken later lists all transactions with lower ids that have not ended, also
+// the newest, which else, while its commit waits for a standby, lies past the snapshot's xmax: the gap rule would not see it.
+var useUpID = call{statement: statement{"postrider_use_up_id",
+	`SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_xact_id() END`}}
+
 // rowSet collects rows up to the bounds on a window.
 type rowSet struct {
 	rows  []*row
@@ -59,6 +64,9 @@ func (f *feed) read(ctx context.Context) error {
 	if connected && gap && !time.Now().Before(f.trustFrom) {
 		f.held.restart() // before the snapshot is taken: what commits after it is held
 		f.mark = nil
+		if err := f.session.run(ctx, useUpID); err != nil {
+			return err
+		}
 	}
 	var t tick
 	found := rowSet{limit: f.config.MemoryLimit / 4}

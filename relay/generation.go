@@ -120,12 +120,13 @@ func (g *generation) register(ctx context.Context) error {
 // stopInOrder drains, saves and releases everything, within the drain timeout and as much again for the database.
 func (g *generation) stopInOrder() {
 	for _, r := range g.running() {
-		g.stopRunner(g.life, r)
+		g.stopRunner(r)
 	}
 	g.stops.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), g.config.DrainTimeout+time.Second)
 	defer cancel()
 	err := writeLocal(ctx, g.pool, func(b *pgx.Batch) {
+		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE owner = $1", g.incarnation) // those that were taken, but not begun
 		b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1", g.incarnation)
 	})
 	if err != nil {
@@ -137,13 +138,13 @@ func (g *generation) stopInOrder() {
 func (g *generation) dropAll() {
 	for _, r := range g.running() {
 		r.abandon()
-		g.stopRunner(g.life, r)
+		g.stopRunner(r)
 	}
 	g.stops.Wait()
 }
 
 // stopRunner stops a runner in the background: no intake, drain, save, release. The next poll finds it gone.
-func (g *generation) stopRunner(ctx context.Context, r *runner) {
+func (g *generation) stopRunner(r *runner) {
 	name := r.sub.Name
 	g.mu.Lock()
 	if g.ending[name] || g.runners[name] != r {
@@ -154,7 +155,7 @@ func (g *generation) stopRunner(ctx context.Context, r *runner) {
 	g.mu.Unlock()
 	r.stop()
 	g.stops.Go(func() {
-		g.finishRunner(ctx, r)
+		g.finishRunner(g.life, r) // also when the relay itself is told to stop meanwhile
 		g.mu.Lock()
 		delete(g.runners, name)
 		delete(g.ending, name)
@@ -178,9 +179,9 @@ func (g *generation) finishRunner(ctx context.Context, r *runner) {
 	if saveCtx.Err() != nil {
 		return
 	}
+	// Whatever the epoch: a command that raised it has left the cursor ours, and we may have no room to take it again.
 	err := writeLocal(saveCtx, g.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND owner = $2 AND epoch = $3",
-			r.sub.Name, g.incarnation, r.cursor.epoch)
+		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND owner = $2", r.sub.Name, g.incarnation)
 	})
 	if err != nil && saveCtx.Err() == nil {
 		g.log.Warn("cursor not released", "subscription", r.sub.Name, "error", err)

@@ -143,6 +143,9 @@ func (r *runner) endPage() {
 		return
 	}
 	r.prog.scanPass()
+	if !r.reader.resumed { // it ends past what any former runner knew
+		r.endPostponing()
+	}
 	r.reader.stop()
 	r.reader, r.pageAt, r.exclude = nil, page{}, false
 	r.dirty = true

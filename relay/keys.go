@@ -1,8 +1,6 @@
 package relay
 
-import (
-	"time"
-)
+import "time"
 
 // maxLoad bounds how many parked messages are read at once.
 const maxLoad = 100
@@ -26,17 +24,21 @@ const (
 func (r *runner) gate(t *task) gateState {
 	list := r.parked.keys[t.key]
 	switch {
-	case len(list) == 0 || list[0] == t.entry:
-		return gateOpen
+	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].id > t.row.Row:
+		return gateOpen // younger ones, such as were scheduled, wait for it, not it for them
 	case t.entry == nil && len(list) == 1 && list[0].leaving:
 		return gateWait
 	}
 	return gateHold
 }
 
-// strictWait says whether a task must wait because the subscription is strict and something else is not settled.
+// strictWait says whether a task must wait because the subscription is strict and something before it is not settled.
 func (r *runner) strictWait(t *task) bool {
-	return r.sub.Settings.Ordering == OrderStrict && t.entry == nil && len(r.parked.byID) > r.parked.later
+	if r.sub.Settings.Ordering != OrderStrict || t.entry != nil {
+		return false
+	}
+	head := r.parked.head(strictKey)
+	return head != nil && head.id < t.row.Row
 }
 
 // hold parks a task behind another message of its key.
@@ -48,7 +50,7 @@ func (r *runner) hold(t *task) {
 	}
 	e.busy = false
 	if e.state == stateScheduled {
-		r.parked.change(e, stateHeld, time.Time{}, "")
+		r.parked.queueUp(e)
 	}
 }
 
@@ -70,16 +72,34 @@ func (r *runner) takeDue(now time.Time) {
 		}
 		head := r.parked.head(e.key)
 		switch {
+		case e.state == stateScheduled && e.key != "" && !r.present:
+			r.postpone(e)
 		case head == nil || head == e || e.key == "":
 			r.load(e)
 		case e.state == stateScheduled:
-			r.parked.change(e, stateHeld, time.Time{}, "")
+			r.parked.queueUp(e)
 			r.dirty = true
 		}
 		// A retry that is not its key's head goes on when it has become that.
 	}
 	r.lookFurther()
 	r.startLoad()
+}
+
+// postpone keeps a message with a key that was scheduled from going before what the runner has still to read.
+func (r *runner) postpone(e *entry) {
+	e.busy = true
+	r.postponed = append(r.postponed, e)
+}
+
+// endPostponing lets such messages go: whatever comes before them is now in the lanes or parked.
+func (r *runner) endPostponing() {
+	r.present = true
+	for _, e := range r.postponed {
+		e.busy = false
+		r.parked.await(e)
+	}
+	r.postponed = nil
 }
 
 // releaseKey lets the key's next parked message go, if there is one that waits for nothing else.

@@ -151,7 +151,7 @@ const scanAhead = 4
 // form fills the lane's batch with at most most tasks, at most one per key.
 func (r *runner) form(l *lane, most int) {
 	l.batch = l.batch[:0]
-	if len(l.queue) > 0 {
+	if len(l.queue) > 0 && !r.logFirst(l) {
 		r.formKeyed(l, most)
 	}
 	taken := 0
@@ -166,6 +166,11 @@ func (r *runner) form(l *lane, most int) {
 		taken++
 	}
 	r.free = r.free[taken:]
+}
+
+// logFirst says whether a strict subscription's next message is from the log, not the parked one that is due.
+func (r *runner) logFirst(l *lane) bool {
+	return r.sub.Settings.Ordering == OrderStrict && len(r.free) > 0 && r.free[0].row.Row < l.queue[0].row.Row && !r.strictWait(r.free[0])
 }
 
 func (r *runner) formKeyed(l *lane, most int) {

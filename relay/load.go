@@ -141,15 +141,23 @@ func (r *runner) loadParked(ctx context.Context) (err error) {
 	for _, e := range append(waiting, later...) {
 		e.key = r.parkedKey(e.key)
 	}
+	r.takeInParked(waiting, later)
+	return nil
+}
+
+// takeInParked files what is parked, and lets go what waits for nothing.
+func (r *runner) takeInParked(waiting, later []*entry) {
 	for _, e := range waiting {
 		r.parked.add(e)
-		if e.state == stateHeld && e.key == "" { // it was held under another ordering
+		switch {
+		case e.state == stateHeld && e.key == "": // it was held under another ordering
 			r.load(e)
+		case e.state == stateHeld && e.due.Unix() > 0: // it was scheduled, and holds nobody up before its turn comes
+			r.parked.change(e, stateScheduled, e.due, "")
 		}
 	}
 	r.addScheduled(later)
 	for key := range r.parked.keys {
 		r.releaseKey(key)
 	}
-	return nil
 }

@@ -36,7 +36,7 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 		if probe {
 			r.judgeProbe(t, kind, err, after, now)
 		}
-		if r.requeues(t, kind, err, after, now) {
+		if r.requeues(t, kind, err, after, now) && !(probe && r.onlyKeyLeft(t, kind)) {
 			if !probe {
 				t.attempts-- // only a failed probe costs its message an attempt
 			}
@@ -73,6 +73,26 @@ func (r *runner) requeues(t *task, kind sinks.Kind, err error, after time.Durati
 		return true
 	}
 	return false
+}
+
+// onlyKeyLeft says whether a message whose probe failed, and others of its key, are all that there is to probe with. Then it is
+// parked: if it is the message that failed, nothing says that the destination is down; and after the end of a pass nothing else
+// would ever come.
+func (r *runner) onlyKeyLeft(t *task, kind sinks.Kind) bool {
+	if r.sub.Settings.Ordering == OrderStrict {
+		return kind == sinks.KindRetryable // its turn comes before all others'
+	}
+	if kind == sinks.KindGone || kind == sinks.KindUnavailable && r.queue != nil || r.reader != nil || r.inFlight > 0 || len(r.free) > 0 {
+		return false
+	}
+	for _, l := range r.lanes {
+		for _, other := range l.queue {
+			if other.key != t.key {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // conclude settles or parks.

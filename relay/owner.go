@@ -81,8 +81,8 @@ func (o *owner) poll(ctx context.Context) error {
 		return err
 	}
 	o.polledAt.Store(time.Now().UnixNano())
-	o.stopChanged(ctx, standings)
-	o.share(ctx, p, standings)
+	o.stopChanged(standings)
+	o.share(p, standings)
 	return o.acquire(ctx, p, standings)
 }
 
@@ -168,16 +168,16 @@ func (o *owner) readStandings(ctx context.Context) (map[string]standing, error) 
 }
 
 // stopChanged stops runners whose subscription was changed or paused, in order, and those whose cursor is lost, at once.
-func (o *owner) stopChanged(ctx context.Context, standings map[string]standing) {
+func (o *owner) stopChanged(standings map[string]standing) {
 	for name, r := range o.running() {
 		s, exists := standings[name]
 		switch {
 		case !exists || s.epoch != r.cursor.epoch || s.owner == nil || *s.owner != o.incarnation:
 			r.abandon()
-			o.stopRunner(ctx, r)
+			o.stopRunner(r)
 		case s.version != r.cursor.version || !s.active:
 			o.log.Info("subscription has changed", "subscription", name)
-			o.stopRunner(ctx, r)
+			o.stopRunner(r)
 		}
 	}
 }
@@ -195,7 +195,7 @@ func (o *owner) fairShare(p peers, standings map[string]standing) int {
 }
 
 // share lets go what another relay should have.
-func (o *owner) share(ctx context.Context, p peers, standings map[string]standing) {
+func (o *owner) share(p peers, standings map[string]standing) {
 	surplus := len(o.running()) - o.fairShare(p, standings)
 	for _, r := range o.running() {
 		if surplus <= 0 {
@@ -203,27 +203,27 @@ func (o *owner) share(ctx context.Context, p peers, standings map[string]standin
 		}
 		surplus--
 		o.log.Info("handing a subscription to another relay", "subscription", r.sub.Name)
-		o.stopRunner(ctx, r)
+		o.stopRunner(r)
 	}
 }
 
-// acquire takes free cursors over, up to the fair share.
+// acquire takes free cursors over, up to the fair share, and in any case those that are ours without being delivered, because
+// their start has failed: nobody else may take them.
 func (o *owner) acquire(ctx context.Context, p peers, standings map[string]standing) error {
 	room := o.fairShare(p, standings) - o.count()
-	var free []string
+	var free []standing
 	for name, s := range standings {
-		if len(free) >= room {
-			break
-		}
 		if !s.active || o.has(name) {
 			continue
 		}
-		if s.owner != nil && *s.owner != o.incarnation {
-			if _, alive := p.counters[*s.owner]; alive {
-				continue
-			}
+		mine, alive := false, false
+		if s.owner != nil {
+			mine = *s.owner == o.incarnation
+			_, alive = p.counters[*s.owner]
 		}
-		free = append(free, name)
+		if mine || !alive && len(free) < room {
+			free = append(free, s)
+		}
 	}
 	if len(free) == 0 {
 		return nil
@@ -241,19 +241,26 @@ func (o *owner) acquire(ctx context.Context, p peers, standings map[string]stand
 }
 
 // takeOver makes this relay the owner of cursors that are nobody's. Raising the epoch fences off whoever had them.
-func (o *owner) takeOver(ctx context.Context, names []string) ([]cursor, error) {
+// Each must still have the owner that it was seen with: a row that was changed after the statement began is looked at as it is now,
+// but postrider.relays as it was then, and a relay that registered in between would seem to be dead.
+func (o *owner) takeOver(ctx context.Context, free []standing) ([]cursor, error) {
 	var taken []cursor
+	names, owners := make([]string, len(free)), make([]*string, len(free))
+	for i, s := range free {
+		names[i], owners[i] = s.name, s.owner
+	}
 	err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
 		b.Queue(`WITH free AS (
-				SELECT c.subscription FROM postrider.cursors c
-				WHERE c.subscription = ANY ($2) AND EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1)
+				SELECT c.subscription
+				FROM unnest($2::text[], $3::text[]) AS seen (name, owner) JOIN postrider.cursors c ON c.subscription = seen.name
+				WHERE c.owner::text IS NOT DISTINCT FROM seen.owner AND EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1)
 				  AND NOT pg_is_in_recovery()
 				  AND (c.owner IS NULL OR c.owner = $1 OR NOT EXISTS (SELECT FROM postrider.relays r WHERE r.incarnation = c.owner))
-				ORDER BY c.subscription FOR UPDATE SKIP LOCKED)
+				ORDER BY c.subscription FOR UPDATE OF c SKIP LOCKED)
 			UPDATE postrider.cursors c SET owner = $1, epoch = epoch + 1
 			FROM free, postrider.subscriptions s
 			WHERE c.subscription = free.subscription AND s.name = c.subscription AND s.state = 'active'
-			RETURNING `+cursorColumns, o.incarnation, names).Query(func(rows pgx.Rows) error {
+			RETURNING `+cursorColumns, o.incarnation, names, owners).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				c, settings, err := scanCursor(rows.Scan)
 				if err != nil {

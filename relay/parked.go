@@ -71,7 +71,7 @@ func (p *parkedSet) add(e *entry) {
 func (p *parkedSet) enter(e *entry) {
 	switch e.state {
 	case stateRetry, stateScheduled:
-		heap.Push(&p.due, e)
+		p.await(e)
 	}
 	if e.state == stateScheduled {
 		p.later++
@@ -86,6 +86,9 @@ func (p *parkedSet) enter(e *entry) {
 		p.keys[e.key] = slices.Insert(list, at, e)
 	}
 }
+
+// await puts the entry among those that have a time.
+func (p *parkedSet) await(e *entry) { heap.Push(&p.due, e) }
 
 // leave undoes enter.
 func (p *parkedSet) leave(e *entry) {
@@ -117,6 +120,10 @@ func (p *parkedSet) change(e *entry, state string, due time.Time, reason string)
 	p.enter(e)
 	p.record(&parkOp{entry: e, reason: reason})
 }
+
+// queueUp makes a scheduled entry that is due wait behind its key's head. It keeps its time: after a restart it has to wait, unlike
+// what has always been held, for what its runner has still to read.
+func (p *parkedSet) queueUp(e *entry) { p.change(e, stateHeld, e.due, "") }
 
 // remove forgets the entry and remembers to delete its row.
 func (p *parkedSet) remove(e *entry) {

@@ -62,7 +62,9 @@ type runner struct {
 	pageAt    page // rows not admitted yet
 	resume    *saved
 	passRows  int
-	passed    bool // a pass has been made since the start
+	passed    bool     // a pass has been made since the start
+	present   bool     // and one that began after the start has been admitted whole
+	postponed []*entry // scheduled, due, and waiting for that
 	exclude   bool
 	scheduled struct {
 		horizon time.Time // later ones are only in the table; zero: all are known

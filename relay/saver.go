@@ -297,7 +297,8 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 	if !r.dirty && !final && now.Sub(r.savedAt) < idleSave {
 		return nil
 	}
-	r.dirty = false
+	// What is settled beyond the base goes into it when its window closes: segments wait for bases.
+	r.dirty = item.cursor.target != nil || len(item.cursor.done) > 0
 	r.parked.saving, r.parked.ops = r.parked.ops, make(map[int64]*parkOp)
 	item.ops = r.parked.saving
 	for _, op := range item.ops {

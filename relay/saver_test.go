@@ -38,3 +38,17 @@ func TestLockedCursorDelaysNoOther(t *testing.T) {
 		t.Errorf("delivered %d and %d messages, want 3 each", locked.count(), other.count())
 	}
 }
+
+// What was saved id by id before its window had closed goes into the base soon after, though nothing more is delivered: segments
+// wait for bases.
+func TestBaseFollowsWhatWasSavedBeyondIt(t *testing.T) {
+	b := newBench(t)
+	rec := b.subscribe("one", "{>}", "{}", "now")
+	b.start()
+	const behind = `SELECT count(*) FROM postrider.outbox o, postrider.cursors c WHERE NOT pg_visible_in_snapshot(o.xid, c.base)`
+	for n := 1; n <= 5; n++ {
+		b.publish("a", "", `1`)
+		eventually(t, "it is delivered", func() bool { return rec.count() == n })
+		eventually(t, "the base sees it", func() bool { return scalar[int](b, behind) == 0 })
+	}
+}

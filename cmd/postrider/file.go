@@ -51,7 +51,8 @@ type fileReader struct {
 	check    func(relay.Subscription) error
 	anchors  anchors
 	problems []problem
-	names    map[string]int // the line of each name
+	names    map[string]int     // the line of each name
+	merging  []*ast.MappingNode // being read, each merged into the one before it
 }
 
 func (r *fileReader) problem(line int, format string, args ...any) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/goccy/go-yaml/ast"
 )
 
@@ -47,6 +49,12 @@ func (r *fileReader) mapping(n ast.Node, what string) ([]entry, bool) {
 		r.problem(line(n), "%s must be a mapping of keys to values", what)
 		return nil, false
 	}
+	if slices.Contains(r.merging, m) {
+		r.problem(line(n), "%s is the mapping that << stands in", what)
+		return nil, false
+	}
+	r.merging = append(r.merging, m)
+	defer func() { r.merging = r.merging[:len(r.merging)-1] }()
 	own := map[string]bool{}
 	var entries, merged []entry
 	for _, v := range m.Values {

@@ -123,6 +123,7 @@ func TestFileProblems(t *testing.T) {
 		"a list":          {"- a\n", []string{":1: the file must be a mapping"}},
 		"bare > in []":    {strings.Replace(head, "[x]", "[>]", 1), []string{":3: ", "needs quotes: '>'"}},
 		"bare > in list":  {strings.Replace(head, "[x]", "\n      - >", 1), []string{":", "needs quotes: '>'"}},
+		"endless":         {"&a <<: *a\n", []string{":1: what << merges is the mapping that << stands in"}},
 		"several":         {head + "    lanes: x\n    on_dead: explode\n", []string{"has 2 problems", ":5: lanes", ":6: on_dead"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -138,7 +138,11 @@ func redactDatabase(text string) string {
 	if text == "" {
 		return ""
 	}
-	if u, err := url.Parse(text); err == nil && u.Scheme != "" {
+	u, err := url.Parse(text)
+	if err != nil && strings.Contains(text, "://") {
+		return redactText(text) // pgx takes some addresses that the standard library does not
+	}
+	if err == nil && u.Scheme != "" {
 		if _, has := u.User.Password(); has {
 			u.User = url.UserPassword(u.User.Username(), hidden)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,15 +91,31 @@ func unlessStopped(ctx context.Context, err error) error {
 	return err
 }
 
-// prepare waits for the database, brings its schema up to date and applies the specs.
+// prepare waits for the database, brings its schema up to date and applies the specs. If the database goes away meanwhile, it
+// begins again.
 func prepare(ctx context.Context, s *settings, specs []spec, logger *slog.Logger, ready *readiness) error {
-	db, err := waitForDatabase(ctx, s.DatabaseURL, logger, func(err error) {
-		ready.set(notYet("the database cannot be reached: " + err.Error()))
-	})
-	if err != nil {
-		return err
+	for {
+		db, err := waitForDatabase(ctx, s.DatabaseURL, logger, func(err error) {
+			ready.set(notYet("the database cannot be reached: " + err.Error()))
+		})
+		if err != nil {
+			return err
+		}
+		err = prepareOn(ctx, db, s, specs, logger)
+		lost := err != nil && db.IsClosed() && worthWaiting(err)
+		closeConn(db)
+		if !lost || ctx.Err() != nil {
+			return err
+		}
+		logger.Warn("the database went away while it was prepared", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
 	}
-	defer closeConn(db)
+}
+
+func prepareOn(ctx context.Context, db *pgx.Conn, s *settings, specs []spec, logger *slog.Logger) error {
 	if err := prepareSchema(ctx, db, s, logger); err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (r *Receiver) decide(a *Arrival, early bool, gone func() bool) (v verdict, 
 			v.Behaviour = poisoned(status)
 		}
 	}
-	if v.accepts() && gone() {
+	if v.act != cutBefore && gone() {
 		v.Behaviour = Behaviour{act: cutBefore}
 	}
 	a.At, a.Status, a.Accepted = time.Now(), v.answered(), v.accepts()

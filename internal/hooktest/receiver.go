@@ -29,8 +29,7 @@ type Receiver struct {
 // server is one incarnation: an http.Server serves no more after it was closed.
 type server struct {
 	http.Server
-	shut chan struct{}
-	wg   sync.WaitGroup // the listener and the connections
+	wg sync.WaitGroup // the listener and the connections
 }
 
 // Start starts a receiver on a free loopback port. record is called once for each request, never
@@ -62,7 +61,6 @@ func (r *Receiver) Refuse() {
 	if r.server == nil {
 		return
 	}
-	close(r.server.shut)
 	_ = r.server.Close()
 	r.server.wg.Wait()
 	r.server = nil
@@ -99,8 +97,8 @@ func (r *Receiver) Stop() {
 type connKey struct{}
 
 func (r *Receiver) newServer() *server {
-	s := &server{shut: make(chan struct{})}
-	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.serve(s, w, req) })
+	s := new(server)
+	s.Handler = http.HandlerFunc(r.serve)
 	s.ErrorLog = log.New(io.Discard, "", 0)
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
 	s.ConnState = func(_ net.Conn, state http.ConnState) {

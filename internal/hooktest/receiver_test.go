@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -270,16 +271,23 @@ func TestGivenUpIsNotAccepted(t *testing.T) {
 	c.Close()
 	s.mu.Unlock()
 	s.arrived("/a", "1", 0, false)
-	c, err = net.Dial("tcp", s.Addr())
-	if err != nil {
-		t.Fatal(err)
+	for _, b := range []Behaviour{Accept, Hang} {
+		s.Set("/a", b)
+		c, err = net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(c, "POST /a HTTP/1.1\r\nHost: x\r\nWebhook-Id: 2\r\nContent-Length: 40\r\n\r\nhalf of it")
+		_ = c.(*net.TCPConn).CloseWrite()
+		if a := s.arrived("/a", "2", 0, false); string(a.Body) != "half of it" {
+			t.Errorf("body %q", a.Body)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(patience))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("half a request: read ended with %v", err)
+		}
+		c.Close()
 	}
-	fmt.Fprint(c, "POST /a HTTP/1.1\r\nHost: x\r\nWebhook-Id: 2\r\nContent-Length: 40\r\n\r\nhalf of it")
-	_ = c.(*net.TCPConn).CloseWrite()
-	if a := s.arrived("/a", "2", 0, false); string(a.Body) != "half of it" {
-		t.Errorf("body %q", a.Body)
-	}
-	c.Close()
 }
 
 // Under load, with everything switched all the time: each request is recorded once, and what the client was told is true.

@@ -8,18 +8,18 @@ import (
 )
 
 // serve handles one request.
-func (r *Receiver) serve(s *server, w http.ResponseWriter, req *http.Request) {
+func (r *Receiver) serve(w http.ResponseWriter, req *http.Request) {
 	a := &Arrival{Path: req.URL.Path, Header: req.Header, RemoteAddr: req.RemoteAddr}
 	c := req.Context().Value(connKey{}).(*net.TCPConn)
 	if r.cutsBefore(a.Path) {
 		a.Body, _ = io.ReadAll(io.LimitReader(req.Body, req.ContentLength/2))
 		if v, decided := r.decide(a, true, nil); decided {
-			s.act(w, req, c, v)
+			act(w, req, c, v)
 		}
 	}
 	err := readRest(req, a)
 	v, _ := r.decide(a, false, func() bool { return err != nil || hungUp(c) })
-	s.act(w, req, c, v)
+	act(w, req, c, v)
 }
 
 // readRest adds to a.Body what is left of the request's body.
@@ -36,10 +36,10 @@ func readRest(req *http.Request, a *Arrival) error {
 }
 
 // act does what was decided.
-func (s *server) act(w http.ResponseWriter, req *http.Request, c *net.TCPConn, v verdict) {
+func act(w http.ResponseWriter, req *http.Request, c *net.TCPConn, v verdict) {
 	switch v.act {
 	case hang:
-		s.wait(req, v, nil)
+		wait(req, v, nil)
 		abort(c, 0)
 	case cutBefore, cutAfter:
 		abort(c, 0)
@@ -47,15 +47,15 @@ func (s *server) act(w http.ResponseWriter, req *http.Request, c *net.TCPConn, v
 		_, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\nConnec")
 		abort(c, -1)
 	case answer:
-		s.answer(w, req, v)
+		respond(w, req, v)
 	}
 }
 
-func (s *server) answer(w http.ResponseWriter, req *http.Request, v verdict) {
+func respond(w http.ResponseWriter, req *http.Request, v verdict) {
 	if v.delay > 0 {
 		timer := time.NewTimer(v.delay)
 		defer timer.Stop()
-		s.wait(req, v, timer.C)
+		wait(req, v, timer.C)
 	}
 	for name, values := range v.header {
 		w.Header()[name] = values
@@ -63,13 +63,12 @@ func (s *server) answer(w http.ResponseWriter, req *http.Request, v verdict) {
 	w.WriteHeader(v.status)
 }
 
-// wait ends with the timer, the endpoint's next behaviour, the client's leaving, or the server.
-func (s *server) wait(req *http.Request, v verdict, timer <-chan time.Time) {
+// wait ends with the timer, the endpoint's next behaviour or the connection.
+func wait(req *http.Request, v verdict, timer <-chan time.Time) {
 	select {
 	case <-timer:
 	case <-v.switched:
 	case <-req.Context().Done():
-	case <-s.shut:
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -77,6 +78,10 @@ func TestHalfOpen(t *testing.T) {
 	late := s.dial() // Connects, and reaches nobody.
 	send(t, late, "late")
 	nothing(t, late)
+	_ = s.listener.(*net.TCPListener).SetDeadline(time.Now().Add(quiet))
+	if _, err := s.listener.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the server was connected to: %v", err)
+	}
 	s.heal()
 	receive(t, server, "up")
 	receive(t, client, "down")

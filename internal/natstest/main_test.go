@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -118,11 +118,13 @@ func (p *publishers) run(js jetstream.JetStream, i int) {
 			return
 		default:
 		}
-		futures := map[string]jetstream.PubAckFuture{}
+		futures, failed := map[string]jetstream.PubAckFuture{}, false
 		for k := range 50 {
 			id := fmt.Sprintf("%d-%d-%d", i, n, k)
 			if f, err := js.PublishMsgAsync(&nats.Msg{Subject: "s.x", Data: []byte(id)}, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0)); err == nil {
 				futures[id] = f
+			} else {
+				failed = true
 			}
 		}
 		for id, f := range futures {
@@ -132,7 +134,11 @@ func (p *publishers) run(js jetstream.JetStream, i int) {
 				p.confirmed[id] = true
 				p.mu.Unlock()
 			case <-f.Err():
+				failed = true
 			}
+		}
+		if failed {
+			pause(context.Background())
 		}
 	}
 }

@@ -23,30 +23,31 @@ func canInstall() bool {
 	return err == nil && os.Geteuid() == 0
 }
 
-// installAndFind installs PostgreSQL and returns its directory. Test binaries
-// run side by side, so a lock lets one of them install and the others find.
-func installAndFind(ctx context.Context, log io.Writer) (dir string, err error) {
+// installAndFind installs what find did not find, and returns what it finds then.
+// Test binaries run side by side, so a lock lets one of them install and the
+// others find.
+func installAndFind(name string, find func() (string, error), install func() error) (path string, err error) {
 	lock, err := os.OpenFile(aptLock, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return "", fmt.Errorf("install PostgreSQL: %w", err)
+		return "", fmt.Errorf("install %s: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("install PostgreSQL: lock %s: %w", aptLock, err)
+		return "", fmt.Errorf("install %s: lock %s: %w", name, aptLock, err)
 	}
-	if dir, err := searchBinDir(ctx); err == nil {
-		return dir, nil
+	if path, err := find(); err == nil {
+		return path, nil
 	}
-	if err := aptInstall(ctx, log); err != nil {
-		return "", fmt.Errorf("install PostgreSQL: %w", err)
+	if err := install(); err != nil {
+		return "", fmt.Errorf("install %s: %w", name, err)
 	}
-	return searchBinDir(ctx)
+	return find()
 }
 
-// aptInstall installs the programs alone. Debian's server package creates and
+// aptInstallServer installs the programs alone. Debian's server package creates and
 // starts a cluster "main" unless createcluster.conf says otherwise; that file
 // comes with postgresql-common, which therefore goes first.
-func aptInstall(ctx context.Context, log io.Writer) error {
+func aptInstallServer(ctx context.Context, log io.Writer) error {
 	logf(log, "no PostgreSQL found: installing it with apt-get")
 	updateErr := runApt(ctx, log, "update") // stale lists may still do
 	if err := runApt(ctx, log, "install", "postgresql-common"); err != nil {
@@ -57,6 +58,21 @@ func aptInstall(ctx context.Context, log io.Writer) error {
 		return err
 	}
 	return errors.Join(runApt(ctx, log, "install", "postgresql"), restore())
+}
+
+// aptInstallBouncer installs PgBouncer without its service, which the package would
+// start: what has no unit and no init script is not started.
+func aptInstallBouncer(ctx context.Context, log io.Writer) error {
+	logf(log, "no PgBouncer found: installing it with apt-get")
+	updateErr := runApt(ctx, log, "update")
+	var args []string
+	for _, path := range []string{"/etc/init.d/pgbouncer", "/lib/systemd/system/pgbouncer*", "/usr/lib/systemd/system/pgbouncer*"} {
+		args = append(args, "-o", "Dpkg::Options::=--path-exclude="+path)
+	}
+	if err := runApt(ctx, log, "install", append(args, "pgbouncer")...); err != nil {
+		return errors.Join(err, updateErr)
+	}
+	return nil
 }
 
 // withoutMainCluster switches the cluster "main" off until restore is called,
@@ -75,8 +91,8 @@ func withoutMainCluster() (restore func() error, err error) {
 }
 
 // runApt runs apt-get without questions. The error carries its output.
-func runApt(ctx context.Context, log io.Writer, verb string, packages ...string) error {
-	args := append([]string{"-y", "-qq", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120", verb}, packages...)
+func runApt(ctx context.Context, log io.Writer, verb string, more ...string) error {
+	args := append([]string{"-y", "-qq", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120", verb}, more...)
 	cmd := exec.CommandContext(ctx, aptGet, args...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	var out bytes.Buffer

@@ -48,7 +48,9 @@ func findBinDir(ctx context.Context, explicit string, log io.Writer) (string, er
 	if err == nil || !canInstall() {
 		return dir, err
 	}
-	return installAndFind(ctx, log)
+	return installAndFind("PostgreSQL",
+		func() (string, error) { return searchBinDir(ctx) },
+		func() error { return aptInstallServer(ctx, log) })
 }
 
 // searchBinDir returns the first usable directory of candidateDirs.

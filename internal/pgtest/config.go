@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 )
@@ -72,6 +73,16 @@ func logf(w io.Writer, format string, args ...any) {
 	if w != nil {
 		fmt.Fprintf(w, format+"\n", args...)
 	}
+}
+
+// logSince returns at most n lines from the end of the log in dir, without its
+// first bytes.
+func logSince(dir string, start int64, n int) string {
+	text, err := os.ReadFile(logFile(dir))
+	if err != nil {
+		return fmt.Sprintf("(no log: %v)", err)
+	}
+	return lastLines(text[min(start, int64(len(text))):], n)
 }
 
 // lastLines returns at most n lines from the end of text.

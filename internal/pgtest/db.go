@@ -156,6 +156,18 @@ func exec1(ctx context.Context, url, sql string, args ...any) error {
 	return errors.Join(err, conn.Close(closeCtx))
 }
 
+// query1 returns the one value that sql yields, on a connection of its own.
+func query1[T any](ctx context.Context, url, sql string, args ...any) (value T, err error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return value, err
+	}
+	err = conn.QueryRow(ctx, sql, args...).Scan(&value)
+	closeCtx, cancel := cleanupContext()
+	defer cancel()
+	return value, errors.Join(err, conn.Close(closeCtx))
+}
+
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // cleanupContext is for work after t.Context() has been cancelled.

@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -25,14 +26,37 @@ func TestMain(m *testing.M) {
 	Main(m)
 }
 
-// helper prints the pid and directory of a server, then waits to be killed.
+// started is what a helper tells of itself.
+type started struct {
+	Pids []int
+	Dirs []string
+}
+
+// helper tells what it has started, then waits to be killed or exits. The one that
+// is killed has more: a PgBouncer, and a server that is paused.
 func helper() {
-	s, err := Start(context.Background(), Options{})
-	if err != nil {
+	var said started
+	err := func() error {
+		s, err := Start(context.Background(), Options{})
+		if err != nil {
+			return err
+		}
+		said = started{[]int{s.Pid()}, []string{s.Dir()}}
+		if os.Getenv(helperEnv) != "kill" {
+			return nil
+		}
+		b, err := StartBouncer(context.Background(), s, BouncerOptions{})
+		if err != nil {
+			return err
+		}
+		err = s.Pause()
+		said = started{append(s.paused, b.proc.pid), append(said.Dirs, b.dir)}
+		return err
+	}()
+	if err = errors.Join(err, json.NewEncoder(os.Stdout).Encode(said)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(s.Pid(), s.Dir())
 	if os.Getenv(helperEnv) == "exit" {
 		os.Exit(3)
 	}
@@ -69,12 +93,8 @@ func exists(path string) bool {
 // queryOne returns the first column of the first row of sql, as text.
 func queryOne(t *testing.T, url, sql string, args ...any) string {
 	t.Helper()
-	conn, err := connect(t, url)
+	value, err := query1[string](t.Context(), url, sql, args...)
 	if err != nil {
-		t.Fatal(err)
-	}
-	var value string
-	if err := conn.QueryRow(t.Context(), sql, args...).Scan(&value); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return value

@@ -37,7 +37,8 @@ type Server struct {
 	dog         *watchdog
 
 	mu      sync.Mutex
-	pm      *postmaster
+	pm      *process
+	paused  []int // who was stopped by Pause: the postmaster and its children
 	stopped bool
 }
 
@@ -54,24 +55,25 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return nil, fmt.Errorf("start PostgreSQL: %w", err)
 	}
 	s := &Server{binDir: binDir}
-	if err := s.start(ctx, o); err != nil {
+	if err := s.start(ctx, o, s.initdb); err != nil {
 		return nil, fmt.Errorf("start PostgreSQL: %w", errors.Join(err, s.Stop()))
 	}
 	return s, nil
 }
 
-// start does the work of Start; what it leaves half done, Stop undoes.
-func (s *Server) start(ctx context.Context, o Options) (err error) {
+// start does the work of Start, with makeData to fill the data directory. What it
+// leaves half done, Stop undoes.
+func (s *Server) start(ctx context.Context, o Options, makeData func(context.Context) error) (err error) {
 	if s.as, err = serverAccount(); err != nil {
 		return err
 	}
 	if s.dir, err = s.as.makeDir(); err != nil {
 		return err
 	}
-	if s.dog, err = startWatchdog(s.dir); err != nil {
+	if s.dog, err = startWatchdog(s.dir, "data/postmaster.pid", "QUIT"); err != nil {
 		return err
 	}
-	if err := s.initdb(ctx); err != nil {
+	if err := makeData(ctx); err != nil {
 		return err
 	}
 	for range 5 {
@@ -115,7 +117,8 @@ func (s *Server) configure(o Options) (err error) {
 func (s *Server) launch(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	pm, err := spawn(s.binDir, s.dir, s.as)
+	cmd := exec.Command(filepath.Join(s.binDir, "postgres"), "-D", dataDir(s.dir))
+	pm, err := spawn("the server", cmd, s.dir, s.as)
 	if err != nil {
 		return err
 	}
@@ -124,7 +127,7 @@ func (s *Server) launch(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	tail := s.logSince(pm.logStart, 20)
+	tail := logSince(s.dir, pm.logStart, 20)
 	if transientFailure.MatchString(tail) {
 		err = fmt.Errorf("%w (%w)", err, errTransient)
 	}
@@ -141,8 +144,12 @@ func (s *Server) Stop() error {
 	}
 	s.stopped = true
 	var errs []error
-	if s.pm != nil {
-		errs = append(errs, s.pm.end(context.Background(), stopGrace, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL))
+	switch {
+	case s.pm == nil:
+	case !s.pm.poll():
+		errs = append(errs, s.resume(), s.pm.end(context.Background(), stopGrace, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL))
+	case s.pm.killed:
+		errs = append(errs, s.sweep())
 	}
 	if s.dir != "" {
 		errs = append(errs, os.RemoveAll(s.dir))
@@ -159,7 +166,7 @@ func (s *Server) Stop() error {
 // Restart stops the server and starts it again on the same port and data
 // directory. Mode "fast" disconnects everybody and ends cleanly; "immediate" is a
 // crash, from which the server recovers when it starts. A server that has been
-// killed from outside is just started. After an error the server may be down.
+// killed ([Server.Kill]) is just started, a paused one continued first. After an error the server may be down.
 func (s *Server) Restart(ctx context.Context, mode string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,7 +177,7 @@ func (s *Server) Restart(ctx context.Context, mode string) error {
 	if s.stopped {
 		return errors.New("restart PostgreSQL: it was stopped for good")
 	}
-	if err := s.pm.end(ctx, stopGrace, signal); err != nil {
+	if err := errors.Join(s.resume(), s.pm.end(ctx, stopGrace, signal)); err != nil {
 		return fmt.Errorf("restart PostgreSQL: %w", err)
 	}
 	err := s.launch(ctx)
@@ -206,16 +213,7 @@ func (s *Server) Pid() int {
 func (s *Server) LogFile() string { return logFile(s.dir) }
 
 // LogTail returns at most n lines from the end of the server's log.
-func (s *Server) LogTail(n int) string { return s.logSince(0, n) }
-
-// logSince is LogTail without the first bytes of the log.
-func (s *Server) logSince(start int64, n int) string {
-	text, err := os.ReadFile(s.LogFile())
-	if err != nil {
-		return fmt.Sprintf("(no log: %v)", err)
-	}
-	return lastLines(text[min(start, int64(len(text))):], n)
-}
+func (s *Server) LogTail(n int) string { return logSince(s.dir, 0, n) }
 
 func dataDir(dir string) string { return filepath.Join(dir, "data") }
 func logFile(dir string) string { return filepath.Join(dir, "log") }

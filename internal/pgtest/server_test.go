@@ -1,7 +1,7 @@
 package pgtest
 
 import (
-	"bufio"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,6 +64,7 @@ func TestStartAndStop(t *testing.T) {
 }
 
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	s := Servers(t, Options{})
 	port, dir := s.Port(), s.Dir()
 	if err := exec1(t.Context(), s.URL("postgres"), `CREATE TABLE kept AS SELECT 1 AS n; CREATE UNLOGGED TABLE crashed AS SELECT 1 AS n`); err != nil {
@@ -110,6 +111,7 @@ func TestRestart(t *testing.T) {
 }
 
 func TestRestartAfterKillOutlastsBusyBackend(t *testing.T) {
+	t.Parallel()
 	s := Servers(t, Options{})
 	conn, err := connect(t, s.URL("postgres"))
 	if err != nil {
@@ -148,6 +150,7 @@ func TestRefusedSettingShowsLog(t *testing.T) {
 }
 
 func TestPortTaken(t *testing.T) {
+	t.Parallel()
 	first := Servers(t, Options{})
 	_, err := Start(t.Context(), Options{Settings: map[string]string{"port": fmt.Sprint(first.Port())}})
 	if err == nil || !strings.Contains(err.Error(), errTransient.Error()) {
@@ -188,36 +191,49 @@ func openTempDir(t *testing.T) string {
 	return dir
 }
 
+// TestDeadParentLeavesNothing ends a process that holds a server: with it, or with
+// everything that it started, goes what the server left.
 func TestDeadParentLeavesNothing(t *testing.T) {
 	for _, how := range []string{"kill", "exit"} {
 		t.Run(how, func(t *testing.T) {
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), helperEnv+"="+how)
-			cmd.Stderr = os.Stderr
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
+			t.Parallel()
+			left := startHelper(t, how)
+			for _, pid := range left.Pids {
+				eventually(t, fmt.Sprintf("process %d is gone", pid), func() bool { return !running(pid) })
 			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
+			for _, dir := range left.Dirs {
+				eventually(t, dir+" is gone", func() bool { return !exists(dir) })
 			}
-			line, readErr := bufio.NewReader(out).ReadString('\n')
-			if how == "kill" { // the whole group, as a test runner would
-				if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
-					t.Error(err)
-				}
-			}
-			if err := cmd.Wait(); err == nil {
-				t.Error("the helper ended well")
-			}
-			var pid int
-			var dir string
-			if _, err := fmt.Sscan(line, &pid, &dir); err != nil {
-				t.Fatalf("the helper said %q: %v, %v", line, err, readErr)
-			}
-			eventually(t, "the postmaster is gone", func() bool { return !running(pid) })
-			eventually(t, "its directory is gone", func() bool { return !exists(dir) })
 		})
 	}
+}
+
+// startHelper runs this test binary as a helper until its end, or kills it, and
+// returns what it has started.
+func startHelper(t *testing.T, how string) (left started) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), helperEnv+"="+how)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	readErr := json.NewDecoder(out).Decode(&left)
+	if how == "kill" { // the whole group, as a test runner would
+		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("the helper ended well")
+	}
+	if readErr != nil || len(left.Pids) == 0 || len(left.Dirs) == 0 {
+		t.Fatalf("the helper said %+v: %v", left, readErr)
+	}
+	return left
 }

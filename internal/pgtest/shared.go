@@ -106,15 +106,45 @@ func Servers(t testing.TB, o Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopAfter(t, "the server", s)
+	return s
+}
+
+// Standbys is [Server.Standby] for one test alone, as [Servers] is Start.
+func Standbys(t testing.TB, primary *Server, o Options) *Server {
+	t.Helper()
+	s, err := primary.Standby(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAfter(t, "the standby", s)
+	return s
+}
+
+// Bouncers is [StartBouncer] for one test alone.
+func Bouncers(t testing.TB, s *Server, o BouncerOptions) *Bouncer {
+	t.Helper()
+	b, err := StartBouncer(t.Context(), s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAfter(t, "PgBouncer", b)
+	return b
+}
+
+// stopAfter stops s when the test ends, and shows its log if the test failed.
+func stopAfter(t testing.TB, name string, s interface {
+	Stop() error
+	LogTail(n int) string
+}) {
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the server's log ends with:\n%s", s.LogTail(30))
+			t.Logf("the log of %s ends with:\n%s", name, s.LogTail(30))
 		}
 		if err := s.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	return s
 }
 
 // Main runs the tests of a package, stops the shared cluster and, if all passed,

@@ -40,8 +40,9 @@ func (w *world) watch(ctx context.Context) {
 	}
 }
 
-// spare is how many goroutines more than at the start may be there: two for each connection that six endpoints' lanes keep.
-const spare = 2*6*8 + 10
+// spare is how many goroutines more than at the start may be there: one for each lane of eight subscriptions, which starts with
+// its first message, and two for each connection that the lanes of six endpoints keep.
+const spare = 8*8 + 2*6*8 + 10
 
 // checkSize waits until goroutines and memory are back to where they were.
 func (w *world) checkSize(ctx context.Context, before size) {
@@ -109,6 +110,18 @@ func (w *world) compareParked(ctx context.Context, want map[string]bool) error {
 	return nil
 }
 
+// checkSegments waits until no subscription holds a segment of the ring: everything is behind every base.
+func (w *world) checkSegments(ctx context.Context) {
+	w.fail(poll(ctx, settleTime, func() error {
+		held, err := ask[string](ctx, w.db, `SELECT DISTINCT c.subscription || ' holds segment ' || o.segment FROM postrider.outbox o, postrider.cursors c
+			WHERE o.xid >= pg_snapshot_xmax(c.base) OR o.xid IN (SELECT pg_snapshot_xip(c.base))`)
+		if err == nil && len(held) > 0 {
+			err = fmt.Errorf("segments cannot be emptied: %s", strings.Join(held, ", "))
+		}
+		return err
+	}))
+}
+
 // checkLeftovers looks at what stopped relays leave behind.
 func (w *world) checkLeftovers(ctx context.Context) {
 	w.checkSlots(ctx, 0)
@@ -116,8 +129,6 @@ func (w *world) checkLeftovers(ctx context.Context) {
 		"relays that are still registered": "SELECT name FROM postrider.relays",
 		"cursors that still have an owner": "SELECT subscription FROM postrider.cursors WHERE owner IS NOT NULL",
 		"messages that count as pending":   "SELECT subscription || ' ' || id FROM postrider.deliveries WHERE status = 'pending' LIMIT 10",
-		"segments that cannot be emptied": `SELECT DISTINCT c.subscription || ' holds segment ' || o.segment FROM postrider.outbox o, postrider.cursors c
-			WHERE o.xid >= pg_snapshot_xmax(c.base) OR o.xid IN (SELECT pg_snapshot_xip(c.base))`,
 	} {
 		list, err := ask[string](ctx, w.db, sql)
 		if err == nil && len(list) > 0 {

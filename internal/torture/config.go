@@ -20,6 +20,8 @@ type Config struct {
 	Source string
 	// Relays is how many relays run at once: 1 to 3.
 	Relays int
+	// Standby gives the primary a standby, which the fault promote needs. The seed does, too, now and then.
+	Standby bool
 	// NATSServers is 1, or 3 for a cluster.
 	NATSServers int
 	// Pause is the time between faults, on average. Default: a second.
@@ -46,6 +48,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("source %q: must be one of %s", c.Source, strings.Join(Sources, ", "))
 	case c.Relays < 0 || c.Relays > 3:
 		return fmt.Errorf("relays %d: must be 1, 2 or 3", c.Relays)
+	case c.Standby && c.Source == "pooler":
+		return fmt.Errorf("source pooler with a standby: the pooler leads to one server; choose another source")
 	case c.NATSServers != 0 && c.NATSServers != 1 && c.NATSServers != 3:
 		return fmt.Errorf("NATS servers %d: must be 1 or 3", c.NATSServers)
 	}

@@ -2,6 +2,7 @@ package torture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/migrations"
 )
@@ -28,22 +30,27 @@ GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA torture TO app;
 
 // database is the server that is written to, which a standby may replace.
 type database struct {
-	admin *pgxpool.Pool // the superuser's view, of whichever server is the primary
+	admin  *pgxpool.Pool   // the superuser's view, of whichever server is the primary
+	pooler *pgtest.Bouncer // for the relays, or nil
+	// replication is the network between the primary and its standby, or nil.
+	replication *linktest.Link
 
 	mu      sync.Mutex
 	servers []*pgtest.Server // the primary first
+	dead    string           // host:port of the server that its standby has replaced
 }
 
 // startDatabase starts a server with the schemas of Postrider and of the checker, and roles with the least of privileges.
 func startDatabase(ctx context.Context, o pgtest.Options) (*database, error) {
+	// Of each crash a prepared transaction may be left for a while.
+	o.Settings = map[string]string{"max_prepared_transactions": "50"}
 	server, err := pgtest.Start(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	d := &database{servers: []*pgtest.Server{server}}
 	if err := d.prepare(ctx); err != nil {
-		d.stop()
-		return nil, fmt.Errorf("prepare the database: %w", err)
+		return nil, errors.Join(fmt.Errorf("prepare the database: %w", err), d.stop())
 	}
 	return d, nil
 }
@@ -62,7 +69,7 @@ func (d *database) prepare(ctx context.Context) (err error) {
 
 // connect opens the checker's own pool.
 func (d *database) connect(ctx context.Context) (err error) {
-	config, err := pgxpool.ParseConfig(d.url("postgres") + "&application_name=checker&jit=off")
+	config, err := pgxpool.ParseConfig(d.url("postgres") + "&application_name=checker&jit=off&synchronous_commit=local")
 	if err != nil {
 		return err
 	}
@@ -84,10 +91,12 @@ func (d *database) url(role string) string {
 	defer d.mu.Unlock()
 	var hosts []string
 	for _, s := range d.servers {
-		hosts = append(hosts, fmt.Sprintf("127.0.0.1:%d", s.Port()))
+		hosts = append(hosts, hostOf(s))
 	}
 	return urlOf(role, hosts...)
 }
+
+func hostOf(s *pgtest.Server) string { return fmt.Sprintf("127.0.0.1:%d", s.Port()) }
 
 // urlOf is a role's connection string for these addresses.
 func urlOf(role string, hosts ...string) string {
@@ -156,16 +165,36 @@ func (d *database) settle(ctx context.Context) (map[int64]bool, error) {
 	return committed, err
 }
 
+// stop ends everything, in spite of those who are connected.
 func (d *database) stop() (err error) {
 	if d.admin != nil {
 		d.admin.Close()
 	}
+	if d.pooler != nil {
+		err = d.pooler.Stop()
+	}
+	if d.replication != nil {
+		d.replication.Stop()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, s := range d.servers {
-		if e := s.Stop(); e != nil {
-			err = e
-		}
+		err = errors.Join(err, s.Stop())
 	}
 	return err
+}
+
+// sweep ends transactions that were prepared on a connection that broke: their applications do it late, but they do. Until then
+// they are as old transactions, and no stream can begin.
+func (w *world) sweep(ctx context.Context) {
+	const late = "SELECT gid FROM pg_prepared_xacts WHERE gid LIKE 'torture-%' AND prepared < now() - interval '6 s'"
+	for pause(ctx, time.Second) {
+		names, err := ask[string](ctx, w.db, late)
+		if err != nil {
+			continue // the round is over, or the checker says so elsewhere
+		}
+		for _, name := range names {
+			_ = w.db.try(ctx, "COMMIT PREPARED '"+name+"'") // or else it is there the next time
+		}
+	}
 }

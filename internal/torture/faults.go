@@ -22,6 +22,12 @@ type Fault struct {
 	Repeats []string
 	// Replays says that what they see again may be of any time before.
 	Replays bool
+	// Reorders says that keys may be out of order while it lasts.
+	Reorders bool
+	// Delays says that progress cannot be saved while it lasts: if a relay stops, or another one takes over, deliveries are repeated.
+	Delays bool
+	// Once says that it can be injected only once in a round.
+	Once bool
 }
 
 // target is what a fault hits.
@@ -29,7 +35,8 @@ type target string
 
 const (
 	onRelay       target = "relay"
-	onDatabase    target = "database"
+	onDatabase    target = "database" // the only one that applications may notice
+	onNetwork     target = "network"  // between relays and the database
 	onNATS        target = "NATS"
 	onHooks       target = "HTTP"
 	onApplication target = "application"
@@ -39,7 +46,7 @@ var all = []string{"*"}
 
 // faults returns every fault there is.
 func faults() []*Fault {
-	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, applicationFaults)
+	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, applicationFaults, transactionFaults)
 }
 
 // FaultNames lists the names of all faults.

@@ -21,6 +21,8 @@ type transaction struct {
 	messages []Message // without those of savepoints that were rolled back
 	answer   answer
 	ended    time.Time // when the answer came, or the connection broke
+	server   string    // host:port of the server that it was on
+	prepared bool      // it ended in two phases
 }
 
 // history is what the producers did. What became of it is in the database: each transaction also writes its number into
@@ -52,26 +54,34 @@ type truth struct {
 	messages                          map[int64]Message   // committed
 	ended                             map[int64]time.Time // of the message's transaction
 	transactions, rolledBack, unknown int
+	// vanished are messages of transactions that committed, perhaps, on a server that was killed before its standby had them.
+	vanished map[int64]bool
 	// wrong are transactions of which producer and database say different things.
 	wrong []string
 }
 
-// settle compares the history with the numbers of the transactions that the database holds. Where a server was replaced by its
-// standby, what the old one confirmed may be gone.
-func (h *history) settle(committed map[int64]bool, replaced bool) *truth {
+// settle compares the history with the numbers of the transactions that the database holds. What was confirmed by a server
+// that its standby has replaced (host:port, or nothing) may be gone.
+func (h *history) settle(committed map[int64]bool, replaced string) *truth {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t := &truth{messages: make(map[int64]Message), ended: make(map[int64]time.Time)}
+	t := &truth{messages: make(map[int64]Message), ended: make(map[int64]time.Time), vanished: make(map[int64]bool)}
 	for _, tx := range h.ended {
 		t.transactions++
 		if tx.answer == answerLost {
 			t.unknown++
 		}
-		if tx.answer == answerRolledBack && committed[tx.number] || tx.answer == answerCommitted && !committed[tx.number] && !replaced {
+		mayVanish := replaced != "" && tx.server == replaced && tx.answer != answerRolledBack
+		// What was prepared is still so where the second phase has not arrived, and then it commits.
+		mayReturn := replaced != "" && tx.server == replaced && tx.prepared
+		if tx.answer == answerRolledBack && committed[tx.number] && !mayReturn || tx.answer == answerCommitted && !committed[tx.number] && !mayVanish {
 			t.wrong = append(t.wrong, tx.describe(committed[tx.number]))
 		}
 		if !committed[tx.number] {
 			t.rolledBack++
+			for _, m := range tx.messages {
+				t.vanished[m.ID] = mayVanish
+			}
 			continue
 		}
 		for _, m := range tx.messages {
@@ -97,7 +107,7 @@ func (t *transaction) describe(committed bool) string {
 func (h *history) amend(t *transaction, command string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	t.ended = time.Now()
+	t.ended, t.prepared = time.Now(), true
 	switch {
 	case err != nil:
 		t.answer = answerLost

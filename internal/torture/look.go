@@ -16,7 +16,7 @@ type looker struct {
 
 	mu     sync.Mutex
 	looked int
-	early  []string // messages whose transaction was not there
+	early  []int64 // messages whose transaction was not there
 }
 
 // lookEvery is how many arrivals there are to one that is looked up, at most.
@@ -64,8 +64,20 @@ func (l *looker) look(ctx context.Context, id int64) {
 	defer l.mu.Unlock()
 	l.looked++
 	if !there {
-		l.early = append(l.early, fmt.Sprintf("message %s was delivered before its transaction was visible, or it rolled back", idString(id)))
+		l.early = append(l.early, id)
 	}
+}
+
+// violations tells of what was delivered before it was there, except for what was there on a server that is no more.
+func (l *looker) violations(t *truth) (list []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range l.early {
+		if !t.vanished[id] {
+			list = append(list, fmt.Sprintf("message %s was delivered before its transaction was visible, or it rolled back", idString(id)))
+		}
+	}
+	return list
 }
 
 func (l *looker) stop() error {

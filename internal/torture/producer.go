@@ -23,16 +23,18 @@ type producers struct {
 
 	halt context.CancelFunc
 	done sync.WaitGroup
+	// gate is held by each while it writes. Who locks it has silence.
+	gate sync.RWMutex
 
 	mu      sync.Mutex
 	slowest time.Duration // of all statements that insert messages
 	errs    []trouble
 }
 
-// trouble is a failure that a producer met.
+// trouble is a failure that a producer met: what it rests on happened after from, when all had been well, and before at.
 type trouble struct {
-	at  time.Time
-	err error
+	from, at time.Time
+	err      error
 }
 
 // kind is a habit of applications.
@@ -81,23 +83,38 @@ func (p *producer) run(ctx context.Context) {
 			pause(ctx, 50*time.Millisecond)
 			continue
 		}
-		for err == nil && pause(ctx, time.Duration(p.rng.ExpFloat64()*float64(p.every))) {
-			work, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
-			err = p.write(p, work, conn)
-			cancel()
+		well := time.Now()
+		for pause(ctx, time.Duration(p.rng.ExpFloat64()*float64(p.every))) {
+			if err = p.once(ctx, conn); err != nil {
+				break
+			}
+			well = time.Now()
 		}
-		p.fail(err)
+		p.failSince(well, err)
 		closeConn(conn)
 	}
 }
 
-func (p *producers) fail(err error) {
+// once runs one transaction.
+func (p *producer) once(ctx context.Context, conn *pgx.Conn) error {
+	p.gate.RLock()
+	defer p.gate.RUnlock()
+	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementTimeout)
+	defer cancel()
+	return p.write(p, work, conn)
+}
+
+// fail takes a failure down; nil is none.
+func (p *producers) fail(err error) { p.failSince(time.Now(), err) }
+
+// failSince takes down a failure whose cause may be as old as from.
+func (p *producers) failSince(from time.Time, err error) {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.errs = append(p.errs, trouble{time.Now(), err})
+	p.errs = append(p.errs, trouble{from, time.Now(), err})
 }
 
 // took measures a statement that inserts messages: nothing of Postrider's may ever make it wait.
@@ -106,7 +123,7 @@ func (p *producers) took(d time.Duration) {
 	defer p.mu.Unlock()
 	p.slowest = max(p.slowest, d)
 	if d > slowInsert {
-		p.errs = append(p.errs, trouble{time.Now(), errSlow(d)})
+		p.errs = append(p.errs, trouble{time.Now().Add(-d), time.Now(), errSlow(d)})
 	}
 }
 
@@ -143,6 +160,7 @@ func (p *producer) transact(ctx context.Context, conn *pgx.Conn, work func(*tx) 
 // transactBy is transact with another command in place of COMMIT.
 func (p *producer) transactBy(ctx context.Context, conn *pgx.Conn, commit string, work func(*tx) error) error {
 	t := &tx{transaction: p.history.begin(), p: p, conn: conn}
+	t.server = conn.PgConn().Conn().RemoteAddr().String()
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	batch.Queue("INSERT INTO torture.tx (number) VALUES ($1)", t.number)
@@ -227,7 +245,7 @@ func (p *producers) mark(ctx context.Context) error {
 	one := &producer{producers: p, name: "mark"}
 	return one.transact(ctx, conn, func(t *tx) error {
 		for _, topic := range []string{"orders.created", "users.created", "audit.login.failed", "strict.step", "poison.pill"} {
-			if err := t.insert(ctx, Message{Topic: topic, Key: one.key(0), Order: one.next()}); err != nil {
+			if err := t.insert(ctx, Message{Topic: topic, Key: fmt.Sprintf("mark/%d", t.number), Order: one.next()}); err != nil {
 				return err
 			}
 		}
@@ -244,16 +262,16 @@ func (p *producers) unexplained(incidents []Incident) (list []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.errs {
-		if !slices.ContainsFunc(incidents, func(i Incident) bool { return i.disturbsProducers(t.at) }) {
+		if !slices.ContainsFunc(incidents, func(i Incident) bool { return i.disturbsProducers(t.from, t.at) }) {
 			list = append(list, fmt.Sprintf("a producer failed at %s, and nothing was done to the database: %v", clock(t.at), t.err))
 		}
 	}
 	return list
 }
 
-// disturbsProducers reports whether an application may have failed at this time because of the incident.
-func (i Incident) disturbsProducers(at time.Time) bool {
-	return i.Hits == onDatabase && !at.Before(i.From) && !at.After(i.To.Add(2*time.Second))
+// disturbsProducers reports whether an application may have failed between these times because of the incident.
+func (i Incident) disturbsProducers(from, at time.Time) bool {
+	return i.Hits == onDatabase && !at.Before(i.From) && !from.After(i.To.Add(moment))
 }
 
 // errSlow says that an insert took too long.

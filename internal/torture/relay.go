@@ -156,10 +156,16 @@ func (r *relay) stop() error {
 		<-l.ended
 		return fmt.Errorf("relay %s did not stop within %v of SIGTERM; its log ends with\n%s", r.name, stopTimeout, tail(l.log, 15))
 	}
-	if l.err != nil {
+	if l.err != nil && !l.unborn() {
 		return fmt.Errorf("relay %s stopped with an error (%w); its log ends with\n%s", r.name, l.err, tail(l.log, 15))
 	}
 	return nil
+}
+
+// unborn reports whether the process ended before it had said anything: it did not listen to signals yet, and had nothing to save.
+func (l *life) unborn() bool {
+	info, err := os.Stat(l.log)
+	return err == nil && info.Size() == 0
 }
 
 // pause stops the process where it stands, resume lets it go on.

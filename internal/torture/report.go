@@ -20,9 +20,11 @@ type Report struct {
 	Deliveries []DeliveryCount
 
 	Transactions, RolledBack, Unknown int
+	Vanished                          int // messages that may have been confirmed by a primary that is no more
 	SlowestInsert                     time.Duration
 	PeakMemory                        float64 // bytes, of one relay
 	Looked                            int     // arrivals that were looked up at once
+	Reused                            int     // transaction ids that were handed out again
 }
 
 // FaultCount is how often a fault was injected, and for how long in all.
@@ -45,9 +47,14 @@ func (r *Report) judge(w *world, t *truth) {
 	defer w.mu.Unlock()
 	r.Violations = append(r.Violations, w.failures...)
 	r.Violations = append(r.Violations, t.wrong...)
-	r.Violations = append(r.Violations, w.look.early...)
+	r.Violations = append(r.Violations, w.look.violations(t)...)
+	for _, yes := range t.vanished {
+		if yes {
+			r.Vanished++
+		}
+	}
 	r.Messages, r.Transactions, r.RolledBack, r.Unknown = len(t.messages), t.transactions, t.rolledBack, t.unknown
-	r.PeakMemory, r.Looked, r.SlowestInsert = w.peak, w.look.looked, w.apps.slowest
+	r.PeakMemory, r.Looked, r.SlowestInsert, r.Reused = w.peak, w.look.looked, w.apps.slowest, w.reused
 	r.Violations = append(r.Violations, w.apps.unexplained(w.incidents)...)
 	e := &evidence{truth: t, incidents: w.incidents, reach: saveReach}
 	for _, s := range w.subs {

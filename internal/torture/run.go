@@ -21,15 +21,12 @@ const (
 
 // Run runs one round: a world, producers, faults; then everything is mended, must arrive, and is judged. The error is a failure
 // of the checker itself; what the product did wrong is in the report.
-func Run(ctx context.Context, c Config) (*Report, error) { return runWith(ctx, c, (*world).traffic) }
-
-// runWith is Run with something else than traffic between start and end.
-func runWith(ctx context.Context, c Config, traffic func(*world, context.Context) error) (_ *Report, err error) {
+func Run(ctx context.Context, c Config) (_ *Report, err error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	c.draw()
-	c.say("round with seed %d: source %s, relays %d, NATS servers %d", c.Seed, c.Source, c.Relays, c.NATSServers)
+	c.say("round with seed %d: source %s, relays %d, NATS servers %d, with a standby: %v", c.Seed, c.Source, c.Relays, c.NATSServers, c.Standby)
 	w, err := newWorld(ctx, c)
 	if err != nil {
 		return nil, err
@@ -43,7 +40,7 @@ func runWith(ctx context.Context, c Config, traffic func(*world, context.Context
 			c.say("logs are kept in %s", w.dir)
 		}
 	}()
-	return r, w.run(ctx, r, traffic)
+	return r, w.run(ctx, r)
 }
 
 // draw fills in what the configuration leaves to chance.
@@ -53,17 +50,18 @@ func (c *Config) draw() {
 	c.Source = cmp.Or(c.Source, source)
 	c.Relays = cmp.Or(c.Relays, relays)
 	c.NATSServers = cmp.Or(c.NATSServers, servers)
+	c.drawStandby(rng)
 	c.Pause = cmp.Or(c.Pause, time.Second)
 	c.Calm = cmp.Or(c.Calm, 1)
 }
 
 // run is a round in a world that is up.
-func (w *world) run(ctx context.Context, r *Report, traffic func(*world, context.Context) error) error {
+func (w *world) run(ctx context.Context, r *Report) error {
 	before, err := w.measure(ctx)
 	if err != nil {
 		return err
 	}
-	if err := traffic(w, ctx); err != nil {
+	if err := w.traffic(ctx); err != nil {
 		return err
 	}
 	return w.conclude(ctx, r, before)
@@ -107,6 +105,8 @@ func (w *world) traffic(ctx context.Context) error {
 		group.Go(func() { failed <- w.inject(injecting, ctx, list, w.rng(string(t))) })
 	}
 	group.Go(func() { w.watch(injecting) })
+	group.Go(func() { w.keepPooler(injecting) })
+	group.Go(func() { w.sweep(injecting) })
 	<-injecting.Done()
 	group.Wait()
 	close(failed)
@@ -118,17 +118,20 @@ func (w *world) traffic(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// inject injects the faults of one target, one at a time, all of them before one comes again.
+// inject injects the faults of one target, one at a time, all of them before one comes again, and each of them once at least.
 func (w *world) inject(injecting, ctx context.Context, list []*Fault, rng *rand.Rand) error {
-	for {
+	for once := false; len(list) > 0; once = true {
 		order := slices.Clone(list)
 		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, f := range order {
-			if !pause(injecting, span(rng, w.Pause/2, w.Pause*3/2)) {
+			if !pause(injecting, span(rng, w.Pause/2, w.Pause*3/2)) && once {
 				return nil
 			}
 			w.say("%s: %s", f.Name, f.About)
-			i := Incident{Fault: f.Name, From: time.Now(), Hits: f.Hits, Repeats: f.Repeats, Replays: f.Replays}
+			i := Incident{Fault: f.Name, From: time.Now(), Hits: f.Hits, Repeats: f.Repeats, Replays: f.Replays, Reorders: f.Reorders}
+			if f.Delays && w.handsOver() {
+				i.Repeats = all
+			}
 			err := f.Inject(ctx, w, rng)
 			i.To = time.Now()
 			w.incident(i)
@@ -136,11 +139,37 @@ func (w *world) inject(injecting, ctx context.Context, list []*Fault, rng *rand.
 				return fmt.Errorf("inject %s: %w", f.Name, err)
 			}
 		}
+		list = slices.DeleteFunc(list, func(f *Fault) bool { return f.Once })
 	}
+	return nil
+}
+
+// keepPooler is the pooler's supervisor.
+func (w *world) keepPooler(ctx context.Context) {
+	for w.db.pooler != nil && pause(ctx, 300*time.Millisecond) {
+		// What it cannot do while the server is away, it tries again, at the latest when all is mended.
+		if err := w.revivePooler(ctx); err != nil {
+			w.say("%v", err)
+		}
+	}
+}
+
+func (w *world) revivePooler(ctx context.Context) error {
+	if w.db.pooler == nil {
+		return nil
+	}
+	log, err := w.db.pooler.Revive(ctx)
+	if log != "" {
+		w.say("the pooler is started again: %s", log)
+	}
+	return err
 }
 
 // mend brings back whatever is missing.
 func (w *world) mend(ctx context.Context) error {
+	if err := w.revivePooler(ctx); err != nil {
+		return err
+	}
 	for _, r := range w.relays {
 		if err := r.start(); err != nil {
 			return err
@@ -155,7 +184,7 @@ func (w *world) truth(ctx context.Context) (*truth, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w.apps.history.settle(committed, w.replaced), nil
+	return w.apps.history.settle(committed, w.db.replaced()), nil
 }
 
 // await waits until everything has arrived, or nothing arrives any more.
@@ -209,6 +238,7 @@ func (w *world) restart(ctx context.Context) {
 		return
 	}
 	w.await(ctx, truth)
+	w.checkSegments(ctx)
 	for _, r := range w.relays {
 		w.fail(r.stop())
 	}

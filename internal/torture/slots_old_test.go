@@ -11,6 +11,7 @@ import (
 type oldTransaction struct {
 	conn *pgx.Conn
 	*transaction
+	xid string
 }
 
 // openOld opens a transaction that holds a message of each topic. It ends with the test at the latest.
@@ -31,6 +32,9 @@ func (w *world) openOld(t *testing.T) *oldTransaction {
 		if err == nil {
 			err = one.insert(t.Context(), Message{Topic: topic, Key: "old", Order: int64(i + 1)})
 		}
+	}
+	if err == nil {
+		err = conn.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text").Scan(&old.xid)
 	}
 	if err != nil {
 		t.Fatal(err)

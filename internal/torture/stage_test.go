@@ -9,6 +9,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	// The tests build the program: results of theirs are void once any of it has changed.
+	_ "github.com/postrider/postrider/relay"
+	_ "github.com/postrider/postrider/sinks/natssink"
+	_ "github.com/postrider/postrider/sinks/webhook"
 )
 
 // stage is a world whose course a test decides.
@@ -72,7 +77,7 @@ func (s stage) choose(w *world) func(context.Context) error {
 // relays makes the relays and starts none.
 func (s stage) relays(w *world) func(context.Context) error {
 	return func(ctx context.Context) (err error) {
-		if w.Binary, err = build(ctx, w.dir, raceEnabled && !s.lean); err != nil {
+		if w.Binary, err = program(raceEnabled && !s.lean); err != nil {
 			return err
 		}
 		for i := range w.Relays {
@@ -120,9 +125,13 @@ func (w *world) finish(t *testing.T, before size) *Report {
 	return r
 }
 
-// fault takes down what the test itself does to the relays.
+// fault takes down that the test itself injects a fault. It returns when that began.
 func (w *world) fault(name string, do func()) time.Time {
-	i := Incident{Fault: name, From: time.Now(), Hits: onRelay, Repeats: all}
+	f := faultNamed(name)
+	i := Incident{Fault: name, From: time.Now(), Hits: f.Hits, Repeats: f.Repeats}
+	if f.Delays && w.Relays > 1 {
+		i.Repeats = all
+	}
 	do()
 	i.To = time.Now()
 	w.incident(i)
@@ -189,7 +198,9 @@ func (w *world) metric(t *testing.T, r *relay, name string, labels ...string) (s
 // value reads one value from the database.
 func value[T any](t *testing.T, w *world, sql string, args ...any) T {
 	t.Helper()
-	v, err := one[T](t.Context(), w.db, sql, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	v, err := one[T](ctx, w.db, sql, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,13 +4,7 @@ import (
 	"context"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
-}
 
 // round runs a short round and fails the test with every violation.
 func round(t *testing.T, c Config) *Report {
@@ -22,6 +16,10 @@ func round(t *testing.T, c Config) *Report {
 		c.Duration = 4 * time.Second
 	}
 	c.Log = t.Output()
+	var err error
+	if c.Binary, err = program(raceEnabled); err != nil {
+		t.Fatal(err)
+	}
 	r, err := Run(context.WithoutCancel(t.Context()), c)
 	if err != nil {
 		t.Fatal(err)

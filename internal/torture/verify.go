@@ -28,6 +28,16 @@ type Incident struct {
 	Repeats []string
 	// Replays says that they may be of any time before.
 	Replays bool
+	// Reorders says that keys may be out of order while it lasts, and a moment longer.
+	Reorders bool
+}
+
+// moment is how long the consequences of an incident may be seen after its end.
+const moment = 2 * time.Second
+
+// mayReorder reports whether the incident excuses that a message of this time was out of order.
+func (i Incident) mayReorder(at time.Time) bool {
+	return i.Reorders && !at.Before(i.From) && !at.After(i.To.Add(moment))
 }
 
 // mayRepeat reports whether the incident excuses that a delivery accepted at this time was repeated. What was accepted
@@ -147,7 +157,7 @@ func (e *evidence) judgeStrangers(f *finding, wanted map[int64]Message, arrivals
 		told[a.ID] = true
 		if m, ok := e.truth.messages[a.ID]; ok {
 			f.violate("delivered, but the topics do not match: %s", m)
-		} else {
+		} else if !e.truth.vanished[a.ID] {
 			f.violate("delivered, but rolled back: message %s", idString(a.ID))
 		}
 	}
@@ -210,7 +220,9 @@ func (e *evidence) judgeOrder(f *finding, x Expectation, wanted map[int64]Messag
 		}
 		m := wanted[a.ID]
 		if i > next[m.Key] {
-			f.violate("out of order: %s came at %s before %s", m, clock(a.At), keys[m.Key][next[m.Key]])
+			if !slices.ContainsFunc(e.incidents, func(i Incident) bool { return i.mayReorder(a.At) }) {
+				f.violate("out of order: %s came at %s before %s", m, clock(a.At), keys[m.Key][next[m.Key]])
+			}
 			next[m.Key] = i // tell of each gap once
 		}
 		if a.Accepted && i == next[m.Key] {

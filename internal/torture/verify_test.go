@@ -21,9 +21,11 @@ func story() *evidence {
 	} {
 		t.messages[m.ID], t.ended[m.ID] = m, at(0)
 	}
+	t.vanished = map[int64]bool{9: false, 10: true}
 	return &evidence{truth: t, reach: time.Second, incidents: []Incident{
 		{Fault: "kill", From: at(10), To: at(11), Repeats: []string{"*"}},
 		{Fault: "stop", From: at(20), To: at(21)},
+		{Fault: "publication", From: at(40), To: at(41), Reorders: true},
 	}}
 }
 
@@ -67,6 +69,10 @@ func TestVerdicts(t *testing.T) {
 		"another topic":                       {plain, join(good, arrived(3, 8)), "do not match: message 0.8"},
 		"poison accepted":                     {plain, arrived(1, 1, 2, 3, 4, 5, 6, 7), "every receiver refuses"},
 		"swapped":                             {plain, arrived(1, 2, 1, 3, 4, 5, 7), "out of order: message 0.2"},
+		"swapped where it is excused":         {plain, arrived(42, 2, 1, 3, 4, 5, 7), ""},
+		"swapped too late":                    {plain, arrived(43.5, 2, 1, 3, 4, 5, 7), "out of order: message 0.2"},
+		"skipped where order is excused":      {plain, arrived(42, 2, 3, 4, 5, 7), "lost: message 0.1"},
+		"vanished with its server":            {plain, join(good, arrived(3, 10)), ""},
 		"offered too early":                   {plain, join(refused(0, 2), good), "out of order: message 0.2"},
 		"swapped where no order was promised": {unordered, arrived(1, 2, 1, 3, 4, 5, 7), ""},
 		"held":                                {holds, arrived(1, 1, 2, 3, 4, 5), ""},
@@ -111,17 +117,53 @@ func TestProducersAndDatabaseMustAgree(t *testing.T) {
 	h := &history{}
 	for _, a := range []answer{answerCommitted, answerCommitted, answerRolledBack, answerRolledBack, answerLost, answerLost} {
 		tx := h.begin()
-		tx.messages = []Message{{ID: tx.number * txMessages}}
+		tx.messages, tx.server = []Message{{ID: tx.number * txMessages}}, "old"
 		h.end(tx, a)
 	}
-	truth := h.settle(map[int64]bool{1: true, 4: true, 5: true}, false)
+	truth := h.settle(map[int64]bool{1: true, 4: true, 5: true}, "")
 	if len(truth.messages) != 3 || truth.unknown != 2 || truth.rolledBack != 3 {
 		t.Errorf("%+v", truth)
 	}
 	if len(truth.wrong) != 2 {
 		t.Errorf("%q, want one for the second and one for the fourth", truth.wrong)
 	}
-	if replaced := h.settle(map[int64]bool{1: true}, true); len(replaced.wrong) != 0 {
-		t.Errorf("%q", replaced.wrong)
+	if replaced := h.settle(map[int64]bool{1: true}, "old"); len(replaced.wrong) != 0 || len(vanished(replaced)) != 3 {
+		t.Errorf("%q, vanished %v", replaced.wrong, vanished(replaced))
+	}
+	if other := h.settle(map[int64]bool{1: true}, "other"); len(other.wrong) != 1 || len(vanished(other)) != 0 {
+		t.Errorf("%q, vanished %v", other.wrong, vanished(other))
+	}
+}
+
+func vanished(t *truth) (ids []int64) {
+	for id, yes := range t.vanished {
+		if yes {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// What a producer meets is explained by what was done to the database between the last time that all was well and the failure.
+func TestExplanations(t *testing.T) {
+	incidents := []Incident{
+		{Fault: "crash", From: at(10), To: at(11), Hits: onDatabase},
+		{Fault: "cut", From: at(20), To: at(21), Hits: onNetwork},
+	}
+	for name, c := range map[string]struct {
+		from, at  float64
+		explained bool
+	}{
+		"before":               {9, 9.5, false},
+		"during":               {10.5, 10.5, true},
+		"found long after":     {9, 16, true},
+		"just recovered":       {12, 12.5, true},
+		"after":                {14, 14, false},
+		"of the relays' alone": {20.5, 20.5, false},
+	} {
+		p := &producers{errs: []trouble{{at(c.from), at(c.at), errSlow(time.Second)}}}
+		if got := len(p.unexplained(incidents)) == 0; got != c.explained {
+			t.Errorf("%s: explained %v", name, got)
+		}
 	}
 }

@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/internal/hooktest"
-	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/internal/natstest"
 	"github.com/postrider/postrider/internal/pgtest"
 )
@@ -38,16 +38,17 @@ type world struct {
 	victim *hooktest.Receiver // the faults' own
 	subs   []*subscription
 	relays []*relay
-	links  []*linktest.Link // between each relay and the database
+	links  []network // between each relay and the database
 	apps   *producers
 	look   *looker
 
-	undo []func() error
+	undo        []func() error
+	unpublished atomic.Bool // there is no publication
 
 	mu        sync.Mutex
 	incidents []Incident
 	failures  []string // of relays, while running
-	replaced  bool     // the primary was replaced by its standby
+	reused    int      // transaction ids that were handed out again
 	peak      float64  // bytes of memory, of any relay
 }
 
@@ -105,6 +106,16 @@ func (w *world) startDatabase(ctx context.Context) (err error) {
 		return err
 	}
 	w.undo = append(w.undo, w.db.stop)
+	if w.Standby {
+		if err := w.db.addStandby(ctx); err != nil {
+			return err
+		}
+	}
+	if w.Source == "pooler" {
+		if w.db.pooler, err = pgtest.StartBouncer(ctx, w.db.primary(), pgtest.BouncerOptions{User: "relay"}); err != nil {
+			return err
+		}
+	}
 	if _, err := w.db.admin.Exec(ctx, "SELECT postrider.set_segment_length($1)", segmentLength); err != nil {
 		return err
 	}
@@ -187,20 +198,22 @@ func (w *world) startRelays(ctx context.Context) (err error) {
 
 // addRelay makes a relay that reaches the database through a link of its own.
 func (w *world) addRelay(i int) error {
-	link, err := linktest.Start(fmt.Sprintf("127.0.0.1:%d", w.db.primary().Port()))
+	url, err := w.connectRelay()
 	if err != nil {
 		return err
 	}
-	w.undo = append(w.undo, func() error { link.Stop(); return nil })
 	source := w.Source
-	url := urlOf("relay", link.Addr())
-	r := &relay{name: fmt.Sprintf("relay-%d", i+1), binary: w.Binary, dir: w.dir, dog: w.dog, died: w.fail, env: []string{
+	if source == "pooler" {
+		source = "timer"
+	}
+	r := &relay{name: fmt.Sprintf("relay-%d", i+1), binary: w.Binary, dir: w.dir, dog: w.dog, env: []string{
 		"POSTRIDER_DATABASE_URL=" + url, "POSTRIDER_SOURCE=" + source, "POSTRIDER_NAME=" + fmt.Sprintf("relay-%d", i+1),
 		"POSTRIDER_LEASE=" + lease.String(), "POSTRIDER_SAVE_INTERVAL=" + saveInterval.String(), "POSTRIDER_RETENTION=" + retention.String(),
 		"POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_MIGRATE=false", "POSTRIDER_LOG_LEVEL=debug",
 	}}
+	r.died = func(err error) { w.supervise(r, err) }
 	w.undo = append(w.undo, func() error { r.kill(); return nil })
-	w.relays, w.links = append(w.relays, r), append(w.links, link)
+	w.relays = append(w.relays, r)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 	"unicode"
@@ -81,17 +82,41 @@ func (s *Sink) reason(res *http.Response, control control) error {
 	return errors.New(text)
 }
 
-// redact shows where a redirect leads, without user info, query and our own path, any of which may hold a secret.
+// redact shows where a redirect leads, without user info, query and what it has of our own path, any of which may hold a secret.
 func (s *Sink) redact(location string) string {
 	u, err := s.url.Parse(location)
 	if err != nil {
 		return "an address that cannot be parsed"
 	}
-	path := u.EscapedPath()
-	if own := s.url.EscapedPath(); len(own) > 1 {
-		path = strings.Replace(path, strings.TrimSuffix(own, "/"), "/…", 1)
+	return printable([]byte(u.Scheme + "://" + u.Host + s.hideOwn(u.EscapedPath())))
+}
+
+// hideOwn puts … in place of the path's segments that begin like one of ours.
+func (s *Sink) hideOwn(path string) string {
+	var shown []string
+	for segment := range strings.SplitSeq(path, "/") {
+		if s.isOwn(segment) {
+			if n := len(shown); n > 0 && shown[n-1] == "…" {
+				continue
+			}
+			segment = "…"
+		}
+		shown = append(shown, segment)
 	}
-	return printable([]byte(u.Scheme + "://" + u.Host + path))
+	return strings.Join(shown, "/")
+}
+
+func (s *Sink) isOwn(segment string) bool {
+	plain, err := url.PathUnescape(segment)
+	if err != nil {
+		return true
+	}
+	for own := range strings.SplitSeq(s.url.Path, "/") {
+		if own != "" && strings.HasPrefix(plain, own) {
+			return true
+		}
+	}
+	return false
 }
 
 // printable makes one line of text out of any bytes.

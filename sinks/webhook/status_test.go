@@ -205,6 +205,10 @@ func TestReason(t *testing.T) {
 			w.Header().Set("Location", "/login")
 			w.WriteHeader(302)
 		}, "http://HOST answered 302 Found, a redirect to http://HOST/login, which is not followed: change the URL"},
+		"redirect beside us": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "login")
+			w.WriteHeader(302)
+		}, "http://HOST answered 302 Found, a redirect to http://HOST/…/login, which is not followed: change the URL"},
 	} {
 		srv := serve(t, c.handler)
 		host := srv.Listener.Addr().String()

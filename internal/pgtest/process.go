@@ -6,29 +6,28 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// pollEvery is how often a starting or stopping postmaster is looked at.
+// pollEvery is how often a starting or stopping process is looked at.
 const pollEvery = 5 * time.Millisecond
 
-// errExited says that a postmaster is gone before it was ready.
-var errExited = errors.New("the server exited")
-
-// postmaster is one running server process, a child of this one. It is reaped
-// by polling: a goroutine in Wait would look like a leak to every test.
-type postmaster struct {
+// process is one long-running child of this process. It is reaped by polling: a
+// goroutine in Wait would look like a leak to every test.
+type process struct {
+	name     string // for errors
 	pid      int
 	exited   bool
+	killed   bool  // it has exited by a signal
 	logStart int64 // size of the log when it was started
 }
 
-// spawn starts a postmaster on the data directory; it is not ready yet.
-func spawn(binDir, dir string, as account) (*postmaster, error) {
+// spawn starts cmd in dir as the account, its output appended to dir's log. It is
+// not ready yet.
+func spawn(name string, cmd *exec.Cmd, dir string, as account) (*process, error) {
 	log, err := os.OpenFile(logFile(dir), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
@@ -37,7 +36,6 @@ func spawn(binDir, dir string, as account) (*postmaster, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	cmd := exec.Command(filepath.Join(binDir, "postgres"), "-D", dataDir(dir))
 	cmd.Dir = dir
 	cmd.Env = childEnv()
 	cmd.Stdout, cmd.Stderr = log, log
@@ -45,26 +43,28 @@ func spawn(binDir, dir string, as account) (*postmaster, error) {
 	if err := errors.Join(cmd.Start(), log.Close()); err != nil {
 		return nil, err
 	}
-	p := &postmaster{pid: cmd.Process.Pid, logStart: info.Size()}
+	p := &process{name: name, pid: cmd.Process.Pid, logStart: info.Size()}
 	return p, cmd.Process.Release() // reaped by poll
 }
 
-// poll reaps the postmaster if it has exited, and says so.
-func (p *postmaster) poll() bool {
+// poll reaps the process if it has exited, and says so.
+func (p *process) poll() bool {
 	if p.exited {
 		return true
 	}
-	pid, err := syscall.Wait4(p.pid, nil, syscall.WNOHANG, nil)
+	var status syscall.WaitStatus
+	pid, err := syscall.Wait4(p.pid, &status, syscall.WNOHANG, nil)
 	// ECHILD: somebody else has reaped it.
 	p.exited = pid == p.pid || errors.Is(err, syscall.ECHILD)
+	p.killed = pid == p.pid && status.Signaled()
 	return p.exited
 }
 
 // waitReady returns once the server at url takes connections.
-func (p *postmaster) waitReady(ctx context.Context, url string) error {
+func (p *process) waitReady(ctx context.Context, url string) error {
 	for {
 		if p.poll() {
-			return errExited
+			return fmt.Errorf("%s exited", p.name)
 		}
 		err := ping(ctx, url)
 		if err == nil {
@@ -76,8 +76,8 @@ func (p *postmaster) waitReady(ctx context.Context, url string) error {
 	}
 }
 
-// waitExit returns true once the postmaster is gone, false if ctx ends first.
-func (p *postmaster) waitExit(ctx context.Context) bool {
+// waitExit returns true once the process is gone, false if ctx ends first.
+func (p *process) waitExit(ctx context.Context) bool {
 	for !p.poll() {
 		if !pause(ctx) {
 			return p.poll()
@@ -86,15 +86,15 @@ func (p *postmaster) waitExit(ctx context.Context) bool {
 	return true
 }
 
-// end sends each signal in turn until the postmaster is gone; all but the last
+// end sends each signal in turn until the process is gone; all but the last
 // have grace to work.
-func (p *postmaster) end(ctx context.Context, grace time.Duration, signals ...syscall.Signal) error {
+func (p *process) end(ctx context.Context, grace time.Duration, signals ...syscall.Signal) error {
 	for _, sig := range signals {
 		if p.poll() {
 			return nil
 		}
 		if err := syscall.Kill(p.pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("send %v to the server: %w", sig, err)
+			return fmt.Errorf("send %v to %s: %w", sig, p.name, err)
 		}
 		wait, cancel := context.WithTimeout(ctx, grace)
 		gone := p.waitExit(wait)
@@ -103,7 +103,7 @@ func (p *postmaster) end(ctx context.Context, grace time.Duration, signals ...sy
 			return nil
 		}
 	}
-	return fmt.Errorf("the server (pid %d) did not end after %v", p.pid, signals)
+	return fmt.Errorf("%s (pid %d) did not end after %v", p.name, p.pid, signals)
 }
 
 // ping connects once and leaves.
@@ -127,7 +127,7 @@ func pause(ctx context.Context) bool {
 	}
 }
 
-// childEnv keeps PGPORT, PGOPTIONS and the like away from the server.
+// childEnv keeps PGPORT, PGOPTIONS and the like away from the child.
 func childEnv() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC"}
 }

@@ -1,0 +1,109 @@
+package relay
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// A relay that is told to stop while it hands a cursor over, or reloads it, still saves what it has delivered.
+func TestStopWhileHandingOver(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	all := b.subscribe("all", "{>}", "{}", "now")
+	r, g := b.startWatched(func(c *Config) { c.SaveInterval = time.Hour }) // only the last save counts
+	b.publish("t", "", "1", "2", "3")
+	wantPayloads(t, all, "1", "2", "3")
+	lock, err := b.admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := lock.Exec(t.Context(), "SELECT FROM postrider.cursors FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	b.exec(`UPDATE postrider.subscriptions SET settings = '{"lanes": 1}'`)
+	eventually(t, "the change is noticed", func() bool { return g.logged("subscription has changed") == 1 })
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		r.stop()
+	}()
+	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until) && g.logged("not saved") == 0; {
+		sleep(t.Context(), time.Millisecond) // the save must outlast the stop's beginning
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-stopped
+	b.start()
+	b.publish("t", "", "4")
+	wantPayloads(t, all, "1", "2", "3", "4")
+}
+
+// A cursor that another relay, registered only now, takes while this one is about to do the same stays with the other.
+func TestTakeoverSparesWhoeverWasFaster(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.subscribe("all", "{>}", "{}", "now")
+	b.exec("SELECT postrider.pause('all')")
+	// Statements that ask whether this is a standby wait at a gate, after they have taken their snapshot.
+	b.exec(`CREATE SCHEMA gate;
+		CREATE FUNCTION gate.pg_is_in_recovery() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN
+			PERFORM pg_advisory_lock_shared(77), pg_advisory_unlock_shared(77);
+			RETURN false;
+		END $$;
+		GRANT USAGE ON SCHEMA gate TO PUBLIC`)
+	r := b.start(func(c *Config) {
+		c.DatabaseURL += "&search_path=gate,pg_catalog"
+		c.Source, c.Lease = SourceTimer, time.Hour
+	})
+	eventually(t, "the relay looks for cursors", func() bool { g := r.now.Load(); return g != nil && g.polledAt.Load() != 0 })
+	gate, err := pgx.Connect(t.Context(), b.db.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Close(context.WithoutCancel(t.Context()))
+	if _, err := gate.Exec(t.Context(), "SELECT pg_advisory_lock(77)"); err != nil {
+		t.Fatal(err)
+	}
+	b.exec("SELECT postrider.resume('all')")
+	eventually(t, "it is about to take the cursor", func() bool {
+		return scalar[bool](b, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'WITH free%' AND wait_event = 'advisory')")
+	})
+	const other = "00000000-0000-0000-0000-000000000001"
+	b.exec("INSERT INTO postrider.relays (incarnation, name, version) VALUES ($1, 'other', 'x')", other)
+	b.exec("UPDATE postrider.cursors SET owner = $1, epoch = epoch + 1", other)
+	before := time.Now().UnixNano()
+	if _, err := gate.Exec(t.Context(), "SELECT pg_advisory_unlock(77)"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the relay has looked again", func() bool { return r.now.Load().polledAt.Load() > before })
+	if owner := scalar[string](b, "SELECT owner::text FROM postrider.cursors"); owner != other {
+		t.Errorf("the cursor was taken from a living relay by %s", owner)
+	}
+}
+
+// A relay that is told to stop when it has taken a cursor over and not begun to deliver lets it go.
+func TestStopWhileTakingOver(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.subscribe("all", "{>}", "{}", "now")
+	opening := make(chan struct{})
+	r := b.start(func(c *Config) {
+		c.Open = func(ctx context.Context, _ Subscription) (sinks.Sink, error) {
+			close(opening)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+	})
+	<-opening
+	r.stop()
+	if n := scalar[int](b, "SELECT count(*) FROM postrider.cursors WHERE owner IS NOT NULL"); n != 0 {
+		t.Errorf("%d cursors belong to a relay that has stopped", n)
+	}
+}

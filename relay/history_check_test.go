@@ -1,0 +1,170 @@
+package relay
+
+import (
+	"strings"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// wants says whether the message is the subscription's.
+func (x *simRunner) wants(r *simRow) bool {
+	return x.filter.current.Match(r.Topic) && (x.stale || !x.begun.Sees(r.xid))
+}
+
+// checkDelivery looks at a message as the sink gets it.
+func (x *simRunner) checkDelivery(t *task, d *sinks.Delivery) {
+	id := d.Row
+	x.tries[id]++
+	x.sim.notef("%s: message %d with key %q goes out, attempt %d", x.sub.Name, id, d.Key, d.Attempt)
+	r := x.sim.server.rows[id]
+	switch {
+	case r == nil:
+		x.sim.failf("%s: message %d is delivered, but not visible to others", x.sub.Name, id)
+	case r.xid != t.row.xid && t.entry == nil || r.Topic != d.Topic || r.Key != d.Key || r.ID != d.ID || string(r.Payload) != string(d.Payload):
+		x.sim.failf("%s: message %d is delivered as %+v", x.sub.Name, id, d.Message)
+	case !x.wants(r):
+		x.sim.failf("%s: message %d is delivered, but is not the subscription's", x.sub.Name, id)
+	case r.deliverAt.After(x.sim.server.now):
+		x.sim.failf("%s: message %d is delivered before it is due", x.sub.Name, id)
+	}
+	if !x.excused(id) {
+		x.checkFirst(r, t)
+	}
+	x.checkOrder(r)
+}
+
+// excused says whether a command is the reason for a message to come twice.
+func (x *simRunner) excused(id int64) bool { return x.touched[id] || x.again[id] }
+
+// checkFirst wants no message twice unless a runner was lost that had not saved it.
+func (x *simRunner) checkFirst(r *simRow, t *task) {
+	p := x.parked[r.Row]
+	switch {
+	case x.accepted[r.Row]:
+		x.sim.failf("%s: message %d is delivered again by the same runner", x.sub.Name, r.Row)
+	case p != nil && (p.state == stateDead || p.state == stateDiscarded):
+		x.sim.failf("%s: message %d is delivered, but it is %s", x.sub.Name, r.Row, p.state)
+	case t.entry == nil && x.loaded.covers(r):
+		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.Row, x.loaded)
+	}
+	for i, l := range x.r.lanes {
+		for _, other := range l.batch {
+			if l.busy && x.sent[i] && other != t && other.row.Row == r.Row {
+				x.sim.failf("%s: message %d is delivered twice at once", x.sub.Name, r.Row)
+			}
+		}
+	}
+}
+
+// checkOrder wants everything of the key that was visible when the message was inserted to be out of its way.
+func (x *simRunner) checkOrder(r *simRow) {
+	var before []*simRow
+	switch {
+	case x.again[r.Row]: // parked ones may pass what the runner, after a replay, has still to read
+	case x.sub.Settings.Ordering == OrderStrict:
+		before = x.sim.server.committed
+	case x.sub.Settings.Ordering == OrderByKey && r.Key != "":
+		before = x.sim.server.keys[r.Key]
+	}
+	for _, m := range before {
+		if m.visible < r.inserted && m != r && x.wants(m) && !x.touched[m.Row] && !x.outOfTheWay(m) {
+			x.sim.failf("%s: message %d with key %q is delivered before %d, which is neither settled nor durably dead", x.sub.Name, r.Row, r.Key, m.Row)
+		}
+	}
+}
+
+// outOfTheWay says whether messages of the key may pass this one.
+func (x *simRunner) outOfTheWay(m *simRow) bool {
+	p := x.parked[m.Row]
+	switch {
+	case x.accepted[m.Row]:
+		return true
+	case p != nil && p.state == stateDead:
+		return x.sub.Settings.OnDead == DeadSkips
+	case p != nil && p.state == stateHeld:
+		return !m.deliverAt.IsZero() // after a restart it counts as scheduled again
+	case p != nil && p.state == stateRetry:
+		return false
+	case p != nil: // scheduled or discarded
+		return true
+	}
+	return x.loaded.covers(m) || m.emptied || m.holed || !m.deliverAt.IsZero()
+}
+
+// checkParked looks at a parked row that has just changed.
+func (x *simRunner) checkParked(id int64) {
+	p := x.parked[id]
+	if p.attempts > x.tries[id] {
+		x.sim.failf("%s: message %d has %d attempts, but went out %d times", x.sub.Name, id, p.attempts, x.tries[id])
+	}
+	if p.state != stateDead {
+		if p.attempts >= x.sub.Settings.MaxAttempts {
+			x.sim.failf("%s: message %d is not dead after %d attempts", x.sub.Name, id, p.attempts)
+		}
+		return
+	}
+	x.died[id] = true
+	if p.reason == "" || strings.HasPrefix(p.reason, "gave up") && p.attempts < x.sub.Settings.MaxAttempts {
+		x.sim.failf("%s: message %d is dead after %d attempts because %q", x.sub.Name, id, p.attempts, p.reason)
+	}
+}
+
+// checkStored wants everything that the cursor counts as settled to have been accepted, or to be parked.
+func (x *simRunner) checkStored() {
+	for _, r := range x.sim.server.committed {
+		if x.stored.covers(r) && x.wants(r) && !x.ever[r.Row] && x.parked[r.Row] == nil {
+			x.sim.failf("%s: message %d is lost: %s counts it as settled", x.sub.Name, r.Row, x.stored)
+		}
+	}
+	for _, tx := range x.sim.server.running {
+		for _, r := range tx.rows {
+			if x.stored.covers(r) {
+				x.sim.failf("%s: message %d of the running transaction %d counts as settled in %s", x.sub.Name, r.Row, tx.xid, x.stored)
+			}
+		}
+	}
+	for _, id := range x.save.accepted {
+		if p := x.parked[id]; p != nil && !x.excused(id) {
+			x.sim.failf("%s: message %d was accepted, but stays %s", x.sub.Name, id, p.state)
+		}
+	}
+}
+
+// checkStopped wants nothing to be delivered again after a clean stop.
+func (x *simRunner) checkStopped() {
+	for id := range x.accepted {
+		if (!x.stored.covers(x.sim.server.rows[id]) || x.parked[id] != nil) && !x.excused(id) {
+			x.sim.failf("%s: message %d was accepted, but would come again after a clean stop at %s", x.sub.Name, id, x.stored)
+		}
+	}
+}
+
+// checkFinished wants every message to have arrived or to be dead, and nothing to be left.
+func (x *simRunner) checkFinished() {
+	for _, r := range x.sim.server.committed {
+		switch {
+		case !x.wants(r):
+		case !x.ever[r.Row] && !x.died[r.Row]:
+			x.sim.failf("%s: message %d has not arrived: cursor %s, parked %+v", x.sub.Name, r.Row, x.stored, x.parked[r.Row])
+		case !x.stored.base.Sees(r.xid):
+			x.sim.failf("%s: message %d is beyond the base in the end: %s", x.sub.Name, r.Row, x.stored)
+		}
+	}
+	for id, p := range x.parked {
+		if p.state != stateDead && p.state != stateDiscarded {
+			x.sim.failf("%s: message %d is still parked: %+v", x.sub.Name, id, p)
+		}
+	}
+}
+
+// checkEmpty wants a feed that serves nobody to hold nothing.
+func (f *simFeed) checkEmpty() {
+	f.disconnect()
+	f.prune()
+	if n, bytes := f.budget.queues.Load(), f.budget.used.Load(); n != 0 || bytes != 0 || len(f.live) > 0 {
+		f.sim.failf("without a runner there are %d queues with %d bytes, %d of them live", n, bytes, len(f.live))
+	}
+	if len(f.held.txs) > 0 || f.held.bytes != 0 || len(f.open) > 0 && f.openRows == 0 {
+		f.sim.failf("held are %d transactions of %d bytes, and %d open ones with %d rows", len(f.held.txs), f.held.bytes, len(f.open), f.openRows)
+	}
+}

@@ -1,0 +1,123 @@
+package relay
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// load answers the reading of parked messages.
+func (x *simRunner) load() (acted bool) {
+	if x.r == nil || len(x.loading) == 0 {
+		return false
+	}
+	l := &loadedRows{x.loading, make(map[int64]*row)}
+	for _, e := range x.loading {
+		if p := x.parked[e.id]; p != nil && (p.state == stateRetry || p.state == stateHeld || p.state == stateScheduled) {
+			l.rows[e.id] = p.row
+		}
+	}
+	x.loading = nil
+	x.r.loaded.Store(l)
+	x.r.wake()
+	return true
+}
+
+// readPage is a round of passReader.read.
+func (x *simRunner) readPage(limit int) (acted bool) {
+	if x.r == nil || x.r.reader == nil {
+		return false
+	}
+	if x.pass == nil || x.pass.reader != x.r.reader {
+		p := x.r.reader
+		x.pass = &simPass{reader: p, target: p.target, next: page{fresh: !p.resumed, start: p.afterID}}
+	}
+	p := x.pass
+	if p.next.last || len(p.reader.pages) > 0 {
+		return false
+	}
+	got := p.next
+	x.fetch(p, &got, limit)
+	p.next = page{target: got.target, fresh: got.fresh, last: got.last}
+	p.target = &got.target
+	if len(got.rows) > 0 {
+		p.next.start = got.rows[len(got.rows)-1].Row
+	}
+	p.reader.pages <- got
+	p.reader.wake()
+	return true
+}
+
+// fetch is passReader.readPage.
+func (x *simRunner) fetch(p *simPass, got *page, limit int) {
+	server := x.sim.server
+	got.target = server.snapshot()
+	if p.target != nil {
+		got.target = *p.target
+	}
+	if got.start == 0 {
+		window := server.window(p.reader.base)
+		if len(window) == 0 {
+			got.last = true
+			return
+		}
+		got.start = window[0].Row - 1
+	}
+	rows := make([]*row, 0, len(server.table))
+	for _, r := range server.table {
+		if r.Row > got.start && !p.reader.base.Sees(r.xid) && got.target.Sees(r.xid) && x.filter.current.Match(r.Topic) &&
+			!(p.reader.exclude && x.parked[r.Row] != nil) {
+			rows = append(rows, &r.row)
+		}
+	}
+	rows = sortRows(rows)
+	got.last = len(rows) < limit
+	got.rows = rows[:min(limit, len(rows))]
+}
+
+var errSim = errors.New("sim")
+
+// answer lets a lane's batch come back. The draw decides the outcomes.
+func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
+	if x.r == nil {
+		return false
+	}
+	for i := range x.r.lanes {
+		n := (i + lane) % len(x.r.lanes)
+		if l := x.r.lanes[n]; l.busy && x.sent[n] && len(l.begin) > 0 {
+			<-l.begin
+			for j, t := range l.batch {
+				l.outcomes[j] = x.outcome(t.row, int(draw)+7*j)
+				x.sim.notef("%s: message %d: %v", x.sub.Name, t.row.Row, l.outcomes[j])
+				if l.outcomes[j] == nil {
+					x.accepted[t.row.Row] = true
+					x.ever[t.row.Row] = x.ever[t.row.Row] || !x.stale
+				}
+			}
+			x.sent[n] = false
+			x.r.finish(l)
+			return true
+		}
+	}
+	return false
+}
+
+// outcome is what a destination may say; a few messages never work.
+func (x *simRunner) outcome(r *row, draw int) error {
+	after := time.Duration(draw&1) * time.Second
+	switch draw %= 32; {
+	case x.down:
+		return sinks.Unavailable(errSim, after)
+	case strings.HasSuffix(r.Topic, "poison"), draw >= 27 && draw < 30:
+		return sinks.Retryable(errSim, after)
+	case draw == 30:
+		return sinks.Permanent(errSim)
+	case draw == 31:
+		return sinks.Unavailable(errSim, after)
+	case draw == 26:
+		return sinks.Gone(errSim)
+	}
+	return nil
+}

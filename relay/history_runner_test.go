@@ -1,0 +1,217 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/semaphore"
+)
+
+// simRunner is a subscription with its rows in the database, and the runner that has it at the moment, if any. The runner is the
+// engine's; what it would ask of the database and of the sink is answered by the model, some time later.
+type simRunner struct {
+	sim    *simulation
+	sub    Subscription
+	filter *filter
+	begun  Snapshot // the base at the beginning
+
+	stored saved               // the cursor's row
+	parked map[int64]*simEntry // the parked rows
+	ever   map[int64]bool      // accepted by the destination at some time
+	died   map[int64]bool
+	tries  map[int64]int
+	again  map[int64]bool // parked at a replay: to be delivered from there, and from the log
+	down   bool           // the destination answers nothing
+
+	r        *runner
+	feed     *simFeed
+	loaded   saved // as r found the cursor
+	accepted map[int64]bool
+	counted  []int64        // accepted, as far as the runner knows
+	touched  map[int64]bool // by a command since then
+	stale    bool           // a command has taken the cursor from r, which does not know it yet
+	reload   bool           // a command wants r to load anew
+	paused   bool
+	sent     []bool // per lane: its batch has been looked at
+	pass     *simPass
+	loading  []*entry
+	lookAt   time.Time
+	save     *simSave
+}
+
+// simEntry is a row of postrider.parked.
+type simEntry struct {
+	state    string
+	attempts int
+	due      time.Time
+	reason   string
+	row      *row
+}
+
+// simPass stands for the goroutine of a passReader.
+type simPass struct {
+	reader *passReader
+	target *Snapshot
+	next   page
+}
+
+var (
+	simMetrics       = newMetrics(nil)
+	simRunnerMetrics = simMetrics.runner("sim")
+	simNever, simEnd = context.WithCancel(context.Background())
+	simPasses        = closedPasses()
+)
+
+// closedPasses read nothing: the pool is closed, and so is every context that readers get here.
+func closedPasses() *passes {
+	simEnd()
+	pool, err := pgxpool.New(context.Background(), "postgres://127.0.0.1:1/none")
+	if err != nil {
+		panic(err)
+	}
+	pool.Close()
+	return &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: simSource,
+		log: slog.New(slog.DiscardHandler)}
+}
+
+// takeOver is generation.newRunner.
+func (x *simRunner) takeOver(f *simFeed) {
+	stored, err := roundTrip(x.stored)
+	if err != nil {
+		x.sim.failf("%s: the cursor cannot be read: %v", x.sub.Name, err)
+	}
+	x.feed, x.loaded, x.accepted, x.touched = f, stored, make(map[int64]bool), make(map[int64]bool)
+	x.stale, x.reload, x.paused, x.pass, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
+	r := &runner{sub: x.sub, cursor: cursor{sub: x.sub, saved: stored}, filter: x.filter, feed: f.feed, passes: simPasses,
+		budget: f.budget, log: simPasses.log, metrics: simRunnerMetrics, parked: newParkedSet(), prog: newProgress(stored),
+		wakeup: make(chan struct{}, 1), resume: &stored, saved: stored.String(),
+		save: func() {}, parkedC: func(string) {}, giveUp: func() {}, unread: func() {}, deliver: context.Background(), reading: simNever}
+	r.pause = func(string) { x.paused = true }
+	r.breaker.waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst), backoff.WithMaxInterval(probeMost),
+		backoff.WithMaxElapsedTime(0), backoff.WithRandomizationFactor(0))
+	r.lanes = newLanes(x.sub.Settings.Lanes, x.sub.Settings.Batch)
+	for _, l := range r.lanes {
+		l.begin = make(chan struct{}, 1) // instead of its goroutine
+	}
+	x.r, x.sent = r, make([]bool, len(r.lanes))
+	x.loadParked()
+	r.wake()
+	x.sim.notef("%s taken over with %s", x.sub.Name, stored)
+}
+
+// roundTrip passes a cursor through its text form.
+func roundTrip(s saved) (back saved, err error) {
+	back.afterID = s.afterID
+	if back.base, err = ParseSnapshot(s.base.String()); err != nil {
+		return back, err
+	}
+	if s.target != nil {
+		target, err := ParseSnapshot(s.target.String())
+		if err != nil {
+			return back, err
+		}
+		back.target = &target
+	}
+	back.done, err = parseIDSet(s.done.String())
+	return back, err
+}
+
+// loadParked is runner.loadParked.
+func (x *simRunner) loadParked() {
+	r := x.r
+	if r.exclude = len(x.parked) > 0; !r.exclude {
+		return
+	}
+	var waiting, later []*entry
+	for id, p := range x.parked {
+		e := &entry{id: id, key: r.parkedKey(p.row.Key), state: p.state, attempts: p.attempts, due: p.due, durable: true, heapIndex: -1}
+		switch {
+		case p.state == stateScheduled:
+			later = append(later, e)
+		case p.state == stateRetry, p.state == stateHeld, p.state == stateDead && x.sub.Settings.OnDead == DeadHolds:
+			waiting = append(waiting, e)
+		}
+	}
+	byID := func(a, b *entry) int { return cmp.Compare(a.id, b.id) }
+	slices.SortFunc(waiting, byID)
+	slices.SortFunc(later, func(a, b *entry) int { return cmp.Or(a.due.Compare(b.due), byID(a, b)) })
+	r.takeInParked(waiting, later)
+}
+
+// step is a round of runner.loop, if anything has woken it.
+func (x *simRunner) step() (acted bool) {
+	if x.r == nil {
+		return false
+	}
+	select {
+	case <-x.r.wakeup:
+	default:
+		if x.sim.server.now.Before(x.lookAt) {
+			return false
+		}
+	}
+	x.lookAt = x.sim.server.now.Add(x.r.step(x.sim.server.now))
+	x.count()
+	for i, l := range x.r.lanes {
+		if l.busy && !x.sent[i] {
+			x.sent[i] = true
+			for j, t := range l.batch {
+				x.checkDelivery(t, &l.deliveries[j])
+			}
+		}
+	}
+	if x.r.loading && x.loading == nil {
+		x.loading = x.beingLoaded()
+	}
+	return true
+}
+
+// count takes note of what the runner has heard of.
+func (x *simRunner) count() {
+	if len(x.accepted) > len(x.counted) {
+		x.counted = slices.Collect(maps.Keys(x.accepted))
+	}
+}
+
+// beingLoaded finds the entries that startLoad has taken.
+func (x *simRunner) beingLoaded() (found []*entry) {
+	elsewhere := make(map[*entry]bool)
+	for _, e := range slices.Concat(x.r.toLoad, x.r.postponed) {
+		elsewhere[e] = true
+	}
+	tasks := slices.Clone(x.r.free)
+	for _, l := range x.r.lanes {
+		tasks = append(tasks, l.queue...)
+		if l.busy {
+			tasks = append(tasks, l.batch...)
+		}
+	}
+	for _, t := range tasks {
+		elsewhere[t.entry] = true
+	}
+	for _, e := range x.r.parked.byID {
+		if e.busy && !elsewhere[e] {
+			found = append(found, e)
+		}
+	}
+	slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
+	return found
+}
+
+// drop forgets the runner, as when its relay is gone, or its cursor.
+func (x *simRunner) drop() {
+	if x.r == nil {
+		return
+	}
+	if x.r.reader != nil {
+		x.r.reader.stop()
+	}
+	x.r.endQueue()
+	x.r = nil
+}

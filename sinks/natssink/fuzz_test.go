@@ -1,0 +1,103 @@
+package natssink
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// FuzzParseURL: an address is refused by an error that shows no password, or is a configuration whose servers can be dialled.
+func FuzzParseURL(f *testing.F) {
+	for _, s := range []string{"nats://host:4222", "tls://host/", "nats://[::1]:4222", "nats://joe:geheim%40w@a:1,b:2?stream=ORDERS&prefix=pg.",
+		"nats://host?core=1", "nats://host?ack_timeout=2s&max_pending=9", "", "nats://", "nats://a,", "nats://joe:geh/eim@host", "nats://h?stream=A&stream=B",
+		"nats://h?prefix=a..", "nats://h?stream=%zz", "nats://u:geheim@h?steam=1", "nats://u:ge heim@h", "nats://a@b@c:1,d", "nats://h#f", "nats://h:99999"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		for _, file := range []string{"creds", "ca", "cert", "key"} {
+			if strings.Contains(raw, file) {
+				return // files of this machine are not the fuzzer's to open
+			}
+		}
+		c, err := ParseURL(raw)
+		if err != nil {
+			checkNoSecret(t, raw, err)
+			return
+		}
+		for _, server := range c.Servers {
+			if u, err := url.Parse(server); err != nil || u.Hostname() == "" || u.Scheme != "nats" && u.Scheme != "tls" {
+				t.Fatalf("%q has the server %q, %v", raw, server, err)
+			}
+		}
+		full := c.withDefaults()
+		if err := full.validate(); err != nil || len(c.Servers) == 0 || full.AckTimeout <= 0 || full.MaxPending < 1 || full.Lanes < 1 || full.Batch < 1 {
+			t.Fatalf("%q is %+v, %v", raw, full, err)
+		}
+		if checkSubject(c.Prefix+"orders.created") != nil || c.Core && c.Stream != "" {
+			t.Fatalf("%q publishes to prefix %q, stream %q, core %t", raw, c.Prefix, c.Stream, c.Core)
+		}
+	})
+}
+
+// checkNoSecret looks for what stands before the last @ of the address, as far as that is not in the rest too.
+func checkNoSecret(t *testing.T, raw string, err error) {
+	t.Helper()
+	address, _, _ := strings.Cut(raw, "?")
+	_, rest, _ := strings.Cut(address, "://")
+	i := strings.LastIndexByte(rest, '@')
+	if i < 0 {
+		return
+	}
+	_, secret, _ := strings.Cut(rest[:i], ":")
+	if len(secret) > 5 && strings.Contains(err.Error(), secret) && !strings.Contains(rest[i:]+raw[len(address):]+"percent-encoded it looks like nats://host:4222", secret) {
+		t.Fatalf("%q: the error shows the password: %v", raw, err)
+	}
+}
+
+// FuzzMessage: what is published is one line of subject and headers that a client reads as they were meant, or it is refused.
+func FuzzMessage(f *testing.F) {
+	f.Add("pg.", "orders.created", "k", []byte(`{"X-A":"b","x-b":" c "}`), "1-2-3")
+	f.Add("", "a b", "é\r\n", []byte(`{"Nats-Msg-Id":"1"}`), "")
+	f.Add("x", ".a", "", []byte(`{"status":"100"}`), "1")
+	f.Add("$JS.", "a.>", "", []byte(`{"content-type":"a/b"}`), "1")
+	f.Add("", "_INBOX.a", "", []byte(`{"a":"\t"}`), "1")
+	f.Fuzz(func(t *testing.T, prefix, topic, key string, headers []byte, id string) {
+		s := &Sink{cfg: Config{Prefix: prefix}, expect: []string{"S"}}
+		d := &sinks.Delivery{Message: &sinks.Message{Topic: topic, Key: key, Headers: headers, ID: sinks.EncodeHeader(id), Payload: []byte("x")}}
+		m, err := s.message(d)
+		if err != nil {
+			return
+		}
+		if strings.ContainsAny(m.Subject, " \t\r\n\x00*>") && strings.ContainsAny(m.Subject, " \t\r\n\x00") || m.Subject != prefix+topic {
+			t.Fatalf("subject %q", m.Subject)
+		}
+		var wire bytes.Buffer
+		wire.WriteString("NATS/1.0\r\n")
+		if err := http.Header(m.Header).Write(&wire); err != nil {
+			t.Fatal(err)
+		}
+		wire.WriteString("\r\n")
+		got, err := nats.DecodeHeadersMsg(wire.Bytes())
+		if err != nil {
+			t.Fatalf("%q cannot be read: %v", wire.String(), err)
+		}
+		if len(got) != len(m.Header) {
+			t.Fatalf("%q arrives as %q", m.Header, got)
+		}
+		for name, values := range m.Header {
+			if want := strings.Trim(values[0], " \t"); !slices.Equal(got[name], []string{want}) {
+				t.Errorf("%s arrives as %q, want %q", name, got[name], want)
+			}
+		}
+		if back, err := url.PathUnescape(got.Get("Postrider-Key")); err != nil || back != key {
+			t.Errorf("key %q arrives as %q, %v", key, back, err)
+		}
+	})
+}
