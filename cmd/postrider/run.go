@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log"
 	"log/slog"
 	"slices"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/sinks/webhook"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -49,6 +51,8 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	}
 	registry := newRegistry()
 	logger := a.logger(s)
+	log.SetFlags(0)
+	log.SetOutput(webhook.LogWriter(logger)) // net/http quotes what it receives and nobody asked for
 	r, err := relay.New(s.relayConfig(logger, registry))
 	if err != nil {
 		return err

@@ -67,9 +67,6 @@ type Options struct {
 	Concurrency string `json:"concurrency,omitempty"`
 	// Receipts is how many bytes of an answer's body are kept for delivered messages, see Config.Receipt. Default 0: none.
 	Receipts int `json:"receipts,omitempty"`
-	// Async makes 202 mean accepted: the receiver calls back within AsyncLease (default 10m), else the message comes again.
-	Async      bool     `json:"async,omitempty"`
-	AsyncLease Duration `json:"async_lease,omitempty"`
 }
 
 // TLSOptions say whom to trust and who we are. Files are PEM and are read again when they change.
