@@ -7,11 +7,11 @@ import (
 )
 
 func TestParseOptions(t *testing.T) {
-	o, err := ParseOptions([]byte(`{"format":"ndjson","secrets":["env:A","file:/b"],"headers":{"X-A":"1"},"async_lease":"1m30s","http2":false}`))
+	o, err := ParseOptions([]byte(`{"format":"ndjson","secrets":["env:A","file:/b"],"headers":{"X-A":"1"},"http2":false,"retry_after_max":"1m30s"}`))
 	if err != nil || o.Format != FormatNDJSON || len(o.Secrets) != 2 || o.Headers["X-A"] != "1" || o.HTTP2 == nil || *o.HTTP2 {
 		t.Errorf("%+v, %v", o, err)
 	}
-	if text, err := json.Marshal(o); err != nil || !strings.Contains(string(text), `"async_lease":"1m30s"`) || strings.Contains(string(text), "tls") {
+	if text, err := json.Marshal(o); err != nil || !strings.Contains(string(text), `"retry_after_max":"1m30s"`) || strings.Contains(string(text), "tls") {
 		t.Errorf("written as %s, %v", text, err)
 	}
 	for _, text := range []string{"", "{}", "null", " {} \n"} {
@@ -26,7 +26,7 @@ func TestOptionsThatAreWrong(t *testing.T) {
 		`{"fromat":"batch"}`:                 `options: json: unknown field "fromat"`,
 		`{} {}`:                              `options: something follows the JSON object`,
 		`[]`:                                 `options: `,
-		`{"async_lease":"10"}`:               `duration "10": must be a number with a unit`,
+		`{"retry_after_max":"10"}`:               `duration "10": must be a number with a unit`,
 		`{"format":"avro"}`:                  `options: format "avro": must be binary, structured, batch or ndjson`,
 		`{"batch_bytes":10}`:                 `batch_bytes 10: must be from 1024 to 67108864`,
 		`{"batch_bytes":-1}`:                 `batch_bytes -1: must be from`,
