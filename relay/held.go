@@ -109,10 +109,9 @@ func (h *held) restart() {
 // ask makes the server say how far it is, if a stream is connected.
 func (h *held) ask() {
 	h.mu.Lock()
-	nudge := h.nudge
-	h.mu.Unlock()
-	if nudge != nil {
-		nudge()
+	defer h.mu.Unlock()
+	if h.nudge != nil {
+		h.nudge()
 	}
 }
 

@@ -109,7 +109,11 @@ func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
 		interrupt()
 	})
 	defer s.held.disconnect()
-	defer context.AfterFunc(ctx, interrupt)()
+	interrupted := make(chan struct{})
+	defer context.AfterFunc(ctx, func() {
+		interrupt()
+		close(interrupted)
+	})()
 
 	next := time.Now()
 	for {
@@ -122,6 +126,8 @@ func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
 			socket.SetReadDeadline(next)
 		}
 		if ctx.Err() != nil {
+			s.held.disconnect()
+			<-interrupted // else that would end the waiting for the server
 			endStream(conn)
 			return ctx.Err()
 		}

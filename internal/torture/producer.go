@@ -50,8 +50,8 @@ type producer struct {
 	kind
 	name string
 	rng  *rand.Rand
-	// generation names the keys; order ascends within one. After a lost answer the keys are given up: the old transaction may
-	// still be running when the next one inserts.
+	// generation names the keys; order ascends within one. After a lost connection the keys are given up: an old transaction may
+	// still be running, or prepared once more on another server, when the next one inserts.
 	generation int
 	order      int64
 }
@@ -92,6 +92,7 @@ func (p *producer) run(ctx context.Context) {
 		}
 		p.failSince(well, err)
 		closeConn(conn)
+		p.generation++
 	}
 }
 

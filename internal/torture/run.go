@@ -170,6 +170,11 @@ func (w *world) mend(ctx context.Context) error {
 	if err := w.revivePooler(ctx); err != nil {
 		return err
 	}
+	// A failover may have lost the end of a pause, like anything else that its standby had not got.
+	err := w.db.try(ctx, "SELECT postrider.resume(name) FROM postrider.subscriptions WHERE state = 'paused' AND paused_reason = 'maintenance'")
+	if err != nil {
+		return err
+	}
 	for _, r := range w.relays {
 		if err := r.start(); err != nil {
 			return err
