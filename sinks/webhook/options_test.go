@@ -26,7 +26,7 @@ func TestOptionsThatAreWrong(t *testing.T) {
 		`{"fromat":"batch"}`:                 `options: json: unknown field "fromat"`,
 		`{} {}`:                              `options: something follows the JSON object`,
 		`[]`:                                 `options: `,
-		`{"retry_after_max":"10"}`:               `duration "10": must be a number with a unit`,
+		`{"retry_after_max":"10"}`:           `duration "10": must be a number with a unit`,
 		`{"format":"avro"}`:                  `options: format "avro": must be binary, structured, batch or ndjson`,
 		`{"batch_bytes":10}`:                 `batch_bytes 10: must be from 1024 to 67108864`,
 		`{"batch_bytes":-1}`:                 `batch_bytes -1: must be from`,
