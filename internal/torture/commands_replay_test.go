@@ -162,9 +162,8 @@ func TestReplayWhileBusy(t *testing.T) {
 		})
 		s.checkOnlyAgain(x, first)
 
-		second := s.setBack("again", "earliest")
+		s.setBack("again", "earliest")
 		s.more(x, 200)
-		s.comesAgain(x, second)
 		at := time.Now()
 		s.cli("subs", "replay", "again", "--from", "earliest")
 		s.incident(Incident{Fault: "replay", From: at, To: time.Now(), Repeats: []string{"again"}, Replays: true})
