@@ -26,9 +26,12 @@ const (
 	stopTimeout = 30 * time.Second
 )
 
+// relayRace builds the relay with the race detector: where the checker has it, or where RELAY_RACE is not empty.
+var relayRace = raceEnabled || os.Getenv("RELAY_RACE") != ""
+
 // Build compiles the relay into dir and returns the path of the program.
 func Build(ctx context.Context, dir string) (string, error) {
-	return build(ctx, dir, raceEnabled)
+	return build(ctx, dir, relayRace)
 }
 
 // build compiles the relay with the race detector or without.

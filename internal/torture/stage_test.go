@@ -77,7 +77,7 @@ func (s stage) choose(w *world) func(context.Context) error {
 // relays makes the relays and starts none.
 func (s stage) relays(w *world) func(context.Context) error {
 	return func(ctx context.Context) (err error) {
-		if w.Binary, err = program(raceEnabled && !s.lean); err != nil {
+		if w.Binary, err = program(relayRace && !s.lean); err != nil {
 			return err
 		}
 		for i := range w.Relays {

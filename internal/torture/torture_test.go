@@ -17,7 +17,7 @@ func round(t *testing.T, c Config) *Report {
 	}
 	c.Log = t.Output()
 	var err error
-	if c.Binary, err = program(raceEnabled); err != nil {
+	if c.Binary, err = program(relayRace); err != nil {
 		t.Fatal(err)
 	}
 	r, err := Run(context.WithoutCancel(t.Context()), c)

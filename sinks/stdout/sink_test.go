@@ -184,13 +184,20 @@ func TestCancelWhileNobodyReads(t *testing.T) {
 	defer r.Close()
 	s := New(w)
 	big := sinktest.NewDelivery("a", `"`+strings.Repeat("x", 1<<20)+`"`)
-	for i, d := range []sinks.Delivery{big, sinktest.NewDelivery("b", "2")} {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		err := sinktest.Deliver(ctx, s, d)[0]
-		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("outcome of message %d is %v, want the context's error", i, err)
-		}
+	ctx, cancel := context.WithCancel(t.Context())
+	outcome := make(chan error, 1)
+	go func() { outcome <- sinktest.Deliver(ctx, s, big)[0] }()
+	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil { // the write has begun
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-outcome; !errors.Is(err, context.Canceled) {
+		t.Errorf("the outcome of the message that is being written is %v, want the context's error", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := sinktest.Deliver(ctx, s, sinktest.NewDelivery("b", "2"))[0]; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the outcome of the next message is %v, want the context's error", err)
 	}
 	read := make(chan int64, 1)
 	go func() { n, _ := io.Copy(io.Discard, r); read <- n }()
