@@ -28,11 +28,17 @@ endif
 	go test $(RACE) -timeout 8m $$(go list ./... | grep -v /internal/torture)
 	RELAY_RACE='$(RACE)' go test -timeout 8m ./internal/torture
 	cd sinks/webhook/interop && go test ./...
+	cd bench && go vet ./...
 
 # make hands SEED, DURATION, FAULTS, SOURCE and RELAYS on, too.
 .PHONY: torture
 torture: ## break everything around it and prove the guarantees (DURATION=10m SEED=1 FAULTS=kill,crash|list)
 	@go run ./cmd/torture
+
+# BENCH hands flags on, such as BENCH='-run drain -systems postrider'; -full takes the full durations and sizes.
+.PHONY: bench
+bench: ## measure it beside the bare pipe and its peers (BENCH='-full'; BENCH='-list')
+	@cd bench && go run . $(BENCH)
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
@@ -40,6 +46,7 @@ lint: ## gofmt, go vet, staticcheck
 		echo "gofmt -w is needed for:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	cd sinks/webhook/interop && go vet ./...
+	cd bench && go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 
 .PHONY: build

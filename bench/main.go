@@ -1,0 +1,183 @@
+// Command bench measures Postrider beside the bare pipe and its peers: see README.md and docs/performance.md of the repository. It starts its
+// own PostgreSQL and NATS server, prints a table for each scenario, writes results/*.json and results/chart.svg, and asserts nothing.
+// Nothing that it starts outlives it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"syscall"
+	"time"
+
+	"github.com/postrider/postrider/bench/child"
+	"github.com/postrider/postrider/bench/env"
+	"github.com/postrider/postrider/bench/report"
+	"github.com/postrider/postrider/bench/scenario"
+	"github.com/postrider/postrider/bench/system"
+	"github.com/postrider/postrider/bench/system/all"
+)
+
+// options come from the command line.
+type options struct {
+	run, systems pattern
+	full, list   bool
+	dir          string
+}
+
+// pattern is a regular expression; its zero value matches everything.
+type pattern struct{ *regexp.Regexp }
+
+// Set parses text.
+func (p *pattern) Set(text string) (err error) {
+	p.Regexp, err = regexp.Compile(text)
+	return err
+}
+
+// String is the text that was set.
+func (p *pattern) String() string {
+	if p.Regexp == nil {
+		return ""
+	}
+	return p.Regexp.String()
+}
+
+func (p *pattern) matches(name string) bool { return p.Regexp == nil || p.MatchString(name) }
+
+func parse(args []string, out io.Writer) (o options, err error) {
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(out)
+	f.Var(&o.run, "run", "run the scenarios whose name matches this regular `expression`")
+	f.Var(&o.systems, "systems", "measure the systems whose name matches this regular `expression`")
+	f.BoolVar(&o.full, "full", false, "full durations and sizes; it takes about an hour")
+	f.BoolVar(&o.list, "list", false, "list scenarios and systems")
+	f.StringVar(&o.dir, "dir", "results", "`directory` of the results")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("argument %q: there are only flags", f.Arg(0))
+	}
+	return o, nil
+}
+
+func main() {
+	child.Run()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	o, err := parse(os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		err = bench(ctx, o, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench runs what was asked for.
+func bench(ctx context.Context, o options, out io.Writer) (err error) {
+	scenarios, own, peers := chosen(o)
+	if o.list {
+		return list(out, scenarios, append(own, peers...))
+	}
+	if len(scenarios) == 0 {
+		return fmt.Errorf("-run %s: no scenario has such a name (-list shows them)", o.run.String())
+	}
+	began := time.Now()
+	say := func(format string, args ...any) {
+		fmt.Fprintf(out, "%6.1fs  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+	}
+	dir, err := os.MkdirTemp("", "postrider-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, child.Dismiss(), os.RemoveAll(dir)) }()
+	say("starting PostgreSQL, NATS and a receiver of webhooks")
+	e, err := env.Start(ctx, dir, out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Stop()) }()
+	b := &scenario.Bench{Env: e, Own: own, Peers: peers, Full: o.full, Log: say}
+	summary, err := describe(ctx, e, o.full)
+	if err != nil {
+		return err
+	}
+	if err := measure(ctx, b, scenarios, summary, o.dir, out); err != nil {
+		return err
+	}
+	summary.Seconds = time.Since(began).Seconds()
+	return finish(summary, o.dir, say)
+}
+
+// measure runs scenarios, and prints and saves what comes out of each.
+func measure(ctx context.Context, b *scenario.Bench, scenarios []scenario.Scenario, summary *report.Summary, dir string, out io.Writer) error {
+	for _, s := range scenarios {
+		b.Log("%s: %s", s.Name, s.Title)
+		t, err := s.Run(ctx, b)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+		t.Scenario, t.Title = s.Name, s.Title
+		if err := errors.Join(t.Write(out), t.Save(dir)); err != nil {
+			return err
+		}
+		fmt.Fprintln(out)
+		summary.Tables = append(summary.Tables, t)
+	}
+	return nil
+}
+
+// finish writes the summary and the chart, of this run and of what earlier ones left in dir.
+func finish(summary *report.Summary, dir string, say func(string, ...any)) error {
+	var order []string
+	for _, s := range scenario.All() {
+		order = append(order, s.Name)
+	}
+	if err := summary.Save(dir, order); err != nil {
+		return err
+	}
+	say("the results are in %s", dir)
+	return report.SaveChart(dir, summary.Tables)
+}
+
+// chosen returns what the flags pick.
+func chosen(o options) (scenarios []scenario.Scenario, own, peers []system.System) {
+	for _, s := range scenario.All() {
+		if o.run.matches(s.Name) {
+			scenarios = append(scenarios, s)
+		}
+	}
+	pick := func(from []system.System) (list []system.System) {
+		for _, s := range from {
+			if o.systems.matches(s.Name()) {
+				list = append(list, s)
+			}
+		}
+		return list
+	}
+	return scenarios, pick(all.Own()), pick(all.Peers())
+}
+
+func list(out io.Writer, scenarios []scenario.Scenario, systems []system.System) error {
+	for _, s := range scenarios {
+		if _, err := fmt.Fprintf(out, "%-16s %s\n", s.Name, s.Title); err != nil {
+			return err
+		}
+	}
+	for _, s := range systems {
+		if _, err := fmt.Fprintf(out, "  %s\n", s.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/postrider/postrider/bench/child"
+	"github.com/postrider/postrider/bench/env"
+	"github.com/postrider/postrider/bench/report"
+	"github.com/postrider/postrider/bench/scenario"
+	"github.com/postrider/postrider/bench/system"
+)
+
+func TestMain(m *testing.M) {
+	child.Run()
+	code := m.Run()
+	if err := errors.Join(child.Dismiss(), goleak.Find()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// backlog and rate of the small measurement.
+const (
+	backlog = 1000
+	rate    = 200
+)
+
+// small drains a little to both destinations and then produces for a moment, with each of our own systems.
+func small(ctx context.Context, b *scenario.Bench) (t report.Table, err error) {
+	for _, to := range []scenario.Kind{scenario.NATS, scenario.Webhook} {
+		rows, err := b.Each(ctx, b.Own, func(ctx context.Context, s system.System) (report.Row, error) {
+			return b.Drain(ctx, s, scenario.Drain{To: to, Messages: backlog})
+		})
+		if err != nil {
+			return t, err
+		}
+		t.Rows = append(t.Rows, rows...)
+	}
+	rows, err := b.Each(ctx, b.Own[:1], func(ctx context.Context, s system.System) (report.Row, error) {
+		return b.Live(ctx, s, scenario.Live{Rate: rate, Duration: time.Second})
+	})
+	t.Rows = append(t.Rows, rows...)
+	return t, err
+}
+
+// TestEndToEnd runs a small scenario against the real thing, and looks whether what comes out can be right.
+func TestEndToEnd(t *testing.T) {
+	_, own, _ := chosen(options{})
+	e, err := env.Start(t.Context(), t.TempDir(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	b := &scenario.Bench{Env: e, Own: own, Log: t.Logf}
+	summary, err := describe(t.Context(), e, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	dir := filepath.Join(t.TempDir(), "results")
+	err = measure(t.Context(), b, []scenario.Scenario{{Name: "drain-nats", Title: "small", Run: small}}, summary, dir, &out)
+	if err == nil {
+		err = finish(summary, dir, t.Logf)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", out.String())
+	checkRows(t, summary.Tables[0].Rows)
+	for _, name := range []string{"drain-nats.json", "summary.json", "chart.svg"} {
+		if text, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.Contains(string(text), "postrider stream") {
+			t.Errorf("%s: %v\n%s", name, err, text)
+		}
+	}
+	host, _ := os.Hostname()
+	if text, _ := os.ReadFile(filepath.Join(dir, "summary.json")); strings.Contains(string(text), dir) || len(host) > 3 && strings.Contains(string(text), host) {
+		t.Errorf("the summary tells where it was made:\n%s", text)
+	}
+}
+
+func checkRows(t *testing.T, rows []report.Row) {
+	if len(rows) != 7 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for i, r := range rows {
+		live := i == 6
+		want := int64(backlog)
+		if live {
+			want = 2 * rate
+		}
+		if r.Error != "" || r.Messages != want || r.PostgresCPU < 0 || r.RelayPeak < 4<<20 || r.RelayPeak > 200<<20 {
+			t.Errorf("%+v", r)
+		}
+		if l := r.Latency; live && (l == nil || l.Count < rate/2 || l.Count > 2*rate || l.P50 <= 0 || l.P50 > 1000 || r.WAL < 200) {
+			t.Errorf("%+v, %+v", r, l)
+		}
+	}
+}
+
+func TestFlags(t *testing.T) {
+	o, err := parse([]string{"-run", "^drain", "-systems", "bare", "-full"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scenarios, own, peers := chosen(o)
+	if len(scenarios) != 3 || len(own) != 1 || len(peers) != 0 || !o.full || o.dir != "results" {
+		t.Errorf("%d scenarios, %d and %d systems, %+v", len(scenarios), len(own), len(peers), o)
+	}
+	for _, args := range [][]string{{"-run", "("}, {"drain"}, {"-nothing"}} {
+		if _, err := parse(args, io.Discard); err == nil {
+			t.Errorf("%v is taken", args)
+		}
+	}
+	o, err = parse([]string{"-run", "nothing"}, io.Discard)
+	if err == nil {
+		err = bench(t.Context(), o, io.Discard)
+	}
+	if err == nil || !strings.Contains(err.Error(), "-run nothing: no scenario has such a name") {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,113 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/postrider/postrider/bench/env"
+	"github.com/postrider/postrider/bench/report"
+	"github.com/postrider/postrider/bench/system"
+)
+
+// Bench is what a scenario works with.
+type Bench struct {
+	Env   *env.Env
+	Own   []system.System // Postrider in its ways, and the bare pipe
+	Peers []system.System
+	Full  bool // durations and sizes as they were asked for, else short ones
+	Log   func(format string, args ...any)
+
+	stages int
+}
+
+// Kind is a kind of destination.
+type Kind int
+
+// Kinds of destinations.
+const (
+	NATS Kind = iota
+	Webhook
+	Nowhere // the system counts by itself, see system.Counter
+)
+
+// Pick returns full in a full run, else short.
+func Pick[T any](b *Bench, short, full T) T {
+	if b.Full {
+		return full
+	}
+	return short
+}
+
+// Destination returns where messages of a kind go.
+func (b *Bench) Destination(kind Kind) system.Destination {
+	switch kind {
+	case NATS:
+		return system.Destination{NATS: b.Env.NATS.URL}
+	case Webhook:
+		return system.Destination{Webhook: b.Env.Hook.URL + "/"}
+	}
+	return system.Destination{}
+}
+
+// Systems returns all systems that deliver to a kind of destination, Postrider first.
+func (b *Bench) Systems(kind Kind) (list []system.System) {
+	for _, s := range slices.Concat(b.Own, b.Peers) {
+		if s.Supports(b.Destination(kind)) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// Peer tells whether a system is somebody else's.
+func (b *Bench) Peer(s system.System) bool {
+	for _, p := range b.Peers {
+		if p == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Each measures systems one after the other and returns a row for each. Trouble of one goes into its row; only the end of ctx is an
+// error.
+func (b *Bench) Each(ctx context.Context, systems []system.System, measure func(context.Context, system.System) (report.Row, error)) ([]report.Row, error) {
+	var rows []report.Row
+	for _, s := range systems {
+		row, err := b.One(ctx, s, measure)
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// One is Each for one system.
+func (b *Bench) One(ctx context.Context, s system.System, measure func(context.Context, system.System) (report.Row, error)) (report.Row, error) {
+	row, err := lacks(ctx, s), error(nil)
+	if row.Error == "" {
+		row, err = measure(ctx, s)
+	}
+	if ctx.Err() != nil {
+		return row, errors.Join(context.Cause(ctx), err)
+	}
+	row.System = s.Name()
+	if err != nil {
+		row.Error = err.Error()
+	}
+	b.Log("  %s", row.Line())
+	return row, nil
+}
+
+// lacks says in a row what a system lacks here.
+func lacks(ctx context.Context, s system.System) (row report.Row) {
+	if c, ok := s.(system.Checker); ok {
+		if err := c.Check(ctx); err != nil {
+			row.Error = fmt.Sprintf("not measured: %v", err)
+		}
+	}
+	return row
+}

@@ -1,0 +1,12 @@
+package graphile_test
+
+import (
+	"testing"
+
+	"github.com/postrider/postrider/bench/system/graphile"
+	"github.com/postrider/postrider/bench/system/systemtest"
+)
+
+func TestMain(m *testing.M) { systemtest.Main(m) }
+
+func TestAllArrive(t *testing.T) { systemtest.AllArrive(t, graphile.Systems()) }

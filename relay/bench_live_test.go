@@ -1,0 +1,195 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/sinks"
+)
+
+// accepting is a destination that takes everything at once.
+type accepting struct{ n atomic.Int64 }
+
+var _ sinks.Sink = (*accepting)(nil)
+
+// Deliver implements sinks.Sink.
+func (s *accepting) Deliver(_ context.Context, batch []sinks.Delivery, _ []error) {
+	s.n.Add(int64(len(batch)))
+}
+
+// Limits implements sinks.Sink.
+func (s *accepting) Limits() sinks.Limits { return sinks.Limits{} }
+
+// Close implements sinks.Sink.
+func (s *accepting) Close() error { return nil }
+
+// benchFeed is a feed without a database.
+func benchFeed() (*feed, *budget) {
+	c := &Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 30}
+	f := newFeed(c, newMetrics(nil), "", "source", nil)
+	f.close(Snapshot{Xmax: 10})
+	return f, &budget{limit: 1 << 30}
+}
+
+// addLive attaches a queue with the patterns.
+func addLive(b *testing.B, f *feed, share *budget, wake func(), patterns ...string) *queue {
+	match, err := topic.NewMatcher(patterns)
+	if err != nil {
+		b.Fatal(err)
+	}
+	q := newQueue(match, share, wake, &f.ended)
+	f.attach(q)
+	f.attaching = 1
+	f.close(f.closed)
+	return q
+}
+
+// One message: that many subscriptions want it of those that are live.
+func BenchmarkDispatchTo(b *testing.B) {
+	for _, c := range []struct{ live, wanting int }{{1, 1}, {10, 10}, {1000, 1}, {1000, 1000}} {
+		b.Run(fmt.Sprintf("%dof%d", c.wanting, c.live), func(b *testing.B) {
+			f, share := benchFeed()
+			var queues []*queue
+			for i := range c.live {
+				pattern := fmt.Sprintf("other.t%d", i)
+				if i < c.wanting {
+					pattern = "bench.t1"
+				}
+				queues = append(queues, addLive(b, f, share, func() {}, pattern))
+			}
+			r := &row{xid: 11}
+			r.Topic = "bench.t1"
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				f.dispatch(r)
+				if n++; n%64 == 0 {
+					for _, q := range queues[:c.wanting] {
+						q.take(64)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*c.wanting), "ns/delivery")
+		})
+	}
+}
+
+// A message of a topic that was not seen since subscriptions last came or went, among a thousand of them.
+func BenchmarkRouteUnknownTopic(b *testing.B) {
+	f, share := benchFeed()
+	for i := range 1000 {
+		addLive(b, f, share, func() {}, fmt.Sprintf("orders.n%d.>", i))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(f.routes)
+		if len(f.route("orders.n500.created")) != 1 {
+			b.Fatal("not one subscription matches")
+		}
+	}
+}
+
+// benchRunner is a live runner on the feed.
+func benchRunner(b *testing.B, f *feed, share *budget, ordering Ordering, lanes, batch int) *runner {
+	match, err := topic.NewMatcher([]string{">"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := &runner{
+		sub:  Subscription{Name: "bench", Settings: Settings{Ordering: ordering}},
+		sink: &accepting{}, filter: &filter{current: match}, feed: f, budget: share,
+		log: f.log, metrics: f.metrics.runner("bench"), parked: newParkedSet(), prog: newProgress(saved{}),
+		wakeup: make(chan struct{}, 1), quit: make(chan struct{}), lanes: newLanes(lanes, batch),
+		save: func() {}, pause: func(string) {}, parkedC: func(string) {},
+	}
+	if err := r.sub.Settings.Validate(); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	r.deliver, r.giveUp = ctx, cancel
+	r.reading, r.unread = context.WithCancel(ctx)
+	r.queue = addLive(b, f, share, r.wake, ">")
+	b.Cleanup(func() {
+		for _, l := range r.lanes {
+			l.close()
+			l.done.Wait()
+		}
+		cancel()
+		r.unread()
+	})
+	return r
+}
+
+// settleAll steps until all that the feed has dispatched is settled.
+func settleAll(r *runner) {
+	for {
+		r.step(time.Now())
+		if r.tasks == 0 && r.queue.first() == nil {
+			return
+		}
+		<-r.wakeup
+	}
+}
+
+// One message from the stream's buffer to settled progress, without socket, database and sink: decoded, held, dispatched, queued,
+// admitted, batched, handed over to a lane and back. Of each round the lanes are handed that many messages.
+func BenchmarkLivePath(b *testing.B) {
+	for _, c := range []struct {
+		ordering            Ordering
+		keys                int
+		lanes, batch, round int
+	}{
+		{OrderByKey, 0, 4, 256, 1}, {OrderByKey, 0, 4, 256, 100}, {OrderByKey, 0, 4, 256, 2000},
+		{OrderByKey, 1000, 4, 256, 1}, {OrderByKey, 1000, 4, 256, 100}, {OrderByKey, 1000, 4, 256, 2000},
+		{OrderByKey, 0, 64, 1, 100},
+	} {
+		b.Run(fmt.Sprintf("keys=%d/lanes=%d/batch=%d/round=%d", c.keys, c.lanes, c.batch, c.round), func(b *testing.B) {
+			benchLive(b, streamBench(b), c.ordering, c.keys, c.lanes, c.batch, c.round)
+		})
+	}
+}
+
+func benchLive(b *testing.B, stream *reader, ordering Ordering, keys, lanes, batch, round int) {
+	f, share := benchFeed()
+	f.held = stream.held
+	r := benchRunner(b, f, share, ordering, lanes, batch)
+	begin, commit := xlogData([]byte{msgBegin}), xlogData([]byte{msgCommit})
+	inserts := make([][]byte, max(keys, 1))
+	for i := range inserts {
+		key := ""
+		if keys > 0 {
+			key = fmt.Sprintf("customer-%d", i)
+		}
+		inserts[i] = xlogData(insertMessage(int64(i+1), 99, "bench.t1", key))
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		insert := inserts[n%len(inserts)]
+		number(insert, int64(n+1), uint64(100+n))
+		for _, m := range [][]byte{begin, insert, commit} {
+			if err := stream.copyData(m); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if n++; n%round > 0 {
+			continue
+		}
+		all := Snapshot{Xmax: uint64(100 + n)}
+		f.takeVisible(all)
+		settleAll(r)
+		if f.openRows >= closeRows {
+			f.close(all)
+			r.advance()
+		}
+	}
+	b.StopTimer()
+	if got := r.sink.(*accepting).n.Load(); got != int64(n/round*round) {
+		b.Fatalf("%d of %d messages were delivered", got, n)
+	}
+}

@@ -1,0 +1,99 @@
+package relay
+
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// pageValues is a row of a page in PostgreSQL's binary format.
+func pageValues(key string) *[len(columns)][]byte {
+	values := &[len(columns)][]byte{
+		colID: bigEndian(1), colXID: bigEndian(99), colCreatedAt: bigEndian(845_000_000_000_000),
+		colTopic: []byte("bench.t1"), colPayload: []byte("\x01" + benchPayload)}
+	if key != "" {
+		values[colKey] = []byte(key)
+	}
+	return values
+}
+
+// One message of a pass from the connection's buffer to settled progress, without socket, database and sink: decoded, admitted,
+// batched, handed over to a lane and back.
+func BenchmarkPassPath(b *testing.B) {
+	for _, c := range []struct{ keys, lanes, batch int }{{0, 4, 256}, {1000, 4, 256}, {0, 64, 1}} {
+		b.Run(fmt.Sprintf("keys=%d/lanes=%d/batch=%d", c.keys, c.lanes, c.batch), func(b *testing.B) {
+			benchPass(b, c.keys, c.lanes, c.batch)
+		})
+	}
+}
+
+func benchPass(b *testing.B, keys, lanes, batch int) {
+	f, share := benchFeed()
+	r := benchRunner(b, f, share, OrderByKey, lanes, batch)
+	r.endQueue()
+	r.reader = &passReader{pages: make(chan page, 1)}
+	r.prog.startPass(Snapshot{Xmax: 100}, 0, true)
+	d := newDecoder("0123abcd")
+	values := []*[len(columns)][]byte{pageValues("")}
+	for i := range keys {
+		values = append(values, pageValues(fmt.Sprintf("customer-%d", i)))
+	}
+	if keys > 0 {
+		values = values[1:]
+	}
+	var rows []*row
+	n := 0
+	deliver := func() {
+		r.reader.pages <- page{rows: rows}
+		rows = nil
+		for r.step(time.Now()); len(r.reader.pages) > 0 || len(r.pageAt.rows) > 0 || r.tasks > 0; r.step(time.Now()) {
+			<-r.wakeup
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		v := values[n%len(values)]
+		n++
+		binary.BigEndian.PutUint64(v[colID], uint64(n))
+		row, err := d.decode(v)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if rows = append(rows, row); len(rows) == pageRows {
+			deliver()
+		}
+	}
+	b.StopTimer()
+	deliver()
+	if got := r.sink.(*accepting).n.Load(); got != int64(n) || r.prog.done > 0 {
+		b.Fatalf("%d of %d messages were delivered, %d are left beyond the rest", got, n, r.prog.done)
+	}
+}
+
+// One batch to a lane and back, the runner's goroutine being woken for it.
+func BenchmarkLaneHandOver(b *testing.B) {
+	for _, size := range []int{1, 256} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			f, share := benchFeed()
+			r := benchRunner(b, f, share, OrderNone, 1, size)
+			l := r.lanes[0]
+			tasks := make([]*task, size)
+			for i := range tasks {
+				tasks[i] = &task{row: &row{Message: sinks.Message{Row: int64(i)}}}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				l.batch = append(l.batch[:0], tasks...)
+				l.send(r)
+				<-r.wakeup
+				for _, l := range r.collectFinished() {
+					l.busy = false
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/message")
+		})
+	}
+}
