@@ -36,6 +36,15 @@ GRANT TRUNCATE ON `+strings.Join(leaves, ", ")+` TO %[1]s;
 `)
 }
 
+// WorkerGrants returns the SQL that lets role say what came of asynchronous deliveries, of any subscription, and nothing else.
+func WorkerGrants(role string) string {
+	return grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
+GRANT EXECUTE ON FUNCTION postrider.complete(text, bigint, bigint),
+    postrider.fail(text, bigint, bigint, text, interval, boolean),
+    postrider.heartbeat(text, bigint, bigint, interval) TO %[1]s;
+`)
+}
+
 func grants(role, text string) string { return fmt.Sprintf(text, quote(role)) }
 
 func quote(role string) string { return pgx.Identifier{role}.Sanitize() }

@@ -51,7 +51,7 @@ func later(a, b time.Time) time.Time {
 func (r *runner) judgeProbe(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) {
 	b := &r.breaker
 	switch kind {
-	case sinks.KindAccepted, sinks.KindPermanent: // it answers
+	case sinks.KindAccepted, sinks.KindDeferred, sinks.KindPermanent: // it answers
 		b.open = false
 		r.failures = 0
 		if s := b.suspect; s != nil && s != t && (s.key == "" || s.key != t.key) {

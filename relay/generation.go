@@ -34,6 +34,7 @@ type generation struct {
 	budget      *budget
 	saver       *saver
 	repoll      chan struct{}
+	look        chan struct{} // a callback has come
 	polledAt    atomic.Int64
 	startedAt   time.Time
 	life        context.Context // of the runners' goroutines
@@ -50,11 +51,11 @@ func newGeneration(r *Relay, pool *pgxpool.Pool, source string) *generation {
 	c := &r.config
 	g := &generation{
 		config: c, log: c.Logger, metrics: r.metrics, pool: pool, incarnation: incarnation,
-		budget: &budget{limit: c.MemoryLimit / 2}, repoll: make(chan struct{}, 1),
+		budget: &budget{limit: c.MemoryLimit / 2}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		runners: make(map[string]*runner), ending: make(map[string]bool), pauses: make(map[string]string),
 	}
 	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
-	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: c.MemoryLimit / 4, source: source, log: c.Logger}
+	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: c.MemoryLimit / 4, source: source, incarnation: incarnation, log: c.Logger}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, metrics: r.metrics, incarnation: incarnation,
 		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}
 	return g
@@ -78,6 +79,7 @@ func (g *generation) run(ctx context.Context, source Source, healthy func()) err
 	group.Go(func() error { return g.feed.run(hard) })
 	group.Go(func() error { return g.saver.run(hard) })
 	group.Go(func() error { return (&retention{generation: g}).run(soft) })
+	group.Go(func() error { return g.lookForCallbacks(soft) })
 	switch source {
 	case SourceStream:
 		group.Go(func() error { return g.newStreamer().run(hard) })

@@ -105,7 +105,7 @@ func (r *runner) endPostponing() {
 // releaseKey lets the key's next parked message go, if there is one that waits for nothing else.
 func (r *runner) releaseKey(key string) {
 	head := r.parked.head(key)
-	if head != nil && head.durable && !head.busy && head.state != stateDead && head.heapIndex < 0 {
+	if head != nil && head.durable && !head.busy && head.state != stateDead && head.state != stateAccepted && head.heapIndex < 0 {
 		r.load(head)
 	}
 }
@@ -140,7 +140,7 @@ func (r *runner) startLoad() {
 func (r *runner) readParked(ids []int64) map[int64]*row {
 	retry := reconnectBackoff()
 	for {
-		rows, err := r.passes.loadParkedRows(r.reading, r.sub.Name, ids)
+		rows, err := r.passes.loadParkedRows(r.reading, r.sub.Name, r.cursor.epoch, ids)
 		if err == nil {
 			return rows
 		}

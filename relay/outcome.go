@@ -103,6 +103,8 @@ func (r *runner) conclude(t *task, kind sinks.Kind, err error, after time.Durati
 	switch kind {
 	case sinks.KindAccepted:
 		r.accepted(t, now)
+	case sinks.KindDeferred:
+		r.deferred(t, err, after)
 	case sinks.KindPermanent:
 		r.failures = 0 // the destination answers
 		r.bury(t, err.Error())

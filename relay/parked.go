@@ -13,6 +13,7 @@ const (
 	stateRetry     = "retry"     // failed; tried again when due
 	stateHeld      = "held"      // waits behind another message of its key
 	stateScheduled = "scheduled" // not to be delivered before it is due
+	stateAccepted  = "accepted"  // taken over by the destination: a callback will say what came of it
 	stateDead      = "dead"      // given up
 )
 
@@ -27,6 +28,9 @@ type entry struct {
 	busy      bool // being loaded, or in a lane
 	leaving   bool // forgotten as soon as its last change is durable
 	heapIndex int  // in the heap of what is due, -1 if it is not there
+
+	token int64         // of the attempt that was accepted
+	lease time.Duration // of that attempt
 }
 
 // parkOp is a change to the parked table that waits for the next save.
@@ -40,18 +44,24 @@ type parkOp struct {
 	state    string
 	attempts int
 	due      time.Time
+	token    int64
+	lease    time.Duration
 }
 
 // fix copies from the entry what the save will write.
-func (o *parkOp) fix() { o.state, o.attempts, o.due = o.entry.state, o.entry.attempts, o.entry.due }
+func (o *parkOp) fix() {
+	e := o.entry
+	o.state, o.attempts, o.due, o.token, o.lease = e.state, e.attempts, e.due, e.token, e.lease
+}
 
 // parkedSet keeps a subscription's parked deliveries in order: by id, per key, and by the time that they are due.
 type parkedSet struct {
 	byID    map[int64]*entry
 	keys    map[string][]*entry // what blocks a key, in order of id; empty keys block nothing and are not here
 	due     dueHeap
-	blocked int // retrying and held
+	blocked int // retrying, held and accepted
 	later   int // scheduled
+	waiting int // accepted
 	ops     map[int64]*parkOp
 	saving  map[int64]*parkOp
 }
@@ -80,6 +90,9 @@ func (p *parkedSet) enter(e *entry) {
 	if e.state != stateDead {
 		p.blocked++
 	}
+	if e.state == stateAccepted {
+		p.waiting++
+	}
 	if e.key != "" {
 		list := p.keys[e.key]
 		at, _ := slices.BinarySearchFunc(list, e.id, func(x *entry, id int64) int { return cmp.Compare(x.id, id) })
@@ -101,6 +114,9 @@ func (p *parkedSet) leave(e *entry) {
 	}
 	if e.state != stateDead {
 		p.blocked--
+	}
+	if e.state == stateAccepted {
+		p.waiting--
 	}
 	if e.key == "" {
 		return

@@ -49,7 +49,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 		table := make(parkedTable)
 		start := time.Unix(1_800_000_000, 0)
 		when := func() time.Time { return start.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "due")) * time.Second) }
-		states := rapid.SampledFrom([]string{stateRetry, stateHeld, stateScheduled, stateDead})
+		states := rapid.SampledFrom([]string{stateRetry, stateHeld, stateScheduled, stateAccepted, stateDead})
 		next := int64(1)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			step := rapid.IntRange(0, 8).Draw(t, "step")
@@ -132,7 +132,7 @@ func checkFirstDue(t *rapid.T, model map[int64]parkedRecord, popped map[int64]bo
 
 func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys map[int64]string) {
 	t.Helper()
-	blocked, later := 0, 0
+	blocked, later, waiting := 0, 0, 0
 	byKey := make(map[string][]int64)
 	for _, id := range slices.Sorted(maps.Keys(model)) {
 		state := model[id].state
@@ -143,6 +143,9 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 		case stateScheduled:
 			later++
 			continue
+		case stateAccepted:
+			waiting++
+			blocked++
 		case stateRetry, stateHeld:
 			blocked++
 		}
@@ -150,7 +153,7 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 			byKey[keys[id]] = append(byKey[keys[id]], id)
 		}
 	}
-	if len(p.byID) != len(model) || p.blocked != blocked || p.later != later || len(p.keys) != len(byKey) {
+	if len(p.byID) != len(model) || p.blocked != blocked || p.later != later || p.waiting != waiting || len(p.keys) != len(byKey) {
 		t.Fatalf("%d entries, %d blocked, %d later, %d keys; want %d, %d, %d, %d",
 			len(p.byID), p.blocked, p.later, len(p.keys), len(model), blocked, later, len(byKey))
 	}

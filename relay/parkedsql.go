@@ -14,7 +14,7 @@ const maxScheduled = 10_000
 
 // loadParked returns the parked deliveries that matter for what comes: those that wait, and dead ones whose key is held.
 func loadParked(ctx context.Context, db *pgxpool.Pool, name string, hold bool) ([]*entry, error) {
-	states := []string{stateRetry, stateHeld}
+	states := []string{stateRetry, stateHeld, stateAccepted, "completed", "failed"}
 	if hold {
 		states = append(states, stateDead)
 	}
@@ -47,6 +47,9 @@ func loadScheduled(ctx context.Context, db *pgxpool.Pool, name string, from time
 func toEntry(r pgx.CollectableRow) (*entry, error) {
 	e := &entry{durable: true, heapIndex: -1}
 	err := r.Scan(&e.id, &e.key, &e.state, &e.attempts, &e.due)
+	if e.state == "completed" || e.state == "failed" {
+		e.state = stateAccepted // until the callback is looked up
+	}
 	return e, err
 }
 
@@ -63,8 +66,8 @@ func anyParked(ctx context.Context, db *pgxpool.Pool, name string) (bool, error)
 var parkedRows = statement{"postrider_parked_rows", `SELECT id, '0'::xid8, created_at, NULL::timestamptz, topic, key, payload, body, headers
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retry', 'held', 'scheduled')`}
 
-// loadParkedRows reads the messages of parked deliveries.
-func (p *passes) loadParkedRows(ctx context.Context, name string, ids []int64) (map[int64]*row, error) {
+// loadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
+func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[int64]*row, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -76,6 +79,6 @@ func (p *passes) loadParkedRows(ctx context.Context, name string, ids []int64) (
 		call{statement: parkedRows, args: args, binary: true, row: toRow(newDecoder(p.source), func(r *row) error {
 			found[r.Row] = r
 			return nil
-		})}, commit)
+		})}, mineCall(p.incarnation, name, epoch), commit)
 	return found, err
 }

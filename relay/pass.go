@@ -28,6 +28,8 @@ type passes struct {
 	limit   int64 // bytes of all pages
 	source  string
 	log     *slog.Logger
+	// incarnation owns the cursors that passes are made for.
+	incarnation string
 }
 
 // page is some rows of a pass in ascending order of id.
@@ -50,6 +52,7 @@ type passReader struct {
 	resumed bool      // it was begun before this process knew it
 	exclude bool      // leave out what is parked in the table
 	wake    func()
+	mine    []call // fails once the cursor is not ours any more
 
 	pages  chan page
 	cancel context.CancelFunc
@@ -211,13 +214,13 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 		return nil
 	}
 	decode := toRow(decoder, keep)
-	err := s.run(ctx, begin, inOrder,
-		call{statement: which, args: args, binary: true, row: func(values [][]byte) error {
-			if seen++; full {
-				return nil
-			}
-			return decode(values)
-		}}, commit)
+	calls := []call{begin, inOrder, {statement: which, args: args, binary: true, row: func(values [][]byte) error {
+		if seen++; full {
+			return nil
+		}
+		return decode(values)
+	}}}
+	err := s.run(ctx, append(append(calls, p.mine...), commit)...)
 	next.last = err == nil && !full && seen < limit
 	return next, err
 }

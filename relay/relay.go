@@ -87,6 +87,13 @@ func (r *Relay) Ready() error {
 	return g.ready(time.Now())
 }
 
+// Look makes the relay look at once for what callbacks have changed. It may be called at any time and never waits.
+func (r *Relay) Look() {
+	if g := r.now.Load(); g != nil {
+		signal(g.look)
+	}
+}
+
 // ready finds what stands still that should not.
 func (g *generation) ready(now time.Time) error {
 	patience := max(10*time.Second, 2*g.config.PollMax, 2*g.config.SaveInterval)

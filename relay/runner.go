@@ -257,7 +257,7 @@ func (r *runner) describeTrouble() {
 	case r.breaker.open:
 		trouble = "destination is down: " + r.breaker.reason
 	case r.parked.blocked >= r.sub.Settings.MaxParked:
-		trouble = "intake stopped: max_parked messages wait for a retry"
+		trouble = "intake stopped: max_parked messages wait for a retry or a callback"
 	}
 	if trouble == r.trouble {
 		return

@@ -60,6 +60,8 @@ type updateArrays struct {
 	attempts      []int32
 	dues          []*time.Time
 	reasons       []*string
+	tokens        []*int64
+	leases        []*int64 // microseconds
 }
 
 func (u *updateArrays) add(name string, op *parkOp) {
@@ -71,10 +73,15 @@ func (u *updateArrays) add(name string, op *parkOp) {
 		due = &op.due
 	}
 	u.dues = append(u.dues, due)
+	var token, lease *int64
+	if op.state == stateAccepted {
+		token, lease = &op.token, new(op.lease.Microseconds())
+	}
+	u.tokens, u.leases = append(u.tokens, token), append(u.leases, lease)
 }
 
 func (u *updateArrays) args() []any {
-	return []any{u.names, u.ids, u.states, u.attempts, u.dues, u.reasons}
+	return []any{u.names, u.ids, u.states, u.attempts, u.dues, u.reasons, u.tokens, u.leases}
 }
 
 // insertArrays are all columns of a parked row.

@@ -218,21 +218,26 @@ WITH input AS (
 	WHERE c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1
 	RETURNING c.subscription
 ), inserted AS (
-	INSERT INTO postrider.parked (subscription, id, state, attempts, due, reason, created_at, topic, key, payload, body, headers)
-	SELECT p.subscription, p.id, p.state, p.attempts, p.due, p.reason, p.created_at, p.topic, p.key, p.payload::jsonb, p.body, p.headers::jsonb
-	FROM unnest($9::text[], $10::bigint[], $11::text[], $12::int[], $13::timestamptz[], $14::text[], $15::timestamptz[], $16::text[],
-	            $17::text[], $18::text[], $19::bytea[], $20::text[])
-		AS p (subscription, id, state, attempts, due, reason, created_at, topic, key, payload, body, headers)
+	INSERT INTO postrider.parked (subscription, id, state, attempts, due, reason, token, lease, created_at, topic, key, payload, body, headers)
+	SELECT p.subscription, p.id, p.state, p.attempts, coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due), p.reason,
+	       p.token, p.lease * interval '1 microsecond', p.created_at, p.topic, p.key, p.payload::jsonb, p.body, p.headers::jsonb
+	FROM unnest($9::text[], $10::bigint[], $11::text[], $12::int[], $13::timestamptz[], $14::text[], $15::bigint[], $16::bigint[],
+	            $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::bytea[], $22::text[])
+		AS p (subscription, id, state, attempts, due, reason, token, lease, created_at, topic, key, payload, body, headers)
 	JOIN saved USING (subscription)
 	ON CONFLICT DO NOTHING
 ), updated AS (
-	UPDATE postrider.parked t SET state = p.state, attempts = p.attempts, due = p.due, reason = coalesce(p.reason, t.reason), updated_at = now()
-	FROM unnest($21::text[], $22::bigint[], $23::text[], $24::int[], $25::timestamptz[], $26::text[])
-		AS p (subscription, id, state, attempts, due, reason)
+	UPDATE postrider.parked t SET state = p.state, attempts = p.attempts, updated_at = now(), reason = coalesce(p.reason, t.reason),
+	    due = coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due),
+	    token = coalesce(p.token, t.token), lease = coalesce(p.lease * interval '1 microsecond', t.lease)
+	FROM unnest($23::text[], $24::bigint[], $25::text[], $26::int[], $27::timestamptz[], $28::text[], $29::bigint[], $30::bigint[])
+		AS p (subscription, id, state, attempts, due, reason, token, lease)
 	JOIN saved USING (subscription)
-	WHERE t.subscription = p.subscription AND t.id = p.id AND t.state IN ('retry', 'held', 'scheduled')
+	WHERE t.subscription = p.subscription AND t.id = p.id AND (t.state IN ('retry', 'held', 'scheduled')
+	    -- What waits for a callback is the receiver's until that came or the lease is over.
+	    OR p.state <> 'accepted' AND (t.state = 'failed' OR t.state = 'accepted' AND t.due <= clock_timestamp()))
 ), deleted AS (
-	DELETE FROM postrider.parked t USING unnest($27::text[], $28::bigint[]) AS p (subscription, id) JOIN saved USING (subscription)
+	DELETE FROM postrider.parked t USING unnest($31::text[], $32::bigint[]) AS p (subscription, id) JOIN saved USING (subscription)
 	WHERE t.subscription = p.subscription AND t.id = p.id AND t.state <> 'discarded'
 )
 SELECT array(SELECT subscription FROM saved),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pglogrepl"
@@ -137,6 +138,23 @@ func tickCall(incarnation string, t *tick) call {
 		}
 		t.lsn, err = pglogrepl.ParseLSN(string(values[1]))
 		return err
+	}}
+}
+
+var mineStatement = statement{"postrider_mine", `SELECT EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid)
+	AND NOT pg_is_in_recovery() AND EXISTS (SELECT FROM postrider.cursors
+		WHERE subscription = $2::text AND epoch = $3::text::bigint AND owner = $1::text::uuid)`}
+
+// mineCall fails with errLost unless the cursor is the relay's. After a read in the same transaction it shows that what was read
+// is still the relay's to draw conclusions from: a row that another owner parked, or that a failover lost, looks like one that
+// is settled.
+func mineCall(incarnation, name string, epoch int64) call {
+	args := [][]byte{[]byte(incarnation), []byte(name), strconv.AppendInt(nil, epoch, 10)}
+	return call{statement: mineStatement, args: args, row: func(values [][]byte) error {
+		if string(values[0]) != "t" {
+			return errLost
+		}
+		return nil
 	}}
 }
 

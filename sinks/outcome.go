@@ -11,22 +11,25 @@ type Kind int
 // The kinds of outcome, from best to worst for the subscription as a whole.
 const (
 	KindAccepted Kind = iota
+	KindDeferred
 	KindRetryable
 	KindPermanent
 	KindUnavailable
 	KindGone
 )
 
-var kindNames = [...]string{"accepted", "retryable", "permanent", "unavailable", "gone"}
+var kindNames = [...]string{"accepted", "deferred", "retryable", "permanent", "unavailable", "gone"}
 
 // String returns the kind's name in lower case, as it is used in metrics.
 func (k Kind) String() string { return kindNames[k] }
 
-// OutcomeError is an error with a class. Make one with Retryable, Permanent, Unavailable or Gone.
+// OutcomeError is an error with a class. Make one with Deferred, Retryable, Permanent, Unavailable or Gone.
 type OutcomeError struct {
 	Kind Kind
-	// After is the delay that the destination asked for, zero if it asked for none.
+	// After is the delay that the destination asked for, zero if it asked for none; of a deferred delivery, its lease.
 	After time.Duration
+	// Token is the fencing token of a deferred delivery.
+	Token int64
 	Err   error
 }
 
@@ -36,21 +39,31 @@ func (e *OutcomeError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e *OutcomeError) Unwrap() error { return e.Err }
 
+// errDeferred is the reason of all deferred deliveries.
+var errDeferred = errors.New("taken over; a callback will say what came of it")
+
+// Deferred says that the destination has taken the message over and will tell later, by a callback, what came of it. Silence for
+// longer than the lease means that the message is delivered again. The token names this attempt: it is positive, and greater than
+// that of any attempt before.
+func Deferred(lease time.Duration, token int64) error {
+	return &OutcomeError{Kind: KindDeferred, After: lease, Token: token, Err: errDeferred}
+}
+
 // Retryable says that this message failed and may work later, not before after has passed (zero: the relay chooses).
 func Retryable(err error, after time.Duration) error {
-	return &OutcomeError{KindRetryable, after, err}
+	return &OutcomeError{Kind: KindRetryable, After: after, Err: err}
 }
 
 // Permanent says that this message can never work as it is.
-func Permanent(err error) error { return &OutcomeError{KindPermanent, 0, err} }
+func Permanent(err error) error { return &OutcomeError{Kind: KindPermanent, Err: err} }
 
 // Unavailable says that the destination is down or asks for a rest, of at least after (zero: the relay chooses).
 func Unavailable(err error, after time.Duration) error {
-	return &OutcomeError{KindUnavailable, after, err}
+	return &OutcomeError{Kind: KindUnavailable, After: after, Err: err}
 }
 
 // Gone says that the destination asks for no more messages at all.
-func Gone(err error) error { return &OutcomeError{KindGone, 0, err} }
+func Gone(err error) error { return &OutcomeError{Kind: KindGone, Err: err} }
 
 // Classify returns the class of an outcome and the delay that it asks for. An error without a class is Retryable.
 func Classify(err error) (Kind, time.Duration) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -74,7 +75,7 @@ func (e *evidence) judge(x Expectation, arrivals []Arrival) *finding {
 	wanted := e.wanted(x)
 	f.expected = len(wanted)
 	first := e.firsts(arrivals)
-	e.judgeLost(f, x, wanted, first)
+	e.judgeLost(f, x, wanted, first, arrivals)
 	e.judgeStrangers(f, wanted, arrivals)
 	e.judgeIDs(f, arrivals)
 	e.judgeRepeats(f, x, arrivals, first)
@@ -107,7 +108,7 @@ func (e *evidence) firsts(arrivals []Arrival) map[int64]time.Time {
 }
 
 // judgeLost finds messages that never arrived, and measures how long the others took.
-func (e *evidence) judgeLost(f *finding, x Expectation, wanted map[int64]Message, first map[int64]time.Time) {
+func (e *evidence) judgeLost(f *finding, x Expectation, wanted map[int64]Message, first map[int64]time.Time, arrivals []Arrival) {
 	held := heldKeys(x, wanted)
 	var lost []Message
 	for id, m := range wanted {
@@ -116,7 +117,7 @@ func (e *evidence) judgeLost(f *finding, x Expectation, wanted map[int64]Message
 		switch {
 		case isHeld && m.Order > order:
 			if arrived {
-				f.violate("%s was delivered although a dead letter holds its key", m)
+				f.violate("%s was delivered although a dead letter holds its key; %s", m, e.story(m.Key, wanted, arrivals))
 			}
 		case m.Poison && arrived:
 			f.violate("%s was accepted although every receiver refuses it", m)
@@ -134,6 +135,26 @@ func (e *evidence) judgeLost(f *finding, x Expectation, wanted map[int64]Message
 	for _, m := range lost {
 		f.violate("lost: %s", m)
 	}
+}
+
+// story tells what happened to a key: when its messages were committed, and when they came.
+func (e *evidence) story(key string, wanted map[int64]Message, arrivals []Arrival) string {
+	var lines []string
+	for id, m := range wanted {
+		if m.Key == key {
+			lines = append(lines, fmt.Sprintf("%s committed %s (order %d, poison %t)", clock(e.truth.ended[id]), idString(id), m.Order, m.Poison))
+		}
+	}
+	for _, a := range arrivals {
+		if m, ok := wanted[a.ID]; ok && m.Key == key {
+			lines = append(lines, fmt.Sprintf("%s came %s (accepted %t)", clock(a.At), idString(a.ID), a.Accepted))
+		}
+	}
+	slices.Sort(lines)
+	if len(lines) > 60 {
+		lines = append(append(lines[:30:30], "…"), lines[len(lines)-30:]...)
+	}
+	return "its key: " + strings.Join(lines, ", ")
 }
 
 // heldKeys returns the order of the first poison message of each key that it holds.
@@ -180,6 +201,7 @@ func (e *evidence) judgeIDs(f *finding, arrivals []Arrival) {
 // judgeRepeats counts deliveries of what was accepted before, and finds those that no incident excuses.
 func (e *evidence) judgeRepeats(f *finding, x Expectation, arrivals []Arrival, first map[int64]time.Time) {
 	last := make(map[int64]time.Time)
+	used := make(map[replayed]bool)
 	for _, a := range arrivals {
 		before, seen := last[a.ID]
 		if a.Accepted {
@@ -190,11 +212,27 @@ func (e *evidence) judgeRepeats(f *finding, x Expectation, arrivals []Arrival, f
 		}
 		f.repeated++
 		excused := slices.ContainsFunc(e.incidents, func(i Incident) bool { return i.mayRepeat(x.Name, before, e.reach) })
-		if x.Once || !excused {
+		if x.Once || !excused && !e.replayedOnce(x.Name, a, used) {
 			f.violate("repeated: message %s, accepted at %s, again at %s; nothing that was done explains it",
 				idString(a.ID), clock(before), clock(a.At))
 		}
 	}
+}
+
+// replayed is a message that came again because of a replay.
+type replayed struct{ id, incident int64 }
+
+// replayedOnce reports whether a replay from before excuses this delivery, each one once for a message: what was parked comes when
+// its retry is due, and again when the replay has come to it.
+func (e *evidence) replayedOnce(subscription string, a Arrival, used map[replayed]bool) bool {
+	for n, i := range e.incidents {
+		this := replayed{a.ID, int64(n)}
+		if i.Replays && !used[this] && i.From.Before(a.At) && (slices.Contains(i.Repeats, "*") || slices.Contains(i.Repeats, subscription)) {
+			used[this] = true
+			return true
+		}
+	}
+	return false
 }
 
 // judgeOrder finds messages that arrived before an earlier one of their key had been accepted.

@@ -167,3 +167,31 @@ func TestExplanations(t *testing.T) {
 		}
 	}
 }
+
+// A replay brings each message once more, whenever it comes to it, and no more often than that.
+func TestReplayExcuses(t *testing.T) {
+	x := Expectation{Name: "s", Matches: func(m Message) bool { return m.Topic == "a" }}
+	for name, c := range map[string]struct {
+		again      []float64
+		violations int
+	}{
+		"before it":       {[]float64{35}, 1},
+		"once after it":   {[]float64{60}, 0},
+		"twice after it":  {[]float64{60, 70}, 1},
+		"thrice after it": {[]float64{60, 70, 80}, 2},
+	} {
+		e := story()
+		e.incidents = []Incident{{Fault: "replay", From: at(50), To: at(51), Repeats: []string{"s"}, Replays: true}}
+		arrivals := join(arrived(1, 1, 2, 3, 5, 7), arrived(55, 4))
+		if name == "before it" {
+			arrivals = join(arrived(1, 1, 2, 3, 5, 7), arrived(30, 4))
+			e.incidents[0].Repeats = []string{"other"}
+		}
+		for _, again := range c.again {
+			arrivals = append(arrivals, arrived(again, 4)...)
+		}
+		if got := e.judge(x, arrivals).violations; len(got) != c.violations {
+			t.Errorf("%s: %q, want %d violations", name, got, c.violations)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+const (
+	lookEvery  = 500 * time.Millisecond // between looks for callbacks, while there are deliveries that wait for one
+	lookAtMost = 1000                   // deliveries in one look
+)
+
+// calledBack is a delivery whose callback came, or whose lease is over.
+type calledBack struct {
+	name   string
+	id     int64
+	state  string // completed, failed or, if the lease is over, accepted
+	due    *time.Time
+	reason string
+}
+
+// A lease that is over is locked for a moment: a heartbeat that began before its end may be about to commit. A callback that
+// somebody leaves open in a session keeps its own delivery waiting, and nothing else.
+const (
+	lookCallbacks = `SELECT subscription, id, state, due, coalesce(reason, '') FROM postrider.parked
+		WHERE subscription = ANY ($1) AND state IN ('completed', 'failed') ORDER BY subscription, id LIMIT $2`
+	lookLeases = `SELECT subscription, id, state, due, coalesce(reason, '') FROM postrider.parked
+		WHERE subscription = ANY ($1) AND state = 'accepted' AND due <= clock_timestamp() LIMIT $2 FOR UPDATE SKIP LOCKED`
+)
+
+// lookForCallbacks concludes deliveries that a destination had taken over, as their callbacks say or because there was none.
+func (g *generation) lookForCallbacks(ctx context.Context) error {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.look:
+		case <-ticker.C:
+		}
+		runners := g.running()
+		var names []string
+		for name, r := range runners {
+			if r.awaitsCallbacks() {
+				names = append(names, name)
+			}
+		}
+		if len(names) == 0 {
+			continue
+		}
+		found, err := g.lookUp(ctx, names)
+		if err != nil {
+			if ctx.Err() == nil {
+				g.log.Warn("callbacks not looked up", "error", err)
+			}
+			continue
+		}
+		for _, c := range found {
+			runners[c.name].calledBack(c, time.Now())
+		}
+		if len(found) >= lookAtMost {
+			signal(g.look)
+		}
+	}
+}
+
+func (g *generation) lookUp(ctx context.Context, names []string) (found []calledBack, err error) {
+	b := &pgx.Batch{}
+	for _, query := range []string{lookCallbacks, lookLeases} {
+		b.Queue(query, names, lookAtMost).Query(func(rows pgx.Rows) error {
+			some, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c calledBack, err error) {
+				return c, r.Scan(&c.name, &c.id, &c.state, &c.due, &c.reason)
+			})
+			found = append(found, some...)
+			return err
+		})
+	}
+	if err := g.pool.SendBatch(ctx, b).Close(); err != nil {
+		return nil, fmt.Errorf("look for callbacks: %w", err)
+	}
+	return found, nil
+}
+
+// deferred parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
+// judged by it too.
+func (r *runner) deferred(t *task, err error, lease time.Duration) {
+	r.successes++
+	r.failures = 0
+	r.park(t, stateAccepted, time.Time{}, "")
+	e := r.parked.byID[t.id()]
+	e.lease = lease
+	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
+		e.token = o.Token
+	}
+}
+
+// id is the message's row.
+func (t *task) id() int64 {
+	if t.entry != nil {
+		return t.entry.id
+	}
+	return t.row.Row
+}
+
+func (r *runner) awaitsCallbacks() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.parked.waiting > 0
+}
+
+// calledBack concludes a delivery.
+func (r *runner) calledBack(c calledBack, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.wake()
+	e := r.parked.byID[c.id]
+	if r.gone || e == nil || e.state != stateAccepted || !e.durable || r.parked.ops[e.id] != nil {
+		return // it is found again, if it still matters
+	}
+	r.dirty = true
+	t := &task{key: e.key, entry: e, attempts: e.attempts}
+	switch {
+	case c.state == "completed":
+		r.parked.remove(e)
+		r.releaseKey(e.key)
+		r.save()
+		return
+	case c.state == stateAccepted:
+		r.retry(t, "no callback came before the lease was over", 0, now)
+	case c.due == nil:
+		r.bury(t, c.reason)
+	default:
+		r.retry(t, c.reason, c.due.Sub(now), now)
+	}
+	e.durable = false // the table has it among the accepted ones still
+}

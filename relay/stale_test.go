@@ -1,0 +1,68 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"testing"
+)
+
+// A relay that has lost its cursor, and does not know that yet, draws no conclusions from what it does not find: what another
+// owner has made a dead letter goes on holding its key.
+func TestLostCursorReleasesNoKey(t *testing.T) {
+	s := newScene(t)
+	holds := s.cast("holds", "{>}", `{"backoff_initial": "400ms", "backoff_max": "400ms", "on_dead": "hold"}`)
+	holds.plays(failing("bad", 100, errScene))
+	var log gauges
+	log.t = t
+	s.play(func(c *Config) { c.Logger = newTestLogger(&log) })
+	bad := s.publish("bad", "k", `1`)
+	s.shows("holds", "retry", bad...)
+	behind := s.publish("good", "k", `2`)
+	s.shows("holds", "held", behind...)
+
+	// Nothing but the message's own row tells the relay about it: it cannot look at subscriptions.
+	blocker, err := s.admin.Begin(t.Context())
+	mend(t, err)
+	defer blocker.Rollback(context.WithoutCancel(t.Context()))
+	_, err = blocker.Exec(t.Context(), "LOCK TABLE postrider.subscriptions IN ACCESS EXCLUSIVE MODE")
+	mend(t, err)
+	s.exec("UPDATE postrider.cursors SET owner = gen_random_uuid(), epoch = epoch + 1; UPDATE postrider.parked SET state = 'dead' WHERE state = 'retry'")
+	eventually(t, "the relay has looked for the message", func() bool { return log.logged("parked messages not read") > 0 })
+	mend(t, blocker.Rollback(t.Context()))
+
+	more := s.publish("good", "", `3`) // by whoever owns the cursor next: the same relay, with another epoch
+	holds.got(t, more)
+	s.shows("holds", "held", behind...)
+	if got := holds.accepted("k"); len(got) > 0 {
+		t.Errorf("messages %v were delivered past the dead letter of their key", got)
+	}
+}
+
+// A page leaves out what is parked: it says nothing if somebody else has parked it.
+func TestLostCursorReadsNoPage(t *testing.T) {
+	s := newScene(t)
+	actor := s.cast("jobs", "{>}", "{}")
+	ids := s.publish("job", "k", `1`, `2`)
+	r := s.play()
+	actor.got(t, ids)
+	g := r.now.Load()
+	epoch := scalar[int64](s.bench, "SELECT epoch FROM postrider.cursors")
+	for name, c := range map[string]struct {
+		epoch int64
+		want  error
+	}{"the owner": {epoch, nil}, "of another epoch": {epoch - 1, errLost}} {
+		p := s.passReader(s.onePool(), Snapshot{})
+		p.name, p.exclude = "jobs", true
+		p.mine = []call{mineCall(g.incarnation, "jobs", c.epoch)}
+		got, err := p.readPage(t.Context(), page{}, 10)
+		if !errors.Is(err, c.want) || err == nil && len(got.rows) != 2 {
+			t.Errorf("%s reads %d rows, %v; want %v", name, len(got.rows), err, c.want)
+		}
+	}
+	s.crash()
+	p := s.passReader(s.onePool(), Snapshot{})
+	p.name, p.mine = "jobs", []call{mineCall(g.incarnation, "jobs", epoch)}
+	if _, err := p.readPage(t.Context(), page{}, 10); !errors.Is(err, errLost) {
+		t.Errorf("a relay without registration reads on: %v", err)
+	}
+}
