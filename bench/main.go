@@ -54,7 +54,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.SetOutput(out)
 	f.Var(&o.run, "run", "run the scenarios whose name matches this regular `expression`")
 	f.Var(&o.systems, "systems", "measure the systems whose name matches this regular `expression`")
-	f.BoolVar(&o.full, "full", false, "full durations and sizes; it takes about an hour")
+	f.BoolVar(&o.full, "full", false, "full durations and sizes, without a limit of time")
 	f.BoolVar(&o.list, "list", false, "list scenarios and systems")
 	f.StringVar(&o.dir, "dir", "results", "`directory` of the results")
 	if err := f.Parse(args); err != nil {
@@ -119,12 +119,28 @@ func bench(ctx context.Context, o options, out io.Writer) (err error) {
 	return finish(summary, o.dir, say)
 }
 
+// shortLimit bounds a run that is not full: what does not fit is left out.
+const shortLimit = 9*time.Minute + 15*time.Second
+
+var errTimeUp = errors.New("the time is up")
+
 // measure runs scenarios, and prints and saves what comes out of each.
 func measure(ctx context.Context, b *scenario.Bench, scenarios []scenario.Scenario, summary *report.Summary, dir string, out io.Writer) error {
+	limited, cancel := ctx, context.CancelFunc(func() {})
+	if !b.Full {
+		limited, cancel = context.WithTimeoutCause(ctx, shortLimit, errTimeUp)
+	}
+	defer cancel()
 	for _, s := range scenarios {
+		if limited.Err() != nil && ctx.Err() == nil {
+			b.Log("%v: %s is left out", errTimeUp, s.Name)
+			continue
+		}
 		b.Log("%s: %s", s.Name, s.Title)
-		t, err := s.Run(ctx, b)
-		if err != nil {
+		t, err := s.Run(limited, b)
+		if errors.Is(err, errTimeUp) {
+			t.Notes = append(t.Notes, "The time was up: this is not complete.")
+		} else if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 		t.Scenario, t.Title = s.Name, s.Title

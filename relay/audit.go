@@ -57,8 +57,12 @@ func (f *feed) audit(ctx context.Context) error {
 
 // missing returns the transactions of which fewer rows were dispatched than the table has.
 func (f *feed) missing(counts map[uint64]int) (xids []uint64) {
+	had := make(map[uint64]int, len(counts))
+	for _, o := range f.open {
+		had[o.xid]++
+	}
 	for xid, n := range counts {
-		if len(f.open[xid]) < n {
+		if had[xid] < n {
 			xids = append(xids, xid)
 		}
 	}
@@ -67,7 +71,7 @@ func (f *feed) missing(counts map[uint64]int) (xids []uint64) {
 
 // waitForStream waits until the stream has passed the tick, but not for long, and dispatches what it brought.
 func (f *feed) waitForStream(ctx context.Context, t *tick) (left int, err error) {
-	f.held.ask()
+	f.held.ask(t.lsn)
 	timeout := time.NewTimer(auditWait)
 	defer timeout.Stop()
 	for {

@@ -64,10 +64,11 @@ func BenchmarkDispatchTo(b *testing.B) {
 			}
 			r := &row{xid: 11}
 			r.Topic = "bench.t1"
+			rows := []*row{r}
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
-				f.dispatch(r)
+				f.dispatch(rows)
 				if n++; n%64 == 0 {
 					for _, q := range queues[:c.wanting] {
 						q.take(64)
@@ -183,7 +184,7 @@ func benchLive(b *testing.B, stream *reader, ordering Ordering, keys, lanes, bat
 		all := Snapshot{Xmax: uint64(100 + n)}
 		f.takeVisible(all)
 		settleAll(r)
-		if f.openRows >= closeRows {
+		if len(f.open) >= closeRows {
 			f.close(all)
 			r.advance()
 		}

@@ -91,10 +91,11 @@ func BenchmarkDispatch(b *testing.B) {
 	f.close(Snapshot{Xmax: 10})
 	r := &row{xid: 11}
 	r.Topic = "orders.n500.created"
+	rows := []*row{r}
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		f.dispatch(r)
+		f.dispatch(rows)
 		if n++; n%1000 == 0 {
 			if got := len(queues[500].take(1000)); got != 1000 {
 				b.Fatalf("%d messages arrived, want 1000", got)

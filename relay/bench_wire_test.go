@@ -107,7 +107,7 @@ func BenchmarkStream(b *testing.B) {
 				case rows + 1:
 					err = r.copyData(commit)
 					if n%200 == 199 {
-						r.held.take(all)
+						r.held.take(all, nil)
 					}
 				default:
 					err = r.copyData(insert)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,7 @@ const (
 	closeEvery    = 250 * time.Millisecond // between audits while messages are dispatched
 	closeRows     = 4000                   // or after so many messages
 	idleEvery     = time.Second            // between ticks of an idle stream
-	recheckMin    = 300 * time.Microsecond // until a decoded transaction that was not yet visible is looked for again
+	recheckMin    = 100 * time.Microsecond // until a decoded transaction that was not yet visible is looked for again
 	recheckMax    = 50 * time.Millisecond
 	maxWindowRows = 10_000
 )
@@ -53,13 +54,20 @@ type feed struct {
 	ticked   time.Time
 	delay    time.Duration
 
-	streaming bool               // ticks take their rows from the stream
-	mark      *tick              // the first tick after a gap
-	open      map[uint64][]int64 // ids dispatched since the last close, per transaction
-	openRows  int
+	streaming bool          // ticks take their rows from the stream
+	mark      *tick         // the first tick after a gap
+	open      []opened      // dispatched since the last close
+	visible   []*row        // the array of takeVisible
+	staged    []*queue      // the array of dispatch
 	slow      int           // windows in a row that the stream was too late for
 	distrust  time.Duration // how long to read the table after the stream was found to have a hole
 	trustFrom time.Time
+}
+
+// opened names a row that was dispatched in the window that is open.
+type opened struct {
+	xid uint64
+	id  int64
 }
 
 func newFeed(c *Config, m *metrics, incarnation, source string, connect func(context.Context) (*pgx.Conn, error)) *feed {
@@ -67,7 +75,7 @@ func newFeed(c *Config, m *metrics, incarnation, source string, connect func(con
 		config: c, log: c.Logger, metrics: m, incarnation: incarnation, connect: connect,
 		decoder: newDecoder(source), held: newHeld(c.MemoryLimit / 2),
 		wake: make(chan struct{}, 1), activated: make(chan struct{}, 1),
-		routes: make(map[string][]*queue), open: make(map[uint64][]int64), win: &window{n: 1},
+		routes: make(map[string][]*queue), win: &window{n: 1},
 	}
 }
 
@@ -179,11 +187,11 @@ func (f *feed) next(ctx context.Context) (time.Duration, error) {
 }
 
 func (f *feed) closeDue() bool {
-	return f.openRows >= closeRows || time.Since(f.closedOn) >= f.closeAfter()
+	return len(f.open) >= closeRows || time.Since(f.closedOn) >= f.closeAfter()
 }
 
 func (f *feed) closeAfter() time.Duration {
-	if f.openRows > 0 {
+	if len(f.open) > 0 {
 		return closeEvery
 	}
 	return idleEvery
@@ -191,8 +199,8 @@ func (f *feed) closeAfter() time.Duration {
 
 // skip closes at the current snapshot: with nobody live there is nothing to dispatch.
 func (f *feed) skip(ctx context.Context) error {
-	var t tick
-	if err := f.session.run(ctx, tickCall(f.incarnation, &t)); err != nil {
+	t, err := f.session.look(ctx, f.incarnation)
+	if err != nil {
 		return err
 	}
 	f.streaming, f.mark = false, nil
@@ -203,8 +211,8 @@ func (f *feed) skip(ctx context.Context) error {
 
 // release is a tick of the stream: what is held and has become visible is dispatched in commit order.
 func (f *feed) release(ctx context.Context) error {
-	var t tick
-	if err := f.session.run(ctx, tickCall(f.incarnation, &t)); err != nil {
+	t, err := f.session.look(ctx, f.incarnation)
+	if err != nil {
 		return err
 	}
 	f.metrics.tick("stream")
@@ -219,15 +227,10 @@ func (f *feed) release(ctx context.Context) error {
 
 // takeVisible dispatches held transactions that the snapshot sees and returns how many it does not see yet.
 func (f *feed) takeVisible(s Snapshot) (left int) {
-	visible, left := f.held.take(s)
-	for _, tx := range visible {
-		if f.closed.Sees(tx.xid) {
-			continue // dispatched from the table already
-		}
-		for _, r := range tx.rows {
-			f.dispatchOpen(r)
-		}
-	}
+	visible, left := f.held.take(s, f.visible)
+	f.dispatchOpen(slices.DeleteFunc(visible, func(r *row) bool { return f.closed.Sees(r.xid) })) // dispatched from the table already
+	clear(visible)
+	f.visible = emptied(visible)
 	return left
 }
 
@@ -242,61 +245,12 @@ func (f *feed) setDelay(left int) {
 	f.delay = max(f.closeAfter()-time.Since(f.closedOn), 0)
 }
 
-// dispatchOpen hands a row out and remembers it for the audit.
-func (f *feed) dispatchOpen(r *row) {
-	f.open[r.xid] = append(f.open[r.xid], r.Row)
-	f.openRows++
-	f.dispatch(r)
-}
-
-func (f *feed) dispatch(r *row) {
-	for _, q := range f.route(r.Topic) {
-		q.push(liveRow{r, f.win}) // one that refuses is pruned before the next tick
-	}
-}
-
-func (f *feed) route(topic string) []*queue {
-	if qs, ok := f.routes[topic]; ok {
-		return qs
-	}
-	if len(f.routes) >= maxTopics {
-		clear(f.routes)
-	}
-	var qs []*queue
-	for _, q := range f.live {
-		if q.match.Match(topic) {
-			qs = append(qs, q)
-		}
-	}
-	f.routes[topic] = qs
-	return qs
-}
-
-// prune forgets queues that have ended.
-func (f *feed) prune() {
-	if !f.ended.Swap(false) {
-		return
-	}
-	kept := f.live[:0]
-	for _, q := range f.live {
-		if _, _, refused := q.state(); !refused {
-			kept = append(kept, q)
-		}
-	}
-	if len(kept) < len(f.live) {
-		clear(f.live[len(kept):])
-		clear(f.routes)
-	}
-	f.live = kept
-}
-
 // close ends the window at s: everything that s sees has been dispatched.
 func (f *feed) close(s Snapshot) {
 	at := &closedAt{n: f.win.n, snap: s}
 	f.closed, f.closedOn = s, time.Now()
 	f.win = &window{n: at.n + 1, base: s}
-	clear(f.open)
-	f.openRows = 0
+	f.open = f.open[:0]
 	f.closedNow.Store(at)
 
 	f.mu.Lock()

@@ -228,9 +228,9 @@ func TestHeldAfterGap(t *testing.T) {
 	h := newHeld(1000)
 	h.connect(func() {})
 	all := Snapshot{Xmax: 100}
-	give := func(xid uint64, bytes int64) []*streamTx {
-		h.add(&streamTx{xid: xid, bytes: bytes})
-		visible, _ := h.take(all)
+	give := func(xid uint64, bytes int64) []*row {
+		h.add(&streamTx{xid: xid, rows: []*row{{xid: xid}}, bytes: bytes})
+		visible, _ := h.take(all, nil)
 		return visible
 	}
 	if got := give(1, 10); len(got) != 0 {
@@ -253,6 +253,48 @@ func TestHeldAfterGap(t *testing.T) {
 		if got := give(5, 10); len(got) != 1 {
 			t.Errorf("%s: %d transactions after a new start, want 1", name, len(got))
 		}
+	}
+}
+
+// TestHeldSignals: what is held gives a signal, the stream's progress only while somebody waits for it.
+func TestHeldSignals(t *testing.T) {
+	h, asked := newHeld(1000), 0
+	h.ask(10)
+	h.connect(func() { asked++ })
+	h.restart()
+	signalled := func() bool {
+		select {
+		case <-h.wake:
+			return true
+		default:
+			return false
+		}
+	}
+	signalled()
+	for _, step := range []struct {
+		what string
+		do   func()
+		want bool
+	}{
+		{"a transaction", func() { h.add(&streamTx{xid: 1, rows: []*row{{xid: 1}}}) }, true},
+		{"its position", func() { h.advance(20) }, false},
+		{"a question", func() { h.ask(40) }, false},
+		{"a position before", func() { h.advance(30) }, true},
+		{"the same again", func() { h.advance(30) }, false},
+		{"the position asked for", func() { h.advance(40) }, true},
+		{"one after that", func() { h.advance(50) }, false},
+		{"a loss", h.overflow, true},
+		{"a transaction after it", func() { h.add(&streamTx{xid: 2}) }, true},
+		{"another question", func() { h.ask(70) }, false},
+		{"a cut", h.disconnect, true},
+		{"a position that nobody knew of", func() { h.connect(func() {}); signalled(); h.advance(60) }, false},
+	} {
+		if step.do(); signalled() != step.want {
+			t.Errorf("%s: a signal was to be given: %t", step.what, step.want)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("the server was asked %d times, want 2", asked)
 	}
 }
 

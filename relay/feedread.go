@@ -76,7 +76,7 @@ func (f *feed) read(ctx context.Context) error {
 		return err
 	}
 	f.metrics.tick("table")
-	f.held.take(t.snap)
+	f.held.take(t.snap, nil)
 	if found.over {
 		args := append(windowArgs(f.closed), []byte(t.snap.String()))
 		if err := f.demote(ctx, windowTopics, args); err != nil {
@@ -92,11 +92,11 @@ func (f *feed) read(ctx context.Context) error {
 
 // dispatchNew hands out rows that were not dispatched since the last close.
 func (f *feed) dispatchNew(rows []*row) {
-	for _, r := range rows {
-		if !slices.Contains(f.open[r.xid], r.Row) {
-			f.dispatch(r)
-		}
+	had := make(map[opened]bool, len(f.open))
+	for _, o := range f.open {
+		had[o] = true
 	}
+	f.dispatch(slices.DeleteFunc(rows, func(r *row) bool { return had[opened{r.xid, r.Row}] }))
 }
 
 // adaptDelay ticks fast while there is traffic and slower and slower while there is none.
@@ -117,10 +117,10 @@ func (f *feed) judgeStream(t *tick) {
 		f.mark = nil
 	case f.mark == nil:
 		f.mark = t
-		f.held.ask()
+		f.held.ask(f.mark.lsn)
 	case t.snap.Xmin() < f.mark.snap.Xmax:
 	case passed < f.mark.lsn:
-		f.held.ask()
+		f.held.ask(f.mark.lsn)
 	default:
 		f.log.Info("feed: following the stream")
 		f.streaming, f.mark, f.slow = true, nil, 0

@@ -13,6 +13,13 @@ type streamTx struct {
 	bytes int64
 }
 
+// heldTx is a transaction among the held ones.
+type heldTx struct {
+	xid   uint64
+	rows  int
+	bytes int64
+}
+
 // held keeps decoded transactions in commit order until a tick shows them visible. The stream's reader adds, the feed takes;
 // neither ever waits for the other. Past its bound it drops everything and says that there is a gap.
 type held struct {
@@ -20,11 +27,13 @@ type held struct {
 	limit int64
 
 	mu        sync.Mutex
-	txs       []*streamTx
+	txs       []heldTx
+	rows      []*row // of all txs, in order
 	bytes     int64
 	connected bool
 	gap       bool          // something was lost since the last restart
 	passed    pglogrepl.LSN // everything committed before it has been added
+	awaited   pglogrepl.LSN // until it has passed this, every step is worth a wake-up; 0: none is
 	nudge     func()        // asks the server how far it is
 }
 
@@ -36,7 +45,8 @@ func newHeld(limit int64) *held {
 func (h *held) connect(nudge func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.txs, h.bytes, h.passed = nil, 0, 0
+	h.dropLocked()
+	h.passed, h.awaited = 0, 0
 	h.connected, h.gap, h.nudge = true, true, nudge
 	signal(h.wake)
 }
@@ -44,12 +54,12 @@ func (h *held) connect(nudge func()) {
 func (h *held) disconnect() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.txs, h.bytes = nil, 0
+	h.dropLocked()
 	h.connected, h.gap, h.nudge = false, true, nil
 	signal(h.wake)
 }
 
-// add takes a transaction over. It returns false if there was no room, or if something before it was lost: whoever took it
+// add takes a transaction's rows over. It returns false if there was no room, or if something before it was lost: whoever took it
 // would have it before an older one that only the table has.
 func (h *held) add(tx *streamTx) bool {
 	h.mu.Lock()
@@ -62,7 +72,8 @@ func (h *held) add(tx *streamTx) bool {
 		h.overflowLocked()
 		return false
 	}
-	h.txs = append(h.txs, tx)
+	h.txs = append(h.txs, heldTx{tx.xid, len(tx.rows), tx.bytes})
+	h.rows = append(h.rows, tx.rows...)
 	h.bytes += tx.bytes
 	signal(h.wake)
 	return true
@@ -76,19 +87,28 @@ func (h *held) overflow() {
 }
 
 func (h *held) overflowLocked() {
-	h.txs, h.bytes, h.gap = nil, 0, true
+	h.dropLocked()
+	h.gap = true
 	signal(h.wake)
 }
 
-// advance says how far the stream has come.
+func (h *held) dropLocked() { h.txs, h.rows, h.bytes = nil, nil, 0 }
+
+// advance says how far the stream has come. Unless somebody has asked for that, there is nothing to do about it: what was
+// added has given its own signal, and a second one would cost a tick for nothing.
 func (h *held) advance(lsn pglogrepl.LSN) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if lsn > h.passed {
-		h.passed = lsn
-		if h.nudge != nil {
-			signal(h.wake)
-		}
+	if lsn <= h.passed {
+		return
+	}
+	h.passed = lsn
+	if h.awaited == 0 {
+		return
+	}
+	signal(h.wake)
+	if lsn >= h.awaited {
+		h.awaited = 0
 	}
 }
 
@@ -106,31 +126,34 @@ func (h *held) restart() {
 	h.gap = false
 }
 
-// ask makes the server say how far it is, if a stream is connected.
-func (h *held) ask() {
+// ask makes the server say how far it is, if a stream is connected, and gives signals until it has passed the position.
+func (h *held) ask(until pglogrepl.LSN) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.nudge != nil {
+		h.awaited = until
 		h.nudge()
 	}
 }
 
-// take removes and returns the transactions that s sees, in commit order, and the number of those that stay.
-func (h *held) take(s Snapshot) (visible []*streamTx, left int) {
+// take removes the transactions that s sees, and returns the number of those that stay. It appends their rows, in commit order.
+func (h *held) take(s Snapshot, to []*row) (visible []*row, left int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	rest := h.txs[:0]
+	rest, kept, rows := h.txs[:0], h.rows[:0], h.rows
 	for _, tx := range h.txs {
 		if s.Sees(tx.xid) {
-			visible = append(visible, tx)
+			to = append(to, rows[:tx.rows]...)
 			h.bytes -= tx.bytes
 		} else {
 			rest = append(rest, tx)
+			kept = append(kept, rows[:tx.rows]...)
 		}
+		rows = rows[tx.rows:]
 	}
-	clear(h.txs[len(rest):])
-	h.txs = rest
-	return visible, len(rest)
+	clear(h.rows[len(kept):])
+	h.txs, h.rows = rest, kept
+	return to, len(rest)
 }
 
 // signal wakes whoever waits for the channel, which has room for one value.

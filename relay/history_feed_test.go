@@ -103,7 +103,7 @@ func (f *simFeed) begin(closing bool) *simLook {
 
 // finishRead is the second half of feed.read.
 func (f *simFeed) finishRead(l *simLook) {
-	f.held.take(l.snap)
+	f.held.take(l.snap, nil)
 	if l.found.over {
 		f.demoteAll(l.counts)
 	}

@@ -92,7 +92,7 @@ func (s *simServer) insert(tx *simTx, topic, key string, due time.Time) {
 	s.lsn++
 	r := &simRow{inserted: s.moment}
 	r.Row, r.xid, r.Topic, r.Key, r.deliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart
-	r.ID = messageID(simSource, r.Row, r.CreatedAt)
+	r.ID = string(appendMessageID(nil, simSource, r.Row, r.CreatedAt))
 	r.JSON, r.Payload = true, []byte("1")
 	s.nextID++
 	tx.rows = append(tx.rows, r)

@@ -45,7 +45,8 @@ func (r *runner) watchQueue() {
 	}
 	if attached && r.awaiting {
 		r.awaiting = false
-		r.startReader(&target.snap, nil)
+		snap := target.snap
+		r.startReader(&snap, nil)
 	}
 }
 
@@ -100,14 +101,13 @@ func (r *runner) intakePage(now time.Time) {
 			return
 		}
 		n := min(len(r.pageAt.rows), r.maxTasks()-r.tasks)
-		tasks := make([]task, n)
-		for i, row := range r.pageAt.rows[:n] {
+		for _, row := range r.pageAt.rows[:n] {
 			if !r.filter.wants(row) {
 				continue
 			}
 			r.passRows++
-			t := &tasks[i]
-			t.row, t.key, t.seq = row, r.keyOf(row), r.prog.admitPass(row.Row)
+			t := r.newTask(row)
+			t.seq = r.prog.admitPass(row.Row)
 			r.admit(t, now)
 		}
 		r.pageAt.rows = r.pageAt.rows[n:]
@@ -154,13 +154,27 @@ func (r *runner) endPage() {
 // intakeLive admits messages from the feed.
 func (r *runner) intakeLive(now time.Time) {
 	rows := r.queue.take(r.maxTasks() - r.tasks)
-	tasks := make([]task, len(rows))
-	for i, l := range rows {
-		t := &tasks[i]
-		t.row, t.key, t.win = l.row, r.keyOf(l.row), l.win
+	for _, l := range rows {
+		t := r.newTask(l.row)
+		t.win = l.win
 		r.prog.admitLive(l.win)
 		r.admit(t, now)
 	}
+	clear(rows)
+}
+
+// tasksAtOnce are allocated together, and live as long as the last of them.
+const tasksAtOnce = 16
+
+// newTask makes a task for a message from the log.
+func (r *runner) newTask(row *row) *task {
+	if len(r.newTasks) == 0 {
+		r.newTasks = make([]task, tasksAtOnce)
+	}
+	t := &r.newTasks[0]
+	r.newTasks = r.newTasks[1:]
+	t.row, t.key = row, r.keyOf(row)
+	return t
 }
 
 func (r *runner) keyOf(row *row) string {

@@ -14,6 +14,7 @@ type lane struct {
 	queue      []*task // of the keys that hash here
 	busy       bool
 	batch      []*task
+	keys       map[string]bool // of formKeyed, empty outside of it
 	deliveries []sinks.Delivery
 	outcomes   []error
 	begin      chan struct{}
@@ -67,12 +68,12 @@ func (r *runner) finish(l *lane) {
 	r.wake()
 }
 
-// collectFinished returns the lanes whose batches have come back.
+// collectFinished returns the lanes whose batches have come back; they are valid until the next call.
 func (r *runner) collectFinished() []*lane {
 	r.finished.Lock()
 	defer r.finished.Unlock()
 	lanes := r.finished.lanes
-	r.finished.lanes = nil
+	r.finished.lanes, r.finished.collected = r.finished.collected[:0], lanes
 	return lanes
 }
 
@@ -165,7 +166,9 @@ func (r *runner) form(l *lane, most int) {
 		l.batch = append(l.batch, t)
 		taken++
 	}
-	r.free = r.free[taken:]
+	left := copy(r.free, r.free[taken:]) // few enough to be moved
+	clear(r.free[left:])
+	r.free = r.free[:left]
 }
 
 // logFirst says whether a strict subscription's next message is from the log, not the parked one that is due.
@@ -174,23 +177,26 @@ func (r *runner) logFirst(l *lane) bool {
 }
 
 func (r *runner) formKeyed(l *lane, most int) {
-	seen := make(map[string]struct{}, min(most, len(l.queue)))
+	if l.keys == nil {
+		l.keys = make(map[string]bool)
+	}
+	defer clear(l.keys)
 	kept := l.queue[:0]
 	for i, t := range l.queue {
 		if len(l.batch) >= most || i >= scanAhead*most {
 			kept = append(kept, l.queue[i:]...)
 			break
 		}
-		if _, dup := seen[t.key]; dup {
+		if l.keys[t.key] {
 			kept = append(kept, t)
 			continue
 		}
 		switch r.gate(t) {
 		case gateOpen:
-			seen[t.key] = struct{}{}
+			l.keys[t.key] = true
 			l.batch = append(l.batch, t)
 		case gateWait:
-			seen[t.key] = struct{}{}
+			l.keys[t.key] = true
 			kept = append(kept, t)
 		case gateHold:
 			r.release(t)

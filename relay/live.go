@@ -45,9 +45,11 @@ type queue struct {
 	budget *budget
 	wake   func()       // tells the runner that something changed
 	ended  *atomic.Bool // tells the feed that some queue has ended
+	staged []*row       // the feed's: about to be pushed
+	taken  []liveRow    // the runner's: the array of take
 
 	mu       sync.Mutex
-	rows     []liveRow
+	rows     fifo[liveRow]
 	bytes    int64
 	refused  bool
 	lost     *window // of the first message that was refused
@@ -71,30 +73,31 @@ func (q *queue) attach(at closedAt) {
 	q.wake()
 }
 
-// push returns false if the queue takes no more.
-func (q *queue) push(r liveRow) bool {
+// push takes the window's messages, up to the first that it refuses.
+func (q *queue) push(rows []*row, w *window) {
 	q.mu.Lock()
 	if q.refused {
 		q.mu.Unlock()
-		return false
+		return
 	}
-	size := r.row.size()
-	if len(q.rows) >= maxQueued || !q.budget.allows(q.bytes, size) {
-		q.refused, q.lost = true, r.win
-		q.mu.Unlock()
-		q.ended.Store(true)
-		q.wake()
-		return false
+	first := q.rows.len() == 0
+	var size int64
+	for _, r := range rows {
+		if q.rows.len() >= maxQueued || !q.budget.allows(q.bytes, size+r.size()) {
+			q.refused, q.lost = true, w
+			q.ended.Store(true)
+			break
+		}
+		q.rows.push(liveRow{r, w})
+		size += r.size()
 	}
-	q.rows = append(q.rows, r)
 	q.bytes += size
-	first := len(q.rows) == 1
+	refused := q.refused
 	q.mu.Unlock()
 	q.budget.used.Add(size)
-	if first {
+	if first || refused {
 		q.wake()
 	}
-	return true
 }
 
 // refuse ends the queue as if it had overflowed with a message of the window.
@@ -115,15 +118,15 @@ func (q *queue) state() (target closedAt, attached, refused bool) {
 	return q.target, q.attached, q.refused
 }
 
-// take removes up to n messages.
+// take removes up to n messages; they are valid until the next call.
 func (q *queue) take(n int) []liveRow {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n = min(n, len(q.rows))
-	taken := q.rows[:n:n]
-	q.rows = q.rows[n:]
-	q.release(taken)
-	return taken
+	n = min(n, q.rows.len())
+	q.taken = append(q.taken[:0], q.rows.all()[:n]...)
+	q.rows.drop(n)
+	q.release(q.taken)
+	return q.taken
 }
 
 func (q *queue) release(rows []liveRow) {
@@ -143,8 +146,8 @@ func (q *queue) first() *window {
 }
 
 func (q *queue) firstLocked() *window {
-	if len(q.rows) > 0 {
-		return q.rows[0].win
+	if q.rows.len() > 0 {
+		return q.rows.all()[0].win
 	}
 	return q.lost
 }
@@ -154,9 +157,9 @@ func (q *queue) drop() *window {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	first := q.firstLocked()
-	q.release(q.rows)
+	q.release(q.rows.all())
 	q.budget.queues.Add(-1)
-	q.rows, q.refused = nil, true
+	q.rows, q.refused = fifo[liveRow]{}, true
 	q.ended.Store(true)
 	return first
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -151,7 +152,7 @@ func (r *runner) park(t *task, state string, due time.Time, reason string) {
 	r.parkedC(state)
 	e := t.entry
 	if e == nil {
-		e = &entry{id: t.row.Row, key: r.parkedKey(t.key), state: state, attempts: t.attempts, due: due}
+		e = &entry{id: t.row.Row, key: strings.Clone(r.parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
 		r.parked.add(e)
 		r.parked.record(&parkOp{entry: e, insert: t.row, reason: reason})
 		r.settle(t)

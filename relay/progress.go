@@ -17,10 +17,14 @@ type passProgress struct {
 	target  Snapshot
 	fresh   bool // target was taken after everything in skip had become visible
 	afterID int64
-	ids     []int64
-	settled []bool
-	first   int  // sequence number of ids[0]
+	rows    fifo[passRow]
+	first   int  // sequence number of the first row
 	scanned bool // no more rows will be admitted
+}
+
+type passRow struct {
+	id      int64
+	settled bool
 }
 
 // winProgress counts off a window's messages.
@@ -53,9 +57,8 @@ func (p *progress) startPass(target Snapshot, afterID int64, fresh bool) {
 
 // admitPass takes in the pass's next row and returns its sequence number.
 func (p *progress) admitPass(id int64) int {
-	p.pass.ids = append(p.pass.ids, id)
-	p.pass.settled = append(p.pass.settled, false)
-	return p.pass.first + len(p.pass.ids) - 1
+	p.pass.rows.push(passRow{id: id})
+	return p.pass.first + p.pass.rows.len() - 1
 }
 
 // scanPass says that the pass has no more rows.
@@ -67,20 +70,22 @@ func (p *progress) scanPass() {
 // settlePass settles the row with the sequence number.
 func (p *progress) settlePass(seq int) {
 	q := p.pass
-	q.settled[seq-q.first] = true
+	rows := q.rows.all()
+	rows[seq-q.first].settled = true
 	p.done++
 	n := 0
-	for n < len(q.ids) && q.settled[n] {
-		q.afterID = q.ids[n]
+	for n < len(rows) && rows[n].settled {
+		q.afterID = rows[n].id
 		n++
 	}
-	q.ids, q.settled, q.first = q.ids[n:], q.settled[n:], q.first+n
+	q.rows.drop(n)
+	q.first += n
 	p.done -= n
 	p.finishPass()
 }
 
 func (p *progress) finishPass() {
-	if !p.pass.scanned || len(p.pass.ids) > 0 {
+	if !p.pass.scanned || p.pass.rows.len() > 0 {
 		return
 	}
 	p.base = p.pass.target
@@ -92,11 +97,16 @@ func (p *progress) finishPass() {
 
 // admitLive takes in a message of the window. Windows come in ascending order.
 func (p *progress) admitLive(w *window) {
-	if n := len(p.wins); n > 0 && p.wins[n-1].win == w {
-		p.wins[n-1].unsettled++
-		return
+	var ids []int64
+	if n := len(p.wins); n > 0 {
+		last := p.wins[n-1]
+		if last.win == w {
+			last.unsettled++
+			return
+		}
+		ids = make([]int64, 0, len(last.ids)) // about as many as there
 	}
-	p.wins = append(p.wins, &winProgress{win: w, unsettled: 1})
+	p.wins = append(p.wins, &winProgress{win: w, unsettled: 1, ids: ids})
 }
 
 // settleLive settles a message of the window.
@@ -137,7 +147,7 @@ func (p *progress) advance(closed closedAt, limit *window) {
 
 // idle says whether everything admitted is settled.
 func (p *progress) idle() bool {
-	if p.pass != nil && (len(p.pass.ids) > 0 || !p.pass.scanned) {
+	if p.pass != nil && (p.pass.rows.len() > 0 || !p.pass.scanned) {
 		return false
 	}
 	for _, w := range p.wins {
@@ -156,9 +166,9 @@ func (p *progress) save() saved {
 	if q := p.pass; q != nil {
 		target := q.target
 		s.target, s.afterID = &target, q.afterID
-		for i, id := range q.ids {
-			if q.settled[i] {
-				ids = append(ids, id)
+		for _, r := range q.rows.all() {
+			if r.settled {
+				ids = append(ids, r.id)
 			}
 		}
 		if q.fresh {

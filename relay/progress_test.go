@@ -59,10 +59,10 @@ type modelFeed struct {
 func (f *modelFeed) tick(s Snapshot, rows []modelRow) {
 	f.prune()
 	for _, r := range rows {
-		if s.Sees(r.xid) && !f.feed.closed.Sees(r.xid) && !slices.Contains(f.open[r.xid], r.id) {
+		if s.Sees(r.xid) && !f.feed.closed.Sees(r.xid) && !slices.Contains(f.open, opened{r.xid, r.id}) {
 			m := &row{xid: r.xid}
 			m.Row, m.Topic = r.id, "a"
-			f.dispatchOpen(m)
+			f.dispatchOpen([]*row{m})
 		}
 	}
 }
@@ -266,8 +266,8 @@ func (h *history) save() {
 func (h *history) checkDone() {
 	n := 0
 	if p := h.prog.pass; p != nil {
-		for _, settled := range p.settled {
-			if settled {
+		for _, r := range p.rows.all() {
+			if r.settled {
 				n++
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"github.com/postrider/postrider/sinks"
 )
@@ -44,6 +45,19 @@ const (
 type decoder struct {
 	source string            // source id of the database, the first part of every message id
 	topics map[string]string // one string per topic
+	rows   []row             // allocated, not used yet
+}
+
+// rowsAtOnce are allocated together, and live as long as the last of them.
+const rowsAtOnce = 8
+
+func (d *decoder) newRow() *row {
+	if len(d.rows) == 0 {
+		d.rows = make([]row, rowsAtOnce)
+	}
+	r := &d.rows[0]
+	d.rows = d.rows[1:]
+	return r
 }
 
 // maxTopics bounds the decoder's memory.
@@ -55,7 +69,6 @@ func newDecoder(source string) *decoder {
 
 // decode copies what it keeps: values may be reused by the caller.
 func (d *decoder) decode(values *[len(columns)][]byte) (*row, error) {
-	r := new(row)
 	id, err1 := decodeInt(values[colID])
 	xid, err2 := decodeInt(values[colXID])
 	created, err3 := decodeTime(values[colCreatedAt])
@@ -65,29 +78,35 @@ func (d *decoder) decode(values *[len(columns)][]byte) (*row, error) {
 	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return nil, fmt.Errorf("decode outbox row %d: %w", id, err)
 	}
+	r := d.newRow()
 	r.Row, r.xid, r.CreatedAt, r.deliverAt = id, uint64(xid), created, due
 	r.Topic = d.intern(values[colTopic])
 	r.JSON = payload != nil
 	if !r.JSON {
 		payload = values[colBody]
 	}
-	r.keep(values[colKey], payload, headers)
-	r.ID = messageID(d.source, id, created)
+	d.keep(r, values[colKey], payload, headers)
 	return r, nil
 }
 
-// keep copies key, payload and headers with one allocation for the bytes.
-func (r *row) keep(key, payload, headers []byte) {
-	r.Key = string(key)
-	all := make([]byte, 0, len(payload)+len(headers))
-	all = append(all, payload...)
-	all = append(all, headers...)
-	n := len(payload)
-	r.Payload = all[:n:n]
+// keep makes the message's id and copies key, payload and headers, all with one allocation: whoever keeps one of the strings for
+// longer than the message copies it.
+func (d *decoder) keep(r *row, key, payload, headers []byte) {
+	all := make([]byte, 0, len(d.source)+maxIDTail+len(key)+len(payload)+len(headers))
+	all = appendMessageID(all, d.source, r.Row, r.CreatedAt)
+	id := len(all)
+	all = append(append(append(all, key...), payload...), headers...)
+	r.ID = stringOf(all[:id])
+	r.Key = stringOf(all[id : id+len(key)])
+	body := all[id+len(key):]
+	r.Payload = body[:len(payload):len(payload)]
 	if len(headers) > 0 {
-		r.Headers = all[n:]
+		r.Headers = body[len(payload):]
 	}
 }
+
+// stringOf is the string of bytes that nobody writes any more.
+func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func (d *decoder) intern(topic []byte) string {
 	if s, ok := d.topics[string(topic)]; ok {
@@ -101,15 +120,16 @@ func (d *decoder) intern(topic []byte) string {
 	return s
 }
 
-// messageID is unique even where a crash lets row ids be used again.
-func messageID(source string, id int64, created time.Time) string {
-	b := make([]byte, 0, len(source)+40)
+// maxIDTail is the most that a message id has after the source: two numbers, each with a hyphen before it.
+const maxIDTail = 2 * (1 + 20)
+
+// appendMessageID writes an id that is unique even where a crash lets row ids be used again.
+func appendMessageID(b []byte, source string, id int64, created time.Time) []byte {
 	b = append(b, source...)
 	b = append(b, '-')
 	b = strconv.AppendInt(b, id, 10)
 	b = append(b, '-')
-	b = strconv.AppendInt(b, created.UnixMicro(), 10)
-	return string(b)
+	return strconv.AppendInt(b, created.UnixMicro(), 10)
 }
 
 var errFormat = errors.New("a value is not in the binary format of its type")

@@ -43,7 +43,8 @@ type runner struct {
 	done     sync.WaitGroup
 	finished struct {
 		sync.Mutex
-		lanes []*lane
+		lanes     []*lane
+		collected []*lane // the other of two arrays that take turns
 	}
 	loaded atomic.Pointer[loadedRows]
 
@@ -73,6 +74,7 @@ type runner struct {
 
 	lanes     []*lane
 	free      []*task // without a key: for any lane
+	newTasks  []task  // allocated, not used yet
 	tasks     int     // in lanes and free, delivering included
 	taskBytes int64
 	inFlight  int

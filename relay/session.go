@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -28,6 +27,10 @@ func onStandby(err error) error {
 type session struct {
 	conn    *pgx.Conn
 	prepare bool
+
+	// Of look: the encoded request, and what ends the watch on its context.
+	request []byte
+	unwatch func() bool
 }
 
 // newSession uses prepared statements unless the connection string asks for a mode that avoids them, as poolers need.
@@ -115,30 +118,11 @@ func readResults(results *pgconn.MultiResultReader, calls []call) error {
 	return nil
 }
 
-func (s *session) close() { closeConn(s.conn.PgConn()) }
-
-// tick is what one look at the server gives.
-type tick struct {
-	snap Snapshot
-	lsn  pglogrepl.LSN // everything that snap sees was written to the log before it
-}
-
-var tickStatement = statement{"postrider_tick", `SELECT pg_current_snapshot()::text,
-	CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn()::text END,
-	EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid) AND NOT pg_is_in_recovery()`}
-
-// tickCall fills t, or fails with errLost if the relay's row is gone.
-func tickCall(incarnation string, t *tick) call {
-	return call{statement: tickStatement, args: [][]byte{[]byte(incarnation)}, row: func(values [][]byte) (err error) {
-		if string(values[2]) != "t" {
-			return errLost
-		}
-		if t.snap, err = ParseSnapshot(string(values[0])); err != nil {
-			return err
-		}
-		t.lsn, err = pglogrepl.ParseLSN(string(values[1]))
-		return err
-	}}
+func (s *session) close() {
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	closeConn(s.conn.PgConn())
 }
 
 var mineStatement = statement{"postrider_mine", `SELECT EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid)

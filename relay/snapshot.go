@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -35,6 +36,29 @@ func ParseSnapshot(text string) (Snapshot, error) {
 		x, err := strconv.ParseUint(part, 10, 64)
 		if err != nil || x <= last || x >= xmax {
 			return fail()
+		}
+		s.Xip = append(s.Xip, x)
+		last = x
+	}
+	return s, nil
+}
+
+// decodeSnapshot reads the binary form: the number of running transactions in 4 bytes, then in 8 bytes each xmin, xmax and them.
+func decodeSnapshot(b []byte) (Snapshot, error) {
+	if len(b) < 20 || len(b) != 20+8*int(binary.BigEndian.Uint32(b)) {
+		return Snapshot{}, errFormat
+	}
+	xmin, s := binary.BigEndian.Uint64(b[4:]), Snapshot{Xmax: binary.BigEndian.Uint64(b[12:])}
+	if xmin == 0 || xmin > s.Xmax {
+		return Snapshot{}, errFormat
+	}
+	if b = b[20:]; len(b) > 0 {
+		s.Xip = make([]uint64, 0, len(b)/8)
+	}
+	for last := xmin - 1; len(b) > 0; b = b[8:] {
+		x := binary.BigEndian.Uint64(b)
+		if x <= last || x >= s.Xmax {
+			return Snapshot{}, errFormat
 		}
 		s.Xip = append(s.Xip, x)
 		last = x

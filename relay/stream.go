@@ -94,8 +94,9 @@ type reader struct {
 	*stream
 	conn   *pgconn.PgConn
 	parser *pgoutput
-	tx     *streamTx
-	lost   bool // rows of the transaction under way were dropped
+	tx     *streamTx // under way; nil: none is
+	spare  streamTx  // what tx points to
+	lost   bool      // rows of the transaction under way were dropped
 	asked  atomic.Bool
 	seen   pglogrepl.LSN // received and acknowledged
 }
@@ -203,7 +204,7 @@ func (r *reader) change(x pglogrepl.XLogData) error {
 	}
 	switch kind {
 	case msgBegin:
-		r.tx, r.lost = &streamTx{}, false
+		r.tx, r.lost = &r.spare, false
 	case msgInsert:
 		r.insert(row)
 	case msgCommit:
@@ -211,7 +212,7 @@ func (r *reader) change(x pglogrepl.XLogData) error {
 		if r.tx != nil && len(r.tx.rows) > 0 {
 			r.held.add(r.tx)
 		}
-		r.tx = nil
+		r.end()
 		r.seen = max(r.seen, x.WALStart)
 		r.held.advance(x.WALStart)
 	}
@@ -227,7 +228,14 @@ func (r *reader) insert(row *row) {
 	r.tx.rows = append(r.tx.rows, row)
 	r.tx.bytes += row.size()
 	if r.tx.bytes > r.held.limit {
-		r.tx, r.lost = nil, true
+		r.end()
+		r.lost = true
 		r.held.overflow()
 	}
+}
+
+// end forgets the transaction under way.
+func (r *reader) end() {
+	clear(r.spare.rows)
+	r.tx, r.spare = nil, streamTx{rows: emptied(r.spare.rows)}
 }

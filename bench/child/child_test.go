@@ -78,8 +78,8 @@ func TestStartAndStop(t *testing.T) {
 
 func TestStartTellsWhatWentWrong(t *testing.T) {
 	for name, want := range map[string]string{"fail": "no luck", "unknown": `there is no child "unknown"`} {
-		if _, _, err := start(t, name, 10*time.Second); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", name, err, want)
+		if _, _, err := start(t, name, 10*time.Second); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "it ended") {
+			t.Errorf("%s: %v, want that it ended with %s", name, err, want)
 		}
 	}
 	if _, _, err := start(t, "hang", 300*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {

@@ -30,6 +30,7 @@ var example = Table{Scenario: "drain-nats", Title: "a title", Notes: []string{"a
 	{System: "postrider stream", Messages: 200_000, Rate: 81234.5, RelayCPU: 0.754, WAL: 0.2, RelayPeak: 39 << 20, Extra: []Figure{{"first after", 0.13, "s"}}},
 	{System: "river", Case: "no-op", Rate: 999, Latency: &Latency{P50: 0.5, P99: 1234}},
 	{System: "none", Error: "no <luck>\nat all"},
+	{System: "late", Rate: 1e6, Error: "it died"},
 }}
 
 func TestText(t *testing.T) {
@@ -44,8 +45,10 @@ drain-nats: a title
   postrider stream          200,000      81,234                        0.75       39.0          0       0.13 s
   river             no-op                   999    0.50  1,234
   none
+  late                                1,000,000
   ! none: no <luck>
 at all
+  ! late: it died
   a note
 `
 	if b.String() != want {
@@ -112,7 +115,7 @@ func TestChart(t *testing.T) {
 			t.Errorf("%s is missing in\n%s", want, svg)
 		}
 	}
-	for _, no := range []string{"luck", "unmeasured"} {
+	for _, no := range []string{"luck", "late", "unmeasured"} {
 		if strings.Contains(svg, no) {
 			t.Errorf("%s has no figure, but is in\n%s", no, svg)
 		}

@@ -38,11 +38,12 @@ func backlog(ctx context.Context, b *Bench) (t report.Table, err error) {
 
 // thousands writes a number of messages for a case.
 func thousands(n int) string {
-	switch {
-	case n%1_000_000 == 0:
+	if n >= 1_000_000 && n%1_000_000 == 0 {
 		return fmt.Sprintf("%d million", n/1_000_000)
-	case n >= 1000:
-		return fmt.Sprintf("%d,%03d", n/1000, n%1000)
 	}
-	return fmt.Sprint(n)
+	text := fmt.Sprint(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
 }

@@ -75,6 +75,9 @@ func drainTen(ctx context.Context, b *Bench) (t report.Table, err error) {
 			ten.Subscriptions = tenStreams
 			systems = append(systems, &ten)
 		case *bare.Bare:
+			if s.Raw {
+				continue
+			}
 			systems = append(systems, &bare.Bare{Label: s.Label, Copies: copies})
 		}
 	}

@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"fmt"
 	"testing"
 	"time"
 
@@ -110,6 +109,6 @@ ALTER TABLE v.t ALTER xid DROP NOT NULL;
 ALTER TABLE v.t ADD PRIMARY KEY (id);
 `
 	if bare != want {
-		t.Error(fmt.Sprintf("got\n%s\nwant\n%s", bare, want))
+		t.Errorf("got\n%s\nwant\n%s", bare, want)
 	}
 }

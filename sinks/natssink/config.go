@@ -31,7 +31,7 @@ type Config struct {
 	CredsFile string
 	// CAFile is a PEM file of certificate authorities, CertFile and KeyFile are the client's own certificate.
 	CAFile, CertFile, KeyFile string
-	// AckTimeout bounds the wait for an acknowledgement. Default 5 seconds.
+	// AckTimeout bounds the wait for the acknowledgements of a batch once it is out. Default 5 seconds.
 	AckTimeout time.Duration
 	// MaxPending bounds the messages without an acknowledgement, over all lanes. Default 4096.
 	MaxPending int

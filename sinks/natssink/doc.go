@@ -18,6 +18,11 @@
 // and nothing is buffered while the connection is down, because a message that was reported as failed must not go out
 // later behind the relay's back.
 //
+// Each message has an address of its own for its acknowledgement, which is never used again: what comes late, twice or
+// from somebody else who listens to the subject settles no other message. The first answer to a message counts. A batch
+// waits once, for all its acknowledgements, until one timeout after its last message; those of a connection that is
+// lost will not come.
+//
 // What is wrong with the set-up (no such stream, a subject that no stream captures, another stream's subject, missing
 // permissions) is Unavailable with a reason that says what to do: it would fail every message, and mends without loss.
 // The sink never creates a stream. A message is Permanent if it is too large for the server or the stream, if its

@@ -2,13 +2,16 @@ package natssink
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/postrider/postrider/sinks"
 )
@@ -61,17 +64,65 @@ func checkNoSecret(t *testing.T, raw string, err error) {
 	}
 }
 
+// checkReuse renders the message again where others were rendered before it.
+func checkReuse(t *testing.T, cfg *Config, want *nats.Msg, wantErr error, d *sinks.Delivery) {
+	t.Helper()
+	other := func(key, headers string) *sinks.Delivery {
+		return &sinks.Delivery{Message: &sinks.Message{Topic: "other", Key: key, Headers: []byte(headers), ID: "other", Payload: []byte("other"), JSON: true}}
+	}
+	before := []*sinks.Delivery{other("", ""), other("k", ""), other("", `{"X-Other":"1","content-type":"a/b"}`), other("k", `{"x-other":"1"}`), other("", `{"a":"\n"}`), d}
+	r := newRenderer(cfg)
+	for i, b := range before {
+		_, _ = r.message(b)
+		if i%2 == 0 {
+			r.rest()
+		}
+		got, err := r.message(d)
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("after message %d: %v, want %v", i, err, wantErr)
+		}
+		if err == nil && !reflect.DeepEqual(got, want) {
+			t.Fatalf("after message %d: %+v, want %+v", i, got, want)
+		}
+	}
+}
+
+// FuzzAnswer: what is taken for stored at a glance is what reading the JSON says.
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{`{"stream":"PG","seq":1}`, `{"stream":"PG","seq":18446744073709551615}`, `{"stream":"PG","domain":"hub","seq":12,"duplicate": true}`,
+		`{"stream":"PG","seq":1,"duplicate":true}`, `{"stream":"","seq":1}`, `{"stream":"PG","seq":01}`, `{"stream":"PG","seq":1}x`, `{"stream":"P\"G","seq":1}`,
+		`{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"PG","seq":0}`, `{"stream":"PG","seq":}`, ``, `null`, `{}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var want struct {
+			Error *jetstream.APIError `json:"error"`
+			jetstream.PubAck
+		}
+		ok := json.Unmarshal(data, &want) == nil && want.Error == nil && want.Stream != ""
+		if stored(data) && !ok {
+			t.Fatalf("%q is taken for stored: %+v", data, want)
+		}
+		if err := answer(&nats.Msg{Data: data}); (err == nil) != ok {
+			t.Fatalf("%q is taken for %v, want stored %t", data, err, ok)
+		}
+	})
+}
+
 // FuzzMessage: what is published is one line of subject and headers that a client reads as they were meant, or it is refused.
 func FuzzMessage(f *testing.F) {
 	f.Add("pg.", "orders.created", "k", []byte(`{"X-A":"b","x-b":" c "}`), "1-2-3")
+	f.Add("pg.", "orders.created", "", []byte(nil), "1-2-3")
 	f.Add("", "a b", "é\r\n", []byte(`{"Nats-Msg-Id":"1"}`), "")
 	f.Add("x", ".a", "", []byte(`{"status":"100"}`), "1")
 	f.Add("$JS.", "a.>", "", []byte(`{"content-type":"a/b"}`), "1")
 	f.Add("", "_INBOX.a", "", []byte(`{"a":"\t"}`), "1")
 	f.Fuzz(func(t *testing.T, prefix, topic, key string, headers []byte, id string) {
-		s := &Sink{cfg: Config{Prefix: prefix}, expect: []string{"S"}}
+		cfg := &Config{Prefix: prefix, Stream: "S"}
 		d := &sinks.Delivery{Message: &sinks.Message{Topic: topic, Key: key, Headers: headers, ID: sinks.EncodeHeader(id), Payload: []byte("x")}}
-		m, err := s.message(d)
+		r := newRenderer(cfg)
+		m, err := r.message(d)
+		checkReuse(t, cfg, m, err, d)
 		if err != nil {
 			return
 		}

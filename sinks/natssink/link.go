@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,6 +28,11 @@ type conn struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	closed chan struct{}
+
+	mu sync.Mutex
+	// lost is closed, and replaced, when the connection breaks.
+	lost chan struct{}
+	idle []*lane
 }
 
 // link keeps a connection to the servers: it makes a new one when the library has given the old one up.
@@ -43,6 +49,8 @@ type link struct {
 	trouble error
 	// denied holds what the server has refused since the last connect, by subject.
 	denied map[string]error
+	// refusals is the size of denied, to be read without the lock.
+	refusals atomic.Int32
 }
 
 func newLink(ctx context.Context, cfg Config) (*link, error) {
@@ -82,15 +90,12 @@ func (l *link) get() (*conn, error) {
 
 func (l *link) connect() error {
 	l.clear()
-	c := &conn{closed: make(chan struct{})}
+	c := &conn{closed: make(chan struct{}), lost: make(chan struct{})}
 	nc, err := nats.Connect(strings.Join(l.cfg.Servers, ","), l.options(c)...)
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc,
-		jetstream.WithPublishAsyncTimeout(l.cfg.AckTimeout),
-		// The sink has its own bound. This one leaves room for what cancelled batches left behind.
-		jetstream.WithPublishAsyncMaxPending(2*l.cfg.MaxPending))
+	js, err := jetstream.New(nc)
 	if err != nil {
 		nc.Close()
 		return err
@@ -115,9 +120,9 @@ func (l *link) options(c *conn) []nats.Option {
 		nats.FlusherTimeout(l.cfg.AckTimeout),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.note(err) }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.note(err) }),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.note(err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.note(err); c.lose() }),
 		nats.ReconnectHandler(func(*nats.Conn) { l.clear() }),
-		nats.ClosedHandler(func(*nats.Conn) { close(c.closed) }),
+		nats.ClosedHandler(func(*nats.Conn) { c.lose(); close(c.closed) }),
 	}
 	if l.cfg.CredsFile != "" {
 		opts = append(opts, nats.UserCredentials(l.cfg.CredsFile))
@@ -148,6 +153,7 @@ func (l *link) note(err error) {
 		l.trouble = err
 	} else if len(l.denied) < maxDenied {
 		l.denied[subject] = err
+		l.refusals.Store(int32(len(l.denied)))
 	}
 }
 
@@ -156,10 +162,14 @@ func (l *link) clear() {
 	defer l.noteMu.Unlock()
 	l.trouble = nil
 	clear(l.denied)
+	l.refusals.Store(0)
 }
 
 // refusal returns the server's last word on a subject, or nil.
 func (l *link) refusal(subject string) error {
+	if l.refusals.Load() == 0 {
+		return nil
+	}
 	l.noteMu.Lock()
 	defer l.noteMu.Unlock()
 	return l.denied[subject]
@@ -167,9 +177,13 @@ func (l *link) refusal(subject string) error {
 
 // forget drops an earlier refusal of a subject that is tried again: permissions may have changed meanwhile.
 func (l *link) forget(subject string) {
+	if l.refusals.Load() == 0 {
+		return
+	}
 	l.noteMu.Lock()
 	defer l.noteMu.Unlock()
 	delete(l.denied, subject)
+	l.refusals.Store(int32(len(l.denied)))
 }
 
 // deniedSubject reads the subject out of the server's: Permissions Violation for Publish to "orders.created".

@@ -14,35 +14,106 @@ import (
 // maxSubject keeps the protocol's line well under the server's bound of 4096 bytes, which ends the connection.
 const maxSubject = 2048
 
-// message renders one delivery. An error means that it can never be sent.
-func (s *Sink) message(d *sinks.Delivery) (*nats.Msg, error) {
-	subject := s.cfg.Prefix + d.Topic
-	if err := checkSubject(subject); err != nil {
-		return nil, fmt.Errorf("subject %.200q: %w", subject, err)
+// maxTopics bounds the topics whose subjects a renderer remembers.
+const maxTopics = 1000
+
+// renderer makes NATS messages out of deliveries, one after the other in the same memory: the client library copies what
+// it publishes. Its header's values are slices of one element, which it fills without touching the map.
+type renderer struct {
+	prefix  string
+	byTopic map[string]string // subjects that have been checked
+
+	msg                     nats.Msg
+	kind, id, key, expected []string
+	keyed                   bool // the header holds key
+	own                     bool // the header holds more than is ours, or nothing yet
+}
+
+func newRenderer(cfg *Config) renderer {
+	r := renderer{
+		prefix: cfg.Prefix, byTopic: map[string]string{}, msg: nats.Msg{Header: nats.Header{}},
+		kind: make([]string, 1), id: make([]string, 1), key: make([]string, 1), own: true,
+	}
+	if cfg.Stream != "" {
+		r.expected = []string{cfg.Stream}
+	}
+	return r
+}
+
+// message renders one delivery into memory that the next one takes over. An error means that it can never be sent.
+func (r *renderer) message(d *sinks.Delivery) (*nats.Msg, error) {
+	var err error
+	if r.msg.Subject, err = r.subject(d.Topic); err != nil {
+		return nil, err
+	}
+	if r.own || len(d.Headers) > 0 {
+		if err := r.header(d); err != nil {
+			return nil, err
+		}
+	}
+	r.kind[0] = contentType(d.JSON)
+	r.id[0] = d.ID
+	r.key[0] = sinks.EncodeHeader(d.Key)
+	if keyed := d.Key != ""; keyed != r.keyed {
+		r.keyed = keyed
+		if keyed {
+			r.msg.Header["Postrider-Key"] = r.key
+		} else {
+			delete(r.msg.Header, "Postrider-Key")
+		}
+	}
+	r.msg.Data = d.Payload
+	return &r.msg, nil
+}
+
+// rest lets go of the last message.
+func (r *renderer) rest() {
+	r.msg.Data, r.id[0], r.key[0] = nil, "", ""
+	if r.own {
+		clear(r.msg.Header)
+		r.keyed = false
+	}
+}
+
+func (r *renderer) subject(topic string) (string, error) {
+	if s, ok := r.byTopic[topic]; ok {
+		return s, nil
+	}
+	s := strings.Join([]string{r.prefix, topic}, "") // A copy: the topic may be part of something large.
+	if err := checkSubject(s); err != nil {
+		return "", fmt.Errorf("subject %.200q: %w", s, err)
+	}
+	if len(r.byTopic) >= maxTopics {
+		clear(r.byTopic)
+	}
+	r.byTopic[s[len(r.prefix):]] = s
+	return s, nil
+}
+
+// header makes the header anew, with the message's own ones.
+func (r *renderer) header(d *sinks.Delivery) error {
+	h := r.msg.Header
+	clear(h)
+	r.own, r.keyed = len(d.Headers) > 0, false
+	h["Content-Type"] = r.kind
+	h[jetstream.MsgIDHeader] = r.id
+	if r.expected != nil {
+		h[jetstream.ExpectedStreamHeader] = r.expected
 	}
 	own, err := d.TextHeaders()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	h := make(nats.Header, 4+len(own))
-	h["Content-Type"] = contentType(d.JSON)
 	for name, value := range own {
 		if err := checkOwn(name, d.Payload); err != nil {
-			return nil, err
+			return err
 		}
 		if strings.EqualFold(name, "Content-Type") {
 			name = "Content-Type"
 		}
 		h[name] = []string{value}
 	}
-	h[jetstream.MsgIDHeader] = []string{d.ID}
-	if s.expect != nil {
-		h[jetstream.ExpectedStreamHeader] = s.expect
-	}
-	if d.Key != "" {
-		h["Postrider-Key"] = []string{sinks.EncodeHeader(d.Key)}
-	}
-	return &nats.Msg{Subject: subject, Header: h, Data: d.Payload}, nil
+	return nil
 }
 
 func checkOwn(name string, payload []byte) error {
@@ -78,15 +149,9 @@ func checkSubject(s string) error {
 	return nil
 }
 
-// Shared by all messages, which do not change them.
-var (
-	typeJSON  = []string{"application/json"}
-	typeBytes = []string{"application/octet-stream"}
-)
-
-func contentType(json bool) []string {
+func contentType(json bool) string {
 	if json {
-		return typeJSON
+		return "application/json"
 	}
-	return typeBytes
+	return "application/octet-stream"
 }

@@ -11,85 +11,83 @@ import (
 	"github.com/postrider/postrider/sinks"
 )
 
-// publish sends the whole batch and then waits for the acknowledgements, in order.
+// publish sends the whole batch and then waits for the acknowledgements.
 func (s *Sink) publish(ctx context.Context, c *conn, batch []sinks.Delivery, outcomes []error) {
-	futures := make([]jetstream.PubAckFuture, len(batch))
-	s.send(ctx, c, batch, outcomes, func(i int, m *nats.Msg) (err error) {
-		futures[i], err = c.js.PublishMsgAsync(m, s.options...)
-		return err
-	})
-	diagnosed := false
-	for i, f := range futures {
-		if f == nil {
-			continue
-		}
-		err := wait(ctx, f)
-		// One look at the streams is enough: the relay sees the rest of the batch fail in the same way.
-		if errors.Is(err, jetstream.ErrNoStreamResponse) && !diagnosed {
-			diagnosed = true
-			err = s.diagnose(ctx, c, f.Msg().Subject, err)
-		}
-		outcomes[i] = s.outcome(ctx, f.Msg().Subject, err)
+	l, lost, err := c.take(&s.cfg, len(batch))
+	if err != nil {
+		fill(outcomes, sinks.Unavailable(fmt.Errorf("subscribe to acknowledgements: %w", err), 0))
+		return
+	}
+	defer c.give(l)
+	l.begin(outcomes)
+	s.send(ctx, c, l, batch, outcomes)
+	if err := l.wait(ctx, lost, s.cfg.AckTimeout); err != nil {
+		l.giveUp(err)
+	}
+	if l.failed {
+		s.classify(ctx, c, l)
 	}
 }
 
-// send renders the messages and hands them to publish, up to the first error that is not one message's own.
-func (s *Sink) send(ctx context.Context, c *conn, batch []sinks.Delivery, outcomes []error, publish func(int, *nats.Msg) error) {
+// classify turns the stream's answers, and what was said instead of one, into outcomes.
+func (s *Sink) classify(ctx context.Context, c *conn, l *lane) {
+	diagnosed := false
+	for i, err := range l.outcomes {
+		if err == nil || l.subjects[i] == "" {
+			continue
+		}
+		// One look at the streams is enough: the relay sees the rest of the batch fail in the same way.
+		if errors.Is(err, jetstream.ErrNoStreamResponse) && !diagnosed {
+			diagnosed = true
+			err = s.diagnose(ctx, c, l.subjects[i], err)
+		}
+		l.outcomes[i] = s.outcome(ctx, l.subjects[i], err)
+	}
+}
+
+// send renders the messages and publishes them, up to the first error that is not one message's own.
+func (s *Sink) send(ctx context.Context, c *conn, l *lane, batch []sinks.Delivery, outcomes []error) {
 	for i := range batch {
 		if err := ctx.Err(); err != nil {
 			fill(outcomes[i:], err)
 			return
 		}
-		m, err := s.message(&batch[i])
+		m, err := l.message(&batch[i])
 		if err != nil {
 			outcomes[i] = sinks.Permanent(err)
 			continue
 		}
 		s.link.forget(m.Subject)
-		if err := publish(i, m); err != nil {
+		m.Reply = l.reply(i)
+		if err := c.nc.PublishMsg(m); err != nil {
 			outcomes[i] = refused(c, m, err)
 			if kind, _ := sinks.Classify(outcomes[i]); kind == sinks.KindUnavailable {
 				fill(outcomes[i:], outcomes[i])
 				return
 			}
+			continue
 		}
-	}
-}
-
-// wait returns nil once the stream has confirmed. Of a future and an ended context, the future counts.
-func wait(ctx context.Context, f jetstream.PubAckFuture) error {
-	ok, failed := f.Ok(), f.Err()
-	select {
-	case <-ok:
-		return nil
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case <-ok:
-		return nil
-	case err := <-failed:
-		return err
-	default:
-		return fmt.Errorf("wait for JetStream: %w", ctx.Err())
+		l.sent(i)
 	}
 }
 
 // publishCore sends the batch, and asks with a ping whether the server has read it.
 func (s *Sink) publishCore(ctx context.Context, c *conn, batch []sinks.Delivery, outcomes []error) {
+	l, _, err := c.take(&s.cfg, len(batch))
+	if err != nil {
+		fill(outcomes, sinks.Unavailable(err, 0))
+		return
+	}
+	defer c.give(l)
 	reconnects, before := c.nc.Stats().Reconnects, c.nc.LastError()
-	subjects := make([]string, len(batch))
-	s.send(ctx, c, batch, outcomes, func(i int, m *nats.Msg) error {
-		subjects[i] = m.Subject
-		return c.nc.PublishMsg(m)
-	})
-	err := s.flush(ctx, c, reconnects)
+	l.begin(outcomes)
+	s.send(ctx, c, l, batch, outcomes)
+	err = s.flush(ctx, c, reconnects)
 	// A refusal comes ahead of the ping's answer, but the library reports it to its handler some time later.
 	if last := c.nc.LastError(); deniedSubject(last) != "" && last != before {
 		s.link.note(last)
 	}
-	for i, subject := range subjects {
+	for i, subject := range l.subjects[:len(batch)] {
 		switch {
 		case subject == "" || outcomes[i] != nil:
 		case err != nil:

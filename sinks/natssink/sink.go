@@ -2,9 +2,7 @@ package natssink
 
 import (
 	"context"
-	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/sinks"
@@ -13,10 +11,8 @@ import (
 // Sink publishes to one NATS system over one connection.
 type Sink struct {
 	cfg     Config
-	expect  []string // value of Nats-Expected-Stream, nil for none
 	link    *link
 	pending *semaphore.Weighted
-	options []jetstream.PublishOpt
 }
 
 var _ sinks.Sink = (*Sink)(nil)
@@ -32,15 +28,7 @@ func New(ctx context.Context, cfg Config) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{
-		cfg: cfg, link: l, pending: semaphore.NewWeighted(int64(cfg.MaxPending)),
-		// Retries reorder. A stall can only come from what cancelled batches left behind.
-		options: []jetstream.PublishOpt{jetstream.WithRetryAttempts(0), jetstream.WithStallWait(time.Second)},
-	}
-	if cfg.Stream != "" {
-		s.expect = []string{cfg.Stream}
-	}
-	return s, nil
+	return &Sink{cfg: cfg, link: l, pending: semaphore.NewWeighted(int64(cfg.MaxPending))}, nil
 }
 
 // Limits returns the configured lanes and batch.

@@ -117,7 +117,11 @@ func TestConnectionLostBeforeTheAcknowledgement(t *testing.T) {
 		}
 		proxy.Down()
 		proxy.Up()
-		sinktest.WantKinds(t, <-out, sinks.KindUnavailable, sinks.KindUnavailable)
+		failed := <-out
+		sinktest.WantKinds(t, failed, sinks.KindUnavailable, sinks.KindUnavailable)
+		if !core {
+			wantReason(t, failed[0], sinks.KindUnavailable, nats.ErrDisconnected.Error())
+		}
 		eventually(t, s, sinktest.NewDelivery("a", "4"))
 	}
 }
@@ -241,7 +245,7 @@ func TestPendingIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for c.js.PublishAsyncPending() < 7 {
+	for c.nc.Stats().OutMsgs < 7 {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
@@ -250,7 +254,7 @@ func TestPendingIsBounded(t *testing.T) {
 			t.Errorf("outcome of message %d is %v, want the context's error", i, err)
 		}
 	}
-	if n := c.js.PublishAsyncPending(); n != 7 {
+	if n := c.nc.Stats().OutMsgs; n != 7 {
 		t.Errorf("%d messages were pending, want 7", n)
 	}
 	proxy.Up()

@@ -7,7 +7,7 @@ import (
 	"github.com/postrider/postrider/bench/system/postrider"
 )
 
-// Own returns Postrider in its ways, and the bare pipe.
+// Own returns Postrider in its ways, and the bare pipes.
 func Own() []system.System {
-	return []system.System{postrider.NewStream(), postrider.NewTimer(), bare.New()}
+	return []system.System{postrider.NewStream(), postrider.NewTimer(), bare.New(), bare.NewRaw()}
 }

@@ -29,6 +29,8 @@ type Bare struct {
 	Label string
 	// Copies is how often each message is published, to subjects that begin with "s0.", "s1." and so on. 0: once, as it is.
 	Copies int
+	// Raw writes HTTP by itself, as no client that a program would use: the limit of the sockets. Else net/http does it.
+	Raw bool
 }
 
 var _ system.System = (*Bare)(nil)
@@ -36,12 +38,15 @@ var _ system.System = (*Bare)(nil)
 // New returns the pipe that delivers each message once.
 func New() system.System { return &Bare{Label: "bare pipe"} }
 
+// NewRaw returns the pipe whose HTTP is its own.
+func NewRaw() system.System { return &Bare{Label: "bare pipe, raw HTTP", Raw: true} }
+
 // Name is the label.
 func (b *Bare) Name() string { return b.Label }
 
 // Supports tells that it delivers to both; several times only to NATS.
 func (b *Bare) Supports(to system.Destination) bool {
-	return to.NATS != "" || to.Webhook != "" && b.Copies == 0
+	return to.NATS != "" && !b.Raw || to.Webhook != "" && b.Copies == 0
 }
 
 // Install makes the plain table.
@@ -94,6 +99,7 @@ type order struct {
 	Database string
 	To       system.Destination
 	Copies   int
+	Raw      bool
 }
 
 // subjects returns where each message goes.
@@ -110,7 +116,7 @@ func (o order) subjects() []string {
 
 // Start starts the pipe.
 func (b *Bare) Start(ctx context.Context, p system.Place) (system.Process, error) {
-	text, err := json.Marshal(order{p.Database, p.To, b.Copies})
+	text, err := json.Marshal(order{p.Database, p.To, b.Copies, b.Raw})
 	if err != nil {
 		return nil, err
 	}

@@ -29,10 +29,13 @@ func pipe(asked context.Context, text string) (err error) {
 	ctx, fail := context.WithCancelCause(asked)
 	defer fail(nil)
 	var s sink
-	if o.To.NATS != "" {
+	switch {
+	case o.To.NATS != "":
 		s, err = newPublisher(o.To.NATS, o.subjects(), fail)
-	} else {
+	case o.Raw:
 		s, err = newPoster(ctx, o.To.Webhook, fail)
+	default:
+		s = newClient(ctx, o.To.Webhook, fail)
 	}
 	if err != nil {
 		return err

@@ -1,0 +1,132 @@
+package relay
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"strconv"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"pgregory.net/rapid"
+)
+
+// encodeSnapshot writes the binary form.
+func encodeSnapshot(s Snapshot) []byte {
+	b := binary.BigEndian.AppendUint32(nil, uint32(len(s.Xip)))
+	b = binary.BigEndian.AppendUint64(b, s.Xmin())
+	b = binary.BigEndian.AppendUint64(b, s.Xmax)
+	for _, x := range s.Xip {
+		b = binary.BigEndian.AppendUint64(b, x)
+	}
+	return b
+}
+
+func TestSnapshotBinary(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := snapshots.Draw(t, "s")
+		b := encodeSnapshot(s)
+		if back, err := decodeSnapshot(b); err != nil || back.String() != s.String() {
+			t.Errorf("%s was read back as %s, %v", s, back, err)
+		}
+		if back, err := decodeSnapshot(b[:rapid.IntRange(0, len(b)-1).Draw(t, "cut")]); err == nil {
+			t.Errorf("%s, cut short, was read as %s", s, back)
+		}
+	})
+	for _, s := range []Snapshot{{}, {Xmax: 9, Xip: []uint64{5, 4}}, {Xmax: 9, Xip: []uint64{4, 4}}, {Xmax: 9, Xip: []uint64{9}}} {
+		if back, err := decodeSnapshot(encodeSnapshot(s)); err == nil {
+			t.Errorf("%+v was read as %s", s, back)
+		}
+	}
+}
+
+// TestLook takes ticks in both ways and holds them against what the server says in text.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	old, err := b.app.Begin(t.Context())
+	mend(t, err)
+	defer old.Rollback(context.WithoutCancel(t.Context()))
+	f := b.tableFeed(Snapshot{})
+	ctx := t.Context() // the session's, which ends with it
+	for _, prepare := range []bool{true, false} {
+		t.Run("prepared="+strconv.FormatBool(prepare), func(t *testing.T) {
+			f.session.prepare = prepare
+			for range 8 { // past the custom plans
+				var mine uint64
+				mend(t, old.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text::bigint").Scan(&mine))
+				committed, before := commitNow(t, b)
+				tick, err := f.session.look(ctx, f.incarnation)
+				mend(t, err)
+				if tick.snap.Sees(mine) || !tick.snap.Sees(committed) {
+					t.Errorf("%s: transaction %d runs, %d has committed", tick.snap, mine, committed)
+				}
+				after := walPosition(t, b)
+				if p := int64(tick.lsn); p < before || p > after {
+					t.Errorf("position %s: not between those before and after, %d and %d", tick.lsn, before, after)
+				}
+			}
+		})
+	}
+}
+
+// commitNow commits a transaction and returns its id and the position of the log after it.
+func commitNow(t *testing.T, b *bench) (xid uint64, at int64) {
+	t.Helper()
+	mend(t, b.admin.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text::bigint").Scan(&xid))
+	return xid, walPosition(t, b)
+}
+
+func walPosition(t *testing.T, b *bench) (at int64) {
+	t.Helper()
+	mend(t, b.admin.QueryRow(t.Context(), "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").Scan(&at))
+	return at
+}
+
+// TestLookFails: a registration that is gone, an error of the server, and a server that does not answer.
+func TestLookFails(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	f := b.tableFeed(Snapshot{})
+	ctx := t.Context()
+	if _, err := f.session.look(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, errLost) {
+		t.Errorf("nobody is registered: %v", err)
+	}
+	connect := func() *session {
+		conn, err := pgx.Connect(ctx, b.db.RoleURL(b.role))
+		mend(t, err)
+		s := newSession(conn)
+		t.Cleanup(s.close)
+		return s
+	}
+	_, err := connect().look(ctx, "nobody")
+	if _, is := errors.AsType[*pgconn.PgError](err); !is || errors.Is(err, errLost) {
+		t.Errorf("an incarnation that is no uuid: %v", err)
+	}
+
+	hanging := connect()
+	inTime, cancel := context.WithCancel(ctx)
+	_, err = hanging.look(inTime, f.incarnation)
+	mend(t, err)
+	lock, err := b.admin.Begin(ctx)
+	mend(t, err)
+	defer lock.Rollback(context.WithoutCancel(ctx))
+	_, err = lock.Exec(ctx, "LOCK postrider.relays")
+	mend(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := hanging.look(inTime, f.incarnation)
+		done <- err
+	}()
+	eventually(t, "the look waits", func() bool {
+		return scalar[int](b, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()") == 1
+	})
+	cancel()
+	if err := <-done; err == nil {
+		t.Error("a server that does not answer has answered")
+	}
+	if _, err := hanging.look(inTime, f.incarnation); err == nil {
+		t.Error("a session is used again after its end")
+	}
+}
