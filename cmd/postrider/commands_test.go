@@ -206,7 +206,7 @@ func TestParked(t *testing.T) {
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	park(t, db)
 
-	parked("list").ok("billing 101 retry 3 in 1m 29s", "orders.paid k", "status 503", "102 held", "103 scheduled 0 in 1d 23h", "104 dead 20 -",
+	parked("list").ok("billing 101 retry 3 in 1m ", "orders.paid k", "status 503", "102 held", "103 scheduled 0 in 1d 23h", "104 dead 20 -",
 		"status 400: no �[31m such order").lacks("106", "\x1b")
 	parked("list", "bus").ok("Nothing is parked.")
 	parked("list", "billing", "--state", "dead,discarded").ok("104", "105", "106 discarded").lacks("101")
