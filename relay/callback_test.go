@@ -114,6 +114,25 @@ func TestCallbackBeforeTheAnswer(t *testing.T) {
 	}
 }
 
+// What was taken over just before a stop lost its patience is taken over.
+func TestTakenOverAtTheEndOfAStop(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("jobs", "{>}", "{}")
+	begun := make(chan struct{}, 1)
+	a.plays(func(ctx context.Context, _ sinks.Delivery) error {
+		begun <- struct{}{}
+		<-ctx.Done()
+		return sinks.Deferred(time.Hour, 5)
+	})
+	r := s.play(func(c *Config) { c.DrainTimeout = 100 * time.Millisecond })
+	job := s.publish("job", "k", `1`)[0]
+	<-begun
+	r.stop()
+	if state := s.status("jobs", job); state != "accepted" {
+		t.Errorf("the message is %s, want accepted", state)
+	}
+}
+
 // A failure is retried as other failures are, later if the receiver asks for that, until the attempts are used up.
 func TestCallbackFails(t *testing.T) {
 	s := newScene(t)

@@ -107,3 +107,50 @@ func TestStopWhileTakingOver(t *testing.T) {
 		t.Errorf("%d cursors belong to a relay that has stopped", n)
 	}
 }
+
+// A stop that comes while a cursor is being taken over waits for that, and lets the cursor go.
+func TestStopInTheMiddleOfATakeover(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.subscribe("all", "{>}", "{}", "now")
+	b.exec("SELECT postrider.pause('all')")
+	// A request to cancel the statement has no effect: such requests may come too late.
+	b.exec(`CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF NEW.owner IS NOT NULL THEN
+				BEGIN
+					PERFORM pg_advisory_lock_shared(78), pg_advisory_unlock_shared(78);
+				EXCEPTION WHEN query_canceled THEN
+					PERFORM pg_advisory_lock_shared(78), pg_advisory_unlock_shared(78);
+				END;
+			END IF;
+			RETURN NEW;
+		END $$;
+		CREATE TRIGGER gate BEFORE UPDATE ON postrider.cursors FOR EACH ROW EXECUTE FUNCTION public.gate()`)
+	r := b.start()
+	eventually(t, "the relay looks for cursors", func() bool { g := r.now.Load(); return g != nil && g.polledAt.Load() != 0 })
+	gate, err := pgx.Connect(t.Context(), b.db.URL())
+	mend(t, err)
+	defer gate.Close(context.WithoutCancel(t.Context()))
+	_, err = gate.Exec(t.Context(), "SELECT pg_advisory_lock(78)")
+	mend(t, err)
+	b.exec("SELECT postrider.resume('all')")
+	waits := func() bool {
+		return scalar[bool](b, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'WITH free%' AND wait_event = 'advisory')")
+	}
+	eventually(t, "it is taking the cursor", waits)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		r.stop()
+	}()
+	for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until); { // long enough for a stop that waits for nothing
+		sleep(t.Context(), time.Millisecond)
+	}
+	_, err = gate.Exec(t.Context(), "SELECT pg_advisory_unlock(78)")
+	mend(t, err)
+	<-stopped
+	eventually(t, "the statement has ended", func() bool { return !waits() })
+	if n := scalar[int](b, "SELECT count(*) FROM postrider.cursors WHERE owner IS NOT NULL"); n != 0 {
+		t.Error("the cursor belongs to a relay that has stopped")
+	}
+}

@@ -13,6 +13,10 @@ func (x *simRunner) load() (acted bool) {
 	if x.r == nil || len(x.loading) == 0 {
 		return false
 	}
+	if x.stale { // it learns that the cursor is not its own any more
+		x.drop()
+		return true
+	}
 	l := &loadedRows{x.loading, make(map[int64]*row)}
 	for _, e := range x.loading {
 		if p := x.parked[e.id]; p != nil && (p.state == stateRetry || p.state == stateHeld || p.state == stateScheduled) {
@@ -29,6 +33,10 @@ func (x *simRunner) load() (acted bool) {
 func (x *simRunner) readPage(limit int) (acted bool) {
 	if x.r == nil || x.r.reader == nil {
 		return false
+	}
+	if x.stale {
+		x.drop()
+		return true
 	}
 	if x.pass == nil || x.pass.reader != x.r.reader {
 		p := x.r.reader
@@ -118,6 +126,8 @@ func (x *simRunner) outcome(r *row, draw int) error {
 		return sinks.Unavailable(errSim, after)
 	case draw == 26:
 		return sinks.Gone(errSim)
+	case draw >= 23:
+		return sinks.Deferred(simLease, int64(x.tries[r.Row]))
 	}
 	return nil
 }

@@ -109,8 +109,11 @@ func (s *simulation) playRunner(what uint8, x *simRunner, op simOp) {
 		x.step()
 	case what < 43:
 		x.readPage(1 + int(op.b)%4)
-	case what < 45:
+	case what < 44:
 		x.load()
+	case what < 45:
+		x.callBack(op)
+		x.look()
 	case what < 48:
 		x.answer(int(op.b), op.c)
 	case what < 51:
@@ -166,6 +169,8 @@ func (s *simulation) bustle(op simOp) {
 			x.load()
 			x.answer(n, op.c+uint8(n))
 			x.saveSome(false, false)
+			x.callBack(op)
+			x.look()
 		}
 	}
 }
@@ -268,7 +273,7 @@ func (s *simulation) command(x *simRunner, op simOp) {
 		case op.c&1 == 0 && p.state == stateDead:
 			x.redrive(id)
 			return
-		case op.c&1 == 1 && (p.state == stateDead || op.c&6 == 0 && p.state != stateDiscarded):
+		case op.c&1 == 1 && (p.state == stateDead || op.c&6 == 0 && p.state != stateDiscarded && p.state != stateCompleted):
 			x.discard(id)
 			x.died[id] = true
 			return

@@ -52,6 +52,7 @@ type simEntry struct {
 	due      time.Time
 	reason   string
 	row      *row
+	lease    time.Duration
 }
 
 // simPass stands for the goroutine of a passReader.
@@ -134,6 +135,9 @@ func (x *simRunner) loadParked() {
 		switch {
 		case p.state == stateScheduled:
 			later = append(later, e)
+		case p.state == stateAccepted, p.state == stateCompleted, p.state == stateFailed:
+			e.state = stateAccepted
+			waiting = append(waiting, e)
 		case p.state == stateRetry, p.state == stateHeld, p.state == stateDead && x.sub.Settings.OnDead == DeadHolds:
 			waiting = append(waiting, e)
 		}

@@ -71,11 +71,13 @@ func (x *simRunner) apply() {
 			}
 		case op.insert != nil:
 			if old == nil {
-				x.parked[id] = &simEntry{op.state, op.attempts, op.due, op.reason, op.insert}
+				x.parked[id] = &simEntry{state: op.state, attempts: op.attempts, due: op.due, reason: op.reason, row: op.insert}
+				x.lease(x.parked[id], op)
 				x.checkParked(id)
 			}
-		case old != nil && old.state != stateDead && old.state != stateDiscarded:
+		case old != nil && x.mayChange(old, op):
 			old.state, old.attempts, old.due = op.state, op.attempts, op.due
+			x.lease(old, op)
 			if op.reason != "" {
 				old.reason = op.reason
 			}

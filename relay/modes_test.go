@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/postrider/postrider/internal/pgtest"
+	"github.com/postrider/postrider/migrations"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -90,8 +92,8 @@ func TestAnotherCluster(t *testing.T) {
 func TestSchemaMissingOrOld(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec("DELETE FROM postrider.schema_migrations WHERE version_id = 3")
-	b.fails(source(SourceAuto), "schema version 2: this relay needs 3", "postrider migrate")
+	b.exec("DELETE FROM postrider.schema_migrations WHERE version_id = $1", migrations.Version)
+	b.fails(source(SourceAuto), fmt.Sprintf("schema version %d: this relay needs %d", migrations.Version-1, migrations.Version), "postrider migrate")
 	empty := pgtest.Empty(t)
 	b.fails(func(c *Config) { c.DatabaseURL = empty.URL() }, "no schema postrider", "postrider migrate")
 }

@@ -28,7 +28,7 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 	for i, t := range l.batch {
 		err := l.outcomes[i]
 		kind, after := sinks.Classify(err)
-		if err != nil && r.deliver.Err() != nil {
+		if err != nil && kind != sinks.KindDeferred && r.deliver.Err() != nil {
 			continue // given up by us: it says nothing about the message
 		}
 		r.metrics.outcomes[kind].Inc()

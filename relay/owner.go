@@ -228,7 +228,10 @@ func (o *owner) acquire(ctx context.Context, p peers, standings map[string]stand
 	if len(free) == 0 {
 		return nil
 	}
-	cursors, err := o.takeOver(ctx, free)
+	// Not cut off by a stop: what the server carries out after the cursors were released would belong to nobody that lives.
+	taking, cancel := context.WithTimeout(o.life, o.config.DrainTimeout+time.Second)
+	cursors, err := o.takeOver(taking, free)
+	cancel()
 	if err != nil {
 		return err
 	}

@@ -109,29 +109,37 @@ func (s *saver) save(ctx context.Context, runners []*runner, final bool) (int, e
 	return len(items), nil
 }
 
-// saveLast saves until there is nothing left to save of the runner.
+// saveLast saves what the runner, which has come to rest, has to save. Its base may go on moving while others save: that is worth
+// no further save.
 func (s *saver) saveLast(ctx context.Context, r *runner) error {
-	for {
-		n, err := s.save(ctx, []*runner{r}, true)
-		if err != nil || n == 0 {
+	busy, err := s.isBusy(ctx, r)
+	for err == nil {
+		old := busy // what is written first may be from before the runner came to rest
+		var n int
+		if n, err = s.save(ctx, []*runner{r}, true); err != nil || n == 0 {
 			return err
 		}
-		if s.isBusy(ctx, r) && !sleep(ctx, busyRetry) {
+		busy, err = s.isBusy(ctx, r)
+		switch {
+		case !busy && !old && !r.hasParked():
+			return err
+		case busy && !sleep(ctx, busyRetry):
 			return fmt.Errorf("save progress: the cursor is locked by another session: %w", ctx.Err())
 		}
 	}
+	return err
 }
 
 // busyRetry is the wait before the last save of a cursor that somebody else has locked is tried again.
 const busyRetry = 20 * time.Millisecond
 
-func (s *saver) isBusy(ctx context.Context, r *runner) bool {
+func (s *saver) isBusy(ctx context.Context, r *runner) (bool, error) {
 	select {
 	case s.saving <- struct{}{}:
 		defer func() { <-s.saving }()
-		return s.busy[r] != nil
+		return s.busy[r] != nil, nil
 	case <-ctx.Done():
-		return true
+		return false, fmt.Errorf("save progress: %w", ctx.Err())
 	}
 }
 
@@ -310,6 +318,13 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 		op.fix()
 	}
 	return item
+}
+
+// hasParked says whether there are changes of parked messages to save.
+func (r *runner) hasParked() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.parked.ops) > 0
 }
 
 // savedNow takes note that the item was saved.

@@ -55,6 +55,12 @@ func connConfig(databaseURL string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
+	describeConn(config)
+	return config, nil
+}
+
+// describeConn sets what all our connections have in common.
+func describeConn(config *pgx.ConnConfig) {
 	// Left alone if the URL asks for the simple protocol.
 	if config.DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol {
 		config.DefaultQueryExecMode = pgx.QueryExecModeExec
@@ -65,7 +71,6 @@ func connConfig(databaseURL string) (*pgx.ConnConfig, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 10 * time.Second
 	}
-	return config, nil
 }
 
 // readOnly runs f in a transaction that sees one state of the database. JIT is off in it: the views over all segments look

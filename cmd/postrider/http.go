@@ -26,14 +26,14 @@ func notYet(reason string) func() error {
 	return func() error { return err }
 }
 
-// listenHTTP opens the port of the HTTP endpoints. It returns nil if there shall be none.
-func listenHTTP(address string) (net.Listener, error) {
+// listen opens the port that a setting names. It returns nil if there shall be none.
+func listen(setting, address string) (net.Listener, error) {
 	if address == "" || address == "off" {
 		return nil, nil
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("POSTRIDER_HTTP_ADDR=%s: %w (off serves no HTTP)", address, err)
+		return nil, fmt.Errorf("%s=%s: %w (off serves none)", setting, address, err)
 	}
 	return l, nil
 }
@@ -57,7 +57,7 @@ func newHandler(ready *readiness, registry *prometheus.Registry) http.Handler {
 // serveHTTP serves until ctx is cancelled.
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-var parkedStates = []string{"retry", "held", "scheduled", "dead", "discarded"}
+var parkedStates = []string{"retry", "held", "scheduled", "accepted", "failed", "completed", "dead", "discarded"}
 
 func (a *app) parkedCommand() *cobra.Command {
 	return group("parked", "List, redrive and discard messages that did not simply work",
@@ -30,6 +30,9 @@ func (a *app) parkedListCommand() *cobra.Command {
   retry      failed, and is tried again when due
   held       waits behind another message of its key
   scheduled  is delivered when due
+  accepted   was taken over by its receiver, which will call back; is delivered again when due, the end of its lease
+  failed     the receiver called back that it failed; is about to become retry or dead
+  completed  the receiver called back that it is done; is about to leave this list
   dead       was given up: redrive or discard it
   discarded  was given up for good (listed only with --state discarded)`,
 		Args: cobra.MaximumNArgs(1),
@@ -48,7 +51,7 @@ func (a *app) parkedListCommand() *cobra.Command {
 			})
 		},
 	})
-	cmd.Flags().StringSliceVar(&states, "state", parkedStates[:4], "states to list, separated by commas")
+	cmd.Flags().StringSliceVar(&states, "state", parkedStates[:len(parkedStates)-1], "states to list, separated by commas")
 	cmd.Flags().IntVar(&limit, "limit", 50, "most messages to list")
 	return cmd
 }

@@ -15,11 +15,11 @@ func (a *app) parkedRedriveCommand() *cobra.Command {
 	return a.parkedChangeCommand(parkedChange{
 		function: "redrive",
 		done:     "will be tried again, from the first attempt",
-		from:     []string{"dead", "retry", "discarded"},
+		from:     []string{"dead", "retry", "accepted", "failed", "discarded"},
 	}, &cobra.Command{
 		Use:   "redrive SUBSCRIPTION [ID…|--all]",
 		Short: "Try dead letters again",
-		Long:  "Try parked messages again from their first attempt: with --all the dead ones, else those with the given ids, which may\nalso be retrying or discarded.",
+		Long:  "Try parked messages again from their first attempt: with --all the dead ones, else those with the given ids, which may\nalso be retrying, accepted, failed or discarded. Callbacks for an accepted one's attempt come too late then.",
 	})
 }
 
@@ -27,7 +27,7 @@ func (a *app) parkedDiscardCommand() *cobra.Command {
 	return a.parkedChangeCommand(parkedChange{
 		function: "discard",
 		done:     "discarded",
-		from:     []string{"dead", "retry", "held", "scheduled"},
+		from:     []string{"dead", "retry", "held", "scheduled", "accepted", "failed"},
 	}, &cobra.Command{
 		Use:   "discard SUBSCRIPTION [ID…|--all]",
 		Short: "Give dead letters up for good",

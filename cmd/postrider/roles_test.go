@@ -40,6 +40,6 @@ func TestGrants(t *testing.T) {
 }
 
 func TestGrantsNeedsARole(t *testing.T) {
-	runCommand(t, nil, "", "grants").fails("give --app ROLE, --relay ROLE or both")
+	runCommand(t, nil, "", "grants").fails("give --app ROLE, --relay ROLE or --worker ROLE")
 	runCommand(t, nil, "", "grants", "--app", `we"ird`).ok(`TO "we""ird";`).lacks("REPLICATION")
 }

@@ -53,14 +53,23 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	logger := a.logger(s)
 	log.SetFlags(0)
 	log.SetOutput(webhook.LogWriter(logger)) // net/http quotes what it receives and nobody asked for
-	r, err := relay.New(s.relayConfig(logger, registry))
+	urls, err := s.callbackURLs(logger)
+	if err != nil {
+		return err
+	}
+	r, err := relay.New(s.relayConfig(surroundings{logger, s.makeURL(urls)}, registry))
+	if err != nil {
+		return err
+	}
+	callbacks, err := s.openCallbacks(urls, r.Look, logger, registry)
 	if err != nil {
 		return err
 	}
 	ready := &readiness{}
 	ready.set(notYet("the relay is starting"))
-	listener, err := listenHTTP(s.HTTPAddr)
+	listener, err := listen("POSTRIDER_HTTP_ADDR", s.HTTPAddr)
 	if err != nil {
+		callbacks.close()
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { logger.Info("stopping; another signal ends the process at once") })()
@@ -70,6 +79,10 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	if listener != nil {
 		logger.Info("serving /healthz, /readyz and /metrics", "address", listener.Addr().String())
 		group.Go(func() error { return serveHTTP(serving, listener, newHandler(ready, registry)) })
+	}
+	if callbacks != nil {
+		logger.Info("receiving callbacks", "address", callbacks.listener.Addr().String())
+		group.Go(func() error { return callbacks.serve(serving) })
 	}
 	group.Go(func() error {
 		defer stopServing()
@@ -173,10 +186,10 @@ func (s *settings) specs() ([]spec, error) {
 }
 
 // relayConfig passes the settings on to the engine.
-func (s *settings) relayConfig(logger *slog.Logger, registry prometheus.Registerer) relay.Config {
+func (s *settings) relayConfig(with surroundings, registry prometheus.Registerer) relay.Config {
 	return relay.Config{
 		DatabaseURL:  s.DatabaseURL,
-		Open:         openSinks(logger),
+		Open:         openSinks(with),
 		Defaults:     setDefaults,
 		Name:         s.Name,
 		Version:      buildVersion(),
@@ -189,7 +202,7 @@ func (s *settings) relayConfig(logger *slog.Logger, registry prometheus.Register
 		MemoryLimit:  int64(s.MemoryLimit),
 		WALBudget:    int64(s.WALBudget),
 		DrainTimeout: s.DrainTimeout.orTiny(),
-		Logger:       logger,
+		Logger:       with.log,
 		Registerer:   registry,
 	}
 }

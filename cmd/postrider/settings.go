@@ -52,7 +52,12 @@ type settings struct {
 	WALBudget    byteSize `split_words:"true" default:"1GiB" min:"1MiB" desc:"How much WAL the stream may hold back before it is given up for a while."`
 	DrainTimeout duration `split_words:"true" default:"20s" desc:"How long a clean stop waits for deliveries under way."`
 
-	HTTPAddr  string     `split_words:"true" default:"127.0.0.1:8480" desc:"Where /healthz, /readyz and /metrics are served; empty or off: nowhere."`
+	HTTPAddr string `split_words:"true" default:"127.0.0.1:8480" desc:"Where /healthz, /readyz and /metrics are served; empty or off: nowhere."`
+
+	CallbackURL     string        `split_words:"true" desc:"Public address under which receivers reach POSTRIDER_CALLBACK_ADDR of any relay, such as https://hooks.shop.example/postrider. With it, asynchronous webhooks carry signed callback URLs."`
+	CallbackAddr    string        `split_words:"true" desc:"Where callbacks of asynchronous webhooks are received, such as 0.0.0.0:8481; empty or off: nowhere."`
+	CallbackSecrets referenceList `split_words:"true" desc:"References (env:NAME or file:/path) to the secrets that sign callback URLs, separated by commas: the first signs, all verify. The same for all relays of a database; at least 32 bytes each."`
+
 	LogLevel  slog.Level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
 	LogFormat string     `split_words:"true" default:"text" desc:"text or json."`
 }
@@ -112,6 +117,9 @@ func (s *settings) validate() error {
 		return fmt.Errorf("POSTRIDER_POLL_MAX=%s: must be at least POSTRIDER_POLL_MIN (%s)", time.Duration(s.PollMax), time.Duration(s.PollMin))
 	}
 	if err := oneOf("POSTRIDER_SOURCE", s.Source, "auto", "stream", "listen", "timer"); err != nil {
+		return err
+	}
+	if err := s.checkCallbacks(); err != nil {
 		return err
 	}
 	return oneOf("POSTRIDER_LOG_FORMAT", s.LogFormat, "text", "json")

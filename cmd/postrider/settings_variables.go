@@ -48,7 +48,7 @@ func (v variable) value(s *settings) string {
 	switch {
 	case v.field == "DatabaseURL":
 		return redactDatabase(text)
-	case v.field == "Sink":
+	case v.field == "Sink" || v.field == "CallbackURL":
 		return redact(text)
 	case text == "0" || text == "0s" && v.initial == "":
 		return "" // not set
@@ -98,6 +98,9 @@ func (s *settings) warnings() []string {
 			text += fmt.Sprintf("; did you mean %s?", near)
 		}
 		texts = append(texts, text)
+	}
+	if s.CallbackSecrets != nil && s.CallbackURL == "" && !s.receivesCallbacks() {
+		texts = append(texts, "POSTRIDER_CALLBACK_SECRETS has no effect without POSTRIDER_CALLBACK_URL or POSTRIDER_CALLBACK_ADDR")
 	}
 	if s.Sink != "" || s.Topics != nil {
 		return texts

@@ -23,13 +23,20 @@ import (
 
 // kind is one kind of destination.
 type kind struct {
-	// open connects to nothing that it would have to wait for. What it logs is for an operator.
-	open func(ctx context.Context, s relay.Subscription, log *slog.Logger) (sinks.Sink, error)
+	// open connects to nothing that it would have to wait for.
+	open func(ctx context.Context, s relay.Subscription, with surroundings) (sinks.Sink, error)
 	// check finds what is wrong without connecting. Here says that this machine is going to open it, so that files and
 	// variables that it needs have to be here.
 	check func(s relay.Subscription, here bool) error
 	// schedule is the kind's own retry schedule, nil if it has none.
 	schedule func() []time.Duration
+}
+
+// surroundings are what a sink may need of this process.
+type surroundings struct {
+	log *slog.Logger // for an operator
+	// callbackURL makes the URLs of asynchronous webhooks, nil if they shall have none.
+	callbackURL func(subscription string, row, token int64) string
 }
 
 // kinds maps a sink URL's scheme to what it leads to.
@@ -42,13 +49,15 @@ var kinds = map[string]kind{
 }
 
 // openSinks returns what connects to the destination of a subscription.
-func openSinks(log *slog.Logger) func(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
+func openSinks(with surroundings) func(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
 	return func(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
 		k, err := kindOf(s.Sink)
 		if err != nil {
 			return nil, err
 		}
-		return k.open(ctx, s, log.With("subscription", s.Name))
+		own := with
+		own.log = with.log.With("subscription", s.Name)
+		return k.open(ctx, s, own)
 	}
 }
 
@@ -130,14 +139,17 @@ func webhookConfig(s relay.Subscription) (webhook.Config, error) {
 	}, err
 }
 
-func openWebhook(_ context.Context, s relay.Subscription, log *slog.Logger) (sinks.Sink, error) {
+func openWebhook(_ context.Context, s relay.Subscription, with surroundings) (sinks.Sink, error) {
 	config, err := webhookConfig(s)
 	if err != nil {
 		return nil, err
 	}
-	config.Log = log
+	config.Log, config.CallbackURL = with.log, with.callbackURL
+	if config.Options.Async && with.callbackURL == nil {
+		with.log.Info("asynchronous deliveries carry no callback URL, as POSTRIDER_CALLBACK_URL is not set: they can be settled in SQL")
+	}
 	config.Receipt = func(r webhook.Receipt) {
-		log.Info("delivered", "message", r.ID, "attempt", r.Attempt, "status", r.Status, "content_type", r.ContentType, "answer", string(r.Body))
+		with.log.Info("delivered", "message", r.ID, "attempt", r.Attempt, "status", r.Status, "content_type", r.ContentType, "answer", string(r.Body))
 	}
 	return asSink(webhook.New(config))
 }
@@ -157,7 +169,7 @@ func checkWebhook(s relay.Subscription, here bool) error {
 	return sink.Close()
 }
 
-func openNATS(ctx context.Context, s relay.Subscription, _ *slog.Logger) (sinks.Sink, error) {
+func openNATS(ctx context.Context, s relay.Subscription, _ surroundings) (sinks.Sink, error) {
 	if err := noOptions(s, "NATS"); err != nil {
 		return nil, err
 	}
@@ -181,7 +193,7 @@ func checkNATS(s relay.Subscription, here bool) error {
 	return err
 }
 
-func openStdout(_ context.Context, s relay.Subscription, _ *slog.Logger) (sinks.Sink, error) {
+func openStdout(_ context.Context, s relay.Subscription, _ surroundings) (sinks.Sink, error) {
 	if err := noOptions(s, "stdout"); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ type subscriptionStatus struct {
 	Retrying     int64     `json:"retrying"`
 	Held         int64     `json:"held"`
 	Scheduled    int64     `json:"scheduled"`
+	Accepted     int64     `json:"accepted"`
 	Dead         int64     `json:"dead"`
 	Discarded    int64     `json:"discarded"`
 	SegmentsHeld int64     `json:"segments_held"`
@@ -75,7 +76,7 @@ func readStatus(ctx context.Context, db querier) (*statusReport, error) {
 	}
 	rows, err := db.Query(ctx, `
 		SELECT name, state, coalesce(paused_reason, ''), coalesce(trouble, ''), coalesce(owner, ''), lag_messages, lag_seconds,
-		       retrying, held, scheduled, dead, discarded, segments_held, saved_at
+		       retrying, held, scheduled, accepted, dead, discarded, segments_held, saved_at
 		FROM postrider.subscription_status ORDER BY name`)
 	if err != nil {
 		return nil, err
@@ -97,10 +98,10 @@ func (a *app) printStatus(r *statusReport) {
 	if len(r.Subscriptions) == 0 {
 		a.printf("There are no subscriptions: messages are kept for the retention and delivered to nobody.\n")
 	} else {
-		list := newTable("SUBSCRIPTION", "STATE", "OWNER", ">LAG", ">LAG TIME", ">RETRY", ">HELD", ">SCHEDULED", ">DEAD", ">SEGMENTS", "TROUBLE")
+		list := newTable("SUBSCRIPTION", "STATE", "OWNER", ">LAG", ">LAG TIME", ">RETRY", ">HELD", ">SCHEDULED", ">ACCEPTED", ">DEAD", ">SEGMENTS", "TROUBLE")
 		for _, s := range r.Subscriptions {
 			list.add(s.Name, s.State, cmp.Or(s.Owner, "-"), number(s.LagMessages), human(seconds(s.LagSeconds)),
-				number(s.Retrying), number(s.Held), number(s.Scheduled), number(s.Dead), number(s.SegmentsHeld), clip(s.why(), 100))
+				number(s.Retrying), number(s.Held), number(s.Scheduled), number(s.Accepted), number(s.Dead), number(s.SegmentsHeld), clip(s.why(), 100))
 		}
 		list.print(a.out)
 	}

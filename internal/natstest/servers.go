@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Running says whether server i runs.
@@ -46,16 +47,28 @@ func (c *Cluster) startServer(ctx context.Context, i int) error {
 	if c.stopped {
 		return errors.New("the cluster was stopped for good")
 	}
-	if c.nodes[i].srv == nil {
-		if err := c.nodes[i].start(ctx); err != nil {
+	for try := 1; ; try++ {
+		if c.nodes[i].srv == nil {
+			if err := c.nodes[i].start(ctx); err != nil {
+				return err
+			}
+		}
+		if 2*len(c.running()) <= len(c.nodes) {
+			return nil
+		}
+		waiting, cancel := context.WithTimeout(ctx, catchUp)
+		err := c.waitHealthy(waiting, i)
+		cancel()
+		if err == nil || ctx.Err() != nil || try == 3 {
 			return err
 		}
+		c.nodes[i].stop()
 	}
-	if 2*len(c.running()) <= len(c.nodes) {
-		return nil
-	}
-	return c.waitHealthy(ctx, i)
 }
+
+// catchUp is how long a server may take to catch up with its cluster. Now and then one never does, after a stream was deleted
+// while it was away; then it is started again, as its supervisor would do.
+const catchUp = 20 * time.Second
 
 // waitHealthy waits until server i is up to date and the cluster's leader knows of all running servers:
 // before that it finds no place for a stream.

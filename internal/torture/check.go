@@ -42,7 +42,7 @@ func (w *world) watch(ctx context.Context) {
 
 // spare is how many goroutines more than at the start may be there: one for each lane of eight subscriptions, which starts with
 // its first message, and two for each connection that the lanes of six endpoints keep.
-const spare = 8*8 + 2*6*8 + 10
+const spare = 8*16 + 2*6*16 + 10
 
 // checkSize waits until goroutines and memory are back to where they were.
 func (w *world) checkSize(ctx context.Context, before size) {

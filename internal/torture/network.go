@@ -83,10 +83,14 @@ func (w *world) handsOver() bool {
 	return w.Relays > 1
 }
 
+// exitTime is how long a process may take to end, and to be missed, on a busy machine.
+const exitTime = 5 * time.Second
+
 // supervise starts a relay again that has ended for the one reason for which it may: it was asked for the stream by name, and
 // found no publication.
 func (w *world) supervise(r *relay, err error) {
-	if !strings.Contains(err.Error(), "publication postrider is missing") || !w.unpublished.Load() {
+	missing := w.unpublished.Load() || time.Since(time.Unix(0, w.published.Load())) < exitTime
+	if !missing || !strings.Contains(err.Error(), "publication postrider is missing") {
 		w.fail(err)
 		return
 	}

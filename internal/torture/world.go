@@ -43,7 +43,8 @@ type world struct {
 	look   *looker
 
 	undo        []func() error
-	unpublished atomic.Bool // there is no publication
+	unpublished atomic.Bool  // there is no publication
+	published   atomic.Int64 // unix nanoseconds of when there was one again
 
 	mu        sync.Mutex
 	incidents []Incident

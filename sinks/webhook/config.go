@@ -38,6 +38,9 @@ type Config struct {
 	// Receipt is called with the start of each accepting answer, if Options.Receipts asks for it: by several goroutines at
 	// once, before the outcome is known to the relay, which may be killed before it is saved. Nil means that none is kept.
 	Receipt func(Receipt)
+	// CallbackURL returns the signed URL that the header postrider-callback carries where Options.Async is set, such as
+	// Callbacks.URL. Nil means that there is no such header: receivers settle messages in the database.
+	CallbackURL func(subscription string, row, token int64) string
 	// Log is told what an operator should know and no outcome says, such as certificates and secrets that were replaced, or
 	// that cannot be read any more. Nil means nobody.
 	Log *slog.Logger

@@ -96,6 +96,18 @@
 // message is delivered, and the next one finds the subscription's end without being sent. A batch that is answered with
 // abort-message is divided like one that is refused, so that each event is asked for by itself.
 //
+// # Asynchronous deliveries
+//
+// With Options.Async, requests carry these headers as well:
+//
+//	postrider-row        the row of the outbox
+//	postrider-token      the fencing token of this attempt: unix microseconds, greater than that of any attempt before
+//	postrider-callback   the URL by which the receiver says what came of it, see Callbacks; absent without Config.CallbackURL
+//
+// An answer of 202 is then the outcome sinks.Deferred: the receiver has taken the message over for Options.AsyncLease, or for
+// the whole seconds, from one to those of seven days, that the answer's header postrider-lease asks for; any other value of it is
+// ignored. Other answers mean what they always mean.
+//
 // # Sparing the receiver
 //
 // Options.Rate bounds the requests per second. Options.Concurrency bounds those under way: four to begin with, one more for

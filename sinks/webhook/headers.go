@@ -65,7 +65,7 @@ func (s *Sink) common(f *fields, contentType string) {
 
 // messageHeaders returns the headers of a request with one message, but for those of the attempt.
 func (s *Sink) messageHeaders(d *sinks.Delivery, own map[string]string, contentType string) *fields {
-	f := newFields(18 + len(own) + len(s.fixed))
+	f := newFields(21 + len(own) + len(s.fixed))
 	for name, value := range own {
 		f.set(http.CanonicalHeaderKey(name), value)
 	}
@@ -84,6 +84,9 @@ func (s *Sink) messageHeaders(d *sinks.Delivery, own map[string]string, contentT
 func (s *Sink) stamp(r *request, now time.Time) {
 	for i := range s.fixed {
 		r.header[s.fixed[i].name] = s.fixed[i].value(now)
+	}
+	if r.deferral != nil {
+		r.deferral.stamp(r.fields, now, s.callback)
 	}
 	timestamp := strconv.FormatInt(now.Unix(), 10)
 	r.set("Webhook-Id", r.id)

@@ -67,6 +67,12 @@ type Options struct {
 	Concurrency string `json:"concurrency,omitempty"`
 	// Receipts is how many bytes of an answer's body are kept for delivered messages, see Config.Receipt. Default 0: none.
 	Receipts int `json:"receipts,omitempty"`
+	// Async gives the answer 202 another meaning: the receiver has taken the message over, and a callback will settle it. It
+	// excludes the formats with several events.
+	Async bool `json:"async,omitempty"`
+	// AsyncLease is how long a receiver may be silent after a 202 before the message is delivered again, from one second to
+	// seven days; the receiver may choose another. Default 10m.
+	AsyncLease Duration `json:"async_lease,omitempty"`
 }
 
 // TLSOptions say whom to trust and who we are. Files are PEM and are read again when they change.
@@ -131,13 +137,17 @@ func (o Options) withDefaults() Options {
 	o.BatchBytes = cmp.Or(o.BatchBytes, DefaultBatchBytes)
 	o.RetryAfterMax = cmp.Or(o.RetryAfterMax, Duration(DefaultRetryAfterMax))
 	o.Concurrency = cmp.Or(o.Concurrency, ConcurrencyAdaptive)
+	if o.Async {
+		o.AsyncLease = cmp.Or(o.AsyncLease, Duration(DefaultAsyncLease))
+	}
 	return o
 }
 
 // Validate says which option is wrong, and what would be right. It follows no reference and opens no file.
 func (o Options) Validate() error {
 	o = o.withDefaults()
-	for _, check := range []func() error{o.checkFormat, o.checkSecrets, o.checkAuth, o.checkHeaders, o.checkStatuses, o.checkRate, o.TLS.check, o.checkGuard, o.checkProxy} {
+	for _, check := range []func() error{o.checkFormat, o.checkSecrets, o.checkAuth, o.checkHeaders, o.checkStatuses, o.checkRate, o.checkAsync, o.TLS.check,
+		o.checkGuard, o.checkProxy} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -21,6 +21,8 @@ type request struct {
 	id   string // webhook-id
 	body []byte
 
+	deferral *deferral // nil if a 202 is like any other 2xx
+
 	status  int // of the answer; 0 if there was none
 	batch   bool
 	results map[string]error // what the answer to a batch said of single events, by their ids
@@ -35,7 +37,7 @@ func (s *Sink) messageRequest(d *sinks.Delivery) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &request{id: webhookID(d.ID)}
+	r := &request{id: webhookID(d.ID), deferral: s.deferrable(d)}
 	if s.options.Format == FormatStructured {
 		if r.body, err = s.event(d, own); err != nil {
 			return nil, err

@@ -25,12 +25,15 @@ func (s *Sink) answered(r *request, res *http.Response) error {
 	defer res.Body.Close()
 	kind, control := s.kindOf(res.StatusCode), deliveryControl(res.Header)
 	if kind == sinks.KindAccepted {
-		s.receipt(r, res)
+		deferred := s.deferred(r, res)
+		if deferred == nil {
+			s.receipt(r, res)
+		}
 		drain(res.Body)
 		if control == controlDisable {
 			s.disable(res)
 		}
-		return nil
+		return deferred
 	}
 	switch control {
 	case controlAbort:

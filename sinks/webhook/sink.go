@@ -29,6 +29,7 @@ type Sink struct {
 	transport *transport
 	flow      *flow
 	keep      func(Receipt)
+	callback  func(subscription string, row, token int64) string // may be nil
 	log       *slog.Logger
 	end       context.CancelFunc
 }
@@ -45,7 +46,7 @@ func New(cfg Config) (*Sink, error) {
 	s := &Sink{
 		url: u, name: u.Scheme + "://" + u.Host, options: cfg.Options, timeout: cfg.Timeout, lanes: cfg.Lanes,
 		userAgent: []string{"postrider/" + sinks.EncodeHeader(cfg.Version)},
-		flow:      newFlow(&cfg.Options, cfg.Lanes), keep: cfg.Receipt, log: cfg.Log,
+		flow:      newFlow(&cfg.Options, cfg.Lanes), keep: cfg.Receipt, callback: cfg.CallbackURL, log: cfg.Log,
 	}
 	if err := s.readSecrets(cfg.Log); err != nil {
 		return nil, err

@@ -1,0 +1,94 @@
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// DefaultAsyncLease is the default of Options.AsyncLease.
+const DefaultAsyncLease = 10 * time.Minute
+
+const (
+	minLease = time.Second
+	maxLease = 7 * 24 * time.Hour
+)
+
+func (o *Options) checkAsync() error {
+	lease := time.Duration(o.AsyncLease)
+	switch {
+	case !o.Async && lease != 0:
+		return errors.New("async_lease has no meaning without async")
+	case !o.Async:
+		return nil
+	case o.batches():
+		return fmt.Errorf("async is true and format is %s: a callback is about one message, so that the format must be binary or structured", o.Format)
+	case lease < minLease || lease > maxLease:
+		return fmt.Errorf("async_lease %v: must be from 1s to 168h", lease)
+	}
+	return nil
+}
+
+// tokens hands out fencing tokens: unix microseconds, so that they grow from one process to the next as well.
+type tokens struct{ last atomic.Int64 }
+
+// next is above all tokens before, also when the clock steps back.
+func (t *tokens) next(now time.Time) int64 {
+	for {
+		last := t.last.Load()
+		token := max(now.UnixMicro(), last+1)
+		if t.last.CompareAndSwap(last, token) {
+			return token
+		}
+	}
+}
+
+// attempts serves all sinks of the process, since a subscription's sink is opened again when its settings change.
+var attempts tokens
+
+// deferral is what a callback has to name. Token is that of the attempt.
+type deferral struct {
+	subscription string
+	row, token   int64
+}
+
+// deferrable returns what the request for a message needs where it may be answered with 202, else nil.
+func (s *Sink) deferrable(d *sinks.Delivery) *deferral {
+	if !s.options.Async {
+		return nil
+	}
+	return &deferral{subscription: d.Subscription, row: d.Row}
+}
+
+// stamp sets the headers that name the attempt.
+func (d *deferral) stamp(f *fields, now time.Time, callbackURL func(subscription string, row, token int64) string) {
+	d.token = attempts.next(now)
+	f.set("Postrider-Row", strconv.FormatInt(d.row, 10))
+	f.set("Postrider-Token", strconv.FormatInt(d.token, 10))
+	if callbackURL != nil {
+		f.set("Postrider-Callback", callbackURL(d.subscription, d.row, d.token))
+	}
+}
+
+// deferred is the outcome of an accepting answer to a request with one message: nil unless a callback is going to settle it.
+func (s *Sink) deferred(r *request, res *http.Response) error {
+	if r.deferral == nil || res.StatusCode != http.StatusAccepted {
+		return nil
+	}
+	return sinks.Deferred(lease(res.Header.Get("Postrider-Lease"), time.Duration(s.options.AsyncLease)), r.deferral.token)
+}
+
+// lease reads the header of that name, whole seconds. What cannot be a lease is ignored: the message was taken over all the
+// same, and would be again if that were a failure.
+func lease(header string, otherwise time.Duration) time.Duration {
+	n, err := strconv.ParseUint(header, 10, 31)
+	if d := time.Duration(n) * time.Second; err == nil && d >= minLease && d <= maxLease {
+		return d
+	}
+	return otherwise
+}

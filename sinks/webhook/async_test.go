@@ -1,0 +1,196 @@
+package webhook
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/sinktest"
+)
+
+// answering accepts with a status and headers, and keeps the headers of requests.
+type answering struct {
+	mu     sync.Mutex
+	status int
+	header map[string]string
+	got    []http.Header
+}
+
+func (a *answering) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.got = append(a.got, r.Header.Clone())
+	for name, value := range a.header {
+		w.Header().Set(name, value)
+	}
+	w.WriteHeader(a.status)
+	fmt.Fprint(w, "taken")
+}
+
+// deliver has one message answered and returns the request's headers.
+func (a *answering) deliver(t *testing.T, s sinks.Sink, d sinks.Delivery, status int, header map[string]string) (http.Header, error) {
+	t.Helper()
+	a.status, a.header, a.got = status, header, nil
+	err := sinktest.Deliver(t.Context(), s, d)[0]
+	if len(a.got) != 1 {
+		t.Fatalf("%d requests came, want 1", len(a.got))
+	}
+	return a.got[0], err
+}
+
+func wantDeferred(t *testing.T, what string, err error, lease time.Duration, token string) {
+	t.Helper()
+	out, ok := errors.AsType[*sinks.OutcomeError](err)
+	if !ok || out.Kind != sinks.KindDeferred || out.After != lease || strconv.FormatInt(out.Token, 10) != token {
+		t.Errorf("%s: the outcome is %+v, want deferred for %v with token %s", what, err, lease, token)
+	}
+}
+
+func TestAcceptedMeansDeferredOnlyIfAskedFor(t *testing.T) {
+	a := new(answering)
+	url := serve(t, a.ServeHTTP).URL
+	var receipts []Receipt
+	keep := func(r Receipt) { receipts = append(receipts, r) }
+	plain := open(t, Config{URL: url, Options: Options{Receipts: 10}, Receipt: keep})
+	h, err := a.deliver(t, plain, sinktest.NewDelivery("a", "1"), 202, map[string]string{"Postrider-Lease": "60"})
+	if err != nil || len(receipts) != 1 {
+		t.Errorf("202 without async: %v, receipts %v", err, receipts)
+	}
+	for _, name := range []string{"Postrider-Row", "Postrider-Token", "Postrider-Callback"} {
+		if h[name] != nil {
+			t.Errorf("without async there is %s: %v", name, h[name])
+		}
+	}
+	for _, format := range []string{FormatBinary, FormatStructured} {
+		receipts = nil
+		async := open(t, Config{URL: url, Options: Options{Async: true, Format: format, Receipts: 10}, Receipt: keep})
+		d := sinktest.NewDelivery("a", "1")
+		h, err = a.deliver(t, async, d, 202, nil)
+		wantDeferred(t, format, err, DefaultAsyncLease, h.Get("Postrider-Token"))
+		if h.Get("Postrider-Row") != strconv.FormatInt(d.Row, 10) || h["Postrider-Callback"] != nil {
+			t.Errorf("%s: headers %v", format, h)
+		}
+		if len(receipts) != 0 {
+			t.Errorf("%s: a receipt of what is not delivered: %v", format, receipts)
+		}
+		if _, err := a.deliver(t, async, d, 200, nil); err != nil || len(receipts) != 1 {
+			t.Errorf("%s, 200: %v, receipts %v", format, err, receipts)
+		}
+		_, err = a.deliver(t, async, d, 422, nil)
+		sinktest.WantKinds(t, []error{err}, sinks.KindPermanent)
+	}
+}
+
+func TestEveryAttemptHasItsToken(t *testing.T) {
+	a := new(answering)
+	calls := 0
+	s := open(t, Config{URL: serve(t, a.ServeHTTP).URL, Options: Options{Async: true}, CallbackURL: func(subscription string, row, token int64) string {
+		calls++
+		return fmt.Sprintf("https://h/%s/%d/%d", subscription, row, token)
+	}})
+	d := sinktest.NewDelivery("a", "1")
+	last := int64(0)
+	for attempt := range 20 {
+		before := time.Now().UnixMicro()
+		h, err := a.deliver(t, s, d, 202, nil)
+		wantDeferred(t, "attempt", err, DefaultAsyncLease, h.Get("Postrider-Token"))
+		token, _ := strconv.ParseInt(h.Get("Postrider-Token"), 10, 64)
+		if token <= last || token < before || token > time.Now().UnixMicro() {
+			t.Errorf("token %d after %d is not that of an attempt at %d", token, last, before)
+		}
+		last = token
+		if want := fmt.Sprintf("https://h/conformance/%d/%d", d.Row, token); h.Get("Postrider-Callback") != want || calls != attempt+1 {
+			t.Errorf("callback %q after %d calls, want %q", h.Get("Postrider-Callback"), calls, want)
+		}
+	}
+}
+
+// A clock that steps back, and any number of goroutines, never get a token twice or a smaller one.
+func TestTokensGrow(t *testing.T) {
+	var all tokens
+	now := time.Now()
+	last := int64(0)
+	for _, step := range []time.Duration{0, 0, time.Second, -time.Hour, time.Microsecond, -time.Microsecond, 2 * time.Hour} {
+		now = now.Add(step)
+		if token := all.next(now); token <= last || token < now.UnixMicro() {
+			t.Errorf("token %d after %d at %v", token, last, now)
+		} else {
+			last = token
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	seen := map[int64]bool{}
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				token := all.next(now)
+				mu.Lock()
+				seen[token] = true
+				mu.Unlock()
+			}
+		})
+	}
+	if wg.Wait(); len(seen) != 8*200 {
+		t.Errorf("%d different tokens, want %d", len(seen), 8*200)
+	}
+}
+
+func TestReceiverChoosesTheLease(t *testing.T) {
+	a := new(answering)
+	s := open(t, Config{URL: serve(t, a.ServeHTTP).URL, Options: Options{Async: true, AsyncLease: Duration(time.Minute)}})
+	for header, want := range map[string]time.Duration{
+		"": time.Minute, "1": time.Second, "90": 90 * time.Second, "604800": 7 * 24 * time.Hour,
+		"0": time.Minute, "604801": time.Minute, "-5": time.Minute, "1.5": time.Minute, "2m": time.Minute, "99999999999999999999": time.Minute, "5, 6": time.Minute,
+	} {
+		h, err := a.deliver(t, s, sinktest.NewDelivery("a", "1"), 202, map[string]string{"Postrider-Lease": header})
+		wantDeferred(t, "lease "+header, err, want, h.Get("Postrider-Token"))
+	}
+}
+
+// The message that is answered is taken over, and the next one ends the subscription.
+func TestDisableWithAccepted(t *testing.T) {
+	a := new(answering)
+	s := open(t, Config{URL: serve(t, a.ServeHTTP).URL, Options: Options{Async: true}})
+	h, err := a.deliver(t, s, sinktest.NewDelivery("a", "1"), 202, map[string]string{"Webhook-Delivery": "disable"})
+	wantDeferred(t, "disable", err, DefaultAsyncLease, h.Get("Postrider-Token"))
+	sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "2")), sinks.KindGone)
+}
+
+func TestAsyncOptions(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"async":true,"async_lease":"999ms"}`:     "async_lease 999ms: must be from 1s to 168h",
+		`{"async":true,"async_lease":"168h0m1s"}`:  "async_lease 168h0m1s: must be from 1s to 168h",
+		`{"async":true,"async_lease":"-1s"}`:       "async_lease -1s: must be from",
+		`{"async_lease":"5m"}`:                     "async_lease has no meaning without async",
+		`{"async":true,"format":"batch"}`:          "async is true and format is batch: a callback is about one message",
+		`{"async":true,"format":"ndjson"}`:         "async is true and format is ndjson",
+		`{"async":"yes"}`:                          "async",
+		`{"headers":{"Postrider-Callback":"x"}}`:   `headers["Postrider-Callback"] is reserved`,
+		`{"headers":{"postrider-token":"env:X"}}`:  `headers["postrider-token"] is reserved`,
+		`{"async":true,"headers":{"a":"b","c":1}}`: "headers",
+	} {
+		if _, err := ParseOptions([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", text, err, want)
+		}
+	}
+	for _, text := range []string{`{"async":true}`, `{"async":true,"async_lease":"1s","format":"structured"}`, `{"async":true,"async_lease":"168h"}`, `{"async":false,"format":"batch"}`} {
+		if _, err := ParseOptions([]byte(text)); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// A message's own headers cannot name another attempt either.
+func TestMessagesCannotSetCallbackHeaders(t *testing.T) {
+	s := open(t, Config{URL: "http://127.0.0.1:1", Options: Options{Async: true}})
+	d := sinktest.NewDelivery("a", "1")
+	d.Headers = []byte(`{"Postrider-Callback":"https://evil"}`)
+	sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, d), sinks.KindPermanent)
+}
