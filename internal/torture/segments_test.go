@@ -88,7 +88,8 @@ func (w *world) checkPaused(t *testing.T) {
 		  AND NOT coalesce(o.id <= c.after_id AND pg_visible_in_snapshot(o.xid, c.target), false)`
 	w.exec(t, "SELECT postrider.pause('loose')")
 	eventually(t, time.Minute, func() error {
-		n, err := one[int](t.Context(), w.db, "SELECT count(*)::int FROM postrider.cursors WHERE subscription = 'loose' AND owner IS NULL")
+		n, err := one[int](t.Context(), w.db, `SELECT count(*)::int FROM postrider.cursors c WHERE subscription = 'loose'
+			AND NOT EXISTS (SELECT FROM postrider.relays r WHERE r.incarnation = c.owner)`) // its owner may have been killed
 		if err == nil && n == 0 {
 			err = fmt.Errorf("loose is still delivered")
 		}
