@@ -115,7 +115,7 @@ func checkRows(t *testing.T, rows []report.Row) {
 }
 
 func TestFlags(t *testing.T) {
-	o, err := parse([]string{"-run", "^drain", "-systems", "bare", "-full"}, io.Discard)
+	o, err := parse([]string{"-run", "^drain", "-systems", "bare pipe$", "-full"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
