@@ -96,11 +96,11 @@ func TestEndToEnd(t *testing.T) {
 }
 
 func checkRows(t *testing.T, rows []report.Row) {
-	if len(rows) != 6 {
+	if len(rows) != 7 {
 		t.Fatalf("%d rows", len(rows))
 	}
 	for i, r := range rows {
-		live := i == 5
+		live := i == 6
 		want := int64(backlog)
 		if live {
 			want = 2 * rate
