@@ -47,29 +47,47 @@ const maxDigits = 19
 // stored knows the answers that servers give to a message that they have stored, byte for byte: a fraction of the cost of
 // reading JSON. False means that the answer has to be read.
 func stored(b []byte) bool {
+	_, _, end := cutAck(b)
+	return bytes.Equal(end, ackEnd) || bytes.Equal(end, ackDuplicate)
+}
+
+// storedNow returns what the stream calls itself, and the sequence that it gave the message: zero if the answer says anything else.
+func storedNow(b []byte) (stream []byte, sequence uint64) {
+	stream, sequence, end := cutAck(b)
+	if !bytes.Equal(end, ackEnd) {
+		return nil, 0
+	}
+	return stream, sequence
+}
+
+// cutAck takes an answer apart: stream and domain as they are written, the sequence, and what follows, which is empty if
+// the answer is not one that a stream writes.
+func cutAck(b []byte) (stream []byte, sequence uint64, end []byte) {
 	b, ok := bytes.CutPrefix(b, ackStream)
 	if !ok {
-		return false
+		return nil, 0, nil
 	}
-	name := plain(b)
+	whole, name := b, plain(b)
 	if name == 0 {
-		return false
+		return nil, 0, nil
 	}
 	b = b[name:]
 	if rest, ok := bytes.CutPrefix(b, ackDomain); ok {
 		b = rest[plain(rest):]
 	}
+	stream = whole[:len(whole)-len(b)]
 	if b, ok = bytes.CutPrefix(b, ackSequence); !ok {
-		return false
+		return nil, 0, nil
 	}
 	n := 0
 	for n < len(b) && '0' <= b[n] && b[n] <= '9' {
+		sequence = 10*sequence + uint64(b[n]-'0')
 		n++
 	}
 	if n == 0 || n > maxDigits || n > 1 && b[0] == '0' {
-		return false
+		return nil, 0, nil
 	}
-	return bytes.Equal(b[n:], ackEnd) || bytes.Equal(b[n:], ackDuplicate)
+	return stream, sequence, b[n:]
 }
 
 // plain returns how many bytes at the front of b mean themselves inside a JSON string.

@@ -18,12 +18,15 @@ type lane struct {
 	renderer
 	sub    *nats.Subscription // nil on core NATS
 	acks   chan *nats.Msg
-	prefix string // of the subjects to answer to; a number follows
-	next   uint64 // number of the next message; none is used twice
+	prefix string // of the subjects to answer to; a group's number follows
+	next   uint64 // number of the next group; none is used twice
 	timer  *time.Timer
 
 	// Of the batch under way:
-	first    uint64   // number of its first message
+	first    uint64   // number of its first group
+	groups   []group  // of the messages that are answered at one subject
+	size     int      // of each
+	stream   []byte   // that answers, as it calls itself
 	subjects []string // by message, empty if it was not published
 	outcomes []error  // by message, errPending until its acknowledgement has come
 	pending  int
@@ -62,7 +65,7 @@ func newLane(nc *nats.Conn, cfg *Config, room int) (*lane, error) {
 	}
 	l.prefix = nc.NewInbox() + "."
 	l.acks = make(chan *nats.Msg, 2*room) // Others may answer, too: whoever subscribes to the subject.
-	l.ends = make([]int, room)
+	l.ends, l.groups = make([]int, room), make([]group, 0, room)
 	l.timer = time.NewTimer(time.Hour)
 	l.timer.Stop()
 	var err error
@@ -105,20 +108,31 @@ func (l *lane) begin(outcomes []error) {
 	if l.sub == nil {
 		return
 	}
+	l.stream, l.size = l.stream[:0], 1
+	if len(outcomes) >= 2*groupSize {
+		l.size = groupSize
+	}
+	l.group((len(outcomes) + l.size - 1) / l.size)
+}
+
+// group prepares n groups.
+func (l *lane) group(n int) {
 	for len(l.acks) > 0 {
 		<-l.acks // Second answers to earlier messages.
 	}
+	l.groups = l.groups[:n]
+	clear(l.groups)
 	b := l.scratch[:0]
-	for i := range outcomes {
+	for i := range n {
 		b = append(b, l.prefix...)
 		b = strconv.AppendUint(b, l.next+uint64(i), 10)
 		l.ends[i] = len(b)
 	}
 	l.scratch, l.replies, l.first = b, string(b), l.next
-	l.next += uint64(len(outcomes))
+	l.next += uint64(n)
 }
 
-// reply returns the subject to answer to message i, empty on core NATS.
+// reply returns the subject to answer to the messages of group i, empty on core NATS.
 func (l *lane) reply(i int) string {
 	switch {
 	case l.sub == nil:
@@ -129,10 +143,16 @@ func (l *lane) reply(i int) string {
 	return l.replies[l.ends[i-1]:l.ends[i]]
 }
 
-// sent notes that message i has been published.
-func (l *lane) sent(i int) {
+// groupOf returns the group of message i.
+func (l *lane) groupOf(i int) int { return i / max(l.size, 1) }
+
+// sent notes that message i has been published, in group n.
+func (l *lane) sent(i, n int) {
 	l.subjects[i] = l.msg.Subject
 	if l.sub != nil {
+		g := &l.groups[n]
+		g.message = i
+		g.sent++
 		l.outcomes[i] = errPending
 		l.pending++
 	}
@@ -186,14 +206,20 @@ func (l *lane) last(err error) error {
 // settle records an answer, unless it belongs to no message that waits for one.
 func (l *lane) settle(m *nats.Msg) {
 	number, err := strconv.ParseUint(m.Subject[len(l.prefix):], 10, 64)
-	i := number - l.first // of an earlier message it is huge, below zero
-	if err != nil || i >= uint64(len(l.outcomes)) {
+	n := number - l.first // of an earlier group it is huge, below zero
+	if err != nil || n >= uint64(len(l.groups)) {
 		return
 	}
-	if l.outcomes[i] != errPending {
+	g := &l.groups[n]
+	if g.answered == g.sent {
 		return
 	}
-	l.outcomes[i] = answer(m)
-	l.failed = l.failed || l.outcomes[i] != nil
+	g.answered++
 	l.pending--
+	if g.sent == 1 {
+		l.outcomes[g.message] = answer(m)
+		l.failed = l.failed || l.outcomes[g.message] != nil
+		return
+	}
+	l.count(g, m)
 }

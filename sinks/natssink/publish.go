@@ -21,7 +21,12 @@ func (s *Sink) publish(ctx context.Context, c *conn, batch []sinks.Delivery, out
 	defer c.give(l)
 	l.begin(outcomes)
 	s.send(ctx, c, l, batch, outcomes)
-	if err := l.wait(ctx, lost, s.cfg.AckTimeout); err != nil {
+	err = l.wait(ctx, lost, s.cfg.AckTimeout)
+	if doubtful := l.conclude(); err == nil && len(doubtful) > 0 {
+		s.sendAgain(c, l, batch, doubtful)
+		err = l.wait(ctx, lost, s.cfg.AckTimeout)
+	}
+	if err != nil {
 		l.giveUp(err)
 	}
 	if l.failed {
@@ -58,7 +63,8 @@ func (s *Sink) send(ctx context.Context, c *conn, l *lane, batch []sinks.Deliver
 			continue
 		}
 		s.link.forget(m.Subject)
-		m.Reply = l.reply(i)
+		group := l.groupOf(i)
+		m.Reply = l.reply(group)
 		if err := c.nc.PublishMsg(m); err != nil {
 			outcomes[i] = refused(c, m, err)
 			if kind, _ := sinks.Classify(outcomes[i]); kind == sinks.KindUnavailable {
@@ -67,7 +73,25 @@ func (s *Sink) send(ctx context.Context, c *conn, l *lane, batch []sinks.Deliver
 			}
 			continue
 		}
-		l.sent(i)
+		l.sent(i, group)
+	}
+}
+
+// sendAgain publishes messages of which nobody knows whether the stream has stored them, each in a group of its own.
+func (s *Sink) sendAgain(c *conn, l *lane, batch []sinks.Delivery, doubtful []int) {
+	l.group(len(doubtful))
+	for n, i := range doubtful {
+		m, err := l.message(&batch[i])
+		if err != nil { // which it did not the first time
+			l.outcomes[i] = sinks.Permanent(err)
+			continue
+		}
+		m.Reply = l.reply(n)
+		if err := c.nc.PublishMsg(m); err != nil {
+			l.outcomes[i] = refused(c, m, err)
+			continue
+		}
+		l.sent(i, n)
 	}
 }
 
