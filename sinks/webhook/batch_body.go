@@ -78,6 +78,8 @@ func split(items []item, bound int) [][]item {
 func (s *Sink) postItems(ctx context.Context, subscription string, group []item, outcomes []error) (down error) {
 	r := s.batchRequest(subscription, group)
 	err := s.post(ctx, r)
+	results := r.results
+	s.free(r)
 	kind, _ := sinks.Classify(err)
 	switch {
 	case kind == sinks.KindPermanent && len(group) > 1:
@@ -92,7 +94,7 @@ func (s *Sink) postItems(ctx context.Context, subscription string, group []item,
 		return ifDown(err)
 	}
 	for _, it := range group {
-		err := r.results[it.id]
+		err := results[it.id]
 		outcomes[it.index] = err
 		if ifDown(err) != nil {
 			down = err
@@ -142,8 +144,9 @@ func (s *Sink) batchRequest(subscription string, group []item) *request {
 	if !lines {
 		body, contentType = append(body, ']'), batchType
 	}
-	f := newFields(8 + len(s.fixed))
-	s.common(f, contentType)
-	f.encode("Postrider-Subscription", subscription)
-	return &request{fields: f, id: "batch_" + hex.EncodeToString(sum.Sum(nil)[:16]), body: body, batch: true}
+	r := s.newRequest()
+	r.id, r.body, r.batch = "batch_"+hex.EncodeToString(sum.Sum(nil)[:16]), body, true
+	r.set("Content-Type", contentType)
+	r.encodeField("Postrider-Subscription", subscription)
+	return r
 }

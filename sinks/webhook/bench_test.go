@@ -84,6 +84,7 @@ func BenchmarkRequest(b *testing.B) {
 					b.Fatal(err)
 				}
 				s.stamp(r, time.Now())
+				s.free(r)
 			}
 		})
 	}

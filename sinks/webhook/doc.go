@@ -123,6 +123,13 @@
 // one that Options.Proxy refers to, are read again at most once a second, while the sink is used; after a change new
 // requests take new connections. Trouble with the files keeps what was read last, and the log says so once.
 //
+// Where there is neither TLS nor a proxy, a request is written, and its answer read, by the goroutine that delivers it, at half
+// the cost of net/http. What that does in goroutines of its own is done when a kept connection is about to be used: if it
+// has ended, or something has come that nobody asked for, it is closed and another one taken.
+//
+// A request is sent again at once, over a new connection, only if one that was kept broke before the answer began: it may have
+// been closed long ago. Else what happens next is for the relay to decide.
+//
 // A guard judges each address that is about to be dialled, after names were resolved: link-local, multicast, broadcast
 // and unspecified addresses and those of clouds' metadata services are refused, in whatever IPv6 address they hide;
 // Options.Guard says more. It cannot know the prefix of a network's own NAT64 or tunnels: deny these where there are any.

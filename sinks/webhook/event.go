@@ -30,20 +30,31 @@ type attributes struct {
 
 func (s *Sink) attributes(d *sinks.Delivery, own map[string]string) attributes {
 	return attributes{
-		id: d.ID, source: cmp.Or(s.options.Source, defaultSource(d.ID)), kind: cmp.Or(s.options.Type, d.Topic),
+		id: d.ID, source: s.source(d.ID), kind: cmp.Or(s.options.Type, d.Topic),
 		time: d.CreatedAt.UTC().Format(time.RFC3339Nano), key: attribute(d.Key), contentType: contentType(d, own),
 	}
 }
 
-// defaultSource takes the source id out of a message id: source id, row id and time, joined by dashes.
-func defaultSource(id string) string {
+const defaultSource = "/postrider/"
+
+// source is the default one unless there is an option. For that it takes the source id out of a message id: source id, row id
+// and time, joined by dashes. All messages of a database have the same.
+func (s *Sink) source(id string) string {
+	if s.options.Source != "" {
+		return s.options.Source
+	}
 	source, _, _ := strings.Cut(id, "-")
-	return "/postrider/" + source
+	if last := s.lastSource.Load(); last != nil && (*last)[len(defaultSource):] == source {
+		return *last
+	}
+	whole := defaultSource + source
+	s.lastSource.Store(&whole)
+	return whole
 }
 
 func contentType(d *sinks.Delivery, own map[string]string) string {
 	for name, value := range own {
-		if len(name) == len("content-type") && strings.EqualFold(name, "content-type") {
+		if isContentType(name) {
 			return value
 		}
 	}
@@ -51,6 +62,10 @@ func contentType(d *sinks.Delivery, own map[string]string) string {
 		return jsonType
 	}
 	return bytesType
+}
+
+func isContentType(name string) bool {
+	return len(name) == len("content-type") && strings.EqualFold(name, "content-type")
 }
 
 // attribute returns text that an attribute may hold: no control characters, valid UTF-8 ("Type System"). Any other text
@@ -166,7 +181,7 @@ func extensions(own map[string]string) (map[string]string, error) {
 	}
 	all := make(map[string]string, len(own))
 	for name, value := range own {
-		if strings.EqualFold(name, "content-type") {
+		if isContentType(name) {
 			continue // datacontenttype
 		}
 		short := strings.Map(letterOrDigit, name)

@@ -143,7 +143,7 @@ func FuzzHeaders(f *testing.F) {
 		}
 		s.stamp(r, time.Unix(5, 0))
 		var wire bytes.Buffer
-		if err := s.request(t.Context(), r.header, []byte("body")).Write(&wire); err != nil {
+		if err := s.request(t.Context(), r.header(s.userAgent), []byte("body")).Write(&wire); err != nil {
 			t.Fatalf("%q cannot be sent: %v", headers, err)
 		}
 		req, err := http.ReadRequest(bufio.NewReader(&wire))

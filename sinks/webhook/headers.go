@@ -1,8 +1,10 @@
 package webhook
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
@@ -40,55 +42,73 @@ func (s *Sink) ownHeaders(d *sinks.Delivery) (map[string]string, error) {
 	return own, nil
 }
 
-// fields builds a header whose values share one array.
-type fields struct {
-	header http.Header
-	values []string
-}
+// field is one header of a request. Its name is canonical.
+type field struct{ name, value string }
 
-func newFields(n int) *fields { return &fields{make(http.Header, n), make([]string, 0, n)} }
+// fields are the headers of a request, each of them once.
+type fields struct{ list []field }
 
 // set takes the name in its canonical form.
-func (f *fields) set(name, value string) {
-	f.values = append(f.values, value)
-	n := len(f.values)
-	f.header[name] = f.values[n-1 : n : n]
+func (f *fields) set(name, value string) { f.list = append(f.list, field{name, value}) }
+
+func (f *fields) encodeField(name, value string) { f.set(name, sinks.EncodeHeader(value)) }
+
+// header returns them as net/http takes them. It may look at them after a request has ended, so that each has its own.
+func (f *fields) header(userAgent []string) http.Header {
+	h, values := make(http.Header, len(f.list)+1), make([]string, len(f.list))
+	for i := range f.list {
+		values[i] = f.list[i].value
+		h[f.list[i].name] = values[i : i+1 : i+1]
+	}
+	h["User-Agent"] = userAgent
+	return h
 }
 
-func (f *fields) encode(name, value string) { f.set(name, sinks.EncodeHeader(value)) }
+var errLineBreak = errors.New("a header's value holds a line break")
 
-// common sets what every request has, but for what belongs to the attempt (see stamp).
-func (s *Sink) common(f *fields, contentType string) {
-	f.header["User-Agent"] = s.userAgent
-	f.set("Content-Type", contentType)
+// encode writes what goes before the body, from the start on that all requests have.
+func (r *request) encode(start []byte) error {
+	b := append(append(r.wire[:0], start...), "Content-Length: "...)
+	b = append(strconv.AppendInt(b, int64(len(r.body)), 10), "\r\n"...)
+	for i := range r.list {
+		f := &r.list[i]
+		if strings.IndexByte(f.value, '\n') >= 0 || strings.IndexByte(f.value, '\r') >= 0 {
+			return errLineBreak
+		}
+		b = append(append(b, f.name...), ": "...)
+		b = append(append(b, textproto.TrimString(f.value)...), "\r\n"...)
+	}
+	r.wire = append(b, "\r\n"...)
+	return nil
 }
 
-// messageHeaders returns the headers of a request with one message, but for those of the attempt.
-func (s *Sink) messageHeaders(d *sinks.Delivery, own map[string]string, contentType string) *fields {
-	f := newFields(21 + len(own) + len(s.fixed))
+// messageHeaders sets the headers of a request with one message, but for those of the attempt.
+func (r *request) messageHeaders(d *sinks.Delivery, own map[string]string, contentType string) {
 	for name, value := range own {
-		f.set(http.CanonicalHeaderKey(name), value)
+		if !isContentType(name) {
+			r.set(http.CanonicalHeaderKey(name), value)
+		}
 	}
-	s.common(f, contentType)
-	f.encode("Postrider-Topic", d.Topic)
+	r.set("Content-Type", contentType)
+	r.encodeField("Postrider-Topic", d.Topic)
 	if d.Key != "" {
-		f.encode("Postrider-Key", d.Key)
+		r.encodeField("Postrider-Key", d.Key)
 	}
-	f.set("Postrider-Attempt", strconv.Itoa(d.Attempt))
-	f.encode("Postrider-Subscription", d.Subscription)
-	return f
+	r.attempt = d.Attempt
+	r.set("Postrider-Attempt", strconv.Itoa(d.Attempt))
+	r.encodeField("Postrider-Subscription", d.Subscription)
 }
 
 // stamp sets the headers of the attempt, among them what references lead to now. The signature covers id and time as they
 // are sent, and the body.
 func (s *Sink) stamp(r *request, now time.Time) {
 	for i := range s.fixed {
-		r.header[s.fixed[i].name] = s.fixed[i].value(now)
+		r.set(s.fixed[i].name, s.fixed[i].value(now)[0])
 	}
 	if r.deferral != nil {
-		r.deferral.stamp(r.fields, now, s.callback)
+		r.deferral.stamp(&r.fields, now, s.callback)
 	}
-	timestamp := strconv.FormatInt(now.Unix(), 10)
+	timestamp := r.timestamp(now)
 	r.set("Webhook-Id", r.id)
 	r.set("Webhook-Timestamp", timestamp)
 	if signature := s.signers.signature(now, r.id, timestamp, r.body); signature != "" {

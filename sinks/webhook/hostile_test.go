@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bufio"
+	"crypto/tls"
 	"io"
 	"log"
 	"log/slog"
@@ -25,6 +26,10 @@ func servePeer(t *testing.T, speak func(c net.Conn, req string)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return servePeerOn(t, l, speak)
+}
+
+func servePeerOn(t *testing.T, l net.Listener, speak func(c net.Conn, req string)) string {
 	var wg sync.WaitGroup
 	t.Cleanup(func() { l.Close(); wg.Wait() })
 	wg.Go(func() {
@@ -132,31 +137,57 @@ func TestHostileAnswers(t *testing.T) {
 		}, sinks.KindAccepted, ""},
 		"reset in the middle": {func(c net.Conn, _ string) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Le")
-			_ = c.(*net.TCPConn).SetLinger(0)
+			reset(c)
 		}, sinks.KindRetryable, "the connection broke"},
 		"reset in the body": {func(c net.Conn, _ string) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
-			_ = c.(*net.TCPConn).SetLinger(0)
+			reset(c)
 		}, sinks.KindAccepted, ""},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			host := servePeer(t, c.speak)
-			s := open(t, Config{URL: "http://joe:" + secret + "@" + host + "/" + secret + "?token=" + secret, Timeout: timeout})
-			start := time.Now()
-			out := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", `"`+secret+`"`))
-			sinktest.WantKinds(t, out, c.kind)
-			if d := time.Since(start); d > timeout+2*time.Second {
-				t.Errorf("it took %v, the timeout is %v", d, timeout)
-			}
-			if out[0] != nil {
-				text := out[0].Error()
-				if !strings.Contains(text, c.reason) || strings.Contains(text, secret) || len(text) > 600 {
-					t.Errorf("the reason is %.600q, want %q in it, and no secret", text, c.reason)
+		for _, scheme := range []string{"http", "https"} { // direct, and net/http
+			t.Run(name+"/"+scheme, func(t *testing.T) {
+				t.Parallel()
+				var host string
+				if scheme == "http" {
+					host = servePeer(t, c.speak)
+				} else {
+					host = servePeerTLS(t, c.speak)
 				}
-			}
-		})
+				s := open(t, Config{URL: scheme + "://joe:" + secret + "@" + host + "/" + secret + "?token=" + secret, Timeout: timeout,
+					Options: Options{TLS: skipVerify}})
+				start := time.Now()
+				out := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", `"`+secret+`"`))
+				sinktest.WantKinds(t, out, c.kind)
+				if d := time.Since(start); d > timeout+2*time.Second {
+					t.Errorf("it took %v, the timeout is %v", d, timeout)
+				}
+				if out[0] != nil {
+					text := out[0].Error()
+					if !strings.Contains(text, c.reason) || strings.Contains(text, secret) || len(text) > 600 {
+						t.Errorf("the reason is %.600q, want %q in it, and no secret", text, c.reason)
+					}
+				}
+			})
+		}
 	}
+}
+
+// servePeerTLS does not choose a protocol, so that it is HTTP/1.1.
+func servePeerTLS(t *testing.T, speak func(c net.Conn, req string)) string {
+	conf := &tls.Config{Certificates: []tls.Certificate{newAuthority(t, "peer").pair("server")}}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return servePeerOn(t, l, speak)
+}
+
+// reset makes the end of the connection an abrupt one.
+func reset(c net.Conn) {
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn()
+	}
+	_ = c.(*net.TCPConn).SetLinger(0)
 }
 
 // logBuffer is a strings.Builder for several goroutines.

@@ -4,7 +4,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 )
 
 // maxReceipts bounds Options.Receipts, in bytes.
@@ -35,6 +34,5 @@ func (s *Sink) receipt(r *request, res *http.Response) {
 	if err != nil {
 		id = r.id
 	}
-	attempt, _ := strconv.Atoi(r.header.Get("Postrider-Attempt")) // a batch has none
-	s.keep(Receipt{ID: id, Attempt: attempt, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Body: body[:n]})
+	s.keep(Receipt{ID: id, Attempt: r.attempt, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Body: body[:n]})
 }

@@ -2,7 +2,9 @@ package webhook
 
 import (
 	"maps"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/postrider/postrider/sinks"
 )
@@ -15,17 +17,46 @@ const (
 	linesType = "application/x-ndjson"
 )
 
+// maxKept bounds what a request keeps for the next one, in bytes.
+const maxKept = 64 << 10
+
 // request is what one POST carries. What belongs to the attempt is added by stamp.
 type request struct {
-	*fields
-	id   string // webhook-id
-	body []byte
+	fields
+	id      string // webhook-id
+	body    []byte
+	attempt int // counts from 1; 0 of a batch
 
 	deferral *deferral // nil if a 202 is like any other 2xx
 
 	status  int // of the answer; 0 if there was none
 	batch   bool
 	results map[string]error // what the answer to a batch said of single events, by their ids
+
+	// Kept from one request to the next.
+	wire    []byte // what direct writes before the body
+	second  int64  // in unix time, of which
+	seconds string // is the text
+}
+
+// newRequest returns an empty request. Whoever has it gives it back with free when its answer is closed.
+func (s *Sink) newRequest() *request { return s.requests.Get().(*request) }
+
+func (s *Sink) free(r *request) {
+	clear(r.list)
+	if cap(r.wire) > maxKept || cap(r.list) > maxKept/64 {
+		r.wire, r.list = nil, nil
+	}
+	*r = request{fields: fields{r.list[:0]}, wire: r.wire, second: r.second, seconds: r.seconds}
+	s.requests.Put(r)
+}
+
+// timestamp returns unix seconds. Most requests have those of the one before.
+func (r *request) timestamp(now time.Time) string {
+	if second := now.Unix(); second != r.second || r.seconds == "" {
+		r.second, r.seconds = second, strconv.FormatInt(second, 10)
+	}
+	return r.seconds
 }
 
 // batches says whether one request holds several events.
@@ -37,18 +68,22 @@ func (s *Sink) messageRequest(d *sinks.Delivery) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &request{id: webhookID(d.ID), deferral: s.deferrable(d)}
+	body := d.Payload
 	if s.options.Format == FormatStructured {
-		if r.body, err = s.event(d, own); err != nil {
+		if body, err = s.event(d, own); err != nil {
 			return nil, err
 		}
+	}
+	r := s.newRequest()
+	r.id, r.body, r.deferral = webhookID(d.ID), body, s.deferrable(d)
+	if s.options.Format == FormatStructured {
 		maps.DeleteFunc(own, describesPayload)
-		r.fields = s.messageHeaders(d, own, eventType)
+		r.messageHeaders(d, own, eventType)
 		return r, nil
 	}
 	a := s.attributes(d, own)
-	r.body, r.fields = d.Payload, s.messageHeaders(d, own, a.contentType)
-	a.setHeaders(r.fields)
+	r.messageHeaders(d, own, a.contentType)
+	a.setHeaders(&r.fields)
 	return r, nil
 }
 

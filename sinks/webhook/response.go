@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -67,10 +68,25 @@ func start(res *http.Response, n int) []byte {
 	return text[:n]
 }
 
+const drainBuffer = 4 << 10
+
+var drainBuffers = sync.Pool{New: func() any { return new([drainBuffer]byte) }}
+
 // drain reads what is left, so that the connection can be used again.
 func drain(body io.Reader) {
+	if body == http.NoBody {
+		return
+	}
+	buf := drainBuffers.Get().(*[drainBuffer]byte)
+	defer drainBuffers.Put(buf)
 	// On an error, or with more to come, Close drops the connection.
-	_, _ = io.CopyN(io.Discard, body, maxDrain)
+	for n := 0; n < maxDrain; {
+		m, err := body.Read(buf[:])
+		if err != nil {
+			return
+		}
+		n += m
+	}
 }
 
 func (s *Sink) reason(res *http.Response, control control) error {

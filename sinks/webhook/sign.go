@@ -32,7 +32,10 @@ const (
 type signedContent struct {
 	prefix, body []byte
 	whole        []byte // prefix and body in one piece, for ed25519
+	out          []byte // the header's value
 }
+
+var signedContents = sync.Pool{New: func() any { return new(signedContent) }}
 
 func (c *signedContent) all() []byte {
 	if c.whole == nil {
@@ -52,11 +55,10 @@ func (s signers) signature(now time.Time, id, timestamp string, body []byte) str
 	if len(s) == 0 {
 		return ""
 	}
-	prefix := make([]byte, 0, len(id)+len(timestamp)+2)
-	prefix = append(append(append(append(prefix, id...), '.'), timestamp...), '.')
-	c := &signedContent{prefix: prefix, body: body}
-	var buf [256]byte
-	out := buf[:0]
+	c := signedContents.Get().(*signedContent)
+	c.prefix = append(append(append(append(c.prefix[:0], id...), '.'), timestamp...), '.')
+	c.body = body
+	out := c.out[:0]
 	for _, w := range s {
 		for _, sign := range w.get(now) {
 			if len(out) > 0 {
@@ -65,6 +67,8 @@ func (s signers) signature(now time.Time, id, timestamp string, body []byte) str
 			out = sign(out, c)
 		}
 	}
+	*c = signedContent{prefix: c.prefix, out: out}
+	signedContents.Put(c)
 	return string(out)
 }
 

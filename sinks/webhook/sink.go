@@ -10,6 +10,8 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -30,8 +32,11 @@ type Sink struct {
 	flow      *flow
 	keep      func(Receipt)
 	callback  func(subscription string, row, token int64) string // may be nil
-	log       *slog.Logger
-	end       context.CancelFunc
+	requests  sync.Pool                                          // of *request
+
+	lastSource atomic.Pointer[string]
+	log        *slog.Logger
+	end        context.CancelFunc
 }
 
 var _ sinks.Sink = (*Sink)(nil)
@@ -47,12 +52,13 @@ func New(cfg Config) (*Sink, error) {
 		url: u, name: u.Scheme + "://" + u.Host, options: cfg.Options, timeout: cfg.Timeout, lanes: cfg.Lanes,
 		userAgent: []string{"postrider/" + sinks.EncodeHeader(cfg.Version)},
 		flow:      newFlow(&cfg.Options, cfg.Lanes), keep: cfg.Receipt, callback: cfg.CallbackURL, log: cfg.Log,
+		requests: sync.Pool{New: func() any { return new(request) }},
 	}
 	if err := s.readSecrets(cfg.Log); err != nil {
 		return nil, err
 	}
 	life, end := context.WithCancel(context.Background())
-	if s.transport, err = newTransport(life, u, cfg); err != nil {
+	if s.transport, err = newTransport(life, u, s.userAgent[0], cfg); err != nil {
 		end()
 		return nil, err
 	}
@@ -122,6 +128,7 @@ func (s *Sink) deliver(ctx context.Context, d *sinks.Delivery) error {
 	if err != nil {
 		return sinks.Permanent(err)
 	}
+	defer s.free(r)
 	return s.post(ctx, r)
 }
 
@@ -142,12 +149,24 @@ func (s *Sink) post(ctx context.Context, r *request) error {
 
 func (s *Sink) attempt(ctx context.Context, r *request, now time.Time) error {
 	s.stamp(r, now)
+	if g := s.transport.get(now); g.direct != nil {
+		res, err := g.direct.roundTrip(ctx, r, now.Add(s.timeout))
+		if err != nil {
+			return s.failed(ctx, g.adviseAnswer(err), false)
+		}
+		return s.settle(r, res)
+	}
 	attempt, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	res, err := s.roundTrip(attempt, r.header, r.body)
+	res, err := s.roundTrip(attempt, r.header(s.userAgent), r.body)
 	if err != nil {
-		return s.failed(ctx, attempt, err)
+		return s.failed(ctx, err, attempt.Err() != nil)
 	}
+	return s.settle(r, res)
+}
+
+// settle turns a response into an outcome. It leaves the results for single events in the request.
+func (s *Sink) settle(r *request, res *http.Response) (err error) {
 	r.status = res.StatusCode
 	if r.batch {
 		if r.results, err = s.readResults(res, time.Now()); err != nil {
@@ -173,25 +192,34 @@ func (s *Sink) roundTrip(ctx context.Context, header http.Header, payload []byte
 	return s.transport.RoundTrip(s.request(ctx, header, payload))
 }
 
-// request is built by hand: RoundTrip, unlike http.Client, neither follows redirects nor puts the URL into errors.
-func (s *Sink) request(ctx context.Context, header http.Header, payload []byte) *http.Request {
-	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(payload)), nil }
-	req := &http.Request{
-		Method: http.MethodPost, URL: s.url, Host: s.url.Host, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		// Lets the transport take another connection if an idle one turns out to be closed before a byte was written.
-		GetBody: body, ContentLength: int64(len(payload)),
-	}
-	req.Body, _ = body()
-	if len(payload) == 0 {
-		req.Body = http.NoBody
-	}
-	return req.WithContext(ctx)
+// payloadReader is a request's body.
+type payloadReader struct{ bytes.Reader }
+
+func (*payloadReader) Close() error { return nil }
+
+func newPayloadReader(payload []byte) io.ReadCloser {
+	r := new(payloadReader)
+	r.Reset(payload)
+	return r
 }
 
-// failed classifies an attempt without an answer.
-func (s *Sink) failed(ctx, attempt context.Context, err error) error {
-	connecting, timeout := isConnectError(err), isTimeout(err) || attempt.Err() != nil
+// request is built by hand: RoundTrip, unlike http.Client, neither follows redirects nor puts the URL into errors.
+func (s *Sink) request(ctx context.Context, header http.Header, payload []byte) *http.Request {
+	template := http.Request{Method: http.MethodPost, URL: s.url, Host: s.url.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	req := template.WithContext(ctx)
+	req.Header, req.ContentLength = header, int64(len(payload))
+	req.Body = http.NoBody
+	if len(payload) > 0 {
+		req.Body = newPayloadReader(payload)
+	}
+	// Lets the transport take another connection if an idle one turns out to be closed before a byte was written.
+	req.GetBody = func() (io.ReadCloser, error) { return newPayloadReader(payload), nil }
+	return req
+}
+
+// failed classifies an attempt without an answer. Timeout says that its time is up; the error may say so as well.
+func (s *Sink) failed(ctx context.Context, err error, timeout bool) error {
+	connecting, timeout := isConnectError(err), timeout || isTimeout(err)
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("POST %s: %w", s.name, ctx.Err())

@@ -31,12 +31,13 @@ const (
 // while it is used, at most once per rereadInterval. When they have changed, new connections are made, and old ones end
 // with the requests that they carry.
 type transport struct {
-	target *url.URL
-	cfg    Config
-	guard  *guard
-	proxy  proxySource
-	dialer *net.Dialer
-	log    *slog.Logger
+	target    *url.URL
+	userAgent string
+	cfg       Config
+	guard     *guard
+	proxy     proxySource
+	dialer    *net.Dialer
+	log       *slog.Logger
 	// life ends the dials that are under way, which http.Transport otherwise leaves running behind a request that was
 	// cancelled.
 	life context.Context
@@ -52,6 +53,7 @@ type transport struct {
 // generation is a pool of connections that were made in the same way.
 type generation struct {
 	*http.Transport
+	direct  *direct // is used instead, if it is not nil
 	pem     pemText
 	proxy   *url.URL
 	refused error // what the guard has against the destination, if a proxy hides its address
@@ -62,9 +64,9 @@ type generation struct {
 }
 
 // newTransport takes settings that Validate has passed, and reads what they refer to. Its errors name the setting.
-func newTransport(life context.Context, target *url.URL, cfg Config) (*transport, error) {
+func newTransport(life context.Context, target *url.URL, userAgent string, cfg Config) (*transport, error) {
 	o := cfg.Options
-	t := &transport{target: target, cfg: cfg, life: life, log: cfg.Log}
+	t := &transport{target: target, userAgent: userAgent, cfg: cfg, life: life, log: cfg.Log}
 	var err error
 	if t.guard, err = newGuard(o.Guard); err != nil {
 		return nil, err
@@ -88,6 +90,14 @@ func newTransport(life context.Context, target *url.URL, cfg Config) (*transport
 	}
 	t.warnExpired(g, time.Now())
 	return t, nil
+}
+
+// CloseIdleConnections closes all connections that carry no request.
+func (g *generation) CloseIdleConnections() {
+	if g.direct != nil {
+		g.direct.CloseIdleConnections()
+	}
+	g.Transport.CloseIdleConnections()
 }
 
 // RoundTrip is http.RoundTripper's. An error that is the destination's as a whole is a connectError.
@@ -190,6 +200,9 @@ func (t *transport) generation(old *generation) (*generation, error) {
 	}
 	g := &generation{pem: p, proxy: proxy}
 	g.present(conf)
+	if proxy == nil {
+		g.direct = newDirect(t.target, t.userAgent, t.cfg.Lanes, t.connect(t.dialer.DialContext))
+	}
 	g.Transport = t.pool(dialer{t.life, t.dialer.DialContext, conf, proxy})
 	if proxy != nil {
 		g.refused = t.guard.checkBehindProxy(t.target.Hostname())

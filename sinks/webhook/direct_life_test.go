@@ -1,0 +1,190 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/sinktest"
+)
+
+// A context ends what its request does, and nothing of the next one, which may take the same connection.
+func TestDirectContexts(t *testing.T) {
+	hung := make(chan struct{}, 1)
+	var hang atomic.Pointer[string] // what is said before nothing more comes; nil: an answer
+	p := talk(t, true, func(c net.Conn, _, _ int) bool {
+		if text := hang.Load(); text != nil {
+			_, _ = io.WriteString(c, *text)
+			hung <- struct{}{}
+			return true
+		}
+		return saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")(c, 0, 0)
+	})
+	s := open(t, Config{URL: p.url, Timeout: sinktest.Patience})
+	deliver := func(ctx context.Context) error {
+		return sinktest.Deliver(ctx, s, sinktest.NewDelivery("a", "1"))[0]
+	}
+	for i := range 20 { // Each context ends while the connection is idle, or is in use with another one.
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := deliver(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			cancel()
+		}
+		if err := deliver(t.Context()); err != nil {
+			t.Fatalf("a context that ended before: %v", err)
+		}
+		cancel()
+	}
+	for _, text := range []string{"", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := deliver(ctx); err != nil {
+			t.Fatal(err)
+		}
+		hang.Store(&text)
+		go func() { <-hung; cancel() }()
+		began := time.Now()
+		// Whether the status was read by then is not known.
+		if err := deliver(ctx); !errors.Is(err, context.Canceled) && (err != nil || text == "") || time.Since(began) > sinktest.Patience/2 {
+			t.Errorf("cancelled after %q: %v, after %v", text, err, time.Since(began))
+		}
+		hang.Store(nil)
+		if err := deliver(t.Context()); err != nil {
+			t.Errorf("the next one: %v", err)
+		}
+		cancel()
+	}
+	// The deadline of a context is no timeout of the destination.
+	text := ""
+	hang.Store(&text)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := deliver(ctx); !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "no answer") {
+		t.Errorf("past the deadline: %v", err)
+	}
+	<-hung
+}
+
+// A context that has ended stays so, though each request sets the deadline anew.
+func TestDirectContextThatHasEnded(t *testing.T) {
+	p := talk(t, true, func(net.Conn, int, int) bool { return true })
+	pool := open(t, Config{URL: p.url}).transport.current.Load().direct
+	ctx, cancel := context.WithCancel(t.Context())
+	c, err := pool.connect(ctx, time.Now().Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if n, err := c.conn.Read(make([]byte, 1)); !isTimeout(err) {
+		t.Fatalf("read %d bytes: %v", n, err)
+	}
+	if err := pool.enter(ctx, time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := c.exchange(ctx, new(request), began.Add(sinktest.Patience)); !errors.Is(err, context.Canceled) || time.Since(began) > sinktest.Patience/2 {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
+// Idle connections are closed in the end, by and by or at once.
+func TestDirectClosesIdle(t *testing.T) {
+	p := talk(t, true, saying("HTTP/1.1 204 No Content\r\n\r\n"))
+	s := open(t, Config{URL: p.url})
+	pool := s.transport.current.Load().direct
+	idle := func() int {
+		pool.mu.Lock()
+		defer pool.mu.Unlock()
+		return len(pool.idle)
+	}
+	deliver := func() {
+		sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
+	}
+	deliver()
+	pool.closeOld()
+	if n := idle(); n != 1 || !pool.armed {
+		t.Errorf("%d idle connections, want the one that was just used, and to look at it later", n)
+	}
+	pool.mu.Lock()
+	pool.idle[0].since = time.Now().Add(-idleTimeout)
+	pool.mu.Unlock()
+	pool.closeOld()
+	if n := idle(); n != 0 || pool.armed {
+		t.Errorf("%d idle connections after the idle timeout", n)
+	}
+	deliver()
+	pool.CloseIdleConnections()
+	if n := idle(); n != 0 || pool.armed {
+		t.Errorf("%d idle connections after they were closed", n)
+	}
+	deliver()
+	if n := p.conns.Load(); n != 3 {
+		t.Errorf("%d connections, want 3", n)
+	}
+
+	// One that is in use is closed when its request ends.
+	c, err := pool.connect(t.Context(), time.Now().Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pool.enter(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	pool.CloseIdleConnections()
+	pool.leave(c, true)
+	if n := idle(); n != 0 || c.conn.SetDeadline(time.Now()) == nil {
+		t.Errorf("%d idle connections after the end of a request that began before they were closed", n)
+	}
+}
+
+// More callers than lanes wait for each other, for no longer than an attempt may take.
+func TestDirectIsBounded(t *testing.T) {
+	answer := make(chan struct{})
+	p := talk(t, true, func(c net.Conn, _, _ int) bool {
+		<-answer
+		return saying("HTTP/1.1 204 No Content\r\n\r\n")(c, 0, 0)
+	})
+	s := open(t, Config{URL: p.url, Lanes: 2, Timeout: 300 * time.Millisecond, Options: Options{Concurrency: ConcurrencyFixed}})
+	outcomes := make(chan error)
+	for range 3 {
+		go func() { outcomes <- sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))[0] }()
+	}
+	for range 3 {
+		sinktest.WantKinds(t, []error{<-outcomes}, sinks.KindUnavailable)
+	}
+	if n := p.conns.Load(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+	close(answer)
+	sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
+}
+
+// What direct is in charge of.
+func TestDirectIsForPlainHTTP(t *testing.T) {
+	t.Setenv("POSTRIDER_TEST_PROXY", "http://127.0.0.1:3128")
+	for _, c := range []struct {
+		cfg  Config
+		addr string
+	}{
+		{Config{URL: "http://host"}, "host:80"},
+		{Config{URL: "http://host:8080/a"}, "host:8080"},
+		{Config{URL: "http://[::1]/a"}, "[::1]:80"},
+		{Config{URL: "http://[fe80::1%25lo]:81/a"}, "[fe80::1%lo]:81"},
+		{Config{URL: "http://bücher.example/a"}, ""},
+		{Config{URL: "https://host"}, ""},
+		{Config{URL: "https://host", Options: Options{HTTP2: new(bool)}}, ""},
+		{Config{URL: "http://host", Options: Options{Proxy: "env:POSTRIDER_TEST_PROXY"}}, ""},
+	} {
+		d := open(t, c.cfg).transport.current.Load().direct
+		if (d != nil) != (c.addr != "") || d != nil && d.addr != c.addr {
+			t.Errorf("%s: %+v, want a connection to %q", c.cfg.URL, d, c.addr)
+		}
+	}
+}
