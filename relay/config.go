@@ -48,7 +48,7 @@ type Config struct {
 	Lease time.Duration
 	// SaveInterval is the time between saves of progress. Default: 1 s.
 	SaveInterval time.Duration
-	// PollMin and PollMax bound the timer between ticks. Default: 5 ms and 500 ms.
+	// PollMin and PollMax bound the timer between ticks. Default: 2 ms and 500 ms.
 	PollMin, PollMax time.Duration
 	// MemoryLimit bounds the bytes of messages held in memory. Default: 64 MiB.
 	MemoryLimit int64
@@ -105,7 +105,7 @@ func (c *Config) setDefaults() {
 	fill(&c.Retention, 24*time.Hour)
 	fill(&c.Lease, 10*time.Second)
 	fill(&c.SaveInterval, time.Second)
-	fill(&c.PollMin, 5*time.Millisecond)
+	fill(&c.PollMin, 2*time.Millisecond)
 	fill(&c.PollMax, max(500*time.Millisecond, c.PollMin))
 	fill(&c.MemoryLimit, 64<<20)
 	fill(&c.WALBudget, 1<<30)
