@@ -57,7 +57,7 @@ func drainWebhook(ctx context.Context, b *Bench) (t report.Table, err error) {
 	// Job servers without a destination: what their own work allows.
 	rows, err := b.Each(ctx, b.Systems(Nowhere), func(ctx context.Context, s system.System) (report.Row, error) {
 		n, limit := b.backlog(s, 100_000, 200_000)
-		return b.Drain(ctx, s, Drain{To: Nowhere, Case: "no-op", Messages: n, Limit: limit})
+		return b.Drain(ctx, s, Drain{To: Nowhere, Messages: n, Limit: limit})
 	})
 	t.Rows, t.Notes = append(t.Rows, rows...), drainNotes
 	return t, err
