@@ -13,7 +13,7 @@ import (
 
 const (
 	lookEvery  = 500 * time.Millisecond // between looks for callbacks, while there are deliveries that wait for one
-	lookAtMost = 1000                   // deliveries in one look
+	lookAtMost = 1000                   // deliveries of a subscription in one look
 )
 
 // calledBack is a delivery whose callback came, or whose lease is over.
@@ -28,10 +28,12 @@ type calledBack struct {
 // A lease that is over is locked for a moment: a heartbeat that began before its end may be about to commit. A callback that
 // somebody leaves open in a session keeps its own delivery waiting, and nothing else.
 const (
-	lookCallbacks = `SELECT subscription, id, state, due, coalesce(reason, '') FROM postrider.parked
-		WHERE subscription = ANY ($1) AND state IN ('completed', 'failed') ORDER BY subscription, id LIMIT $2`
-	lookLeases = `SELECT subscription, id, state, due, coalesce(reason, '') FROM postrider.parked
-		WHERE subscription = ANY ($1) AND state = 'accepted' AND due <= clock_timestamp() LIMIT $2 FOR UPDATE SKIP LOCKED`
+	lookCallbacks = `SELECT n.name, p.* FROM unnest($1::text[]) n (name) CROSS JOIN LATERAL (
+		SELECT id, state, due, coalesce(reason, '') FROM postrider.parked
+		WHERE subscription = n.name AND state IN ('completed', 'failed') ORDER BY id LIMIT $2) p`
+	lookLeases = `SELECT n.name, p.* FROM unnest($1::text[]) n (name) CROSS JOIN LATERAL (
+		SELECT id, state, due, coalesce(reason, '') FROM postrider.parked
+		WHERE subscription = n.name AND state = 'accepted' AND due <= clock_timestamp() LIMIT $2 FOR UPDATE SKIP LOCKED) p`
 )
 
 // lookForCallbacks concludes deliveries that a destination had taken over, as their callbacks say or because there was none.
@@ -62,10 +64,13 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 			}
 			continue
 		}
+		concluded := 0
 		for _, c := range found {
-			runners[c.name].calledBack(c, time.Now())
+			if runners[c.name].calledBack(c, time.Now()) {
+				concluded++
+			}
 		}
-		if len(found) >= lookAtMost {
+		if concluded >= lookAtMost { // there may be more; what was found before waits for its save
 			signal(g.look)
 		}
 	}
@@ -115,14 +120,14 @@ func (r *runner) awaitsCallbacks() bool {
 	return r.parked.waiting > 0
 }
 
-// calledBack concludes a delivery.
-func (r *runner) calledBack(c calledBack, now time.Time) {
+// calledBack concludes a delivery. False says that it cannot be concluded now: it is found again, if it still matters.
+func (r *runner) calledBack(c calledBack, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.wake()
 	e := r.parked.byID[c.id]
 	if r.gone || e == nil || e.state != stateAccepted || !e.durable || r.parked.ops[e.id] != nil {
-		return // it is found again, if it still matters
+		return false
 	}
 	r.dirty = true
 	t := &task{key: e.key, entry: e, attempts: e.attempts}
@@ -131,7 +136,7 @@ func (r *runner) calledBack(c calledBack, now time.Time) {
 		r.parked.remove(e)
 		r.releaseKey(e.key)
 		r.save()
-		return
+		return true
 	case c.state == stateAccepted:
 		r.retry(t, "no callback came before the lease was over", 0, now)
 	case c.due == nil:
@@ -140,4 +145,5 @@ func (r *runner) calledBack(c calledBack, now time.Time) {
 		r.retry(t, c.reason, c.due.Sub(now), now)
 	}
 	e.durable = false // the table has it among the accepted ones still
+	return true
 }

@@ -294,6 +294,38 @@ func TestCallbackLeftOpen(t *testing.T) {
 	}
 }
 
+// More callbacks than one look takes, of a subscription whose cursor somebody has locked, delay no other subscription.
+func TestCallbacksOfALockedCursor(t *testing.T) {
+	s := newScene(t)
+	locked := s.worker("a", `{"max_parked": 5000}`, time.Hour)
+	other := s.worker("b", "{}", time.Hour)
+	s.exec("UPDATE postrider.subscriptions SET topics = '{none}' WHERE name = 'b'")
+	s.play()
+	jobs := s.bulk("job", lookAtMost+100, 0)
+	eventually(t, "all are taken over", func() bool { return s.parkedIn("a", "accepted") == len(jobs) })
+	s.exec("UPDATE postrider.subscriptions SET topics = '{job}' WHERE name = 'b'")
+	tx, err := s.admin.Begin(t.Context())
+	mend(t, err)
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	_, err = tx.Exec(t.Context(), "SELECT FROM postrider.cursors WHERE subscription = 'a' FOR UPDATE")
+	mend(t, err)
+	s.exec("SELECT postrider.complete('a', id, token) FROM postrider.parked WHERE subscription = 'a'")
+	job := s.publish("job", "", `1`)[0]
+	token := other.took(job, 1)
+	if !other.complete(job, token) {
+		t.Fatal("the callback does not count")
+	}
+	eventually(t, "the other's callback is looked up", func() bool { return s.parkedIn("b", "completed", "accepted") == 0 })
+	if n := s.parkedIn("a", "completed"); n != len(jobs) {
+		t.Errorf("%d rows are left of a cursor that is locked, want %d", n, len(jobs))
+	}
+	mend(t, tx.Rollback(t.Context()))
+	eventually(t, "all rows are gone", func() bool { return s.parkedIn("a", "completed") == 0 })
+	if n := locked.again(); n > 0 || len(locked.of(jobs[0])) != 1 {
+		t.Errorf("%d messages were delivered again", n)
+	}
+}
+
 // A redrive by id ends the attempt that waits, and begins with the first one again; discarded work is not asked for.
 func TestRedriveAndDiscardAccepted(t *testing.T) {
 	s := newScene(t)

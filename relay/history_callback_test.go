@@ -71,9 +71,7 @@ func (x *simRunner) look() (acted bool) {
 		if !p.due.IsZero() {
 			c.due = &p.due
 		}
-		waiting := x.r.parked.waiting
-		x.r.calledBack(c, now)
-		if x.r.parked.waiting == waiting {
+		if !x.r.calledBack(c, now) {
 			continue
 		}
 		acted = true

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Message is one row of the outbox. It is shared by all subscriptions that deliver it and must not be changed.
+// Message is one row of the outbox. It is shared by all subscriptions that deliver it and must not be changed. ID and Key share the
+// payload's memory: whoever keeps one of them for longer than the delivery takes makes a copy.
 type Message struct {
 	// Row is the id of the outbox row: unique in one database, ascending in the order of insertion.
 	Row int64
