@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/postrider/postrider/internal/topic"
 	"pgregory.net/rapid"
 )
 
@@ -44,11 +43,7 @@ var (
 	simPatterns = [][]string{{">"}, {"a.*"}, {"*.x", "a.poison"}}
 	simFilters  = func() (filters []*filter) {
 		for _, p := range simPatterns {
-			m, err := topic.NewMatcher(p)
-			if err != nil {
-				panic(err)
-			}
-			filters = append(filters, &filter{regex: topic.Regex(p), current: m})
+			filters = append(filters, filterOf(p...))
 		}
 		return filters
 	}()

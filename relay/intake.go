@@ -83,7 +83,7 @@ func (r *runner) nextPass() {
 
 // startReader begins a pass from the base to target, nil for the present.
 func (r *runner) startReader(target *Snapshot, resume *saved) {
-	p := &passReader{passes: r.passes, name: r.sub.Name, regex: r.filter.regex, base: r.prog.base, target: target,
+	p := &passReader{passes: r.passes, name: r.sub.Name, filter: r.filter, base: r.prog.base, target: target,
 		exclude: r.exclude, wake: r.wake, mine: []call{mineCall(r.passes.incarnation, r.sub.Name, r.cursor.epoch)}}
 	if resume != nil {
 		p.resumed, p.afterID = true, resume.afterID

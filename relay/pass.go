@@ -13,6 +13,7 @@ import (
 )
 
 const (
+	startRows      = 256     // most rows of the first page
 	pageRows       = 2000    // most rows of a page
 	maxPageBytes   = 4 << 20 // most bytes of a page
 	minPageBytes   = 64 << 10
@@ -39,13 +40,14 @@ type page struct {
 	start  int64 // the pass reads ids above this
 	rows   []*row
 	last   bool
+	dense  bool // about half of the rows up to the page's last one were wanted, or more
 }
 
 // passReader reads the table from base to target, one page ahead of its runner.
 type passReader struct {
 	*passes
 	name    string
-	regex   string
+	filter  *filter
 	base    Snapshot
 	target  *Snapshot // nil: the snapshot at the time of reading
 	afterID int64     // where a pass that was begun before goes on
@@ -53,6 +55,7 @@ type passReader struct {
 	exclude bool      // leave out what is parked in the table
 	wake    func()
 	mine    []call // fails once the cursor is not ours any more
+	sieve   bool   // topics are tested here, not in the database
 
 	pages  chan page
 	cancel context.CancelFunc
@@ -80,7 +83,7 @@ func (p *passReader) stop() {
 func (p *passReader) read(ctx context.Context) {
 	retry := reconnectBackoff()
 	next := page{fresh: !p.resumed, start: p.afterID}
-	limit := 256
+	limit := startRows
 	for {
 		got, err := p.readPage(ctx, next, limit)
 		if ctx.Err() != nil {
@@ -105,6 +108,7 @@ func (p *passReader) read(ctx context.Context) {
 			return
 		}
 		limit = p.adapt(got)
+		p.sieve = got.dense
 		p.target = &got.target
 		next = page{target: got.target, fresh: got.fresh, start: got.rows[len(got.rows)-1].Row}
 	}
@@ -133,11 +137,12 @@ var (
 			   OR EXISTS (SELECT` + fromXip + ` AND segment = g.segment::smallint)) END
 		FROM (SELECT min(id) AS lowest, count(*) AS n FROM (
 			SELECT id FROM (SELECT id` + fromXmax + ` UNION ALL SELECT id` + fromXip + `) u LIMIT ` + strconv.Itoa(exactStartRows) + `) w) c`}
+	// A parameter that is not text needs its type: a cast from text would be made for each row. The regular expression costs more
+	// than all the rest of a row: it is NULL while most topics match.
 	passPage = `SELECT ` + columnList + ` FROM postrider.outbox o
-		WHERE id > $1::text::bigint
-		  AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::text::pg_snapshot)
-		  AND topic ~ $4::text %s
-		ORDER BY id LIMIT $5::text::bigint`
+		WHERE id > $1::bigint AND NOT pg_visible_in_snapshot(xid, $2::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::pg_snapshot)
+		  AND ($4::text IS NULL OR topic ~ $4::text) %s
+		ORDER BY id LIMIT $5::bigint`
 	passPages = [2]statement{
 		{"postrider_page", fmt.Sprintf(passPage, "")},
 		{"postrider_page_unparked", fmt.Sprintf(passPage, `AND NOT EXISTS (
@@ -196,21 +201,28 @@ func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
 
 func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int) (page, error) {
 	args := [][]byte{strconv.AppendInt(nil, next.start, 10), []byte(p.base.String()), []byte(next.target.String()),
-		[]byte(p.regex), strconv.AppendInt(nil, int64(limit), 10)}
+		nil, strconv.AppendInt(nil, int64(limit), 10)}
+	if !p.sieve {
+		args[3] = []byte(p.filter.regex)
+	}
 	which := passPages[0]
 	if p.exclude {
 		which = passPages[1]
 		args = append(args, []byte(p.name))
 	}
 	decoder, budget, full := newDecoder(p.source), p.pageBytes(), false
-	seen := 0
+	seen, kept, wanted := 0, 0, 0
 	keep := func(r *row) error {
 		budget -= r.size()
 		if budget < 0 && len(next.rows) > 0 {
 			full = true // the next page begins here
 			return nil
 		}
-		next.rows = append(next.rows, r)
+		kept++
+		next.rows = append(next.rows[:wanted], r) // in place of one that was not wanted: the last row says how far the page goes
+		if p.filter.wants(r) {
+			wanted++
+		}
 		return nil
 	}
 	decode := toRow(decoder, keep)
@@ -222,5 +234,11 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 	}}}
 	err := s.run(ctx, append(append(calls, p.mine...), commit)...)
 	next.last = err == nil && !full && seen < limit
+	switch {
+	case p.sieve:
+		next.dense = 2*wanted >= kept
+	case kept > 0:
+		next.dense = 2*int64(kept) >= next.rows[len(next.rows)-1].Row-next.start
+	}
 	return next, err
 }

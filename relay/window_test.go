@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/postrider/postrider/internal/topic"
 )
 
 func snapshotOf(t *testing.T, conn *pgx.Conn) Snapshot {
@@ -26,10 +28,19 @@ func snapshotOf(t *testing.T, conn *pgx.Conn) Snapshot {
 	return s
 }
 
+// filterOf is the filter of a subscription to topics, which are valid.
+func filterOf(patterns ...string) *filter {
+	m, err := topic.NewMatcher(patterns)
+	if err != nil {
+		panic(err)
+	}
+	return &filter{regex: topic.Regex(patterns), current: m}
+}
+
 // passReader is a reader whose pages are the test's to ask for.
 func (b *bench) passReader(pool *pgxpool.Pool, base Snapshot) *passReader {
 	return &passReader{passes: &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: "source",
-		log: slog.Default()}, name: "test", regex: "^.*$", base: base}
+		log: slog.Default()}, name: "test", filter: filterOf(">"), base: base}
 }
 
 // producers run transactions of every kind side by side: short ones, ones that stay open over several rounds of the reader,
@@ -330,6 +341,49 @@ func TestPassLeavesOutWhatIsParked(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("pages of %s hold %v, want %v", name, got, want)
+		}
+	}
+}
+
+// Topics are tested by the database while few are wanted and here while many are; the pages hold what is wanted either way.
+func TestPassTestsTopicsWhereThatIsCheaper(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	const part = 3000
+	for _, every := range []int{1, 10, 1} { // so many rows for one that is wanted
+		b.exec(`INSERT INTO postrider.outbox (topic, payload)
+			SELECT CASE WHEN i % $2 = 0 THEN 'a.b' ELSE 'b.b' END, '1' FROM generate_series(1, $1::int) i`, part, every)
+	}
+	for name, patterns := range map[string][]string{"some": {"a.*"}, "all": {">"}, "none": {"c"}} {
+		r := b.passReader(b.onePool(), Snapshot{})
+		r.filter = filterOf(patterns...)
+		r.name, r.wake = name, func() {}
+		r.start(t.Context())
+		var got []int64
+		here, there := 0, 0
+		for last := false; !last; {
+			p := <-r.pages
+			last = p.last
+			for i, row := range p.rows {
+				if r.filter.wants(row) {
+					got = append(got, row.Row)
+				} else if i < len(p.rows)-1 {
+					t.Fatalf("%s: row %d of a page is not wanted, nor the last of the page", name, row.Row)
+				}
+			}
+			if p.dense {
+				here++
+			} else {
+				there++
+			}
+		}
+		r.stop()
+		want := scalar[[]int64](b, "SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM postrider.outbox WHERE topic ~ $1", r.filter.regex)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: pages hold %d rows, want %d", name, len(got), len(want))
+		}
+		if name == "some" && (here < 2 || there < 1) || name == "all" && there > 0 || name == "none" && here > 0 {
+			t.Errorf("%s: many were wanted in %d pages, few in %d", name, here, there)
 		}
 	}
 }
