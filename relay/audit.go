@@ -29,6 +29,8 @@ func (f *feed) audit(ctx context.Context) error {
 		return err
 	}
 	f.metrics.tick("audit")
+	took := time.Since(f.closedOn)
+	brought, late := f.held.pace()
 	left := f.takeVisible(t.snap)
 	missing := f.missing(counts)
 	if len(missing) > 0 {
@@ -48,10 +50,14 @@ func (f *feed) audit(ctx context.Context) error {
 		}
 	}
 	f.close(t.snap)
-	if !f.streaming {
-		return nil
+	switch {
+	case !f.streaming:
+	case f.pace.outrun(brought, late, took, f.config.busyRate):
+		f.endStreaming("the producers outrun the stream")
+		signal(f.outrun)
+	default:
+		f.setDelay(left)
 	}
-	f.setDelay(left)
 	return nil
 }
 

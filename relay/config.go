@@ -48,7 +48,7 @@ type Config struct {
 	Lease time.Duration
 	// SaveInterval is the time between saves of progress. Default: 1 s.
 	SaveInterval time.Duration
-	// PollMin and PollMax bound the timer between ticks. Default: 2 ms and 500 ms.
+	// PollMin and PollMax bound the timer between ticks. Default: 0.5 ms and 500 ms.
 	PollMin, PollMax time.Duration
 	// MemoryLimit bounds the bytes of messages held in memory. Default: 64 MiB.
 	MemoryLimit int64
@@ -60,6 +60,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer receives the metrics. Default: none are kept.
 	Registerer prometheus.Registerer
+
+	busyRate float64 // of transactions a second; tests cannot make as many as it takes
 }
 
 // Validate fills in the defaults and says which setting is wrong, with its value and what would be right.
@@ -85,7 +87,7 @@ func (c *Config) Validate() error {
 		{"retention", c.Retention, 0},
 		{"lease", c.Lease, 500 * time.Millisecond},
 		{"save interval", c.SaveInterval, 10 * time.Millisecond},
-		{"shortest poll interval", c.PollMin, time.Millisecond},
+		{"shortest poll interval", c.PollMin, 100 * time.Microsecond},
 		{"longest poll interval", c.PollMax, c.PollMin},
 		{"drain timeout", c.DrainTimeout, 0},
 	} {
@@ -105,7 +107,8 @@ func (c *Config) setDefaults() {
 	fill(&c.Retention, 24*time.Hour)
 	fill(&c.Lease, 10*time.Second)
 	fill(&c.SaveInterval, time.Second)
-	fill(&c.PollMin, 2*time.Millisecond)
+	fill(&c.busyRate, busyRate)
+	fill(&c.PollMin, 500*time.Microsecond)
 	fill(&c.PollMax, max(500*time.Millisecond, c.PollMin))
 	fill(&c.MemoryLimit, 64<<20)
 	fill(&c.WALBudget, 1<<30)

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	closeEvery    = 250 * time.Millisecond // between audits while messages are dispatched
+	closeEvery    = 100 * time.Millisecond // between audits while messages are dispatched
 	closeRows     = 4000                   // or after so many messages
 	idleEvery     = time.Second            // between ticks of an idle stream
 	recheckMin    = 100 * time.Microsecond // until a decoded transaction that was not yet visible is looked for again
@@ -36,7 +36,9 @@ type feed struct {
 	active      atomic.Bool   // there are live runners: a stream is worth having
 	activated   chan struct{} // has a value when active changed
 	closedNow   atomic.Pointer[closedAt]
-	tickedAt    atomic.Int64 // unix nanoseconds of the last tick that succeeded
+	tickedAt    atomic.Int64  // unix nanoseconds of the last tick that succeeded
+	outrun      chan struct{} // has a value when the stream does not keep up
+	looked      atomic.Int64  // transactions that were read from the table
 
 	mu      sync.Mutex
 	pending []*queue // waiting for the next closed snapshot
@@ -60,6 +62,7 @@ type feed struct {
 	visible   []*row        // the array of takeVisible
 	staged    []*queue      // the array of dispatch
 	slow      int           // windows in a row that the stream was too late for
+	pace      pace          // whether the stream keeps up
 	distrust  time.Duration // how long to read the table after the stream was found to have a hole
 	trustFrom time.Time
 }
@@ -74,7 +77,7 @@ func newFeed(c *Config, m *metrics, incarnation, source string, connect func(con
 	return &feed{
 		config: c, log: c.Logger, metrics: m, incarnation: incarnation, connect: connect,
 		decoder: newDecoder(source), held: newHeld(c.MemoryLimit / 2),
-		wake: make(chan struct{}, 1), activated: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), activated: make(chan struct{}, 1), outrun: make(chan struct{}, 1),
 		routes: make(map[string][]*queue), win: &window{n: 1},
 	}
 }
@@ -275,6 +278,6 @@ func (f *feed) endStreaming(why string) {
 		f.log.Info("feed: reading the table", "because", why)
 		f.metrics.gaps.Inc()
 	}
-	f.streaming, f.mark, f.slow, f.delay = false, nil, 0, 0
+	f.streaming, f.mark, f.slow, f.pace, f.delay = false, nil, 0, pace{}, 0
 	f.held.overflow()
 }

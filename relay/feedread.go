@@ -48,6 +48,19 @@ type rowSet struct {
 	over  bool
 }
 
+// count returns the number of rows, and about that of their transactions.
+func (s *rowSet) count() (rows int, transactions int64) {
+	if s.over {
+		return maxWindowRows, maxWindowRows
+	}
+	for i, r := range s.rows {
+		if i == 0 || r.xid != s.rows[i-1].xid {
+			transactions++
+		}
+	}
+	return len(s.rows), transactions
+}
+
 func (s *rowSet) add(r *row) error {
 	s.bytes += r.size()
 	if s.over || len(s.rows) >= maxWindowRows || s.bytes > s.limit {
@@ -70,6 +83,7 @@ func (f *feed) read(ctx context.Context) error {
 	}
 	var t tick
 	found := rowSet{limit: f.config.MemoryLimit / 4}
+	began := time.Now()
 	err := f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
 		call{statement: windowStatement, args: windowArgs(f.closed), binary: true, row: toRow(f.decoder, found.add)}, commit)
 	if err != nil {
@@ -83,9 +97,11 @@ func (f *feed) read(ctx context.Context) error {
 			return err
 		}
 	}
+	n, transactions := found.count()
+	f.looked.Add(transactions)
 	f.dispatchNew(found.rows)
 	f.close(t.snap)
-	f.adaptDelay(len(found.rows) > 0 || found.over)
+	f.adaptDelay(n, time.Since(began))
 	f.judgeStream(&t)
 	return nil
 }
@@ -99,10 +115,18 @@ func (f *feed) dispatchNew(rows []*row) {
 	f.dispatch(slices.DeleteFunc(rows, func(r *row) bool { return had[opened{r.xid, r.Row}] }))
 }
 
-// adaptDelay ticks fast while there is traffic and slower and slower while there is none.
-func (f *feed) adaptDelay(busy bool) {
-	if busy {
-		f.delay = f.config.PollMin
+const (
+	restRows = 16                    // ticks that find so many rows rest as long as they take, those that find more rest longer,
+	restMost = 4                     // up to so many times as long,
+	restMax  = 10 * time.Millisecond // but not longer than this
+)
+
+// adaptDelay ticks fast while there is traffic, less often where each tick has much to do anyway, and slower and slower while there is
+// none.
+func (f *feed) adaptDelay(found int, took time.Duration) {
+	if found > 0 {
+		rest := time.Duration(min(found, restMost*restRows)) * took / restRows
+		f.delay = max(f.config.PollMin, min(rest, restMax))
 		return
 	}
 	f.delay = min(max(f.delay*3/2, f.config.PollMin), f.config.PollMax)

@@ -11,6 +11,7 @@ type streamTx struct {
 	xid   uint64
 	rows  []*row
 	bytes int64
+	late  bool // more time than usual passed between its commit and its sending
 }
 
 // heldTx is a transaction among the held ones.
@@ -35,6 +36,8 @@ type held struct {
 	passed    pglogrepl.LSN // everything committed before it has been added
 	awaited   pglogrepl.LSN // until it has passed this, every step is worth a wake-up; 0: none is
 	nudge     func()        // asks the server how far it is
+	brought   int           // transactions that were added since pace was called,
+	late      int           // and how many of them were late
 }
 
 func newHeld(limit int64) *held {
@@ -46,7 +49,7 @@ func (h *held) connect(nudge func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.dropLocked()
-	h.passed, h.awaited = 0, 0
+	h.passed, h.awaited, h.brought, h.late = 0, 0, 0, 0
 	h.connected, h.gap, h.nudge = true, true, nudge
 	signal(h.wake)
 }
@@ -75,8 +78,21 @@ func (h *held) add(tx *streamTx) bool {
 	h.txs = append(h.txs, heldTx{tx.xid, len(tx.rows), tx.bytes})
 	h.rows = append(h.rows, tx.rows...)
 	h.bytes += tx.bytes
+	h.brought++
+	if tx.late {
+		h.late++
+	}
 	signal(h.wake)
 	return true
+}
+
+// pace returns how many transactions have come since the last call, and how many of them late.
+func (h *held) pace() (brought, late int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	brought, late = h.brought, h.late
+	h.brought, h.late = 0, 0
+	return brought, late
 }
 
 // overflow drops everything: the table has it all.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // pgoutput decodes what the output plugin of logical replication sends, protocol version 1 in binary format, as far as an
@@ -12,6 +13,7 @@ import (
 type pgoutput struct {
 	rows      *decoder
 	relations map[uint32]*relation
+	committed time.Time // when the transaction under way was, by the server's clock
 }
 
 // relation maps a relation's columns to the decoder's; -1 for one that is not needed.
@@ -36,6 +38,11 @@ func (p *pgoutput) parse(data []byte, keep bool) (kind byte, r *row, err error) 
 	}
 	b := wire{data: data[1:]}
 	switch data[0] {
+	case msgBegin:
+		b.skip(8) // position of the commit
+		if stamp := b.take(8); !b.short {
+			p.committed, err = decodeTime(stamp)
+		}
 	case msgRelation:
 		err = p.relation(&b)
 	case msgInsert:

@@ -99,10 +99,11 @@ type reader struct {
 	lost   bool      // rows of the transaction under way were dropped
 	asked  atomic.Bool
 	seen   pglogrepl.LSN // received and acknowledged
+	lag    time.Duration // shortest so far between a commit and its sending; an fsync lies between them
 }
 
 func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
-	r := &reader{stream: s, conn: conn, parser: newPgoutput(s.decoder)}
+	r := &reader{stream: s, conn: conn, parser: newPgoutput(s.decoder), lag: time.Hour}
 	socket := conn.Conn()
 	interrupt := func() { socket.SetReadDeadline(time.Now()) }
 	s.held.connect(func() {
@@ -210,6 +211,7 @@ func (r *reader) change(x pglogrepl.XLogData) error {
 	case msgCommit:
 		// The position is that of the commit record's end only after the transaction has been added.
 		if r.tx != nil && len(r.tx.rows) > 0 {
+			r.tx.late = r.isLate(x.ServerTime.Sub(r.parser.committed))
 			r.held.add(r.tx)
 		}
 		r.end()
@@ -217,6 +219,12 @@ func (r *reader) change(x pglogrepl.XLogData) error {
 		r.held.advance(x.WALStart)
 	}
 	return nil
+}
+
+// isLate says whether the server has sent a transaction later than it can. Both times are its own.
+func (r *reader) isLate(lag time.Duration) bool {
+	r.lag = min(r.lag, lag)
+	return lag > r.lag+lateAfter
 }
 
 // insert adds a row to the transaction under way, unless that has grown past the bound: then it becomes a gap.

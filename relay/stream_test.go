@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ func TestStream(t *testing.T) {
 		"completes a hole":             publicationHasHole,
 		"oversized transaction":        streamOverflows,
 		"WAL budget":                   walBudgetIsExceeded,
+		"producers outrun it":          streamIsOutrun,
 		"only while somebody is live":  streamNeedsLiveSubscriptions,
 		"slot vanishes with its relay": slotVanishes,
 		"idle database":                idleCostsNothing,
@@ -177,6 +179,37 @@ func walBudgetIsExceeded(t *testing.T, server *pgtest.Server) {
 	}
 	g.follows(2)
 	b.publish("bulk", "", "4")
+	b.settled(all)
+	b.audit(all, 0)
+}
+
+// streamIsOutrun makes the server's sender late, as it is where it gets too little of the processors.
+func streamIsOutrun(t *testing.T, server *pgtest.Server) {
+	b := benchAt(t, server)
+	all := b.subscribe("all", "{>}", "{}", "now")
+	_, g := b.startWatched(func(c *Config) { c.busyRate = 30 })
+	g.follows(1)
+	load := b.traffic(2, 5*time.Millisecond)
+	sender := scalar[int](b, "SELECT active_pid FROM pg_replication_slots WHERE slot_name LIKE 'postrider%'")
+	eventually(t, "the stream is given up", func() bool {
+		if syscall.Kill(sender, syscall.SIGSTOP) == nil {
+			time.Sleep(50 * time.Millisecond)         // commits without being sent
+			_ = syscall.Kill(sender, syscall.SIGCONT) // it has ended if it was ending
+		}
+		return g.logged("stream given up for a while") == 1
+	})
+	eventually(t, "the slot is gone", func() bool { return scalar[int](b, slotCount) == 0 })
+	was, tables := all.count(), g.ticks("table")
+	eventually(t, "messages are delivered without it", func() bool { return all.count() > was+100 })
+	if g.ticks("table") == tables {
+		t.Error("no tick read the table")
+	}
+	if n := g.logged("following the stream"); n != 1 {
+		t.Errorf("followed the stream %d times under load", n)
+	}
+	load.stop()
+	g.follows(2)
+	b.publish("x", "", "1")
 	b.settled(all)
 	b.audit(all, 0)
 }

@@ -15,6 +15,10 @@ const (
 	budgetEvery = 2 * time.Second // between looks at how much WAL the slot holds back
 	freeSlots   = 2               // slots and senders that must be free: the last ones belong to others
 	slotsRetry  = 15 * time.Second
+
+	holdMin   = 5 * time.Second // without a stream after the producers have outrun it; doubled each time
+	holdMax   = time.Minute
+	lullEvery = 500 * time.Millisecond
 )
 
 // streamer keeps a stream running while there are live runners and the server can afford it. Ticks from the table go on
@@ -25,7 +29,11 @@ type streamer struct {
 	pool   *pgxpool.Pool
 	feed   *feed
 	stream stream
+	hold   time.Duration // how long to read the table after the stream has not kept up
 }
+
+// errOutrun says that the producers are faster than the stream.
+var errOutrun = errors.New("the producers outrun the stream")
 
 // errOverBudget says that an old transaction makes the slot hold back too much WAL.
 var errOverBudget = errors.New("the slot holds back too much WAL")
@@ -77,13 +85,50 @@ func (s *streamer) runOnce(ctx context.Context) error {
 	streamCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	ended := make(chan error, 1)
+	select {
+	case <-s.feed.outrun: // of the last one
+	default:
+	}
+	started := time.Now()
 	go func() { ended <- s.stream.run(streamCtx) }()
 	err := s.watch(streamCtx, ended, cancel)
-	if errors.Is(err, errOverBudget) {
+	switch {
+	case errors.Is(err, errOverBudget):
 		s.log.Warn("stream given up until older transactions have ended", "wal_budget", s.config.WALBudget)
 		return s.awaitOldTransactions(ctx)
+	case errors.Is(err, errOutrun):
+		s.hold = min(2*s.hold, holdMax)
+		if time.Since(started) > holdMax {
+			s.hold = 0
+		}
+		s.hold = max(s.hold, holdMin)
+		s.log.Info("stream given up for a while: reading the table costs less and is as fast", "for_at_most", s.hold)
+		return s.awaitLull(ctx)
 	}
 	return err
+}
+
+// awaitLull waits until few transactions are left for the stream to carry, but not too long: there may be more time for it then.
+func (s *streamer) awaitLull(ctx context.Context) error {
+	ticker := time.NewTicker(lullEvery)
+	defer ticker.Stop()
+	over := time.NewTimer(s.hold)
+	defer over.Stop()
+	was, since := s.feed.looked.Load(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-over.C:
+			return nil
+		case <-ticker.C:
+		}
+		n, now := s.feed.looked.Load(), time.Now()
+		if float64(n-was) < s.config.busyRate*2/3*now.Sub(since).Seconds() {
+			return nil
+		}
+		was, since = n, now
+	}
 }
 
 func (s *streamer) checkFree(ctx context.Context) error {
@@ -108,6 +153,10 @@ func (s *streamer) watch(ctx context.Context, ended <-chan error, cancel context
 		select {
 		case err := <-ended:
 			return err
+		case <-s.feed.outrun:
+			cancel(errOutrun)
+			<-ended
+			return errOutrun
 		case <-ticker.C:
 		}
 		var reason error

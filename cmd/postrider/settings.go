@@ -46,7 +46,7 @@ type settings struct {
 	Retention    duration `split_words:"true" default:"24h" desc:"How long settled messages stay in the outbox at least."`
 	Lease        duration `split_words:"true" default:"10s" min:"500ms" desc:"How long a relay may be silent before another takes its subscriptions over."`
 	SaveInterval duration `split_words:"true" default:"1s" min:"10ms" desc:"Time between saves of progress."`
-	PollMin      duration `split_words:"true" default:"2ms" min:"1ms" desc:"Shortest time between two looks at the database."`
+	PollMin      duration `split_words:"true" default:"500us" min:"100us" desc:"Shortest time between two looks at the database."`
 	PollMax      duration `split_words:"true" default:"500ms" min:"1ms" desc:"Longest time between two looks at the database, when it is idle."`
 	MemoryLimit  byteSize `split_words:"true" default:"64MiB" min:"1MiB" desc:"Bound for messages held in memory."`
 	WALBudget    byteSize `split_words:"true" default:"1GiB" min:"1MiB" desc:"How much WAL the stream may hold back before it is given up for a while."`

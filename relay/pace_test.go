@@ -1,0 +1,55 @@
+package relay
+
+import (
+	"testing"
+	"time"
+)
+
+func TestPace(t *testing.T) {
+	const second = time.Second
+	for name, test := range map[string]struct {
+		windows [][2]int // transactions in a second, and how many of them were late
+		want    bool
+	}{
+		"late twice in a row":             {[][2]int{{2000, 500}, {2000, 500}}, true},
+		"late twice of three times":       {[][2]int{{2000, 500}, {2000, 0}, {2000, 500}}, true},
+		"late once":                       {[][2]int{{2000, 2000}, {2000, 0}, {2000, 0}, {2000, 0}, {2000, 0}}, false},
+		"late now and then":               {[][2]int{{2000, 2000}, {2000, 0}, {2000, 0}, {2000, 0}, {2000, 0}, {2000, 500}}, false},
+		"a few transactions are late":     {[][2]int{{2000, 300}, {2000, 300}, {2000, 300}}, false},
+		"late with little to do":          {[][2]int{{1000, 1000}, {1000, 1000}, {1000, 1000}}, false},
+		"nothing to do":                   {[][2]int{{0, 0}, {0, 0}}, false},
+		"more and more often late, a bit": {[][2]int{{1500, 301}, {1500, 300}, {1500, 301}}, true},
+	} {
+		var p pace
+		got := false
+		for _, w := range test.windows {
+			got = p.outrun(w[0], w[1], second, busyRate)
+		}
+		if got != test.want {
+			t.Errorf("%s: outrun %t, want %t", name, got, test.want)
+		}
+	}
+}
+
+// Ticks that read the table rest the longer, the more they find and the longer that takes, within bounds.
+func TestRest(t *testing.T) {
+	f := &feed{config: &Config{PollMin: time.Millisecond, PollMax: 100 * time.Millisecond}}
+	for _, step := range []struct {
+		found      int
+		took, want time.Duration
+	}{
+		{1, 2 * time.Millisecond, time.Millisecond},
+		{restRows, 2 * time.Millisecond, 2 * time.Millisecond},
+		{3 * restRows, 2 * time.Millisecond, 6 * time.Millisecond},
+		{100 * restRows, 2 * time.Millisecond, restMost * 2 * time.Millisecond},
+		{100 * restRows, time.Second, restMax},
+		{0, time.Second, 15 * time.Millisecond},
+		{0, time.Second, 22500 * time.Microsecond},
+		{1, time.Microsecond, time.Millisecond},
+		{0, time.Microsecond, 1500 * time.Microsecond},
+	} {
+		if f.adaptDelay(step.found, step.took); f.delay != step.want {
+			t.Errorf("after a tick that took %v and found %d rows: %v, want %v", step.took, step.found, f.delay, step.want)
+		}
+	}
+}
