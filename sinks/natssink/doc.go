@@ -3,9 +3,10 @@
 // The subject is the prefix followed by the topic. The data is the raw payload. These headers come with it:
 //
 //	Nats-Msg-Id            the message id: JetStream drops a message with an id that it has seen within its duplicate window
-//	Nats-Expected-Stream   the stream, if one is configured: no other stream may take the message
+//	Nats-Expected-Stream   the stream, if one is configured: no other stream may take the message. In large batches, a subject
+//	                       whose last message that stream has stored goes without
 //	Postrider-Key          the key, percent-encoded (sinks.EncodeHeader), absent if there is none
-//	Content-Type           application/json or application/octet-stream, unless the message has a content-type of its own
+//	Content-Type           application/octet-stream for bytes, absent for JSON, unless the message has a content-type of its own
 //
 // Then follow the message's own headers, among them traceparent. Names that begin with Nats- are commands to the server
 // (one of them empties a stream), so a message that carries one, or a Postrider- one, becomes a dead letter with that

@@ -73,11 +73,11 @@ func checkReuse(t *testing.T, cfg *Config, want *nats.Msg, wantErr error, d *sin
 	before := []*sinks.Delivery{other("", ""), other("k", ""), other("", `{"X-Other":"1","content-type":"a/b"}`), other("k", `{"x-other":"1"}`), other("", `{"a":"\n"}`), d}
 	r := newRenderer(cfg)
 	for i, b := range before {
-		_, _ = r.message(b)
+		_, _ = r.message(b, false)
 		if i%2 == 0 {
 			r.rest()
 		}
-		got, err := r.message(d)
+		got, err := r.message(d, false)
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("after message %d: %v, want %v", i, err, wantErr)
 		}
@@ -121,7 +121,7 @@ func FuzzMessage(f *testing.F) {
 		cfg := &Config{Prefix: prefix, Stream: "S"}
 		d := &sinks.Delivery{Message: &sinks.Message{Topic: topic, Key: key, Headers: headers, ID: sinks.EncodeHeader(id), Payload: []byte("x")}}
 		r := newRenderer(cfg)
-		m, err := r.message(d)
+		m, err := r.message(d, false)
 		checkReuse(t, cfg, m, err, d)
 		if err != nil {
 			return

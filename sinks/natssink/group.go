@@ -28,10 +28,38 @@ func (l *lane) count(g *group, m *nats.Msg) {
 	if len(l.stream) == 0 {
 		l.stream = append(l.stream, name...)
 	}
-	if sequence <= g.last || !bytes.Equal(name, l.stream) {
+	if sequence <= g.last || !bytes.Equal(name, l.stream) || !l.isExpected(name) {
 		g.doubtful = true
 	}
 	g.last = sequence
+}
+
+// isExpected says whether a stream, as it calls itself, may take the messages.
+func (l *lane) isExpected(stream []byte) bool {
+	if l.expected == nil {
+		return true
+	}
+	rest, ok := bytes.CutPrefix(stream, []byte(l.expected[0]))
+	return ok && (len(rest) == 0 || bytes.HasPrefix(rest, ackDomain))
+}
+
+// confirm remembers of which subjects the expected stream has stored the last message.
+func (l *lane) confirm() {
+	if l.expected == nil {
+		return
+	}
+	last := ""
+	for i, err := range l.outcomes {
+		switch subject := l.subjects[i]; {
+		case subject == "":
+		case err != nil:
+			delete(l.confirmed, subject)
+			last = ""
+		case subject != last:
+			l.confirmed[subject] = struct{}{}
+			last = subject
+		}
+	}
 }
 
 // conclude settles the groups that were answered as they should be, and returns the messages of those that were answered otherwise.

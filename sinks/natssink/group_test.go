@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -175,5 +176,58 @@ func TestAnswersOfAGroupMustAddUp(t *testing.T) {
 				t.Errorf("%d publications, want %d", n, c.publish)
 			}
 		})
+	}
+}
+
+// Large batches name the stream that they expect until it has stored a message of the subject, and again when another one has.
+func TestAnotherStreamTakesTheSubject(t *testing.T) {
+	srv := startServer(t, nil)
+	nc, js := client(t, srv)
+	stream := addStream(t, js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"a"}})
+	var published, naming atomic.Int64
+	pretend(t, nc, "a", func(m *nats.Msg, _ func(to, what string)) {
+		if m.Header.Get(jetstream.ExpectedStreamHeader) == "PG" {
+			naming.Add(1)
+		}
+		published.Add(1)
+	})
+	s := open(t, Config{Servers: []string{srv.ClientURL()}, Stream: "PG"})
+	const size = 3 * groupSize
+	all := many(5 * size)
+	// step delivers the next messages, which takes so many publications, some of which must name the stream.
+	step := func(what string, n int, want sinks.Kind, wantPublished, wantNaming int64) {
+		t.Helper()
+		batch := all[:n]
+		all = all[n:]
+		published.Store(0)
+		naming.Store(0)
+		sinktest.WantKinds(t, deliver(t, s, batch...), slices.Repeat([]sinks.Kind{want}, n)...)
+		for deadline := time.Now().Add(5 * time.Second); published.Load() < wantPublished && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		if p, n := published.Load(), naming.Load(); p != wantPublished || n != wantNaming {
+			t.Errorf("%s: %d of %d publications name the stream, want %d of %d", what, n, p, wantNaming, wantPublished)
+		}
+	}
+	step("first batch", size, sinks.KindAccepted, size, size)
+	step("second batch", size, sinks.KindAccepted, size, 0)
+	step("small batch", 5, sinks.KindAccepted, 5, 5)
+	if _, err := js.UpdateStream(t.Context(), jetstream.StreamConfig{Name: "PG", Subjects: []string{"b"}}); err != nil {
+		t.Fatal(err)
+	}
+	other := addStream(t, js, jetstream.StreamConfig{Name: "PG2", Subjects: []string{"a"}})
+	step("batch after a change", size, sinks.KindUnavailable, 2*size, size)
+	step("batch after the refusal", size, sinks.KindUnavailable, 2*size, 2*size)
+	for _, s := range []struct {
+		stream jetstream.Stream
+		want   uint64
+	}{{stream, 2*size + 5}, {other, size}} {
+		info, err := s.stream.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.State.Msgs != s.want {
+			t.Errorf("stream %s holds %d messages, want %d", info.Config.Name, info.State.Msgs, s.want)
+		}
 	}
 }

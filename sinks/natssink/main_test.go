@@ -82,7 +82,10 @@ func received(t testing.TB, subject string, h nats.Header, data []byte) sinktest
 	}
 	r := sinktest.Received{
 		ID: h.Get("Nats-Msg-Id"), Topic: strings.TrimPrefix(subject, "pg."), Key: key, Payload: data,
-		ContentType: h.Get("Content-Type"), Headers: map[string]string{},
+		ContentType: "application/json", Headers: map[string]string{},
+	}
+	if kind := h.Get("Content-Type"); kind != "" {
+		r.ContentType = kind
 	}
 	for name, values := range h {
 		r.Headers[strings.ToLower(name)] = strings.Join(values, "|")

@@ -20,19 +20,29 @@ const maxTopics = 1000
 // renderer makes NATS messages out of deliveries, one after the other in the same memory: the client library copies what
 // it publishes. Its header's values are slices of one element, which it fills without touching the map.
 type renderer struct {
-	prefix  string
-	byTopic map[string]string // subjects that have been checked
+	prefix    string
+	byTopic   map[string]string   // subjects that have been checked
+	confirmed map[string]struct{} // subjects of which the expected stream has stored the last message
 
-	msg                     nats.Msg
-	kind, id, key, expected []string
-	keyed                   bool // the header holds key
-	own                     bool // the header holds more than is ours, or nothing yet
+	msg               nats.Msg
+	id, key, expected []string
+	own               bool // the header holds more than is ours, or nothing yet
+	keyed, expecting  bool // it holds key, or expected,
+	bytes             bool // or says that the payload is bytes
 }
+
+// The headers that not every message has.
+const (
+	keyHeader  = "Postrider-Key"
+	typeHeader = "Content-Type"
+)
+
+var bytesType = []string{"application/octet-stream"}
 
 func newRenderer(cfg *Config) renderer {
 	r := renderer{
-		prefix: cfg.Prefix, byTopic: map[string]string{}, msg: nats.Msg{Header: nats.Header{}},
-		kind: make([]string, 1), id: make([]string, 1), key: make([]string, 1), own: true,
+		prefix: cfg.Prefix, byTopic: map[string]string{}, confirmed: map[string]struct{}{}, msg: nats.Msg{Header: nats.Header{}},
+		id: make([]string, 1), key: make([]string, 1), own: true,
 	}
 	if cfg.Stream != "" {
 		r.expected = []string{cfg.Stream}
@@ -40,8 +50,10 @@ func newRenderer(cfg *Config) renderer {
 	return r
 }
 
-// message renders one delivery into memory that the next one takes over. An error means that it can never be sent.
-func (r *renderer) message(d *sinks.Delivery) (*nats.Msg, error) {
+// message renders one delivery into memory that the next one takes over. An error means that it can never be sent. It leaves the
+// expected stream out where trusting says that the answer's will be looked at and the subject's last message went there: a server reads
+// through all headers of a message several times over.
+func (r *renderer) message(d *sinks.Delivery, trusting bool) (*nats.Msg, error) {
 	var err error
 	if r.msg.Subject, err = r.subject(d.Topic); err != nil {
 		return nil, err
@@ -50,20 +62,36 @@ func (r *renderer) message(d *sinks.Delivery) (*nats.Msg, error) {
 		if err := r.header(d); err != nil {
 			return nil, err
 		}
+	} else {
+		r.toggle(&r.bytes, !d.JSON, typeHeader, bytesType)
 	}
-	r.kind[0] = contentType(d.JSON)
 	r.id[0] = d.ID
 	r.key[0] = sinks.EncodeHeader(d.Key)
-	if keyed := d.Key != ""; keyed != r.keyed {
-		r.keyed = keyed
-		if keyed {
-			r.msg.Header["Postrider-Key"] = r.key
-		} else {
-			delete(r.msg.Header, "Postrider-Key")
-		}
-	}
+	r.toggle(&r.keyed, d.Key != "", keyHeader, r.key)
+	r.toggle(&r.expecting, r.expects(trusting), jetstream.ExpectedStreamHeader, r.expected)
 	r.msg.Data = d.Payload
 	return &r.msg, nil
+}
+
+func (r *renderer) expects(trusting bool) bool {
+	if r.expected == nil || !trusting {
+		return r.expected != nil
+	}
+	_, ok := r.confirmed[r.msg.Subject]
+	return !ok
+}
+
+// toggle puts a header in or takes it out. is says whether it is there, want whether it should be.
+func (r *renderer) toggle(is *bool, want bool, name string, value []string) {
+	switch {
+	case want == *is:
+		return
+	case want:
+		r.msg.Header[name] = value
+	default:
+		delete(r.msg.Header, name)
+	}
+	*is = want
 }
 
 // rest lets go of the last message.
@@ -71,7 +99,7 @@ func (r *renderer) rest() {
 	r.msg.Data, r.id[0], r.key[0] = nil, "", ""
 	if r.own {
 		clear(r.msg.Header)
-		r.keyed = false
+		r.keyed, r.expecting, r.bytes = false, false, false
 	}
 }
 
@@ -85,6 +113,7 @@ func (r *renderer) subject(topic string) (string, error) {
 	}
 	if len(r.byTopic) >= maxTopics {
 		clear(r.byTopic)
+		clear(r.confirmed)
 	}
 	r.byTopic[s[len(r.prefix):]] = s
 	return s, nil
@@ -94,12 +123,9 @@ func (r *renderer) subject(topic string) (string, error) {
 func (r *renderer) header(d *sinks.Delivery) error {
 	h := r.msg.Header
 	clear(h)
-	r.own, r.keyed = len(d.Headers) > 0, false
-	h["Content-Type"] = r.kind
+	r.own, r.keyed, r.expecting, r.bytes = len(d.Headers) > 0, false, false, false
 	h[jetstream.MsgIDHeader] = r.id
-	if r.expected != nil {
-		h[jetstream.ExpectedStreamHeader] = r.expected
-	}
+	r.toggle(&r.bytes, !d.JSON, typeHeader, bytesType)
 	own, err := d.TextHeaders()
 	if err != nil {
 		return err
@@ -108,8 +134,8 @@ func (r *renderer) header(d *sinks.Delivery) error {
 		if err := checkOwn(name, d.Payload); err != nil {
 			return err
 		}
-		if strings.EqualFold(name, "Content-Type") {
-			name = "Content-Type"
+		if strings.EqualFold(name, typeHeader) {
+			name = typeHeader
 		}
 		h[name] = []string{value}
 	}
@@ -147,11 +173,4 @@ func checkSubject(s string) error {
 		return fmt.Errorf("it holds %q", s[i])
 	}
 	return nil
-}
-
-func contentType(json bool) string {
-	if json {
-		return "application/json"
-	}
-	return "application/octet-stream"
 }

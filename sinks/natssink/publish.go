@@ -29,6 +29,7 @@ func (s *Sink) publish(ctx context.Context, c *conn, batch []sinks.Delivery, out
 	if err != nil {
 		l.giveUp(err)
 	}
+	l.confirm()
 	if l.failed {
 		s.classify(ctx, c, l)
 	}
@@ -57,7 +58,7 @@ func (s *Sink) send(ctx context.Context, c *conn, l *lane, batch []sinks.Deliver
 			fill(outcomes[i:], err)
 			return
 		}
-		m, err := l.message(&batch[i])
+		m, err := l.message(&batch[i], l.size > 1)
 		if err != nil {
 			outcomes[i] = sinks.Permanent(err)
 			continue
@@ -81,7 +82,7 @@ func (s *Sink) send(ctx context.Context, c *conn, l *lane, batch []sinks.Deliver
 func (s *Sink) sendAgain(c *conn, l *lane, batch []sinks.Delivery, doubtful []int) {
 	l.group(len(doubtful))
 	for n, i := range doubtful {
-		m, err := l.message(&batch[i])
+		m, err := l.message(&batch[i], false)
 		if err != nil { // which it did not the first time
 			l.outcomes[i] = sinks.Permanent(err)
 			continue
