@@ -4,23 +4,14 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // What goes to the database are texts and one bytea, for which every driver has the same idea.
-const (
-	insertOne = `INSERT INTO postrider.outbox (topic, key, payload, body, headers, deliver_at)
+const insertOne = `INSERT INTO postrider.outbox (topic, key, payload, body, headers, deliver_at)
 VALUES ($1::text, $2::text, $3::text::jsonb, $4::bytea, $5::text::jsonb, $6::text::timestamptz)
 RETURNING id`
-
-	// The ids are drawn after the sort, and rows are returned as they are inserted.
-	insertMany = `INSERT INTO postrider.outbox (topic, key, payload, body, headers, deliver_at)
-SELECT m.topic, m.key, m.payload::jsonb, m.body::bytea, m.headers::jsonb, m.deliver_at::timestamptz
-FROM unnest($1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::text::text[], $6::text::text[])
-     WITH ORDINALITY AS m (topic, key, payload, body, headers, deliver_at, n)
-ORDER BY m.n
-RETURNING id`
-)
 
 // A statement takes at most this many messages and, but for a single one, bytes.
 const (
@@ -43,7 +34,7 @@ func (r *row) args() []any {
 }
 
 // enqueueBatch checks all messages, then inserts them chunk by chunk.
-func enqueueBatch(ctx context.Context, messages []Message, insert func(args []any) ([]int64, error)) ([]int64, error) {
+func enqueueBatch(ctx context.Context, messages []Message, insert func(sql string, args []any) ([]int64, error)) ([]int64, error) {
 	rows := make([]row, len(messages))
 	for i := range messages {
 		var err error
@@ -54,7 +45,7 @@ func enqueueBatch(ctx context.Context, messages []Message, insert func(args []an
 	ids := make([]int64, 0, len(rows))
 	for len(rows) > 0 {
 		n := chunkLen(rows)
-		got, err := insert(arrays(rows[:n]))
+		got, err := insert(insertMany(rows[:n]))
 		if err == nil && len(got) != n {
 			err = fmt.Errorf("the database returned %d ids instead of %d", len(got), n)
 		}
@@ -77,22 +68,52 @@ func chunkLen(rows []row) int {
 	return len(rows)
 }
 
-// arrays are the arguments of insertMany: PostgreSQL's notation of arrays, one per column.
-func arrays(rows []row) []any {
-	args := make([]any, 6)
-	for column := range args {
-		var b strings.Builder
-		b.WriteByte('{')
-		for i := range rows {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			rows[i].writeElement(&b, column)
+// column is one that a batch may fill.
+type column struct{ name, cast string }
+
+var batchColumns = [...]column{{"topic", ""}, {"key", ""}, {"payload", "::jsonb"}, {"body", "::bytea"}, {"headers", "::jsonb"}, {"deliver_at", "::timestamptz"}}
+
+// insertMany returns a statement that fills the columns that some of the rows have, and its arguments: PostgreSQL's notation of arrays, one
+// per column. The ids are drawn after the sort, and rows are returned as they are inserted.
+func insertMany(rows []row) (sql string, args []any) {
+	var into, from, arrays strings.Builder
+	for i, c := range batchColumns {
+		if !slices.ContainsFunc(rows, func(r row) bool { return r.has(i) }) {
+			continue
 		}
-		b.WriteByte('}')
-		args[column] = b.String()
+		args = append(args, array(rows, i))
+		fmt.Fprintf(&into, "%s, ", c.name)
+		fmt.Fprintf(&from, "m.%s%s, ", c.name, c.cast)
+		fmt.Fprintf(&arrays, "$%d::text::text[], ", len(args))
 	}
-	return args
+	names, list, values := strings.TrimSuffix(into.String(), ", "), strings.TrimSuffix(from.String(), ", "), strings.TrimSuffix(arrays.String(), ", ")
+	return "INSERT INTO postrider.outbox (" + names + ") SELECT " + list + " FROM unnest(" + values + ") WITH ORDINALITY AS m (" + names + ", n) ORDER BY m.n RETURNING id", args
+}
+
+// array is a column's values in PostgreSQL's notation.
+func array(rows []row, column int) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i := range rows {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		rows[i].writeElement(&b, column)
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+// texts are the row's values but for the body.
+func (r *row) texts() [len(batchColumns)]*string {
+	return [...]*string{&r.topic, r.key, r.payload, nil, r.headers, r.deliverAt}
+}
+
+func (r *row) has(column int) bool {
+	if column == 3 {
+		return r.body != nil
+	}
+	return r.texts()[column] != nil
 }
 
 func (r *row) writeElement(b *strings.Builder, column int) {
@@ -106,7 +127,7 @@ func (r *row) writeElement(b *strings.Builder, column int) {
 		b.WriteByte('"')
 		return
 	}
-	s := [...]*string{&r.topic, r.key, r.payload, nil, r.headers, r.deliverAt}[column]
+	s := r.texts()[column]
 	if s == nil {
 		b.WriteString("NULL")
 		return

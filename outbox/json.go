@@ -21,9 +21,8 @@ func checkJSON(text []byte) error {
 	if !utf8.Valid(text) {
 		return errors.New("is not valid UTF-8")
 	}
-	var syntax json.RawMessage
-	if err := json.Unmarshal(text, &syntax); err != nil {
-		return fmt.Errorf("is not JSON: %w", err)
+	if !json.Valid(text) {
+		return fmt.Errorf("is not JSON: %w", json.Unmarshal(text, new(json.RawMessage)))
 	}
 	for i := 0; i < len(text); {
 		var err error
