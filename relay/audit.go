@@ -52,7 +52,7 @@ func (f *feed) audit(ctx context.Context) error {
 	f.close(t.snap)
 	switch {
 	case !f.streaming:
-	case f.pace.outrun(brought, late, took, f.config.busyRate):
+	case f.pace.outrun(took, len(counts), brought, late, f.config.busyRate):
 		f.endStreaming("the producers outrun the stream")
 		signal(f.outrun)
 	default:

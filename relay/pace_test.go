@@ -6,24 +6,25 @@ import (
 )
 
 func TestPace(t *testing.T) {
-	const second = time.Second
 	for name, test := range map[string]struct {
-		windows [][2]int // transactions in a second, and how many of them were late
+		windows [][3]int // transactions of a second: committed, brought by the stream, late
 		want    bool
 	}{
-		"late twice in a row":             {[][2]int{{2000, 500}, {2000, 500}}, true},
-		"late twice of three times":       {[][2]int{{2000, 500}, {2000, 0}, {2000, 500}}, true},
-		"late once":                       {[][2]int{{2000, 2000}, {2000, 0}, {2000, 0}, {2000, 0}, {2000, 0}}, false},
-		"late now and then":               {[][2]int{{2000, 2000}, {2000, 0}, {2000, 0}, {2000, 0}, {2000, 0}, {2000, 500}}, false},
-		"a few transactions are late":     {[][2]int{{2000, 300}, {2000, 300}, {2000, 300}}, false},
-		"late with little to do":          {[][2]int{{1000, 1000}, {1000, 1000}, {1000, 1000}}, false},
-		"nothing to do":                   {[][2]int{{0, 0}, {0, 0}}, false},
-		"more and more often late, a bit": {[][2]int{{1500, 301}, {1500, 300}, {1500, 301}}, true},
+		"late twice in a row":         {[][3]int{{2000, 2000, 500}, {2000, 2000, 500}}, true},
+		"late twice of three times":   {[][3]int{{2000, 2000, 500}, {2000, 2000, 0}, {2000, 2000, 500}}, true},
+		"late once":                   {[][3]int{{2000, 2000, 2000}, {2000, 2000, 0}}, false},
+		"late now and then":           {[][3]int{{2000, 2000, 2000}, {2000, 2000, 0}, {2000, 2000, 0}, {2000, 2000, 500}}, false},
+		"a few transactions are late": {[][3]int{{2000, 2000, 300}, {2000, 2000, 300}, {2000, 2000, 300}}, false},
+		"late with little to do":      {[][3]int{{1000, 1000, 1000}, {1000, 1000, 1000}, {1000, 1000, 1000}}, false},
+		"nothing comes":               {[][3]int{{1500, 0, 0}, {1500, 0, 0}}, true},
+		"half of it comes":            {[][3]int{{1500, 750, 0}, {1500, 750, 0}}, false},
+		"nothing to do":               {[][3]int{{0, 0, 0}, {0, 0, 0}}, false},
+		"just late":                   {[][3]int{{1500, 1500, 301}, {1500, 1500, 300}, {1500, 1500, 301}}, true},
 	} {
 		var p pace
 		got := false
 		for _, w := range test.windows {
-			got = p.outrun(w[0], w[1], second, busyRate)
+			got = p.outrun(time.Second, w[0], w[1], w[2], busyRate)
 		}
 		if got != test.want {
 			t.Errorf("%s: outrun %t, want %t", name, got, test.want)

@@ -14,7 +14,7 @@ import (
 
 const (
 	startRows      = 256     // most rows of the first page
-	pageRows       = 2000    // most rows of a page
+	pageRows       = 4000    // most rows of a page
 	maxPageBytes   = 4 << 20 // most bytes of a page
 	minPageBytes   = 64 << 10
 	nearRows       = 20_000 // a pass of so few rows is close enough to the present to attach to the feed
