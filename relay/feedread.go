@@ -117,8 +117,8 @@ func (f *feed) dispatchNew(rows []*row) {
 
 const (
 	restRows = 16                    // ticks that find so many rows rest as long as they take, those that find more rest longer,
-	restMost = 4                     // up to so many times as long,
-	restMax  = 10 * time.Millisecond // but not longer than this
+	restMost = 12                    // up to so many times as long,
+	restMax  = 20 * time.Millisecond // but not longer than this
 )
 
 // adaptDelay ticks fast while there is traffic, less often where each tick has much to do anyway, and slower and slower while there is

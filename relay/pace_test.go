@@ -42,10 +42,10 @@ func TestRest(t *testing.T) {
 		{1, 2 * time.Millisecond, time.Millisecond},
 		{restRows, 2 * time.Millisecond, 2 * time.Millisecond},
 		{3 * restRows, 2 * time.Millisecond, 6 * time.Millisecond},
-		{100 * restRows, 2 * time.Millisecond, restMost * 2 * time.Millisecond},
+		{100 * restRows, time.Millisecond, restMost * time.Millisecond},
 		{100 * restRows, time.Second, restMax},
-		{0, time.Second, 15 * time.Millisecond},
-		{0, time.Second, 22500 * time.Microsecond},
+		{0, time.Second, 30 * time.Millisecond},
+		{0, time.Second, 45 * time.Millisecond},
 		{1, time.Microsecond, time.Millisecond},
 		{0, time.Microsecond, 1500 * time.Microsecond},
 	} {
