@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,6 +101,44 @@ func (b *Bench) One(ctx context.Context, s system.System, measure func(context.C
 	}
 	b.Log("  %s", row.Line())
 	return row, nil
+}
+
+// rounds is how often what is compared most closely is measured.
+const rounds = 3
+
+// Median is Each for systems that take turns: of the rounds of each, the row counts that has the rate in the middle.
+func (b *Bench) Median(ctx context.Context, systems []system.System, measure func(context.Context, system.System) (report.Row, error)) ([]report.Row, error) {
+	all := make([][]report.Row, len(systems))
+	for range rounds {
+		round, err := b.Each(ctx, systems, measure)
+		if err != nil {
+			return nil, err
+		}
+		for i, row := range round {
+			all[i] = append(all[i], row)
+		}
+	}
+	rows := make([]report.Row, len(systems))
+	for i := range all {
+		rows[i] = medianRow(all[i])
+	}
+	return rows, nil
+}
+
+// medianRow prefers rows without trouble.
+func medianRow(rows []report.Row) report.Row {
+	sorted := slices.Clone(rows)
+	slices.SortStableFunc(sorted, func(a, b report.Row) int {
+		if (a.Error == "") != (b.Error == "") {
+			return cmp.Compare(len(a.Error), len(b.Error))
+		}
+		return cmp.Compare(a.Rate, b.Rate)
+	})
+	good := 0
+	for good < len(sorted) && sorted[good].Error == "" {
+		good++
+	}
+	return sorted[max(good-1, 0)/2]
 }
 
 // lacks says in a row what a system lacks here.

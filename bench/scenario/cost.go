@@ -41,7 +41,7 @@ func producerCost(ctx context.Context, b *Bench) (t report.Table, err error) {
 	if _, err := migrations.Up(ctx, url); err != nil {
 		return t, err
 	}
-	c := &costs{bench: b, url: url, slice: Pick(b, 200*time.Millisecond, 2*time.Second), spent: map[costCase]*spent{}}
+	c := &costs{bench: b, url: url, slice: Pick(b, 90*time.Millisecond, time.Second), spent: map[costCase]*spent{}}
 	if err := c.open(ctx); err != nil {
 		return t, err
 	}
@@ -49,10 +49,10 @@ func producerCost(ctx context.Context, b *Bench) (t report.Table, err error) {
 	if c.variants, err = variants(ctx, c.conns[0]); err != nil {
 		return t, err
 	}
-	rounds := Pick(b, 3, 7)
+	rounds := Pick(b, 7, 15)
 	t.Notes = []string{
 		fmt.Sprintf("%d connections, each transaction one statement. Rates are medians of %d rounds in which the tables take turns of %v, each", costConnections, rounds, c.slice),
-		"emptied before; percentages are medians, too, of the rounds' shares of the plain table's rate. CPU seconds are PostgreSQL's per 100,000 rows.",
+		"emptied and warmed up before; percentages are medians, too, of the rounds' shares of the plain table's rate. CPU seconds are PostgreSQL's per 100,000 rows.",
 	}
 	for range rounds {
 		if err := c.round(ctx); err != nil {
@@ -120,26 +120,14 @@ func (c *costs) turn(ctx context.Context, k costCase) error {
 	if _, err := c.conns[0].Exec(ctx, "TRUNCATE "+v.table); err != nil {
 		return err
 	}
+	if _, _, err := c.produce(ctx, k, 0); err != nil { // plans and caches that TRUNCATE has made void
+		return err
+	}
 	m, err := c.bench.Env.Meter(ctx, env.Watch{})
 	if err != nil {
 		return err
 	}
-	var rows atomic.Int64
-	began := time.Now()
-	group, groupCtx := errgroup.WithContext(ctx)
-	for _, conn := range c.conns {
-		group.Go(func() error {
-			for time.Since(began) < c.slice {
-				if err := v.insert(groupCtx, conn, k.batch); err != nil {
-					return err
-				}
-				rows.Add(int64(k.batch))
-			}
-			return nil
-		})
-	}
-	err = group.Wait()
-	took := time.Since(began)
+	rows, took, err := c.produce(ctx, k, c.slice)
 	cost, err := end(ctx, m, err)
 	if err != nil {
 		return err
@@ -149,11 +137,32 @@ func (c *costs) turn(ctx context.Context, k costCase) error {
 		s = &spent{}
 		c.spent[k] = s
 	}
-	s.rates = append(s.rates, float64(rows.Load())/took.Seconds())
-	s.rows += rows.Load()
+	s.rates = append(s.rates, float64(rows)/took.Seconds())
+	s.rows += rows
 	s.costs.Postgres.CPU += cost.Postgres.CPU
 	s.costs.WAL += cost.WAL
 	return nil
+}
+
+// produce inserts with all connections for some time, with each at least a few times.
+func (c *costs) produce(ctx context.Context, k costCase, most time.Duration) (rows int64, took time.Duration, err error) {
+	const least = 3
+	var count atomic.Int64
+	began := time.Now()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, conn := range c.conns {
+		group.Go(func() error {
+			for n := 0; n < least || time.Since(began) < most; n++ {
+				if err := c.variants[k.variant].insert(ctx, conn, k.batch); err != nil {
+					return err
+				}
+				count.Add(int64(k.batch))
+			}
+			return nil
+		})
+	}
+	err = group.Wait()
+	return count.Load(), time.Since(began), err
 }
 
 // rows are those of the table, for each number of rows in a transaction.

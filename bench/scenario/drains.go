@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/bench/report"
@@ -38,11 +39,24 @@ func (b *Bench) backlog(s system.System, short, full int) (n int, limit time.Dur
 }
 
 func drainNATS(ctx context.Context, b *Bench) (t report.Table, err error) {
-	t.Rows, err = b.Each(ctx, b.Systems(NATS), func(ctx context.Context, s system.System) (report.Row, error) {
+	var own, peers []system.System
+	for _, s := range b.Systems(NATS) {
+		if b.Peer(s) {
+			peers = append(peers, s)
+		} else {
+			own = append(own, s)
+		}
+	}
+	drain := func(ctx context.Context, s system.System) (report.Row, error) {
 		n, limit := b.backlog(s, 200_000, 200_000)
 		return b.Drain(ctx, s, Drain{To: NATS, Messages: n, Limit: limit})
-	})
-	t.Notes = drainNotes
+	}
+	if t.Rows, err = b.Median(ctx, own, drain); err != nil {
+		return t, err
+	}
+	rows, err := b.Each(ctx, peers, drain)
+	t.Rows = append(t.Rows, rows...)
+	t.Notes = append(slices.Clone(drainNotes), fmt.Sprintf("Postrider and the bare pipe take turns: of %d rounds of each the one in the middle.", rounds))
 	return t, err
 }
 
