@@ -46,28 +46,32 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- The log. Applications insert topic, key, payload or body, headers and deliver_at; the rest is never supplied by a client.
+-- What is checked of every row is a matter of domains: PostgreSQL reads and plans a table's constraints anew for each statement that
+-- inserts, those of a domain once per session.
+
 -- The topic rule is the one of package internal/topic: printable ASCII tokens joined by dots, no '*', no '>', no leading '$'.
+CREATE DOMAIN postrider.topic AS text COLLATE "C" CONSTRAINT topic_is_dot_separated_tokens
+    CHECK (VALUE ~ '^[!-#%-)+,/-=?-~-][!-)+,/-=?-~-]*(\.[!-)+,/-=?-~-]+)*$' AND length(VALUE) <= 255);
+
+-- strict: the lax mode would look into arrays and take ["x"] for a string.
+CREATE DOMAIN postrider.headers AS jsonb CONSTRAINT headers_are_a_flat_object_of_strings
+    CHECK (jsonb_typeof(VALUE) = 'object' AND NOT jsonb_path_exists(VALUE, 'strict $.* ? (@.type() != "string")'));
+
+-- The log. Applications insert topic, key, payload or body, headers and deliver_at; the rest is never supplied by a client.
 CREATE TABLE postrider.outbox (
     id         bigint      NOT NULL DEFAULT nextval('postrider.outbox_id_seq'),
     xid        xid8        NOT NULL DEFAULT pg_current_xact_id(),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     deliver_at timestamptz,
     segment    smallint    NOT NULL DEFAULT postrider.current_segment(),
-    topic      text        NOT NULL COLLATE "C",
+    topic      postrider.topic NOT NULL,
     key        text,
     payload    jsonb,
     body       bytea,
-    headers    jsonb,
+    headers    postrider.headers,
     PRIMARY KEY (id, segment),
-    CONSTRAINT topic_is_dot_separated_tokens
-        CHECK (topic ~ '^[!-#%-)+,/-=?-~-][!-)+,/-=?-~-]*(\.[!-)+,/-=?-~-]+)*$' AND length(topic) <= 255),
     CONSTRAINT exactly_one_of_payload_and_body
-        CHECK ((payload IS NULL) <> (body IS NULL)),
-    -- strict: the lax mode would look into arrays and take ["x"] for a string.
-    CONSTRAINT headers_are_a_flat_object_of_strings
-        CHECK (headers IS NULL OR jsonb_typeof(headers) = 'object'
-               AND NOT jsonb_path_exists(headers, 'strict $.* ? (@.type() != "string")'))
+        CHECK ((payload IS NULL) <> (body IS NULL))
 ) PARTITION BY LIST (segment);
 
 ALTER SEQUENCE postrider.outbox_id_seq OWNED BY postrider.outbox.id;
@@ -111,4 +115,5 @@ END;
 DROP PUBLICATION postrider;
 DROP FUNCTION postrider.enqueue(text, jsonb, text, jsonb, timestamptz), postrider.enqueue_bytes(text, bytea, text, jsonb, timestamptz);
 DROP TABLE postrider.outbox, postrider.source;
+DROP DOMAIN postrider.topic, postrider.headers;
 DROP FUNCTION postrider.current_segment(), postrider.set_segment_length(interval);
