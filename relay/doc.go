@@ -66,7 +66,7 @@
 //	the database is unreachable    the feed reconnects, saves are repeated; deliveries under way go on
 //	the server crashed             the relay drops everything, registers anew and reloads its cursors
 //	the stream breaks              ticks read the table
-//	the producers outrun it        the slot is dropped and ticks read the table: for up to a minute, or until there is less to do
+//	the producers outrun it        the slot is dropped and ticks read the table: for some minutes at most, or until there is less to do
 //	an old transaction pins WAL    the slot is dropped until that has ended
 //	a destination is down          its runner probes; its queue overflows, and a pass catches up later
 package relay

@@ -16,8 +16,8 @@ const (
 	freeSlots   = 2               // slots and senders that must be free: the last ones belong to others
 	slotsRetry  = 15 * time.Second
 
-	holdMin   = 5 * time.Second // without a stream after the producers have outrun it; doubled each time
-	holdMax   = time.Minute
+	holdMin   = 30 * time.Second // without a stream after the producers have outrun it; doubled each time
+	holdMax   = 5 * time.Minute
 	lullEvery = 500 * time.Millisecond
 )
 
