@@ -20,7 +20,8 @@
 // later behind the relay's back.
 //
 // Each message has an address of its own for its acknowledgement, which is never used again: what comes late, twice or
-// from somebody else who listens to the subject settles no other message. The first answer to a message counts. A batch
+// from somebody else who listens to the subject settles no other message. The first answer to a message counts. In batches of 64
+// and more, 32 messages share an address; unless their answers show that each was stored, they are sent again by themselves. A batch
 // waits once, for all its acknowledgements, until one timeout after its last message; those of a connection that is
 // lost will not come.
 //
