@@ -67,7 +67,8 @@ func TestStreamedRowsAreTheTables(t *testing.T) {
 	if len(want) != 8 || len(got) != len(want) {
 		t.Fatalf("%d rows streamed (%s), %d in the table, want 8", len(got), kinds, len(want))
 	}
-	if inserts := strings.ReplaceAll(string(kinds), "R", ""); !strings.HasPrefix(inserts, "BIIIIIIICBIC") {
+	// Descriptions of the table (R) and of its domains (Y) come when the server sees fit.
+	if inserts := strings.NewReplacer("R", "", "Y", "").Replace(string(kinds)); !strings.HasPrefix(inserts, "BIIIIIIICBIC") {
 		t.Errorf("messages %s", kinds)
 	}
 	for i := range want {
