@@ -19,6 +19,7 @@ const (
 	holdMin   = 30 * time.Second // without a stream after the producers have outrun it; doubled each time
 	holdMax   = 5 * time.Minute
 	lullEvery = 500 * time.Millisecond
+	lullLooks = 4 // so many looks in a row that find little to do are a lull
 )
 
 // streamer keeps a stream running while there are live runners and the server can afford it. Ticks from the table go on
@@ -115,7 +116,7 @@ func (s *streamer) awaitLull(ctx context.Context) error {
 	over := time.NewTimer(s.hold)
 	defer over.Stop()
 	was, since := s.feed.looked.Load(), time.Now()
-	for {
+	for quiet := 0; quiet < lullLooks; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -124,11 +125,13 @@ func (s *streamer) awaitLull(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		n, now := s.feed.looked.Load(), time.Now()
-		if float64(n-was) < s.config.busyRate*2/3*now.Sub(since).Seconds() {
-			return nil
+		quiet++
+		if float64(n-was) >= s.config.busyRate*2/3*now.Sub(since).Seconds() {
+			quiet = 0
 		}
 		was, since = n, now
 	}
+	return nil
 }
 
 func (s *streamer) checkFree(ctx context.Context) error {
