@@ -33,8 +33,8 @@ func (r *row) args() []any {
 	return args
 }
 
-// enqueueBatch checks all messages, then inserts them chunk by chunk.
-func enqueueBatch(ctx context.Context, messages []Message, insert func(sql string, args []any) ([]int64, error)) ([]int64, error) {
+// enqueueBatch checks all messages, then inserts them chunk by chunk; native says that the driver encodes arrays.
+func enqueueBatch(ctx context.Context, messages []Message, native bool, insert func(sql string, args []any) ([]int64, error)) ([]int64, error) {
 	rows := make([]row, len(messages))
 	for i := range messages {
 		var err error
@@ -45,7 +45,7 @@ func enqueueBatch(ctx context.Context, messages []Message, insert func(sql strin
 	ids := make([]int64, 0, len(rows))
 	for len(rows) > 0 {
 		n := chunkLen(rows)
-		got, err := insert(insertMany(rows[:n]))
+		got, err := insert(insertMany(rows[:n], native))
 		if err == nil && len(got) != n {
 			err = fmt.Errorf("the database returned %d ids instead of %d", len(got), n)
 		}
@@ -71,23 +71,54 @@ func chunkLen(rows []row) int {
 // column is one that a batch may fill.
 type column struct{ name, cast string }
 
+// bodyColumn is where body is among batchColumns.
+const bodyColumn = 3
+
 var batchColumns = [...]column{{"topic", ""}, {"key", ""}, {"payload", "::jsonb"}, {"body", "::bytea"}, {"headers", "::jsonb"}, {"deliver_at", "::timestamptz"}}
 
-// insertMany returns a statement that fills the columns that some of the rows have, and its arguments: PostgreSQL's notation of arrays, one
-// per column. The ids are drawn after the sort, and rows are returned as they are inserted.
-func insertMany(rows []row) (sql string, args []any) {
-	var into, from, arrays strings.Builder
+// insertMany returns a statement that fills the columns that some of the rows have, and its arguments, an array per column: native ones, or
+// texts in PostgreSQL's notation of arrays. The ids are drawn after the sort, and rows are returned as they are inserted.
+func insertMany(rows []row, native bool) (sql string, args []any) {
+	var names, values, arrays []string
 	for i, c := range batchColumns {
 		if !slices.ContainsFunc(rows, func(r row) bool { return r.has(i) }) {
 			continue
 		}
-		args = append(args, array(rows, i))
-		fmt.Fprintf(&into, "%s, ", c.name)
-		fmt.Fprintf(&from, "m.%s%s, ", c.name, c.cast)
-		fmt.Fprintf(&arrays, "$%d::text::text[], ", len(args))
+		kind, cast := "text::text[]", c.cast
+		switch {
+		case !native:
+			args = append(args, array(rows, i))
+		case i == bodyColumn:
+			kind, cast = "bytea[]", ""
+			args = append(args, bodies(rows))
+		default:
+			kind = "text[]"
+			args = append(args, texts(rows, i))
+		}
+		names = append(names, c.name)
+		values = append(values, "m."+c.name+cast)
+		arrays = append(arrays, fmt.Sprintf("$%d::%s", len(args), kind))
 	}
-	names, list, values := strings.TrimSuffix(into.String(), ", "), strings.TrimSuffix(from.String(), ", "), strings.TrimSuffix(arrays.String(), ", ")
-	return "INSERT INTO postrider.outbox (" + names + ") SELECT " + list + " FROM unnest(" + values + ") WITH ORDINALITY AS m (" + names + ", n) ORDER BY m.n RETURNING id", args
+	into := strings.Join(names, ", ")
+	return "INSERT INTO postrider.outbox (" + into + ") SELECT " + strings.Join(values, ", ") +
+		" FROM unnest(" + strings.Join(arrays, ", ") + ") WITH ORDINALITY AS m (" + into + ", n) ORDER BY m.n RETURNING id", args
+}
+
+// texts are a column's values but for bodies.
+func texts(rows []row, column int) []*string {
+	values := make([]*string, len(rows))
+	for i := range rows {
+		values[i] = rows[i].texts()[column]
+	}
+	return values
+}
+
+func bodies(rows []row) [][]byte {
+	values := make([][]byte, len(rows))
+	for i := range rows {
+		values[i] = rows[i].body
+	}
+	return values
 }
 
 // array is a column's values in PostgreSQL's notation.
@@ -110,14 +141,14 @@ func (r *row) texts() [len(batchColumns)]*string {
 }
 
 func (r *row) has(column int) bool {
-	if column == 3 {
+	if column == bodyColumn {
 		return r.body != nil
 	}
 	return r.texts()[column] != nil
 }
 
 func (r *row) writeElement(b *strings.Builder, column int) {
-	if column == 3 {
+	if column == bodyColumn {
 		if r.body == nil {
 			b.WriteString("NULL")
 			return

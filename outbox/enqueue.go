@@ -39,7 +39,7 @@ func Enqueue(ctx context.Context, tx Tx, m Message) (int64, error) {
 // the same order; they ascend. All messages are checked first: an error about one of them leaves the transaction usable and
 // nothing enqueued.
 func EnqueueBatch(ctx context.Context, tx Tx, messages []Message) ([]int64, error) {
-	return enqueueBatch(ctx, messages, func(sql string, args []any) ([]int64, error) {
+	return enqueueBatch(ctx, messages, true, func(sql string, args []any) ([]int64, error) {
 		rows, err := tx.Query(ctx, sql, args...)
 		if err != nil {
 			return nil, err

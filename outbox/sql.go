@@ -36,7 +36,7 @@ func EnqueueSQL(ctx context.Context, tx SQLTx, m Message) (int64, error) {
 
 // EnqueueBatchSQL is EnqueueBatch for database/sql.
 func EnqueueBatchSQL(ctx context.Context, tx SQLTx, messages []Message) ([]int64, error) {
-	return enqueueBatch(ctx, messages, func(sql string, args []any) ([]int64, error) {
+	return enqueueBatch(ctx, messages, false, func(sql string, args []any) ([]int64, error) {
 		return queryIDs(ctx, tx, sql, args)
 	})
 }
