@@ -38,7 +38,7 @@ type feed struct {
 	closedNow   atomic.Pointer[closedAt]
 	tickedAt    atomic.Int64  // unix nanoseconds of the last tick that succeeded
 	outrun      chan struct{} // has a value when the stream does not keep up
-	looked      atomic.Int64  // transactions that were read from the table
+	fromTable   atomic.Int64  // transactions that ticks have read from the table
 
 	mu      sync.Mutex
 	pending []*queue // waiting for the next closed snapshot

@@ -98,7 +98,7 @@ func (f *feed) read(ctx context.Context) error {
 		}
 	}
 	n, transactions := found.count()
-	f.looked.Add(transactions)
+	f.fromTable.Add(transactions)
 	f.dispatchNew(found.rows)
 	f.close(t.snap)
 	f.adaptDelay(n, time.Since(began))

@@ -32,6 +32,17 @@ func TestPace(t *testing.T) {
 	}
 }
 
+func TestHold(t *testing.T) {
+	var hold time.Duration
+	for i, step := range []struct{ lasted, want time.Duration }{
+		{time.Second, holdMin}, {time.Second, 2 * holdMin}, {holdMax, 4 * holdMin}, {0, 8 * holdMin}, {0, holdMax}, {0, holdMax}, {holdMax + 1, holdMin}, {0, 2 * holdMin},
+	} {
+		if hold = nextHold(hold, step.lasted); hold != step.want {
+			t.Errorf("step %d: %v, want %v", i, hold, step.want)
+		}
+	}
+}
+
 // Ticks that read the table rest the longer, the more they find and the longer that takes, within bounds.
 func TestRest(t *testing.T) {
 	f := &feed{config: &Config{PollMin: time.Millisecond, PollMax: 100 * time.Millisecond}}

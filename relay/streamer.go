@@ -98,15 +98,19 @@ func (s *streamer) runOnce(ctx context.Context) error {
 		s.log.Warn("stream given up until older transactions have ended", "wal_budget", s.config.WALBudget)
 		return s.awaitOldTransactions(ctx)
 	case errors.Is(err, errOutrun):
-		s.hold = min(2*s.hold, holdMax)
-		if time.Since(started) > holdMax {
-			s.hold = 0
-		}
-		s.hold = max(s.hold, holdMin)
+		s.hold = nextHold(s.hold, time.Since(started))
 		s.log.Info("stream given up for a while: reading the table costs less and is as fast", "for_at_most", s.hold)
 		return s.awaitLull(ctx)
 	}
 	return err
+}
+
+// nextHold returns for how long to read the table after a stream that has lasted so long; hold is what it was the last time.
+func nextHold(hold, lasted time.Duration) time.Duration {
+	if lasted > holdMax {
+		return holdMin
+	}
+	return min(max(2*hold, holdMin), holdMax)
 }
 
 // awaitLull waits until few transactions are left for the stream to carry, but not too long: there may be more time for it then.
@@ -115,7 +119,7 @@ func (s *streamer) awaitLull(ctx context.Context) error {
 	defer ticker.Stop()
 	over := time.NewTimer(s.hold)
 	defer over.Stop()
-	was, since := s.feed.looked.Load(), time.Now()
+	was, since := s.feed.fromTable.Load(), time.Now()
 	for quiet := 0; quiet < lullLooks; {
 		select {
 		case <-ctx.Done():
@@ -124,7 +128,7 @@ func (s *streamer) awaitLull(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		n, now := s.feed.looked.Load(), time.Now()
+		n, now := s.feed.fromTable.Load(), time.Now()
 		quiet++
 		if float64(n-was) >= s.config.busyRate*2/3*now.Sub(since).Seconds() {
 			quiet = 0

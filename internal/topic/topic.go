@@ -1,5 +1,5 @@
 // Package topic holds the rules for topics and for the patterns that select them. The database applies the same rules (a
-// CHECK on postrider.outbox, postrider.valid_patterns, postrider.topic_regex); testdata/cases.json is what both must agree on.
+// domain postrider.topic, postrider.valid_patterns, postrider.topic_regex); testdata/cases.json is what both must agree on.
 package topic
 
 import (

@@ -150,15 +150,22 @@ func TestMessagesThatCannotBeSent(t *testing.T) {
 	}
 }
 
-func TestOwnContentTypeWins(t *testing.T) {
+// Bytes are called so, JSON is what needs no name, and a message's own content type wins.
+func TestContentType(t *testing.T) {
 	srv := startServer(t, nil)
 	_, js := client(t, srv)
 	r := &reader{t: t, stream: addStream(t, js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"pg.>"}})}
 	s := open(t, Config{Servers: []string{srv.ClientURL()}, Prefix: "pg."})
-	d := sinktest.NewDelivery("a", "<xml/>")
-	d.Headers = []byte(`{"content-type":"text/xml"}`)
-	sinktest.WantKinds(t, deliver(t, s, d), sinks.KindAccepted)
-	if got := r.read()[0].ContentType; got != "text/xml" {
-		t.Errorf("the content type arrived as %q, want text/xml", got)
+	own := `{"content-type":"text/xml"}`
+	for i, c := range []struct {
+		json          bool
+		headers, want string
+	}{{true, "", ""}, {false, "", "application/octet-stream"}, {false, own, "text/xml"}, {true, "", ""}, {true, own, "text/xml"}, {false, "", "application/octet-stream"}} {
+		d := sinktest.NewDelivery("a", "1")
+		d.JSON, d.Headers = c.json, []byte(c.headers)
+		sinktest.WantKinds(t, deliver(t, s, d), sinks.KindAccepted)
+		if got := r.read()[i].Headers["content-type"]; got != c.want {
+			t.Errorf("JSON %t with headers %q: content type %q, want %q", c.json, c.headers, got, c.want)
+		}
 	}
 }
