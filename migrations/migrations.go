@@ -19,7 +19,7 @@ import (
 var files embed.FS
 
 // Version is the newest migration: what a relay of this build expects to find.
-const Version = 4
+const Version = 11
 
 // versionTable is kept by the migration library.
 const versionTable = "postrider.schema_migrations"

@@ -46,7 +46,8 @@ func TestConstraintsNameTheRule(t *testing.T) {
 		`'two', NULL, 'stdout:'`:                        "topics",
 		`'two', '{a}', 'nowhere'`:                       "sink_is_a_url",
 		`'two', '{a}', 'stdout:', '[1]'`:                "settings_are_an_object",
-		`'one', '{a}', 'stdout:'`:                       "subscriptions_pkey",
+		`'two', '{a}', 'htps://host/hook'`:              `22023 sink: the scheme "htps" is unknown; known are http, https, nats, stdout, tls`,
+		`'one', '{a}', 'kafka://host'`:                  `22023 sink: the scheme "kafka" is unknown`,
 		`'two', '{a}', 'stdout:', start => 'soon'`:      `22023 start "soon": must be now, earliest or a time such as`,
 		`'two', '{a}', 'stdout:', start => NULL`:        `22023 start "<NULL>": must be now, earliest or a time such as`,
 		`'two', '{a}', 'stdout:', start => ''`:          `22023 start "": must be`,
@@ -55,6 +56,7 @@ func TestConstraintsNameTheRule(t *testing.T) {
 		refused(t, conn, want, sub+arguments+`)`)
 	}
 	refused(t, conn, "state_is_known", `UPDATE postrider.subscriptions SET state = 'off'`)
+	refused(t, conn, `22023 sink: the scheme "htps"`, `UPDATE postrider.subscriptions SET sink = 'htps://host/hook'`)
 	refused(t, conn, "target_goes_with_after_id", `UPDATE postrider.cursors SET after_id = 1`)
 	refused(t, conn, "state_is_known", `INSERT INTO postrider.parked (subscription, id, state, created_at, topic) VALUES ('one', 1, 'lost', now(), 'a')`)
 }

@@ -2,6 +2,7 @@ package migrations
 
 import (
 	"database/sql"
+	"io/fs"
 	"strings"
 	"sync"
 	"testing"
@@ -12,9 +13,19 @@ import (
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
+// count is how many migrations there are: their numbers have gaps.
+func count(t *testing.T) int {
+	t.Helper()
+	names, err := fs.Glob(files, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
+}
+
 func TestUpTwice(t *testing.T) {
 	db := pgtest.Empty(t)
-	for _, want := range []int{Version, 0} {
+	for _, want := range []int{count(t), 0} {
 		if n, err := Up(t.Context(), db.URL()); err != nil || n != want {
 			t.Fatalf("Up = %d, %v, want %d migrations", n, err, want)
 		}
@@ -44,8 +55,8 @@ func TestUpConcurrently(t *testing.T) {
 	for _, n := range applied {
 		sum += n
 	}
-	if sum != Version {
-		t.Errorf("%d migrations were applied by all together (%v), want %d", sum, applied, Version)
+	if sum != count(t) {
+		t.Errorf("%d migrations were applied by all together (%v), want %d", sum, applied, count(t))
 	}
 }
 
@@ -62,7 +73,7 @@ func TestUpAsOrdinaryRole(t *testing.T) {
 		t.Errorf("Up by a role without CREATE: %v", err)
 	}
 	db.Exec(t, `GRANT CREATE ON DATABASE `+pgx.Identifier{db.Name}.Sanitize()+` TO `+owner)
-	if n, err := Up(t.Context(), db.RoleURL(owner)); err != nil || n != Version {
+	if n, err := Up(t.Context(), db.RoleURL(owner)); err != nil || n != count(t) {
 		t.Fatalf("Up = %d, %v", n, err)
 	}
 	conn := connect(t, db.RoleURL(owner))
@@ -119,7 +130,7 @@ func TestDownAndUpAgain(t *testing.T) {
 	if v, err := Current(t.Context(), conn); err != nil || v != 0 {
 		t.Errorf("Current = %d, %v, want 0", v, err)
 	}
-	if n, err := Up(t.Context(), db.URL()); err != nil || n != Version {
+	if n, err := Up(t.Context(), db.URL()); err != nil || n != count(t) {
 		t.Fatalf("Up = %d, %v", n, err)
 	}
 	enqueue(t, conn, "orders.created")

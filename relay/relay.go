@@ -14,7 +14,7 @@ import (
 )
 
 // schemaVersion is the oldest schema that this engine works on.
-const schemaVersion = 4
+const schemaVersion = 11
 
 // distantPast is before every time that a message is due.
 var distantPast = time.Unix(0, 0)
