@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"github.com/postrider/postrider/internal/strict"
 )
 
 // Subscription is a named stream of the messages whose topics match, on their way to one sink.
@@ -71,9 +73,7 @@ func ParseSettings(text []byte) (Settings, error) {
 // DecodeSettings decodes the settings column as it is. An unknown key is an error.
 func DecodeSettings(text []byte) (Settings, error) {
 	var s Settings
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
+	if err := strict.Unmarshal(text, &s); err != nil {
 		return s, fmt.Errorf("settings: %w", err) // without the text: options may hold by mistake what nobody should see
 	}
 	return s, nil

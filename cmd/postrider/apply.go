@@ -11,30 +11,52 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/postrider/postrider/relay"
 )
 
 // change is what became of one subscription.
 type change struct {
 	Name string `json:"name"`
-	// Action is created, changed or unchanged.
+	// Action is created, changed, unchanged or removed.
 	Action string `json:"action"`
 	// Fields are those that differed: topics, sink, settings.
 	Fields []string `json:"fields,omitempty"`
+	// Differences tell how.
+	Differences []difference `json:"differences,omitempty"`
+	// Parked is how many deliveries a removed subscription had parked, Dead how many of them were dead letters.
+	Parked int64 `json:"parked,omitempty"`
+	Dead   int64 `json:"dead,omitempty"`
 }
 
+// applying is how specs are applied.
+type applying struct {
+	prune  bool // remove what no spec names
+	yes    bool // also if that removes something
+	dryRun bool // change nothing
+}
+
+// errDryRun undoes what a dry run has tried.
+var errDryRun = errors.New("dry run")
+
 // applySpecs brings the database's subscriptions to what the specs say, in one transaction: it creates, changes in place what
-// differs, and leaves alone what does not, and those that no spec names. The cursor and the state stay.
-func applySpecs(ctx context.Context, db *pgx.Conn, specs []spec) ([]change, error) {
+// differs, and leaves alone what does not, and (unless they are to be pruned) those that no spec names. The cursor and the state
+// stay. A dry run does the same and rolls it back.
+func applySpecs(ctx context.Context, db *pgx.Conn, specs []spec, how applying) ([]change, error) {
 	specs = slices.Clone(specs)
 	slices.SortFunc(specs, func(a, b spec) int { return cmp.Compare(a.Name, b.Name) }) // rows are locked in this order
 	for attempt := 1; ; attempt++ {
 		var changes []change
 		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
-			changes, err = applyAll(ctx, tx, specs)
+			if changes, err = applyAll(ctx, tx, specs); err == nil && how.prune {
+				err = prune(ctx, tx, specs, how, &changes)
+			}
+			if err == nil && how.dryRun {
+				err = errDryRun
+			}
 			return err
 		})
+		if errors.Is(err, errDryRun) {
+			return changes, nil
+		}
 		// Another relay, started at the same time, created one first: look again.
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "23505" && attempt < 5 {
 			continue
@@ -55,6 +77,35 @@ func applyAll(ctx context.Context, tx pgx.Tx, specs []spec) ([]change, error) {
 	return changes, nil
 }
 
+// prune removes the subscriptions that no spec names, if that was confirmed.
+func prune(ctx context.Context, tx pgx.Tx, specs []spec, how applying, changes *[]change) error {
+	names := make([]string, len(specs))
+	for i, s := range specs {
+		names[i] = s.Name
+	}
+	rows, err := tx.Query(ctx, `SELECT s.name, (SELECT count(*) FROM postrider.parked p WHERE p.subscription = s.name),
+			(SELECT count(*) FROM postrider.parked p WHERE p.subscription = s.name AND p.state = 'dead')
+		FROM postrider.subscriptions s WHERE s.name <> ALL ($1) ORDER BY s.name`, names)
+	if err != nil {
+		return err
+	}
+	var removed []string
+	c := change{Action: "removed"}
+	_, err = pgx.ForEachRow(rows, []any{&c.Name, &c.Parked, &c.Dead}, func() error {
+		*changes = append(*changes, c)
+		removed = append(removed, fmt.Sprintf("%s (%s)", c.Name, c.loss()))
+		return nil
+	})
+	if err != nil || len(removed) == 0 {
+		return err
+	}
+	if !how.yes && !how.dryRun {
+		return fmt.Errorf("--prune would remove what the file does not name: %s. Nothing was changed: --yes does it, --dry-run shows all", strings.Join(removed, ", "))
+	}
+	_, err = tx.Exec(ctx, "SELECT postrider.unsubscribe(s.name) FROM postrider.subscriptions s WHERE s.name <> ALL ($1)", names)
+	return err
+}
+
 func applyOne(ctx context.Context, tx pgx.Tx, s spec) (change, error) {
 	settings, err := json.Marshal(s.Settings)
 	if err != nil {
@@ -71,47 +122,15 @@ func applyOne(ctx context.Context, tx pgx.Tx, s spec) (change, error) {
 	if err != nil {
 		return change{}, err
 	}
-	fields := differences(s, topics, sink, is)
-	if len(fields) == 0 {
+	list := differences(s, topics, sink, is)
+	if len(list) == 0 {
 		return change{Name: s.Name, Action: "unchanged"}, nil
 	}
-	if !slices.Contains(fields, "topics") {
+	if sameSet(s.Topics, topics) {
 		s.Topics = topics // in another order they mean the same, and are no change
 	}
 	_, err = tx.Exec(ctx, "UPDATE postrider.subscriptions SET topics = $2, sink = $3, settings = $4::jsonb WHERE name = $1", s.Name, s.Topics, s.Sink, string(settings))
-	return change{Name: s.Name, Action: "changed", Fields: fields}, err
-}
-
-// differences names what a subscription in the database has otherwise than the spec. Defaults that are written out equal
-// those that are not.
-func differences(s spec, topics []string, sink string, settings []byte) []string {
-	var fields []string
-	if !sameSet(s.Topics, topics) {
-		fields = append(fields, "topics")
-	}
-	if s.Sink != sink {
-		fields = append(fields, "sink")
-	}
-	if !sameSettings(s.Subscription, sink, settings) {
-		fields = append(fields, "settings")
-	}
-	return fields
-}
-
-// sameSettings fills in the defaults on both sides: those of the kind of sink, then the engine's.
-func sameSettings(want relay.Subscription, sink string, settings []byte) bool {
-	is := relay.Subscription{Sink: sink}
-	var err error
-	if is.Settings, err = relay.DecodeSettings(settings); err != nil {
-		return false
-	}
-	for _, s := range []*relay.Subscription{&want, &is} {
-		setDefaults(s)
-		if s.Settings.Validate() != nil {
-			return false
-		}
-	}
-	return want.Settings.Equal(is.Settings)
+	return change{Name: s.Name, Action: "changed", Fields: groups(list), Differences: list}, err
 }
 
 func sameSet(a, b []string) bool {
@@ -121,8 +140,19 @@ func sameSet(a, b []string) bool {
 
 // describe says what became of a subscription.
 func (c change) describe() string {
-	if len(c.Fields) == 0 {
+	switch {
+	case c.Action == "removed":
+		return "removed, " + c.loss()
+	case len(c.Fields) == 0:
 		return c.Action
 	}
 	return c.Action + ": " + strings.Join(c.Fields, ", ")
+}
+
+// loss says what goes with a subscription that is removed.
+func (c change) loss() string {
+	if c.Parked == 0 {
+		return "with its cursor"
+	}
+	return fmt.Sprintf("with its cursor, %s parked and %s", plural(c.Parked, "message"), plural(c.Dead, "dead letter")+" among them")
 }

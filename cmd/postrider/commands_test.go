@@ -20,7 +20,10 @@ const twoSubscriptions = `subscriptions:
 `
 
 func TestVersion(t *testing.T) {
-	runCommand(t, nil, "", "version").ok("postrider ", "go1.")
+	r := runCommand(t, nil, "", "version").ok("postrider ", "go1.")
+	if flag := runCommand(t, nil, "", "--version").ok(); flag.out != r.out {
+		t.Errorf("--version prints %q, version %q", flag.out, r.out)
+	}
 }
 
 func TestUnknownCommands(t *testing.T) {
@@ -60,6 +63,8 @@ func TestSubs(t *testing.T) {
 
 	on(t, db.URL(), "subs", "pause", "billing", "--reason", "the month is closed").ok(`"billing" is paused`)
 	list("billing paused", "the month is closed")
+	on(t, db.URL(), "subs", "pause", "billing").ok(`"billing" is paused`)
+	list("billing paused", "the month is closed")
 	on(t, db.URL(), "status").ok("billing paused", "the month is closed")
 	on(t, db.URL(), "subs", "resume", "billing").ok(`"billing" is active`)
 	list("billing active")
@@ -69,12 +74,59 @@ func TestSubs(t *testing.T) {
 	on(t, db.URL(), "subs", "replay", "bus", "--from", "2026-01-31T12:00:00Z").ok("duplicate window")
 	on(t, db.URL(), "subs", "replay", "bus", "--from", "now").ok().lacks("JetStream")
 	on(t, db.URL(), "subs", "replay", "bus").fails("--from is missing")
-	on(t, db.URL(), "subs", "replay", "bus", "--from", "tomorrow").fails(`start "tomorrow"`)
+	on(t, db.URL(), "subs", "replay", "bus", "--from", "tomorrow").fails(`--from "tomorrow": must be earliest, now, a time such as`)
+	on(t, db.URL(), "subs", "replay", "bus", "--from", "-1h").fails(`--from "-1h": must be`)
 	on(t, db.URL(), "subs", "replay", "zzz", "--from", "now").fails(`there is no subscription "zzz": `)
 
 	on(t, db.URL(), "subs", "remove", "bus").ok(`"bus" is removed`)
 	on(t, db.URL(), "subs", "remove", "bus").fails(`there is no subscription "bus"`)
 	list("billing").lacks("bus")
+}
+
+// A replay from a while ago begins with the messages of that while, by the server's clock.
+func TestReplayFromADuration(t *testing.T) {
+	db := newDB(t)
+	for _, age := range []string{"3 hours", "50 hours", "10 minutes"} {
+		db.Exec(t, "INSERT INTO postrider.outbox (topic, payload, created_at) VALUES ('a', '{}', now() - $1::interval)", age)
+	}
+	db.Exec(t, "SELECT postrider.subscribe('s', '{>}', 'stdout:')")
+	for _, c := range []struct{ from, lag string }{{"1h", "1"}, {"2h30m", "1"}, {"4h", "3"}, {"2d", "3"}, {"2d3h", "3"}, {"1s", "0"}} {
+		db.Exec(t, "UPDATE postrider.cursors SET base = pg_current_snapshot()")
+		on(t, db.URL(), "subs", "replay", "s", "--from", c.from).ok("goes on from 20")
+		lag := on(t, db.URL(), "status", "--json").ok().out
+		if want := `"lag_messages": ` + c.lag + ","; !strings.Contains(lag, want) {
+			t.Errorf("after a replay from %s no %s in\n%s", c.from, want, lag)
+		}
+	}
+}
+
+// A dry run says what would change, field by field and without secrets, and changes nothing; --prune removes what is not named.
+func TestApplyShowsAndPrunes(t *testing.T) {
+	db := newDB(t)
+	apply := func(text string, flags ...string) result {
+		return on(t, db.URL(), append([]string{"subs", "apply", writeFile(t, text)}, flags...)...).lacks("geheim", "heimlich")
+	}
+	apply(twoSubscriptions, "--dry-run").ok("billing created", "bus created", "This was a dry run: nothing was changed.")
+	on(t, db.URL(), "subs", "list").ok("There are no subscriptions.")
+	apply(twoSubscriptions).ok("billing created")
+	before := on(t, db.URL(), "subs", "list", "--json").ok().out
+
+	changed := strings.NewReplacer("orders.>", "orders.*", "token=geheim", "token=heimlich", "max_attempts: 10",
+		"lanes: 3\n    backoff_max: 5m\n    options: {rate: 2, headers: {X-Api-Key: 'env:KEY'}}").Replace(twoSubscriptions)
+	only := strings.Replace(changed[:strings.Index(changed, "  - name: bus")], "start: earliest", "start: now", 1)
+	diff := []string{"billing changed: topics, sink, settings", "topics: orders.> → orders.*", "sink: another value, which is not shown",
+		"max_attempts: 10 → 20 (default)", "lanes: nothing → 3", "backoff_max: nothing → 5m", "backoff_schedule: [5s,5m", `options.rate: nothing → 2`}
+	apply(only, "--dry-run").ok(diff...).lacks("bus")
+	apply(only, "--dry-run", "--prune").ok(append(diff, "bus removed, with its cursor")...)
+	apply(only, "--dry-run", "--json").ok(`"field": "max_attempts"`, `"from": "10"`, `"to": "20 (default)"`)
+	db.Exec(t, "INSERT INTO postrider.parked (subscription, id, state, created_at, topic) VALUES ('bus', 1, 'dead', now(), 'a'), ('bus', 2, 'retry', now(), 'a')")
+	apply(only, "--prune").fails("--prune would remove what the file does not name: bus (with its cursor, 2 messages parked and 1 dead letter among them)", "--yes does it")
+	if now := on(t, db.URL(), "subs", "list", "--json").ok().out; now != before {
+		t.Errorf("it is\n%s, was\n%s", now, before)
+	}
+	apply(only, "--prune", "--yes").ok(diff[:2]...).has("bus removed, with its cursor, 2 messages parked and 1 dead letter among them")
+	on(t, db.URL(), "subs", "list").ok("billing active orders.*").lacks("bus")
+	apply(only, "--prune").ok("billing unchanged")
 }
 
 func TestApplyChangesOnlyWhatDiffers(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/migrations"
 )
 
@@ -142,7 +143,7 @@ func noSubscription(ctx context.Context, db querier, name string) error {
 		return err
 	}
 	text := fmt.Sprintf("there is no subscription %q", name)
-	if near := nearest(name, names); near != "" {
+	if near := strict.Nearest(name, names); near != "" {
 		return fmt.Errorf("%s; did you mean %q?", text, near)
 	}
 	if len(names) == 0 {

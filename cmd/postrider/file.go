@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/relay"
 )
 
@@ -62,8 +63,11 @@ func (r *fileReader) problem(line int, format string, args ...any) {
 	}
 }
 
+// bareStdout is a sink that YAML takes for a key, since it ends with a colon. No quotes are needed for what can mean one thing only.
+var bareStdout = regexp.MustCompile(`(?m)(\bsink:[ \t]+)stdout:([ \t]*(?:#.*)?\r?$|[ \t]*[,}])`)
+
 func (r *fileReader) read(text []byte) []spec {
-	file, err := parser.ParseBytes(text, 0)
+	file, err := parser.ParseBytes(bareStdout.ReplaceAll(text, []byte("$1'stdout:'$2")), 0)
 	if yamlErr, ok := errors.AsType[yaml.Error](err); ok {
 		text := yamlErr.GetMessage()
 		if strings.Contains(text, "header option") {
@@ -102,11 +106,7 @@ func (r *fileReader) known(e entry, allowed ...string) bool {
 	if slices.Contains(allowed, e.key) {
 		return true
 	}
-	text := fmt.Sprintf("unknown key %q: known here: %s", e.key, strings.Join(allowed, ", "))
-	if near := nearest(e.key, allowed); near != "" && len(allowed) > 1 {
-		text += fmt.Sprintf("; did you mean %q?", near)
-	}
-	r.problem(e.line, "%s", text)
+	r.problem(e.line, "%s", strict.Unknown(allowed, e.key))
 	return false
 }
 
@@ -129,9 +129,13 @@ func (r *fileReader) subscriptions(list entry) []spec {
 func (r *fileReader) subscription(at int, entries []entry) spec {
 	s := spec{start: "now"}
 	lines := map[string]int{}
+	var options ast.Node
 	for _, e := range entries {
 		if r.known(e, subscriptionKeys...) {
 			lines[e.key] = e.line
+			if e.key == "options" {
+				options = e.value
+			}
 			if err := r.field(&s, e); err != nil {
 				r.problem(e.line, "%s", err)
 			}
@@ -142,7 +146,7 @@ func (r *fileReader) subscription(at int, entries []entry) spec {
 			r.problem(at, "a subscription without %s", key)
 		}
 	}
-	r.destination(s.Subscription, lines)
+	r.destination(s.Subscription, lines, options)
 	if filled := s.Settings; filled.Validate() != nil {
 		r.problem(max(at, lines["backoff_max"]), "%s", filled.Validate())
 	}
@@ -155,17 +159,31 @@ func (r *fileReader) subscription(at int, entries []entry) spec {
 }
 
 // destination checks the sink when all is known that it is made of.
-func (r *fileReader) destination(s relay.Subscription, lines map[string]int) {
+func (r *fileReader) destination(s relay.Subscription, lines map[string]int, options ast.Node) {
 	if s.Sink == "" {
 		return
 	}
 	err := r.check(s)
-	if _, ok := errors.AsType[optionsError](err); ok && lines["options"] != 0 {
-		r.problem(lines["options"], "%s", err)
-	} else if err != nil {
-		r.problem(lines["sink"], "%s", err)
+	if err == nil {
+		return
 	}
+	wrong, ok := errors.AsType[optionsError](err)
+	if !ok || options == nil {
+		r.problem(lines["sink"], "%s", err)
+		return
+	}
+	if list, ok := errors.AsType[strict.Problems](wrong); ok {
+		for _, p := range list {
+			r.problem(r.lineOf(options, lines["options"], p.Path), "options: %s", p)
+		}
+		return
+	}
+	first := optionName.FindString(strings.TrimPrefix(err.Error(), "options: "))
+	r.problem(r.lineOf(options, lines["options"], []string{first}), "%s", err)
 }
+
+// optionName is how the error of an option that is wrong by itself begins.
+var optionName = regexp.MustCompile(`^[a-z0-9_]+`)
 
 // quoteHint is for who writes > without quotes, which begins a folded text in YAML.
 const quoteHint = "a pattern that begins with > needs quotes: '>'"

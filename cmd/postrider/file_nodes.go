@@ -102,6 +102,21 @@ func (r *fileReader) scalar(n ast.Node, what string) (string, bool) {
 	return "", false
 }
 
+// lineOf returns the line of the value to which a path of keys leads, as far as it leads; at is the line of n itself.
+func (r *fileReader) lineOf(n ast.Node, at int, path []string) int {
+	m, ok := r.anchors.resolve(n).(*ast.MappingNode)
+	if !ok || len(path) == 0 {
+		return at
+	}
+	entries, _ := r.mapping(m, "options")
+	for _, e := range entries {
+		if e.key == path[0] {
+			return r.lineOf(e.value, e.line, path[1:])
+		}
+	}
+	return at
+}
+
 // value returns what a node means, as JSON has it.
 func (r *fileReader) value(n ast.Node) (any, bool) {
 	switch v := r.anchors.resolve(n).(type) {

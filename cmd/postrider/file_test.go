@@ -108,8 +108,11 @@ func TestFileProblems(t *testing.T) {
 		"stdout options":  {head + "    options: {rate: 1}\n", []string{":5: options: stdout takes none"}},
 		"nats options":    {strings.Replace(head, "stdout:", "nats://h", 1) + "    options: {rate: 1}\n", []string{":5: options: NATS takes none"}},
 		"options a list":  {head + "    options: [1]\n", []string{":5: options must be a mapping"}},
-		"unknown option":  {hook + "    options: {fromat: batch}\n", []string{`:5: options: json: unknown field "fromat"`}},
-		"wrong option":    {hook + "    options:\n      format: avro\n", []string{`:5: options: format "avro": must be binary`}},
+		"unknown option":  {hook + "    options: {fromat: batch}\n", []string{`:5: options: unknown key "fromat": known here: format, batch_bytes`, `did you mean "format"?`}},
+		"nested option":   {hook + "    options:\n      rate: 2\n      tls:\n        min_version: '1.3'\n        certt: x\n", []string{`:9: options: tls: unknown key "certt": known here: ca, cert`}},
+		"kind of option":  {hook + "    options:\n      burst: 2\n      rate: fast\n", []string{`:7: options: rate: must be a number, not a text`}},
+		"wrong options":   {hook + "    options:\n      burst: 2.5\n      dead: 404\n      async_lease: 30\n", []string{"has 3 problems", `:6: options: burst: must be a whole number, not a number with a fraction`, `:7: options: dead: must be a list, not a number`, `:8: options: async_lease: duration "30": must be a number with a unit`}},
+		"wrong option":    {hook + "    options:\n      format: avro\n", []string{`:6: options: format "avro": must be binary`}},
 		"open secret":     {hook + "    options: {bearer: geheim}\n", []string{`:5: options: bearer holds something else than a reference`}},
 		"no such secret":  {hook + "    options: {bearer: env:NO_SUCH_VARIABLE}\n", []string{`:4: sink https://h: bearer: the variable NO_SUCH_VARIABLE is not set`}},
 		"empty value":     {head + "    lanes:\n", []string{":5: lanes is empty"}},
@@ -144,6 +147,22 @@ func TestFileProblems(t *testing.T) {
 				t.Errorf("a secret shows: %v", err)
 			}
 		})
+	}
+}
+
+// YAML takes what ends with a colon for a key.
+func TestStdoutNeedsNoQuotes(t *testing.T) {
+	for _, text := range []string{
+		"subscriptions:\n  - name: a\n    topics: [x]\n    sink: stdout:\n    lanes: 2\n",
+		"subscriptions:\n  - sink: stdout:   # to look at\n    name: a\n    topics: [x]\n    lanes: 2",
+		"subscriptions: [{name: a, topics: [x], lanes: 2, sink: stdout:}]\n",
+		"subscriptions: [{name: a, sink: stdout: , topics: [x], lanes: 2}]\n",
+		"subscriptions:\r\n  - name: a\r\n    topics: [x]\r\n    sink: stdout:\r\n    lanes: 2\r\n",
+	} {
+		specs, err := readFile(writeFile(t, text), checkSink)
+		if err != nil || len(specs) != 1 || specs[0].Sink != "stdout:" || specs[0].Name != "a" || specs[0].Settings.Lanes != 2 {
+			t.Errorf("%q: %+v, %v", text, specs, err)
+		}
 	}
 }
 

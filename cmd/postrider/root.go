@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/strict"
 )
 
 // app is what all commands share.
@@ -55,9 +57,11 @@ func newRoot(a *app) *cobra.Command {
 		Long:          "Postrider delivers each committed message of an outbox table, at least once, to every subscription that matches its topic.\n\nSettings come from the environment: `postrider settings` lists them.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       buildVersion(),
 		Args:          unknownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate(versionLine())
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
@@ -89,7 +93,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		names = append(names, c.Name())
 	}
 	text := fmt.Sprintf("unknown command %q for %q: `%s --help` lists them", args[0], cmd.CommandPath(), cmd.CommandPath())
-	if near := nearest(args[0], names); near != "" {
+	if near := strict.Nearest(args[0], names); near != "" {
 		text += fmt.Sprintf("; did you mean %q?", near)
 	}
 	return errors.New(text)

@@ -162,7 +162,7 @@ func prepareSubscriptions(ctx context.Context, db *pgx.Conn, specs []spec, logge
 		logger.Info("the environment names no subscription: those of the database are delivered")
 		return nil
 	}
-	changes, err := applySpecs(ctx, db, specs)
+	changes, err := applySpecs(ctx, db, specs, applying{})
 	if err != nil {
 		return err
 	}

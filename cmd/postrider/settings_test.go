@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/internal/strict"
 )
 
 func TestSettingsDefaults(t *testing.T) {
@@ -138,7 +140,7 @@ func TestRedact(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	for word, want := range map[string]string{"topic": "topics", "max_attemps": "max_attempts", "Lanes": "lanes", "quantum": ""} {
-		if got := nearest(word, subscriptionKeys); got != want {
+		if got := strict.Nearest(word, subscriptionKeys); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
 		}
 	}

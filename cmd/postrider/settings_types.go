@@ -130,8 +130,15 @@ type object json.RawMessage
 // Decode takes an object with or without blanks.
 func (o *object) Decode(text string) error {
 	var compact bytes.Buffer
-	if err := json.Compact(&compact, []byte(text)); err != nil || compact.Bytes()[0] != '{' {
-		return errors.New(`must be a JSON object, such as {"rate": 10}`)
+	const object = `must be a JSON object, such as {"rate": 10}`
+	if err := json.Compact(&compact, []byte(text)); err != nil {
+		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+			return fmt.Errorf("%s; it is no JSON: %s at byte %d", object, err, syntax.Offset)
+		}
+		return errors.New(object)
+	}
+	if compact.Bytes()[0] != '{' {
+		return errors.New(object)
 	}
 	*o = compact.Bytes()
 	return nil

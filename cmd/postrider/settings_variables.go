@@ -10,6 +10,8 @@ import (
 	"text/template"
 
 	"github.com/kelseyhightower/envconfig"
+
+	"github.com/postrider/postrider/internal/strict"
 )
 
 // variable is one setting as the environment and the documentation know it.
@@ -94,7 +96,7 @@ func (s *settings) warnings() []string {
 	known := strings.Fields(variableNames())
 	for _, name := range unknownVariables(os.Environ()) {
 		text := fmt.Sprintf("%s is not a setting and has no effect", name)
-		if near := nearest(name, known); near != "" {
+		if near := strict.Nearest(name, known); near != "" {
 			text += fmt.Sprintf("; did you mean %s?", near)
 		}
 		texts = append(texts, text)
@@ -111,35 +113,4 @@ func (s *settings) warnings() []string {
 		}
 	}
 	return texts
-}
-
-// nearest returns the candidate that a typing error most likely meant, or "".
-func nearest(word string, candidates []string) string {
-	best, distance := "", 1+max(2, len(word)/4)
-	for _, c := range candidates {
-		if d := editDistance(strings.ToLower(word), strings.ToLower(c)); d < distance {
-			best, distance = c, d
-		}
-	}
-	return best
-}
-
-// editDistance is the number of single-byte insertions, deletions and replacements between two words.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

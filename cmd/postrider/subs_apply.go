@@ -8,11 +8,13 @@ import (
 )
 
 func (a *app) subsApplyCommand() *cobra.Command {
-	return a.withJSON(&cobra.Command{
+	var how applying
+	cmd := a.withJSON(&cobra.Command{
 		Use:   "apply FILE",
 		Short: "Create and change subscriptions as a YAML file says",
 		Long: `Create the subscriptions of a YAML file, and change those that exist in place where topics, sink or settings differ. Cursors
-and parked messages stay. Subscriptions that the file does not name are left alone: ` + "`postrider subs remove`" + ` removes one.
+and parked messages stay. Subscriptions that the file does not name are left alone, unless --prune removes them; --dry-run shows
+what would change, field by field, and changes nothing.
 
   subscriptions:
     - name: billing
@@ -24,27 +26,42 @@ and parked messages stay. Subscriptions that the file does not name are left alo
 Settings: ordering, on_dead, max_attempts, lanes, batch, timeout, backoff_initial, backoff_max, max_parked,
 backoff_schedule (a list of waits), linger, and options: what only this kind of sink has.
 In a sink, ${NAME} stands for the environment variable NAME; the database holds the value.`,
-		Args: cobra.ExactArgs(1),
+		Example: "  postrider subs apply subscriptions.yaml --prune --dry-run\n  postrider subs apply subscriptions.yaml --prune --yes",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			specs, err := readFile(args[0], checkSinkElsewhere)
 			if err != nil {
 				return err
 			}
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
-				changes, err := applySpecs(ctx, db, specs)
+				changes, err := applySpecs(ctx, db, specs, how)
 				if err != nil {
 					return err
 				}
 				if a.json {
 					return a.printJSON(changes)
 				}
-				list := newTable("SUBSCRIPTION", "CHANGE")
-				for _, c := range changes {
-					list.add(c.Name, c.describe())
-				}
-				list.print(a.out)
+				a.printChanges(changes, how)
 				return nil
 			})
 		},
 	})
+	cmd.Flags().BoolVar(&how.prune, "prune", false, "remove the subscriptions that the file does not name, with what they have parked; needs --yes")
+	cmd.Flags().BoolVar(&how.yes, "yes", false, "really remove them")
+	cmd.Flags().BoolVar(&how.dryRun, "dry-run", false, "show what would change, and change nothing")
+	return cmd
+}
+
+func (a *app) printChanges(changes []change, how applying) {
+	list := newTable("SUBSCRIPTION", "CHANGE")
+	for _, c := range changes {
+		list.add(c.Name, c.describe())
+		for _, d := range c.Differences {
+			list.add("", "  "+d.String())
+		}
+	}
+	list.print(a.out)
+	if how.dryRun {
+		a.printf("\nThis was a dry run: nothing was changed.\n")
+	}
 }

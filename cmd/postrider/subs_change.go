@@ -3,6 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -19,7 +23,7 @@ func (a *app) subsPauseCommand() *cobra.Command {
 			return a.changeSub(cmd.Context(), args[0], "paused", "SELECT postrider.pause($1, nullif($2, ''))", args[0], reason)
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "shown in status")
+	cmd.Flags().StringVar(&reason, "reason", "", "shown in status (default: the one it has if it is paused already)")
 	return cmd
 }
 
@@ -48,26 +52,55 @@ func (a *app) subsRemoveCommand() *cobra.Command {
 func (a *app) subsReplayCommand() *cobra.Command {
 	var from string
 	cmd := &cobra.Command{
-		Use:   "replay NAME --from earliest|now|TIME",
+		Use:   "replay NAME --from earliest|now|TIME|DURATION",
 		Short: "Set a subscription back, or forward, in the log",
-		Long:  "Set a subscription's cursor to where it shall go on: earliest (all that is retained), now (skips what is pending) or a time.\nWhat is parked stays parked: dead letters are redriven with `postrider parked redrive`.",
+		Long: "Set a subscription's cursor to where it shall go on: earliest (all that is retained), now (skips what is pending), a time, or so\n" +
+			"long ago as a duration says. What is parked stays parked: dead letters are redriven with `postrider parked redrive`.",
 		Example: "  postrider subs replay billing --from earliest\n" +
+			"  postrider subs replay billing --from 1h30m\n" +
 			"  postrider subs replay billing --from 2026-01-31T12:00:00Z",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if from == "" {
-				return errors.New("--from is missing: earliest, now or a time such as 2026-01-31T12:00:00Z")
+				return errors.New("--from is missing: earliest, now, a time such as 2026-01-31T12:00:00Z, or a duration such as 1h")
 			}
-			if err := checkStart(from); err != nil {
-				return err
+			since, isDuration := back(from)
+			if err := checkStart(from); err != nil && !isDuration {
+				return fmt.Errorf("--from %q: must be earliest, now, a time such as 2026-01-31T12:00:00Z, or how long ago, such as 1h", from)
 			}
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+				if isDuration {
+					var err error
+					if from, err = timeAgo(ctx, db, since); err != nil {
+						return err
+					}
+				}
 				return a.replay(ctx, db, args[0], from)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&from, "from", "", "earliest, now or a time such as 2026-01-31T12:00:00Z")
+	cmd.Flags().StringVar(&from, "from", "", "earliest, now, a time such as 2026-01-31T12:00:00Z, or how long ago, such as 1h")
 	return cmd
+}
+
+// back reads how long ago something was: 1h, and days, which people count in: 2d, 1d12h.
+func back(text string) (time.Duration, bool) {
+	days, rest, ok := strings.Cut(text, "d")
+	n, err := strconv.ParseUint(days, 10, 16)
+	if !ok || err != nil {
+		n, rest = 0, text
+	} else if rest == "" {
+		rest = "0s"
+	}
+	d, err := time.ParseDuration(rest)
+	return time.Duration(n)*24*time.Hour + d, err == nil && d >= 0
+}
+
+// timeAgo goes by the server's clock, as messages do.
+func timeAgo(ctx context.Context, db querier, since time.Duration) (string, error) {
+	var at time.Time
+	err := db.QueryRow(ctx, "SELECT clock_timestamp() - $1::bigint * interval '1 microsecond'", since.Microseconds()).Scan(&at)
+	return at.UTC().Format(time.RFC3339Nano), err
 }
 
 func (a *app) replay(ctx context.Context, db *pgx.Conn, name, from string) error {

@@ -1,15 +1,13 @@
 package webhook
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/internal/strict"
 )
 
 // The formats of requests, for Options.Format.
@@ -118,13 +116,8 @@ func ParseOptions(text []byte) (o Options, err error) {
 	if len(text) == 0 {
 		return o, nil
 	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&o); err != nil {
+	if err := strict.Unmarshal(text, &o); err != nil {
 		return o, fmt.Errorf("options: %w", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return o, errors.New("options: something follows the JSON object")
 	}
 	if err := o.Validate(); err != nil {
 		return o, fmt.Errorf("options: %w", err)

@@ -23,9 +23,18 @@ func TestParseOptions(t *testing.T) {
 
 func TestOptionsThatAreWrong(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"fromat":"batch"}`:                 `options: json: unknown field "fromat"`,
+		`{"fromat":"batch"}`:                 `options: unknown key "fromat": known here: format, batch_bytes`,
 		`{} {}`:                              `options: something follows the JSON object`,
-		`[]`:                                 `options: `,
+		`[]`:                                 `options: must be a JSON object, not a list`,
+		`{"rate":}`:                          `options: is no JSON: invalid character '}' looking for beginning of value at byte 9`,
+		`{"rate":1`:                          `options: is no JSON: it ends too soon`,
+		`{"rate":"hush"}`:                    `options: rate: must be a number, not a text`,
+		`{"guard":{"public":true}}`:          `options: guard: unknown key "public": known here: allow, deny, public_only`,
+		`{"dead":[404,"hush"]}`:              `options: dead[1]: must be a whole number, not a text`,
+		`{"headers":{"X-A":1}}`:              `options: headers.X-A: must be a text, not a number`,
+		`{"secrets":"hush"}`:                 `options: secrets: must be a list, not a text`,
+		`{"async":"hush"}`:                   `options: async: must be true or false, not a text`,
+		`{"async_lease":{"a":"hush"}}`:       `options: async_lease: must be a text, not an object`,
 		`{"retry_after_max":"10"}`:           `duration "10": must be a number with a unit`,
 		`{"format":"avro"}`:                  `options: format "avro": must be binary, structured, batch or ndjson`,
 		`{"batch_bytes":10}`:                 `batch_bytes 10: must be from 1024 to 67108864`,
