@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 //go:embed *.sql
@@ -35,10 +37,11 @@ func Up(ctx context.Context, databaseURL string) (int, error) {
 }
 
 func up(ctx context.Context, databaseURL string) (applied int, err error) {
-	config, err := pgx.ParseConfig(databaseURL)
+	pool, err := dbconn.ParseConfig(databaseURL)
 	if err != nil {
 		return 0, err
 	}
+	config := pool.ConnConfig
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if done, err := upToDate(ctx, config); done || err != nil {
@@ -64,7 +67,7 @@ END $$`
 
 // upToDate spares roles that may not create anything the attempt.
 func upToDate(ctx context.Context, config *pgx.ConnConfig) (done bool, err error) {
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := dbconn.Connect(ctx, config)
 	if err != nil {
 		return false, err
 	}

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -70,8 +70,8 @@ func (c *Config) Validate() error {
 	if c.DatabaseURL == "" {
 		return errors.New("database URL is empty: it must be a PostgreSQL connection string such as postgres://user@host:5432/db")
 	}
-	if _, err := pgx.ParseConfig(c.DatabaseURL); err != nil {
-		return fmt.Errorf("database URL: %w", err)
+	if _, err := dbconn.ParseConfig(c.DatabaseURL); err != nil {
+		return err
 	}
 	if c.Open == nil {
 		return errors.New("no function to open sinks")

@@ -8,7 +8,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // planNode is a node of EXPLAIN (ANALYZE, FORMAT JSON).
@@ -113,14 +114,14 @@ func (b *bench) tableFeed(closed Snapshot) *feed {
 }
 
 // onePool is the relay's pool with a single connection.
-func (b *bench) onePool() *pgxpool.Pool {
+func (b *bench) onePool() *dbconn.Pool {
 	b.t.Helper()
-	config, err := pgxpool.ParseConfig(b.db.RoleURL(b.role))
+	config, err := dbconn.ParseConfig(b.db.RoleURL(b.role))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	config.MaxConns = 1
-	pool, err := pgxpool.NewWithConfig(b.t.Context(), config)
+	pool, err := dbconn.NewPool(b.t.Context(), config)
 	if err != nil {
 		b.t.Fatal(err)
 	}

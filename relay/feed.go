@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 const (
@@ -28,7 +28,7 @@ type feed struct {
 	log         *slog.Logger
 	metrics     *metrics
 	incarnation string
-	connect     func(context.Context) (*pgx.Conn, error)
+	connect     func(context.Context) (*dbconn.Conn, error)
 	decoder     *decoder
 	held        *held
 	wake        chan struct{} // requests, notifications
@@ -73,7 +73,7 @@ type opened struct {
 	id  int64
 }
 
-func newFeed(c *Config, m *metrics, incarnation, source string, connect func(context.Context) (*pgx.Conn, error)) *feed {
+func newFeed(c *Config, m *metrics, incarnation, source string, connect func(context.Context) (*dbconn.Conn, error)) *feed {
 	return &feed{
 		config: c, log: c.Logger, metrics: m, incarnation: incarnation, connect: connect,
 		decoder: newDecoder(source), held: newHeld(c.MemoryLimit / 2),
@@ -122,7 +122,7 @@ func (f *feed) runSession(ctx context.Context, healthy func()) error {
 	if err != nil {
 		return err
 	}
-	f.session = newSession(conn)
+	f.session = newSession(conn.Conn)
 	defer f.session.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -12,9 +12,10 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 const (
@@ -27,7 +28,7 @@ type generation struct {
 	config      *Config
 	log         *slog.Logger
 	metrics     *metrics
-	pool        *pgxpool.Pool
+	pool        *dbconn.Pool
 	incarnation string
 	feed        *feed
 	passes      *passes
@@ -46,7 +47,7 @@ type generation struct {
 	pauses  map[string]string // subscriptions to pause, with reasons
 }
 
-func newGeneration(r *Relay, pool *pgxpool.Pool, source string) *generation {
+func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	incarnation := uuid.NewString()
 	c := &r.config
 	g := &generation{

@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // simRunner is a subscription with its rows in the database, and the runner that has it at the moment, if any. The runner is the
@@ -72,7 +73,11 @@ var (
 // closedPasses read nothing: the pool is closed, and so is every context that readers get here.
 func closedPasses() *passes {
 	simEnd()
-	pool, err := pgxpool.New(context.Background(), "postgres://127.0.0.1:1/none")
+	config, err := dbconn.ParseConfig("postgres://127.0.0.1:1/none")
+	if err != nil {
+		panic(err)
+	}
+	pool, err := dbconn.NewPool(context.Background(), config)
 	if err != nil {
 		panic(err)
 	}

@@ -6,14 +6,15 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // maxScheduled bounds the scheduled messages of a subscription that are kept in memory; later ones are looked up in time.
 const maxScheduled = 10_000
 
 // loadParked returns the parked deliveries that matter for what comes: those that wait, and dead ones whose key is held.
-func loadParked(ctx context.Context, db *pgxpool.Pool, name string, hold bool) ([]*entry, error) {
+func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) ([]*entry, error) {
 	states := []string{stateRetry, stateHeld, stateAccepted, "completed", "failed"}
 	if hold {
 		states = append(states, stateDead)
@@ -31,7 +32,7 @@ func loadParked(ctx context.Context, db *pgxpool.Pool, name string, hold bool) (
 }
 
 // loadScheduled returns the next scheduled deliveries from the given time on.
-func loadScheduled(ctx context.Context, db *pgxpool.Pool, name string, from time.Time) ([]*entry, error) {
+func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.Time) ([]*entry, error) {
 	rows, err := db.Query(ctx, `SELECT id, coalesce(key, ''), state, attempts, due FROM postrider.parked
 		WHERE subscription = $1 AND state = 'scheduled' AND due >= $2 ORDER BY due, id LIMIT $3`, name, from, maxScheduled)
 	if err != nil {
@@ -54,7 +55,7 @@ func toEntry(r pgx.CollectableRow) (*entry, error) {
 }
 
 // anyParked says whether there are parked messages that a pass must leave out and memory does not know.
-func anyParked(ctx context.Context, db *pgxpool.Pool, name string) (bool, error) {
+func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) {
 	var any bool
 	err := db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM postrider.parked WHERE subscription = $1)`, name).Scan(&any)
 	if err != nil {

@@ -8,8 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 
 // passes is what all catching-up runners share: few read at once, and their pages have one bound.
 type passes struct {
-	pool    *pgxpool.Pool
+	pool    *dbconn.Pool
 	reading *semaphore.Weighted
 	active  atomic.Int64
 	limit   int64 // bytes of all pages

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // schemaVersion is the oldest schema that this engine works on.
@@ -158,14 +158,14 @@ func isFatal(err error) bool {
 	return fatal
 }
 
-func (r *Relay) openPool(ctx context.Context) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(r.config.DatabaseURL)
+func (r *Relay) openPool(ctx context.Context) (*dbconn.Pool, error) {
+	config, err := dbconn.ParseConfig(r.config.DatabaseURL)
 	if err != nil {
-		return nil, &fatalError{fmt.Errorf("database URL: %w", err)}
+		return nil, &fatalError{err}
 	}
 	config.MaxConns = max(config.MaxConns, poolSize)
-	describeConn(config.ConnConfig)
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	dbconn.PreferPrimary(config.ConnConfig)
+	pool, err := dbconn.NewPool(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
@@ -173,27 +173,17 @@ func (r *Relay) openPool(ctx context.Context) (*pgxpool.Pool, error) {
 }
 
 // connect opens a connection of its own, outside of the pool.
-func (r *Relay) connect(ctx context.Context) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(r.config.DatabaseURL)
+func (r *Relay) connect(ctx context.Context) (*dbconn.Conn, error) {
+	config, err := dbconn.ParseConfig(r.config.DatabaseURL)
 	if err != nil {
 		return nil, err
 	}
-	describeConn(config)
-	return pgx.ConnectConfig(ctx, config)
-}
-
-// describeConn names the connection and makes it look for a primary if there are several hosts to choose from.
-func describeConn(c *pgx.ConnConfig) {
-	if c.RuntimeParams["application_name"] == "" {
-		c.RuntimeParams["application_name"] = "postrider"
-	}
-	if len(c.Fallbacks) > 0 && c.ValidateConnect == nil {
-		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
+	dbconn.PreferPrimary(config.ConnConfig)
+	return dbconn.Connect(ctx, config.ConnConfig)
 }
 
 // checkDatabase makes sure that the schema is there and that its transaction ids mean something here. It returns the source id.
-func (r *Relay) checkDatabase(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+func (r *Relay) checkDatabase(ctx context.Context, pool *dbconn.Pool) (string, error) {
 	var version int
 	err := pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM postrider.schema_migrations WHERE is_applied").Scan(&version)
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "42P01" || pgErr.Code == "3F000") {
@@ -224,7 +214,7 @@ func (r *Relay) checkDatabase(ctx context.Context, pool *pgxpool.Pool) (string, 
 }
 
 // chooseSource resolves SourceAuto and checks that what was asked for by name is to be had.
-func (r *Relay) chooseSource(ctx context.Context, pool *pgxpool.Pool) (Source, error) {
+func (r *Relay) chooseSource(ctx context.Context, pool *dbconn.Pool) (Source, error) {
 	switch r.config.Source {
 	case SourceTimer:
 		return SourceTimer, nil
@@ -242,7 +232,7 @@ func (r *Relay) chooseSource(ctx context.Context, pool *pgxpool.Pool) (Source, e
 	return SourceTimer, nil
 }
 
-func (r *Relay) checkNotify(ctx context.Context, pool *pgxpool.Pool) error {
+func (r *Relay) checkNotify(ctx context.Context, pool *dbconn.Pool) error {
 	var there bool
 	err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger
 		WHERE tgrelid = 'postrider.outbox'::regclass AND tgname = 'notify_outbox')`).Scan(&there)

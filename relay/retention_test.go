@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // ring is a bench whose clock stands: the current segment is 8, the next 9.
@@ -146,11 +147,11 @@ func TestSegmentsAreJudgedUnderTheLock(t *testing.T) {
 	r.subscribe("one", "{>}", "{}", "now")
 	r.fill(2, 2*time.Hour)
 	r.settle()
-	config, err := pgxpool.ParseConfig(r.db.RoleURL(r.role))
+	config, err := dbconn.ParseConfig(r.db.RoleURL(r.role))
 	mend(t, err)
 	config.MaxConns = 1
 	config.ConnConfig.Tracer = beforeStatement{"LOCK TABLE", func() { r.fill(2, 2*time.Hour) }}
-	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	pool, err := dbconn.NewPool(t.Context(), config)
 	mend(t, err)
 	t.Cleanup(pool.Close)
 	r.generation.pool = pool

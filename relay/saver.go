@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // saver writes the progress of all runners, one statement at a time.
 type saver struct {
 	config      *Config
-	pool        *pgxpool.Pool
+	pool        *dbconn.Pool
 	log         *slog.Logger
 	metrics     *metrics
 	incarnation string
@@ -279,7 +280,7 @@ func (s *saver) write(ctx context.Context, items []*saveItem) (map[string]fate, 
 
 // writeLocal runs statements as one transaction in one round trip. It does not wait for synchronous standbys: what Postrider
 // writes may be derived again.
-func writeLocal(ctx context.Context, pool *pgxpool.Pool, queue func(*pgx.Batch)) error {
+func writeLocal(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
 	b := &pgx.Batch{}
 	b.Queue(begin.sql)
 	b.Queue(localCommit.sql)

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // errLost says that the relay's own row is gone: snapshots in memory may be void, and another relay may own the cursors.
@@ -27,6 +30,7 @@ func onStandby(err error) error {
 type session struct {
 	conn    *pgx.Conn
 	prepare bool
+	pooled  bool // the session is somebody else's in the next transaction
 
 	// Of look: the encoded request, and what ends the watch on its context.
 	request []byte
@@ -35,8 +39,7 @@ type session struct {
 
 // newSession uses prepared statements unless the connection string asks for a mode that avoids them, as poolers need.
 func newSession(conn *pgx.Conn) *session {
-	mode := conn.Config().DefaultQueryExecMode
-	return &session{conn: conn, prepare: mode == pgx.QueryExecModeCacheStatement || mode == pgx.QueryExecModeCacheDescribe}
+	return &session{conn: conn, prepare: dbconn.Prepares(conn.Config()), pooled: dbconn.Pooled(conn.PgConn())}
 }
 
 // statement is an SQL text with a name to prepare it by.
@@ -52,7 +55,7 @@ type call struct {
 }
 
 var (
-	begin     = call{statement: statement{sql: "BEGIN ISOLATION LEVEL READ COMMITTED"}}
+	begin     = call{statement: statement{sql: dbconn.Begin}}
 	beginRead = call{statement: statement{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
 	// For this transaction, since behind a pooler the session is somebody else's. Plans are generic, so that none is made per
 	// call; one that was made while the table was empty is kept while it fills, so it must not read all of it; and estimates for
@@ -63,7 +66,16 @@ var (
 		"enable_seqscan", "off", "enable_bitmapscan", "off", "enable_sort", "off")}}
 	localCommit = call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
 	commit      = call{statement: statement{sql: "COMMIT"}}
+	pins        = call{statement: statement{sql: dbconn.Pins}}
 )
+
+// pinned makes the calls one pinned transaction, if they are not one yet.
+func pinned(calls []call) []call {
+	if len(calls) > 0 && strings.HasPrefix(calls[0].sql, "BEGIN") {
+		return slices.Insert(slices.Clone(calls), 1, pins)
+	}
+	return slices.Concat([]call{begin, pins}, calls, []call{commit})
+}
 
 // setLocal sets several settings in one statement.
 func setLocal(settings ...string) string {
@@ -76,6 +88,9 @@ func setLocal(settings ...string) string {
 
 // run executes the calls in one round trip. After an error the session must not be used again.
 func (s *session) run(ctx context.Context, calls ...call) error {
+	if s.pooled {
+		calls = pinned(calls)
+	}
 	batch := &pgconn.Batch{}
 	for _, c := range calls {
 		format := []int16{0}

@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 const (
@@ -56,20 +58,13 @@ func (s *stream) run(ctx context.Context) error {
 }
 
 func (s *stream) connect(ctx context.Context) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig(s.databaseURL)
-	if err != nil {
-		return nil, err
-	}
-	config.RuntimeParams["replication"] = "database"
-	config.RuntimeParams["application_name"] = "postrider stream"
 	// A missing publication is a mere warning from PostgreSQL 18 on: rows would be left out without a word.
-	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+	return dbconn.Replication(ctx, s.databaseURL, "postrider stream", func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if strings.Contains(n.Message, publication) {
 			s.log.Warn("stream", "notice", n.Message)
 			s.held.overflow()
 		}
-	}
-	return pgconn.ConnectConfig(ctx, config)
+	})
 }
 
 func closeConn(conn *pgconn.PgConn) {

@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 type streamer struct {
 	config *Config
 	log    *slog.Logger
-	pool   *pgxpool.Pool
+	pool   *dbconn.Pool
 	feed   *feed
 	stream stream
 	hold   time.Duration // how long to read the table after the stream has not kept up
@@ -232,7 +233,7 @@ func listenOnce(ctx context.Context, f *feed, healthy func()) error {
 		return err
 	}
 	defer closeConn(conn.PgConn())
-	if _, err := conn.Exec(ctx, "LISTEN postrider", pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := conn.Conn.Exec(ctx, "LISTEN postrider", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
 	healthy()
@@ -246,7 +247,7 @@ func listenOnce(ctx context.Context, f *feed, healthy func()) error {
 }
 
 // streamable says why the server or role cannot stream, "" if it can.
-func streamable(ctx context.Context, pool *pgxpool.Pool) (why string, err error) {
+func streamable(ctx context.Context, pool *dbconn.Pool) (why string, err error) {
 	var level string
 	var replication, published bool
 	err = pool.QueryRow(ctx, `SELECT current_setting('wal_level'),

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/topic"
 )
 
@@ -38,7 +39,7 @@ func filterOf(patterns ...string) *filter {
 }
 
 // passReader is a reader whose pages are the test's to ask for.
-func (b *bench) passReader(pool *pgxpool.Pool, base Snapshot) *passReader {
+func (b *bench) passReader(pool *dbconn.Pool, base Snapshot) *passReader {
 	return &passReader{passes: &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: "source",
 		log: slog.Default()}, name: "test", filter: filterOf(">"), base: base}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // change is what became of one subscription.
@@ -40,7 +42,7 @@ var errDryRun = errors.New("dry run")
 // applySpecs brings the database's subscriptions to what the specs say, in one transaction: it creates, changes in place what
 // differs, and leaves alone what does not, and (unless they are to be pruned) those that no spec names. The cursor and the state
 // stay. A dry run does the same and rolls it back.
-func applySpecs(ctx context.Context, db *pgx.Conn, specs []spec, how applying) ([]change, error) {
+func applySpecs(ctx context.Context, db *dbconn.Conn, specs []spec, how applying) ([]change, error) {
 	specs = slices.Clone(specs)
 	slices.SortFunc(specs, func(a, b spec) int { return cmp.Compare(a.Name, b.Name) }) // rows are locked in this order
 	for attempt := 1; ; attempt++ {

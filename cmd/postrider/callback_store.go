@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
-
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
@@ -18,21 +16,20 @@ const (
 )
 
 // callbackStore records callbacks. It has connections of its own: receivers must not have to wait for deliveries.
-type callbackStore struct{ pool *pgxpool.Pool }
+type callbackStore struct{ pool *dbconn.Pool }
 
 // newCallbackStore connects to nothing yet.
 func newCallbackStore(databaseURL string) (*callbackStore, error) {
-	config, err := pgxpool.ParseConfig(databaseURL)
+	config, err := dbconn.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("database URL: %w", err)
+		return nil, err
 	}
-	describeConn(config.ConnConfig)
-	config.ConnConfig.ConnectTimeout = min(config.ConnConfig.ConnectTimeout, callbackQuery)
-	if len(config.ConnConfig.Fallbacks) > 0 && config.ConnConfig.ValidateConnect == nil {
-		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
-	}
+	c := config.ConnConfig
+	dbconn.Unprepared(c)
+	dbconn.PreferPrimary(c)
+	c.ConnectTimeout = min(c.ConnectTimeout, callbackQuery)
 	config.MinConns, config.MaxConns = 0, callbackConns
-	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	pool, err := dbconn.NewPool(context.Background(), config)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 func TestCallbackSettings(t *testing.T) {
@@ -88,7 +88,7 @@ func TestWorkersSettleInSQL(t *testing.T) {
 	}
 }
 
-func connectAs(t *testing.T, url string) *pgx.Conn {
+func connectAs(t *testing.T, url string) *dbconn.Conn {
 	t.Helper()
 	conn, err := connect(t.Context(), url)
 	if err != nil {

@@ -10,13 +10,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/migrations"
 )
 
 // withDB runs f on a connection to a database that has this build's schema.
-func (a *app) withDB(ctx context.Context, f func(ctx context.Context, db *pgx.Conn) error) error {
-	return a.withRawDB(ctx, func(ctx context.Context, db *pgx.Conn, _ *settings) error {
+func (a *app) withDB(ctx context.Context, f func(ctx context.Context, db *dbconn.Conn) error) error {
+	return a.withRawDB(ctx, func(ctx context.Context, db *dbconn.Conn, _ *settings) error {
 		if err := checkSchema(ctx, db); err != nil {
 			return err
 		}
@@ -25,7 +26,7 @@ func (a *app) withDB(ctx context.Context, f func(ctx context.Context, db *pgx.Co
 }
 
 // withRawDB runs f on a connection to the database, whatever is in it.
-func (a *app) withRawDB(ctx context.Context, f func(ctx context.Context, db *pgx.Conn, s *settings) error) error {
+func (a *app) withRawDB(ctx context.Context, f func(ctx context.Context, db *dbconn.Conn, s *settings) error) error {
 	s, err := a.settings()
 	if err != nil {
 		return err
@@ -43,62 +44,42 @@ func (a *app) withRawDB(ctx context.Context, f func(ctx context.Context, db *pgx
 
 // connect opens one connection. Statements are not prepared: a command runs a handful of them, and behind a pooler in
 // transaction mode prepared ones may be gone at the next.
-func connect(ctx context.Context, databaseURL string) (*pgx.Conn, error) {
+func connect(ctx context.Context, databaseURL string) (*dbconn.Conn, error) {
 	config, err := connConfig(databaseURL)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.ConnectConfig(ctx, config)
+	return dbconn.Connect(ctx, config)
 }
 
 func connConfig(databaseURL string) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(databaseURL)
+	config, err := dbconn.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("database URL: %w", err)
+		return nil, err
 	}
-	describeConn(config)
-	return config, nil
+	dbconn.Unprepared(config.ConnConfig)
+	return config.ConnConfig, nil
 }
 
-// describeConn sets what all our connections have in common.
-func describeConn(config *pgx.ConnConfig) {
-	// Left alone if the URL asks for the simple protocol.
-	if config.DefaultQueryExecMode != pgx.QueryExecModeSimpleProtocol {
-		config.DefaultQueryExecMode = pgx.QueryExecModeExec
-	}
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "postrider"
-	}
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = 10 * time.Second
-	}
-}
-
-// readOnly runs f in a transaction that sees one state of the database. JIT is off in it: the views over all segments look
-// expensive to the planner, which then takes seconds to compile what runs for milliseconds.
-func readOnly(ctx context.Context, db *pgx.Conn, f func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL jit = off"); err != nil {
-			return err
-		}
-		return f(tx)
-	})
+// readOnly runs f in a transaction that sees one state of the database.
+func readOnly(ctx context.Context, db *dbconn.Conn, f func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
 }
 
 // hasExecMode reports whether the URL keeps pgx from preparing statements.
 func hasExecMode(databaseURL string) bool {
-	config, err := pgx.ParseConfig(databaseURL)
-	return err == nil && (config.DefaultQueryExecMode == pgx.QueryExecModeExec || config.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol)
+	config, err := dbconn.ParseConfig(databaseURL)
+	return err == nil && !dbconn.Prepares(config.ConnConfig)
 }
 
-func closeConn(db *pgx.Conn) {
+func closeConn(db *dbconn.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_ = db.Close(ctx) // nothing is under way on it
 }
 
 // checkSchema says what to do about a schema that is not this build's.
-func checkSchema(ctx context.Context, db *pgx.Conn) error {
+func checkSchema(ctx context.Context, db *dbconn.Conn) error {
 	version, err := migrations.Current(ctx, db)
 	switch {
 	case err != nil:

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // What a check may find.
@@ -29,7 +31,7 @@ type finding struct {
 
 // doctor is one examination.
 type doctor struct {
-	db       *pgx.Conn
+	db       *dbconn.Conn
 	settings *settings
 	version  int // server_version_num
 	role     string
@@ -74,7 +76,6 @@ func (d *doctor) examine(ctx context.Context) {
 	run("pooler", d.checkPooler)
 	run("connections", d.checkConnections)
 	run("clock", d.checkClock)
-	run("timeouts", d.checkTimeouts)
 	run("streaming", d.checkStreaming)
 	if !d.checkSchema(ctx) {
 		return

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -58,20 +56,16 @@ func connectRemedy(err error) []string {
 }
 
 func (d *doctor) checkPrimary(ctx context.Context) error {
-	var standby, readOnly bool
-	if err := d.db.QueryRow(ctx, "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::bool").Scan(&standby, &readOnly); err != nil {
+	var standby bool
+	if err := d.db.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&standby); err != nil {
 		return err
 	}
-	switch {
-	case standby:
+	if standby {
 		d.report("primary", statusFail, "this server is a standby: snapshots of a standby leave out running transactions",
 			"point POSTRIDER_DATABASE_URL at the primary, or name all hosts and add target_session_attrs=read-write")
-	case readOnly:
-		d.report("primary", statusFail, "transactions are read-only by default here",
-			fmt.Sprintf("ALTER ROLE %s SET default_transaction_read_only = off;", quoteName(d.role)))
-	default:
-		d.report("primary", statusOK, "the server is a primary")
+		return nil
 	}
+	d.report("primary", statusOK, "the server is a primary")
 	return nil
 }
 
@@ -122,29 +116,4 @@ func clockFinding(before, after, server time.Time) finding {
 	return finding{"clock", statusWarn,
 		fmt.Sprintf("the server's clock is %s %s this host's: deliver_at and retries go by the server's clock", human(skew.Abs()), way),
 		[]string{"synchronise both with NTP"}}
-}
-
-// checkTimeouts finds limits on sessions that a role or a database sets, which would end a relay's longer reads.
-func (d *doctor) checkTimeouts(ctx context.Context) error {
-	rows, err := d.db.Query(ctx, `SELECT name, current_setting(name) FROM pg_settings
-		WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout') AND setting <> '0' ORDER BY name`)
-	if err != nil {
-		return err
-	}
-	var set, remedy []string
-	var name, value string
-	_, err = pgx.ForEachRow(rows, []any{&name, &value}, func() error {
-		set = append(set, name+" = "+value)
-		remedy = append(remedy, fmt.Sprintf("ALTER ROLE %s SET %s = 0;", quoteName(d.role), name))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if set == nil {
-		d.report("timeouts", statusOK, "no timeout ends the relay's statements or sessions")
-		return nil
-	}
-	d.report("timeouts", statusNote, strings.Join(set, ", ")+" holds for this role: long reads and idle sessions of a relay may be cut off", remedy...)
-	return nil
 }

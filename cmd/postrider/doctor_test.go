@@ -21,7 +21,7 @@ func TestDoctorOnAHealthyDatabase(t *testing.T) {
 	db := newDB(t)
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	r := on(t, db.URL(), "doctor").ok(
-		"ok primary", "ok pooler no pooler", "ok connections", "ok clock", "ok timeouts", "ok wal_level logical", "ok replication", "ok slots",
+		"ok primary", "ok pooler no pooler", "ok connections", "ok clock", "ok wal_level logical", "ok replication", "ok slots",
 		"ok senders", "ok schema version", "ok privileges", "ok identity", "ok publication", "ok transactions",
 		"note relays no relay is registered", "ok subscriptions 2 subscriptions", "ok dead letters none", ", 1 note, 0 warnings, 0 failed")
 	r.lacks("cannot be checked", "→ SELECT")
@@ -87,9 +87,6 @@ func TestDoctorOffersTheRemedy(t *testing.T) {
 			"ALTER PUBLICATION postrider ADD TABLE postrider.outbox;"},
 		{"publication of leaves", "ALTER PUBLICATION postrider SET (publish_via_partition_root = false)", "POSTRIDER_SOURCE=stream", "fail publication",
 			"ALTER PUBLICATION postrider SET (publish = 'insert', publish_via_partition_root = true);"},
-		{"timeout", "ALTER ROLE " + role + " SET statement_timeout = '5s'", "", "note timeouts statement_timeout = 5s", `ALTER ROLE "` + role + `" SET statement_timeout = 0;`},
-		{"read only", "ALTER ROLE " + role + " SET default_transaction_read_only = on", "", "fail primary transactions are read-only",
-			`ALTER ROLE "` + role + `" SET default_transaction_read_only = off;`},
 		{"no trigger", "SELECT postrider.disable_notify()", "POSTRIDER_SOURCE=listen", "fail notify", "SELECT postrider.enable_notify();"},
 		{"needless trigger", "SELECT postrider.enable_notify()", "", "note notify", "SELECT postrider.disable_notify();"},
 		{"leftover slot", "SELECT pg_create_logical_replication_slot('postrider_' || current_database(), 'pgoutput')", "", "warn leftover slot",

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/topic"
 )
 
@@ -37,7 +37,7 @@ func (a *app) enqueueCommand() *cobra.Command {
 				return err
 			}
 			// The schema's version is not looked at: an application's role may not read it.
-			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn, _ *settings) error {
+			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, _ *settings) error {
 				id, err := m.insert(ctx, db)
 				if err == nil {
 					a.printf("%d\n", id)

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/migrations"
 )
 
@@ -19,7 +19,7 @@ func (a *app) migrateCommand() *cobra.Command {
 		Long:  "Create or update the schema postrider. The role needs CREATE on the database, and to own the schema if it exists.\nSeveral may run at once: one waits for the other.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn, s *settings) error {
+			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, s *settings) error {
 				n, err := migrate(ctx, db, s.DatabaseURL)
 				if err != nil {
 					return err
@@ -36,7 +36,7 @@ func (a *app) migrateCommand() *cobra.Command {
 }
 
 // migrate applies what is missing. On a schema that is current it needs no privilege beyond reading it.
-func migrate(ctx context.Context, db *pgx.Conn, databaseURL string) (int, error) {
+func migrate(ctx context.Context, db *dbconn.Conn, databaseURL string) (int, error) {
 	version, err := migrations.Current(ctx, db)
 	if err != nil {
 		return 0, err

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 var parkedStates = []string{"retry", "held", "scheduled", "accepted", "failed", "completed", "dead", "discarded"}
@@ -46,7 +48,7 @@ func (a *app) parkedListCommand() *cobra.Command {
 				return fmt.Errorf("limit %d: must be at least 1", limit)
 			}
 			name := strings.Join(args, "")
-			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				return a.parkedList(ctx, db, name, states, limit)
 			})
 		},
@@ -73,7 +75,7 @@ type parkedView struct {
 // parkedColumns are the columns of a parkedView, in order.
 const parkedColumns = "subscription, id, state, attempts, due, topic, key, coalesce(reason, ''), parked_at, created_at"
 
-func (a *app) parkedList(ctx context.Context, db *pgx.Conn, name string, states []string, limit int) error {
+func (a *app) parkedList(ctx context.Context, db *dbconn.Conn, name string, states []string, limit int) error {
 	if name != "" {
 		if err := requireSubscription(ctx, db, name); err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 func (a *app) parkedRedriveCommand() *cobra.Command {
@@ -52,7 +54,7 @@ func (a *app) parkedChangeCommand(c parkedChange, cmd *cobra.Command) *cobra.Com
 		if err != nil {
 			return err
 		}
-		return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+		return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 			return a.changeParked(ctx, db, c, args[0], ids)
 		})
 	}
@@ -60,7 +62,7 @@ func (a *app) parkedChangeCommand(c parkedChange, cmd *cobra.Command) *cobra.Com
 	return cmd
 }
 
-func (a *app) changeParked(ctx context.Context, db *pgx.Conn, c parkedChange, name string, ids []int64) error {
+func (a *app) changeParked(ctx context.Context, db *dbconn.Conn, c parkedChange, name string, ids []int64) error {
 	if err := requireSubscription(ctx, db, name); err != nil {
 		return err
 	}

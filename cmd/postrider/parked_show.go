@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 func (a *app) parkedShowCommand() *cobra.Command {
@@ -25,7 +27,7 @@ func (a *app) parkedShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				return a.parkedShow(ctx, db, args[0], ids[0])
 			})
 		},
@@ -42,7 +44,7 @@ type parkedMessage struct {
 	body []byte
 }
 
-func (a *app) parkedShow(ctx context.Context, db *pgx.Conn, name string, id int64) error {
+func (a *app) parkedShow(ctx context.Context, db *dbconn.Conn, name string, id int64) error {
 	if err := requireSubscription(ctx, db, name); err != nil {
 		return err
 	}

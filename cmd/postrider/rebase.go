@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 func (a *app) rebaseCommand() *cobra.Command {
@@ -21,7 +22,7 @@ First stop the relays on the old database, so that they do not deliver on. Appli
 schema's owner.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				return a.rebase(ctx, db, yes)
 			})
 		},
@@ -30,7 +31,7 @@ schema's owner.`,
 	return cmd
 }
 
-func (a *app) rebase(ctx context.Context, db *pgx.Conn, yes bool) error {
+func (a *app) rebase(ctx context.Context, db *dbconn.Conn, yes bool) error {
 	same, err := sameIdentity(ctx, db)
 	if err != nil {
 		return err

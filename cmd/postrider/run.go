@@ -9,12 +9,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/sinks/webhook"
 )
@@ -139,14 +139,14 @@ func prepare(ctx context.Context, s *settings, specs []spec, logger *slog.Logger
 	}
 }
 
-func prepareOn(ctx context.Context, db *pgx.Conn, s *settings, specs []spec, logger *slog.Logger) error {
+func prepareOn(ctx context.Context, db *dbconn.Conn, s *settings, specs []spec, logger *slog.Logger) error {
 	if err := prepareSchema(ctx, db, s, logger); err != nil {
 		return err
 	}
 	return prepareSubscriptions(ctx, db, specs, logger)
 }
 
-func prepareSchema(ctx context.Context, db *pgx.Conn, s *settings, logger *slog.Logger) error {
+func prepareSchema(ctx context.Context, db *dbconn.Conn, s *settings, logger *slog.Logger) error {
 	if !s.Migrate {
 		return checkSchema(ctx, db)
 	}
@@ -157,7 +157,7 @@ func prepareSchema(ctx context.Context, db *pgx.Conn, s *settings, logger *slog.
 	return err
 }
 
-func prepareSubscriptions(ctx context.Context, db *pgx.Conn, specs []spec, logger *slog.Logger) error {
+func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []spec, logger *slog.Logger) error {
 	if len(specs) == 0 {
 		logger.Info("the environment names no subscription: those of the database are delivered")
 		return nil

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -15,7 +17,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show where each subscription stands, and the relays",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				var report *statusReport
 				err := readOnly(ctx, db, func(tx pgx.Tx) (err error) {
 					report, err = readStatus(ctx, tx)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 func (a *app) subsCommand() *cobra.Command {
@@ -40,7 +42,7 @@ type subscriptionView struct {
 	UpdatedAt    time.Time       `json:"updated_at"`
 }
 
-func (a *app) subsList(ctx context.Context, db *pgx.Conn) error {
+func (a *app) subsList(ctx context.Context, db *dbconn.Conn) error {
 	rows, err := db.Query(ctx, `
 		SELECT name, state, coalesce(paused_reason, ''), topics, sink, settings::text, created_at, updated_at
 		FROM postrider.subscriptions ORDER BY name`)

@@ -3,8 +3,9 @@ package main
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 func (a *app) subsApplyCommand() *cobra.Command {
@@ -33,7 +34,7 @@ In a sink, ${NAME} stands for the environment variable NAME; the database holds 
 			if err != nil {
 				return err
 			}
-			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				changes, err := applySpecs(ctx, db, specs, how)
 				if err != nil {
 					return err

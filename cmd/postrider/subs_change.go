@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 func (a *app) subsPauseCommand() *cobra.Command {
@@ -68,7 +70,7 @@ func (a *app) subsReplayCommand() *cobra.Command {
 			if err := checkStart(from); err != nil && !isDuration {
 				return fmt.Errorf("--from %q: must be earliest, now, a time such as 2026-01-31T12:00:00Z, or how long ago, such as 1h", from)
 			}
-			return a.withDB(cmd.Context(), func(ctx context.Context, db *pgx.Conn) error {
+			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				if isDuration {
 					var err error
 					if from, err = timeAgo(ctx, db, since); err != nil {
@@ -103,7 +105,7 @@ func timeAgo(ctx context.Context, db querier, since time.Duration) (string, erro
 	return at.UTC().Format(time.RFC3339Nano), err
 }
 
-func (a *app) replay(ctx context.Context, db *pgx.Conn, name, from string) error {
+func (a *app) replay(ctx context.Context, db *dbconn.Conn, name, from string) error {
 	var sink string
 	err := db.QueryRow(ctx, "SELECT sink FROM postrider.subscriptions WHERE name = $1", name).Scan(&sink)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -125,7 +127,7 @@ func (a *app) replay(ctx context.Context, db *pgx.Conn, name, from string) error
 
 // changeSub runs a function of the schema that answers whether there is such a subscription.
 func (a *app) changeSub(ctx context.Context, name, now, sql string, args ...any) error {
-	return a.withDB(ctx, func(ctx context.Context, db *pgx.Conn) error {
+	return a.withDB(ctx, func(ctx context.Context, db *dbconn.Conn) error {
 		var found bool
 		if err := db.QueryRow(ctx, sql, args...).Scan(&found); err != nil {
 			return err

@@ -8,21 +8,22 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // waitForDatabase connects, and waits as long as the database cannot be reached yet. What waiting cannot mend, such as a
 // wrong password or a database that does not exist, is returned at once.
-func waitForDatabase(ctx context.Context, databaseURL string, logger *slog.Logger, note func(error)) (*pgx.Conn, error) {
+func waitForDatabase(ctx context.Context, databaseURL string, logger *slog.Logger, note func(error)) (*dbconn.Conn, error) {
 	config, err := connConfig(databaseURL)
 	if err != nil {
 		return nil, err
 	}
 	wait := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(100*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
-	return backoff.RetryNotifyWithData(func() (*pgx.Conn, error) {
-		db, err := pgx.ConnectConfig(ctx, config)
+	return backoff.RetryNotifyWithData(func() (*dbconn.Conn, error) {
+		db, err := dbconn.Connect(ctx, config)
 		if err != nil && !worthWaiting(err) {
 			return nil, backoff.Permanent(err)
 		}
