@@ -30,8 +30,9 @@ const (
 type Config struct {
 	// DatabaseURL is a PostgreSQL connection string, several hosts allowed. Required.
 	DatabaseURL string
-	// Open connects to the destination of a subscription. It must not wait for the destination to answer. An error
-	// pauses the subscription with the error as its reason. Required.
+	// Open connects to the destination of a subscription. It must not wait for the destination to answer. After an error this relay
+	// leaves the subscription to others, with the error as its reason, and tries again from time to time; an error made by Unusable
+	// pauses the subscription for all. If the error has a method Detail() string, that goes into the log alone. Required.
 	Open func(ctx context.Context, s Subscription) (sinks.Sink, error)
 	// Defaults fills in settings that have another default for the kind of the subscription's destination than the one named
 	// beside them. Optional.
@@ -128,10 +129,21 @@ func fill[T comparable](p *T, value T) {
 // settle decodes a subscription's settings and fills in the defaults: those of its kind of destination, then the engine's.
 func (c *Config) settle(s *Subscription, settings []byte) (err error) {
 	if s.Settings, err = DecodeSettings(settings); err != nil {
-		return err
+		return onlyHere(err)
 	}
 	if c.Defaults != nil {
 		c.Defaults(s)
 	}
-	return s.Settings.Validate()
+	return onlyHere(s.Settings.Validate())
+}
+
+// onlyHere tells what a newer build may know, as during a deploy, from what is wrong in any.
+func onlyHere(err error) error {
+	if _, unknown := errors.AsType[*sinks.UnknownError](err); unknown {
+		return lacks(err)
+	}
+	if err != nil {
+		return Unusable(err)
+	}
+	return nil
 }

@@ -68,5 +68,7 @@
 //	the stream breaks              ticks read the table
 //	the producers outrun it        the slot is dropped and ticks read the table: for some minutes at most, or until there is less to do
 //	an old transaction pins WAL    the slot is dropped until that has ended
+//	this relay lacks a secret      it leaves that subscription to others, says why in its row, and tries again from time to time
+//	no relay can deliver it        the subscription stays active; none is ready until one can
 //	a destination is down          its runner probes; its queue overflows, and a pass catches up later
 package relay

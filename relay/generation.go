@@ -41,10 +41,15 @@ type generation struct {
 	life        context.Context // of the runners' goroutines
 	stops       sync.WaitGroup
 
-	mu      sync.Mutex
-	runners map[string]*runner
-	ending  map[string]bool   // runners that are being stopped
-	pauses  map[string]string // subscriptions to pause, with reasons
+	looking  atomic.Bool // whether what could not be delivered still cannot
+	stranded atomic.Pointer[stranded]
+
+	mu            sync.Mutex
+	runners       map[string]*runner
+	ending        map[string]bool   // runners that are being stopped
+	pauses        map[string]string // subscriptions to pause, with reasons
+	unable        map[string]*unable
+	unableChanged bool // the relay's row does not say so yet
 }
 
 func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
@@ -54,6 +59,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 		config: c, log: c.Logger, metrics: r.metrics, pool: pool, incarnation: incarnation,
 		budget: &budget{limit: c.MemoryLimit / 2}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		runners: make(map[string]*runner), ending: make(map[string]bool), pauses: make(map[string]string),
+		unable: make(map[string]*unable),
 	}
 	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
 	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: c.MemoryLimit / 4, source: source, incarnation: incarnation, log: c.Logger}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/sinks"
 )
 
 // cursor is a row of postrider.cursors with its subscription, as this relay has taken it over.
@@ -84,9 +85,9 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 	if err != nil {
 		return nil, &badSubscription{err}
 	}
-	sink, err := g.config.Open(ctx, c.sub)
+	sink, err := g.open(ctx, c.sub)
 	if err != nil {
-		return nil, &badSubscription{fmt.Errorf("open sink: %w", err)}
+		return nil, err
 	}
 	r := &runner{
 		sub: c.sub, cursor: c, sink: sink, filter: filter, feed: g.feed, passes: g.passes, budget: g.budget,
@@ -109,14 +110,14 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 	return r, nil
 }
 
-// badSubscription is an error that waiting does not mend: the subscription is paused with it as the reason.
-type badSubscription struct{ err error }
-
-// Error returns the reason.
-func (b *badSubscription) Error() string { return b.err.Error() }
-
-// Unwrap returns the reason.
-func (b *badSubscription) Unwrap() error { return b.err }
+// open connects to a subscription's destination.
+func (g *generation) open(ctx context.Context, s Subscription) (sinks.Sink, error) {
+	sink, err := g.config.Open(ctx, s)
+	if err != nil {
+		return nil, lacks(fmt.Errorf("open sink: %w", err))
+	}
+	return sink, nil
+}
 
 func orDefault(n, standard int) int {
 	if n > 0 {

@@ -18,6 +18,7 @@ type metrics struct {
 	saves      *prometheus.CounterVec
 	emptied    prometheus.Counter
 	owned      prometheus.Gauge
+	unable     prometheus.Gauge
 	down       *prometheus.GaugeVec
 }
 
@@ -42,11 +43,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		emptied: plain("segments_emptied_total", "Segments of the outbox that were emptied."),
 		owned: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "postrider", Name: "cursors_owned",
 			Help: "Subscriptions that this relay delivers."}),
+		unable: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "postrider", Name: "subscriptions_unable",
+			Help: "Subscriptions that this relay leaves to others, for something that it lacks."}),
 		down: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "postrider", Name: "destination_down",
 			Help: "1 while the breaker of a subscription's destination is open."}, []string{"subscription"}),
 	}
 	if r != nil {
-		r.MustRegister(m.ticks, m.gaps, m.completed, m.deliveries, m.latency, m.parked, m.passes, m.saves, m.emptied, m.owned, m.down)
+		r.MustRegister(m.ticks, m.gaps, m.completed, m.deliveries, m.latency, m.parked, m.passes, m.saves, m.emptied, m.owned, m.unable, m.down)
 	}
 	return m
 }

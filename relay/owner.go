@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -29,6 +30,7 @@ type watched struct {
 // peers is one look at postrider.relays.
 type peers struct {
 	counters map[string]int64
+	unable   map[string]map[string]int64 // by relay: the versions of the subscriptions that it cannot deliver
 }
 
 // standing is one look at a cursor.
@@ -82,20 +84,31 @@ func (o *owner) poll(ctx context.Context) error {
 	}
 	o.polledAt.Store(time.Now().UnixNano())
 	o.stopChanged(standings)
-	o.share(p, standings)
-	return o.acquire(ctx, p, standings)
+	o.reviewUnable(standings)
+	shares := o.shares(p, standings)
+	o.share(shares, standings)
+	acquired := o.acquire(ctx, p, standings, shares)
+	o.judgeStranded(p, standings, o.shares(p, standings))
+	return errors.Join(acquired, o.letGo(ctx))
 }
 
 func (o *owner) readPeers(ctx context.Context) (peers, error) {
-	p := peers{counters: make(map[string]int64)}
-	rows, err := o.pool.Query(ctx, "SELECT incarnation::text, counter FROM postrider.relays")
+	p := peers{counters: make(map[string]int64), unable: make(map[string]map[string]int64)}
+	rows, err := o.pool.Query(ctx, `SELECT incarnation::text, counter,
+		(SELECT jsonb_object_agg(key, value -> 'version') FROM jsonb_each(unable) WHERE unable <> '{}')::text FROM postrider.relays`)
 	if err != nil {
 		return p, fmt.Errorf("read relays: %w", err)
 	}
 	var name string
 	var counter int64
-	_, err = pgx.ForEachRow(rows, []any{&name, &counter}, func() error {
+	var unable []byte
+	_, err = pgx.ForEachRow(rows, []any{&name, &counter, &unable}, func() error {
 		p.counters[name] = counter
+		var versions map[string]int64
+		if unable != nil && json.Unmarshal(unable, &versions) == nil { // else another build's: as if it could deliver everything
+			p.unable[name] = versions
+		}
+		unable = nil
 		return nil
 	})
 	return p, err
@@ -182,49 +195,50 @@ func (o *owner) stopChanged(standings map[string]standing) {
 	}
 }
 
-// fairShare is how many cursors this relay should have at most.
-func (o *owner) fairShare(p peers, standings map[string]standing) int {
-	active := 0
-	for _, s := range standings {
-		if s.active {
-			active++
-		}
+// shares is what all relays should have, by what is known now.
+func (o *owner) shares(p peers, standings map[string]standing) *shares {
+	mine := make(map[string]int64)
+	for name, u := range o.cannot() {
+		mine[name] = u.Version
 	}
-	relays := max(len(p.counters), 1)
-	return (active + relays - 1) / relays
+	p.unable[o.incarnation] = mine
+	return newShares(p, standings)
 }
 
-// share lets go what another relay should have.
-func (o *owner) share(p peers, standings map[string]standing) {
-	surplus := len(o.running()) - o.fairShare(p, standings)
-	for _, r := range o.running() {
+// share lets go what another relay should have, as far as one can take it.
+func (o *owner) share(s *shares, standings map[string]standing) {
+	surplus := len(o.running()) - s.part[o.incarnation]
+	for name, r := range o.running() {
 		if surplus <= 0 {
 			return
 		}
+		to, ok := s.taker(o.incarnation, standings[name])
+		if !ok {
+			continue
+		}
 		surplus--
-		o.log.Info("handing a subscription to another relay", "subscription", r.sub.Name)
+		s.room[to]--
+		o.log.Info("handing a subscription to another relay", "subscription", name)
 		o.stopRunner(r)
 	}
 }
 
-// acquire takes free cursors over, up to the fair share, and in any case those that are ours without being delivered, because
-// their start has failed: nobody else may take them.
-func (o *owner) acquire(ctx context.Context, p peers, standings map[string]standing) error {
-	room := o.fairShare(p, standings) - o.count()
-	var free []standing
-	for name, s := range standings {
-		if !s.active || o.has(name) {
+// acquire takes free cursors over that this relay can deliver, as its share has it, and in any case those that are ours without being
+// delivered, because their start has failed: nobody else may take them.
+func (o *owner) acquire(ctx context.Context, p peers, standings map[string]standing, s *shares) error {
+	var ours, free []standing
+	for name, at := range standings {
+		if !at.active || o.has(name) || !s.can(o.incarnation, at) {
 			continue
 		}
-		mine, alive := false, false
-		if s.owner != nil {
-			mine = *s.owner == o.incarnation
-			_, alive = p.counters[*s.owner]
-		}
-		if mine || !alive && len(free) < room {
-			free = append(free, s)
+		switch {
+		case at.owner != nil && *at.owner == o.incarnation:
+			ours = append(ours, at)
+		case at.owner == nil || !has(p.counters, *at.owner):
+			free = append(free, at)
 		}
 	}
+	free = append(ours, s.pick(o.incarnation, s.part[o.incarnation]-o.count()-len(ours), free)...)
 	if len(free) == 0 {
 		return nil
 	}
@@ -270,7 +284,7 @@ func (o *owner) takeOver(ctx context.Context, free []standing) ([]cursor, error)
 					return err
 				}
 				if err := o.config.settle(&c.sub, settings); err != nil {
-					o.requestPause(c.sub.Name, err.Error())
+					o.cannotStart(c, err)
 					continue
 				}
 				taken = append(taken, c)
@@ -286,8 +300,7 @@ func (o *owner) takeOver(ctx context.Context, free []standing) ([]cursor, error)
 
 func (o *owner) startRunner(ctx context.Context, c cursor) error {
 	r, err := o.newRunner(ctx, c)
-	if bad, ok := errors.AsType[*badSubscription](err); ok {
-		o.requestPause(c.sub.Name, bad.Error())
+	if o.cannotStart(c, err) {
 		return nil
 	}
 	if err != nil {
@@ -296,6 +309,19 @@ func (o *owner) startRunner(ctx context.Context, c cursor) error {
 	o.log.Info("delivering", "subscription", c.sub.Name, "topics", c.sub.Topics)
 	o.track(r)
 	return nil
+}
+
+// cannotStart deals with an error that is the subscription's, or this relay's with this subscription.
+func (o *owner) cannotStart(c cursor, err error) bool {
+	if bad, ok := errors.AsType[*badSubscription](err); ok {
+		o.requestPause(c.sub.Name, bad.Error())
+		return true
+	}
+	lacks, ok := errors.AsType[*lacksError](err)
+	if ok {
+		o.leaveToOthers(c.sub.Name, c.version, lacks)
+	}
+	return ok
 }
 
 // pauseRequested records why subscriptions cannot go on, as far as they are still ours.

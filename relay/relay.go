@@ -116,6 +116,9 @@ func (g *generation) ready(now time.Time) error {
 	if g.polledAt.Load() == 0 {
 		return errors.New("starting")
 	}
+	if s := g.stranded.Load(); s != nil && (s.nobody || now.Sub(s.since) > patience) {
+		return errors.New(s.text)
+	}
 	if from := g.saver.failingFrom.Load(); from != 0 && now.Sub(time.Unix(0, from)) > patience {
 		return fmt.Errorf("progress has not been saved for %s", now.Sub(time.Unix(0, from)).Round(time.Second))
 	}

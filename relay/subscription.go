@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/strict"
+	"github.com/postrider/postrider/sinks"
 )
 
 // Subscription is a named stream of the messages whose topics match, on their way to one sink.
@@ -74,7 +75,11 @@ func ParseSettings(text []byte) (Settings, error) {
 func DecodeSettings(text []byte) (Settings, error) {
 	var s Settings
 	if err := strict.Unmarshal(text, &s); err != nil {
-		return s, fmt.Errorf("settings: %w", err) // without the text: options may hold by mistake what nobody should see
+		err = fmt.Errorf("settings: %w", err) // without the text: options may hold by mistake what nobody should see
+		if json.Unmarshal(text, new(Settings)) == nil {
+			err = sinks.Unknown(err)
+		}
+		return s, err
 	}
 	return s, nil
 }
@@ -126,10 +131,10 @@ func (s *Settings) Validate() error {
 	switch s.Ordering {
 	case OrderByKey, OrderNone, OrderStrict:
 	default:
-		return fmt.Errorf("ordering %q: must be key, none or strict", s.Ordering)
+		return sinks.Unknown(fmt.Errorf("ordering %q: must be key, none or strict", s.Ordering))
 	}
 	if s.OnDead != DeadSkips && s.OnDead != DeadHolds {
-		return fmt.Errorf("on_dead %q: must be skip or hold", s.OnDead)
+		return sinks.Unknown(fmt.Errorf("on_dead %q: must be skip or hold", s.OnDead))
 	}
 	for _, n := range []struct {
 		name         string

@@ -76,3 +76,15 @@ type Limits struct {
 	// Batch is the largest number of messages in one Deliver.
 	Batch int
 }
+
+// UnknownError is a setting, or a value of one, that this build does not know. A newer one may: while a deploy is under way both run.
+type UnknownError struct{ Err error }
+
+// Unknown marks an error as an UnknownError.
+func Unknown(err error) error { return &UnknownError{err} }
+
+// Error returns the reason.
+func (u *UnknownError) Error() string { return u.Err.Error() }
+
+// Unwrap returns the reason.
+func (u *UnknownError) Unwrap() error { return u.Err }

@@ -87,6 +87,7 @@ func (d *doctor) examine(ctx context.Context) {
 	run("transactions", d.checkTransactions)
 	run("prepared", d.checkPrepared)
 	run("relays", d.checkRelays)
+	run("relays", d.checkUnable)
 	run("subscriptions", d.checkSubscriptions)
 	run("dead letters", d.checkDead)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net/url"
@@ -103,7 +102,15 @@ func noOptions(s relay.Subscription, kind string) error {
 	if len(s.Settings.Options) == 0 || string(s.Settings.Options) == "{}" {
 		return nil
 	}
-	return optionsError{fmt.Errorf("options: %s takes none", kind)}
+	return optionsError{sinks.Unknown(fmt.Errorf("options: %s takes none", kind))}
+}
+
+// everywhere marks what is wrong with a subscription on any machine. What this build alone does not know stays as it is.
+func everywhere(err error) error {
+	if _, unknown := errors.AsType[*sinks.UnknownError](err); unknown || err == nil {
+		return err
+	}
+	return relay.Unusable(err)
 }
 
 func kindOf(sink string) (kind, error) {
@@ -141,8 +148,11 @@ func webhookConfig(s relay.Subscription) (webhook.Config, error) {
 
 func openWebhook(_ context.Context, s relay.Subscription, with surroundings) (sinks.Sink, error) {
 	config, err := webhookConfig(s)
+	if err == nil {
+		err = config.Validate()
+	}
 	if err != nil {
-		return nil, err
+		return nil, everywhere(err)
 	}
 	config.Log, config.CallbackURL = with.log, with.callbackURL
 	if config.Options.Async && with.callbackURL == nil {
@@ -175,7 +185,7 @@ func openNATS(ctx context.Context, s relay.Subscription, _ surroundings) (sinks.
 	}
 	config, err := natssink.ParseURL(s.Sink)
 	if err != nil {
-		return nil, err
+		return nil, everywhere(err)
 	}
 	config.Lanes, config.Batch = s.Settings.Lanes, s.Settings.Batch
 	config.AckTimeout = cmp.Or(config.AckTimeout, time.Duration(s.Settings.Timeout))
@@ -186,11 +196,11 @@ func checkNATS(s relay.Subscription, here bool) error {
 	if err := noOptions(s, "NATS"); err != nil {
 		return err
 	}
-	_, err := natssink.ParseURL(s.Sink)
-	if _, ok := errors.AsType[*fs.PathError](err); ok && !here {
-		return nil
+	config, err := natssink.ParseURL(s.Sink)
+	if err != nil || !here {
+		return err
 	}
-	return err
+	return config.CheckFiles()
 }
 
 func openStdout(_ context.Context, s relay.Subscription, _ surroundings) (sinks.Sink, error) {

@@ -69,6 +69,8 @@ type relayStatus struct {
 	Incarnation   string    `json:"incarnation"`
 	StartedAt     time.Time `json:"started_at"`
 	Subscriptions int64     `json:"subscriptions"`
+	// Unable says by subscription what this relay cannot deliver, for something that it lacks.
+	Unable map[string]unableStatus `json:"unable"`
 }
 
 func readStatus(ctx context.Context, db querier) (*statusReport, error) {
@@ -87,13 +89,16 @@ func readStatus(ctx context.Context, db querier) (*statusReport, error) {
 		return nil, err
 	}
 	rows, err = db.Query(ctx, `
-		SELECT r.name, r.version, r.incarnation::text, r.started_at, (SELECT count(*) FROM postrider.cursors c WHERE c.owner = r.incarnation)
+		SELECT r.name, r.version, r.incarnation::text, r.started_at, (SELECT count(*) FROM postrider.cursors c WHERE c.owner = r.incarnation), r.unable
 		FROM postrider.relays r ORDER BY r.started_at, r.incarnation`)
 	if err != nil {
 		return nil, err
 	}
-	report.Relays, err = pgx.AppendRows(report.Relays, rows, pgx.RowToStructByPos[relayStatus])
-	return &report, err
+	if report.Relays, err = pgx.AppendRows(report.Relays, rows, pgx.RowToStructByPos[relayStatus]); err != nil {
+		return nil, err
+	}
+	report.explainStranded()
+	return &report, nil
 }
 
 func (a *app) printStatus(r *statusReport) {
@@ -117,6 +122,7 @@ func (a *app) printStatus(r *statusReport) {
 		list.add(relay.Name, relay.Version, ago(r.Now, relay.StartedAt), number(relay.Subscriptions))
 	}
 	list.print(a.out)
+	a.printUnable(r)
 }
 
 // why says why deliveries stand still, when they do.

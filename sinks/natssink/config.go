@@ -80,11 +80,11 @@ func (c Config) validate() error {
 	if err := checkSubject(c.Prefix + "t"); err != nil {
 		return fmt.Errorf("NATS prefix %q cannot start a subject: %w", c.Prefix, err)
 	}
-	return c.checkFiles()
+	return nil
 }
 
-// checkFiles looks at the files now: the client library reads some of them at each connect only.
-func (c Config) checkFiles() error {
+// CheckFiles looks at the files now: the client library reads some of them at each connect only.
+func (c Config) CheckFiles() error {
 	for name, path := range map[string]string{"creds": c.CredsFile, "ca": c.CAFile, "cert": c.CertFile, "key": c.KeyFile} {
 		if path == "" {
 			continue

@@ -23,6 +23,9 @@ func New(ctx context.Context, cfg Config) (*Sink, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	if err := cfg.CheckFiles(); err != nil {
+		return nil, err
+	}
 	cfg = cfg.withDefaults()
 	l, err := newLink(ctx, cfg)
 	if err != nil {

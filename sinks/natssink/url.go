@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // queryKeys are the settings that an address may carry.
@@ -79,7 +81,7 @@ func (c *Config) setQuery(query string) error {
 		set, ok := queryKeys[key]
 		if !ok {
 			known := strings.Join(slices.Sorted(maps.Keys(queryKeys)), ", ")
-			return fmt.Errorf("the NATS address has the unknown setting %q: known are %s", key, known)
+			return sinks.Unknown(fmt.Errorf("the NATS address has the unknown setting %q: known are %s", key, known))
 		}
 		if len(values[key]) > 1 {
 			return fmt.Errorf("the NATS address has the setting %q %d times", key, len(values[key]))

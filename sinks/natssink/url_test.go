@@ -51,7 +51,6 @@ func TestParseURLNamesTheMistake(t *testing.T) {
 		"nats://host?prefix=$JS.API.":    "belong to NATS itself",
 		"nats://host?ack_timeout=5":      `ack_timeout is "5"`,
 		"nats://host?max_pending=0":      `max_pending is "0"`,
-		"nats://host?creds=/nowhere/x":   "creds: open /nowhere/x",
 		"nats://host?cert=/nowhere/x":    "takes both files",
 		"nats://host?stream=%zz":         "cannot be parsed",
 	} {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 const (
@@ -72,7 +74,7 @@ func (o *Options) checkRate() error {
 	case o.Receipts < 0 || o.Receipts > maxReceipts:
 		return fmt.Errorf("receipts %d: must be from 0 to %d bytes", o.Receipts, maxReceipts)
 	case o.Concurrency != ConcurrencyAdaptive && o.Concurrency != ConcurrencyFixed:
-		return fmt.Errorf("concurrency %q: must be %s or %s", o.Concurrency, ConcurrencyAdaptive, ConcurrencyFixed)
+		return sinks.Unknown(fmt.Errorf("concurrency %q: must be %s or %s", o.Concurrency, ConcurrencyAdaptive, ConcurrencyFixed))
 	}
 	return nil
 }

@@ -2,12 +2,14 @@ package webhook
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/postrider/postrider/internal/strict"
+	"github.com/postrider/postrider/sinks"
 )
 
 // The formats of requests, for Options.Format.
@@ -117,7 +119,11 @@ func ParseOptions(text []byte) (o Options, err error) {
 		return o, nil
 	}
 	if err := strict.Unmarshal(text, &o); err != nil {
-		return o, fmt.Errorf("options: %w", err)
+		err = fmt.Errorf("options: %w", err)
+		if json.Unmarshal(text, new(Options)) == nil {
+			err = sinks.Unknown(err)
+		}
+		return o, err
 	}
 	if err := o.Validate(); err != nil {
 		return o, fmt.Errorf("options: %w", err)
@@ -157,7 +163,7 @@ func (o *Options) checkFormat() error {
 	switch o.Format {
 	case FormatBinary, FormatStructured, FormatBatch, FormatNDJSON:
 	default:
-		return fmt.Errorf("format %q: must be binary, structured, batch or ndjson", o.Format)
+		return sinks.Unknown(fmt.Errorf("format %q: must be binary, structured, batch or ndjson", o.Format))
 	}
 	if o.BatchBytes < minBatchBytes || o.BatchBytes > maxBatchBytes {
 		return fmt.Errorf("batch_bytes %d: must be from %d to %d", o.BatchBytes, minBatchBytes, maxBatchBytes)

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // maxPEM bounds a file of certificates. The bundle of all public authorities has a quarter of it.
@@ -35,7 +37,7 @@ func (o TLSOptions) check() error {
 	case o.Key != "" && o.Cert == "":
 		return errors.New("tls.key is set and tls.cert is not: the key needs its client certificate")
 	case o.MinVersion != "" && o.MinVersion != "1.2" && o.MinVersion != "1.3":
-		return fmt.Errorf("tls.min_version is %q: must be 1.2 or 1.3", o.MinVersion)
+		return sinks.Unknown(fmt.Errorf("tls.min_version is %q: must be 1.2 or 1.3", o.MinVersion))
 	}
 	return nil
 }
