@@ -95,7 +95,7 @@ func (g *generation) run(ctx context.Context, source Source, healthy func()) err
 	}
 
 	// It ends with ctx, with an error of its own, or with the first error of any other part.
-	err := (&owner{generation: g, others: make(map[string]watched)}).run(soft)
+	err := newOwner(g).run(soft)
 	if err == nil && hard.Err() == nil {
 		g.stopInOrder()
 	}

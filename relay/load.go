@@ -16,6 +16,8 @@ type cursor struct {
 	epoch   int64
 	earlier []byte
 	saved   saved
+
+	settings []byte // as they are in the table
 }
 
 // cursorColumns belong to scanCursor; s is the subscription, c the cursor.
@@ -42,6 +44,7 @@ func scanCursor(scan func(...any) error) (cursor, []byte, error) {
 		}
 		c.saved.target = &t
 	}
+	c.settings = settings
 	c.saved.done, err = parseIDSet(done)
 	return c, settings, err
 }

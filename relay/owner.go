@@ -19,6 +19,15 @@ type owner struct {
 	*generation
 	others map[string]watched // by incarnation
 	bumped time.Time
+
+	ownPauses map[string]int64 // the version of a subscription that this relay has paused itself
+	paused    map[string]bool  // those that were paused at the last look
+	resumed   map[string]bool  // those that were paused and have not been taken over yet
+}
+
+func newOwner(g *generation) *owner {
+	return &owner{generation: g, others: make(map[string]watched), ownPauses: make(map[string]int64),
+		paused: make(map[string]bool), resumed: make(map[string]bool)}
 }
 
 // watched is another relay's row: it counts as dead when it has not changed for a lease, by our own clock.
@@ -38,6 +47,7 @@ type standing struct {
 	name    string
 	version int64
 	active  bool
+	reason  string // of a pause
 	epoch   int64
 	owner   *string
 }
@@ -83,7 +93,7 @@ func (o *owner) poll(ctx context.Context) error {
 		return err
 	}
 	o.polledAt.Store(time.Now().UnixNano())
-	o.stopChanged(standings)
+	o.stopChanged(ctx, standings)
 	o.reviewUnable(standings)
 	shares := o.shares(p, standings)
 	o.share(shares, standings)
@@ -165,34 +175,19 @@ func (o *owner) bump(ctx context.Context) error {
 }
 
 func (o *owner) readStandings(ctx context.Context) (map[string]standing, error) {
-	rows, err := o.pool.Query(ctx, `SELECT s.name, s.version, s.state = 'active', c.epoch, c.owner::text
+	rows, err := o.pool.Query(ctx, `SELECT s.name, s.version, s.state = 'active', coalesce(s.paused_reason, ''), c.epoch, c.owner::text
 		FROM postrider.subscriptions s JOIN postrider.cursors c ON c.subscription = s.name`)
 	if err != nil {
 		return nil, fmt.Errorf("read subscriptions: %w", err)
 	}
 	standings := make(map[string]standing)
 	var s standing
-	_, err = pgx.ForEachRow(rows, []any{&s.name, &s.version, &s.active, &s.epoch, &s.owner}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&s.name, &s.version, &s.active, &s.reason, &s.epoch, &s.owner}, func() error {
 		standings[s.name] = s
 		s.owner = nil
 		return nil
 	})
 	return standings, err
-}
-
-// stopChanged stops runners whose subscription was changed or paused, in order, and those whose cursor is lost, at once.
-func (o *owner) stopChanged(standings map[string]standing) {
-	for name, r := range o.running() {
-		s, exists := standings[name]
-		switch {
-		case !exists || s.epoch != r.cursor.epoch || s.owner == nil || *s.owner != o.incarnation:
-			r.abandon()
-			o.stopRunner(r)
-		case s.version != r.cursor.version || !s.active:
-			o.log.Info("subscription has changed", "subscription", name)
-			o.stopRunner(r)
-		}
-	}
 }
 
 // shares is what all relays should have, by what is known now.
@@ -306,6 +301,9 @@ func (o *owner) startRunner(ctx context.Context, c cursor) error {
 	if err != nil {
 		return fmt.Errorf("start subscription %s: %w", c.sub.Name, err)
 	}
+	if o.resumed[c.sub.Name] {
+		o.log.Info("subscription resumed", "subscription", c.sub.Name)
+	}
 	o.log.Info("delivering", "subscription", c.sub.Name, "topics", c.sub.Topics)
 	o.track(r)
 	return nil
@@ -327,10 +325,18 @@ func (o *owner) cannotStart(c cursor, err error) bool {
 // pauseRequested records why subscriptions cannot go on, as far as they are still ours.
 func (o *owner) pauseRequested(ctx context.Context) error {
 	for name, reason := range o.pauseRequests() {
+		var version int64
 		err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
 			b.Queue(`UPDATE postrider.subscriptions s SET state = 'paused', paused_reason = $3
-				WHERE s.name = $2 AND EXISTS (SELECT FROM postrider.cursors c WHERE c.subscription = s.name AND c.owner = $1)`,
-				o.incarnation, name, reason)
+				WHERE s.name = $2 AND EXISTS (SELECT FROM postrider.cursors c WHERE c.subscription = s.name AND c.owner = $1)
+				RETURNING version`, o.incarnation, name, reason).Query(func(rows pgx.Rows) error {
+				for rows.Next() {
+					if err := rows.Scan(&version); err != nil {
+						return err
+					}
+				}
+				return rows.Err()
+			})
 			if !o.has(name) { // else its runner releases the cursor when it has stopped
 				b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $2 AND owner = $1", o.incarnation, name)
 			}
@@ -338,7 +344,10 @@ func (o *owner) pauseRequested(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("pause subscription %s: %w", name, err)
 		}
-		o.log.Error("subscription paused", "subscription", name, "because", reason)
+		if version != 0 { // else it is another relay's by now
+			o.ownPauses[name] = version
+			o.log.Error("subscription paused", "subscription", name, "because", reason)
+		}
 		o.pauseDone(name)
 	}
 	return nil

@@ -88,6 +88,8 @@ type runner struct {
 
 	dirty     bool
 	trouble   string
+	troubles  troubleNotices
+	deaths    deathNotices
 	saved     string // the cursor as it was last saved
 	savedAt   time.Time
 	described string // the trouble as it was last saved
@@ -165,7 +167,10 @@ func (r *runner) step(now time.Time) time.Duration {
 		r.intake(now)
 		r.dispatch(now)
 	}
-	r.describeTrouble()
+	r.describeTrouble(now)
+	if due, _ := r.deaths.due(now); due {
+		r.deaths.tell(r.log, r.sub.Name, now)
+	}
 	return r.nextLook(now)
 }
 
@@ -179,6 +184,9 @@ func (r *runner) nextLook(now time.Time) time.Duration {
 	}
 	if !r.lingers.IsZero() {
 		look = min(look, r.lingers.Sub(now))
+	}
+	if _, wait := r.deaths.due(now); wait > 0 {
+		look = min(look, wait)
 	}
 	if r.prog.done >= maxDone {
 		look = min(look, closeEvery) // a window may have closed
@@ -247,13 +255,16 @@ func (r *runner) close() {
 	}
 	close(r.quit)
 	r.done.Wait()
+	r.mu.Lock()
+	r.deaths.tell(r.log, r.sub.Name, time.Now())
+	r.mu.Unlock()
 	if err := r.sink.Close(); err != nil {
 		r.log.Warn("sink not closed", "error", err)
 	}
 }
 
 // describeTrouble keeps the reason why deliveries stand still, for the cursor's row.
-func (r *runner) describeTrouble() {
+func (r *runner) describeTrouble(now time.Time) {
 	trouble := ""
 	switch {
 	case r.breaker.open:
@@ -265,13 +276,10 @@ func (r *runner) describeTrouble() {
 		return
 	}
 	r.trouble, r.dirty = trouble, true
+	r.troubles.tell(r.log, r.sub.Name, trouble, now)
 	if trouble == "" {
 		r.metrics.down.Set(0)
-		r.log.Info("deliveries go on", "subscription", r.sub.Name)
-		return
-	}
-	if r.breaker.open {
+	} else if r.breaker.open {
 		r.metrics.down.Set(1)
 	}
-	r.log.Warn("deliveries stand still", "subscription", r.sub.Name, "because", trouble)
 }

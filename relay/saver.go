@@ -332,6 +332,7 @@ func (r *runner) hasParked() bool {
 func (r *runner) savedNow(item *saveItem) {
 	r.mu.Lock()
 	r.saved, r.savedAt, r.described = item.text, time.Now(), item.trouble
+	r.noteDead(item)
 	r.acknowledge()
 	r.mu.Unlock()
 	r.wake()

@@ -1,0 +1,99 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"slices"
+)
+
+// stopChanged stops runners whose subscription was changed or paused, in order, and those whose cursor is lost, at once. It tells
+// an operator what somebody else has done: what a command does is nowhere else in this relay's log.
+func (o *owner) stopChanged(ctx context.Context, standings map[string]standing) {
+	for name, r := range o.running() {
+		s, exists := standings[name]
+		lost := !exists || s.epoch != r.cursor.epoch || s.owner == nil || *s.owner != o.incarnation
+		if !lost && s.version == r.cursor.version && s.active {
+			continue
+		}
+		o.tellChange(ctx, r, s, exists)
+		if lost {
+			r.abandon()
+		}
+		o.stopRunner(r)
+	}
+	o.lookForResumed(standings)
+}
+
+func (o *owner) tellChange(ctx context.Context, r *runner, s standing, exists bool) {
+	log := o.log.With("subscription", r.sub.Name)
+	switch {
+	case !exists:
+		log.Warn("subscription removed")
+	case s.owner == nil || *s.owner != o.incarnation:
+		log.Warn("subscription lost: another relay has taken it over")
+	case !s.active && o.ownPauses[r.sub.Name] == s.version: // told when it was done
+	case !s.active:
+		log.Warn("subscription paused by a command", "because", orUnknown(s.reason))
+	default:
+		fields, err := o.changedFields(ctx, r)
+		switch {
+		case err != nil:
+			log.Info("subscription changed")
+		case len(fields) > 0:
+			log.Info("subscription changed", "fields", fields)
+		case s.epoch != r.cursor.epoch:
+			log.Info("subscription replayed: its cursor was set by a command")
+		default:
+			log.Info("parked messages redriven or discarded by a command")
+		}
+	}
+}
+
+func orUnknown(reason string) string {
+	if reason == "" {
+		return "no reason was given"
+	}
+	return shorten(reason)
+}
+
+// changedFields names what a subscription has otherwise than its runner.
+func (o *owner) changedFields(ctx context.Context, r *runner) (fields []string, err error) {
+	var topics []string
+	var sink string
+	var settings []byte
+	err = o.pool.QueryRow(ctx, "SELECT topics, sink, settings FROM postrider.subscriptions WHERE name = $1", r.sub.Name).
+		Scan(&topics, &sink, &settings)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(topics, r.sub.Topics) {
+		fields = append(fields, "topics")
+	}
+	if sink != r.sub.Sink {
+		fields = append(fields, "sink")
+	}
+	if !bytes.Equal(settings, r.cursor.settings) {
+		fields = append(fields, "settings")
+	}
+	return fields, nil
+}
+
+// lookForResumed remembers which subscriptions go on that were paused at the last look: whoever takes them over tells it. Those
+// that are paused were nobody's, so anybody tells that one is gone.
+func (o *owner) lookForResumed(standings map[string]standing) {
+	for name := range o.paused {
+		if s, exists := standings[name]; !exists {
+			o.log.Warn("subscription removed while it was paused", "subscription", name)
+		} else if s.active {
+			o.resumed[name] = true
+		}
+	}
+	clear(o.paused)
+	for name, s := range standings {
+		if !s.active {
+			o.paused[name] = true
+		} else if s.owner != nil {
+			delete(o.resumed, name)
+		}
+	}
+}

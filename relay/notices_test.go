@@ -1,0 +1,242 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// journal is a log that a test reads.
+type journal struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(p)
+}
+
+// into makes a relay log to the journal.
+func (j *journal) into(c *Config) { c.Logger = slog.New(slog.NewTextHandler(j, nil)) }
+
+// lines returns those that hold all words.
+func (j *journal) lines(words ...string) (found []string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for line := range strings.Lines(j.buf.String()) {
+		if all := func() bool {
+			for _, w := range words {
+				if !strings.Contains(line, w) {
+					return false
+				}
+			}
+			return true
+		}(); all {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// says waits for a line that holds all words.
+func (j *journal) says(t *testing.T, words ...string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("a line with %q in the log", words), func() bool { return len(j.lines(words...)) > 0 })
+}
+
+// once wants exactly one such line.
+func (j *journal) once(t *testing.T, words ...string) {
+	t.Helper()
+	if n := j.lines(words...); len(n) != 1 {
+		t.Errorf("%d lines with %q, want one:\n%s", len(n), words, strings.Join(j.lines(), ""))
+	}
+}
+
+// The first dead letter is told at once, those after it together, with the commonest reason, and none twice.
+func TestDeadLettersAreLogged(t *testing.T) {
+	t.Parallel()
+	b, log := newBench(t), &journal{}
+	sub := b.subscribe("s", "{>}", "{}", "now")
+	sub.answer(func(d sinks.Delivery) error {
+		switch {
+		case d.Topic == "good":
+			return nil
+		case d.Topic == "rare":
+			return sinks.Permanent(errors.New("out of paper"))
+		}
+		return sinks.Permanent(errors.New("no such customer"))
+	})
+	run, begun := b.start(log.into), time.Now()
+	ids := b.publish("bad", "", `{}`)
+	log.says(t, "level=WARN", `msg="dead letter"`, "subscription=s", fmt.Sprintf("row=%d", ids[0]), `because="no such customer"`)
+	b.publish("rare", "", `{}`)
+	for range 40 {
+		b.publish("bad", "", `{}`)
+	}
+	eventually(t, "42 dead letters", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'dead'") == 42 })
+	run.stop()
+	told, lines := 0, log.lines(`msg="dead letter`)
+	for _, line := range lines {
+		n := 1
+		if _, count, ok := strings.Cut(line, "count="); ok {
+			if _, err := fmt.Sscan(count, &n); err != nil {
+				t.Error(err)
+			}
+		}
+		told += n
+	}
+	if most := 2 + int(time.Since(begun)/noticeEvery); told != 42 || len(lines) > most {
+		t.Errorf("%d dead letters are told in %d lines, want 42 in at most %d:\n%s", told, len(lines), most, strings.Join(lines, ""))
+	}
+	log.says(t, "subscription=s", `mostly_because="no such customer"`, "of_these=")
+	again := &journal{}
+	run = b.start(again.into)
+	b.publish("good", "", `{}`)
+	eventually(t, "a delivery after the restart", func() bool { return sub.count() == 1 })
+	run.stop()
+	if told := again.lines("dead letter"); told != nil {
+		t.Errorf("a restart tells of old ones again: %s", told)
+	}
+}
+
+func TestNoticesAreFew(t *testing.T) {
+	log, now := &journal{}, time.Unix(1_700_000_000, 0)
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	var d deathNotices
+	for i := range 60_000 { // one a millisecond, for a minute
+		d.add(int64(i), fmt.Sprintf("reason %d", i))
+		if due, wait := d.due(now); due {
+			d.tell(logger, "s", now)
+		} else if wait <= 0 || wait > noticeEvery {
+			t.Fatalf("wait for %s", wait)
+		}
+		now = now.Add(time.Millisecond)
+	}
+	d.tell(logger, "s", now)
+	if n := len(log.lines("dead letter")); n != 13 {
+		t.Errorf("%d lines in a minute, want one and then one every five seconds", n)
+	}
+	if len(d.reasons) > mostReasons {
+		t.Errorf("%d reasons are kept", len(d.reasons))
+	}
+	var tr troubleNotices
+	for i := range 600 { // an attempt a second, each from another port
+		tr.tell(logger, "s", fmt.Sprintf("read from port %d: reset", i), now)
+		now = now.Add(time.Second)
+	}
+	tr.tell(logger, "s", "", now)
+	if begun, still := len(log.lines("deliveries stand still")), len(log.lines("still stand still")); begun != 1 || still != 9 {
+		t.Errorf("%d lines of the beginning and %d of its going on, want 1 and 9", begun, still)
+	}
+	log.once(t, `msg="deliveries go on"`, "after=10m0s")
+}
+
+func TestShorten(t *testing.T) {
+	if got := shorten(strings.Repeat("é", longReason)); got != strings.Repeat("é", longReason/2)+" …" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// What a command does is told by the relay that delivers, once, and so is what undoes it.
+func TestCommandsAreLogged(t *testing.T) {
+	t.Parallel()
+	b, log, other := newBench(t), &journal{}, &journal{}
+	sub := b.subscribe("s", "{>}", "{}", "now")
+	sub.answer(func(d sinks.Delivery) error {
+		if d.Topic == "bad" {
+			return sinks.Permanent(errors.New("no such customer"))
+		}
+		return nil
+	})
+	b.start(log.into)
+	log.says(t, "msg=delivering", "subscription=s")
+	delivering := 1
+	again := func() { // the runner is back
+		t.Helper()
+		delivering++
+		eventually(t, "deliveries again", func() bool { return len(log.lines("msg=delivering")) == delivering })
+	}
+	b.exec("SELECT postrider.pause('s', 'the month is closed')")
+	log.says(t, "level=WARN", `msg="subscription paused by a command"`, "subscription=s", `because="the month is closed"`)
+	eventually(t, "the cursor to be released", func() bool { return scalar[bool](b, "SELECT owner IS NULL FROM postrider.cursors") })
+	b.exec("SELECT postrider.resume('s')")
+	log.says(t, "level=INFO", `msg="subscription resumed"`, "subscription=s")
+	again()
+	b.exec("SELECT postrider.subscribe('s', '{>}', 'record:', '{\"lanes\": 2}')")
+	again()
+	log.once(t, `msg="subscription changed"`, "fields=[settings]")
+	b.exec("SELECT postrider.subscribe('s', '{a,bad}', 'record:elsewhere', '{\"lanes\": 2}')")
+	again()
+	log.once(t, `msg="subscription changed"`, `fields="[topics sink]"`)
+	b.exec("SELECT postrider.replay('s', 'earliest')")
+	again()
+	log.once(t, `msg="subscription replayed: its cursor was set by a command"`)
+	b.publish("bad", "", `{}`)
+	eventually(t, "a dead letter", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.parked") == 1 })
+	b.exec("SELECT postrider.discard('s')")
+	again()
+	log.once(t, `msg="parked messages redriven or discarded by a command"`)
+	// Another relay that takes no part in it says nothing of it.
+	b.start(other.into)
+	eventually(t, "two relays", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.relays") == 2 })
+	b.exec("SELECT postrider.unsubscribe('s')")
+	log.says(t, `msg="subscription removed"`, "subscription=s")
+	for _, once := range []string{"subscription paused", "subscription resumed", "subscription replayed", "parked messages", "subscription removed"} {
+		log.once(t, once)
+		if told := other.lines(once); told != nil {
+			t.Errorf("the other relay tells it, too: %s", told)
+		}
+	}
+}
+
+// A relay that pauses a subscription itself says why, and says it once.
+func TestOwnPausesAreLoggedOnce(t *testing.T) {
+	t.Parallel()
+	b, log := newBench(t), &journal{}
+	sub := b.subscribe("s", "{>}", "{}", "now")
+	sub.answer(func(sinks.Delivery) error { return sinks.Gone(errors.New("the endpoint asks for no more")) })
+	b.start(log.into)
+	b.publish("a", "", `{}`)
+	eventually(t, "the pause", func() bool {
+		return scalar[bool](b, "SELECT s.state = 'paused' AND c.owner IS NULL FROM postrider.subscriptions s JOIN postrider.cursors c ON c.subscription = s.name")
+	})
+	sub.answer(nil)
+	b.exec("SELECT postrider.resume('s')")
+	log.says(t, "subscription resumed")
+	log.once(t, "level=ERROR", `msg="subscription paused"`, "the endpoint asks for no more")
+	log.once(t, "subscription paused")
+}
+
+// A destination that is down and comes back is two lines, whatever happens in between.
+func TestTroubleIsLogged(t *testing.T) {
+	t.Parallel()
+	b, log := newBench(t), &journal{}
+	sub := b.subscribe("s", "{>}", "{}", "now")
+	var mu sync.Mutex
+	n := 0
+	sub.answer(func(sinks.Delivery) error {
+		mu.Lock()
+		defer mu.Unlock()
+		n++
+		return sinks.Unavailable(fmt.Errorf("read from port %d: reset", n), 0)
+	})
+	b.start(log.into)
+	for range 3 {
+		b.publish("a", "", `{}`)
+	}
+	eventually(t, "some probes", func() bool { mu.Lock(); defer mu.Unlock(); return n > 4 })
+	sub.answer(nil)
+	log.says(t, "level=INFO", `msg="deliveries go on"`, "subscription=s", "after=")
+	log.once(t, "level=WARN", `msg="deliveries stand still"`, "destination is down", "reset")
+	log.once(t, "deliveries go on")
+}
