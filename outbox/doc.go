@@ -25,7 +25,7 @@
 // messages at once are best handed to [EnqueueBatch]: one statement instead of one round trip each.
 //
 // A message is checked before the database sees it, so an error about the message itself leaves the transaction usable. An
-// error from the database (no schema, no privilege, a lost connection) aborts the transaction, as any failed statement does.
+// error from the database (no schema, no privilege, a message larger than it accepts, a lost connection) aborts the transaction, as any failed statement does.
 //
 // # Traces
 //

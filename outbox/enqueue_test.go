@@ -127,6 +127,9 @@ func TestLargeBatch(t *testing.T) {
 		batch[i] = outbox.Message{Topic: "t", Key: fmt.Sprint(i), Payload: i}
 	}
 	batch[3].Body, batch[3].Payload = bytes.Repeat([]byte{7}, 20<<20), nil
+	if _, err := db.Conn(t).Exec(t.Context(), `SELECT postrider.set_max_message($1)`, 32<<20); err != nil {
+		t.Fatal(err)
+	}
 	conn := connect(t, url)
 	tx := begin(t, conn)
 	ids, err := outbox.EnqueueBatch(t.Context(), tx, batch)

@@ -84,6 +84,7 @@ func (d *doctor) examine(ctx context.Context) {
 	run("identity", d.checkIdentity)
 	run("publication", d.checkPublication)
 	run("notify", d.checkNotify)
+	run("message size", d.checkMaxMessage)
 	run("transactions", d.checkTransactions)
 	run("prepared", d.checkPrepared)
 	run("relays", d.checkRelays)

@@ -143,6 +143,9 @@ func prepareOn(ctx context.Context, db *dbconn.Conn, s *settings, specs []spec, 
 	if err := prepareSchema(ctx, db, s, logger); err != nil {
 		return err
 	}
+	if err := setMaxMessage(ctx, db, s.MaxMessage, logger); err != nil {
+		return err
+	}
 	return prepareSubscriptions(ctx, db, specs, logger)
 }
 

@@ -43,14 +43,15 @@ type settings struct {
 	Migrate bool   `split_words:"true" default:"true" desc:"Whether run brings the schema up to date first."`
 	Name    string `split_words:"true" desc:"Name of this relay in status. Default: the host name."`
 
-	Retention    duration `split_words:"true" default:"24h" desc:"How long settled messages stay in the outbox at least."`
-	Lease        duration `split_words:"true" default:"10s" min:"500ms" desc:"How long a relay may be silent before another takes its subscriptions over."`
-	SaveInterval duration `split_words:"true" default:"1s" min:"10ms" desc:"Time between saves of progress."`
-	PollMin      duration `split_words:"true" default:"500us" min:"100us" desc:"Shortest time between two looks at the database."`
-	PollMax      duration `split_words:"true" default:"500ms" min:"1ms" desc:"Longest time between two looks at the database, when it is idle."`
-	MemoryLimit  byteSize `split_words:"true" default:"64MiB" min:"1MiB" desc:"Bound for messages held in memory."`
-	WALBudget    byteSize `split_words:"true" default:"1GiB" min:"1MiB" desc:"How much WAL the stream may hold back before it is given up for a while."`
-	DrainTimeout duration `split_words:"true" default:"20s" desc:"How long a clean stop waits for deliveries under way."`
+	Retention    duration    `split_words:"true" default:"24h" desc:"How long settled messages stay in the outbox at least."`
+	Lease        duration    `split_words:"true" default:"10s" min:"500ms" desc:"How long a relay may be silent before another takes its subscriptions over."`
+	SaveInterval duration    `split_words:"true" default:"1s" min:"10ms" desc:"Time between saves of progress."`
+	PollMin      duration    `split_words:"true" default:"500us" min:"100us" desc:"Shortest time between two looks at the database."`
+	PollMax      duration    `split_words:"true" default:"500ms" min:"1ms" desc:"Longest time between two looks at the database, when it is idle."`
+	MemoryLimit  byteSize    `split_words:"true" default:"64MiB" min:"1MiB" desc:"Bound for messages held in memory."`
+	MaxMessage   messageSize `split_words:"true" desc:"Largest message that the database accepts: key, payload as text and body together; and its headers. A relay that has it sets it for all; the last to start wins. From 64KiB to 256MiB. Default: what the database has, 16MiB at first."`
+	WALBudget    byteSize    `split_words:"true" default:"1GiB" min:"1MiB" desc:"How much WAL the stream may hold back before it is given up for a while."`
+	DrainTimeout duration    `split_words:"true" default:"20s" desc:"How long a clean stop waits for deliveries under way."`
 
 	HTTPAddr string `split_words:"true" default:"127.0.0.1:8480" desc:"Where /healthz, /readyz and /metrics are served; empty or off: nowhere."`
 

@@ -33,6 +33,8 @@ func TestBadSettings(t *testing.T) {
 		{"POSTRIDER_LEASE=100ms", "must be at least 500ms"},
 		{"POSTRIDER_MEMORY_LIMIT=64 apples", "must be a number of bytes"},
 		{"POSTRIDER_MEMORY_LIMIT=99999999TiB", "must be a number of bytes"},
+		{"POSTRIDER_MAX_MESSAGE=0", "must be from 64KiB to 256MiB"},
+		{"POSTRIDER_MAX_MESSAGE=1GiB", "must be from 64KiB to 256MiB"},
 		{"POSTRIDER_WAL_BUDGET=1KiB", "must be at least 1MiB"},
 		{"POSTRIDER_MAX_ATTEMPTS=many", "must be a whole number, at least 1"},
 		{"POSTRIDER_LANES=0", "must be a whole number, at least 1"},

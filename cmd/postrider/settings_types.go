@@ -84,6 +84,28 @@ func (b byteSize) String() string {
 	return fmt.Sprintf("%dB", int64(b))
 }
 
+// messageSize is a size that postrider.set_max_message takes; 0 is none.
+type messageSize byteSize
+
+// Decode reads what byteSize does, within bounds.
+func (m *messageSize) Decode(text string) error {
+	const least, most = 64 << 10, 256 << 20
+	if err := (*byteSize)(m).Decode(text); err != nil {
+		return err
+	}
+	if *m < least || *m > most {
+		return fmt.Errorf("must be from %s to %s", byteSize(least), byteSize(most))
+	}
+	return nil
+}
+
+func (m messageSize) String() string {
+	if m == 0 {
+		return ""
+	}
+	return byteSize(m).String()
+}
+
 // topicList is a list of topic patterns, separated by commas. Patterns hold no commas.
 type topicList []string
 
