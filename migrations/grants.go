@@ -21,14 +21,23 @@ GRANT EXECUTE ON FUNCTION postrider.current_segment(),
 `)
 }
 
-// RelayGrants returns the SQL that lets role run a relay and its commands. REPLICATION, which needs a superuser to grant
-// (or rds_replication and the like), is for streaming only.
+// RelayGrants returns the SQL that lets role run a relay that streams, and its commands. REPLICATION, which needs a superuser to
+// grant (or rds_replication and the like), is for streaming only, and worth more than the rest.
 func RelayGrants(role string) string {
+	return fmt.Sprintf(`-- REPLICATION lets the stream read the outbox from the server's log, and there is no smaller privilege for that. With it the role can
+-- also copy the whole cluster (as pg_basebackup does), read what is written to any published table, and hold back the server's WAL.
+-- Without it the relay looks for messages on a timer: 'postrider grants --relay ROLE --no-stream'.
+ALTER ROLE %s REPLICATION;
+`, quote(role)) + TimerGrants(role)
+}
+
+// TimerGrants returns the SQL that lets role run a relay that does not stream, and its commands.
+func TimerGrants(role string) string {
 	leaves := make([]string, Segments)
 	for i := range leaves {
 		leaves[i] = fmt.Sprintf("postrider.outbox_%d", i)
 	}
-	return fmt.Sprintf("ALTER ROLE %s REPLICATION;\n", quote(role)) + grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
+	return grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
 GRANT SELECT ON ALL TABLES IN SCHEMA postrider TO %[1]s;
 GRANT INSERT, UPDATE, DELETE ON postrider.subscriptions, postrider.cursors, postrider.parked, postrider.relays TO %[1]s;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA postrider TO %[1]s;

@@ -4,21 +4,18 @@ package migrations
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 
 	"github.com/postrider/postrider/internal/dbconn"
 )
-
-//go:embed *.sql
-var files embed.FS
 
 // Version is the newest migration: what a relay of this build expects to find.
 const Version = 11
@@ -26,8 +23,18 @@ const Version = 11
 // versionTable is kept by the migration library.
 const versionTable = "postrider.schema_migrations"
 
-// Up brings the database to Version under a session lock, so that several relays may start at once. It returns the
-// number of migrations applied. The role needs CREATE on the database, except if there is nothing to do.
+const (
+	// lockTimeout is how long a statement of a migration waits for a lock: what applications do waits behind it.
+	lockTimeout = 2 * time.Second
+	// patience is how long Up tries to get the locks it needs, and how long it waits for another who migrates.
+	patience   = 30 * time.Second
+	retryAfter = 100 * time.Millisecond
+)
+
+// Up brings the database to Version, so that several relays may start at once: one waits for the other. It returns the number of
+// migrations applied. Roles that had all that AppGrants, RelayGrants or WorkerGrants name have it afterwards. The role needs CREATE
+// on the database and to own the schema if it exists, except if there is nothing to do. Locks are waited for for a short time each,
+// and half a minute in all; the error names who holds them.
 func Up(ctx context.Context, databaseURL string) (int, error) {
 	applied, err := up(ctx, databaseURL)
 	if err != nil {
@@ -42,48 +49,80 @@ func up(ctx context.Context, databaseURL string) (applied int, err error) {
 		return 0, err
 	}
 	config := pool.ConnConfig
-	db := stdlib.OpenDB(*config)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	if done, err := upToDate(ctx, config); done || err != nil {
-		return 0, err
-	}
-	if _, err := db.ExecContext(ctx, createSchema); err != nil {
-		return 0, fmt.Errorf("create schema postrider: %w", err)
-	}
-	provider, err := newProvider(db)
-	if err != nil {
-		return 0, err
-	}
-	results, err := provider.Up(ctx)
-	return len(results), err
-}
-
-// createSchema takes a lock: IF NOT EXISTS alone fails when two do it at once.
-const createSchema = `DO $$
-BEGIN
-    PERFORM pg_advisory_xact_lock(1886352500, 2);
-    CREATE SCHEMA IF NOT EXISTS postrider;
-END $$`
-
-// upToDate spares roles that may not create anything the attempt.
-func upToDate(ctx context.Context, config *pgx.ConnConfig) (done bool, err error) {
 	conn, err := dbconn.Connect(ctx, config)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
-	version, err := Current(ctx, conn)
-	return version >= Version, err
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	if done, err := upToDate(ctx, conn); done || err != nil {
+		return 0, err // roles that may not create anything are spared the attempt
+	}
+	if err := prepareSchema(ctx, conn); err != nil {
+		return 0, err
+	}
+	unlock, err := lockSchema(ctx, conn)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	// Another may have done it meanwhile.
+	if done, err := upToDate(ctx, conn); done || err != nil {
+		return 0, err
+	}
+	db := stdlib.OpenDB(*config)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return applyMissing(ctx, conn, db)
 }
 
-// newProvider looks for the lock once a second: migrations take a fraction of that.
-func newProvider(db *sql.DB) (*goose.Provider, error) {
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+// applyMissing runs under the lock that conn holds, on connections of db.
+func applyMissing(ctx context.Context, conn *dbconn.Conn, db *sql.DB) (applied int, err error) {
+	foreign, err := clearTheWay(ctx, conn, db)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	return goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithSessionLocker(locker), goose.WithTableName(versionTable))
+	grantees, err := whoHasAll(ctx, conn)
+	if err != nil {
+		return 0, err
+	}
+	provider, err := provide(db, foreign)
+	if err != nil {
+		return 0, err
+	}
+	for before := time.Now(); ; {
+		results, err := provider.Up(ctx)
+		applied += len(results)
+		if partial, ok := errors.AsType[*goose.PartialError](err); ok {
+			applied += len(partial.Applied)
+		}
+		if err == nil {
+			break
+		}
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); !ok || pgErr.Code != lockNotAvailable {
+			return applied, err
+		}
+		if time.Since(before) > patience {
+			holders, holdersErr := Holders(ctx, conn)
+			return applied, errors.Join(fmt.Errorf("%w: no lock for %s: the schema's tables are held by %s", err, patience, holders), holdersErr)
+		}
+		if err := pause(ctx); err != nil { // applications get their turn between two attempts
+			return applied, err
+		}
+	}
+	return applied, grantees.grantAll(ctx, db)
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(retryAfter):
+		return nil
+	}
+}
+
+func upToDate(ctx context.Context, conn *dbconn.Conn) (bool, error) {
+	version, err := Current(ctx, conn)
+	return version >= Version, err
 }
 
 // Querier is the part of a pgx connection or pool that Current needs.
@@ -102,4 +141,13 @@ func Current(ctx context.Context, db Querier) (int, error) {
 		return 0, fmt.Errorf("read schema version: %w", err)
 	}
 	return version, nil
+}
+
+// list is names as a sentence has them, the first few of many.
+func list(names []string) string {
+	const most = 8
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }

@@ -91,8 +91,9 @@ func TestXidIsTopLevel(t *testing.T) {
 func TestSegmentLength(t *testing.T) {
 	db := pgtest.New(t)
 	conn := db.Conn(t)
-	for _, length := range []string{`interval '0'`, `interval '1.5 seconds'`, `interval '-1 hour'`, `NULL`} {
-		refused(t, conn, "must be a whole number of seconds, at least 1", `SELECT postrider.set_segment_length(`+length+`)`)
+	for _, length := range []string{`interval '0'`, `interval '1.5 seconds'`, `interval '-1 hour'`, `NULL`,
+		`interval '100000000 years'`, `interval '10 years 1 month'`, `interval '178000000 years'`, `interval '-178000000 years'`} {
+		refused(t, conn, "must be a whole number of seconds, from 1 second to 10 years", `SELECT postrider.set_segment_length(`+length+`)`)
 	}
 	app := db.Role(t, "app", "")
 	exec(t, conn, AppGrants(app))
@@ -100,7 +101,7 @@ func TestSegmentLength(t *testing.T) {
 	for _, c := range []struct {
 		length  string
 		seconds int
-	}{{"", 7200}, {"1 second", 1}, {"3 days", 259200}} {
+	}{{"", 7200}, {"1 second", 1}, {"10 years", 315576000}, {"3 days", 259200}} {
 		if c.length != "" {
 			exec(t, conn, `SELECT postrider.set_segment_length($1::interval)`, c.length)
 		}
@@ -114,6 +115,27 @@ func TestSegmentLength(t *testing.T) {
 		id := enqueue(t, client, "a")
 		if !one[bool](t, conn, `SELECT abs(segment - floor(extract(epoch FROM created_at) / $2::int)::bigint % 16) IN (0, 1, 15) FROM postrider.outbox WHERE id = $1`, id, c.seconds) {
 			t.Errorf("message %d is in the wrong segment for a length of %d s", id, c.seconds)
+		}
+	}
+}
+
+// Whatever the clock says, there is a segment for the row: before 1970, in the last year that PostgreSQL knows, and at any length.
+func TestSegmentOfAnyTime(t *testing.T) {
+	conn := pgtest.New(t).Conn(t)
+	for _, length := range []string{"1 second", "2 hours", "10 years"} {
+		exec(t, conn, `SELECT postrider.set_segment_length($1::interval)`, length)
+		body := one[string](t, conn, `SELECT pg_get_function_sqlbody('postrider.current_segment()'::regprocedure)`)
+		var was int64 = -1
+		for _, at := range []string{"4713-01-02 BC", "1901-12-13", "1969-12-31 23:59:59.5Z", "1970-01-01Z", "2038-01-19 03:14:08Z", "294276-12-31Z"} {
+			expression := strings.Replace(strings.TrimPrefix(body, "RETURN "), "statement_timestamp()", "'"+at+"'::timestamptz", 1)
+			segment := one[int64](t, conn, `SELECT (`+expression+`)::bigint`)
+			if segment < 0 || segment >= Segments {
+				t.Errorf("length %s, at %s: segment %d", length, at, segment)
+			}
+			if strings.HasPrefix(at, "1970") && (segment != 0 || was != Segments-1) {
+				t.Errorf("length %s: segment %d, before 1970 %d: want 0 after %d", length, segment, was, Segments-1)
+			}
+			was = segment
 		}
 	}
 }

@@ -2,7 +2,6 @@ package migrations
 
 import (
 	"database/sql"
-	"io/fs"
 	"strings"
 	"sync"
 	"testing"
@@ -16,11 +15,19 @@ import (
 // count is how many migrations there are: their numbers have gaps.
 func count(t *testing.T) int {
 	t.Helper()
-	names, err := fs.Glob(files, "*.sql")
-	if err != nil {
-		t.Fatal(err)
+	list, err := read()
+	if err != nil || len(list) == 0 {
+		t.Fatal("no migrations", err)
 	}
-	return len(names)
+	return len(list)
+}
+
+// The constant names the newest file.
+func TestVersionIsTheNewest(t *testing.T) {
+	list, err := read()
+	if err != nil || list[len(list)-1].version != Version {
+		t.Errorf("the newest migration is %d, Version %d (%v)", list[len(list)-1].version, Version, err)
+	}
 }
 
 func TestUpTwice(t *testing.T) {
@@ -108,20 +115,28 @@ func TestUpWithHostileSearchPath(t *testing.T) {
 	enqueue(t, later, "orders.created")
 }
 
+// openDB opens what the migration library needs.
+func openDB(t *testing.T, db *pgtest.DB) *sql.DB {
+	t.Helper()
+	config, err := pgx.ParseConfig(db.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := sql.OpenDB(stdlib.GetConnector(*config))
+	t.Cleanup(func() {
+		if err := pool.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return pool
+}
+
 func TestDownAndUpAgain(t *testing.T) {
 	db := pgtest.New(t)
 	conn := db.Conn(t)
 	exec(t, conn, `SELECT postrider.enable_notify()`)
 	enqueue(t, conn, "orders.created")
-	pool := sql.OpenDB(stdlib.GetConnector(*conn.Config()))
-	defer pool.Close()
-	provider, err := newProvider(pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := provider.DownTo(t.Context(), 0); err != nil {
-		t.Fatal(err)
-	}
+	down(t, db, 0)
 	left := one[int](t, conn, `SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'postrider'::regnamespace AND relname NOT LIKE 'schema_migrations%')
 		+ (SELECT count(*) FROM pg_proc WHERE pronamespace = 'postrider'::regnamespace) + (SELECT count(*) FROM pg_publication)`)
 	if left != 0 {

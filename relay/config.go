@@ -96,6 +96,9 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("%s %s: must be at least %s", d.name, d.is, d.from)
 		}
 	}
+	if c.Retention > longestRetention {
+		return fmt.Errorf("retention %s: must be at most %s (10 years)", c.Retention, longestRetention)
+	}
 	if c.MemoryLimit < 1<<20 {
 		return fmt.Errorf("memory limit %d: must be at least %d bytes", c.MemoryLimit, 1<<20)
 	}

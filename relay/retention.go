@@ -11,33 +11,63 @@ import (
 )
 
 const (
-	segments          = 16
-	retentionMost     = time.Minute
-	retentionLockKeys = "1886352500, 1" // shared by subscribe and replay, which choose a start among the rows
+	segments      = 16
+	retentionMost = time.Minute
+	// longestRetention keeps the lengths of segments and the times that are worked out from them within what PostgreSQL can reckon with.
+	longestRetention = 10 * 365 * 24 * time.Hour
 )
 
 // retention empties segments of the ring that are settled for everybody and past the retention time.
-type retention struct{ *generation }
+type retention struct {
+	*generation
+	held    heldSegments
+	unfit   string // why the ring could not be made to fit, as it was logged
+	refused string // why a segment could not be emptied, as it was logged
+}
 
 func (r *retention) run(ctx context.Context) error {
-	if err := r.fitRing(ctx); err != nil && ctx.Err() == nil {
-		r.log.Warn("segments are too short for the retention: old messages may pile up", "error", err)
-	}
 	every := min(max(r.config.Retention/segments, time.Second), retentionMost)
+	r.report(ctx, &r.unfit, unfitRing, r.fitRing(ctx))
 	for sleep(ctx, every) {
-		for segment := range segments {
-			emptied, err := r.empty(ctx, segment)
-			if err != nil && ctx.Err() == nil {
-				r.log.Warn("segment not emptied", "segment", segment, "error", err)
-				break
-			}
-			if emptied {
-				r.metrics.emptied.Inc()
-				r.log.Debug("segment emptied", "segment", segment)
-			}
-		}
+		r.round(ctx)
 	}
 	return nil
+}
+
+const unfitRing = "segments are too short for the retention: old messages may pile up"
+
+// round looks at each segment once. The length of segments may have been changed at any time. One segment's trouble is not
+// another's.
+func (r *retention) round(ctx context.Context) {
+	r.report(ctx, &r.unfit, unfitRing, r.fitRing(ctx))
+	var failed error
+	for segment := range segments {
+		emptied, err := r.empty(ctx, segment)
+		if err != nil && failed == nil {
+			failed = fmt.Errorf("segment %d: %w", segment, err)
+		}
+		if emptied {
+			r.metrics.emptied.Inc()
+			r.log.Debug("segment emptied", "segment", segment)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+	r.report(ctx, &r.refused, "segment not emptied", failed)
+	r.held.endRound()
+}
+
+// report logs an error when it is not the one that was logged before.
+func (r *retention) report(ctx context.Context, logged *string, message string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != *logged && ctx.Err() == nil {
+		r.log.Warn(message, "error", err)
+	}
+	*logged = text
 }
 
 // fitRing lengthens the segments if the ring would come round before the retention has passed: a segment that gets new rows
@@ -58,9 +88,7 @@ func (r *retention) fitRing(ctx context.Context) error {
 }
 
 // candidateQuery says whether a segment is worth locking: not current, not next, not empty, its newest row old enough.
-const candidateQuery = `SELECT coalesce((
-	SELECT o.created_at < clock_timestamp() - $2::interval FROM postrider.outbox o WHERE o.segment = $1::smallint ORDER BY o.id DESC LIMIT 1
-	), false) AND $1 NOT IN (postrider.current_segment(), (postrider.current_segment() + 1) % 16)`
+const candidateQuery = "SELECT postrider.segment_is_old($1::smallint, $2::interval)"
 
 // unsettledQuery looks for a row that some cursor has not settled.
 const unsettledQuery = `SELECT EXISTS (
@@ -83,17 +111,21 @@ func (r *retention) empty(ctx context.Context, segment int) (bool, error) {
 			return false, fmt.Errorf("empty segment: %w", err)
 		}
 	}
-	if ok, err := r.holds(ctx, tx, "SELECT pg_try_advisory_xact_lock("+retentionLockKeys+")"); err != nil || !ok {
-		return false, err
+	if ok, err := r.holds(ctx, tx, "SELECT postrider.lock_segments()"); err != nil || !ok {
+		return false, err // a start is being chosen, or the schema changed: later
 	}
 	leaf := fmt.Sprintf("postrider.outbox_%d", segment)
 	_, err = tx.Exec(ctx, "LOCK TABLE ONLY "+leaf+" IN ACCESS EXCLUSIVE MODE NOWAIT")
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "55P03" { // lock_not_available
-		return false, nil // in use: later
+		if err := tx.Rollback(ctx); err != nil {
+			return false, fmt.Errorf("empty segment: %w", err)
+		}
+		return false, r.lookWhoHolds(ctx, segment) // in use: later
 	}
 	if err != nil {
 		return false, fmt.Errorf("lock segment: %w", err)
 	}
+	r.held.free(segment)
 	if ok, err := r.holds(ctx, tx, candidateQuery, segment, r.config.Retention); err != nil || !ok {
 		return false, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/sinks"
 )
 
 // ring is a bench whose clock stands: the current segment is 8, the next 9.
@@ -25,7 +26,7 @@ func newRing(t *testing.T) *ring {
 	c := b.config()
 	c.Retention = time.Hour
 	mend(t, c.Validate())
-	return &ring{b, retention{&generation{config: &c, log: slog.Default(), metrics: newMetrics(nil), pool: b.onePool()}}}
+	return &ring{b, *newRetention(&generation{config: &c, log: slog.Default(), metrics: newMetrics(nil), pool: b.onePool()})}
 }
 
 // fill puts rows of an age into a segment, each in a transaction of its own.
@@ -126,7 +127,7 @@ func TestSegmentsInUseAreLeftAlone(t *testing.T) {
 	for _, sql := range []string{
 		"SELECT FROM postrider.outbox_2",
 		"INSERT INTO postrider.outbox (segment, topic, payload) VALUES (2, 'a', '1')",
-		"SELECT pg_advisory_xact_lock_shared(" + retentionLockKeys + ")",
+		"SELECT postrider.keep_segments()",
 	} {
 		tx, err := r.admin.Begin(t.Context())
 		mend(t, err)
@@ -176,3 +177,94 @@ func (b beforeStatement) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data 
 
 // TraceQueryEnd implements pgx.QueryTracer.
 func (b beforeStatement) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// What nobody can judge by its time goes by the ring: a clock that was wrong for a while, or times that a role with more rights has set,
+// keep no segment for ever. A segment that is current or next stays in any case.
+func TestSegmentsWithTimesToCome(t *testing.T) {
+	t.Parallel()
+	r := newRing(t) // current is 8; segments of two hours, a retention of one
+	insert := func(segment int, at string) {
+		r.exec(`INSERT INTO postrider.outbox (segment, topic, payload, created_at) VALUES ($1, 'a', '1', $2::text::timestamptz)`, segment, at)
+	}
+	for segment, at := range map[int]string{6: "infinity", 7: "infinity", 9: "infinity", 8: "infinity", 2: "2190-01-01Z", 3: "294276-12-31Z", 10: "-infinity"} {
+		insert(segment, at)
+	}
+	r.empties("current", 8, false)
+	r.empties("next", 9, false)
+	r.empties("a turn ago: it may be younger than the retention", 7, false)
+	r.empties("two turns ago", 6, true)
+	r.empties("of a far year", 2, true)
+	r.empties("of the last year there is", 3, true)
+	r.empties("of ever", 10, true)
+	r.generation.config.Retention = 24 * time.Hour
+	for segment, want := range map[int]bool{2: false, 12: false, 11: true, 10: true} { // ended 5, 11, 12 and 13 turns of two hours ago
+		insert(segment, "infinity")
+		r.empties(fmt.Sprint("with a retention of a day, segment ", segment), segment, want)
+	}
+}
+
+// Segments that were made too short while relays run are lengthened at the next round.
+func TestRingIsKeptLongEnough(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	c := b.config()
+	c.Retention = 12 * time.Hour
+	mend(t, c.Validate())
+	r := newRetention(&generation{config: &c, log: slog.Default(), metrics: newMetrics(nil), pool: b.onePool()})
+	for _, length := range []string{"1 second", "10 minutes", "3 hours"} {
+		b.exec("SELECT postrider.set_segment_length($1::text::interval)", length)
+		r.round(t.Context())
+		if got := scalar[int64](b, "SELECT segment_seconds FROM postrider.source"); got < 3600 || length == "3 hours" && got != 3*3600 {
+			t.Errorf("after %s: segments of %d s, a retention of 12 h", length, got)
+		}
+	}
+}
+
+func TestRetentionHasABound(t *testing.T) {
+	open := func(context.Context, Subscription) (sinks.Sink, error) { return nil, nil }
+	c := Config{DatabaseURL: "postgres://x", Open: open, Retention: 10*365*24*time.Hour + 1}
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "retention 87600h0m0.000000001s: must be at most 87600h0m0s") {
+		t.Errorf("a retention of more than ten years: %v", err)
+	}
+}
+
+// Whoever keeps a segment from being emptied for a while is named in the log, once; and again if it comes back.
+func TestHoldersOfSegmentsAreNamed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, sql, end, want string }{
+		{"select", "SELECT FROM postrider.outbox_2", "ROLLBACK", `application=the_reader state="idle in transaction" since=`},
+		{"prepared", "INSERT INTO postrider.outbox (segment, topic, payload) VALUES (2, 'a', '1'); PREPARE TRANSACTION 'forgotten'", "ROLLBACK PREPARED 'forgotten'", "prepared_transaction=forgotten role=postgres state=prepared since="},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRing(t)
+			var log strings.Builder
+			r.generation.log = slog.New(slog.NewTextHandler(&log, nil))
+			r.fill(2, 2*time.Hour)
+			conn := r.db.Conn(t)
+			run := func(sql string) { t.Helper(); _, err := conn.Exec(t.Context(), sql); mend(t, err) }
+			run("SET application_name = 'the_reader'")
+			for range 2 {
+				run("BEGIN; " + c.sql)
+				r.held.patience = time.Hour
+				r.round(t.Context())
+				if log.Len() != 0 {
+					t.Errorf("warned before its time: %s", &log)
+				}
+				r.held.patience = 0
+				r.round(t.Context())
+				r.round(t.Context())
+				if n := strings.Count(log.String(), "a segment cannot be emptied while it is in use"); n != 1 || !strings.Contains(log.String(), c.want) {
+					t.Errorf("%d warnings, want 1 with %q:\n%s", n, c.want, &log)
+				}
+				log.Reset()
+				run(c.end)
+				r.round(t.Context())
+				if r.rows(2) != 0 || log.Len() != 0 {
+					t.Errorf("%d rows are left, log %q", r.rows(2), &log)
+				}
+				r.fill(2, 2*time.Hour)
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -301,4 +302,40 @@ func TestRebase(t *testing.T) {
 	on(t, db.URL(), "rebase", "--yes").ok("The outbox, with 1 message, belongs to this database now")
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok("billing created")
 	on(t, db.URL(), "doctor").ok("ok identity")
+}
+
+// A rebase keeps the id that messages have on the wire, unless it is told not to.
+func TestRebaseKeepsTheSourceID(t *testing.T) {
+	db := newDB(t)
+	source := func() (id string) {
+		t.Helper()
+		if err := db.Conn(t).QueryRow(t.Context(), "SELECT id FROM postrider.source").Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	was := source()
+	db.Exec(t, "UPDATE postrider.source SET system_identifier = 1")
+	on(t, db.URL(), "rebase", "--yes").ok("repeats of what the old database has sent carry the same ids")
+	if source() != was {
+		t.Errorf("the source id was %s, is %s", was, source())
+	}
+	db.Exec(t, "UPDATE postrider.source SET system_identifier = 1")
+	on(t, db.URL(), "rebase", "--yes", "--new-source-id").ok("carry ids on the wire that no receiver has seen")
+	if source() == was {
+		t.Error("the source id is the old one")
+	}
+}
+
+// A rebase that cannot have the outbox changes nothing and names who uses it.
+func TestRebaseNamesWhoIsInTheWay(t *testing.T) {
+	db := newDB(t)
+	db.Exec(t, "UPDATE postrider.source SET system_identifier = 1")
+	conn := db.Conn(t)
+	if _, err := conn.Exec(t.Context(), "SET application_name = 'the_writer'; BEGIN; SELECT postrider.enqueue('a', '1')"); err != nil {
+		t.Fatal(err)
+	}
+	on(t, db.URL(), "rebase", "--yes").fails("could not be locked within 10s, nothing is changed", fmt.Sprintf("process %d", conn.PgConn().PID()),
+		`application "the_writer", idle in transaction since 2`)
+	on(t, db.URL(), "doctor").fails("check failed").has("fail identity")
 }

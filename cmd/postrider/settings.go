@@ -43,7 +43,7 @@ type settings struct {
 	Migrate bool   `split_words:"true" default:"true" desc:"Whether run brings the schema up to date first."`
 	Name    string `split_words:"true" desc:"Name of this relay in status. Default: the host name."`
 
-	Retention    duration    `split_words:"true" default:"24h" desc:"How long settled messages stay in the outbox at least."`
+	Retention    duration    `split_words:"true" default:"24h" max:"87600h" desc:"How long settled messages stay in the outbox at least: up to 87600h (10 years)."`
 	Lease        duration    `split_words:"true" default:"10s" min:"500ms" desc:"How long a relay may be silent before another takes its subscriptions over."`
 	SaveInterval duration    `split_words:"true" default:"1s" min:"10ms" desc:"Time between saves of progress."`
 	PollMin      duration    `split_words:"true" default:"500us" min:"100us" desc:"Shortest time between two looks at the database."`
@@ -110,7 +110,7 @@ func explainParseError(err error) error {
 // validate checks what the types alone cannot. The subscription's settings are checked where it is put together.
 func (s *settings) validate() error {
 	for _, v := range variables() {
-		if err := v.checkMinimum(s); err != nil {
+		if err := v.checkBounds(s); err != nil {
 			return err
 		}
 	}

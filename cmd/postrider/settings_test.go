@@ -29,6 +29,8 @@ func TestSettingsShowNoSecrets(t *testing.T) {
 func TestBadSettings(t *testing.T) {
 	for _, c := range []struct{ variable, want string }{
 		{"POSTRIDER_RETENTION=5", "must be a number with a unit, such as 500ms, 30s or 24h"},
+		{"POSTRIDER_RETENTION=87601h", "must be at most 87600h"},
+		{"POSTRIDER_RETENTION=100000000h", "must be a number with a unit, such as 500ms, 30s or 24h, and less than 2562047h"},
 		{"POSTRIDER_DRAIN_TIMEOUT=-5s", "must not be negative"},
 		{"POSTRIDER_LEASE=100ms", "must be at least 500ms"},
 		{"POSTRIDER_MEMORY_LIMIT=64 apples", "must be a number of bytes"},

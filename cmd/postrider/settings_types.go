@@ -20,7 +20,7 @@ type duration time.Duration
 func (d *duration) Decode(text string) error {
 	v, err := time.ParseDuration(strings.TrimSpace(text))
 	if err != nil {
-		return errors.New("must be a number with a unit, such as 500ms, 30s or 24h")
+		return errors.New("must be a number with a unit, such as 500ms, 30s or 24h, and less than 2562047h")
 	}
 	if v < 0 {
 		return errors.New("must not be negative")

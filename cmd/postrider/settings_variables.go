@@ -16,7 +16,7 @@ import (
 
 // variable is one setting as the environment and the documentation know it.
 type variable struct {
-	name, field, initial, description, minimum string
+	name, field, initial, description, minimum, maximum string
 }
 
 // variables lists the settings in the order of the struct. envconfig says which variable belongs to which field.
@@ -30,6 +30,7 @@ func variables() []variable {
 			initial:     field.Tag.Get("default"),
 			description: field.Tag.Get("desc"),
 			minimum:     field.Tag.Get("min"),
+			maximum:     field.Tag.Get("max"),
 		})
 	}
 	return list
@@ -58,19 +59,24 @@ func (v variable) value(s *settings) string {
 	return text
 }
 
-func (v variable) checkMinimum(s *settings) error {
-	if v.minimum == "" {
-		return nil
-	}
+func (v variable) checkBounds(s *settings) error {
 	is := reflect.ValueOf(s).Elem().FieldByName(v.field)
-	least := reflect.New(is.Type())
-	if err := least.Interface().(envconfig.Decoder).Decode(v.minimum); err != nil {
-		panic(err) // the tag is wrong
-	}
-	if is.Int() < least.Elem().Int() {
+	if v.minimum != "" && is.Int() < v.decode(is.Type(), v.minimum) {
 		return fmt.Errorf("%s=%v: must be at least %s", v.name, is.Interface(), v.minimum)
 	}
+	if v.maximum != "" && is.Int() > v.decode(is.Type(), v.maximum) {
+		return fmt.Errorf("%s=%v: must be at most %s", v.name, is.Interface(), v.maximum)
+	}
 	return nil
+}
+
+// decode reads a bound as the setting itself is read.
+func (v variable) decode(kind reflect.Type, text string) int64 {
+	bound := reflect.New(kind)
+	if err := bound.Interface().(envconfig.Decoder).Decode(text); err != nil {
+		panic(err) // the tag is wrong
+	}
+	return bound.Elem().Int()
 }
 
 // injected matches what Kubernetes sets in every container when a service is named postrider.

@@ -113,8 +113,7 @@ func waste(ctx context.Context, conn *pgx.Conn) (last int, err error) {
 		"CREATE TEMP TABLE junk ()",
 		"SET lock_timeout = '5s'",
 		"BEGIN",
-		"SELECT pg_advisory_xact_lock(1886352500, 1)", // of retention
-		"LOCK TABLE postrider.subscriptions, postrider.cursors, postrider.relays IN SHARE MODE",
+		"LOCK TABLE postrider.source, postrider.subscriptions, postrider.cursors, postrider.relays IN SHARE MODE",
 		fmt.Sprintf(`DO $$ BEGIN
 			FOR i IN 1..%d LOOP
 				BEGIN
