@@ -99,10 +99,11 @@ func (f *feed) complete(ctx context.Context, t *tick, missing []uint64) error {
 	found := rowSet{limit: f.config.MemoryLimit / 4}
 	args := [][]byte{append(appendIDs([]byte{'{'}, missing), '}')}
 	err := f.session.run(ctx, begin, byIndex,
-		call{statement: transactionRows, args: args, binary: true, row: toRow(f.decoder, found.add)}, commit)
+		call{statement: transactionRows.way(f.heads), args: args, binary: true, row: toRow(f.decoder, found.add)}, commit)
 	if err != nil {
-		return fmt.Errorf("complete a window: %w", err)
+		return fmt.Errorf("complete a window: %w", f.careful(err))
 	}
+	f.heads = false
 	if found.over {
 		if err := f.demote(ctx, transactionTopics, args); err != nil {
 			return err

@@ -63,6 +63,7 @@ type Config struct {
 	Registerer prometheus.Registerer
 
 	busyRate float64 // of transactions a second; tests cannot make as many as it takes
+	largest  int64   // bytes of a message that is read at all; tests need not make as many as it takes
 }
 
 // Validate fills in the defaults and says which setting is wrong, with its value and what would be right.
@@ -115,6 +116,7 @@ func (c *Config) setDefaults() {
 	fill(&c.PollMin, 500*time.Microsecond)
 	fill(&c.PollMax, max(500*time.Millisecond, c.PollMin))
 	fill(&c.MemoryLimit, 64<<20)
+	fill(&c.largest, max(4*c.MemoryLimit, largestMessage))
 	fill(&c.WALBudget, 1<<30)
 	fill(&c.DrainTimeout, 20*time.Second)
 	if c.Logger == nil {

@@ -70,5 +70,6 @@
 //	an old transaction pins WAL    the slot is dropped until that has ended
 //	this relay lacks a secret      it leaves that subscription to others, says why in its row, and tries again from time to time
 //	no relay can deliver it        the subscription stays active; none is ready until one can
+//	a row cannot be read           it becomes a dead letter of those who want it, when its turn comes: see withheld.go
 //	a destination is down          its runner probes; its queue overflows, and a pass catches up later
 package relay

@@ -181,13 +181,13 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 			args    [][]byte
 			maySort bool
 		}{
-			{windowStatement, window, true},
+			{windowStatement.whole, window, true},
 			{countStatement, window, true},
 			{windowTopics, append(window, []byte(target.String())), true},
-			{transactionRows, xids, true},
+			{transactionRows.whole, xids, true},
 			{passStart, window, false},
-			{passPages[0], page[:5], false},
-			{passPages[1], page, false},
+			{passPages[0].whole, page[:5], false},
+			{passPages[1].whole, page, false},
 		} {
 			conn := feed.session.conn
 			if strings.Contains(c.name, "page") || strings.Contains(c.name, "pass") {

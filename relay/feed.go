@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -65,6 +66,7 @@ type feed struct {
 	pace      pace          // whether the stream keeps up
 	distrust  time.Duration // how long to read the table after the stream was found to have a hole
 	trustFrom time.Time
+	heads     bool // the next rows are read without what they carry: with it that has failed
 }
 
 // opened names a row that was dispatched in the window that is open.
@@ -108,6 +110,10 @@ func (f *feed) run(ctx context.Context) error {
 			return nil
 		case errors.Is(err, errLost) || isFatal(err):
 			return err
+		}
+		if errors.Is(err, errUnreadable) {
+			f.log.Warn("feed: a message cannot be read with the others: each is read by itself now", "error", err)
+			continue
 		}
 		wait := retry.NextBackOff()
 		f.log.Warn("feed: connection lost", "error", err, "retry_in", wait)
@@ -270,6 +276,15 @@ func (f *feed) close(s Snapshot) {
 	if len(pending) > 0 {
 		clear(f.routes)
 	}
+}
+
+// careful makes the next read of rows one of their heads, if it is the rows that this one has failed for.
+func (f *feed) careful(err error) error {
+	if !f.heads && unreadable(err) {
+		f.heads = true
+		return fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return err
 }
 
 // endStreaming makes ticks read the table until the gap rule is satisfied.

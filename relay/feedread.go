@@ -18,16 +18,16 @@ const (
 )
 
 var (
-	windowStatement = statement{"postrider_window", `SELECT ` + columnList + ` FROM (
-		SELECT ` + columnList + fromXmax + ` UNION ALL SELECT ` + columnList + fromXip + ` LIMIT ` + strconv.Itoa(maxWindowRows+1) + `
-		) w ORDER BY id`}
+	windowStatement = newReading("postrider_window", `FROM (
+		SELECT `+columnList+fromXmax+` UNION ALL SELECT `+columnList+fromXip+` LIMIT `+strconv.Itoa(maxWindowRows+1)+`
+		) w ORDER BY id`)
 	countStatement = statement{"postrider_count", `SELECT xid, count(*) FROM (
 		SELECT xid` + fromXmax + ` UNION ALL SELECT xid` + fromXip + `) w GROUP BY xid`}
 	windowTopics = statement{"postrider_window_topics", `SELECT DISTINCT topic FROM (
 		SELECT topic, xid` + fromXmax + ` UNION ALL SELECT topic, xid` + fromXip + `) w
 		WHERE pg_visible_in_snapshot(xid, $3::text::pg_snapshot)`}
-	transactionRows = statement{"postrider_transactions", `SELECT ` + columnList + ` FROM (SELECT ` + columnList + ` FROM postrider.outbox
-		WHERE xid = ANY ($1::text::xid8[]) LIMIT ` + strconv.Itoa(maxWindowRows+1) + `) w ORDER BY id`}
+	transactionRows = newReading("postrider_transactions", `FROM (SELECT `+columnList+` FROM postrider.outbox
+		WHERE xid = ANY ($1::text::xid8[]) LIMIT `+strconv.Itoa(maxWindowRows+1)+`) w ORDER BY id`)
 	transactionTopics = statement{"postrider_transaction_topics", `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
 )
 
@@ -62,9 +62,12 @@ func (s *rowSet) count() (rows int, transactions int64) {
 }
 
 func (s *rowSet) add(r *row) error {
-	s.bytes += r.size()
+	s.bytes += r.arrived()
 	if s.over || len(s.rows) >= maxWindowRows || s.bytes > s.limit {
 		s.over, s.rows = true, nil
+		if s.bytes > s.limit+maxOverflow {
+			return errOverflow
+		}
 		return nil
 	}
 	s.rows = append(s.rows, r)
@@ -85,10 +88,11 @@ func (f *feed) read(ctx context.Context) error {
 	found := rowSet{limit: f.config.MemoryLimit / 4}
 	began := time.Now()
 	err := f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
-		call{statement: windowStatement, args: windowArgs(f.closed), binary: true, row: toRow(f.decoder, found.add)}, commit)
+		call{statement: windowStatement.way(f.heads), args: windowArgs(f.closed), binary: true, row: toRow(f.decoder, found.add)}, commit)
 	if err != nil {
-		return err
+		return f.careful(err)
 	}
+	f.heads = false
 	f.metrics.tick("table")
 	f.held.take(t.snap, nil)
 	if found.over {

@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	poolSize     = 8
-	passesAtOnce = 4
+	poolSize      = 8
+	passesAtOnce  = 4
+	singlesAtOnce = 2
 )
 
 // generation is the engine from one registration in postrider.relays to the loss of it. Nothing in memory outlives it.
@@ -62,7 +63,8 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 		unable: make(map[string]*unable),
 	}
 	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
-	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: c.MemoryLimit / 4, source: source, incarnation: incarnation, log: c.Logger}
+	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce),
+		limit: c.MemoryLimit / 4, largest: c.largest, source: source, incarnation: incarnation, log: c.Logger}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, metrics: r.metrics, incarnation: incarnation,
 		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}
 	return g

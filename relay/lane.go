@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -41,15 +40,19 @@ func (l *lane) send(r *runner) {
 	r.inFlight++
 	if l.begin == nil { // most subscriptions never need most of their lanes
 		l.begin = make(chan struct{}, 1)
-		l.done.Go(func() { l.work(r.deliver, r.sink, r.finish) })
+		l.done.Go(func() { l.work(r) })
 	}
 	l.begin <- struct{}{}
 }
 
-func (l *lane) work(ctx context.Context, sink sinks.Sink, finish func(*lane)) {
+func (l *lane) work(r *runner) {
 	for range l.begin {
-		sink.Deliver(ctx, l.deliveries, l.outcomes)
-		finish(l)
+		if l.batch[0].row.withheld { // it is alone
+			r.deliverWithheld(l)
+		} else {
+			r.sink.Deliver(r.deliver, l.deliveries, l.outcomes)
+		}
+		r.finish(l)
 	}
 }
 
@@ -149,7 +152,7 @@ func (r *runner) linger(l *lane, now time.Time) bool {
 // scanAhead bounds how far beyond a batch's size a lane looks for keys that the batch does not have yet.
 const scanAhead = 4
 
-// form fills the lane's batch with at most most tasks, at most one per key.
+// form fills the lane's batch with at most most tasks, at most one per key. What is still to be read goes alone.
 func (r *runner) form(l *lane, most int) {
 	l.batch = l.batch[:0]
 	if len(l.queue) > 0 && !r.logFirst(l) {
@@ -157,7 +160,7 @@ func (r *runner) form(l *lane, most int) {
 	}
 	taken := 0
 	for _, t := range r.free {
-		if len(l.batch) >= most {
+		if len(l.batch) >= most || l.full(t) {
 			break
 		}
 		if r.strictWait(t) {
@@ -169,6 +172,11 @@ func (r *runner) form(l *lane, most int) {
 	left := copy(r.free, r.free[taken:]) // few enough to be moved
 	clear(r.free[left:])
 	r.free = r.free[:left]
+}
+
+// full says whether the task cannot join the lane's batch because one of them goes alone.
+func (l *lane) full(t *task) bool {
+	return len(l.batch) > 0 && (t.row.withheld || l.batch[0].row.withheld)
 }
 
 // logFirst says whether a strict subscription's next message is from the log, not the parked one that is due.
@@ -183,7 +191,7 @@ func (r *runner) formKeyed(l *lane, most int) {
 	defer clear(l.keys)
 	kept := l.queue[:0]
 	for i, t := range l.queue {
-		if len(l.batch) >= most || i >= scanAhead*most {
+		if len(l.batch) >= most || i >= scanAhead*most || l.full(t) {
 			kept = append(kept, l.queue[i:]...)
 			break
 		}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -27,6 +28,11 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 	var back []*task // goes back into the lanes, in order
 	for i, t := range l.batch {
 		err := l.outcomes[i]
+		if u, ok := errors.AsType[*unreadError](err); ok {
+			r.release(t)
+			r.notRead(t, u, now)
+			continue
+		}
 		kind, after := sinks.Classify(err)
 		if err != nil && kind != sinks.KindDeferred && r.deliver.Err() != nil {
 			continue // given up by us: it says nothing about the message
@@ -154,7 +160,7 @@ func (r *runner) park(t *task, state string, due time.Time, reason string) {
 	if e == nil {
 		e = &entry{id: t.row.Row, key: strings.Clone(r.parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
 		r.parked.add(e)
-		r.parked.record(&parkOp{entry: e, insert: t.row, reason: reason})
+		r.parked.record(&parkOp{entry: e, insert: t.row, bare: t.bare, reason: reason})
 		r.settle(t)
 	} else {
 		e.attempts = t.attempts

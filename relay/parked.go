@@ -35,10 +35,12 @@ type entry struct {
 
 // parkOp is a change to the parked table that waits for the next save.
 type parkOp struct {
-	entry  *entry
-	insert *row // the message, for a new row
-	remove bool
-	reason string
+	entry   *entry
+	insert  *row // the message, for a new row
+	bare    bool // without a copy of what it carries
+	careful bool // a save has failed for that copy, or for another's
+	remove  bool
+	reason  string
 
 	// What to write, as it was when the save began.
 	state    string
@@ -160,7 +162,7 @@ func (p *parkedSet) record(op *parkOp) {
 			delete(p.ops, op.entry.id)
 			return
 		}
-		op.insert = old.insert
+		op.insert, op.bare = old.insert, old.bare
 	}
 	p.ops[op.entry.id] = op
 }

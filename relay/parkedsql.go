@@ -64,11 +64,20 @@ func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) 
 	return any, nil
 }
 
-var parkedRows = statement{"postrider_parked_rows", `SELECT id, '0'::xid8, created_at, NULL::timestamptz, topic, key, payload, body, headers
-	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retry', 'held', 'scheduled')`}
+var parkedRows = newReading("postrider_parked_rows", `FROM (
+	SELECT id, '0'::xid8 AS xid, created_at, NULL::timestamptz AS deliver_at, topic, key, payload, body, headers
+	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retry', 'held', 'scheduled')) p`)
 
 // loadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
 func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[int64]*row, error) {
+	found, err := p.readParkedRows(ctx, parkedRows.whole, name, epoch, ids)
+	if unreadable(err) {
+		return p.readParkedRows(ctx, parkedRows.heads, name, epoch, ids)
+	}
+	return found, err
+}
+
+func (p *passes) readParkedRows(ctx context.Context, s statement, name string, epoch int64, ids []int64) (map[int64]*row, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -77,7 +86,7 @@ func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, i
 	found := make(map[int64]*row, len(ids))
 	args := [][]byte{[]byte(name), append(appendIDs([]byte{'{'}, ids), '}')}
 	err = newSession(conn.Conn()).run(ctx, begin, byIndex,
-		call{statement: parkedRows, args: args, binary: true, row: toRow(newDecoder(p.source), func(r *row) error {
+		call{statement: s, args: args, binary: true, row: toRow(newDecoder(p.source), func(r *row) error {
 			found[r.Row] = r
 			return nil
 		})}, mineCall(p.incarnation, name, epoch), commit)

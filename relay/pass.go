@@ -27,7 +27,9 @@ type passes struct {
 	pool    *dbconn.Pool
 	reading *semaphore.Weighted
 	active  atomic.Int64
-	limit   int64 // bytes of all pages
+	single  *semaphore.Weighted // of what is read by itself
+	limit   int64               // bytes of all pages
+	largest int64               // bytes of a message
 	source  string
 	log     *slog.Logger
 	// incarnation owns the cursors that passes are made for.
@@ -57,6 +59,7 @@ type passReader struct {
 	wake    func()
 	mine    []call // fails once the cursor is not ours any more
 	sieve   bool   // topics are tested here, not in the database
+	heads   bool   // the next page is read without what its rows carry: with it that has failed
 
 	pages  chan page
 	cancel context.CancelFunc
@@ -90,6 +93,11 @@ func (p *passReader) read(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		if !p.heads && unreadable(err) {
+			p.log.Warn("catching up: a message cannot be read with the others: each is read by itself now", "subscription", p.name, "after_id", next.start, "error", err)
+			p.heads, limit = true, min(limit, startRows)
+			continue
+		}
 		if err != nil {
 			wait := retry.NextBackOff()
 			p.log.Warn("catching up: page not read", "subscription", p.name, "error", err, "retry_in", wait)
@@ -109,6 +117,9 @@ func (p *passReader) read(ctx context.Context) {
 			return
 		}
 		limit = p.adapt(got)
+		if p.heads { // which tells nothing of what the rows carry
+			p.heads, limit = false, min(limit, startRows)
+		}
 		p.sieve = got.dense
 		p.target = &got.target
 		next = page{target: got.target, fresh: got.fresh, start: got.rows[len(got.rows)-1].Row}
@@ -119,7 +130,7 @@ func (p *passReader) read(ctx context.Context) {
 func (p *passReader) adapt(got page) int {
 	var bytes int64
 	for _, r := range got.rows {
-		bytes += r.size()
+		bytes += r.arrived()
 	}
 	return int(min(max(p.pageBytes()*int64(len(got.rows))/bytes, 1), pageRows))
 }
@@ -140,14 +151,14 @@ var (
 			SELECT id FROM (SELECT id` + fromXmax + ` UNION ALL SELECT id` + fromXip + `) u LIMIT ` + strconv.Itoa(exactStartRows) + `) w) c`}
 	// A parameter that is not text needs its type: a cast from text would be made for each row. The regular expression costs more
 	// than all the rest of a row: it is NULL while most topics match.
-	passPage = `SELECT ` + columnList + ` FROM postrider.outbox o
+	passPage = `FROM postrider.outbox o
 		WHERE id > $1::bigint AND NOT pg_visible_in_snapshot(xid, $2::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::pg_snapshot)
 		  AND ($4::text IS NULL OR topic ~ $4::text) %s
 		ORDER BY id LIMIT $5::bigint`
-	passPages = [2]statement{
-		{"postrider_page", fmt.Sprintf(passPage, "")},
-		{"postrider_page_unparked", fmt.Sprintf(passPage, `AND NOT EXISTS (
-			SELECT FROM postrider.parked p WHERE p.subscription = $6::text AND p.id = o.id)`)},
+	passPages = [2]reading{
+		newReading("postrider_page", fmt.Sprintf(passPage, "")),
+		newReading("postrider_page_unparked", fmt.Sprintf(passPage, `AND NOT EXISTS (
+			SELECT FROM postrider.parked p WHERE p.subscription = $6::text AND p.id = o.id)`)),
 	}
 )
 
@@ -214,7 +225,7 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 	decoder, budget, full := newDecoder(p.source), p.pageBytes(), false
 	seen, kept, wanted := 0, 0, 0
 	keep := func(r *row) error {
-		budget -= r.size()
+		budget -= r.arrived()
 		if budget < 0 && len(next.rows) > 0 {
 			full = true // the next page begins here
 			return nil
@@ -226,10 +237,10 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 		}
 		return nil
 	}
-	decode := toRow(decoder, keep)
-	calls := []call{begin, inOrder, {statement: which, args: args, binary: true, row: func(values [][]byte) error {
+	decode, rest := toRow(decoder, keep), overflow{most: maxOverflow}
+	calls := []call{begin, inOrder, {statement: which.way(p.heads), args: args, binary: true, row: func(values [][]byte) error {
 		if seen++; full {
-			return nil
+			return rest.add(values)
 		}
 		return decode(values)
 	}}}

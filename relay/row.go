@@ -17,12 +17,17 @@ type row struct {
 	sinks.Message
 	xid       uint64
 	deliverAt time.Time // zero: at once
+	withheld  bool      // payload and headers are still to be read: see withheld.go
+	bytes     int64     // then, how many there are, if that is known
 }
 
 // size is the number of bytes that the row counts for in the bounds on memory.
 func (r *row) size() int64 {
 	return int64(len(r.Payload)+len(r.Headers)+len(r.Key)+len(r.Topic)) + 256
 }
+
+// arrived is the number of bytes that reading it took.
+func (r *row) arrived() int64 { return r.size() + r.bytes }
 
 // columns of the outbox in the order in which every query and the decoder have them.
 var columns = [...]string{"id", "xid", "created_at", "deliver_at", "topic", "key", "payload", "body", "headers"}
@@ -67,15 +72,27 @@ func newDecoder(source string) *decoder {
 	return &decoder{source: source, topics: make(map[string]string)}
 }
 
-// decode copies what it keeps: values may be reused by the caller.
+// decode decodes a row of the stream. It copies what it keeps: values may be reused by the caller.
 func (d *decoder) decode(values *[len(columns)][]byte) (*row, error) {
+	payload, err := decodeJSON(values[colPayload])
+	if err != nil {
+		return nil, fmt.Errorf("decode the outbox's payload: %w", err)
+	}
+	return d.decodeText(values, payload)
+}
+
+// decodeRead decodes a row of a query, which has its payload as text.
+func (d *decoder) decodeRead(values *[len(columns)][]byte) (*row, error) {
+	return d.decodeText(values, values[colPayload])
+}
+
+func (d *decoder) decodeText(values *[len(columns)][]byte, payload []byte) (*row, error) {
 	id, err1 := decodeInt(values[colID])
 	xid, err2 := decodeInt(values[colXID])
 	created, err3 := decodeTime(values[colCreatedAt])
 	due, err4 := decodeTime(values[colDeliverAt])
-	payload, err5 := decodeJSON(values[colPayload])
-	headers, err6 := decodeJSON(values[colHeaders])
-	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
+	headers, err5 := decodeJSON(values[colHeaders])
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, fmt.Errorf("decode outbox row %d: %w", id, err)
 	}
 	r := d.newRow()
@@ -85,7 +102,15 @@ func (d *decoder) decode(values *[len(columns)][]byte) (*row, error) {
 	if !r.JSON {
 		payload = values[colBody]
 	}
-	d.keep(r, values[colKey], payload, headers)
+	key := values[colKey]
+	if size := len(key) + len(payload) + len(headers); payload == nil || size > inlineBytes || len(key) > maxKey {
+		r.withheld, r.JSON, r.bytes = true, false, int64(size)
+		payload, headers = nil, nil
+		if len(key) > maxKey {
+			key = nil
+		}
+	}
+	d.keep(r, key, payload, headers)
 	return r, nil
 }
 

@@ -104,7 +104,8 @@ type task struct {
 	entry     *entry    // from the parked table
 	since     time.Time // when it was taken in; zero if it comes from the parked table
 	attempts  int
-	successes int // the runner's count when the delivery began
+	successes int  // the runner's count when the delivery began
+	bare      bool // nothing of it can be read
 }
 
 // filter decides which messages a subscription gets: topics before a change apply to what their snapshot sees.

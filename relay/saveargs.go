@@ -93,13 +93,27 @@ type insertArrays struct {
 	payloads []*string
 	bodies   [][]byte
 	headers  []*string
+	copies   []int16
 }
+
+// How a parked row gets what its message carries.
+const (
+	copyHere  = iota // from the statement's parameters
+	copyThere        // from the outbox
+	copyCare         // from the outbox, with care
+	copyNone         // not at all
+)
 
 func (in *insertArrays) add(name string, op *parkOp) {
 	in.updateArrays.add(name, op)
 	r := op.insert
 	in.created, in.topics = append(in.created, r.CreatedAt), append(in.topics, r.Topic)
 	in.keys, in.headers = append(in.keys, orNull(r.Key)), append(in.headers, orNull(string(r.Headers)))
+	in.copies = append(in.copies, op.copies())
+	if r.withheld {
+		in.payloads, in.bodies = append(in.payloads, nil), append(in.bodies, nil)
+		return
+	}
 	if r.JSON {
 		text := string(r.Payload)
 		in.payloads, in.bodies = append(in.payloads, &text), append(in.bodies, nil)
@@ -113,7 +127,19 @@ func (in *insertArrays) add(name string, op *parkOp) {
 }
 
 func (in *insertArrays) args() []any {
-	return append(in.updateArrays.args(), in.created, in.topics, in.keys, in.payloads, in.bodies, in.headers)
+	return append(in.updateArrays.args(), in.created, in.topics, in.keys, in.payloads, in.bodies, in.headers, in.copies)
+}
+
+func (o *parkOp) copies() int16 {
+	switch {
+	case !o.insert.withheld:
+		return copyHere
+	case o.bare:
+		return copyNone
+	case o.careful:
+		return copyCare
+	}
+	return copyThere
 }
 
 type deleteArrays struct {

@@ -198,6 +198,10 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 		}
 		s.metrics.saves.WithLabelValues("error").Inc()
 		s.failingFrom.CompareAndSwap(0, time.Now().UnixNano())
+		if unreadable(err) && copyCarefully(items) {
+			s.log.Warn("progress not saved: a message cannot be copied; each is looked at now", "error", err)
+			continue
+		}
 		wait := retry.NextBackOff()
 		s.log.Warn("progress not saved", "error", err, "retry_in", wait)
 		if !sleep(ctx, wait) {
@@ -229,24 +233,27 @@ WITH input AS (
 ), inserted AS (
 	INSERT INTO postrider.parked (subscription, id, state, attempts, due, reason, token, lease, created_at, topic, key, payload, body, headers)
 	SELECT p.subscription, p.id, p.state, p.attempts, coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due), p.reason,
-	       p.token, p.lease * interval '1 microsecond', p.created_at, p.topic, p.key, p.payload::jsonb, p.body, p.headers::jsonb
+	       p.token, p.lease * interval '1 microsecond', p.created_at, p.topic, p.key,
+	       coalesce(p.payload::jsonb, m.payload), coalesce(p.body, m.body), coalesce(p.headers::jsonb, m.headers)
 	FROM unnest($9::text[], $10::bigint[], $11::text[], $12::int[], $13::timestamptz[], $14::text[], $15::bigint[], $16::bigint[],
-	            $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::bytea[], $22::text[])
-		AS p (subscription, id, state, attempts, due, reason, token, lease, created_at, topic, key, payload, body, headers)
+	            $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::bytea[], $22::text[],
+	            $23::smallint[])
+		AS p (subscription, id, state, attempts, due, reason, token, lease, created_at, topic, key, payload, body, headers, copies)
 	JOIN saved USING (subscription)
+	LEFT JOIN LATERAL (SELECT * FROM postrider.copied_message(p.id, p.created_at, p.copies = 2) WHERE p.copies IN (1, 2)) m ON true
 	ON CONFLICT DO NOTHING
 ), updated AS (
 	UPDATE postrider.parked t SET state = p.state, attempts = p.attempts, updated_at = now(), reason = coalesce(p.reason, t.reason),
 	    due = coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due),
 	    token = coalesce(p.token, t.token), lease = coalesce(p.lease * interval '1 microsecond', t.lease)
-	FROM unnest($23::text[], $24::bigint[], $25::text[], $26::int[], $27::timestamptz[], $28::text[], $29::bigint[], $30::bigint[])
+	FROM unnest($24::text[], $25::bigint[], $26::text[], $27::int[], $28::timestamptz[], $29::text[], $30::bigint[], $31::bigint[])
 		AS p (subscription, id, state, attempts, due, reason, token, lease)
 	JOIN saved USING (subscription)
 	WHERE t.subscription = p.subscription AND t.id = p.id AND (t.state IN ('retry', 'held', 'scheduled')
 	    -- What waits for a callback is the receiver's until that came or the lease is over.
 	    OR p.state <> 'accepted' AND (t.state = 'failed' OR t.state = 'accepted' AND t.due <= clock_timestamp()))
 ), deleted AS (
-	DELETE FROM postrider.parked t USING unnest($31::text[], $32::bigint[]) AS p (subscription, id) JOIN saved USING (subscription)
+	DELETE FROM postrider.parked t USING unnest($32::text[], $33::bigint[]) AS p (subscription, id) JOIN saved USING (subscription)
 	WHERE t.subscription = p.subscription AND t.id = p.id AND t.state <> 'discarded'
 )
 SELECT array(SELECT subscription FROM saved),
@@ -276,6 +283,19 @@ func (s *saver) write(ctx context.Context, items []*saveItem) (map[string]fate, 
 		fates[name] = fateSaved
 	}
 	return fates, nil
+}
+
+// copyCarefully makes the next attempt leave out what cannot be copied. It returns false if there is nothing to copy, or if the
+// last attempt was made so.
+func copyCarefully(items []*saveItem) (changed bool) {
+	for _, item := range items {
+		for _, op := range item.ops {
+			if op.insert != nil && op.copies() == copyThere {
+				op.careful, changed = true, true
+			}
+		}
+	}
+	return changed
 }
 
 // writeLocal runs statements as one transaction in one round trip. It does not wait for synchronous standbys: what Postrider

@@ -39,6 +39,7 @@ type session struct {
 
 // newSession uses prepared statements unless the connection string asks for a mode that avoids them, as poolers need.
 func newSession(conn *pgx.Conn) *session {
+	conn.PgConn().Frontend().SetMaxBodyLen(maxOverflow)
 	return &session{conn: conn, prepare: dbconn.Prepares(conn.Config()), pooled: dbconn.Pooled(conn.PgConn())}
 }
 
@@ -107,20 +108,24 @@ func (s *session) run(ctx context.Context, calls ...call) error {
 		batch.ExecPrepared(c.name, c.args, nil, format)
 	}
 	results := s.conn.PgConn().ExecBatch(ctx, batch)
-	err := readResults(results, calls)
+	err := s.readResults(results, calls)
 	if closeErr := results.Close(); err == nil {
 		err = closeErr
 	}
 	return onStandby(err)
 }
 
-func readResults(results *pgconn.MultiResultReader, calls []call) error {
+func (s *session) readResults(results *pgconn.MultiResultReader, calls []call) error {
 	for i := 0; i < len(calls) && results.NextResult(); i++ {
 		reader := results.ResultReader()
 		var err error
 		for reader.NextRow() {
 			if calls[i].row != nil && err == nil {
 				err = calls[i].row(reader.Values())
+			}
+			if errors.Is(err, errOverflow) {
+				s.conn.PgConn().Conn().Close() // nothing else ends a query at once
+				return err
 			}
 		}
 		if _, closeErr := reader.Close(); closeErr != nil {
@@ -160,7 +165,7 @@ func mineCall(incarnation, name string, epoch int64) call {
 // toRow adapts a function on decoded rows to a call.
 func toRow(d *decoder, f func(*row) error) func([][]byte) error {
 	return func(values [][]byte) error {
-		r, err := d.decode((*[len(columns)][]byte)(values))
+		r, err := d.decodeRead((*[len(columns)][]byte)(values))
 		if err != nil {
 			return err
 		}

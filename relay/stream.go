@@ -32,6 +32,7 @@ type stream struct {
 	decoder     *decoder
 	held        *held
 	log         *slog.Logger
+	lastXID     atomic.Uint64 // of the last transaction that was received
 }
 
 // run follows the log until ctx is cancelled or the connection fails. The slot vanishes with the connection.
@@ -54,6 +55,7 @@ func (s *stream) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("stream: start: %w", err)
 	}
+	conn.Frontend().SetMaxBodyLen(int(max(s.held.limit, maxOverflow)))
 	return s.follow(ctx, conn)
 }
 
@@ -228,6 +230,7 @@ func (r *reader) insert(row *row) {
 		return
 	}
 	r.tx.xid = row.xid
+	r.lastXID.Store(row.xid)
 	r.tx.rows = append(r.tx.rows, row)
 	r.tx.bytes += row.size()
 	if r.tx.bytes > r.held.limit {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -91,19 +92,40 @@ func (s *streamer) runOnce(ctx context.Context) error {
 	case <-s.feed.outrun: // of the last one
 	default:
 	}
-	started := time.Now()
+	started, since := time.Now(), s.feed.closedWindow().snap
 	go func() { ended <- s.stream.run(streamCtx) }()
 	err := s.watch(streamCtx, ended, cancel)
 	switch {
 	case errors.Is(err, errOverBudget):
 		s.log.Warn("stream given up until older transactions have ended", "wal_budget", s.config.WALBudget)
 		return s.awaitOldTransactions(ctx)
+	case unreadable(err):
+		s.hold = nextHold(s.hold, time.Since(started))
+		s.log.Warn("stream given up for a while: it cannot carry a message; ticks read the table", "message", s.suspect(ctx, since), "error", err, "for", s.hold)
+		sleep(ctx, s.hold)
+		return nil
 	case errors.Is(err, errOutrun):
 		s.hold = nextHold(s.hold, time.Since(started))
 		s.log.Info("stream given up for a while: reading the table costs less and is as fast", "for_at_most", s.hold)
 		return s.awaitLull(ctx)
 	}
 	return err
+}
+
+// suspect names the largest message that the stream may have met, as far as that shows without reading it.
+func (s *streamer) suspect(ctx context.Context, since Snapshot) (which string) {
+	if seen := s.stream.lastXID.Load(); seen > since.Xmin() {
+		since = Snapshot{Xmax: seen}
+	}
+	err := s.pool.QueryRow(ctx, `SELECT format('%s, topic %s, %s bytes stored', id, topic,
+			coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(body), 0) + coalesce(pg_column_size(headers), 0) + coalesce(pg_column_size(key), 0))
+		FROM postrider.outbox WHERE xid >= $1::text::xid8
+		ORDER BY CASE WHEN pg_column_compression(payload) IS NULL THEN 1 ELSE 100 END * coalesce(pg_column_size(payload), pg_column_size(body)) DESC
+		LIMIT 1`, strconv.FormatUint(since.Xmin(), 10)).Scan(&which)
+	if err != nil {
+		return "unknown: " + err.Error()
+	}
+	return which
 }
 
 // nextHold returns for how long to read the table after a stream that has lasted so long; hold is what it was the last time.

@@ -202,7 +202,7 @@ func readWindow(ctx context.Context, f *feed, from Snapshot) (to Snapshot, rows 
 	var t tick
 	counted = make(map[uint64]int)
 	err = f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
-		call{statement: windowStatement, args: windowArgs(from), binary: true, row: toRow(f.decoder, func(r *row) error {
+		call{statement: windowStatement.whole, args: windowArgs(from), binary: true, row: toRow(f.decoder, func(r *row) error {
 			rows = append(rows, r)
 			return nil
 		})},
