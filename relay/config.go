@@ -51,7 +51,8 @@ type Config struct {
 	SaveInterval time.Duration
 	// PollMin and PollMax bound the timer between ticks. Default: 0.5 ms and 500 ms.
 	PollMin, PollMax time.Duration
-	// MemoryLimit bounds the bytes of messages held in memory. Default: 64 MiB.
+	// MemoryLimit bounds the bytes of messages held in memory, half of it those of large ones; one that is larger than that is
+	// held beside it. Default: 64 MiB.
 	MemoryLimit int64
 	// WALBudget is how much WAL the slot may hold back before the stream is given up for a while. Default: 1 GiB.
 	WALBudget int64

@@ -58,6 +58,7 @@
 //   - Only a closed snapshot becomes a base, and only after all that it sees is settled or durably parked.
 //   - A snapshot in memory is used only while this relay's row in the UNLOGGED table postrider.relays exists: PostgreSQL
 //     empties it after a crash or a failover, after which transaction ids may be handed out again.
+//   - Memory is counted in bytes as they are there, before they are: small rows in shares, large ones by claims (room.go).
 //   - No subscription waits for another: queues refuse instead of blocking, passes and memory are shared fairly.
 //
 // # When something fails

@@ -78,7 +78,7 @@ type opened struct {
 func newFeed(c *Config, m *metrics, incarnation, source string, connect func(context.Context) (*dbconn.Conn, error)) *feed {
 	return &feed{
 		config: c, log: c.Logger, metrics: m, incarnation: incarnation, connect: connect,
-		decoder: newDecoder(source), held: newHeld(c.MemoryLimit / 2),
+		decoder: newDecoder(source), held: newHeld(c.MemoryLimit / 4),
 		wake: make(chan struct{}, 1), activated: make(chan struct{}, 1), outrun: make(chan struct{}, 1),
 		routes: make(map[string][]*queue), win: &window{n: 1},
 	}

@@ -18,7 +18,7 @@ const (
 )
 
 var (
-	windowStatement = newReading("postrider_window", `FROM (
+	windowStatement = newReading("postrider_window", readColumns, `FROM (
 		SELECT `+columnList+fromXmax+` UNION ALL SELECT `+columnList+fromXip+` LIMIT `+strconv.Itoa(maxWindowRows+1)+`
 		) w ORDER BY id`)
 	countStatement = statement{"postrider_count", `SELECT xid, count(*) FROM (
@@ -26,7 +26,7 @@ var (
 	windowTopics = statement{"postrider_window_topics", `SELECT DISTINCT topic FROM (
 		SELECT topic, xid` + fromXmax + ` UNION ALL SELECT topic, xid` + fromXip + `) w
 		WHERE pg_visible_in_snapshot(xid, $3::text::pg_snapshot)`}
-	transactionRows = newReading("postrider_transactions", `FROM (SELECT `+columnList+` FROM postrider.outbox
+	transactionRows = newReading("postrider_transactions", readColumns, `FROM (SELECT `+columnList+` FROM postrider.outbox
 		WHERE xid = ANY ($1::text::xid8[]) LIMIT `+strconv.Itoa(maxWindowRows+1)+`) w ORDER BY id`)
 	transactionTopics = statement{"postrider_transaction_topics", `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
 )
@@ -85,7 +85,7 @@ func (f *feed) read(ctx context.Context) error {
 		}
 	}
 	var t tick
-	found := rowSet{limit: f.config.MemoryLimit / 4}
+	found := rowSet{limit: f.config.MemoryLimit / 8}
 	began := time.Now()
 	err := f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
 		call{statement: windowStatement.way(f.heads), args: windowArgs(f.closed), binary: true, row: toRow(f.decoder, found.add)}, commit)

@@ -58,12 +58,12 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	c := &r.config
 	g := &generation{
 		config: c, log: c.Logger, metrics: r.metrics, pool: pool, incarnation: incarnation,
-		budget: &budget{limit: c.MemoryLimit / 2}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		budget: &budget{limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		runners: make(map[string]*runner), ending: make(map[string]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}
 	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
-	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce),
+	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2),
 		limit: c.MemoryLimit / 4, largest: c.largest, source: source, incarnation: incarnation, log: c.Logger}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, metrics: r.metrics, incarnation: incarnation,
 		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}

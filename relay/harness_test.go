@@ -28,8 +28,9 @@ type bench struct {
 	app   *pgxpool.Pool
 	role  string // the relay's
 
-	mu    sync.Mutex
-	sinks map[string]*recorder
+	mu      sync.Mutex
+	sinks   map[string]*recorder
+	counted map[string]*counter
 }
 
 func newBench(t *testing.T) *bench {

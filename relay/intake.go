@@ -23,14 +23,14 @@ func (r *runner) intake(now time.Time) {
 
 // full says whether the runner must settle something before it takes more in.
 func (r *runner) full() bool {
-	return r.tasks >= r.maxTasks() || r.taskBytes >= r.maxTaskBytes() || r.prog.done >= maxDone ||
+	return r.tasks >= r.maxTasks() || r.taskBytes+r.parked.unsaved >= r.maxTaskBytes() || r.prog.done >= maxDone ||
 		r.parked.blocked >= r.sub.Settings.MaxParked
 }
 
 func (r *runner) maxTasks() int { return max(2*len(r.lanes)*r.lanes[0].batchMax, 64) }
 
 func (r *runner) maxTaskBytes() int64 {
-	return min(max(r.budget.limit/(2*max(r.budget.queues.Load(), 1)), minLaneBytes), laneBytes)
+	return min(max(r.budget.share(), minLaneBytes), laneBytes)
 }
 
 // watchQueue follows what the feed did to the queue.

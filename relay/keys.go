@@ -2,8 +2,11 @@ package relay
 
 import "time"
 
-// maxLoad bounds how many parked messages are read at once.
-const maxLoad = 100
+// So many parked messages are read at once, or so many as the share of memory allows if each has so many bytes.
+const (
+	maxLoad   = 100
+	loadBytes = 4096
+)
 
 // loadedRows are messages of parked deliveries, read from the table.
 type loadedRows struct {
@@ -120,7 +123,7 @@ func (r *runner) startLoad() {
 	if r.loading || len(r.toLoad) == 0 {
 		return
 	}
-	n := min(len(r.toLoad), maxLoad)
+	n := min(len(r.toLoad), maxLoad, int(max(r.budget.share()/loadBytes, 1)))
 	entries := r.toLoad[:n:n]
 	r.toLoad = r.toLoad[n:]
 	r.loading = true
@@ -232,7 +235,7 @@ func (r *runner) acknowledge() {
 			r.releaseKey(e.key)
 		}
 	}
-	r.parked.saving = nil
+	r.parked.saved()
 	r.trimScheduled()
 }
 

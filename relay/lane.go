@@ -16,6 +16,7 @@ type lane struct {
 	keys       map[string]bool // of formKeyed, empty outside of it
 	deliveries []sinks.Delivery
 	outcomes   []error
+	doubted    bool // nobody should count on an answer
 	begin      chan struct{}
 	done       sync.WaitGroup
 }
@@ -35,6 +36,10 @@ func (l *lane) send(r *runner) {
 		t.successes = r.successes
 		l.deliveries = append(l.deliveries, sinks.Delivery{Message: &t.row.Message, Subscription: r.sub.Name, Attempt: t.attempts + 1})
 		l.outcomes = append(l.outcomes, nil)
+	}
+	if l.batch[0].row.withheld {
+		r.alone++
+		l.doubted = r.inDoubt() || l.batch[0].attempts > 0
 	}
 	l.busy = true
 	r.inFlight++
@@ -160,7 +165,7 @@ func (r *runner) form(l *lane, most int) {
 	}
 	taken := 0
 	for _, t := range r.free {
-		if len(l.batch) >= most || l.full(t) {
+		if len(l.batch) >= most || r.waits(l, t) {
 			break
 		}
 		if r.strictWait(t) {
@@ -174,10 +179,17 @@ func (r *runner) form(l *lane, most int) {
 	r.free = r.free[:left]
 }
 
-// full says whether the task cannot join the lane's batch because one of them goes alone.
-func (l *lane) full(t *task) bool {
-	return len(l.batch) > 0 && (t.row.withheld || l.batch[0].row.withheld)
+// waits says whether the task cannot join the lane's batch because one of them goes alone, or cannot go at all yet because another
+// such one is under way to a destination that is in doubt: it would take memory that others have a use for.
+func (r *runner) waits(l *lane, t *task) bool {
+	if len(l.batch) > 0 {
+		return t.row.withheld || l.batch[0].row.withheld
+	}
+	return t.row.withheld && r.alone > 0 && r.inDoubt()
 }
+
+// inDoubt says whether the destination does not work, or has not shown yet that it does.
+func (r *runner) inDoubt() bool { return r.breaker.open || r.successes == 0 }
 
 // logFirst says whether a strict subscription's next message is from the log, not the parked one that is due.
 func (r *runner) logFirst(l *lane) bool {
@@ -191,7 +203,7 @@ func (r *runner) formKeyed(l *lane, most int) {
 	defer clear(l.keys)
 	kept := l.queue[:0]
 	for i, t := range l.queue {
-		if len(l.batch) >= most || i >= scanAhead*most || l.full(t) {
+		if len(l.batch) >= most || i >= scanAhead*most || r.waits(l, t) {
 			kept = append(kept, l.queue[i:]...)
 			break
 		}

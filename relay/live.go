@@ -34,9 +34,10 @@ type budget struct {
 
 // allows says whether a queue that holds own bytes may take more: always up to its fair share, else while there is room.
 func (b *budget) allows(own, more int64) bool {
-	share := b.limit / max(b.queues.Load(), 1)
-	return own+more <= share || b.used.Load()+more <= b.limit && own+more <= b.limit/4
+	return own+more <= b.share() || b.used.Load()+more <= b.limit && own+more <= b.limit/4
 }
+
+func (b *budget) share() int64 { return b.limit / max(b.queues.Load(), 1) }
 
 // queue carries messages from the feed to one live runner. Once it has refused a message it takes no more: a queue holds a
 // prefix of what the feed dispatched and never has a hole.

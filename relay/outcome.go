@@ -14,6 +14,9 @@ func (r *runner) collectResults(now time.Time) {
 	for _, l := range r.collectFinished() {
 		l.busy = false
 		r.inFlight--
+		if l.batch[0].row.withheld {
+			r.alone--
+		}
 		r.handleBatch(l, now)
 		clear(l.batch)
 		clear(l.deliveries)
@@ -169,7 +172,7 @@ func (r *runner) park(t *task, state string, due time.Time, reason string) {
 	if state == stateDead && r.sub.Settings.OnDead == DeadSkips {
 		e.leaving = true // its key goes on once that is durable
 	}
-	if state != stateHeld && state != stateScheduled {
+	if state != stateHeld && state != stateScheduled || r.parked.unsaved > r.maxTaskBytes()/2 {
 		r.save()
 	}
 }

@@ -66,6 +66,7 @@ type parkedSet struct {
 	waiting int // accepted
 	ops     map[int64]*parkOp
 	saving  map[int64]*parkOp
+	unsaved int64 // bytes of the messages in ops and saving
 }
 
 func newParkedSet() *parkedSet {
@@ -159,12 +160,25 @@ func (p *parkedSet) forget(e *entry) {
 func (p *parkedSet) record(op *parkOp) {
 	if old := p.ops[op.entry.id]; old != nil && old.insert != nil {
 		if op.remove {
+			p.unsaved -= old.insert.size()
 			delete(p.ops, op.entry.id)
 			return
 		}
 		op.insert, op.bare = old.insert, old.bare
+	} else if op.insert != nil {
+		p.unsaved += op.insert.size()
 	}
 	p.ops[op.entry.id] = op
+}
+
+// saved forgets the changes that have been saved.
+func (p *parkedSet) saved() {
+	for _, op := range p.saving {
+		if op.insert != nil {
+			p.unsaved -= op.insert.size()
+		}
+	}
+	p.saving = nil
 }
 
 // knows says whether memory is ahead of the message's row in the table.

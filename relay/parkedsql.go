@@ -64,7 +64,8 @@ func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) 
 	return any, nil
 }
 
-var parkedRows = newReading("postrider_parked_rows", `FROM (
+// Many retries of many subscriptions may be due at once: only what is small as it is stored comes with the rest.
+var parkedRows = newReading("postrider_parked_rows", smallColumns, `FROM (
 	SELECT id, '0'::xid8 AS xid, created_at, NULL::timestamptz AS deliver_at, topic, key, payload, body, headers
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retry', 'held', 'scheduled')) p`)
 
@@ -83,11 +84,14 @@ func (p *passes) readParkedRows(ctx context.Context, s statement, name string, e
 		return nil, err
 	}
 	defer conn.Release()
-	found := make(map[int64]*row, len(ids))
+	found, arrived := make(map[int64]*row, len(ids)), int64(0)
 	args := [][]byte{[]byte(name), append(appendIDs([]byte{'{'}, ids), '}')}
 	err = newSession(conn.Conn()).run(ctx, begin, byIndex,
 		call{statement: s, args: args, binary: true, row: toRow(newDecoder(p.source), func(r *row) error {
 			found[r.Row] = r
+			if arrived += r.arrived(); arrived > maxOverflow {
+				return errOverflow
+			}
 			return nil
 		})}, mineCall(p.incarnation, name, epoch), commit)
 	return found, err

@@ -15,9 +15,10 @@ import (
 
 const (
 	startRows      = 256     // most rows of the first page
+	startBytes     = 256     // taken for the size of its rows
 	pageRows       = 4000    // most rows of a page
 	maxPageBytes   = 4 << 20 // most bytes of a page
-	minPageBytes   = 64 << 10
+	minPageBytes   = 32 << 10
 	nearRows       = 20_000 // a pass of so few rows is close enough to the present to attach to the feed
 	exactStartRows = 20_000 // windows up to this size are searched for their exact first id
 )
@@ -28,8 +29,9 @@ type passes struct {
 	reading *semaphore.Weighted
 	active  atomic.Int64
 	single  *semaphore.Weighted // of what is read by itself
-	limit   int64               // bytes of all pages
-	largest int64               // bytes of a message
+	shelf   *shelf
+	limit   int64 // bytes of all pages
+	largest int64 // bytes of a message
 	source  string
 	log     *slog.Logger
 	// incarnation owns the cursors that passes are made for.
@@ -87,7 +89,7 @@ func (p *passReader) stop() {
 func (p *passReader) read(ctx context.Context) {
 	retry := reconnectBackoff()
 	next := page{fresh: !p.resumed, start: p.afterID}
-	limit := startRows
+	limit := int(min(startRows, p.pageBytes()/startBytes))
 	for {
 		got, err := p.readPage(ctx, next, limit)
 		if ctx.Err() != nil {
@@ -156,8 +158,8 @@ var (
 		  AND ($4::text IS NULL OR topic ~ $4::text) %s
 		ORDER BY id LIMIT $5::bigint`
 	passPages = [2]reading{
-		newReading("postrider_page", fmt.Sprintf(passPage, "")),
-		newReading("postrider_page_unparked", fmt.Sprintf(passPage, `AND NOT EXISTS (
+		newReading("postrider_page", readColumns, fmt.Sprintf(passPage, "")),
+		newReading("postrider_page_unparked", readColumns, fmt.Sprintf(passPage, `AND NOT EXISTS (
 			SELECT FROM postrider.parked p WHERE p.subscription = $6::text AND p.id = o.id)`)),
 	}
 )

@@ -14,7 +14,7 @@ import (
 const (
 	maxDone      = 10_000 // ids settled beyond the rest before intake stops
 	laneBytes    = 8 << 20
-	minLaneBytes = 256 << 10
+	minLaneBytes = 64 << 10
 	idleSave     = time.Minute // between saves of a cursor without deliveries
 )
 
@@ -72,12 +72,14 @@ type runner struct {
 		loading bool
 	}
 
+	tenant    tenant // of the room for messages that are read by themselves
 	lanes     []*lane
 	free      []*task // without a key: for any lane
 	newTasks  []task  // allocated, not used yet
 	tasks     int     // in lanes and free, delivering included
 	taskBytes int64
 	inFlight  int
+	alone     int       // of these, messages that are read by themselves
 	lingers   time.Time // when the first lane stops to wait for a full batch; zero: none waits
 	parked    *parkedSet
 	loading   bool

@@ -17,6 +17,12 @@ func hugeNumbers(n int) string {
 	return fmt.Sprintf(`(SELECT jsonb_agg('1e131071'::jsonb) FROM generate_series(1, %d))`, n)
 }
 
+// unbound lets messages in that an INSERT refuses, as there may be from before it did, or by whatever copies rows.
+func (b *bench) unbound() {
+	b.exec(`ALTER TABLE postrider.outbox DROP CONSTRAINT exactly_one_of_payload_and_body;
+		ALTER DOMAIN postrider.headers DROP CONSTRAINT headers_are_within_the_limit`)
+}
+
 // insert puts a message with the payload that the expression gives into the outbox, as an application does.
 func (b *bench) insert(topic, key, columns, values string) int64 {
 	b.t.Helper()
@@ -45,6 +51,7 @@ func TestUnreadableRowIsIsolated(t *testing.T) {
 		t.Run(string(source), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
+			b.unbound()
 			others := b.subscribe("others", "{good.>}", "{}", "now")
 			r, g := b.startWatched(func(c *Config) { c.Source = source })
 			if source == SourceStream {
@@ -83,6 +90,7 @@ func TestUnreadableRowIsIsolated(t *testing.T) {
 func TestUnreadableKinds(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	b.unbound()
 	wants := b.subscribe("wants", "{>}", "{}", "now")
 	held := b.subscribe("held", "{>}", `{"on_dead": "hold"}`, "now")
 	b.start(func(c *Config) { c.Source = SourceTimer; c.largest = 8 << 20 })

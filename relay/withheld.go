@@ -31,17 +31,21 @@ const (
 var (
 	headersAreSmall = `(headers IS NULL OR pg_column_size(headers) <= 2000 AND pg_column_compression(headers) IS NULL)`
 	keyIsShort      = `(key IS NULL OR octet_length(key) <= ` + strconv.Itoa(maxKey) + `)`
-	readColumns     = `id, xid, created_at, deliver_at, topic, CASE WHEN ` + keyIsShort + ` THEN key END,
-		CASE WHEN NOT ` + headersAreSmall + ` OR NOT ` + keyIsShort + ` THEN NULL
-			WHEN pg_column_size(payload) <= 2000 AND pg_column_compression(payload) IS NULL THEN payload::text
-			WHEN payload IS NOT NULL THEN (
-				SELECT CASE WHEN octet_length(t) <= ` + strconv.Itoa(inlineBytes) + ` THEN t END FROM (SELECT
-					CASE WHEN pg_column_size(payload OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16384 THEN payload::text END AS t OFFSET 0) q) END,
-		CASE WHEN octet_length(body) <= ` + strconv.Itoa(inlineBytes) + ` AND ` + headersAreSmall + ` AND ` + keyIsShort + ` THEN body END,
-		CASE WHEN ` + headersAreSmall + ` THEN headers END `
+	readColumns     = columnsWith(`WHEN payload IS NOT NULL THEN (
+		SELECT CASE WHEN octet_length(t) <= `+strconv.Itoa(inlineBytes)+` THEN t END FROM (SELECT
+			CASE WHEN pg_column_size(payload OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16384 THEN payload::text END AS t OFFSET 0) q)`, inlineBytes)
+	smallColumns = columnsWith("", 2000)
 	// Of the heads nothing fails but what the database cannot do without.
 	headColumns = `id, xid, created_at, deliver_at, topic, postrider.readable_key(key, ` + strconv.Itoa(maxKey) + `), NULL::text, NULL::bytea, NULL::jsonb `
 )
+
+func columnsWith(packed string, body int) string {
+	return `id, xid, created_at, deliver_at, topic, CASE WHEN ` + keyIsShort + ` THEN key END,
+		CASE WHEN NOT ` + headersAreSmall + ` OR NOT ` + keyIsShort + ` THEN NULL
+			WHEN pg_column_size(payload) <= 2000 AND pg_column_compression(payload) IS NULL THEN payload::text ` + packed + ` END,
+		CASE WHEN octet_length(body) <= ` + strconv.Itoa(body) + ` AND ` + headersAreSmall + ` AND ` + keyIsShort + ` THEN body END,
+		CASE WHEN ` + headersAreSmall + ` THEN headers END `
+}
 
 // reading is a query of rows in two ways.
 type reading struct {
@@ -49,8 +53,8 @@ type reading struct {
 	heads statement // without
 }
 
-func newReading(name, from string) reading {
-	return reading{statement{name, `SELECT ` + readColumns + from}, statement{name + "_heads", `SELECT ` + headColumns + from}}
+func newReading(name, columns, from string) reading {
+	return reading{statement{name, `SELECT ` + columns + from}, statement{name + "_heads", `SELECT ` + headColumns + from}}
 }
 
 func (r reading) way(heads bool) statement {
@@ -123,24 +127,35 @@ func (r *runner) notRead(t *task, u *unreadError, now time.Time) {
 // deliverWithheld reads the lane's only message and delivers it.
 func (r *runner) deliverWithheld(l *lane) {
 	t := l.batch[0]
-	whole, err := r.readWithheld(t)
+	b, err := r.readWithheld(t, l.doubted)
 	if err != nil {
 		l.outcomes[0] = err
 		return
 	}
-	l.deliveries[0].Message = &whole.Message
+	l.deliveries[0].Message = &b.row.Message
 	r.sink.Deliver(r.deliver, l.deliveries, l.outcomes)
-	l.deliveries[0].Message = &t.row.Message // gives the memory back
+	l.deliveries[0].Message = &t.row.Message
+	r.passes.shelf.put(b)
 }
 
 // readWithheld retries until there is an answer or deliveries are given up.
-func (r *runner) readWithheld(t *task) (*row, error) {
+func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
+	mark := shelfMark{id: t.row.Row, created: t.row.CreatedAt.UnixMicro()}
+	if t.entry != nil {
+		mark.parked = r.sub.Name
+	}
+	size := t.row.bytes
+	if size == 0 {
+		size = guess
+	}
 	retry := reconnectBackoff()
 	for {
-		whole, err := r.passes.readMessage(r.deliver, r.sub.Name, r.cursor.epoch, t)
+		b, err := r.passes.shelf.take(r.deliver, mark, claim{tenant: &r.tenant, doubted: doubted}, size, func(most int64) (*row, error) {
+			return r.passes.readMessage(r.deliver, r.sub.Name, r.cursor.epoch, t, most)
+		})
 		switch _, final := errors.AsType[*unreadError](err); {
 		case err == nil || final:
-			return whole, err
+			return b, err
 		case r.deliver.Err() != nil:
 			return nil, r.deliver.Err()
 		}
@@ -155,8 +170,8 @@ func (r *runner) readWithheld(t *task) (*row, error) {
 var messageStatement = statement{"postrider_message",
 	`SELECT kind, size, part FROM postrider.read_message($1::text, $2::text::bigint, $3::text::timestamptz, $4::text::integer, $5::text::bigint, $6::text::bigint)`}
 
-// readMessage reads what a row has withheld.
-func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *task) (*row, error) {
+// readMessage reads what a row has withheld. It fails with a largerError if that is more than most bytes.
+func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *task, most int64) (*row, error) {
 	if err := p.single.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
@@ -166,10 +181,10 @@ func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *t
 		return nil, err
 	}
 	defer conn.Release()
-	m := messageParts{row: *t.row, most: p.largest}
+	m := messageParts{row: *t.row, most: most, largest: p.largest}
 	m.Payload, m.Headers = nil, nil
 	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
-	args := [][]byte{nil, number(t.row.Row), []byte(t.row.CreatedAt.Format("2006-01-02T15:04:05.999999Z07:00")), number(maxKey), number(m.most), number(m.most)}
+	args := [][]byte{nil, number(t.row.Row), []byte(t.row.CreatedAt.Format("2006-01-02T15:04:05.999999Z07:00")), number(maxKey), number(p.largest), number(most)}
 	if t.entry != nil {
 		args[0] = []byte(name)
 	}
@@ -184,9 +199,10 @@ func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *t
 // messageParts puts a message together.
 type messageParts struct {
 	row
-	most  int64
-	found bool
-	err   error
+	most    int64
+	largest int64
+	found   bool
+	err     error
 }
 
 func (m *messageParts) add(values [][]byte) error {
@@ -199,9 +215,13 @@ func (m *messageParts) add(values [][]byte) error {
 	case "key":
 		m.err = &unreadError{reason: fmt.Sprintf("the key has %d bytes: it may have %d at most", size, maxKey)}
 	case "size":
-		m.err = &unreadError{reason: tooLarge(size, m.most)}
+		m.err = &unreadError{reason: tooLarge(size, m.largest)}
 	case "problem", "trouble":
 		m.err = &unreadError{reason: "the message cannot be read: " + string(part), passes: string(values[0]) == "trouble"}
+	case "message":
+		if size > m.most {
+			m.err = &largerError{size}
+		}
 	case "headers":
 		m.Headers = append(m.Headers, part...)
 	case "payload", "body":

@@ -34,7 +34,8 @@ func (a *app) parkedShowCommand() *cobra.Command {
 	})
 }
 
-// parkedMessage is a parked message with its contents. In JSON, exactly one of payload and body_base64 is there.
+// parkedMessage is a parked message with its contents. In JSON, one of payload and body_base64 is there, unless there
+// is no copy of what the message carries.
 type parkedMessage struct {
 	parkedView
 	Headers json.RawMessage `json:"headers"`
@@ -64,7 +65,7 @@ func (a *app) parkedShow(ctx context.Context, db *dbconn.Conn, name string, id i
 	}
 	if payload != nil {
 		m.Payload = json.RawMessage(*payload)
-	} else {
+	} else if m.body != nil {
 		m.Body = new(base64.StdEncoding.EncodeToString(m.body))
 	}
 	if a.json {
@@ -108,6 +109,9 @@ func (m parkedMessage) contents() string {
 			return b.String()
 		}
 		return string(m.Payload)
+	}
+	if m.body == nil {
+		return "There is no copy of what it carries."
 	}
 	if text := string(m.body); utf8.Valid(m.body) && text == oneLine(text) {
 		return text
