@@ -34,6 +34,7 @@ type applying struct {
 	prune  bool // remove what no spec names
 	yes    bool // also if that removes something
 	dryRun bool // change nothing
+	notes  []string
 }
 
 // errDryRun undoes what a dry run has tried.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
@@ -16,7 +17,10 @@ const (
 )
 
 // callbackStore records callbacks. It has connections of its own: receivers must not have to wait for deliveries.
-type callbackStore struct{ pool *dbconn.Pool }
+type callbackStore struct {
+	pool    *dbconn.Pool
+	secrets *sinks.Secrets // that no reason shows
+}
 
 // newCallbackStore connects to nothing yet.
 func newCallbackStore(databaseURL string) (*callbackStore, error) {
@@ -33,7 +37,7 @@ func newCallbackStore(databaseURL string) (*callbackStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	return &callbackStore{pool}, nil
+	return &callbackStore{pool, new(sinks.Secrets)}, nil
 }
 
 // close waits until nobody uses a connection.
@@ -54,6 +58,9 @@ func (s *callbackStore) complete(ctx context.Context, cb webhook.Callback) (bool
 
 // fail says that the work has failed. False means the same.
 func (s *callbackStore) fail(ctx context.Context, cb webhook.Callback, f failure) (bool, error) {
+	if f.reason != nil {
+		f.reason = new(s.secrets.Redact(*f.reason))
+	}
 	return ask[bool](ctx, s, `SELECT postrider.fail($1::text, $2::bigint, $3::bigint,
 		reason => $4::text, retry_after => make_interval(secs => $5::float8), dead => $6::boolean)`,
 		cb.Subscription, cb.Row, cb.Token, f.reason, f.retryAfter, f.dead)

@@ -38,7 +38,7 @@ func (s *settings) checkCallbacks() error {
 	if err := (webhook.CallbackConfig{Secrets: s.CallbackSecrets}).Validate(); err != nil {
 		return fmt.Errorf("POSTRIDER_CALLBACK_SECRETS: %w", err)
 	}
-	const needed = "needs POSTRIDER_CALLBACK_SECRETS, the secrets that sign the URLs, such as file:/run/secrets/callbacks"
+	const needed = "needs POSTRIDER_CALLBACK_SECRETS, the secrets that sign the URLs, such as file:/run/callbacks"
 	switch {
 	case len(s.CallbackSecrets) > 0:
 	case s.CallbackURL != "":

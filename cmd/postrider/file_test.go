@@ -56,7 +56,7 @@ subscriptions:
     options:
       <<: *o
       format: ndjson
-`), checkSink)
+`), testSettings.checkSink)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestFileProblems(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := writeFile(t, c.text)
-			_, err := readFile(path, checkSink)
+			_, err := readFile(path, testSettings.checkSink)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -159,23 +159,26 @@ func TestStdoutNeedsNoQuotes(t *testing.T) {
 		"subscriptions: [{name: a, sink: stdout: , topics: [x], lanes: 2}]\n",
 		"subscriptions:\r\n  - name: a\r\n    topics: [x]\r\n    sink: stdout:\r\n    lanes: 2\r\n",
 	} {
-		specs, err := readFile(writeFile(t, text), checkSink)
+		specs, err := readFile(writeFile(t, text), testSettings.checkSink)
 		if err != nil || len(specs) != 1 || specs[0].Sink != "stdout:" || specs[0].Name != "a" || specs[0].Settings.Lanes != 2 {
 			t.Errorf("%q: %+v, %v", text, specs, err)
 		}
 	}
 }
 
+// testSettings let subscriptions use what the files of these tests refer to.
+var testSettings = &settings{SecretsDir: "/etc", SecretsAllow: variableList{"HOOK_SECRET", "NO_SUCH_VARIABLE"}}
+
 func TestFilesOfAnotherMachine(t *testing.T) {
-	s := relay.Subscription{Sink: "nats://h?creds=/nowhere/x.creds"}
-	if err := checkSink(s); err == nil || !strings.Contains(err.Error(), "/nowhere/x.creds") {
+	s := relay.Subscription{Sink: "nats://h?creds=/etc/no/x.creds"}
+	if err := testSettings.checkSink(s); err == nil || !strings.Contains(err.Error(), "no/x.creds") {
 		t.Errorf("checkSink: %v", err)
 	}
 	if err := checkSinkElsewhere(s); err != nil {
 		t.Errorf("checkSinkElsewhere: %v", err)
 	}
-	s = relay.Subscription{Sink: "https://h", Settings: relay.Settings{Options: []byte(`{"bearer":"file:/nowhere/token"}`)}}
-	if err := checkSink(s); err == nil || !strings.Contains(err.Error(), "/nowhere/token") {
+	s = relay.Subscription{Sink: "https://h", Settings: relay.Settings{Options: []byte(`{"bearer":"file:/etc/no/token"}`)}}
+	if err := testSettings.checkSink(s); err == nil || !strings.Contains(err.Error(), "no/token") {
 		t.Errorf("checkSink: %v", err)
 	}
 	if err := checkSinkElsewhere(s); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/strict"
+	"github.com/postrider/postrider/sinks"
 )
 
 // app is what all commands share.
@@ -111,7 +112,7 @@ func (a *app) settings() (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	logger := a.logger(s)
+	logger := a.logger(s, s.secrets())
 	for _, text := range s.warnings() {
 		logger.Warn(text)
 	}
@@ -119,12 +120,13 @@ func (a *app) settings() (*settings, error) {
 }
 
 // logger writes to standard error: standard output belongs to a command's result, and to the stdout sink.
-func (a *app) logger(s *settings) *slog.Logger {
+func (a *app) logger(s *settings, secrets *sinks.Secrets) *slog.Logger {
+	to := redacting{a.err, secrets}
 	options := &slog.HandlerOptions{Level: s.LogLevel}
 	if s.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(a.err, options))
+		return slog.New(slog.NewJSONHandler(to, options))
 	}
-	return slog.New(slog.NewTextHandler(a.err, options))
+	return slog.New(slog.NewTextHandler(to, options))
 }
 
 // printf writes to the command's output. A reader that has gone away is no error of ours.

@@ -57,20 +57,24 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	untouched := make([]byte, headroom)
 	defer runtime.KeepAlive(untouched)
 	registry := newRegistry()
-	logger := a.logger(s)
+	secrets := s.secrets()
+	logger := a.logger(s, secrets)
 	log.SetFlags(0)
 	log.SetOutput(webhook.LogWriter(logger)) // net/http quotes what it receives and nobody asked for
 	urls, err := s.callbackURLs(logger)
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(s.relayConfig(surroundings{logger, s.makeURL(urls)}, registry))
+	r, err := relay.New(s.relayConfig(surroundings{logger, secrets, s.makeURL(urls)}, registry))
 	if err != nil {
 		return err
 	}
 	callbacks, err := s.openCallbacks(urls, r.Look, logger, registry)
 	if err != nil {
 		return err
+	}
+	if callbacks != nil {
+		callbacks.handler.store.secrets = secrets
 	}
 	ready := &readiness{}
 	ready.set(notYet("the relay is starting"))
@@ -181,7 +185,7 @@ func (s *settings) specs() ([]spec, error) {
 	var specs []spec
 	if s.Config != "" {
 		var err error
-		if specs, err = readFile(s.Config, checkSink); err != nil {
+		if specs, err = readFile(s.Config, s.checkSink); err != nil {
 			return nil, fmt.Errorf("POSTRIDER_CONFIG: %w", err)
 		}
 	}

@@ -373,13 +373,13 @@ func TestRunWithOptions(t *testing.T) {
 	on(t, db.URL(), "enqueue", "orders.created", `{"n":1}`).ok()
 	tokens := make(chan string, 10)
 	url, received := webhookReceiver(t, func(r *http.Request) int { tokens <- r.Header.Get("Authorization"); return 201 })
-	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_SINK="+url, "POSTRIDER_TOPICS=orders.>", "HOOK_TOKEN=geheim",
-		`POSTRIDER_OPTIONS={"bearer":"env:HOOK_TOKEN","receipts":100}`, "POSTRIDER_BACKOFF_SCHEDULE=1s,2s", "POSTRIDER_LINGER=1ms")
+	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_SINK="+url, "POSTRIDER_TOPICS=orders.>", "POSTRIDER_SECRET_HOOK=geheim",
+		`POSTRIDER_OPTIONS={"bearer":"env:POSTRIDER_SECRET_HOOK","receipts":100}`, "POSTRIDER_BACKOFF_SCHEDULE=1s,2s", "POSTRIDER_LINGER=1ms")
 	receive(t, received)
 	if token := <-tokens; token != "Bearer geheim" {
 		t.Errorf("authorization %q", token)
 	}
-	on(t, db.URL(), "subs", "list").ok(`backoff_schedule=["1s","2s"] linger=1ms options={"bearer":"env:HOOK_TOKEN","receipts":100}`)
+	on(t, db.URL(), "subs", "list").ok(`backoff_schedule=["1s","2s"] linger=1ms options={"bearer":"env:POSTRIDER_SECRET_HOOK","receipts":100}`)
 	p.signal(syscall.SIGTERM)
 	p.ends()
 	text, _ := p.out.read()

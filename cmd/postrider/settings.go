@@ -37,6 +37,9 @@ type settings struct {
 	Linger          duration     `split_words:"true" desc:"How long a message waits for others to fill a batch. Default: not at all."`
 	Options         object       `split_words:"true" desc:"What only this kind of sink has, as a JSON object. Secrets in it are references: env:NAME or file:/path."`
 
+	SecretsDir   string       `split_words:"true" desc:"The directory that the files have to be in that subscriptions refer to (secrets, certificates, NATS credentials), such as /run/secrets; symbolic links do not lead out of it. Default: none can be used."`
+	SecretsAllow variableList `split_words:"true" desc:"Environment variables that subscriptions may refer to, separated by commas, beside those whose names begin with POSTRIDER_SECRET_."`
+
 	Config string `split_words:"true" desc:"YAML file of subscriptions, applied at start."`
 
 	Source  string `split_words:"true" default:"auto" desc:"What tells the relay of new messages: auto (stream where the server allows it, else timer), stream (logical replication), listen (LISTEN/NOTIFY) or timer."`
@@ -118,6 +121,9 @@ func (s *settings) validate() error {
 		return fmt.Errorf("POSTRIDER_POLL_MAX=%s: must be at least POSTRIDER_POLL_MIN (%s)", time.Duration(s.PollMax), time.Duration(s.PollMin))
 	}
 	if err := oneOf("POSTRIDER_SOURCE", s.Source, "auto", "stream", "listen", "timer"); err != nil {
+		return err
+	}
+	if err := s.checkSecrets(); err != nil {
 		return err
 	}
 	if err := s.checkCallbacks(); err != nil {

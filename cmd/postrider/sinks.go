@@ -24,16 +24,17 @@ import (
 type kind struct {
 	// open connects to nothing that it would have to wait for.
 	open func(ctx context.Context, s relay.Subscription, with surroundings) (sinks.Sink, error)
-	// check finds what is wrong without connecting. Here says that this machine is going to open it, so that files and
-	// variables that it needs have to be here.
-	check func(s relay.Subscription, here bool) error
+	// check finds what is wrong without connecting. Where this machine is going to open it, secrets reads the files and variables
+	// that it needs; else it is nil.
+	check func(s relay.Subscription, secrets *sinks.Secrets) error
 	// schedule is the kind's own retry schedule, nil if it has none.
 	schedule func() []time.Duration
 }
 
 // surroundings are what a sink may need of this process.
 type surroundings struct {
-	log *slog.Logger // for an operator
+	log     *slog.Logger // for an operator
+	secrets *sinks.Secrets
 	// callbackURL makes the URLs of asynchronous webhooks, nil if they shall have none.
 	callbackURL func(subscription string, row, token int64) string
 }
@@ -79,18 +80,20 @@ type optionsError struct{ error }
 func (e optionsError) Unwrap() error { return e.error }
 
 // checkSink says what is wrong with a subscription's sink and options, as far as that can be said without connecting. Its
-// errors show no secret.
-func checkSink(s relay.Subscription) error { return checkSinkFor(s, true) }
+// errors show no secret, but whether there is one: they are for who starts this process.
+func (s *settings) checkSink(sub relay.Subscription) error {
+	return inFull(checkSinkFor(sub, s.secrets()))
+}
 
 // checkSinkElsewhere is checkSink for a sink that another machine is going to open: it needs no files to be here.
-func checkSinkElsewhere(s relay.Subscription) error { return checkSinkFor(s, false) }
+func checkSinkElsewhere(s relay.Subscription) error { return checkSinkFor(s, nil) }
 
-func checkSinkFor(s relay.Subscription, here bool) error {
+func checkSinkFor(s relay.Subscription, secrets *sinks.Secrets) error {
 	k, err := kindOf(s.Sink)
 	if err != nil {
 		return err
 	}
-	err = k.check(s, here)
+	err = k.check(s, secrets)
 	if _, ok := errors.AsType[optionsError](err); ok || err == nil {
 		return err
 	}
@@ -154,7 +157,7 @@ func openWebhook(_ context.Context, s relay.Subscription, with surroundings) (si
 	if err != nil {
 		return nil, everywhere(err)
 	}
-	config.Log, config.CallbackURL = with.log, with.callbackURL
+	config.Log, config.Secrets, config.CallbackURL = with.log, with.secrets, with.callbackURL
 	if config.Options.Async && with.callbackURL == nil {
 		with.log.Info("asynchronous deliveries carry no callback URL, as POSTRIDER_CALLBACK_URL is not set: they can be settled in SQL")
 	}
@@ -164,14 +167,15 @@ func openWebhook(_ context.Context, s relay.Subscription, with surroundings) (si
 	return asSink(webhook.New(config))
 }
 
-func checkWebhook(s relay.Subscription, here bool) error {
+func checkWebhook(s relay.Subscription, secrets *sinks.Secrets) error {
 	config, err := webhookConfig(s)
 	if err != nil {
 		return err
 	}
-	if !here {
+	if secrets == nil {
 		return config.Validate()
 	}
+	config.Secrets = secrets
 	sink, err := webhook.New(config)
 	if err != nil {
 		return err
@@ -179,7 +183,7 @@ func checkWebhook(s relay.Subscription, here bool) error {
 	return sink.Close()
 }
 
-func openNATS(ctx context.Context, s relay.Subscription, _ surroundings) (sinks.Sink, error) {
+func openNATS(ctx context.Context, s relay.Subscription, with surroundings) (sinks.Sink, error) {
 	if err := noOptions(s, "NATS"); err != nil {
 		return nil, err
 	}
@@ -187,19 +191,21 @@ func openNATS(ctx context.Context, s relay.Subscription, _ surroundings) (sinks.
 	if err != nil {
 		return nil, everywhere(err)
 	}
+	config.Secrets = with.secrets
 	config.Lanes, config.Batch = s.Settings.Lanes, s.Settings.Batch
 	config.AckTimeout = cmp.Or(config.AckTimeout, time.Duration(s.Settings.Timeout))
 	return asSink(natssink.New(ctx, config))
 }
 
-func checkNATS(s relay.Subscription, here bool) error {
+func checkNATS(s relay.Subscription, secrets *sinks.Secrets) error {
 	if err := noOptions(s, "NATS"); err != nil {
 		return err
 	}
 	config, err := natssink.ParseURL(s.Sink)
-	if err != nil || !here {
+	if err != nil || secrets == nil {
 		return err
 	}
+	config.Secrets = secrets
 	return config.CheckFiles()
 }
 
@@ -210,7 +216,7 @@ func openStdout(_ context.Context, s relay.Subscription, _ surroundings) (sinks.
 	return stdout.New(os.Stdout), nil
 }
 
-func checkStdout(s relay.Subscription, _ bool) error {
+func checkStdout(s relay.Subscription, _ *sinks.Secrets) error {
 	u, err := url.Parse(s.Sink)
 	if err != nil || u.Opaque+u.Host+u.Path+u.RawQuery != "" {
 		return errors.New("stdout takes nothing after the colon")

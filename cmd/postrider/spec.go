@@ -138,7 +138,7 @@ func (s *settings) fromEnvironment() (*spec, error) {
 	return &sub, errors.Join(
 		inVariable("SUBSCRIPTION", checkName(sub.Name)),
 		inVariable("TOPICS", checkTopics(sub.Topics)),
-		sinkInVariable(checkSink(sub.Subscription)),
+		sinkInVariable(s.checkSink(sub.Subscription)),
 		inVariable("START", checkStart(sub.start)),
 		settingInVariable(filled.Validate()))
 }

@@ -34,6 +34,11 @@ In a sink, ${NAME} stands for the environment variable NAME; the database holds 
 			if err != nil {
 				return err
 			}
+			s, err := loadSettings(a.databaseURL)
+			if err != nil {
+				return err
+			}
+			how.notes = s.secretsNotes(specs)
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				changes, err := applySpecs(ctx, db, specs, how)
 				if err != nil {
@@ -62,6 +67,9 @@ func (a *app) printChanges(changes []change, how applying) {
 		}
 	}
 	list.print(a.out)
+	for _, note := range how.notes {
+		a.printf("\nnote: %s\n", note)
+	}
 	if how.dryRun {
 		a.printf("\nThis was a dry run: nothing was changed.\n")
 	}

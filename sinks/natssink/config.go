@@ -1,12 +1,15 @@
 package natssink
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // Defaults of Config.
@@ -31,6 +34,8 @@ type Config struct {
 	CredsFile string
 	// CAFile is a PEM file of certificate authorities, CertFile and KeyFile are the client's own certificate.
 	CAFile, CertFile, KeyFile string
+	// Secrets reads those files. Nil means that they may be any that this process can read.
+	Secrets *sinks.Secrets
 	// AckTimeout bounds the wait for the acknowledgements of a batch once it is out. Default 5 seconds.
 	AckTimeout time.Duration
 	// MaxPending bounds the messages without an acknowledgement, over all lanes. Default 4096.
@@ -40,6 +45,7 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	c.Secrets = c.Secrets.Own()
 	c.AckTimeout = orDefault(c.AckTimeout, DefaultAckTimeout)
 	c.MaxPending = orDefault(c.MaxPending, DefaultMaxPending)
 	c.Lanes = orDefault(c.Lanes, DefaultLanes)
@@ -83,19 +89,51 @@ func (c Config) validate() error {
 	return nil
 }
 
-// CheckFiles looks at the files now: the client library reads some of them at each connect only.
+// maxFile bounds a file of credentials or certificates, in bytes.
+const maxFile = 1 << 20
+
+// CheckFiles looks at the files now: the client library reads them at each connect. Their errors name the setting.
 func (c Config) CheckFiles() error {
-	for name, path := range map[string]string{"creds": c.CredsFile, "ca": c.CAFile, "cert": c.CertFile, "key": c.KeyFile} {
-		if path == "" {
+	c = c.withDefaults()
+	for _, f := range []struct{ name, path string }{{"creds", c.CredsFile}, {"ca", c.CAFile}, {"cert", c.CertFile}, {"key", c.KeyFile}} {
+		if f.path == "" {
 			continue
 		}
-		f, err := os.Open(path)
-		if err != nil {
-			return fmt.Errorf("NATS %s: %w", name, err)
+		if _, err := c.Secrets.File(f.path, maxFile); err != nil {
+			return c.Secrets.Hide("NATS "+f.name, f.path, err)
 		}
-		f.Close()
+	}
+	if _, err := c.authorities(); c.CAFile != "" && err != nil {
+		return c.Secrets.Hide("NATS ca", c.CAFile, err)
+	}
+	if _, err := c.certificate(); c.CertFile != "" && err != nil {
+		return c.Secrets.Hide("NATS cert", c.CertFile, err)
 	}
 	return nil
+}
+
+func (c Config) authorities() (*x509.CertPool, error) {
+	text, err := c.Secrets.File(c.CAFile, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", c.CAFile)
+	}
+	return pool, nil
+}
+
+func (c Config) certificate() (tls.Certificate, error) {
+	cert, err := c.Secrets.File(c.CertFile, maxFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := c.Secrets.File(c.KeyFile, maxFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(cert, key)
 }
 
 func parseServer(raw string) (*url.URL, error) {

@@ -124,16 +124,7 @@ func (l *link) options(c *conn) []nats.Option {
 		nats.ReconnectHandler(func(*nats.Conn) { l.clear() }),
 		nats.ClosedHandler(func(*nats.Conn) { c.lose(); close(c.closed) }),
 	}
-	if l.cfg.CredsFile != "" {
-		opts = append(opts, nats.UserCredentials(l.cfg.CredsFile))
-	}
-	if l.cfg.CAFile != "" {
-		opts = append(opts, nats.RootCAs(l.cfg.CAFile))
-	}
-	if l.cfg.CertFile != "" {
-		opts = append(opts, nats.ClientCert(l.cfg.CertFile, l.cfg.KeyFile))
-	}
-	return opts
+	return append(opts, l.cfg.credentials())
 }
 
 // reconnectDelay is the pause after all servers have been tried in vain that many times: 50 ms, doubling up to about 3 s.

@@ -27,6 +27,7 @@ func New(ctx context.Context, cfg Config) (*Sink, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	cfg.learn()
 	l, err := newLink(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -42,6 +43,12 @@ func (s *Sink) Close() error { return s.link.close() }
 
 // Deliver publishes the batch and waits for the acknowledgements, in parts if it exceeds what may be pending at once.
 func (s *Sink) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
+	all := outcomes
+	defer func() {
+		for i, err := range all {
+			all[i] = s.cfg.Secrets.RedactOutcome(err)
+		}
+	}()
 	for len(batch) > 0 {
 		n := min(len(batch), s.cfg.MaxPending)
 		s.deliver(ctx, batch[:n], outcomes[:n])

@@ -192,7 +192,7 @@ func TestRestIsNotSentToADestinationThatIsDown(t *testing.T) {
 func TestResultsSettleSingleEvents(t *testing.T) {
 	const results = `{"results":[
 		{"id":"e0","status":204}, {"id":"e1","status":422,"reason":"no\nsuch shop"}, {"id":"e2","status":500},
-		{"id":"e3","status":503,"retry_after":6.2}, {"id":"other","status":400}, {"id":"e4","status":409,"retry_after":1e99},
+		{"id":"e3","status":503,"retry_after":6.2}, {"id":"other","status":400}, {"id":"e4","status":409,"retry_after":1e999},
 		{"id":"e5","status":409}, {"id":"e5","status":200}, {"id":"e6"}]}`
 	j := &judge{answer: func(w http.ResponseWriter, _ []string) {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // minCallbackSecret is in bytes.
@@ -68,7 +70,7 @@ func NewCallbacks(c CallbackConfig) (*Callbacks, error) {
 	}
 	all := &Callbacks{base: base, path: path}
 	for i, ref := range c.Secrets {
-		w, err := watch(c.Log, callbackSetting(i), ref, parseCallbackSecrets)
+		w, err := watch(c.Log, (*sinks.Secrets)(nil).Own(), callbackSetting(i), ref, parseCallbackSecrets)
 		if err != nil {
 			return nil, err
 		}

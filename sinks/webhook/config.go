@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // Defaults of Config.
@@ -41,6 +43,9 @@ type Config struct {
 	// CallbackURL returns the signed URL that the header postrider-callback carries where Options.Async is set, such as
 	// Callbacks.URL. Nil means that there is no such header: receivers settle messages in the database.
 	CallbackURL func(subscription string, row, token int64) string
+	// Secrets reads what the options refer to. Nil means that they may refer to whatever this process can read: for programs that
+	// make the options by themselves.
+	Secrets *sinks.Secrets
 	// Log is told what an operator should know and no outcome says, such as certificates and secrets that were replaced, or
 	// that cannot be read any more. Nil means nobody.
 	Log *slog.Logger
@@ -59,6 +64,7 @@ func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.Secrets = c.Secrets.Own()
 	c.Options = c.Options.withDefaults()
 	return c
 }

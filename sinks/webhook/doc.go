@@ -58,7 +58,7 @@
 //	whsk_…    an ed25519 key of 64 bytes     v1a,…   ed25519; the receiver's part is whpk_ and the public key in base64
 //	          (or its seed of 32) in base64
 //
-// A reference is env:NAME or file:/path. A file is read again at most once a second, while it is used; replace it by
+// A reference is env:NAME or file:/path; Config.Secrets says which of them may be used. A file is read again at most once a second, while it is used; replace it by
 // renaming, so that nobody sees half of it. If it cannot be read or holds nonsense, the last value stays in use, and the
 // log says so once. Secrets show neither in errors nor in logs.
 //

@@ -28,8 +28,8 @@ func literal(name, value string) fixedHeader {
 	return fixedHeader{name, func(time.Time) []string { return values }}
 }
 
-func referred(log *slog.Logger, setting, name, ref string, parse func(secret) (string, error)) (fixedHeader, error) {
-	w, err := watch(log, setting, ref, func(text secret) ([]string, error) {
+func referred(log *slog.Logger, from *sinks.Secrets, setting, name, ref string, parse func(secret) (string, error)) (fixedHeader, error) {
+	w, err := watch(log, from, setting, ref, func(text secret) ([]string, error) {
 		value, err := parse(text)
 		return []string{value}, err
 	})
@@ -40,7 +40,7 @@ func referred(log *slog.Logger, setting, name, ref string, parse func(secret) (s
 }
 
 // fixedHeaders reads authentication and static headers, and the references in them. User info is that of the URL.
-func fixedHeaders(log *slog.Logger, o *Options, user *url.Userinfo) ([]fixedHeader, error) {
+func fixedHeaders(log *slog.Logger, from *sinks.Secrets, o *Options, user *url.Userinfo) ([]fixedHeader, error) {
 	var all []fixedHeader
 	add := func(h fixedHeader, err error) error {
 		all = append(all, h)
@@ -48,15 +48,22 @@ func fixedHeaders(log *slog.Logger, o *Options, user *url.Userinfo) ([]fixedHead
 	}
 	if user != nil {
 		password, _ := user.Password()
-		all = append(all, literal("Authorization", basic(user.Username()+":"+password)))
+		plain := user.Username() + ":" + password
+		from.Learn(plain, password)
+		all = append(all, literal("Authorization", basic(plain)))
 	}
 	if o.Basic != "" {
-		if err := add(referred(log, "basic", "Authorization", o.Basic, parseBasic)); err != nil {
+		parse := func(text secret) (string, error) {
+			_, password, _ := strings.Cut(text.reveal(), ":")
+			from.Learn(password)
+			return parseBasic(text)
+		}
+		if err := add(referred(log, from, "basic", "Authorization", o.Basic, parse)); err != nil {
 			return nil, err
 		}
 	}
 	if o.Bearer != "" {
-		if err := add(referred(log, "bearer", "Authorization", o.Bearer, parseBearer)); err != nil {
+		if err := add(referred(log, from, "bearer", "Authorization", o.Bearer, parseBearer)); err != nil {
 			return nil, err
 		}
 	}
@@ -64,7 +71,7 @@ func fixedHeaders(log *slog.Logger, o *Options, user *url.Userinfo) ([]fixedHead
 		value, canonical := o.Headers[name], http.CanonicalHeaderKey(name)
 		if !isReference(value) {
 			all = append(all, literal(canonical, value))
-		} else if err := add(referred(log, headerSetting(name), canonical, value, parseHeader)); err != nil {
+		} else if err := add(referred(log, from, headerSetting(name), canonical, value, parseHeader)); err != nil {
 			return nil, err
 		}
 	}

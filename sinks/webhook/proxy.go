@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 const proxyEnvironment = "environment"
@@ -38,7 +40,7 @@ func (o *Options) checkProxy() error {
 	case strings.Contains(o.Proxy, "@"):
 		return errors.New("proxy holds user info: put the whole URL where a reference leads to, such as env:NAME or file:/path")
 	}
-	_, err := proxySource{literal: o.Proxy}.read()
+	_, err := proxySource{literal: o.Proxy}.read(nil)
 	return err
 }
 
@@ -61,16 +63,28 @@ func newProxySource(option string, target *url.URL) (s proxySource, err error) {
 	return s, err
 }
 
-// read returns the proxy's URL, nil for none.
-func (s proxySource) read() (*url.URL, error) {
-	text := s.literal
+// read returns the proxy's URL, nil for none. What is wrong with one behind a reference is not said to everybody.
+func (s proxySource) read(from *sinks.Secrets) (*url.URL, error) {
+	u, err := parseProxy(s.literal)
 	if s.ref != (reference{}) {
-		secret, err := s.ref.read()
-		if err != nil {
-			return nil, fmt.Errorf("proxy: %w", err)
+		var text secret
+		if text, err = s.ref.read(from); err == nil {
+			u, err = parseProxy(text.reveal())
 		}
-		text = secret.reveal()
+		if err != nil {
+			err = from.Hide("proxy", s.ref.String(), err)
+		}
 	}
+	if err != nil || u == nil {
+		return nil, err
+	}
+	if password, ok := u.User.Password(); ok && from != nil {
+		from.Learn(password, u.User.Username()+":"+password)
+	}
+	return u, nil
+}
+
+func parseProxy(text string) (*url.URL, error) {
 	if text == "" {
 		return nil, nil
 	}

@@ -27,12 +27,12 @@ func (s *Sink) receipt(r *request, res *http.Response) {
 	if s.options.Receipts == 0 || s.keep == nil {
 		return
 	}
-	body := make([]byte, s.options.Receipts)
+	body := make([]byte, s.options.Receipts+s.secrets.Longest())
 	// A body that breaks off takes nothing from the status.
 	n, _ := io.ReadFull(res.Body, body)
 	id, err := url.PathUnescape(r.id)
 	if err != nil {
 		id = r.id
 	}
-	s.keep(Receipt{ID: id, Attempt: r.attempt, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Body: body[:n]})
+	s.keep(Receipt{ID: id, Attempt: r.attempt, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Body: s.secrets.RedactStart(body[:n], s.options.Receipts)})
 }

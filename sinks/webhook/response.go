@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
@@ -95,7 +96,9 @@ func (s *Sink) reason(res *http.Response, control control) error {
 	if location := res.Header.Get("Location"); location != "" && res.StatusCode/100 == 3 {
 		text += fmt.Sprintf(", a redirect to %s, which is not followed: change the URL", s.redact(location))
 	}
-	if snippet := printable(start(res, maxSnippet)); snippet != "" {
+	// A secret that the destination echoes is recognized before anything is cut off or made printable.
+	snippet := printable(s.secrets.RedactStart(start(res, maxSnippet+s.secrets.Longest()), maxSnippet))
+	if snippet != "" {
 		text += ": " + snippet
 	}
 	return errors.New(text)
@@ -107,8 +110,22 @@ func (s *Sink) redact(location string) string {
 	if err != nil {
 		return "an address that cannot be parsed"
 	}
-	return printable([]byte(u.Scheme + "://" + u.Host + s.hideOwn(u.EscapedPath())))
+	path := s.hideOwn(u.EscapedPath())
+	for text, n := u.EscapedPath(), 0; n < maxEncodings; n++ {
+		if s.secrets.Redact(text) != text {
+			path = "/…"
+		}
+		if plain, err := url.PathUnescape(text); err == nil && plain != text {
+			text = plain
+		} else {
+			text = html.UnescapeString(text)
+		}
+	}
+	return printable([]byte(s.secrets.Redact(u.Scheme + "://" + u.Host + path)))
 }
+
+// maxEncodings is how many times over a redirect's path may be encoded for a secret in it to be found.
+const maxEncodings = 4
 
 // hideOwn puts … in place of the path's segments that begin like one of ours.
 func (s *Sink) hideOwn(path string) string {

@@ -27,12 +27,28 @@ type result struct {
 	// Reason is for people.
 	Reason string `json:"reason"`
 	// RetryAfter is in seconds.
-	RetryAfter float64 `json:"retry_after"`
+	RetryAfter seconds `json:"retry_after"`
+}
+
+// seconds is a number of any size.
+type seconds float64
+
+// UnmarshalJSON takes what is too large for a float64 for endless.
+func (s *seconds) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		return nil
+	}
+	v, err := strconv.ParseFloat(string(text), 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return fmt.Errorf("retry_after %.40s: must be a number of seconds", text)
+	}
+	*s = seconds(v)
+	return nil
 }
 
 // readResults takes the results out of an answer to a batch, by event id; events without one are accepted. The body is
 // still there to be read afterwards. An error means that there are results, and that they cannot be read.
-func (s *Sink) readResults(res *http.Response, now time.Time) (map[string]error, error) {
+func (s *Sink) readResults(res *http.Response) (map[string]error, error) {
 	if res.StatusCode/100 != 2 || mediaType(res.Header.Get("Content-Type")) != jsonType {
 		return nil, nil
 	}
@@ -60,17 +76,21 @@ func (s *Sink) readResults(res *http.Response, now time.Time) (map[string]error,
 	for i := range a.Results {
 		// Of several results for one event a failure counts.
 		if r := &a.Results[i]; all[r.ID] == nil {
-			all[r.ID] = s.itemOutcome(r, now)
+			all[r.ID] = s.itemOutcome(r)
 		}
 	}
 	return all, nil
 }
 
-func (s *Sink) itemOutcome(r *result, now time.Time) error {
+func (s *Sink) itemOutcome(r *result) error {
 	text := fmt.Sprintf("%s answered %d %s for this event", s.name, r.Status, http.StatusText(r.Status))
-	if reason := shorten(r.Reason); reason != "" {
+	if reason := shorten(s.secrets.Redact(r.Reason)); reason != "" {
 		text += ": " + reason
 	}
-	seconds := strconv.Itoa(int(math.Ceil(min(max(r.RetryAfter, 0), 1<<30))))
-	return outcome(s.kindOf(r.Status), errors.New(text), retryAfter(seconds, now, time.Duration(s.options.RetryAfterMax)))
+	most := time.Duration(s.options.RetryAfterMax)
+	after := most
+	if asked := max(float64(r.RetryAfter), 0); asked < most.Seconds() {
+		after = time.Duration(math.Ceil(asked)) * time.Second
+	}
+	return outcome(s.kindOf(r.Status), errors.New(text), min(after, most))
 }

@@ -4,15 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 const (
-	hidden         = "[secret]"
+	hidden         = sinks.Redacted
 	maxSecretBytes = 64 << 10
 )
 
@@ -83,39 +83,26 @@ func isVariable(name string) bool {
 
 // read fetches the secret, without the line end that a file has behind its last line. Errors name the reference. Where
 // what it leads to is not here, they wrap fs.ErrNotExist.
-func (r reference) read() (secret, error) {
+func (r reference) read(from *sinks.Secrets) (secret, error) {
 	if r.kind == "env" {
-		text, ok := os.LookupEnv(r.at)
-		if !ok {
-			return secret{}, fmt.Errorf("the variable %s is not set: %w", r.at, fs.ErrNotExist)
+		text, err := from.Variable(r.at)
+		if err != nil {
+			return secret{}, err
 		}
-		return nonEmpty(r, text)
+		return nonEmpty(from, r, text)
 	}
-	// Pipes and devices yield their text once, or for ever.
-	if info, err := os.Stat(r.at); err != nil {
-		return secret{}, err
-	} else if !info.Mode().IsRegular() {
-		return secret{}, fmt.Errorf("%s is not a regular file", r.at)
-	}
-	f, err := os.Open(r.at)
+	text, err := from.File(r.at, maxSecretBytes)
 	if err != nil {
 		return secret{}, err
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
-	if err != nil {
-		return secret{}, err
-	}
-	if len(text) > maxSecretBytes {
-		return secret{}, fmt.Errorf("%s is longer than %d bytes", r.at, maxSecretBytes)
-	}
-	return nonEmpty(r, string(text))
+	return nonEmpty(from, r, string(text))
 }
 
-func nonEmpty(r reference, text string) (secret, error) {
+func nonEmpty(from *sinks.Secrets, r reference, text string) (secret, error) {
 	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
 	if text == "" {
 		return secret{}, errors.New(r.at + " is empty")
 	}
+	from.Learn(text)
 	return newSecret(text), nil
 }

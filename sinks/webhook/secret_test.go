@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 func TestSecretsDoNotShow(t *testing.T) {
@@ -114,7 +116,7 @@ func read(t *testing.T, ref string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := r.read()
+	s, err := r.read((*sinks.Secrets)(nil).Own())
 	return s.reveal(), err
 }
 
@@ -146,7 +148,7 @@ func TestWatchedFile(t *testing.T) {
 	}
 	log := new(logged)
 	write("first\n")
-	w, err := watch(slog.New(slog.NewTextHandler(log, nil)), "bearer", "file:"+path, parseBearer)
+	w, err := watch(slog.New(slog.NewTextHandler(log, nil)), (*sinks.Secrets)(nil).Own(), "bearer", "file:"+path, parseBearer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +205,7 @@ func TestWatchErrors(t *testing.T) {
 		"env:POSTRIDER_TEST_SECRET":  "bearer: env:POSTRIDER_TEST_SECRET: must hold a token",
 		"env:POSTRIDER_TEST_NOT_SET": "bearer: the variable POSTRIDER_TEST_NOT_SET is not set",
 	} {
-		_, err := watch(slog.New(slog.DiscardHandler), "bearer", ref, parseBearer)
+		_, err := watch(slog.New(slog.DiscardHandler), (*sinks.Secrets)(nil).Own(), "bearer", ref, parseBearer)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: error %v, want %q and no secret", ref, err, want)
 		}

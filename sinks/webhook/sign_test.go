@@ -43,7 +43,7 @@ func keyPair(t testing.TB) (private string, public ed25519.PublicKey) {
 func signersOf(t testing.TB, secrets string) signers {
 	t.Helper()
 	t.Setenv("POSTRIDER_TEST_SECRET", secrets)
-	w, err := watch(slog.New(slog.DiscardHandler), "secrets[0]", "env:POSTRIDER_TEST_SECRET", parseSigners)
+	w, err := watch(slog.New(slog.DiscardHandler), (*sinks.Secrets)(nil).Own(), "secrets[0]", "env:POSTRIDER_TEST_SECRET", parseSigners)
 	if err != nil {
 		t.Fatal(err)
 	}

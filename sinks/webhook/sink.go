@@ -36,6 +36,7 @@ type Sink struct {
 
 	lastSource atomic.Pointer[string]
 	log        *slog.Logger
+	secrets    *sinks.Secrets
 	end        context.CancelFunc
 }
 
@@ -51,7 +52,7 @@ func New(cfg Config) (*Sink, error) {
 	s := &Sink{
 		url: u, name: u.Scheme + "://" + u.Host, options: cfg.Options, timeout: cfg.Timeout, lanes: cfg.Lanes,
 		userAgent: []string{"postrider/" + sinks.EncodeHeader(cfg.Version)},
-		flow:      newFlow(&cfg.Options, cfg.Lanes), keep: cfg.Receipt, callback: cfg.CallbackURL, log: cfg.Log,
+		flow:      newFlow(&cfg.Options, cfg.Lanes), keep: cfg.Receipt, callback: cfg.CallbackURL, log: cfg.Log, secrets: cfg.Secrets,
 		requests: sync.Pool{New: func() any { return new(request) }},
 	}
 	if err := s.readSecrets(cfg.Log); err != nil {
@@ -68,16 +69,17 @@ func New(cfg Config) (*Sink, error) {
 
 // readSecrets follows the references. User info leaves the URL, which is sent and shown.
 func (s *Sink) readSecrets(log *slog.Logger) (err error) {
-	if s.fixed, err = fixedHeaders(log, &s.options, s.url.User); err != nil {
+	if s.fixed, err = fixedHeaders(log, s.secrets, &s.options, s.url.User); err != nil {
 		return err
 	}
 	s.url.User = nil
+	s.secrets.Learn(secretParts(s.url)...)
 	s.taken = make(map[string]bool, len(s.fixed))
 	for _, h := range s.fixed {
 		s.taken[strings.ToLower(h.name)] = true
 	}
 	for i, ref := range s.options.Secrets {
-		w, err := watch(log, secretSetting(i), ref, parseSigners)
+		w, err := watch(log, s.secrets, secretSetting(i), ref, parseSigners)
 		if err != nil {
 			return err
 		}
@@ -100,6 +102,11 @@ func (s *Sink) Limits() sinks.Limits {
 // Deliver posts the messages one after another, or in as few requests as the format allows. Once the destination is
 // unavailable or gone, the rest of the batch is not sent and shares that outcome.
 func (s *Sink) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
+	defer func() {
+		for i, err := range outcomes {
+			outcomes[i] = s.secrets.RedactOutcome(err)
+		}
+	}()
 	if s.options.batches() {
 		s.deliverEvents(ctx, batch, outcomes)
 		return
@@ -169,7 +176,7 @@ func (s *Sink) attempt(ctx context.Context, r *request, now time.Time) error {
 func (s *Sink) settle(r *request, res *http.Response) (err error) {
 	r.status = res.StatusCode
 	if r.batch {
-		if r.results, err = s.readResults(res, time.Now()); err != nil {
+		if r.results, err = s.readResults(res); err != nil {
 			res.Body.Close()
 			return sinks.Retryable(err, 0)
 		}

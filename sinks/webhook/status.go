@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -101,16 +102,26 @@ func outcome(kind sinks.Kind, reason error, after time.Duration) error {
 	return sinks.Retryable(reason, after)
 }
 
-// retryAfter reads the header of that name: seconds, or a date (RFC 9110, section 10.2.3), up to most. Anything else is
-// zero.
+// retryAfter reads the header of that name: seconds, with any number of digits, or a date (RFC 9110, section 10.2.3), up to most.
+// Anything else is zero.
 func retryAfter(header string, now time.Time, most time.Duration) time.Duration {
-	var d time.Duration
-	if s, err := strconv.ParseUint(header, 10, 31); err == nil {
-		d = time.Duration(s) * time.Second
-	} else if t, err := http.ParseTime(header); err == nil {
-		d = t.Sub(now)
+	header = strings.Trim(header, " \t")
+	if header == "" {
+		return 0
 	}
-	return min(max(d, 0), most)
+	if strings.Trim(header, "0123456789") != "" {
+		t, err := http.ParseTime(header)
+		if err != nil {
+			return 0
+		}
+		return min(max(t.Sub(now), 0), most) // Sub keeps to the ends of what a Duration can hold
+	}
+	// What does not fit into a number is more than anybody waits.
+	seconds, err := strconv.ParseInt(header, 10, 64)
+	if err != nil || seconds > int64(most/time.Second) {
+		return most
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // retryAfter is what an answer asks for. Its dates are those of the destination's clock.

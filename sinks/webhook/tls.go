@@ -6,8 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -45,7 +43,7 @@ func (o TLSOptions) check() error {
 func (o TLSOptions) files() bool { return o.CA != "" || o.Cert != "" }
 
 // read reads the files anew.
-func (o TLSOptions) read() (p pemText, err error) {
+func (o TLSOptions) read(from *sinks.Secrets) (p pemText, err error) {
 	for _, f := range []struct {
 		setting, path string
 		to            *[]byte
@@ -53,34 +51,15 @@ func (o TLSOptions) read() (p pemText, err error) {
 		if f.path == "" {
 			continue
 		}
-		if *f.to, err = readPEM(f.path); err != nil {
-			return p, fmt.Errorf("%s: %w", f.setting, err)
+		if *f.to, err = from.File(f.path, maxPEM); err != nil {
+			return p, from.Hide(f.setting, f.path, err)
 		}
 	}
 	return p, nil
 }
 
-func readPEM(path string) ([]byte, error) {
-	// A pipe would be waited for.
-	if info, err := os.Stat(path); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
-	if err == nil && len(text) > maxPEM {
-		err = fmt.Errorf("%s is longer than %d bytes", path, maxPEM)
-	}
-	return text, err
-}
-
 // config makes a configuration for the destination. Its errors show nothing of the files but their paths.
-func (o TLSOptions) config(base *tls.Config, p pemText) (*tls.Config, error) {
+func (o TLSOptions) config(from *sinks.Secrets, base *tls.Config, p pemText) (*tls.Config, error) {
 	conf := new(tls.Config)
 	if base != nil {
 		conf = base.Clone()
@@ -98,7 +77,7 @@ func (o TLSOptions) config(base *tls.Config, p pemText) (*tls.Config, error) {
 	if o.CA != "" {
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(p.ca) {
-			return nil, fmt.Errorf("tls.ca: %s holds no certificate in PEM form", o.CA)
+			return nil, from.Hide("tls.ca", o.CA, fmt.Errorf("%s holds no certificate in PEM form", o.CA))
 		}
 	}
 	if o.Cert == "" {
@@ -106,7 +85,7 @@ func (o TLSOptions) config(base *tls.Config, p pemText) (*tls.Config, error) {
 	}
 	pair, err := tls.X509KeyPair(p.cert, p.key)
 	if err != nil {
-		return nil, fmt.Errorf("tls.cert %s and tls.key %s cannot be used: %w", o.Cert, o.Key, err)
+		return nil, from.Hide("tls.cert", o.Cert, fmt.Errorf("%s and tls.key %s cannot be used: %w", o.Cert, o.Key, err))
 	}
 	conf.Certificates = []tls.Certificate{pair}
 	return conf, nil

@@ -183,18 +183,18 @@ func (t *transport) warnExpired(g *generation, now time.Time) {
 
 // generation reads what can change. It returns old, which may be nil, if nothing has.
 func (t *transport) generation(old *generation) (*generation, error) {
-	p, err := t.cfg.Options.TLS.read()
+	p, err := t.cfg.Options.TLS.read(t.cfg.Secrets)
 	if err != nil {
 		return nil, err
 	}
-	proxy, err := t.proxy.read()
+	proxy, err := t.proxy.read(t.cfg.Secrets)
 	if err != nil {
 		return nil, err
 	}
 	if old != nil && old.pem.equal(p) && sameURL(old.proxy, proxy) {
 		return old, nil
 	}
-	conf, err := t.cfg.Options.TLS.config(t.cfg.TLS, p)
+	conf, err := t.cfg.Options.TLS.config(t.cfg.Secrets, t.cfg.TLS, p)
 	if err != nil {
 		return nil, err
 	}

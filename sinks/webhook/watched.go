@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // rereadInterval is how old the text of a file may be. It is read as a whole, not compared by time and size: these miss
@@ -19,6 +21,7 @@ type watched[T any] struct {
 	setting string
 	ref     reference
 	parse   func(secret) (T, error)
+	from    *sinks.Secrets
 	log     *slog.Logger
 
 	value atomic.Pointer[T] // a pointer also hides what is behind it from fmt
@@ -31,14 +34,14 @@ type watched[T any] struct {
 }
 
 // watch reads the secret that a setting refers to. Later trouble keeps the value and is logged once.
-func watch[T any](log *slog.Logger, setting, ref string, parse func(secret) (T, error)) (*watched[T], error) {
+func watch[T any](log *slog.Logger, from *sinks.Secrets, setting, ref string, parse func(secret) (T, error)) (*watched[T], error) {
 	r, err := parseReference(setting, ref)
 	if err != nil {
 		return nil, err
 	}
-	w := &watched[T]{setting: setting, ref: r, parse: parse, log: log, born: time.Now()}
+	w := &watched[T]{setting: setting, ref: r, parse: parse, from: from, log: log, born: time.Now()}
 	if _, err := w.read(); err != nil {
-		return nil, fmt.Errorf("%s: %w", setting, err)
+		return nil, from.Hide(setting, ref, err)
 	}
 	w.due.Store(int64(rereadInterval))
 	return w, nil
@@ -71,7 +74,7 @@ func (w *watched[T]) look(now time.Time) {
 
 // read fetches the text and, if it is not the same as before, makes a value of it.
 func (w *watched[T]) read() (changed bool, err error) {
-	text, err := w.ref.read()
+	text, err := w.ref.read(w.from)
 	if err != nil {
 		return false, err
 	}

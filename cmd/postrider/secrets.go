@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// secrets returns the rules for what subscriptions may refer to. What signs callbacks is none of their business.
+func (s *settings) secrets() *sinks.Secrets {
+	return &sinks.Secrets{Dir: s.SecretsDir, Variables: s.SecretsAllow, Except: s.CallbackSecrets}
+}
+
+// checkSecrets says which setting of secrets is wrong.
+func (s *settings) checkSecrets() error {
+	if s.SecretsDir == "" {
+		return nil
+	}
+	info, err := os.Stat(s.SecretsDir)
+	switch {
+	case !filepath.IsAbs(s.SecretsDir):
+		return fmt.Errorf("POSTRIDER_SECRETS_DIR=%s: must be an absolute path, such as /run/secrets", s.SecretsDir)
+	case filepath.Clean(s.SecretsDir) == "/":
+		return errors.New("POSTRIDER_SECRETS_DIR=/: must be a directory of secrets alone: who may write subscriptions may send all that is in it anywhere")
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("POSTRIDER_SECRETS_DIR=%s: must be a directory", s.SecretsDir)
+	}
+	return nil
+}
+
+// variableList is a list of names of environment variables, separated by commas.
+type variableList []string
+
+// Decode splits at commas; blanks around a name and empty items are dropped.
+func (l *variableList) Decode(text string) error {
+	if err := (*topicList)(l).Decode(text); err != nil {
+		return err
+	}
+	for _, name := range *l {
+		if strings.HasPrefix(name, "POSTRIDER_") || strings.HasPrefix(name, "PG") {
+			return fmt.Errorf("%s is a setting of the relay itself: subscriptions must not read it", name)
+		}
+	}
+	return nil
+}
+
+// String is the list with commas.
+func (l variableList) String() string { return strings.Join(l, ",") }
+
+// inFull tells all of what is wrong with a reference: for who has started this process.
+func inFull(err error) error {
+	hidden, ok := errors.AsType[*sinks.HiddenError](err)
+	if !ok {
+		return err
+	}
+	full := errors.New(strings.Replace(err.Error(), hidden.Error(), hidden.Detail(), 1))
+	if _, ok := errors.AsType[optionsError](err); ok {
+		return optionsError{full}
+	}
+	return full
+}
+
+// secretsNotes names what a file's subscriptions refer to and is not here: as relays on other machines may have it, that is no error.
+func (s *settings) secretsNotes(specs []spec) []string {
+	var notes []string
+	for _, sub := range specs {
+		err := checkSinkFor(sub.Subscription, s.secrets())
+		if hidden, ok := errors.AsType[*sinks.HiddenError](err); ok {
+			notes = append(notes, fmt.Sprintf("%s: %s: here, %s. Relays that lack it leave %[1]s to others", sub.Name, hidden.Setting, strings.TrimPrefix(hidden.Detail(), hidden.Setting+": ")))
+		}
+	}
+	return notes
+}
+
+// redacting keeps secrets out of a log, wherever they come from.
+type redacting struct {
+	to      io.Writer
+	secrets *sinks.Secrets
+}
+
+// Write implements io.Writer.
+func (r redacting) Write(line []byte) (int, error) {
+	if _, err := io.WriteString(r.to, r.secrets.Redact(string(line))); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
