@@ -18,7 +18,7 @@ import (
 )
 
 // Version is the newest migration: what a relay of this build expects to find.
-const Version = 11
+const Version = 20
 
 // versionTable is kept by the migration library.
 const versionTable = "postrider.schema_migrations"

@@ -149,6 +149,9 @@ func (r *Relay) runGeneration(ctx context.Context, healthy func()) error {
 
 // asFatal marks errors of the database that waiting does not mend.
 func asFatal(err error) error {
+	if dbconn.Hides(err) {
+		return &fatalError{fmt.Errorf("%w: %s", err, dbconn.HidesRemedy)}
+	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "42501" { // insufficient_privilege
 		return &fatalError{fmt.Errorf("%w: `postrider grants --relay ROLE` prints what the role needs", err)}
 	}

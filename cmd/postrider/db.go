@@ -99,6 +99,9 @@ func explain(err error) string {
 	if !ok {
 		return text
 	}
+	if dbconn.Hides(err) {
+		return text + "\n" + dbconn.HidesRemedy
+	}
 	switch pgErr.Code {
 	case "42501": // insufficient_privilege
 		text += "\n`postrider grants --relay ROLE` (for applications --app ROLE) prints the SQL that grants what is needed"

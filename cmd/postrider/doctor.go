@@ -77,6 +77,7 @@ func (d *doctor) examine(ctx context.Context) {
 	run("connections", d.checkConnections)
 	run("clock", d.checkClock)
 	run("streaming", d.checkStreaming)
+	run("row security", d.checkRowSecurity)
 	if !d.checkSchema(ctx) {
 		return
 	}

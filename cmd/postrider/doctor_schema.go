@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -40,6 +41,27 @@ func (d *doctor) checkSchema(ctx context.Context) bool {
 		d.report("schema", statusOK, fmt.Sprintf("version %d", version))
 	}
 	return true
+}
+
+// checkRowSecurity finds tables whose rows the role may not see all of. (A partition's own policies do not apply to who reads the
+// whole table.)
+func (d *doctor) checkRowSecurity(ctx context.Context) error {
+	rows, err := d.db.Query(ctx, `SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'postrider' AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND row_security_active(c.oid) ORDER BY 1`)
+	if err != nil {
+		return err
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(tables) == 0 {
+		return err
+	}
+	remedy := []string{fmt.Sprintf("ALTER ROLE %s BYPASSRLS;", quoteName(d.role)), "or, without the policies:"}
+	for _, table := range tables {
+		remedy = append(remedy, fmt.Sprintf("ALTER TABLE %s DISABLE ROW LEVEL SECURITY;", table))
+	}
+	d.report("row security", statusFail, fmt.Sprintf("row security hides rows of %s from role %q: a relay refuses to take what it cannot see for what is not there",
+		strings.Join(tables, ", "), d.role), remedy...)
+	return nil
 }
 
 func (d *doctor) checkIdentity(ctx context.Context) error {
