@@ -120,7 +120,7 @@ func (g *generation) newStreamer() *streamer {
 func (g *generation) register(ctx context.Context) error {
 	err := writeLocal(ctx, g.pool, func(b *pgx.Batch) {
 		b.Queue("INSERT INTO postrider.relays (incarnation, name, version) VALUES ($1, $2, $3)",
-			g.incarnation, g.config.Name, g.config.Version)
+			g.incarnation, g.pool.Encoding().Storable(g.config.Name), g.config.Version)
 	})
 	if err != nil {
 		return fmt.Errorf("register: %w", err)

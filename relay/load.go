@@ -92,6 +92,9 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
+	if g.pool.Encoding().Unchecked() {
+		sink = checkedSink{sink}
+	}
 	r := &runner{
 		sub: c.sub, cursor: c, sink: sink, filter: filter, feed: g.feed, passes: g.passes, budget: g.budget,
 		log: g.log, metrics: g.metrics.runner(c.sub.Name), parked: newParkedSet(), prog: newProgress(c.saved),

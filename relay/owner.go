@@ -329,7 +329,7 @@ func (o *owner) pauseRequested(ctx context.Context) error {
 		err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
 			b.Queue(`UPDATE postrider.subscriptions s SET state = 'paused', paused_reason = $3
 				WHERE s.name = $2 AND EXISTS (SELECT FROM postrider.cursors c WHERE c.subscription = s.name AND c.owner = $1)
-				RETURNING version`, o.incarnation, name, reason).Query(func(rows pgx.Rows) error {
+				RETURNING version`, o.incarnation, name, o.pool.Encoding().Storable(reason)).Query(func(rows pgx.Rows) error {
 				for rows.Next() {
 					if err := rows.Scan(&version); err != nil {
 						return err

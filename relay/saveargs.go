@@ -1,12 +1,16 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/postrider/postrider/internal/dbconn"
+)
 
 // saveArgs turns the items into the arrays that the save statement unnests.
-func saveArgs(items []*saveItem) []any {
-	var c cursorArrays
-	var in insertArrays
-	var up updateArrays
+func saveArgs(items []*saveItem, encoding dbconn.Encoding) []any {
+	c := cursorArrays{encoding: encoding}
+	in := insertArrays{updateArrays: updateArrays{encoding: encoding}}
+	up := updateArrays{encoding: encoding}
 	var del deleteArrays
 	for _, item := range items {
 		c.add(item)
@@ -29,6 +33,7 @@ func saveArgs(items []*saveItem) []any {
 }
 
 type cursorArrays struct {
+	encoding            dbconn.Encoding
 	names, bases, dones []string
 	epochs              []int64
 	targets, troubles   []*string
@@ -40,7 +45,7 @@ func (c *cursorArrays) add(item *saveItem) {
 	c.epochs = append(c.epochs, item.runner.cursor.epoch)
 	c.bases = append(c.bases, item.cursor.base.String())
 	c.dones = append(c.dones, item.cursor.done.String())
-	c.troubles = append(c.troubles, orNull(item.trouble))
+	c.troubles = append(c.troubles, orNull(c.encoding.Storable(item.trouble)))
 	if item.cursor.target == nil {
 		c.targets, c.afterIDs = append(c.targets, nil), append(c.afterIDs, nil)
 		return
@@ -55,6 +60,7 @@ func (c *cursorArrays) args() []any {
 
 // updateArrays are the columns of a parked row that change.
 type updateArrays struct {
+	encoding      dbconn.Encoding
 	names, states []string
 	ids           []int64
 	attempts      []int32
@@ -67,7 +73,7 @@ type updateArrays struct {
 func (u *updateArrays) add(name string, op *parkOp) {
 	u.names, u.ids, u.states = append(u.names, name), append(u.ids, op.entry.id), append(u.states, op.state)
 	u.attempts = append(u.attempts, int32(op.attempts))
-	u.reasons = append(u.reasons, orNull(op.reason))
+	u.reasons = append(u.reasons, orNull(u.encoding.Storable(op.reason)))
 	var due *time.Time
 	if !op.due.IsZero() {
 		due = &op.due

@@ -265,7 +265,7 @@ SELECT array(SELECT subscription FROM saved),
 func (s *saver) write(ctx context.Context, items []*saveItem) (map[string]fate, error) {
 	var saved, refused []string
 	var alive bool
-	args := append([]any{s.incarnation}, saveArgs(items)...)
+	args := append([]any{s.incarnation}, saveArgs(items, s.pool.Encoding())...)
 	err := writeLocal(ctx, s.pool, func(b *pgx.Batch) {
 		b.Queue(saveStatement, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&saved, &refused, &alive) })
 	})

@@ -63,14 +63,15 @@ func lacks(err error) error {
 
 // leaveToOthers notes that this relay cannot deliver a subscription. The next letGo releases its cursor.
 func (g *generation) leaveToOthers(name string, version int64, err error) {
+	reason := g.pool.Encoding().Storable(err.Error())
 	g.mu.Lock()
 	u := g.unable[name]
-	news := u == nil || u.Version != version || u.Reason != err.Error()
+	news := u == nil || u.Version != version || u.Reason != reason
 	if u == nil || u.Version != version {
 		u = &unable{Version: version, Since: time.Now(), wait: lookAgain()}
 		g.unable[name] = u
 	}
-	u.Reason, u.next = err.Error(), time.Now().Add(u.wait.NextBackOff())
+	u.Reason, u.next = reason, time.Now().Add(u.wait.NextBackOff())
 	g.unableChanged = g.unableChanged || news
 	g.metrics.unable.Set(float64(len(g.unable)))
 	g.mu.Unlock()

@@ -59,7 +59,11 @@ func (s *callbackStore) complete(ctx context.Context, cb webhook.Callback) (bool
 // fail says that the work has failed. False means the same.
 func (s *callbackStore) fail(ctx context.Context, cb webhook.Callback, f failure) (bool, error) {
 	if f.reason != nil {
-		f.reason = new(s.secrets.Redact(*f.reason))
+		reason, err := s.pool.Storable(ctx, s.secrets.Redact(*f.reason))
+		if err != nil {
+			return false, err
+		}
+		f.reason = &reason
 	}
 	return ask[bool](ctx, s, `SELECT postrider.fail($1::text, $2::bigint, $3::bigint,
 		reason => $4::text, retry_after => make_interval(secs => $5::float8), dead => $6::boolean)`,

@@ -22,7 +22,7 @@ func (a *app) subsPauseCommand() *cobra.Command {
 		Long:  "Stop the deliveries of a subscription. Its messages are kept, beyond the retention, until it goes on or is removed.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.changeSub(cmd.Context(), args[0], "paused", "SELECT postrider.pause($1, nullif($2, ''))", args[0], reason)
+			return a.changeSub(cmd.Context(), args[0], "paused", "SELECT postrider.pause($1, nullif($2, ''))", args[0], forPeople(reason))
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "shown in status (default: the one it has if it is paused already)")
@@ -125,9 +125,17 @@ func (a *app) replay(ctx context.Context, db *dbconn.Conn, name, from string) er
 	return nil
 }
 
+// forPeople is a text of which the database may keep what it can.
+type forPeople string
+
 // changeSub runs a function of the schema that answers whether there is such a subscription.
 func (a *app) changeSub(ctx context.Context, name, now, sql string, args ...any) error {
 	return a.withDB(ctx, func(ctx context.Context, db *dbconn.Conn) error {
+		for i := range args {
+			if text, ok := args[i].(forPeople); ok {
+				args[i] = db.Encoding().Storable(string(text))
+			}
+		}
 		var found bool
 		if err := db.QueryRow(ctx, sql, args...).Scan(&found); err != nil {
 			return err

@@ -48,6 +48,9 @@ func (p *Pool) look(ctx context.Context) (*surroundings, error) {
 
 // Encoding is the database's, once there has been a connection.
 func (p *Pool) Encoding() Encoding {
+	if p == nil {
+		return ""
+	}
 	if seen := p.seen.Load(); seen != nil {
 		return seen.encoding
 	}
@@ -94,11 +97,7 @@ func (p *Pool) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, erro
 	if err != nil {
 		return nil, err
 	}
-	tx, err := p.Pool.BeginTx(ctx, explicit(options))
-	if err != nil || !seen.pooled {
-		return tx, err
-	}
-	return pinnedTx(ctx, tx)
+	return p.Pool.BeginTx(ctx, explicit(options, seen.pooled))
 }
 
 // SendBatch runs statements in one transaction and one round trip. Their results come to the functions that are queued with them;

@@ -61,6 +61,16 @@ func Empty(t testing.TB) *DB {
 	return newDB(t, false)
 }
 
+// Encoded is Empty in another encoding, such as LATIN1 or SQL_ASCII.
+func Encoded(t testing.TB, encoding string) *DB {
+	t.Helper()
+	server, _, err := shared.get()
+	if err != nil {
+		t.Fatalf("no PostgreSQL for the test: %v", err)
+	}
+	return server.newDB(t, "template0", "ENCODING "+quote(encoding)+" LC_COLLATE 'C' LC_CTYPE 'C'")
+}
+
 func newDB(t testing.TB, templated bool) *DB {
 	t.Helper()
 	server, template, err := shared.get()
@@ -74,11 +84,11 @@ func newDB(t testing.TB, templated bool) *DB {
 }
 
 // newDB copies template into a database that lives as long as the test.
-func (s *Server) newDB(t testing.TB, template string) *DB {
+func (s *Server) newDB(t testing.TB, template string, options ...string) *DB {
 	t.Helper()
 	db := &DB{Server: s, Name: uniqueName(t.Name())}
 	// From 15 on the default strategy, wal_log, copies without a checkpoint.
-	create := "CREATE DATABASE " + quote(db.Name) + " TEMPLATE " + quote(template)
+	create := "CREATE DATABASE " + quote(db.Name) + " TEMPLATE " + quote(template) + " " + strings.Join(options, " ")
 	if err := exec1(t.Context(), s.URL("postgres"), create); err != nil {
 		t.Fatalf("create the test's database: %v\n%s", err, s.LogTail(10))
 	}
