@@ -8,9 +8,11 @@ import (
 	"strings"
 )
 
-// What goes to the database are texts and one bytea, for which every driver has the same idea.
+// What goes to the database are texts and one bytea, for which every driver has the same idea. The session is the application's, with
+// whatever search_path: every name is qualified, so that nobody's type or function stands in for PostgreSQL's.
 const insertOne = `INSERT INTO postrider.outbox (topic, key, payload, body, headers, deliver_at)
-VALUES ($1::text, $2::text, $3::text::jsonb, $4::bytea, $5::text::jsonb, $6::text::timestamptz)
+VALUES ($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text::pg_catalog.jsonb, $4::pg_catalog.bytea,
+	$5::pg_catalog.text::pg_catalog.jsonb, $6::pg_catalog.text::pg_catalog.timestamptz)
 RETURNING id`
 
 // A statement takes at most this many messages and, but for a single one, bytes.
@@ -74,7 +76,8 @@ type column struct{ name, cast string }
 // bodyColumn is where body is among batchColumns.
 const bodyColumn = 3
 
-var batchColumns = [...]column{{"topic", ""}, {"key", ""}, {"payload", "::jsonb"}, {"body", "::bytea"}, {"headers", "::jsonb"}, {"deliver_at", "::timestamptz"}}
+var batchColumns = [...]column{{"topic", ""}, {"key", ""}, {"payload", "::pg_catalog.jsonb"}, {"body", "::pg_catalog.bytea"},
+	{"headers", "::pg_catalog.jsonb"}, {"deliver_at", "::pg_catalog.timestamptz"}}
 
 // insertMany returns a statement that fills the columns that some of the rows have, and its arguments, an array per column: native ones, or
 // texts in PostgreSQL's notation of arrays. The ids are drawn after the sort, and rows are returned as they are inserted.
@@ -84,24 +87,24 @@ func insertMany(rows []row, native bool) (sql string, args []any) {
 		if !slices.ContainsFunc(rows, func(r row) bool { return r.has(i) }) {
 			continue
 		}
-		kind, cast := "text::text[]", c.cast
+		kind, cast := "pg_catalog.text::pg_catalog.text[]", c.cast
 		switch {
 		case !native:
 			args = append(args, array(rows, i))
 		case i == bodyColumn:
-			kind, cast = "bytea[]", ""
+			kind, cast = "pg_catalog.bytea[]", ""
 			args = append(args, bodies(rows))
 		default:
-			kind = "text[]"
+			kind = "pg_catalog.text[]"
 			args = append(args, texts(rows, i))
 		}
 		names = append(names, c.name)
 		values = append(values, "m."+c.name+cast)
-		arrays = append(arrays, fmt.Sprintf("$%d::%s", len(args), kind))
+		arrays = append(arrays, fmt.Sprintf("pg_catalog.unnest($%d::%s)", len(args), kind))
 	}
 	into := strings.Join(names, ", ")
 	return "INSERT INTO postrider.outbox (" + into + ") SELECT " + strings.Join(values, ", ") +
-		" FROM unnest(" + strings.Join(arrays, ", ") + ") WITH ORDINALITY AS m (" + into + ", n) ORDER BY m.n RETURNING id", args
+		" FROM ROWS FROM (" + strings.Join(arrays, ", ") + ") WITH ORDINALITY AS m (" + into + ", n) ORDER BY m.n RETURNING id", args
 }
 
 // texts are a column's values but for bodies.
