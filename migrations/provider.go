@@ -6,6 +6,7 @@ import (
 	"embed"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,10 +85,12 @@ func read() ([]source, error) {
 // run executes a half of the file.
 func (s source) run(text string) *goose.GoFunc {
 	return &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
-		// Without arguments, pgx hands the text to the server as it is. Behind a pooler, each transaction is pinned for itself.
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("%s; SET LOCAL lock_timeout = '%dms';\n%s", dbconn.Pins, lockTimeout.Milliseconds(), text))
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+		// Behind a pooler, each transaction is pinned for itself: before the text, which is read as a whole, is sent. Without arguments,
+		// pgx hands it to the server as it is.
+		for _, sql := range append(slices.Clone(dbconn.Pins), fmt.Sprintf("SET LOCAL lock_timeout = '%dms';\n%s", lockTimeout.Milliseconds(), text)) {
+			if _, err := tx.ExecContext(ctx, sql); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
 		}
 		return nil
 	}}

@@ -67,15 +67,18 @@ var (
 		"enable_seqscan", "off", "enable_bitmapscan", "off", "enable_sort", "off")}}
 	localCommit = call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
 	commit      = call{statement: statement{sql: "COMMIT"}}
-	pins        = call{statement: statement{sql: dbconn.Pins}}
 )
 
 // pinned makes the calls one pinned transaction, if they are not one yet.
 func pinned(calls []call) []call {
-	if len(calls) > 0 && strings.HasPrefix(calls[0].sql, "BEGIN") {
-		return slices.Insert(slices.Clone(calls), 1, pins)
+	var pins []call
+	for _, sql := range dbconn.Pins {
+		pins = append(pins, call{statement: statement{sql: sql}})
 	}
-	return slices.Concat([]call{begin, pins}, calls, []call{commit})
+	if len(calls) > 0 && strings.HasPrefix(calls[0].sql, "BEGIN") {
+		return slices.Insert(slices.Clone(calls), 1, pins...)
+	}
+	return slices.Concat([]call{begin}, pins, calls, []call{commit})
 }
 
 // setLocal sets several settings in one statement.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -129,10 +130,9 @@ func TestBytesThatAreNoText(t *testing.T) {
 				('h', '1', NULL, convert_from('\x7b2268223a22fd227d', 'SQL_ASCII')::jsonb, NULL),
 				('b', NULL, NULL, NULL, '\xff'),
 				('good', '"good"', NULL, NULL, NULL)`)
-			for _, want := range []string{"\xff", `"good"`} {
-				if a := receiveArrival(t, arrivals); a.body != want {
-					t.Errorf("received %q, want %q", a.body, want)
-				}
+			got := []string{receiveArrival(t, arrivals).body, receiveArrival(t, arrivals).body}
+			if slices.Sort(got); !slices.Equal(got, []string{`"good"`, "\xff"}) {
+				t.Errorf("received %q", got)
 			}
 			eventually(t, "three are dead", func() bool {
 				return one[int](t, db, "SELECT count(*) FROM postrider.parked WHERE state = 'dead'") == 3

@@ -95,7 +95,7 @@ func Prepares(c *pgx.ConnConfig) bool {
 // gives out server connections makes up the process id that it tells at the start.
 func pin(ctx context.Context, conn *pgconn.PgConn) error {
 	own := fmt.Sprintf("pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %d", conn.PID())
-	values, err := ask(ctx, conn, setPins(false, own), "SELECT "+own+", pg_catalog.current_setting('session_replication_role')")
+	values, err := ask(ctx, conn, unlimited, setPins(false, own), "SELECT "+own+", pg_catalog.current_setting('session_replication_role')")
 	if err != nil {
 		return fmt.Errorf("pin the session: %w", err)
 	}

@@ -35,7 +35,7 @@ func Replication(ctx context.Context, databaseURL, name string, notice pgconn.No
 		return nil, err
 	}
 	if Pooled(conn) {
-		if _, err := ask(ctx, conn, setPins(false, "true")); err != nil {
+		if _, err := ask(ctx, conn, unlimited, setPins(false, "true")); err != nil {
 			conn.Close(ctx)
 			return nil, err
 		}
@@ -78,11 +78,7 @@ func (c *Conn) Begin(ctx context.Context) (pgx.Tx, error) { return c.BeginTx(ctx
 
 // BeginTx starts a transaction.
 func (c *Conn) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
-	tx, err := c.Conn.BeginTx(ctx, explicit(options))
-	if err != nil || !c.Pooled() {
-		return tx, err
-	}
-	return pinnedTx(ctx, tx)
+	return c.Conn.BeginTx(ctx, explicit(options, c.Pooled()))
 }
 
 // SendBatch runs statements in one transaction and one round trip. Their results come to the functions that are queued with them;

@@ -1,8 +1,10 @@
 package dbconn
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -12,29 +14,15 @@ import (
 // Begin starts a transaction that is none of what a role may have made the default.
 const Begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE"
 
-// explicit makes a transaction what the options leave open, whatever the session's defaults are.
-func explicit(o pgx.TxOptions) pgx.TxOptions {
-	if o.BeginQuery != "" {
-		return o
+// explicit makes a transaction what the options leave open, whatever the session's defaults are, and pins it if need be, in the same
+// request.
+func explicit(o pgx.TxOptions, pooled bool) pgx.TxOptions {
+	begin := fmt.Sprintf("BEGIN ISOLATION LEVEL %s %s %s", cmp.Or(o.IsoLevel, pgx.ReadCommitted), cmp.Or(o.AccessMode, pgx.ReadWrite),
+		cmp.Or(o.DeferrableMode, pgx.NotDeferrable))
+	if pooled {
+		begin = strings.Join(append([]string{begin}, Pins...), "; ")
 	}
-	if o.IsoLevel == "" {
-		o.IsoLevel = pgx.ReadCommitted
-	}
-	if o.AccessMode == "" {
-		o.AccessMode = pgx.ReadWrite
-	}
-	if o.DeferrableMode == "" {
-		o.DeferrableMode = pgx.NotDeferrable
-	}
-	return o
-}
-
-// pinnedTx pins a transaction that has just begun.
-func pinnedTx(ctx context.Context, tx pgx.Tx) (pgx.Tx, error) {
-	if _, err := tx.Exec(ctx, Pins); err != nil {
-		return nil, errors.Join(err, tx.Rollback(ctx))
-	}
-	return tx, nil
+	return pgx.TxOptions{BeginQuery: begin, CommitQuery: o.CommitQuery}
 }
 
 // pinnedBatch makes a batch one pinned transaction, if it is not one yet.
@@ -47,7 +35,9 @@ func pinnedBatch(b *pgx.Batch) *pgx.Batch {
 	} else {
 		pinned.Queue(Begin)
 	}
-	pinned.Queue(Pins)
+	for _, sql := range Pins {
+		pinned.Queue(sql)
+	}
 	pinned.QueuedQueries = append(pinned.QueuedQueries, rest...)
 	if !begun {
 		pinned.Queue("COMMIT")
@@ -80,13 +70,13 @@ func (r rollingBack) Close() error {
 	return err
 }
 
-// pinnedQuery runs one statement in a pinned transaction of its own, in one round trip: db puts it between two statements before and
-// one after.
+// pinnedQuery runs one statement in a pinned transaction of its own, in one round trip: db puts it between those
+// that begin, pin and commit.
 func pinnedQuery(ctx context.Context, db sender, sql string, args []any) (pgx.Rows, error) {
 	b := &pgx.Batch{}
 	b.Queue(sql, args...)
 	results := db.SendBatch(ctx, b)
-	for range 2 {
+	for range 1 + len(Pins) {
 		if _, err := results.Exec(); err != nil {
 			return nil, errors.Join(err, results.Close())
 		}

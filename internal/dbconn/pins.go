@@ -87,5 +87,8 @@ func setPins(local bool, condition string) string {
 		" WHERE pg_catalog.current_setting(s.name, true) IS NOT NULL AND %s", local, strings.Join(values, ", "), condition)
 }
 
-// Pins is the statement that pins a transaction: its first after BEGIN.
-var Pins = setPins(true, "true")
+// unlimited comes before the pins, which take a moment, in the same request.
+const unlimited = "SET LOCAL statement_timeout = 0"
+
+// Pins are the statements that pin a transaction: its first after BEGIN.
+var Pins = []string{unlimited, setPins(true, "true")}
