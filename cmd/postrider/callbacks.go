@@ -98,7 +98,7 @@ func (s *settings) openCallbacks(urls *webhook.Callbacks, look func(), log *slog
 // serve returns when ctx is cancelled and nobody uses the database any more.
 func (c *callbackService) serve(ctx context.Context) error {
 	defer c.handler.store.close()
-	return serveHTTP(ctx, c.listener, c.handler)
+	return serveHTTP(ctx, c.listener, c.handler, connsFor(callbackShare, mostCallbackConns))
 }
 
 // close is for a service that was never served. On nil it does nothing.

@@ -55,9 +55,11 @@ func newHandler(ready *readiness, registry *prometheus.Registry) http.Handler {
 }
 
 // serveHTTP serves until ctx is cancelled.
-func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, conns int) error {
 	ctx, cancel := context.WithCancel(ctx)
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	few := bound(l, conns)
+	server := &http.Server{Handler: few.whileBusy(handler), ConnContext: few.remember, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute,
+		WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -68,7 +70,7 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error 
 			server.Close() // a client that does not let go is no reason to stay
 		}
 	}()
-	err := server.Serve(l)
+	err := server.Serve(few)
 	cancel()
 	<-stopped
 	if !errors.Is(err, http.ErrServerClosed) {

@@ -89,7 +89,9 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	if listener != nil {
 		logger.Info("serving /healthz, /readyz and /metrics", "address", listener.Addr().String())
-		group.Go(func() error { return serveHTTP(serving, listener, newHandler(ready, registry)) })
+		group.Go(func() error {
+			return serveHTTP(serving, listener, newHandler(ready, registry), connsFor(healthShare, mostHealthConns))
+		})
 	}
 	if callbacks != nil {
 		logger.Info("receiving callbacks", "address", callbacks.listener.Addr().String())

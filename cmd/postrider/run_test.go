@@ -53,9 +53,16 @@ func (o *output) read() (string, <-chan struct{}) {
 // start runs `postrider run`, which is killed when the test ends if it still runs then.
 func start(t *testing.T, env ...string) *process {
 	t.Helper()
+	return startWith(t, func(*exec.Cmd) {}, env...)
+}
+
+// startWith changes the command first.
+func startWith(t *testing.T, change func(*exec.Cmd), env ...string) *process {
+	t.Helper()
 	p := &process{t: t, cmd: command(t, append([]string{"POSTRIDER_HTTP_ADDR=127.0.0.1:0"}, env...), "run"), done: make(chan error, 1),
 		out: &output{changed: make(chan struct{})}}
 	p.cmd.Stderr = p.out
+	change(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
