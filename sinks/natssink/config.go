@@ -1,12 +1,14 @@
 package natssink
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -36,6 +38,8 @@ type Config struct {
 	CAFile, CertFile, KeyFile string
 	// Secrets reads those files. Nil means that they may be any that this process can read.
 	Secrets *sinks.Secrets
+	// Control is a net.Dialer's ControlContext: it says which addresses may be connected to. Nil means any.
+	Control func(ctx context.Context, network, address string, conn syscall.RawConn) error
 	// AckTimeout bounds the wait for the acknowledgements of a batch once it is out. Default 5 seconds.
 	AckTimeout time.Duration
 	// MaxPending bounds the messages without an acknowledgement, over all lanes. Default 4096.
@@ -149,6 +153,9 @@ func parseServer(raw string) (*url.URL, error) {
 		return nil, errors.New("NATS server names no host: it looks like nats://host:4222")
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return nil, fmt.Errorf("NATS server %s has something behind the port: it looks like nats://host:4222", u.Host)
+	}
+	if err := sinks.CheckHost(u); err != nil {
+		return nil, fmt.Errorf("NATS server %w", err)
 	}
 	return u, nil
 }

@@ -2,6 +2,7 @@ package natssink
 
 import (
 	"crypto/tls"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
@@ -64,4 +65,24 @@ func (c Config) learn() {
 			c.Secrets.Learn(u.User.Username()) // a token
 		}
 	}
+}
+
+// confides says whether servers are told something that is for them alone.
+func (c Config) confides() bool {
+	for _, server := range c.Servers {
+		if u, err := parseServer(server); err == nil && u.User != nil {
+			return true
+		}
+	}
+	return c.CredsFile != ""
+}
+
+// secure says whether nothing is said before a server has proved its name.
+func (c Config) secure() bool {
+	for _, server := range c.Servers {
+		if !strings.HasPrefix(server, "tls://") {
+			return c.CAFile != "" || c.CertFile != ""
+		}
+	}
+	return true
 }

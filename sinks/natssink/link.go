@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -109,7 +110,7 @@ func (l *link) options(c *conn) []nats.Option {
 	opts := []nats.Option{
 		nats.Name("postrider"),
 		nats.Timeout(connectTimeout),
-		nats.SetCustomDialer(dialer{l.life}),
+		nats.SetCustomDialer(dialer{l.life, l.cfg.Control}),
 		nats.SkipHostLookup(),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
@@ -123,6 +124,11 @@ func (l *link) options(c *conn) []nats.Option {
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.note(err); c.lose() }),
 		nats.ReconnectHandler(func(*nats.Conn) { l.clear() }),
 		nats.ClosedHandler(func(*nats.Conn) { c.lose(); close(c.closed) }),
+	}
+	if l.cfg.confides() && !l.cfg.secure() {
+		// Whoever answers can name more servers, and would be sent what is for those that the address names. Over TLS they would have
+		// to prove that they are the same.
+		opts = append(opts, nats.IgnoreDiscoveredServers())
 	}
 	return append(opts, l.cfg.credentials())
 }
@@ -211,9 +217,12 @@ func (l *link) close() error {
 }
 
 // dialer dials for as long as the sink lives.
-type dialer struct{ life context.Context }
+type dialer struct {
+	life    context.Context
+	control func(ctx context.Context, network, address string, conn syscall.RawConn) error
+}
 
 func (d dialer) Dial(network, address string) (net.Conn, error) {
-	nd := net.Dialer{Timeout: connectTimeout}
+	nd := net.Dialer{Timeout: connectTimeout, ControlContext: d.control}
 	return nd.DialContext(d.life, network, address)
 }
