@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode"
 )
 
 const (
@@ -133,13 +134,18 @@ func (r *Redactor) RedactStart(text []byte, n int) []byte {
 	return clean[:min(n, len(clean))]
 }
 
-// RedactOutcome returns an outcome whose text holds no secret.
+// RedactOutcome returns an outcome whose text holds no secret, and no character that does not show but changes what does.
 func (r *Redactor) RedactOutcome(err error) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
-	clean := r.Redact(text)
+	clean := strings.Map(func(c rune) rune {
+		if unicode.In(c, unicode.Cc, unicode.Cf) && c != '\n' && c != '\t' {
+			return '.'
+		}
+		return c
+	}, r.Redact(text))
 	if clean == text {
 		return err
 	}

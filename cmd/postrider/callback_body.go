@@ -113,7 +113,7 @@ func parseHeartbeat(fields callbackFields) (lease *float64, err error) {
 // printableText puts blanks in place of what the database does not take, or a terminal should not see.
 func printableText(text string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) { // control characters, and those that turn the direction of what follows
 			return ' '
 		}
 		return r

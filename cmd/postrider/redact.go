@@ -3,10 +3,14 @@ package main
 import (
 	"encoding/json"
 	"net/url"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/sinks/webhook"
 )
 
 const hidden = "xxxxx"
@@ -81,11 +85,16 @@ func redactOptions(options json.RawMessage) string {
 		return hidden
 	}
 	for name, value := range all {
-		if secretOption.MatchString(name) {
-			all[name] = redactValues(value)
+		switch known := optionNames[name]; {
+		case secretOption.MatchString(name), known == nil:
+			all[name] = redactValues(value) // of a name that is misspelt nobody knows what it holds
+		case known.Kind() == reflect.Struct:
+			all[name] = redactUnknown(value, jsonNames(known))
 		}
 	}
-	if headers, ok := all["headers"].(map[string]any); ok {
+	if headers, ok := all["headers"].(map[string]any); !ok && all["headers"] != nil {
+		all["headers"] = redactValues(all["headers"])
+	} else if ok {
 		for name, value := range headers {
 			if secretName.MatchString(name) || strings.Contains(strings.ToLower(name), "cookie") {
 				headers[name] = redactValues(value)
@@ -97,6 +106,33 @@ func redactOptions(options json.RawMessage) string {
 		return hidden
 	}
 	return string(text)
+}
+
+// optionNames are the options of webhooks, the only ones that there are, with the types of their values.
+var optionNames = jsonNames(reflect.TypeFor[webhook.Options]())
+
+// jsonNames returns the keys of a struct in JSON.
+func jsonNames(t reflect.Type) map[string]reflect.Type {
+	names := make(map[string]reflect.Type)
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names[name] = t.Field(i).Type
+	}
+	return names
+}
+
+// redactUnknown hides the values of all keys but the known ones.
+func redactUnknown(value any, known map[string]reflect.Type) any {
+	object, ok := value.(map[string]any)
+	if !ok {
+		return redactValues(value)
+	}
+	for name, v := range object {
+		if known[name] == nil {
+			object[name] = redactValues(v)
+		}
+	}
+	return object
 }
 
 // redactValues hides all texts that are no references.
@@ -118,14 +154,21 @@ func redactValues(value any) any {
 // redactSettings returns a subscription's settings as the database has them, with redacted options.
 func redactSettings(settings json.RawMessage) json.RawMessage {
 	var all map[string]json.RawMessage
-	if json.Unmarshal(settings, &all) != nil || all["options"] == nil {
-		return settings
+	if json.Unmarshal(settings, &all) != nil {
+		return json.RawMessage(`"` + hidden + `"`)
 	}
-	options := redactOptions(all["options"])
-	if options == hidden {
-		options = `"` + hidden + `"`
+	for name := range all {
+		if !slices.Contains(settingNames, name) {
+			all[name] = json.RawMessage(`"` + hidden + `"`)
+		}
 	}
-	all["options"] = json.RawMessage(options)
+	if all["options"] != nil {
+		options := redactOptions(all["options"])
+		if options == hidden {
+			options = `"` + hidden + `"`
+		}
+		all["options"] = json.RawMessage(options)
+	}
 	text, err := json.Marshal(all)
 	if err != nil {
 		return json.RawMessage(`{}`)

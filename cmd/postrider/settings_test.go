@@ -126,10 +126,15 @@ func TestRedact(t *testing.T) {
 		`{"secrets":["env:A","geheim"],"rate":2,"basic":"file:/b","proxy":"environment","bearer":"geheim"}`: `{"basic":"file:/b","bearer":"xxxxx","proxy":"environment","rate":2,"secrets":["env:A","xxxxx"]}`,
 		`{"headers":{"X-A":"1","Authorization":"geheim","X-Api-Key":"env:K"},"tls":{"key":"/k.pem"}}`:       `{"headers":{"Authorization":"xxxxx","X-A":"1","X-Api-Key":"env:K"},"tls":{"key":"/k.pem"}}`,
 		`"geheim"`: `xxxxx`,
+		`{"bearrer":"geheim","Rate":2,"secret":["geheim","env:A"],"x":{"y":"geheim"}}`: `{"Rate":"xxxxx","bearrer":"xxxxx","secret":["xxxxx","env:A"],"x":"xxxxx"}`,
+		`{"tls":{"certt":"geheim","ca":"/a"},"guard":"geheim","headers":"X: geheim"}`:  `{"guard":"xxxxx","headers":"xxxxx","tls":{"ca":"/a","certt":"xxxxx"}}`,
 	} {
 		if got := redactOptions([]byte(options)); got != want {
 			t.Errorf("redactOptions(%s) = %s, want %s", options, got, want)
 		}
+	}
+	if got := string(redactSettings([]byte(`{"lanes":2,"bearer":"geheim","option":{"bearer":"geheim"},"options":{"rate":1}}`))); strings.Contains(got, "geheim") || !strings.Contains(got, `"lanes":2`) {
+		t.Errorf("settings show as %s", got)
 	}
 	for text, want := range map[string]string{
 		"postgres://u:p@h/db?sslmode=disable": "postgres://u:xxxxx@h/db?sslmode=disable",

@@ -191,6 +191,9 @@ func openNATS(ctx context.Context, s relay.Subscription, with surroundings) (sin
 	if err != nil {
 		return nil, everywhere(err)
 	}
+	if config.Control, err = webhook.Guard(webhook.GuardOptions{}); err != nil {
+		return nil, err
+	}
 	config.Secrets = with.secrets
 	config.Lanes, config.Batch = s.Settings.Lanes, s.Settings.Batch
 	config.AckTimeout = cmp.Or(config.AckTimeout, time.Duration(s.Settings.Timeout))

@@ -99,6 +99,9 @@ func (c CallbackConfig) parseBase() (base, path string, err error) {
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", "", errors.New("it has a query or a fragment: a path must be the last of it")
 	}
+	if err := sinks.CheckHost(u); err != nil {
+		return "", "", fmt.Errorf("it %w", err)
+	}
 	path = strings.TrimRight(u.EscapedPath(), "/")
 	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
 		if segment == "." || segment == ".." || segment == "" && path != "" {

@@ -95,6 +95,10 @@ func (c Config) parse() (*url.URL, error) {
 	case u.User != nil && c.Options.authorizes():
 		return nil, errors.New("webhook URL has user info, and basic, bearer or an Authorization header is given: a request has room for one of them")
 	}
+	if err := sinks.CheckHost(u); err != nil {
+		return nil, fmt.Errorf("webhook URL %w", err)
+	}
+	u.RawQuery = sinks.EncodeQuery(u.RawQuery)
 	return u, c.Options.Validate()
 }
 

@@ -153,6 +153,8 @@ func (o *Options) checkHeaders() error {
 		switch value := o.Headers[name]; {
 		case isReserved(lower) || lower == "content-type":
 			return fmt.Errorf("%s is reserved: it is set by Postrider or by HTTP itself", headerSetting(name))
+		case checkName(name) != nil:
+			return fmt.Errorf("headers: %w", checkName(name))
 		case lower == "authorization" && (o.Basic != "" || o.Bearer != ""):
 			return fmt.Errorf("%s is given, and so is basic or bearer: a request has room for one of them", headerSetting(name))
 		case isReference(value):

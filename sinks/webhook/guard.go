@@ -45,6 +45,15 @@ func newGuard(o GuardOptions) (*guard, error) {
 	return g, nil
 }
 
+// Guard returns what guards sinks that are no webhooks in the same way: a net.Dialer's ControlContext.
+func Guard(o GuardOptions) (func(ctx context.Context, network, address string, conn syscall.RawConn) error, error) {
+	g, err := newGuard(o)
+	if err != nil {
+		return nil, err
+	}
+	return g.control, nil
+}
+
 func parseNetwork(entry string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(entry)
 	if err != nil {

@@ -16,7 +16,24 @@ import (
 var framing = map[string]bool{
 	"host": true, "content-length": true, "transfer-encoding": true, "connection": true, "keep-alive": true,
 	"proxy-connection": true, "proxy-authorization": true, "proxy-authenticate": true, "te": true, "trailer": true,
-	"upgrade": true, "expect": true, "user-agent": true,
+	"upgrade": true, "expect": true, "user-agent": true, "http2-settings": true,
+	"proxy": true, // what programs that are started like CGI take for the variable HTTP_PROXY
+}
+
+// dashed returns the name for which some receivers take another one: to programs behind gateways Transfer_Encoding is the same as
+// Transfer-Encoding.
+func dashed(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
+
+// checkName refuses names that a message cannot have, nor another spelling of them.
+func checkName(name string) error {
+	alias := dashed(name)
+	if isReserved(alias) {
+		return fmt.Errorf("header %q is reserved: it is set by Postrider or by HTTP itself, rename it", name)
+	}
+	if alias == "content-type" && strings.Contains(name, "_") {
+		return fmt.Errorf("header %q: receivers may take it for Content-Type, write it with a dash or rename it", name)
+	}
+	return nil
 }
 
 // isReserved says which names neither a message nor a setting may use. The name is in lower case.
@@ -31,11 +48,17 @@ func (s *Sink) ownHeaders(d *sinks.Delivery) (map[string]string, error) {
 		return nil, err
 	}
 	for name := range own {
-		lower := strings.ToLower(name)
-		if isReserved(lower) {
-			return nil, fmt.Errorf("header %q is reserved: it is set by Postrider or by HTTP itself, rename it", name)
+		if other := strings.ReplaceAll(name, "_", "-"); other != name {
+			for its := range own {
+				if its != name && strings.EqualFold(dashed(its), other) && s.options.Format == FormatBinary {
+					return nil, fmt.Errorf("headers %q and %q: receivers may take them for one, rename one of them", min(name, its), max(name, its))
+				}
+			}
 		}
-		if s.taken[lower] {
+		if err := checkName(name); err != nil {
+			return nil, err
+		}
+		if s.taken[dashed(name)] {
 			return nil, fmt.Errorf("header %q is reserved: the subscription sets it for every request, rename it", name)
 		}
 	}

@@ -149,7 +149,7 @@ func TestHTTP2Outcomes(t *testing.T) {
 			for c.frame(frameContinuation, 0, s, []byte(strings.Repeat("\x00\x01a\x01b", 3000))...) == nil {
 			}
 			return false
-		}}, []sinks.Kind{sinks.KindRetryable}, "the connection broke", 1, 1},
+		}}, []sinks.Kind{sinks.KindRetryable}, "has a form or size that cannot be used", 1, 1},
 		"endless informational answers": {&h2Peer{onHeaders: func(c *h2Conn, n int, s uint32) bool {
 			for c.frame(frameHeaders, flagEndHeaders, s, 0x08, 3, '1', '0', '3') == nil { // :status 103
 			}

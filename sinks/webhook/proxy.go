@@ -97,6 +97,9 @@ func parseProxy(text string) (*url.URL, error) {
 	case u.Hostname() == "":
 		return nil, errors.New("proxy names no host: it looks like http://proxy:3128")
 	}
+	if err := sinks.CheckHost(u); err != nil {
+		return nil, fmt.Errorf("proxy %w", err)
+	}
 	return u, nil
 }
 

@@ -3,6 +3,7 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -76,7 +77,7 @@ func (s *Sink) readSecrets(log *slog.Logger) (err error) {
 	s.secrets.Learn(secretParts(s.url)...)
 	s.taken = make(map[string]bool, len(s.fixed))
 	for _, h := range s.fixed {
-		s.taken[strings.ToLower(h.name)] = true
+		s.taken[dashed(h.name)] = true
 	}
 	for i, ref := range s.options.Secrets {
 		w, err := watch(log, s.secrets, secretSetting(i), ref, parseSigners)
@@ -234,6 +235,13 @@ func (s *Sink) failed(ctx context.Context, err error, timeout bool) error {
 		return sinks.Unavailable(fmt.Errorf("connect to %s: %w", s.name, err), 0)
 	case timeout:
 		return sinks.Unavailable(fmt.Errorf("POST %s: no answer within %v: %w", s.name, s.timeout, err), 0)
+	}
+	if _, ok := errors.AsType[formError](err); ok {
+		what := "the answer has a form or size that cannot be used"
+		if strings.Contains(err.Error(), "missing colon") { // which is also what a line without its end looks like
+			what = "the answer is malformed, or broke off"
+		}
+		return sinks.Retryable(fmt.Errorf("POST %s: %s: %w", s.name, what, err), 0)
 	}
 	return sinks.Retryable(fmt.Errorf("POST %s: the connection broke before an answer came: %w", s.name, err), 0)
 }

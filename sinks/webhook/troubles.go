@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -36,9 +37,25 @@ type quiet struct{ err error }
 
 func (e quiet) Error() string {
 	text, _, _ := strings.Cut(e.err.Error(), `"`)
+	text = strings.TrimPrefix(text, "net/http: HTTP/1.x transport connection broken: ") // also where it is the answer that is wrong
 	return shorten(strings.TrimRight(text, " :=,"))
 }
 func (e quiet) Unwrap() error { return e.err }
+
+// formError marks an answer that came, and that cannot be used for its size or form.
+type formError struct{ error }
+
+func (e formError) Unwrap() error { return e.error }
+
+// formTexts are parts of what net/http says of answers of a wrong form or size; most of these errors have no names.
+var formTexts = []string{"malformed ", "headers exceeded", "header list larger", "Content-Length", "transfer encoding", "invalid header", "HTTP/0.9",
+	"PROTOCOL_ERROR", "FRAME_SIZE_ERROR", "COMPRESSION_ERROR", "FLOW_CONTROL_ERROR", "too many 1xx"}
+
+// isForm tells an answer of a wrong form from a connection that broke.
+func isForm(err error) bool {
+	text, _, _ := strings.Cut(err.Error(), `"`) // behind it the peer speaks
+	return slices.ContainsFunc(formTexts, func(part string) bool { return strings.Contains(text, part) })
+}
 
 // adviseTLS says what to do about a handshake that failed.
 func adviseTLS(err error) error {
@@ -129,7 +146,7 @@ func (g *generation) adviseAnswer(err error) error {
 	if alert, ok := remoteAlert(err); ok {
 		return connectError{advised{err, adviceAlert(alert)}}
 	}
-	if advice := g.adviceCertificate(time.Now()); advice != "" {
+	if advice := g.adviceCertificate(time.Now()); advice != "" && !isForm(err) {
 		return connectError{advised{quiet{err}, advice}}
 	}
 	// net/http exports no names for these of HTTP/2.
@@ -140,6 +157,9 @@ func (g *generation) adviseAnswer(err error) error {
 		return connectError{errors.New("the connection was closed right after the TLS handshake")}
 	case strings.Contains(text, "ENHANCE_YOUR_CALM"):
 		return connectError{advised{quiet{err}, "the destination asks for fewer requests, look at rate and lanes"}}
+	}
+	if isForm(err) {
+		return formError{quiet{err}}
 	}
 	return quiet{err}
 }
