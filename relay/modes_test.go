@@ -1,11 +1,13 @@
 package relay
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
 	"github.com/postrider/postrider/internal/pgtest"
@@ -114,6 +116,29 @@ func TestMissingPrivilege(t *testing.T) {
 			b.publish("t", "", "1")
 			b.fails(source(SourceAuto), "permission denied", "postrider grants --relay")
 		})
+	}
+}
+
+// A connection whose wait was cancelled ends by itself, in the background. Closing it waits for that.
+func TestCloseWaitsForCancelledConnection(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for range 20 {
+		conn, err := pgconn.Connect(t.Context(), b.db.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		if _, err := conn.Exec(ctx, "SELECT pg_sleep(60)").ReadAll(); err == nil {
+			t.Fatal("the statement was not cancelled")
+		}
+		cancel()
+		closeConn(conn)
+		select {
+		case <-conn.CleanupDone():
+		default:
+			t.Fatal("closed, and its goroutine goes on")
+		}
 	}
 }
 

@@ -69,10 +69,25 @@ func (s *stream) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	})
 }
 
+// closeConn ends a connection and, if that ends by itself already since its context was cancelled, waits for it: else goroutines and a
+// session would outlive a stop. What waits for too long for the server's last word gets none.
 func closeConn(conn *pgconn.PgConn) {
+	if !ends(conn) {
+		conn.Conn().Close()
+		ends(conn)
+	}
+}
+
+func ends(conn *pgconn.PgConn) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	conn.Close(ctx)
+	select {
+	case <-conn.CleanupDone():
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // endStream waits until the server has closed the connection, and with it the slot: a stop leaves none behind, not even for a
