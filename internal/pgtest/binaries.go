@@ -53,6 +53,38 @@ func findBinDir(ctx context.Context, explicit string, log io.Writer) (string, er
 		func() error { return aptInstallServer(ctx, log) })
 }
 
+// Find returns the directory of the programs that tests will use. As root on Debian it installs them if there are none. Its error is one
+// line, which names the command that installs them.
+func Find(ctx context.Context, log io.Writer) (string, error) {
+	dir, err := findBinDir(ctx, "", log)
+	if err == nil {
+		return dir, nil
+	}
+	if os.Getenv(envBinDir) != "" {
+		return "", oneLine(err)
+	}
+	how := "install PostgreSQL's server"
+	for _, m := range []struct{ program, install string }{
+		{"apt-get", "apt-get install postgresql"}, {"dnf", "dnf install postgresql-server"}, {"apk", "apk add postgresql"},
+		{"zypper", "zypper install postgresql-server"}, {"pacman", "pacman -S postgresql"}, {"brew", "brew install postgresql"},
+	} {
+		if _, err := exec.LookPath(m.program); err == nil {
+			how = "`" + m.install + "` (as root) installs it"
+			if m.program == "brew" {
+				how = "`" + m.install + "` installs it"
+			}
+			break
+		}
+	}
+	text := fmt.Sprintf("no PostgreSQL server %d or newer is here, which the tests need: %s; or set %s to the directory that holds initdb", minMajor, how, envBinDir)
+	if canInstall() {
+		text += fmt.Sprintf(" (tried: %v)", oneLine(err))
+	}
+	return "", errors.New(text)
+}
+
+func oneLine(err error) error { return errors.New(strings.Join(strings.Fields(err.Error()), " ")) }
+
 // searchBinDir returns the first usable directory of candidateDirs.
 func searchBinDir(ctx context.Context) (string, error) {
 	var errs []error

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -80,8 +78,12 @@ func running(pid int) bool {
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return false
 	}
-	out, err := exec.Command("ps", "-o", "stat=", "-p", fmt.Sprint(pid)).Output()
-	return err == nil && !strings.HasPrefix(strings.TrimSpace(string(out)), "Z")
+	table, err := processTable(context.Background())
+	if err != nil {
+		panic(err) // neither /proc nor ps: nothing can be said of any process
+	}
+	p, listed := table[pid]
+	return listed && p.state != 'Z'
 }
 
 // exists reports whether there is something at path.

@@ -63,14 +63,14 @@ func AllArrive(t *testing.T, systems []system.System) {
 }
 
 func allArrive(t *testing.T, s system.System, start func(*testing.T) (system.Destination, *arrivals)) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	to, got := start(t)
 	db := pgtest.Empty(t)
 	p := system.Place{Database: db.URL(), Dir: t.TempDir(), To: to, Log: t.Logf}
-	if err := s.Install(ctx, p); err != nil {
+	if err := s.Install(t.Context(), p); err != nil { // which may compile it, or fetch packages
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	conn := db.Conn(t)
 	if err := s.Fill(ctx, conn, backlog); err != nil {
 		t.Fatal(err)

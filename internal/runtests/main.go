@@ -1,0 +1,121 @@
+// Command runtests runs the tests of all modules, as `make test` does, and says at its end what was skipped and why. With -matrix it
+// runs the main packages' tests over several versions of PostgreSQL, as `make matrix` does.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/postrider/postrider/internal/pgtest"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	matrix := flag.Bool("matrix", false, "run over several versions of PostgreSQL")
+	versions := flag.String("versions", "", "those versions, separated by commas (default: all)")
+	flag.Parse()
+	run := testAll
+	if *matrix {
+		run = func(ctx context.Context) error { return testMatrix(ctx, *versions) }
+	}
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// suite is one call of go test.
+type suite struct {
+	dir  string
+	args []string
+	env  []string
+}
+
+// testAll runs everything, also after a failure.
+func testAll(ctx context.Context) error {
+	if _, err := pgtest.Find(ctx, os.Stdout); err != nil {
+		return err
+	}
+	race, err := raceFlag(ctx)
+	if err != nil {
+		return err
+	}
+	packages, err := list(ctx, "./...")
+	if err != nil {
+		return err
+	}
+	main := append([]string{"-timeout", "8m"}, race...)
+	for _, p := range packages {
+		if !strings.HasSuffix(p, "/internal/torture") {
+			main = append(main, p)
+		}
+	}
+	r := newReport(os.Stdout)
+	if race == nil {
+		r.skip("the race detector", "there is no C compiler")
+	}
+	for _, s := range []suite{
+		{".", main, nil},
+		// The checker runs by itself: what it sees is to come from its faults. There the race detector watches the relay alone.
+		{".", []string{"-timeout", "8m", "./internal/torture"}, []string{"RELAY_RACE=" + strings.Join(race, " ")}},
+		{"sinks/webhook/interop", []string{"./..."}, nil},
+		{"bench", []string{"./..."}, nil},
+	} {
+		if err := s.run(ctx, r); err != nil {
+			return err
+		}
+	}
+	return r.end()
+}
+
+// run runs the suite. Tests that fail are in the report; an error means that they could not be run.
+func (s suite) run(ctx context.Context, r *report) error {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, s.args...)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Dir, cmd.Env, cmd.Stderr = s.dir, append(os.Environ(), s.env...), os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	readErr := r.read(out)
+	err = cmd.Wait()
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if _, failed := errors.AsType[*exec.ExitError](err); failed {
+		r.failed = true
+		err = nil
+	}
+	return errors.Join(readErr, err)
+}
+
+// raceFlag asks for the race detector where there is a C compiler, which it takes; Go knows.
+func raceFlag(ctx context.Context) ([]string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "CGO_ENABLED").Output()
+	if err != nil {
+		return nil, fmt.Errorf("go env: %w", err)
+	}
+	if strings.TrimSpace(string(out)) != "1" {
+		return nil, nil
+	}
+	return []string{"-race"}, nil
+}
+
+func list(ctx context.Context, pattern string) ([]string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", pattern).Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list %s: %w", pattern, err)
+	}
+	return strings.Fields(string(out)), nil
+}

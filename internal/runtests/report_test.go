@@ -1,0 +1,55 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A module with a test of each kind is run as the others are.
+func TestReport(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod":         "module example.org/m\n\ngo 1.26\n",
+		"good/x_test.go": "package good\n\nimport \"testing\"\n\nfunc TestGood(t *testing.T) { t.Log(\"quiet\") }\nfunc TestAbsent(t *testing.T) { t.Log(\"before\"); t.Skip(\"perl is not installed\") }\n",
+		"more/x_test.go": "package more\n\nimport \"testing\"\n\nfunc TestSome(t *testing.T) { t.Run(\"sub\", func(t *testing.T) { t.Skip(\"perl is not installed\") }) }\n",
+		"bad/x_test.go":  "package bad\n\nimport \"testing\"\n\nfunc TestGood(t *testing.T) { t.Log(\"quiet\") }\nfunc TestBad(t *testing.T) { t.Error(\"it broke\") }\n",
+		"dies/x_test.go": "package dies\n\nimport \"testing\"\n\nfunc TestDies(t *testing.T) { panic(\"it died\") }\n",
+		"none/x_test.go": "package none\n\nfunc f() int { return \"no number\" }\n",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(packages ...string) (string, error) {
+		var out bytes.Buffer
+		r := newReport(&out)
+		if err := (suite{dir, packages, []string{"GOFLAGS="}}).run(context.Background(), r); err != nil {
+			t.Fatal(err)
+		}
+		err := r.end()
+		return out.String(), err
+	}
+	out, err := run("./good", "./more")
+	if err != nil || strings.Contains(out, "quiet") || strings.Contains(out, "before") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"ok  \texample.org/m/good", "\nSkipped:\n  perl is not installed: example.org/m/good TestAbsent, example.org/m/more TestSome/sub\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	for name, want := range map[string]string{"./bad": "it broke", "./dies": "panic: it died", "./none": "no number"} {
+		out, err := run("./good", name)
+		if err == nil || !strings.Contains(out, want) || !strings.Contains(out, "FAIL\texample.org/m/"+name[2:]) || strings.Contains(out, "quiet") {
+			t.Errorf("%s: %v, and no %q in\n%s", name, err, want, out)
+		}
+	}
+}
