@@ -3,7 +3,10 @@ package relay
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // stopChanged stops runners whose subscription was changed or paused, in order, and those whose cursor is lost, at once. It tells
@@ -96,4 +99,27 @@ func (o *owner) lookForResumed(standings map[string]standing) {
 			delete(o.resumed, name)
 		}
 	}
+}
+
+// compare tells of other relays that were started with something else for a subscription of this relay's environment or file:
+// each start rewrites the other's, and messages go where the last one says.
+func (o *owner) compare(ctx context.Context, met []string) error {
+	if len(met) == 0 || len(o.config.Declared) == 0 {
+		return nil
+	}
+	rows, err := o.pool.Query(ctx, `SELECT r.name, left(r.incarnation::text, 8), d.key, coalesce(d.value ->> 'sum', ''), coalesce(d.value ->> 'sink', '')
+		FROM postrider.relays r CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(r.declared) WHEN 'object' THEN r.declared ELSE '{}' END) d
+		WHERE r.incarnation::text = ANY ($1)`, met)
+	if err != nil {
+		return fmt.Errorf("read relays: %w", err)
+	}
+	var name, short, subscription, sum, sink string
+	_, err = pgx.ForEachRow(rows, []any{&name, &short, &subscription, &sum, &sink}, func() error {
+		if own, both := o.config.Declared[subscription]; both && own.Sum != sum {
+			o.log.Warn("another relay was started with something else for a subscription of this one: the last start decides where its messages go; give them different names",
+				"subscription", subscription, "relay", name, "incarnation", short, "its_sink", sink, "own_sink", own.Sink)
+		}
+		return nil
+	})
+	return err
 }

@@ -41,6 +41,9 @@ type Config struct {
 	Name string
 	// Version is the build's version, shown beside the name.
 	Version string
+	// Declared are the subscriptions that this process was started with, by name. Relays that were started with different ones of
+	// one name are told of each other. Optional.
+	Declared map[string]Declaration
 	// Source says what causes ticks. Default: SourceAuto.
 	Source Source
 	// Retention is how long settled messages stay in the outbox at least. Default: 24 h.
@@ -65,6 +68,12 @@ type Config struct {
 
 	busyRate float64 // of transactions a second; tests cannot make as many as it takes
 	largest  int64   // bytes of a message that is read at all; tests need not make as many as it takes
+}
+
+// Declaration is what a process's environment or file says of a subscription, as others see it.
+type Declaration struct {
+	Sum  string `json:"sum"`  // equal for what means the same
+	Sink string `json:"sink"` // without secrets
 }
 
 // Validate fills in the defaults and says which setting is wrong, with its value and what would be right.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -31,6 +31,7 @@ type generation struct {
 	metrics     *metrics
 	pool        *dbconn.Pool
 	incarnation string
+	hasOwnName  bool // so that its sessions show that it lives
 	feed        *feed
 	passes      *passes
 	budget      *budget
@@ -54,10 +55,10 @@ type generation struct {
 }
 
 func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
-	incarnation := uuid.NewString()
+	incarnation := r.incarnation
 	c := &r.config
 	g := &generation{
-		config: c, log: c.Logger, metrics: r.metrics, pool: pool, incarnation: incarnation,
+		config: c, log: c.Logger, metrics: r.metrics, pool: pool, incarnation: incarnation, hasOwnName: r.hasOwnName,
 		budget: &budget{limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		runners: make(map[string]*runner), ending: make(map[string]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
@@ -118,14 +119,26 @@ func (g *generation) newStreamer() *streamer {
 
 // register makes the row whose presence shows that nothing has happened that would void snapshots in memory.
 func (g *generation) register(ctx context.Context) error {
-	err := writeLocal(ctx, g.pool, func(b *pgx.Batch) {
-		b.Queue("INSERT INTO postrider.relays (incarnation, name, version) VALUES ($1, $2, $3)",
-			g.incarnation, g.pool.Encoding().Storable(g.config.Name), g.config.Version)
+	declared, err := json.Marshal(orEmpty(g.config.Declared))
+	if err != nil {
+		return err
+	}
+	storable := g.pool.Encoding().Storable
+	err = writeLocal(ctx, g.pool, func(b *pgx.Batch) {
+		b.Queue("INSERT INTO postrider.relays (incarnation, name, version, declared) VALUES ($1, $2, $3, $4::text::jsonb)",
+			g.incarnation, storable(g.config.Name), g.config.Version, storable(string(declared)))
 	})
 	if err != nil {
 		return fmt.Errorf("register: %w", err)
 	}
 	return nil
+}
+
+func orEmpty(declared map[string]Declaration) map[string]Declaration {
+	if declared == nil {
+		return map[string]Declaration{}
+	}
+	return declared
 }
 
 // stopInOrder drains, saves and releases everything, within the drain timeout and as much again for the database.

@@ -15,7 +15,7 @@ const (
 // with the commonest reason, so that a thousand make no thousand lines.
 type deathNotices struct {
 	count   int
-	first   int64 // the lowest row among them
+	first   int64 // the lowest id among them
 	reasons map[string]int
 	next    time.Time // no line before
 }
@@ -53,7 +53,7 @@ func (d *deathNotices) tell(log *slog.Logger, subscription string, now time.Time
 			commonest = reason
 		}
 	}
-	log = log.With("subscription", subscription, "row", d.first)
+	log = log.With("subscription", subscription, "id", d.first)
 	if d.count == 1 {
 		log.Warn("dead letter", "because", shorten(commonest))
 	} else {

@@ -78,7 +78,7 @@ func TestDeadLettersAreLogged(t *testing.T) {
 	})
 	run, begun := b.start(log.into), time.Now()
 	ids := b.publish("bad", "", `{}`)
-	log.says(t, "level=WARN", `msg="dead letter"`, "subscription=s", fmt.Sprintf("row=%d", ids[0]), `because="no such customer"`)
+	log.says(t, "level=WARN", `msg="dead letter"`, "subscription=s", fmt.Sprintf("id=%d", ids[0]), `because="no such customer"`)
 	b.publish("rare", "", `{}`)
 	for range 40 {
 		b.publish("bad", "", `{}`)

@@ -11,8 +11,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// pollEvery is the time between looks at subscriptions, cursors and other relays.
-const pollEvery = time.Second
+const (
+	pollEvery = time.Second      // between looks at subscriptions, cursors and other relays
+	aloneBump = 10 * time.Second // between signs of life of a relay that is alone and whose sessions do not tell
+)
 
 // owner takes cursors over, runs their runners, and lets go what was paused, changed, lost or should be another relay's.
 type owner struct {
@@ -34,11 +36,13 @@ func newOwner(g *generation) *owner {
 type watched struct {
 	counter int64
 	since   time.Time
+	name    string
 }
 
 // peers is one look at postrider.relays.
 type peers struct {
 	counters map[string]int64
+	names    map[string]string
 	unable   map[string]map[string]int64 // by relay: the versions of the subscriptions that it cannot deliver
 }
 
@@ -103,20 +107,20 @@ func (o *owner) poll(ctx context.Context) error {
 }
 
 func (o *owner) readPeers(ctx context.Context) (peers, error) {
-	p := peers{counters: make(map[string]int64), unable: make(map[string]map[string]int64)}
-	rows, err := o.pool.Query(ctx, `SELECT incarnation::text, counter,
+	p := peers{counters: make(map[string]int64), names: make(map[string]string), unable: make(map[string]map[string]int64)}
+	rows, err := o.pool.Query(ctx, `SELECT incarnation::text, counter, name,
 		(SELECT jsonb_object_agg(key, value -> 'version') FROM jsonb_each(unable) WHERE unable <> '{}')::text FROM postrider.relays`)
 	if err != nil {
 		return p, fmt.Errorf("read relays: %w", err)
 	}
-	var name string
+	var incarnation, name string
 	var counter int64
 	var unable []byte
-	_, err = pgx.ForEachRow(rows, []any{&name, &counter, &unable}, func() error {
-		p.counters[name] = counter
+	_, err = pgx.ForEachRow(rows, []any{&incarnation, &counter, &name, &unable}, func() error {
+		p.counters[incarnation], p.names[incarnation] = counter, name
 		var versions map[string]int64
 		if unable != nil && json.Unmarshal(unable, &versions) == nil { // else another build's: as if it could deliver everything
-			p.unable[name] = versions
+			p.unable[incarnation] = versions
 		}
 		unable = nil
 		return nil
@@ -127,32 +131,47 @@ func (o *owner) readPeers(ctx context.Context) (peers, error) {
 // watchPeers bumps the own counter while there is somebody to see it, and removes the rows of relays that are silent.
 func (o *owner) watchPeers(ctx context.Context, p peers) error {
 	now := time.Now()
-	for name, counter := range p.counters {
-		if name == o.incarnation {
+	var met []string
+	for other, counter := range p.counters {
+		if other == o.incarnation {
 			continue
 		}
-		if w, known := o.others[name]; !known || w.counter != counter {
-			o.others[name] = watched{counter, now}
+		w, known := o.others[other]
+		if !known || w.counter != counter {
+			o.others[other] = watched{counter, now, p.names[other]}
+			if !known {
+				met = append(met, other)
+			}
 			continue
 		}
-		if now.Sub(o.others[name].since) < o.config.Lease {
+		if now.Sub(w.since) < o.config.Lease {
 			continue
 		}
-		o.log.Warn("another relay is silent: its cursors are free", "relay", name, "lease", o.config.Lease)
+		o.log.Warn("another relay is silent: its cursors are free", "relay", w.name, "incarnation", Short(other), "lease", o.config.Lease)
 		err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
-			b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1 AND counter = $2", name, counter)
+			b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1 AND counter = $2", other, counter)
 		})
 		if err != nil {
 			return fmt.Errorf("remove a silent relay: %w", err)
 		}
-		delete(p.counters, name)
+		delete(p.counters, other)
+	}
+	if err := o.compare(ctx, met); err != nil {
+		return err
 	}
 	for name := range o.others {
 		if _, there := p.counters[name]; !there {
 			delete(o.others, name)
 		}
 	}
-	if len(p.counters) < 2 || now.Sub(o.bumped) < o.config.Lease/3-o.pollInterval()/2 {
+	every := o.config.Lease / 3
+	if len(p.counters) < 2 { // nobody looks at the counter; but where our sessions do not show who we are, the time has to
+		if o.hasOwnName {
+			return nil
+		}
+		every = aloneBump
+	}
+	if now.Sub(o.bumped) < every-o.pollInterval()/2 {
 		return nil
 	}
 	o.bumped = now
@@ -162,7 +181,7 @@ func (o *owner) watchPeers(ctx context.Context, p peers) error {
 func (o *owner) bump(ctx context.Context) error {
 	var n int64
 	err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.relays SET counter = counter + 1 WHERE incarnation = $1 RETURNING counter", o.incarnation).
+		b.Queue("UPDATE postrider.relays SET counter = counter + 1, seen_at = clock_timestamp() WHERE incarnation = $1 RETURNING counter", o.incarnation).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

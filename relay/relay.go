@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/postrider/postrider/internal/dbconn"
@@ -27,6 +29,9 @@ type Relay struct {
 	now     atomic.Pointer[generation] // nil between generations
 	since   atomic.Int64               // unix nanoseconds of the last change of now
 	trouble atomic.Pointer[string]
+
+	incarnation string // of the generation that runs or begins
+	hasOwnName  bool   // its sessions tell the incarnation
 }
 
 // New checks the configuration. Nothing is connected before Run.
@@ -126,6 +131,7 @@ func (g *generation) ready(now time.Time) error {
 }
 
 func (r *Relay) runGeneration(ctx context.Context, healthy func()) error {
+	r.incarnation = uuid.NewString()
 	pool, err := r.openPool(ctx)
 	if err != nil {
 		return err
@@ -135,6 +141,11 @@ func (r *Relay) runGeneration(ctx context.Context, healthy func()) error {
 	if err != nil {
 		return asFatal(err)
 	}
+	pooled, err := pool.Pooled(ctx)
+	if err != nil {
+		return err
+	}
+	r.hasOwnName = r.hasOwnName && !pooled
 	ticks, err := r.chooseSource(ctx, pool)
 	if err != nil {
 		return asFatal(err)
@@ -143,7 +154,7 @@ func (r *Relay) runGeneration(ctx context.Context, healthy func()) error {
 	g.startedAt = time.Now()
 	r.now.Store(g)
 	defer r.now.Store(nil)
-	r.log.Info("relay started", "name", r.config.Name, "source", ticks)
+	r.log.Info("relay started", "name", r.config.Name, "incarnation", Short(g.incarnation), "source", ticks)
 	return asFatal(g.run(ctx, ticks, healthy))
 }
 
@@ -170,6 +181,7 @@ func (r *Relay) openPool(ctx context.Context) (*dbconn.Pool, error) {
 		return nil, &fatalError{err}
 	}
 	config.MaxConns = max(config.MaxConns, poolSize)
+	r.hasOwnName = r.nameSessions(config.ConnConfig)
 	dbconn.PreferPrimary(config.ConnConfig)
 	pool, err := dbconn.NewPool(ctx, config)
 	if err != nil {
@@ -184,8 +196,25 @@ func (r *Relay) connect(ctx context.Context) (*dbconn.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.nameSessions(config.ConnConfig)
 	dbconn.PreferPrimary(config.ConnConfig)
 	return dbconn.Connect(ctx, config.ConnConfig)
+}
+
+// ownName is what sessions are called unless the connection string says otherwise.
+const ownName = "postrider"
+
+// Short is enough of an incarnation to tell relays apart.
+func Short(incarnation string) string { return incarnation[:min(8, len(incarnation))] }
+
+// nameSessions puts the incarnation into the sessions' names: so others see that this relay is there although it writes nothing while
+// it is alone and idle. A name that the connection string asks for stays as it is.
+func (r *Relay) nameSessions(c *pgx.ConnConfig) (named bool) {
+	if c.RuntimeParams["application_name"] != ownName {
+		return false
+	}
+	c.RuntimeParams["application_name"] = ownName + " " + Short(r.incarnation)
+	return true
 }
 
 // checkDatabase makes sure that the schema is there and that its transaction ids mean something here. It returns the source id.

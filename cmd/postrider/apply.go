@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/postrider/postrider/internal/dbconn"
 )
@@ -27,6 +26,8 @@ type change struct {
 	// Parked is how many deliveries a removed subscription had parked, Dead how many of them were dead letters.
 	Parked int64 `json:"parked,omitempty"`
 	Dead   int64 `json:"dead,omitempty"`
+	// StartedWith is a relay that runs and whose environment or file makes a removed subscription again.
+	StartedWith string `json:"started_with,omitempty"`
 }
 
 // applying is how specs are applied.
@@ -36,6 +37,10 @@ type applying struct {
 	dryRun bool // change nothing
 	notes  []string
 }
+
+// errRaced says that somebody else, such as another relay that was started at the same time, created the subscription first. What it has
+// is to be looked at before it is changed.
+var errRaced = errors.New("somebody else creates the same subscription at this moment")
 
 // errDryRun undoes what a dry run has tried.
 var errDryRun = errors.New("dry run")
@@ -60,8 +65,7 @@ func applySpecs(ctx context.Context, db *dbconn.Conn, specs []spec, how applying
 		if errors.Is(err, errDryRun) {
 			return changes, nil
 		}
-		// Another relay, started at the same time, created one first: look again.
-		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "23505" && attempt < 5 {
+		if errors.Is(err, errRaced) && attempt < 5 {
 			continue
 		}
 		return changes, err
@@ -92,15 +96,22 @@ func prune(ctx context.Context, tx pgx.Tx, specs []spec, how applying, changes *
 	if err != nil {
 		return err
 	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (change, error) {
+		c := change{Action: "removed"}
+		return c, row.Scan(&c.Name, &c.Parked, &c.Dead)
+	})
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	relays, err := readRelays(ctx, tx)
+	if err != nil {
+		return err
+	}
 	var removed []string
-	c := change{Action: "removed"}
-	_, err = pgx.ForEachRow(rows, []any{&c.Name, &c.Parked, &c.Dead}, func() error {
+	for _, c := range list {
+		c.StartedWith = startedWith(relays, c.Name)
 		*changes = append(*changes, c)
 		removed = append(removed, fmt.Sprintf("%s (%s)", c.Name, c.loss()))
-		return nil
-	})
-	if err != nil || len(removed) == 0 {
-		return err
 	}
 	if !how.yes && !how.dryRun {
 		return fmt.Errorf("--prune would remove what the file does not name: %s. Nothing was changed: --yes does it, --dry-run shows all", strings.Join(removed, ", "))
@@ -119,11 +130,18 @@ func applyOne(ctx context.Context, tx pgx.Tx, s spec) (change, error) {
 	var is []byte
 	err = tx.QueryRow(ctx, "SELECT topics, sink, settings::text FROM postrider.subscriptions WHERE name = $1 FOR UPDATE", s.Name).Scan(&topics, &sink, &is)
 	if errors.Is(err, pgx.ErrNoRows) {
-		_, err = tx.Exec(ctx, "SELECT postrider.subscribe($1, $2, $3, $4::jsonb, $5)", s.Name, s.Topics, s.Sink, string(settings), s.start)
+		var became string
+		err = tx.QueryRow(ctx, "SELECT postrider.subscribe($1, $2, $3, $4::jsonb, $5)", s.Name, s.Topics, s.Sink, string(settings), s.start).Scan(&became)
+		if err == nil && became != "created" {
+			err = errRaced
+		}
 		return change{Name: s.Name, Action: "created"}, err
 	}
 	if err != nil {
 		return change{}, err
+	}
+	if s.unnamed && sink != s.claimed && s.leadsElsewhere(sink) {
+		return change{}, errUnclaimed
 	}
 	list := differences(s, topics, sink, is)
 	if len(list) == 0 {
@@ -154,8 +172,12 @@ func (c change) describe() string {
 
 // loss says what goes with a subscription that is removed.
 func (c change) loss() string {
-	if c.Parked == 0 {
-		return "with its cursor"
+	text := "with its cursor"
+	if c.Parked > 0 {
+		text += fmt.Sprintf(", %s parked and %s among them", plural(c.Parked, "message"), plural(c.Dead, "dead letter"))
 	}
-	return fmt.Sprintf("with its cursor, %s parked and %s", plural(c.Parked, "message"), plural(c.Dead, "dead letter")+" among them")
+	if c.StartedWith != "" {
+		text += fmt.Sprintf("; relay %s, which runs, was started with it and makes it again at its next start", c.StartedWith)
+	}
+	return text
 }

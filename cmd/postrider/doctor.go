@@ -91,6 +91,7 @@ func (d *doctor) examine(ctx context.Context) {
 	run("relays", d.checkRelays)
 	run("relays", d.checkUnable)
 	run("subscriptions", d.checkSubscriptions)
+	run("destinations", d.checkSinks)
 	run("dead letters", d.checkDead)
 }
 

@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // oldestServer is the oldest server_version_num that has all the schema uses.
@@ -17,7 +13,7 @@ const oldestServer = 140000
 func (d *doctor) connect(ctx context.Context) bool {
 	db, err := connect(ctx, d.settings.DatabaseURL)
 	if err != nil {
-		d.report("connection", statusFail, oneLine(err.Error()), connectRemedy(err)...)
+		d.report("connection", statusFail, oneLine(err.Error()), connectRemedy(err, d.settings.DatabaseURL)...)
 		return false
 	}
 	d.db = db
@@ -39,22 +35,6 @@ func (d *doctor) connect(ctx context.Context) bool {
 	return true
 }
 
-func connectRemedy(err error) []string {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return []string{"check host and port in POSTRIDER_DATABASE_URL, listen_addresses on the server and firewalls in between"}
-	}
-	switch pgErr.Code {
-	case "28P01", "28000":
-		return []string{"check user and password in POSTRIDER_DATABASE_URL, and pg_hba.conf on the server"}
-	case "3D000":
-		return []string{"check the database in POSTRIDER_DATABASE_URL, or make it with CREATE DATABASE"}
-	case "53300":
-		return alterSystem("max_connections", "200")
-	}
-	return nil
-}
-
 func (d *doctor) checkPrimary(ctx context.Context) error {
 	var standby bool
 	if err := d.db.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&standby); err != nil {
@@ -66,25 +46,6 @@ func (d *doctor) checkPrimary(ctx context.Context) error {
 		return nil
 	}
 	d.report("primary", statusOK, "the server is a primary")
-	return nil
-}
-
-// checkConnections looks at what is left of max_connections. A relay takes up to ten.
-func (d *doctor) checkConnections(ctx context.Context) error {
-	const needed = 10
-	var most, used int
-	err := d.db.QueryRow(ctx, `SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
-		(SELECT coalesce(sum(numbackends), 0)::int FROM pg_stat_database)`).Scan(&most, &used)
-	if err != nil {
-		return err
-	}
-	message := fmt.Sprintf("%d of %d connections are taken", used, most)
-	if most-used >= needed {
-		d.report("connections", statusOK, message)
-		return nil
-	}
-	d.report("connections", statusWarn, fmt.Sprintf("%s, a relay may take up to %d", message, needed),
-		append([]string{"close idle sessions, or:"}, alterSystem("max_connections", strconv.Itoa(most+needed+20))...)...)
 	return nil
 }
 

@@ -69,14 +69,38 @@ func (d *doctor) checkPrepared(ctx context.Context) error {
 }
 
 func (d *doctor) checkRelays(ctx context.Context) error {
-	var relays int64
-	if err := d.db.QueryRow(ctx, "SELECT count(*) FROM postrider.relays").Scan(&relays); err != nil {
+	var now time.Time
+	if err := d.db.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
 		return err
 	}
-	if relays == 0 {
+	relays, err := readRelays(ctx, d.db)
+	if err != nil {
+		return err
+	}
+	title, alive := titles(relays), 0
+	for _, r := range relays {
+		what := ""
+		switch {
+		case !r.silent(now):
+			alive++
+			continue
+		case r.Connected:
+			what = "has sessions here, and has asked for nothing"
+		default:
+			what = "has no session here, and has not been seen"
+		}
+		d.report("relays", statusWarn, fmt.Sprintf("relay %s %s for %s: it hangs or is gone, without a clean stop. It owns %s, which another relay takes over",
+			title[r.Incarnation], what, human(now.Sub(r.LastSeen)), plural(r.Subscriptions, "subscription")),
+			"postrider run", fmt.Sprintf("or, if none is to run: DELETE FROM postrider.relays WHERE incarnation = '%s';", r.Incarnation))
+	}
+	for name, text := range contested(relays, now) {
+		d.report("relays", statusWarn, fmt.Sprintf("subscription %q: %s", name, text), "set another POSTRIDER_SUBSCRIPTION for one of them")
+	}
+	switch {
+	case len(relays) == 0:
 		d.report("relays", statusNote, "no relay is registered: nothing is delivered", "postrider run")
-	} else {
-		d.report("relays", statusOK, plural(relays, "relay")+" registered")
+	case alive == len(relays):
+		d.report("relays", statusOK, plural(int64(alive), "relay")+" registered, all seen a moment ago")
 	}
 	return nil
 }

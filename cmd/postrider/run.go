@@ -65,7 +65,7 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(s.relayConfig(surroundings{logger, secrets, s.makeURL(urls)}, registry))
+	r, err := relay.New(s.relayConfig(specs, surroundings{logger, secrets, s.makeURL(urls)}, registry))
 	if err != nil {
 		return err
 	}
@@ -171,13 +171,17 @@ func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []spec, lo
 		logger.Info("the environment names no subscription: those of the database are delivered")
 		return nil
 	}
-	changes, err := applySpecs(ctx, db, specs, applying{})
+	changes, err := applyClaimed(ctx, db, specs)
 	if err != nil {
 		return err
 	}
 	for _, c := range changes {
 		i := slices.IndexFunc(specs, func(s spec) bool { return s.Name == c.Name })
-		logger.Info("subscription "+c.describe(), "subscription", c.Name, "topics", specs[i].Topics, "sink", redact(specs[i].Sink))
+		level, args := slog.LevelInfo, []any{"subscription", c.Name, "topics", specs[i].Topics, "sink", redact(specs[i].Sink)}
+		if len(c.Differences) > 0 { // somebody wrote something else there, perhaps another sidecar
+			level, args = slog.LevelWarn, append(args, "differences", c.Differences)
+		}
+		logger.Log(ctx, level, "subscription "+c.describe(), args...)
 	}
 	return nil
 }
@@ -202,13 +206,14 @@ func (s *settings) specs() ([]spec, error) {
 }
 
 // relayConfig passes the settings on to the engine.
-func (s *settings) relayConfig(with surroundings, registry prometheus.Registerer) relay.Config {
+func (s *settings) relayConfig(specs []spec, with surroundings, registry prometheus.Registerer) relay.Config {
 	return relay.Config{
 		DatabaseURL:  s.DatabaseURL,
 		Open:         openSinks(with),
 		Defaults:     setDefaults,
 		Name:         s.Name,
 		Version:      buildVersion(),
+		Declared:     declarations(specs),
 		Source:       relay.Source(s.Source),
 		Retention:    s.Retention.orTiny(),
 		Lease:        s.Lease.orTiny(),

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -17,6 +18,10 @@ type spec struct {
 	relay.Subscription
 	// start is where it begins when it is created: now, earliest or a time.
 	start string
+	// unnamed says that it has the default name, which nobody has chosen.
+	unnamed bool
+	// claimed is the sink that the subscription had in the database when it was claimed.
+	claimed string
 }
 
 var subscriptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
@@ -119,7 +124,8 @@ func (s *settings) fromEnvironment() (*spec, error) {
 	if len(s.Topics) == 0 {
 		return nil, errors.New("POSTRIDER_SINK is set, but POSTRIDER_TOPICS is not: set it to patterns such as orders.>,payments.* (or > for all)")
 	}
-	sub := spec{start: s.Start, Subscription: relay.Subscription{
+	_, named := os.LookupEnv(prefix + "_SUBSCRIPTION")
+	sub := spec{start: s.Start, unnamed: !named, Subscription: relay.Subscription{
 		Name: s.Subscription, Topics: s.Topics, Sink: s.Sink, Settings: relay.Settings{
 			Ordering:       relay.Ordering(s.Ordering),
 			OnDead:         relay.OnDead(s.OnDead),

@@ -15,7 +15,14 @@ func (a *app) statusCommand() *cobra.Command {
 	return a.withJSON(&cobra.Command{
 		Use:   "status",
 		Short: "Show where each subscription stands, and the relays",
-		Args:  cobra.NoArgs,
+		Long: `Show where each subscription stands, and the relays:
+
+  LAG, LAG TIME  messages neither delivered nor parked, and the age of the oldest
+  RETRY … DEAD   parked messages by state: ` + "`postrider parked list`" + ` explains and lists them
+  SEGMENTS       parts of the outbox that cannot be emptied because of this subscription
+  TROUBLE        why deliveries stand still, or are paused
+  LAST SEEN      when a relay last asked the database for something. One that is gone was killed: another takes over`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				var report *statusReport
@@ -60,17 +67,9 @@ type subscriptionStatus struct {
 	Discarded    int64     `json:"discarded"`
 	SegmentsHeld int64     `json:"segments_held"`
 	SavedAt      time.Time `json:"saved_at"`
-}
-
-// relayStatus is a relay that is registered, alive or not.
-type relayStatus struct {
-	Name          string    `json:"name"`
-	Version       string    `json:"version"`
-	Incarnation   string    `json:"incarnation"`
-	StartedAt     time.Time `json:"started_at"`
-	Subscriptions int64     `json:"subscriptions"`
-	// Unable says by subscription what this relay cannot deliver, for something that it lacks.
-	Unable map[string]unableStatus `json:"unable"`
+	// Contested says which relays were started with different settings for it.
+	Contested string `json:"contested"`
+	owner     string // with its incarnation, where relays share a name
 }
 
 func readStatus(ctx context.Context, db querier) (*statusReport, error) {
@@ -85,20 +84,39 @@ func readStatus(ctx context.Context, db querier) (*statusReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	if report.Subscriptions, err = pgx.AppendRows(report.Subscriptions, rows, pgx.RowToStructByPos[subscriptionStatus]); err != nil {
-		return nil, err
-	}
-	rows, err = db.Query(ctx, `
-		SELECT r.name, r.version, r.incarnation::text, r.started_at, (SELECT count(*) FROM postrider.cursors c WHERE c.owner = r.incarnation), r.unable
-		FROM postrider.relays r ORDER BY r.started_at, r.incarnation`)
+	report.Subscriptions, err = pgx.AppendRows(report.Subscriptions, rows, func(row pgx.CollectableRow) (s subscriptionStatus, err error) {
+		return s, row.Scan(&s.Name, &s.State, &s.PausedReason, &s.Trouble, &s.Owner, &s.LagMessages, &s.LagSeconds, &s.Retrying, &s.Held,
+			&s.Scheduled, &s.Accepted, &s.Dead, &s.Discarded, &s.SegmentsHeld, &s.SavedAt)
+	})
 	if err != nil {
 		return nil, err
 	}
-	if report.Relays, err = pgx.AppendRows(report.Relays, rows, pgx.RowToStructByPos[relayStatus]); err != nil {
+	if report.Relays, err = readRelays(ctx, db); err != nil {
 		return nil, err
 	}
 	report.explainStranded()
-	return &report, nil
+	return &report, report.nameOwners(ctx, db)
+}
+
+// nameOwners tells relays of one name apart, and says which subscriptions relays fight over.
+func (r *statusReport) nameOwners(ctx context.Context, db querier) error {
+	owners := map[string]string{}
+	title := titles(r.Relays)
+	rows, err := db.Query(ctx, "SELECT subscription, owner::text FROM postrider.cursors WHERE owner IS NOT NULL")
+	if err != nil {
+		return err
+	}
+	var name, owner string
+	_, err = pgx.ForEachRow(rows, []any{&name, &owner}, func() error {
+		owners[name] = title[owner]
+		return nil
+	})
+	fights := contested(r.Relays, r.Now)
+	for i := range r.Subscriptions {
+		s := &r.Subscriptions[i]
+		s.owner, s.Contested = cmp.Or(owners[s.Name], s.Owner), fights[s.Name]
+	}
+	return err
 }
 
 func (a *app) printStatus(r *statusReport) {
@@ -107,7 +125,7 @@ func (a *app) printStatus(r *statusReport) {
 	} else {
 		list := newTable("SUBSCRIPTION", "STATE", "OWNER", ">LAG", ">LAG TIME", ">RETRY", ">HELD", ">SCHEDULED", ">ACCEPTED", ">DEAD", ">SEGMENTS", "TROUBLE")
 		for _, s := range r.Subscriptions {
-			list.add(s.Name, s.State, cmp.Or(s.Owner, "-"), number(s.LagMessages), human(seconds(s.LagSeconds)),
+			list.add(s.Name, s.State, cmp.Or(s.owner, "-"), number(s.LagMessages), human(seconds(s.LagSeconds)),
 				number(s.Retrying), number(s.Held), number(s.Scheduled), number(s.Accepted), number(s.Dead), number(s.SegmentsHeld), clip(s.why(), 100))
 		}
 		list.print(a.out)
@@ -117,9 +135,9 @@ func (a *app) printStatus(r *statusReport) {
 		a.printf("No relay is registered: nothing is delivered until `postrider run` runs.\n")
 		return
 	}
-	list := newTable("RELAY", "VERSION", "STARTED", ">SUBSCRIPTIONS")
+	list, title := newTable("RELAY", "VERSION", "STARTED", ">SUBSCRIPTIONS", "LAST SEEN"), titles(r.Relays)
 	for _, relay := range r.Relays {
-		list.add(relay.Name, relay.Version, ago(r.Now, relay.StartedAt), number(relay.Subscriptions))
+		list.add(title[relay.Incarnation], relay.Version, ago(r.Now, relay.StartedAt), number(relay.Subscriptions), relay.seen(r.Now))
 	}
 	list.print(a.out)
 	a.printUnable(r)
@@ -128,7 +146,7 @@ func (a *app) printStatus(r *statusReport) {
 // why says why deliveries stand still, when they do.
 func (s *subscriptionStatus) why() string {
 	if s.State == "paused" {
-		return cmp.Or(s.PausedReason, s.Trouble)
+		return cmp.Or(s.PausedReason, s.Trouble, s.Contested)
 	}
-	return s.Trouble
+	return cmp.Or(s.Trouble, s.Contested)
 }

@@ -34,11 +34,11 @@ func (r *statusReport) explainStranded() {
 
 // printUnable lists what relays leave to others.
 func (a *app) printUnable(r *statusReport) {
-	list, n := newTable("RELAY", "CANNOT DELIVER", "SINCE", "BECAUSE"), 0
+	list, title, n := newTable("RELAY", "CANNOT DELIVER", "SINCE", "BECAUSE"), titles(r.Relays), 0
 	for _, relay := range r.Relays {
 		for _, name := range slices.Sorted(maps.Keys(relay.Unable)) {
 			u := relay.Unable[name]
-			list.add(relay.Name, name, ago(r.Now, u.Since), clip(u.Reason, 100))
+			list.add(title[relay.Incarnation], name, ago(r.Now, u.Since), clip(u.Reason, 100))
 			n++
 		}
 	}

@@ -46,6 +46,15 @@ func (p *Pool) look(ctx context.Context) (*surroundings, error) {
 	return seen, nil
 }
 
+// Pooled says whether a pooler gives the connections out. It connects if need be.
+func (p *Pool) Pooled(ctx context.Context) (bool, error) {
+	seen, err := p.look(ctx)
+	if err != nil {
+		return false, err
+	}
+	return seen.pooled, nil
+}
+
 // Encoding is the database's, once there has been a connection.
 func (p *Pool) Encoding() Encoding {
 	if p == nil {

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay"
+)
+
+// A sidecar that is started from the environment alone has a subscription of the default name. Two of them that lead to different
+// destinations would take it from each other without a word: so whoever comes second and has no name of its own is refused. Nothing
+// tells for sure that two processes are two sidecars and not one that is being changed. Who lives is the evidence: a sidecar that was
+// stopped, and is started with another destination, changes its subscription. One that is replaced while it runs says its name.
+const (
+	claimLook  = 250 * time.Millisecond
+	claimSure  = 1500 * time.Millisecond // a process that was killed a moment ago still has sessions for that long
+	claimFresh = 10 * time.Second        // whoever changed the subscription so recently may be about to register
+	claimWait  = 3 * time.Second         // for it to register
+)
+
+// declarations are what others see of what this process was started with.
+func declarations(specs []spec) map[string]relay.Declaration {
+	all := make(map[string]relay.Declaration, len(specs))
+	for _, s := range specs {
+		list := fields(s.Subscription)
+		hash := sha256.New()
+		for _, name := range slices.Sorted(maps.Keys(list)) {
+			fmt.Fprintf(hash, "%q=%q ", name, list[name].value)
+		}
+		all[s.Name] = relay.Declaration{Sum: hex.EncodeToString(hash.Sum(nil)[:8]), Sink: redact(s.Sink)}
+	}
+	return all
+}
+
+// errUnclaimed says that a subscription leads elsewhere than it did when it was claimed.
+var errUnclaimed = errors.New("the subscription was changed by somebody else in this moment")
+
+// applyClaimed applies specs, after a look whether those of the default name are another sidecar's.
+func applyClaimed(ctx context.Context, db *dbconn.Conn, specs []spec) ([]change, error) {
+	for {
+		for i := range specs {
+			if err := claim(ctx, db, &specs[i]); err != nil {
+				return nil, err
+			}
+		}
+		changes, err := applySpecs(ctx, db, specs, applying{})
+		if !errors.Is(err, errUnclaimed) {
+			return changes, err
+		}
+	}
+}
+
+// claim refuses a subscription of the default name that leads elsewhere for another relay, which lives.
+func claim(ctx context.Context, db *dbconn.Conn, own *spec) error {
+	if !own.unnamed {
+		return nil
+	}
+	began := time.Now()
+	var seen time.Time // when the rival was seen first
+	for {
+		fresh, err := own.compareWith(ctx, db)
+		if err != nil || !own.leadsElsewhere(own.claimed) {
+			return err
+		}
+		rival, sink, err := findRival(ctx, db, own)
+		switch {
+		case err != nil:
+			return err
+		case rival == "" && (!fresh || time.Since(began) > claimWait):
+			return nil // a deliberate change
+		case rival != "" && seen.IsZero():
+			seen = time.Now()
+		case rival != "" && time.Since(seen) > claimSure:
+			return fmt.Errorf("subscription %q leads to %s for relay %s, which runs now, and POSTRIDER_SINK here is %s. "+
+				"If this is another sidecar, give its subscription a name of its own with POSTRIDER_SUBSCRIPTION; "+
+				"if it is the same one, and is to lead elsewhere, set POSTRIDER_SUBSCRIPTION=%s", own.Name, sink, rival, redact(own.Sink), own.Name)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(claimLook):
+		}
+	}
+}
+
+// compareWith takes note of where the subscription leads at present, and says whether somebody changed it a moment ago.
+func (s *spec) compareWith(ctx context.Context, db *dbconn.Conn) (fresh bool, err error) {
+	err = db.QueryRow(ctx, "SELECT sink, updated_at > clock_timestamp() - $2::bigint * interval '1 millisecond' FROM postrider.subscriptions WHERE name = $1",
+		s.Name, claimFresh.Milliseconds()).Scan(&s.claimed, &fresh)
+	if errors.Is(err, pgx.ErrNoRows) {
+		s.claimed = s.Sink
+		return false, nil
+	}
+	return fresh, err
+}
+
+// leadsElsewhere compares destinations: another password makes no other one.
+func (s *spec) leadsElsewhere(sink string) bool { return redact(sink) != redact(s.Sink) }
+
+func findRival(ctx context.Context, db *dbconn.Conn, own *spec) (title, sink string, err error) {
+	relays, err := readRelays(ctx, db)
+	if err != nil {
+		return "", "", err
+	}
+	var now time.Time
+	if err := db.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		return "", "", err
+	}
+	for _, r := range relays {
+		if d, ok := r.declared[own.Name]; ok && d.Sink != redact(own.Sink) && r.lives(now) && r.Connected {
+			return fmt.Sprintf("%s (%s)", r.Name, relay.Short(r.Incarnation)), d.Sink, nil
+		}
+	}
+	return "", "", nil
+}

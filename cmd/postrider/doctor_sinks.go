@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/sinks/natssink"
+)
+
+// sinksTogether is how long all looks at destinations may take together.
+const sinksTogether = 10 * time.Second
+
+// checkSinks looks for destinations that answer and yet can never confirm a message. One that cannot be reached from here is left to
+// its relay, which tells of it in status.
+func (d *doctor) checkSinks(ctx context.Context) error {
+	rows, err := d.db.Query(ctx, "SELECT name, sink FROM postrider.subscriptions WHERE state = 'active' AND sink ~ '^(nats|tls):' ORDER BY name")
+	if err != nil {
+		return err
+	}
+	subs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s relay.Subscription, err error) { return s, row.Scan(&s.Name, &s.Sink) })
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, sinksTogether)
+	defer cancel()
+	seen := map[string]bool{}
+	for _, s := range subs {
+		if ctx.Err() != nil || seen[s.Sink] {
+			continue
+		}
+		seen[s.Sink] = true
+		if bad, ok := errors.AsType[*natssink.StreamError](examineStream(ctx, s)); ok {
+			d.report("destinations", statusFail, fmt.Sprintf("%q: %s", s.Name, bad.Text), bad.Remedy)
+		}
+	}
+	return nil
+}
+
+func examineStream(ctx context.Context, s relay.Subscription) (err error) {
+	sink, err := openNATS(ctx, s, surroundings{log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sink.Close()) }()
+	return sink.(*natssink.Sink).Examine(ctx)
+}

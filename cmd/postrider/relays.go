@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/relay"
+)
+
+// silentAfter is how long nothing may be seen of a relay: it looks at the database at least every second.
+const silentAfter = 30 * time.Second
+
+// relayStatus is a relay that is registered, alive or not.
+type relayStatus struct {
+	Name          string    `json:"name"`
+	Version       string    `json:"version"`
+	Incarnation   string    `json:"incarnation"`
+	StartedAt     time.Time `json:"started_at"`
+	Subscriptions int64     `json:"subscriptions"`
+	// LastSeen is when the relay last asked the database for something, or renewed its lease, by the database's clock.
+	LastSeen time.Time `json:"last_seen"`
+	// Connected says whether sessions of this relay are there.
+	Connected bool `json:"connected"`
+	// Unable says by subscription what this relay cannot deliver, for something that it lacks.
+	Unable map[string]unableStatus `json:"unable"`
+	// declared are the subscriptions that it was started with.
+	declared map[string]relay.Declaration
+}
+
+// readRelays lists the relays. A relay that is alone and idle writes nothing: its sessions, which have its incarnation in their
+// names, show that it is there. What they last did is hidden from roles that may not see it; that they are there is not.
+func readRelays(ctx context.Context, db querier) ([]relayStatus, error) {
+	rows, err := db.Query(ctx, `
+		WITH sessions AS MATERIALIZED (
+			SELECT right(application_name, 8) AS short,
+			       max(CASE WHEN state IS NULL OR state = 'active' THEN clock_timestamp() ELSE state_change END) AS at
+			FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'postrider %' GROUP BY 1)
+		SELECT r.name, r.version, r.incarnation::text, r.started_at, coalesce(c.n, 0), greatest(r.seen_at, s.at), s.at IS NOT NULL, r.declared::text, r.unable
+		FROM postrider.relays r
+		LEFT JOIN (SELECT owner, count(*) AS n FROM postrider.cursors GROUP BY owner) c ON c.owner = r.incarnation
+		LEFT JOIN sessions s ON s.short = left(r.incarnation::text, 8)
+		ORDER BY r.started_at, r.incarnation`)
+	if err != nil {
+		return nil, err
+	}
+	list := []relayStatus{}
+	var r relayStatus
+	var declared string
+	_, err = pgx.ForEachRow(rows, []any{&r.Name, &r.Version, &r.Incarnation, &r.StartedAt, &r.Subscriptions, &r.LastSeen, &r.Connected, &declared, &r.Unable}, func() error {
+		r.declared = nil
+		_ = json.Unmarshal([]byte(declared), &r.declared) // what cannot be read declares nothing
+		list = append(list, r)
+		r.Unable = nil
+		return nil
+	})
+	return list, err
+}
+
+// silent says whether nothing has been seen of the relay for too long.
+func (r relayStatus) silent(now time.Time) bool { return now.Sub(r.LastSeen) >= silentAfter }
+
+// lives is the opposite, but for a relay that was killed a moment after its start: it has neither sessions nor renewed its lease.
+func (r relayStatus) lives(now time.Time) bool {
+	return !r.silent(now) && (r.Connected || r.LastSeen.Sub(r.StartedAt) > time.Second)
+}
+
+// seen says when the relay was last seen.
+func (r relayStatus) seen(now time.Time) string {
+	if r.Connected && now.Sub(r.LastSeen) < 5*time.Second {
+		return "now"
+	}
+	return ago(now, r.LastSeen)
+}
+
+// titles returns what to call each relay: by its name, and where several have one name by its incarnation, too.
+func titles(relays []relayStatus) map[string]string {
+	times := map[string]int{}
+	for _, r := range relays {
+		times[r.Name]++
+	}
+	all := map[string]string{}
+	for _, r := range relays {
+		all[r.Incarnation] = r.Name
+		if times[r.Name] > 1 {
+			all[r.Incarnation] += " (" + relay.Short(r.Incarnation) + ")"
+		}
+	}
+	return all
+}
+
+// startedWith returns a relay that has sessions and was started with the subscription, or "".
+func startedWith(relays []relayStatus, subscription string) string {
+	for _, r := range relays {
+		if _, ok := r.declared[subscription]; ok && r.Connected {
+			return r.Name
+		}
+	}
+	return ""
+}
+
+// contested returns what to say of each subscription that relays which live were started with different settings for.
+func contested(relays []relayStatus, now time.Time) map[string]string {
+	sums, told := map[string]map[string]bool{}, map[string][]string{}
+	title := titles(relays)
+	for _, r := range relays {
+		if !r.lives(now) {
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(r.declared)) {
+			d := r.declared[name]
+			if sums[name] == nil {
+				sums[name] = map[string]bool{}
+			}
+			if !sums[name][d.Sum] {
+				sums[name][d.Sum] = true
+				told[name] = append(told[name], fmt.Sprintf("%s (to %s)", title[r.Incarnation], d.Sink))
+			}
+		}
+	}
+	texts := map[string]string{}
+	for name, who := range told {
+		if len(who) > 1 {
+			texts[name] = fmt.Sprintf("contested by relays %s: started with different settings, the last start decides", strings.Join(who, ", "))
+		}
+	}
+	return texts
+}
