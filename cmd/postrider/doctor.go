@@ -44,7 +44,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Short: "Check the database and say what mends what is wrong",
 		Long: `Check the server, the schema, the privileges of the connecting role and the state of the subscriptions. For each thing that
 is wrong it prints the SQL, setting or command that mends it. The exit status is 1 if something does not work.
-Run it with the settings and as the role of the relay.`,
+Run it with the settings and as the role of the relay. As the role of an application or a worker it says whether that role has what
+it needs and no more.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.settings()
@@ -76,6 +77,10 @@ func (d *doctor) examine(ctx context.Context) {
 	run("pooler", d.checkPooler)
 	run("connections", d.checkConnections)
 	run("clock", d.checkClock)
+	if !d.checkPurpose(ctx) {
+		return
+	}
+	run("role", d.checkAttributes)
 	run("streaming", d.checkStreaming)
 	run("row security", d.checkRowSecurity)
 	if !d.checkSchema(ctx) {
@@ -88,6 +93,7 @@ func (d *doctor) examine(ctx context.Context) {
 	run("message size", d.checkMaxMessage)
 	run("transactions", d.checkTransactions)
 	run("prepared", d.checkPrepared)
+	run("segments", d.checkSegments)
 	run("relays", d.checkRelays)
 	run("relays", d.checkUnable)
 	run("subscriptions", d.checkSubscriptions)

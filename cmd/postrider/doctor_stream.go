@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/migrations"
 )
 
 // checkStreaming looks at all that logical replication needs of the server and the role.
@@ -40,12 +42,13 @@ func (d *doctor) checkReplicationRole(ctx context.Context) error {
 		return err
 	}
 	if allowed {
-		d.report("replication", statusOK, fmt.Sprintf("role %q may replicate", d.role))
+		d.report("replication", statusOK, fmt.Sprintf("role %q may replicate, so it can stream; %s", d.role, replicationMeans))
 		return nil
 	}
-	d.report("replication", d.streamStatus(statusWarn), fmt.Sprintf("role %q lacks REPLICATION: it cannot stream", d.role),
+	d.report("replication", d.streamStatus(statusNote), fmt.Sprintf("role %q lacks REPLICATION: new messages are found on the timer. With it the relay streams; %s", d.role, replicationMeans),
 		fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteName(d.role)),
-		fmt.Sprintf("on RDS: GRANT rds_replication TO %s;", quoteName(d.role)))
+		fmt.Sprintf("on RDS: GRANT rds_replication TO %s;", quoteName(d.role)),
+		"or, if it is not to have it: POSTRIDER_SOURCE=timer")
 	return nil
 }
 
@@ -101,19 +104,29 @@ func (d *doctor) checkPublication(ctx context.Context) error {
 		return nil
 	}
 	const create = "CREATE PUBLICATION postrider FOR TABLE postrider.outbox WITH (publish = 'insert', publish_via_partition_root = true);"
-	var exists, inserts, viaRoot, outbox bool
-	err := d.db.QueryRow(ctx, `
-		SELECT count(*) > 0, coalesce(bool_and(pubinsert), false), coalesce(bool_and(pubviaroot), false),
+	found, err := migrations.FindPublication(ctx, d.db)
+	if err != nil {
+		return err
+	}
+	var inserts, viaRoot, outbox bool
+	err = d.db.QueryRow(ctx, `
+		SELECT coalesce(bool_and(pubinsert), false), coalesce(bool_and(pubviaroot), false),
 		       EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = 'postrider' AND t.schemaname = 'postrider' AND t.tablename LIKE 'outbox%')
-		FROM pg_publication WHERE pubname = 'postrider'`).Scan(&exists, &inserts, &viaRoot, &outbox)
+		FROM pg_publication WHERE pubname = 'postrider'`).Scan(&inserts, &viaRoot, &outbox)
 	if err != nil {
 		return err
 	}
 	switch status := d.streamStatus(statusWarn); {
-	case !exists:
+	case !found.Exists:
 		d.report("publication", status, "the publication postrider is missing: nothing can be streamed", create)
-	case !outbox:
+	case found.Tables == "no table":
 		d.report("publication", status, "the publication postrider does not hold the outbox: nothing is streamed", "ALTER PUBLICATION postrider ADD TABLE postrider.outbox;")
+	case found.Tables != "postrider.outbox" && outbox && found.Tables != "all tables":
+		d.report("publication", status, fmt.Sprintf("the publication postrider, of role %s, is for %s: other tables than the outbox make the stream dearer, and nothing is streamed", found.Owner, found.Tables),
+			"ALTER PUBLICATION postrider SET TABLE postrider.outbox;  -- unless somebody else needs it as it is")
+	case found.Tables != "postrider.outbox":
+		d.report("publication", status, fmt.Sprintf("the publication postrider, of role %s, is for %s: it is not as Postrider makes it, so it is left alone and nothing is streamed", found.Owner, found.Tables),
+			"ALTER PUBLICATION postrider RENAME TO another_name;  -- and tell those who subscribe to it; or, if nobody does: DROP PUBLICATION postrider;", create)
 	case !inserts || !viaRoot:
 		d.report("publication", status, "the publication postrider does not publish inserts by way of the partitioned table",
 			"ALTER PUBLICATION postrider SET (publish = 'insert', publish_via_partition_root = true);")

@@ -23,7 +23,7 @@ func TestDoctorOnAHealthyDatabase(t *testing.T) {
 	r := on(t, db.URL(), "doctor").ok(
 		"ok primary", "ok pooler no pooler", "ok connections", "ok clock", "ok wal_level logical", "ok replication", "ok slots",
 		"ok senders", "ok schema version", "ok privileges", "ok identity", "ok publication", "ok transactions",
-		"note relays no relay is registered", "ok subscriptions 2 subscriptions", "ok dead letters none", ", 1 note, 0 warnings, 0 failed")
+		"note relays no relay is registered", "ok subscriptions 2 subscriptions", "ok dead letters none", "note role role \"postgres\" has SUPERUSER", "ok segments", ", 2 notes, 0 warnings, 0 failed")
 	r.lacks("cannot be checked", "→ SELECT")
 	var report struct{ Findings []finding }
 	if err := json.Unmarshal([]byte(on(t, db.URL(), "doctor", "--json").ok().out), &report); err != nil || len(report.Findings) < 15 {
@@ -58,7 +58,7 @@ func TestDoctorOnPrivileges(t *testing.T) {
 	role := db.Role(t, "relay", "")
 	doctorOn(t, db.RoleURL(role)).fails("failed").has("fail schema role", "postrider grants --relay "+role)
 	db.Exec(t, "GRANT USAGE ON SCHEMA postrider TO "+role+"; GRANT SELECT ON postrider.schema_migrations TO "+role)
-	r := doctorOn(t, db.RoleURL(role)).fails("failed").has("fail privileges", "warn replication", "→ ALTER ROLE \""+role+"\" REPLICATION;")
+	r := doctorOn(t, db.RoleURL(role)).fails("failed").has("fail privileges", "note replication", "→ ALTER ROLE \""+role+"\" REPLICATION;")
 	// The SQL that it prints is the SQL that mends it.
 	for line := range strings.SplitSeq(r.out, "\n") {
 		if _, sql, ok := strings.Cut(line, "→ GRANT"); ok {

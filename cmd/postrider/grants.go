@@ -10,12 +10,19 @@ import (
 
 func (a *app) grantsCommand() *cobra.Command {
 	var appRole, relayRole, workerRole string
+	var noStream bool
 	cmd := &cobra.Command{
-		Use:   "grants [--app ROLE] [--relay ROLE] [--worker ROLE]",
+		Use:   "grants [--app ROLE] [--relay ROLE [--no-stream]] [--worker ROLE]",
 		Short: "Print the SQL of least privilege for applications, relays and workers",
-		Long:  "Print the SQL that lets one role enqueue messages and nothing else, another run relays and these commands, and\na third say what came of asynchronous deliveries, which receivers without access to the database do by callbacks.\nRun it as the schema's owner, after `postrider migrate`; ALTER ROLE … REPLICATION needs a superuser.",
+		Long: `Print the SQL that lets one role enqueue messages and nothing else, another run relays and these commands, and
+a third say what came of asynchronous deliveries, which receivers without access to the database do by callbacks.
+Run it as the schema's owner, after ` + "`postrider migrate`" + `; later migrations grant these roles what is new.
+
+A relay that streams needs ALTER ROLE … REPLICATION, which takes a superuser to grant. PostgreSQL knows no smaller privilege for
+that: a role that has it can copy the whole cluster, as pg_basebackup does. With --no-stream the relay's role does without; the
+relay then finds new messages on a timer, some milliseconds later, and reads the table more often.`,
 		Example: "  postrider grants --app shop --relay postrider | psql\n" +
-			"  postrider grants --relay postrider",
+			"  postrider grants --relay postrider --no-stream",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if appRole == "" && relayRole == "" && workerRole == "" {
@@ -24,7 +31,14 @@ func (a *app) grantsCommand() *cobra.Command {
 			if appRole != "" {
 				a.printf("-- An application: it may enqueue messages, and nothing else.\n%s", migrations.AppGrants(appRole))
 			}
-			if relayRole != "" {
+			if noStream && relayRole == "" {
+				return errors.New("--no-stream goes with --relay ROLE")
+			}
+			switch {
+			case relayRole == "":
+			case noStream:
+				a.printf("-- A relay that does not stream, and the commands that look after it. Set POSTRIDER_SOURCE=timer.\n%s", migrations.TimerGrants(relayRole))
+			default:
 				a.printf("-- A relay, and the commands that look after it.\n%s", migrations.RelayGrants(relayRole))
 			}
 			if workerRole != "" {
@@ -35,6 +49,7 @@ func (a *app) grantsCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&appRole, "app", "", "role of an application")
 	cmd.Flags().StringVar(&relayRole, "relay", "", "role of a relay")
+	cmd.Flags().BoolVar(&noStream, "no-stream", false, "without REPLICATION, with which a role can copy the whole cluster: the relay does not stream")
 	cmd.Flags().StringVar(&workerRole, "worker", "", "role of a worker that settles asynchronous deliveries")
 	return cmd
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The SQL that grants prints is what the two roles need: no less for the commands, no more for an application.
@@ -37,6 +39,76 @@ func TestGrants(t *testing.T) {
 	on(t, db.RoleURL(rider), "enqueue", "orders.created").fails("permission denied", "--app ROLE")
 	relay("doctor").has("ok privileges", "GRANT pg_read_all_stats TO").lacks("fail ", "cannot be checked")
 	relay("subs", "remove", "billing")
+}
+
+// doctor judges a role by what it is for: nobody is told to become something else.
+func TestDoctorKnowsWhatARoleIsFor(t *testing.T) {
+	db := newDB(t)
+	app, worker, both, timer := db.Role(t, "app", ""), db.Role(t, "worker", ""), db.Role(t, "both", ""), db.Role(t, "timer", "")
+	grant := func(args ...string) string {
+		t.Helper()
+		sql := runCommand(t, nil, "", append([]string{"grants"}, args...)...).ok().out
+		db.Exec(t, sql)
+		return sql
+	}
+	grant("--app", app)
+	grant("--worker", worker)
+	grant("--app", both, "--worker", both)
+	for role, want := range map[string]string{
+		app:    "may enqueue messages, and nothing else: as it should be for an application",
+		worker: "may settle asynchronous deliveries, and nothing else: as it should be for a worker",
+		both:   "may enqueue messages and settle asynchronous deliveries, and nothing else: as it should be for an application that is a worker, too",
+	} {
+		doctorOn(t, db.RoleURL(role)).ok("ok role role \""+role+"\" "+want, "0 notes, 0 warnings, 0 failed").lacks("--relay", "GRANT", "REPLICATION")
+	}
+	db.Exec(t, `REVOKE USAGE ON SEQUENCE postrider.outbox_id_seq FROM `+app)
+	doctorOn(t, db.RoleURL(app)).fails("1 check failed").has("fail role", "lacks USAGE on the sequence outbox_id_seq", "postrider grants --app "+app).lacks("--relay")
+	db.Exec(t, `GRANT SELECT, DELETE ON postrider.outbox TO `+both)
+	doctorOn(t, db.RoleURL(both)).ok("note role", "and more than that:", "DELETE on outbox", "REVOKE").lacks("--relay")
+
+	if sql := grant("--relay", timer, "--no-stream"); strings.Contains(sql, "REPLICATION") {
+		t.Errorf("--no-stream grants REPLICATION:\n%s", sql)
+	}
+	doctorOn(t, db.RoleURL(timer), "POSTRIDER_SOURCE=timer").ok("ok role", "ok privileges", "0 failed").lacks("REPLICATION", "replication ")
+	doctorOn(t, db.RoleURL(timer)).ok("note replication role \""+timer+"\" lacks REPLICATION: new messages are found on the timer", "copy the whole cluster", "POSTRIDER_SOURCE=timer")
+	db.Exec(t, "ALTER ROLE "+timer+" REPLICATION BYPASSRLS")
+	doctorOn(t, db.RoleURL(timer), "POSTRIDER_SOURCE=timer").ok("note replication", "which POSTRIDER_SOURCE=timer does not need", "NOREPLICATION;", "note role", "BYPASSRLS", "NOBYPASSRLS;")
+	doctorOn(t, db.RoleURL(timer)).ok("ok replication", "so it can stream; a role that has it can also copy the whole cluster")
+}
+
+func TestGrantsSaysWhatReplicationMeans(t *testing.T) {
+	runCommand(t, nil, "", "grants", "--relay", "rider").ok("ALTER ROLE \"rider\" REPLICATION;", "copy the whole cluster", "--no-stream")
+	runCommand(t, nil, "", "grants", "--help").ok("a role that has it can copy the whole cluster", "--no-stream")
+	runCommand(t, nil, "", "grants", "--app", "shop", "--no-stream").fails("--no-stream goes with --relay ROLE")
+}
+
+// Who keeps segments from being emptied is shown, be it a reader or a prepared transaction; so is a length that stops the ring.
+func TestDoctorOnHeldSegments(t *testing.T) {
+	was := oldTransaction
+	oldTransaction = 0
+	t.Cleanup(func() { oldTransaction = was })
+	db := newDB(t)
+	conn := db.Conn(t)
+	if _, err := conn.Exec(t.Context(), "SET application_name = 'report'; BEGIN; SELECT FROM postrider.outbox_3"); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, "BEGIN; INSERT INTO postrider.outbox (segment, topic, payload) VALUES (5, 'a', '1'); PREPARE TRANSACTION 'held segment'; SELECT postrider.set_segment_length('10 years')")
+	d := doctor{settings: &settings{DatabaseURL: db.URL(), Retention: duration(24 * time.Hour), Source: "timer"}}
+	d.examine(t.Context())
+	var all strings.Builder
+	for _, f := range d.findings {
+		fmt.Fprintln(&all, f.Status, f.Name, f.Message, f.Remedy)
+	}
+	for _, want := range []string{
+		fmt.Sprintf("warn segments process %d (role \"postgres\", application \"report\", idle in transaction) has used segments of the outbox for", conn.PgConn().PID()),
+		"(3): they are not emptied meanwhile", fmt.Sprintf("SELECT pg_terminate_backend(%d);", conn.PgConn().PID()),
+		`warn segments the prepared transaction "held segment" of role "postgres"`, "(5): they are", "COMMIT PREPARED 'held segment';",
+		"settled messages stay longer than the retention of 1d [SELECT postrider.set_segment_length('7200 seconds');]",
+	} {
+		if !strings.Contains(all.String(), want) {
+			t.Errorf("no %q in\n%s", want, &all)
+		}
+	}
 }
 
 func TestGrantsNeedsARole(t *testing.T) {
