@@ -19,7 +19,8 @@ func whoHasAll(ctx context.Context, conn *dbconn.Conn) (grantees, error) {
 	found := grantees{}
 	rows, err := conn.Query(ctx, `
 		WITH n AS (SELECT oid, nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'postrider'),
-		function AS (SELECT p.oid, p.proname, p.proowner, p.proacl FROM pg_catalog.pg_proc p JOIN n ON n.oid = p.pronamespace),
+		function AS (SELECT p.oid, p.proname, p.proowner, p.proacl FROM pg_catalog.pg_proc p JOIN n ON n.oid = p.pronamespace
+			WHERE NOT has_function_privilege('public', p.oid, 'EXECUTE')),
 		callable AS (
 			SELECT a.grantee, f.proname FROM function f CROSS JOIN LATERAL pg_catalog.aclexplode(f.proacl) a
 			WHERE a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, f.proowner)),

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
@@ -132,4 +133,29 @@ func statuses(t *testing.T, q querier, name string) map[int64]string {
 		t.Fatal(err)
 	}
 	return got
+}
+
+// pinned opens a connection as the product does.
+func pinned(t *testing.T, url string) *dbconn.Conn {
+	t.Helper()
+	config, err := dbconn.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := dbconn.Connect(t.Context(), config.ConnConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return conn
+}
+
+// pgVersion is the server's major version.
+func pgVersion(t *testing.T) int {
+	t.Helper()
+	return one[int](t, pgtest.Empty(t).Conn(t), `SELECT current_setting('server_version_num')::int / 10000`)
 }

@@ -71,6 +71,38 @@ func TestWithoutPublication(t *testing.T) {
 	b.exec("DROP PUBLICATION postrider")
 	b.fails(source(SourceStream), "source stream", "publication postrider is missing", "postrider doctor")
 	b.timerInstead("publication postrider is missing")
+	for create, what := range map[string]string{
+		"CREATE TABLE theirs (n int); CREATE PUBLICATION postrider FOR TABLE theirs WITH (publish_via_partition_root)": "public.theirs",
+		"CREATE PUBLICATION postrider FOR ALL TABLES WITH (publish = 'insert', publish_via_partition_root)":            "all tables",
+		"CREATE PUBLICATION postrider": "something else",
+		"CREATE PUBLICATION postrider WITH (publish = 'insert', publish_via_partition_root)":                          "no table",
+		"CREATE PUBLICATION postrider FOR TABLE postrider.outbox, postrider.source WITH (publish_via_partition_root)": "postrider.outbox, postrider.source",
+		"CREATE PUBLICATION postrider FOR TABLE postrider.outbox":                                                     "something else",
+	} {
+		b.exec(create)
+		b.fails(source(SourceStream), "source stream: the publication postrider is for "+what, "postrider doctor")
+		b.exec("DROP PUBLICATION postrider")
+	}
+}
+
+// A table that somebody adds to the publication while relays stream is none of theirs, whatever its columns are called.
+func TestOtherTablesInThePublication(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	all := b.subscribe("all", "{>}", "{}", "now")
+	_, g := b.startWatched()
+	g.follows(1)
+	b.exec("CREATE TABLE lookalike (LIKE postrider.outbox INCLUDING DEFAULTS); CREATE TABLE other (n int)")
+	b.exec("ALTER PUBLICATION postrider ADD TABLE lookalike, other")
+	b.exec("BEGIN; INSERT INTO lookalike (topic, payload) VALUES ('not.ours', '1'); INSERT INTO other VALUES (1); INSERT INTO postrider.outbox (topic, payload) VALUES ('ours', '1'); COMMIT")
+	ids := b.publish("ours", "", "2", "3")
+	b.settled(all)
+	if all.count() != 3 {
+		t.Errorf("%d messages arrived, want the 3 of the outbox (the last: %v)", all.count(), ids)
+	}
+	if n := g.logged("stream ended"); n != 0 {
+		t.Errorf("the stream ended %d times", n)
+	}
 }
 
 func TestListenNeedsNotifications(t *testing.T) {

@@ -16,7 +16,8 @@ type pgoutput struct {
 	committed time.Time // when the transaction under way was, by the server's clock
 }
 
-// relation maps a relation's columns to the decoder's; -1 for one that is not needed.
+// relation maps a relation's columns to the decoder's; -1 for one that is not needed. Other tables than the outbox, which somebody
+// may have added to the publication, have none.
 type relation struct{ columns []int }
 
 func newPgoutput(d *decoder) *pgoutput {
@@ -61,9 +62,15 @@ func (p *pgoutput) parse(data []byte, keep bool) (kind byte, r *row, err error) 
 
 func (p *pgoutput) relation(b *wire) error {
 	id := b.uint32()
-	b.cstring() // schema
-	b.cstring() // table
-	b.skip(1)   // replica identity
+	schema, table := b.cstring(), b.cstring()
+	if b.short {
+		return nil
+	}
+	if schema != "postrider" || table != "outbox" {
+		p.relations[id] = &relation{}
+		return nil
+	}
+	b.skip(1) // replica identity
 	n := int(b.uint16())
 	rel := &relation{columns: make([]int, 0, min(n, 64))}
 	found := 0
@@ -91,6 +98,9 @@ func (p *pgoutput) insert(b *wire) (*row, error) {
 	rel := p.relations[id]
 	if rel == nil {
 		return nil, fmt.Errorf("relation %d was not announced", id)
+	}
+	if rel.columns == nil {
+		return nil, nil // another table's
 	}
 	b.skip(1) // 'N'
 	if n := int(b.uint16()); n != len(rel.columns) {

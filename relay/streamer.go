@@ -271,12 +271,17 @@ func listenOnce(ctx context.Context, f *feed, healthy func()) error {
 // streamable says why the server or role cannot stream, "" if it can.
 func streamable(ctx context.Context, pool *dbconn.Pool) (why string, err error) {
 	var level string
-	var replication, published bool
+	var replication bool
+	var published *string // what the publication is for, null if there is none
 	err = pool.QueryRow(ctx, `SELECT current_setting('wal_level'),
 		(SELECT rolreplication OR rolsuper OR EXISTS (
 			SELECT FROM pg_roles m WHERE m.rolname = 'rds_replication' AND pg_has_role(m.oid, 'USAGE'))
 		 FROM pg_roles WHERE rolname = current_user),
-		EXISTS (SELECT FROM pg_publication WHERE pubname = $1)`, publication).Scan(&level, &replication, &published)
+		(SELECT CASE WHEN p.puballtables THEN 'all tables'
+		             WHEN NOT p.pubinsert OR NOT p.pubviaroot THEN 'something else than insertions by way of the partitioned table'
+		             ELSE (SELECT coalesce(string_agg(DISTINCT t.schemaname || '.' || t.tablename, ', '), 'no table')
+		                   FROM pg_publication_tables t WHERE t.pubname = p.pubname) END
+		 FROM pg_publication p WHERE p.pubname = $1)`, publication).Scan(&level, &replication, &published)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("look whether the server can stream: %w", err)
@@ -284,8 +289,10 @@ func streamable(ctx context.Context, pool *dbconn.Pool) (why string, err error) 
 		return fmt.Sprintf("wal_level is %q: ALTER SYSTEM SET wal_level = logical, then restart PostgreSQL", level), nil
 	case !replication:
 		return "the role may not replicate: ALTER ROLE … REPLICATION", nil
-	case !published:
+	case published == nil:
 		return "publication postrider is missing: `postrider doctor` shows the statement that makes it", nil
+	case *published != "postrider.outbox":
+		return fmt.Sprintf("the publication postrider is for %s, not for postrider.outbox alone: `postrider doctor` shows what to do", *published), nil
 	}
 	return "", nil
 }
