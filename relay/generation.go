@@ -64,7 +64,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 		unable: make(map[string]*unable),
 	}
 	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
-	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2),
+	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2), losses: &r.losses,
 		limit: c.MemoryLimit / 4, largest: c.largest, source: source, incarnation: incarnation, log: c.Logger}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, metrics: r.metrics, incarnation: incarnation,
 		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}

@@ -30,6 +30,7 @@ type passes struct {
 	active  atomic.Int64
 	single  *semaphore.Weighted // of what is read by itself
 	shelf   *shelf
+	losses  *losses
 	limit   int64 // bytes of all pages
 	largest int64 // bytes of a message
 	source  string

@@ -32,6 +32,7 @@ type Relay struct {
 
 	incarnation string // of the generation that runs or begins
 	hasOwnName  bool   // its sessions tell the incarnation
+	losses      losses
 }
 
 // New checks the configuration. Nothing is connected before Run.

@@ -62,11 +62,11 @@ func (m *room) enter(ctx context.Context, c *claim, bytes int64) error {
 
 // grant lets in whoever fits, in order. What has to wait for its own tenant lets others by, what waits for room does not.
 func (m *room) grant() {
-	full := false
+	full, first := false, m.firstAlone()
 	kept := m.waiting[:0]
 	for _, c := range m.waiting {
 		switch {
-		case c.alone && !m.alone:
+		case c == first:
 			m.alone = true
 		case c.alone, full, !m.mayHave(c):
 			kept = append(kept, c)
@@ -82,6 +82,19 @@ func (m *room) grant() {
 	}
 	clear(m.waiting[len(kept):])
 	m.waiting = kept
+}
+
+// firstAlone returns the next claim that goes alone, if none has gone: those in doubt come last.
+func (m *room) firstAlone() (first *claim) {
+	if m.alone {
+		return nil
+	}
+	for _, c := range m.waiting {
+		if c.alone && (first == nil || first.doubted && !c.doubted) {
+			first = c
+		}
+	}
+	return first
 }
 
 func (m *room) mayHave(c *claim) bool {

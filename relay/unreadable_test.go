@@ -97,6 +97,7 @@ func TestUnreadableKinds(t *testing.T) {
 	for _, c := range []struct{ name, columns, values, reason string }{
 		{"many digits stored in a few bytes", "payload", hugeNumbers(50), ""},
 		{"too many digits", "payload", hugeNumbers(100), "13.1 MB"},
+		{"many digits stored in 1.5 kB", "payload", hugeNumbers(5000), "655.4 MB"},
 		{"a scale", "payload", `(SELECT jsonb_agg(round(1.0, 16383)) FROM generate_series(1, 8000))`, "131.1 MB"},
 		{"control characters", "payload", `to_jsonb(repeat(chr(1), 100000))`, ""},
 		{"a long key", "payload, key_", `'1'`, "may have 8192 at most"},
@@ -215,4 +216,63 @@ func TestLargeMessageIsRetried(t *testing.T) {
 		}
 	}
 	eventually(t, "nothing is left parked", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.parked") == 0 })
+}
+
+// A message that ends the connection of whoever reads it, as it does when the server does not survive that, is put off after a few
+// times instead of being read over and over; the others arrive.
+func TestMessageThatBreaksConnections(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	wants := b.subscribe("wants", "{>}", "{}", "now")
+	bad, good := b.insert("a.b", "bad", "payload", `'["crash"]'::jsonb || `+noise(100_000)), b.insert("a.b", "good", "payload", noise(100_000))
+	b.exec(`CREATE FUNCTION postrider.crash() RETURNS boolean LANGUAGE sql SECURITY DEFINER AS 'SELECT pg_terminate_backend(pg_backend_pid())';
+		CREATE OR REPLACE FUNCTION postrider.long_numbers(document jsonb, most bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+		BEGIN
+			IF document ->> 0 = 'crash' THEN
+				PERFORM postrider.crash();
+			END IF;
+			RETURN 0;
+		END $$`)
+	b.start(func(c *Config) { c.Source = SourceTimer })
+	eventually(t, "the message waits for a retry", func() bool {
+		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE id = $1 AND state = 'retry' AND reason LIKE 'the connection broke 3 times%'", bad) == 1
+	})
+	b.publish("a.b", "", `1`)
+	eventually(t, "the others arrive", func() bool { return len(wants.missing([]int64{good})) == 0 && wants.distinct() == 2 })
+}
+
+// What has to be parked and cannot be saved holds no more memory than the runner's share: intake stops.
+func TestUnsavedCopiesStopIntake(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.subscribe("all", "{>}", "{}", "now")
+	const n, limit = 200, 1 << 20
+	b.exec(`INSERT INTO postrider.outbox (topic, body, deliver_at) SELECT 'a', decode(repeat('00', 50000), 'hex'), now() + interval '1 hour' FROM generate_series(1, $1::int)`, n)
+	lock, err := b.admin.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := b.start(func(c *Config) { c.Source, c.MemoryLimit = SourceTimer, limit })
+	eventually(t, "the subscription is delivered", func() bool {
+		return scalar[int](b, "SELECT count(*) FROM postrider.cursors WHERE owner IS NOT NULL") == 1
+	})
+	if _, err := lock.Exec(t.Context(), "SELECT FROM postrider.cursors FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "intake stops", func() bool {
+		run := r.now.Load().running()["all"]
+		if run == nil {
+			return false
+		}
+		run.mu.Lock()
+		defer run.mu.Unlock()
+		if most := run.maxTaskBytes() + 2*inlineBytes; run.parked.unsaved > most {
+			t.Errorf("%d bytes wait to be saved, at most %d may", run.parked.unsaved, most)
+		}
+		return run.full()
+	})
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "all are parked", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.parked") == n })
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -67,6 +68,8 @@ func (r reading) way(heads bool) statement {
 var (
 	// errUnreadable says that rows cannot be read together.
 	errUnreadable = errors.New("rows cannot be read together")
+	// errRead says that a message could not be read although there was a connection.
+	errRead = errors.New("read a message")
 	// errOverflow ends a query whose rows are much larger than was known.
 	errOverflow = fmt.Errorf("%w: they are larger than memory has room for", errUnreadable)
 )
@@ -151,7 +154,8 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 	retry := reconnectBackoff()
 	for {
 		b, err := r.passes.shelf.take(r.deliver, mark, claim{tenant: &r.tenant, doubted: doubted}, size, func(most int64) (*row, error) {
-			return r.passes.readMessage(r.deliver, r.sub.Name, r.cursor.epoch, t, most)
+			whole, err := r.passes.readMessage(r.deliver, r.sub.Name, r.cursor.epoch, t, most)
+			return whole, r.passes.losses.judge(mark, err)
 		})
 		switch _, final := errors.AsType[*unreadError](err); {
 		case err == nil || final:
@@ -165,6 +169,43 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 			return nil, r.deliver.Err()
 		}
 	}
+}
+
+// losses counts connections that were lost while a message was read: the server may not survive that. It outlives generations.
+type losses struct {
+	mu sync.Mutex
+	of map[shelfMark]int
+}
+
+// mostLosses in a row, and the message waits for its next attempt instead of being read over and over.
+const mostLosses = 3
+
+// judge makes what has gone wrong too often, or took too long, a matter of the message.
+func (l *losses) judge(mark shelfMark, err error) error {
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.of, mark)
+		return nil
+	case errors.Is(err, context.Canceled):
+		return err
+	case answered && (pgErr.Code == "57014" || pgErr.Code == "25P04"): // query_canceled, transaction_timeout
+		return &unreadError{reason: "reading the message was cut off: " + pgErr.Message, passes: true}
+	case answered && pgErr.Severity != "FATAL" || errors.Is(err, errLost) || !errors.Is(err, errRead):
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of == nil || len(l.of) >= maxTopics {
+		l.of = make(map[shelfMark]int)
+	}
+	if l.of[mark]++; l.of[mark] < mostLosses {
+		return err
+	}
+	delete(l.of, mark)
+	return &unreadError{reason: fmt.Sprintf("the connection broke %d times while the message was read: %s", mostLosses, err), passes: true}
 }
 
 var messageStatement = statement{"postrider_message",
@@ -191,7 +232,7 @@ func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *t
 	err = newSession(conn.Conn()).run(ctx, begin, byIndex, call{statement: messageStatement, args: args, binary: true, row: m.add},
 		mineCall(p.incarnation, name, epoch), commit)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errRead, err)
 	}
 	return m.whole()
 }
