@@ -88,6 +88,17 @@ func TestCompose(t *testing.T) {
 			}
 		}
 	}
+	for name, s := range c.Services {
+		url := s.Environment["POSTRIDER_DATABASE_URL"]
+		if strings.Contains(url, "//postgres:") && (len(s.Command) == 0 || s.Command[0] != "migrate") {
+			t.Errorf("%s runs as a superuser", name)
+		}
+		for i, arg := range s.Command {
+			if role, ok := strings.CutPrefix(arg, "--grant-"); ok && !strings.Contains(string(read(t, "roles.sql")), "CREATE ROLE "+s.Command[i+1]+" LOGIN") {
+				t.Errorf("%s: the %s's role %s is not created", name, role, s.Command[i+1])
+			}
+		}
+	}
 	if config := c.Services["postrider"].Environment["POSTRIDER_CONFIG"]; !slices.Contains(c.Services["postrider"].Volumes, "./"+filepath.Base(config)+":"+config+":ro") {
 		t.Errorf("POSTRIDER_CONFIG=%s is not mounted", config)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
@@ -13,15 +14,20 @@ import (
 )
 
 func (a *app) migrateCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "migrate",
-		Short: "Bring the schema of the database up to date",
-		Long:  "Create or update the schema postrider. The role needs CREATE on the database, and to own the schema if it exists.\nSeveral may run at once: one waits for the other.",
-		Args:  cobra.NoArgs,
+	var to grantees
+	cmd := &cobra.Command{
+		Use:     "migrate",
+		Short:   "Bring the schema of the database up to date",
+		Long:    "Create or update the schema postrider. The role needs CREATE on the database, and to own the schema if it exists.\nSeveral may run at once: one waits for the other. With the flags it gives roles, which have to exist, what `postrider grants`\nprints, so that a set-up needs no psql.",
+		Example: "  postrider migrate --database-url postgres://owner@host/shop --grant-relay postrider --grant-app shop",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, s *settings) error {
 				n, err := migrate(ctx, db, s.DatabaseURL)
 				if err != nil {
+					return err
+				}
+				if err := to.grant(ctx, db); err != nil {
 					return err
 				}
 				if n == 0 {
@@ -33,6 +39,28 @@ func (a *app) migrateCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringVar(&to.app, "grant-app", "", "role of an application, which may enqueue messages then")
+	cmd.Flags().StringVar(&to.relay, "grant-relay", "", "role of a relay that may stream, which needs a superuser to grant")
+	cmd.Flags().StringVar(&to.timer, "grant-relay-no-stream", "", "role of a relay that looks for messages on a timer")
+	return cmd
+}
+
+// grantees are roles that get what they need with the schema.
+type grantees struct{ app, relay, timer string }
+
+func (g *grantees) grant(ctx context.Context, db *dbconn.Conn) error {
+	for _, to := range []struct {
+		role string
+		sql  func(role string) string
+	}{{g.app, migrations.AppGrants}, {g.relay, migrations.RelayGrants}, {g.timer, migrations.TimerGrants}} {
+		if to.role == "" {
+			continue
+		}
+		if _, err := db.Exec(ctx, to.sql(to.role), pgx.QueryExecModeSimpleProtocol); err != nil {
+			return fmt.Errorf("grant role %q what it needs: %w", to.role, err)
+		}
+	}
+	return nil
 }
 
 // migrate applies what is missing. On a schema that is current it needs no privilege beyond reading it.

@@ -5,6 +5,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/pgtest"
 )
 
 // The SQL that grants prints is what the two roles need: no less for the commands, no more for an application.
@@ -114,4 +118,29 @@ func TestDoctorOnHeldSegments(t *testing.T) {
 func TestGrantsNeedsARole(t *testing.T) {
 	runCommand(t, nil, "", "grants").fails("give --app ROLE, --relay ROLE or --worker ROLE")
 	runCommand(t, nil, "", "grants", "--app", `we"ird`).ok(`TO "we""ird";`).lacks("REPLICATION")
+}
+
+// The quick start's three roles, and no superuser at work: the schema's owner grants, the relay delivers what the application enqueues.
+func TestQuickStartAsOrdinaryRoles(t *testing.T) {
+	db := pgtest.Empty(t)
+	relay, shop := db.Role(t, "relay", ""), db.Role(t, "shop", "")
+	on(t, db.URL(), "migrate", "--grant-relay", relay, "--grant-app", shop).ok("migrations applied")
+	on(t, db.URL(), "migrate", "--grant-relay-no-stream", relay).ok("The schema is up to date")
+	on(t, db.URL(), "migrate", "--grant-app", "nobody-of-that-name").fails(`grant role "nobody-of-that-name" what it needs`, "does not exist")
+	url, received := webhookReceiver(t, accepts)
+	p := start(t, "POSTRIDER_DATABASE_URL="+db.RoleURL(relay), "POSTRIDER_SINK="+url, "POSTRIDER_TOPICS=>")
+	p.waitFor("msg=relaying")
+	on(t, db.RoleURL(shop), "status").fails("permission denied")
+	app := db.RoleURL(shop)
+	conn, err := pgx.Connect(t.Context(), app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), `SELECT postrider.enqueue('a', '{"n": 1}')`); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, received); got != `{"n": 1}` {
+		t.Errorf("received %q", got)
+	}
 }

@@ -94,7 +94,7 @@ func TestEchoedSecretsDoNotShowInResults(t *testing.T) {
 		if err := json.NewDecoder(r.Body).Decode(&events); err != nil {
 			t.Error(err)
 		}
-		fmt.Fprintf(w, `{"results":[{"id":%q,"status":500,"reason":%q}]}`, events[0].ID, strings.Repeat(".", maxErrorText-8)+r.Header.Get("Authorization"))
+		fmt.Fprintf(w, `{"results":[{"id":%q,"status":500,"reason":%q}]}`, events[0].ID, strings.Repeat(".", maxErrorText-13)+r.Header.Get("Authorization"))
 	})
 	s := open(t, Config{URL: srv.URL, Options: Options{Format: FormatBatch, Bearer: "env:ECHO_TOKEN"}})
 	err := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))[0]
