@@ -1,6 +1,9 @@
 package relay
 
 import (
+	"sync"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postrider/postrider/sinks"
@@ -20,6 +23,9 @@ type metrics struct {
 	owned      prometheus.Gauge
 	unable     prometheus.Gauge
 	down       *prometheus.GaugeVec
+
+	mu    sync.Mutex
+	names map[string]bool // subscriptions that have series
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -30,6 +36,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "postrider", Name: name, Help: help})
 	}
 	m := &metrics{
+		names:      make(map[string]bool),
 		ticks:      counter("ticks_total", "Looks at the database for new messages, by what they were: stream, table or audit.", "kind"),
 		gaps:       plain("stream_gaps_total", "Times that the stream was given up for the table."),
 		completed:  plain("windows_completed_total", "Windows that the stream did not bring whole and the table completed."),
@@ -56,8 +63,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 
 func (m *metrics) tick(kind string) { m.ticks.WithLabelValues(kind).Inc() }
 
-// runnerMetrics are one subscription's, looked up once.
+// runnerMetrics are one subscription's. Series that are looked up for each message are looked up once, and made when there is something
+// to count: ten thousand subscriptions that nobody writes to are not worth a quarter of a million lines.
 type runnerMetrics struct {
+	all      *metrics
+	name     string
 	outcomes [sinks.KindGone + 1]prometheus.Counter
 	latency  prometheus.Observer
 	passes   prometheus.Counter
@@ -65,9 +75,43 @@ type runnerMetrics struct {
 }
 
 func (m *metrics) runner(name string) runnerMetrics {
-	r := runnerMetrics{latency: m.latency.WithLabelValues(name), passes: m.passes.WithLabelValues(name), down: m.down.WithLabelValues(name)}
-	for k := range r.outcomes {
-		r.outcomes[k] = m.deliveries.WithLabelValues(name, sinks.Kind(k).String())
+	m.mu.Lock()
+	m.names[name] = true
+	m.mu.Unlock()
+	return runnerMetrics{all: m, name: name, passes: m.passes.WithLabelValues(name), down: m.down.WithLabelValues(name)}
+}
+
+func (r *runnerMetrics) attempted(k sinks.Kind) {
+	if r.outcomes[k] == nil {
+		r.outcomes[k] = r.all.deliveries.WithLabelValues(r.name, k.String())
 	}
-	return r
+	r.outcomes[k].Inc()
+}
+
+func (r *runnerMetrics) arrived(after time.Duration) {
+	if r.latency == nil {
+		r.latency = r.all.latency.WithLabelValues(r.name)
+	}
+	r.latency.Observe(max(0, after.Seconds()))
+}
+
+// forget ends the series of subscriptions that are gone. Those of one that went to another relay stay: it may come back.
+func (m *metrics) forget(gone func(name string) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.names {
+		if !gone(name) {
+			continue
+		}
+		for k := range sinks.KindGone + 1 {
+			m.deliveries.DeleteLabelValues(name, k.String())
+		}
+		for _, state := range []string{stateRetry, stateHeld, stateScheduled, stateAccepted, stateDead} {
+			m.parked.DeleteLabelValues(name, state)
+		}
+		m.latency.DeleteLabelValues(name)
+		m.passes.DeleteLabelValues(name)
+		m.down.DeleteLabelValues(name)
+		delete(m.names, name)
+	}
 }

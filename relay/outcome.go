@@ -40,7 +40,7 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 		if err != nil && kind != sinks.KindDeferred && r.deliver.Err() != nil {
 			continue // given up by us: it says nothing about the message
 		}
-		r.metrics.outcomes[kind].Inc()
+		r.metrics.attempted(kind)
 		r.dirty = true
 		t.attempts++
 		if probe {
@@ -142,7 +142,7 @@ func (r *runner) accepted(t *task, now time.Time) {
 	r.failures = 0
 	if t.entry == nil {
 		if t.attempts == 1 {
-			r.metrics.latency.Observe(max(0, now.Sub(t.row.CreatedAt).Seconds()))
+			r.metrics.arrived(now.Sub(t.row.CreatedAt))
 		}
 		r.settle(t)
 		return

@@ -98,6 +98,7 @@ func (o *owner) poll(ctx context.Context) error {
 	}
 	o.polledAt.Store(time.Now().UnixNano())
 	o.stopChanged(ctx, standings)
+	o.metrics.forget(func(name string) bool { return !has(standings, name) && !o.has(name) })
 	o.reviewUnable(standings)
 	shares := o.shares(p, standings)
 	o.share(shares, standings)

@@ -1,0 +1,61 @@
+package relay
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// series returns the metrics that speak of a subscription, how many of each.
+func (g *gauges) series(subscription string) map[string]int {
+	g.t.Helper()
+	families, err := g.registry.Gather()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	found := make(map[string]int)
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, pair := range m.GetLabel() {
+				if pair.GetName() == "subscription" && pair.GetValue() == subscription {
+					found[family.GetName()]++
+				}
+			}
+		}
+	}
+	return found
+}
+
+// A subscription that is removed leaves no series behind, whatever came of its messages; one that is not keeps its own.
+func TestMetricsOfARemovedSubscriptionGo(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	outcomes := map[string]error{
+		"a.retry": sinks.Retryable(errors.New("busy"), 0), "a.dead": sinks.Permanent(errors.New("no")), "a.deferred": sinks.Deferred(1e9, 1),
+	}
+	for _, name := range []string{"gone", "stays"} {
+		b.subscribe(name, "{>}", `{"max_attempts": 2, "backoff_initial": "1ms"}`, "now").answer(func(d sinks.Delivery) error { return outcomes[d.Topic] })
+	}
+	_, g := b.startWatched()
+	for topic := range outcomes {
+		b.publish(topic, "", `{}`)
+	}
+	b.publish("a.ok", "", `{}`)
+	b.exec("SELECT postrider.enqueue('a.ok', '{}', deliver_at => now() + interval '1 hour')")
+	complete := func(name string) func() bool {
+		return func() bool {
+			s := g.series(name)
+			return s["postrider_deliveries_total"] >= 4 && s["postrider_parked_total"] >= 3 && s["postrider_delivery_latency_seconds"] == 1 &&
+				s["postrider_passes_total"] == 1 && s["postrider_destination_down"] == 1
+		}
+	}
+	eventually(t, "all kinds of series", func() bool { return complete("gone")() && complete("stays")() })
+	b.exec("SELECT postrider.unsubscribe('gone')")
+	eventually(t, "the series to go", func() bool { return len(g.series("gone")) == 0 })
+	if !complete("stays")() {
+		t.Errorf("the other has %v", g.series("stays"))
+	}
+	b.subscribe("gone", "{>}", "{}", "earliest").answer(nil)
+	eventually(t, "a namesake's series", func() bool { return g.series("gone")["postrider_delivery_latency_seconds"] == 1 })
+}
