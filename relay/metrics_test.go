@@ -2,7 +2,14 @@ package relay
 
 import (
 	"errors"
+	"fmt"
+	"net/http/httptest"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/postrider/postrider/sinks"
 )
@@ -59,3 +66,40 @@ func TestMetricsOfARemovedSubscriptionGo(t *testing.T) {
 	b.subscribe("gone", "{>}", "{}", "earliest").answer(nil)
 	eventually(t, "a namesake's series", func() bool { return g.series("gone")["postrider_delivery_latency_seconds"] == 1 })
 }
+
+// Ten thousand subscriptions that all deliver are gathered and written within a second.
+func TestMetricsOfTenThousandSubscriptions(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m := newMetrics(registry)
+	for i := range 10_000 {
+		r := m.runner(fmt.Sprintf("subscription-%d", i))
+		r.attempted(sinks.KindAccepted)
+		r.attempted(sinks.KindRetryable)
+		r.arrived(time.Duration(i))
+	}
+	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	began := time.Now()
+	for n := range 20_000_000 { // what this machine can do now
+		spent += uint64(n) * uint64(n)
+	}
+	budget := max(time.Second, 15*time.Since(began))
+	began = time.Now()
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if lines := strings.Count(w.Body.String(), "\n"); lines < 180_000 || time.Since(began) > budget {
+		t.Errorf("%d lines took %s, more than %s", lines, time.Since(began), budget)
+	}
+	t.Logf("%s, within %s", time.Since(began), budget)
+	began = time.Now()
+	m.forget(func(string) bool { return true })
+	if took := time.Since(began); took > budget {
+		t.Errorf("ten thousand were forgotten in %s", took)
+	}
+	w = httptest.NewRecorder()
+	handler.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if strings.Contains(w.Body.String(), "subscription-") {
+		t.Error("some are left")
+	}
+}
+
+var spent uint64

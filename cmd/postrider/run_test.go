@@ -78,6 +78,16 @@ func startWith(t *testing.T, change func(*exec.Cmd), env ...string) *process {
 	return p
 }
 
+// startIn is start behind what a shell does first, if anything.
+func startIn(t *testing.T, shell string, env ...string) *process {
+	t.Helper()
+	return startWith(t, func(cmd *exec.Cmd) {
+		if shell != "" {
+			cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", shell + `exec "$0" "$@"`}, cmd.Args...)
+		}
+	}, env...)
+}
+
 // waitFor returns the first match of a regular expression in the log.
 func (p *process) waitFor(pattern string) []string {
 	p.t.Helper()

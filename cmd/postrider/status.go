@@ -58,6 +58,7 @@ type subscriptionStatus struct {
 	Trouble      string    `json:"trouble"`
 	Owner        string    `json:"owner"`
 	LagMessages  int64     `json:"lag_messages"`
+	LagMore      bool      `json:"lag_more"` // than could be counted in time
 	LagSeconds   float64   `json:"lag_seconds"`
 	Retrying     int64     `json:"retrying"`
 	Held         int64     `json:"held"`
@@ -78,14 +79,14 @@ func readStatus(ctx context.Context, db querier) (*statusReport, error) {
 		return nil, err
 	}
 	rows, err := db.Query(ctx, `
-		SELECT name, state, coalesce(paused_reason, ''), coalesce(trouble, ''), coalesce(owner, ''), lag_messages, lag_seconds,
+		SELECT name, state, coalesce(paused_reason, ''), coalesce(trouble, ''), coalesce(owner, ''), lag_messages, lag_more, lag_seconds,
 		       retrying, held, scheduled, accepted, dead, discarded, segments_held, saved_at
 		FROM postrider.subscription_status ORDER BY name`)
 	if err != nil {
 		return nil, err
 	}
 	report.Subscriptions, err = pgx.AppendRows(report.Subscriptions, rows, func(row pgx.CollectableRow) (s subscriptionStatus, err error) {
-		return s, row.Scan(&s.Name, &s.State, &s.PausedReason, &s.Trouble, &s.Owner, &s.LagMessages, &s.LagSeconds, &s.Retrying, &s.Held,
+		return s, row.Scan(&s.Name, &s.State, &s.PausedReason, &s.Trouble, &s.Owner, &s.LagMessages, &s.LagMore, &s.LagSeconds, &s.Retrying, &s.Held,
 			&s.Scheduled, &s.Accepted, &s.Dead, &s.Discarded, &s.SegmentsHeld, &s.SavedAt)
 	})
 	if err != nil {
@@ -125,7 +126,7 @@ func (a *app) printStatus(r *statusReport) {
 	} else {
 		list := newTable("SUBSCRIPTION", "STATE", "OWNER", ">LAG", ">LAG TIME", ">RETRY", ">HELD", ">SCHEDULED", ">ACCEPTED", ">DEAD", ">SEGMENTS", "TROUBLE")
 		for _, s := range r.Subscriptions {
-			list.add(s.Name, s.State, cmp.Or(s.owner, "-"), number(s.LagMessages), human(seconds(s.LagSeconds)),
+			list.add(s.Name, s.State, cmp.Or(s.owner, "-"), s.lag(), human(seconds(s.LagSeconds)),
 				number(s.Retrying), number(s.Held), number(s.Scheduled), number(s.Accepted), number(s.Dead), number(s.SegmentsHeld), clip(s.why(), 100))
 		}
 		list.print(a.out)
@@ -141,6 +142,14 @@ func (a *app) printStatus(r *statusReport) {
 	}
 	list.print(a.out)
 	a.printUnable(r)
+}
+
+// lag is how many messages wait, "10,000+" if there are more than could be counted in time.
+func (s *subscriptionStatus) lag() string {
+	if s.LagMore {
+		return number(s.LagMessages) + "+"
+	}
+	return number(s.LagMessages)
 }
 
 // why says why deliveries stand still, when they do.
