@@ -85,17 +85,11 @@ func TestStatusOfTenThousand(t *testing.T) {
 	}
 	for _, analyze := range []string{"", "ANALYZE"} { // a fresh database, too
 		exec(t, conn, analyze)
-		// A second, and on a slow or busy machine what counting to two million takes four times.
-		began := time.Now()
-		one[int64](t, conn, `SELECT sum(g) FROM generate_series(1, 2000000) g`)
-		budget := max(time.Second, 4*time.Since(began))
-		began = time.Now()
-		rows := one[int](t, conn, `SELECT count(lag_messages) FROM postrider.subscription_status`)
-		took := time.Since(began)
-		t.Logf("%d subscriptions in %s, within %s", rows, took, budget)
-		if rows != 10002 || took > budget {
-			t.Errorf("%d subscriptions took %s, more than %s", rows, took, budget)
+		if rows := one[int](t, conn, `SELECT count(*) FROM postrider.subscription_status`); rows != 10002 {
+			t.Errorf("%d subscriptions are shown, want 10002", rows)
 		}
+		inTime(t, func() { one[int](t, conn, `SELECT count(lag_messages) FROM postrider.subscription_status`) },
+			func() { one[int64](t, conn, `SELECT sum(g) FROM generate_series(1, 2000000) g`) })
 	}
 	if lag := one[int64](t, conn, `SELECT lag_messages FROM postrider.subscription_status WHERE NOT lag_more AND name = 's9000'`); lag != 101 {
 		t.Errorf("s9000 has a lag of %d, want 101", lag)
@@ -103,6 +97,27 @@ func TestStatusOfTenThousand(t *testing.T) {
 	for _, name := range []string{"far", "farther"} {
 		if !one[bool](t, conn, `SELECT lag_more AND lag_messages > 0 AND lag_seconds > 0 AND segments_held > 0 FROM postrider.subscription_status WHERE name = $1`, name) {
 			t.Errorf("%s has no lag, or was counted to its end", name)
+		}
+	}
+}
+
+// inTime fails if do takes longer than a second, or four times as long as measure on a machine that is slow or busy: three times in a row.
+func inTime(t *testing.T, do, measure func()) {
+	t.Helper()
+	for attempt := 1; ; attempt++ {
+		began := time.Now()
+		measure()
+		budget := max(time.Second, 4*time.Since(began))
+		began = time.Now()
+		do()
+		took := time.Since(began)
+		t.Logf("%s, within %s", took, budget)
+		if took <= budget {
+			return
+		}
+		if attempt == 3 {
+			t.Errorf("it took %s, more than %s", took, budget)
+			return
 		}
 	}
 }

@@ -40,10 +40,6 @@ as well. Any number of relays may run against one database.`,
 	}
 }
 
-// headroom is for the garbage collector: it runs whenever the heap has doubled, which under load is many times a second while little
-// is live. Bytes that nobody touches cost an address, not memory.
-const headroom = 32 << 20
-
 // run checks what can be checked without the database, then serves HTTP while it waits for the database, prepares it and
 // relays.
 func (a *app) run(ctx context.Context, s *settings) error {
@@ -59,6 +55,7 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	registry := newRegistry()
 	secrets := s.secrets()
 	logger := a.logger(s, secrets)
+	s.keepWithinContainer(logger)
 	log.SetFlags(0)
 	log.SetOutput(webhook.LogWriter(logger)) // net/http quotes what it receives and nobody asked for
 	urls, err := s.callbackURLs(logger)

@@ -51,7 +51,7 @@ type settings struct {
 	SaveInterval duration    `split_words:"true" default:"1s" min:"10ms" desc:"Time between saves of progress."`
 	PollMin      duration    `split_words:"true" default:"500us" min:"100us" desc:"Shortest time between two looks at the database."`
 	PollMax      duration    `split_words:"true" default:"500ms" min:"1ms" desc:"Longest time between two looks at the database, when it is idle."`
-	MemoryLimit  byteSize    `split_words:"true" default:"64MiB" min:"1MiB" desc:"Bound for messages held in memory, half of it for large ones. What is larger than that half passes one at a time, beside the rest."`
+	MemoryLimit  byteSize    `split_words:"true" default:"64MiB" min:"1MiB" desc:"Bound for messages held in memory, half of it for large ones. What is larger than that half passes one at a time, beside the rest. Default in a container of less than 512MiB: an eighth of its memory."`
 	MaxMessage   messageSize `split_words:"true" desc:"Largest message that the database accepts: key, payload as text and body together; and its headers. A relay that has it sets it for all; the last to start wins. From 64KiB to 256MiB. Default: what the database has, 16MiB at first."`
 	WALBudget    byteSize    `split_words:"true" default:"1GiB" min:"1MiB" desc:"How much WAL the stream may hold back before it is given up for a while."`
 	DrainTimeout duration    `split_words:"true" default:"20s" desc:"How long a clean stop waits for deliveries under way."`
@@ -79,6 +79,7 @@ func loadSettings(databaseURL string) (*settings, error) {
 	if s.Name == "" {
 		s.Name, _ = os.Hostname()
 	}
+	s.fitMemory(containerMemory(os.DirFS("/")))
 	return &s, s.validate()
 }
 

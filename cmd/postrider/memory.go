@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// headroom is for the garbage collector: it runs whenever the heap has doubled, which under load is many times a second while little
+// is live. Bytes that nobody touches cost an address, not memory.
+const headroom = 32 << 20
+
+// fittingMemory is the bound for messages in a container of so much memory: messages are in memory several times over, as they were read,
+// as they are sent and as garbage; and subscriptions, connections and the runtime take their part.
+func fittingMemory(container int64) byteSize {
+	return byteSize(min(64<<20, max(container/8, 4<<20)))
+}
+
+// fitMemory gives the setting another default where the container is small.
+func (s *settings) fitMemory(container int64) {
+	if _, set := os.LookupEnv("POSTRIDER_MEMORY_LIMIT"); !set && container > 0 {
+		s.MemoryLimit = min(s.MemoryLimit, fittingMemory(container))
+	}
+}
+
+// tooMuchMemory says what does not fit.
+func (s *settings) tooMuchMemory(container int64) string {
+	if container == 0 || int64(s.MemoryLimit) <= container/4 {
+		return ""
+	}
+	return fmt.Sprintf("POSTRIDER_MEMORY_LIMIT=%s does not fit into this container's memory of %s, and the process may be killed: "+
+		"messages are in memory several times over; %s would be right", s.MemoryLimit, byteSize(container), fittingMemory(container))
+}
+
+func (s *settings) keepWithinContainer(logger *slog.Logger) {
+	container := containerMemory(os.DirFS("/"))
+	if text := s.tooMuchMemory(container); text != "" {
+		logger.Warn(text)
+	}
+	limitMemory(container, logger)
+}
+
+// limitMemory makes the garbage collector work harder before the container is full. A GOMEMLIMIT of the user's stands. Where nothing
+// limits the process, nothing is gained by it.
+func limitMemory(container int64, logger *slog.Logger) {
+	if container == 0 || os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	// The rest is for what the collector does not see: buffers of sockets, pages of files.
+	limit := container - max(container/8, 16<<20)
+	debug.SetMemoryLimit(limit + headroom)
+	logger.Info("the process keeps within its container's memory", "container", byteSize(container), "soft_limit", byteSize(limit>>20<<20))
+}
+
+// containerMemory returns what the cgroups of this process allow, 0 if nothing limits it. Version 1 and 2 are asked, and the groups
+// around its own; in a container the path may name groups that only the host sees.
+func containerMemory(root fs.FS) int64 {
+	groups, err := fs.ReadFile(root, "proc/self/cgroup")
+	if err != nil {
+		return 0 // another operating system
+	}
+	var least int64
+	for line := range strings.Lines(string(groups)) {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, group, ok := strings.Cut(rest, ":")
+		var bases, files []string
+		switch {
+		case !ok:
+			continue
+		case controllers == "":
+			bases, files = []string{"sys/fs/cgroup", "sys/fs/cgroup/unified"}, []string{"memory.max", "memory.high"}
+		case slices.Contains(strings.Split(controllers, ","), "memory"):
+			bases, files = []string{"sys/fs/cgroup/memory"}, []string{"memory.limit_in_bytes"}
+		}
+		for group = path.Clean("/" + group); ; group = path.Dir(group) {
+			for _, base := range bases {
+				for _, file := range files {
+					if n := readLimit(root, path.Join(base, group, file)); n > 0 && (least == 0 || n < least) {
+						least = n
+					}
+				}
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return least
+}
+
+// readLimit returns 0 for none: no file, "max", or what version 1 says for unlimited.
+func readLimit(root fs.FS, name string) int64 {
+	text, err := fs.ReadFile(root, name)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil || n <= 0 || n >= 1<<60 {
+		return 0
+	}
+	return n
+}
