@@ -57,6 +57,11 @@ type Config struct {
 	// MemoryLimit bounds the bytes of messages held in memory, half of it those of large ones; one that is larger than that is
 	// held beside it. Default: 64 MiB.
 	MemoryLimit int64
+	// DeadRetention is how long dead letters stay, after the outbox has let their messages go; zero: for ever. Those of a subscription
+	// with on_dead: hold stay in any case.
+	DeadRetention time.Duration
+	// DiscardedRetention is how long discarded messages stay, after the outbox has let them go; zero: for ever.
+	DiscardedRetention time.Duration
 	// WALBudget is how much WAL the slot may hold back before the stream is given up for a while. Default: 1 GiB.
 	WALBudget int64
 	// DrainTimeout bounds how long a clean stop waits for deliveries under way. Default: 20 s.
@@ -102,6 +107,8 @@ func (c *Config) Validate() error {
 		{"shortest poll interval", c.PollMin, 100 * time.Microsecond},
 		{"longest poll interval", c.PollMax, c.PollMin},
 		{"drain timeout", c.DrainTimeout, 0},
+		{"retention of dead letters", c.DeadRetention, 0},
+		{"retention of discarded messages", c.DiscardedRetention, 0},
 	} {
 		if d.is < d.from {
 			return fmt.Errorf("%s %s: must be at least %s", d.name, d.is, d.from)

@@ -89,6 +89,7 @@ func (g *generation) run(ctx context.Context, source Source, healthy func()) err
 	group.Go(func() error { return g.feed.run(hard) })
 	group.Go(func() error { return g.saver.run(hard) })
 	group.Go(func() error { return newRetention(g).run(soft) })
+	group.Go(func() error { return (&expiry{generation: g}).run(soft) })
 	group.Go(func() error { return g.lookForCallbacks(soft) })
 	switch source {
 	case SourceStream:

@@ -89,7 +89,6 @@ func (x *simRunner) apply() {
 }
 
 // stateDiscarded is what the command of that name makes of a parked message.
-const stateDiscarded = "discarded"
 
 // redrive and discard are the commands: the runner will stop in order and load anew.
 func (x *simRunner) redrive(id int64) {

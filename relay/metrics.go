@@ -20,6 +20,7 @@ type metrics struct {
 	passes     *prometheus.CounterVec
 	saves      *prometheus.CounterVec
 	emptied    prometheus.Counter
+	expired    *prometheus.CounterVec
 	owned      prometheus.Gauge
 	unable     prometheus.Gauge
 	down       *prometheus.GaugeVec
@@ -47,6 +48,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		parked:  counter("parked_total", "Messages that became an exception, by state.", "subscription", "state"),
 		passes:  counter("passes_total", "Passes over the table to catch up.", "subscription"),
 		saves:   counter("saves_total", "Saves of progress, by result.", "result"),
+		expired: counter("expired_total", "Dead and discarded messages that were removed after their retention, by state.", "state"),
 		emptied: plain("segments_emptied_total", "Segments of the outbox that were emptied."),
 		owned: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "postrider", Name: "cursors_owned",
 			Help: "Subscriptions that this relay delivers."}),
@@ -56,7 +58,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "1 while the breaker of a subscription's destination is open."}, []string{"subscription"}),
 	}
 	if r != nil {
-		r.MustRegister(m.ticks, m.gaps, m.completed, m.deliveries, m.latency, m.parked, m.passes, m.saves, m.emptied, m.owned, m.unable, m.down)
+		r.MustRegister(m.ticks, m.gaps, m.completed, m.deliveries, m.latency, m.parked, m.passes, m.saves, m.emptied, m.expired, m.owned, m.unable, m.down)
 	}
 	return m
 }

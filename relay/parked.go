@@ -15,6 +15,7 @@ const (
 	stateScheduled = "scheduled" // not to be delivered before it is due
 	stateAccepted  = "accepted"  // taken over by the destination: a callback will say what came of it
 	stateDead      = "dead"      // given up
+	stateDiscarded = "discarded" // given up by a command
 )
 
 // entry is a parked delivery as its runner remembers it. The message itself is in the table.

@@ -219,6 +219,10 @@ func (s *settings) relayConfig(specs []spec, with surroundings, registry prometh
 		PollMax:      s.PollMax.orTiny(),
 		MemoryLimit:  int64(s.MemoryLimit),
 		WALBudget:    int64(s.WALBudget),
+
+		DeadRetention:      time.Duration(s.DeadRetention),
+		DiscardedRetention: time.Duration(s.DiscardedRetention),
+
 		DrainTimeout: s.DrainTimeout.orTiny(),
 		Logger:       with.log,
 		Registerer:   registry,

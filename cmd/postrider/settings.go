@@ -46,7 +46,10 @@ type settings struct {
 	Migrate bool   `split_words:"true" default:"true" desc:"Whether run brings the schema up to date first."`
 	Name    string `split_words:"true" desc:"Name of this relay in status. Default: the host name."`
 
-	Retention    duration    `split_words:"true" default:"24h" max:"87600h" desc:"How long settled messages stay in the outbox at least: up to 87600h (10 years)."`
+	Retention          duration `split_words:"true" default:"24h" max:"87600h" desc:"How long settled messages stay in the outbox at least: up to 87600h (10 years)."`
+	DeadRetention      duration `split_words:"true" desc:"How long dead letters stay in the database, after their messages have left the outbox. Default: for ever. Those of a subscription with on_dead: hold stay in any case."`
+	DiscardedRetention duration `split_words:"true" default:"720h" desc:"How long discarded messages stay in the database, after they have left the outbox; 0s: for ever."`
+
 	Lease        duration    `split_words:"true" default:"10s" min:"500ms" desc:"How long a relay may be silent before another takes its subscriptions over."`
 	SaveInterval duration    `split_words:"true" default:"1s" min:"10ms" desc:"Time between saves of progress."`
 	PollMin      duration    `split_words:"true" default:"500us" min:"100us" desc:"Shortest time between two looks at the database."`
