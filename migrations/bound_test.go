@@ -88,6 +88,12 @@ func TestSmallRowsAreWithinTheLimitToo(t *testing.T) {
 		exec(t, app, insert, numbers)
 		refused(t, app, "54000 the message has", insert, numbers+1)
 	}
+	// What another table has compressed seems to be small, and is not.
+	exec(t, app, `INSERT INTO public.stored (payload) SELECT jsonb_agg('1e131071'::jsonb) FROM generate_series(1, 200)`)
+	if n := one[int](t, app, `SELECT pg_column_size(payload) FROM public.stored`); n > 1000 {
+		t.Fatalf("it takes %d bytes there", n)
+	}
+	refused(t, app, "54000 the message has 26214800 bytes", `INSERT INTO postrider.outbox (topic, payload) SELECT 'a', payload FROM public.stored`)
 }
 
 func TestTooLargeIsRefusedByCopy(t *testing.T) {
