@@ -263,6 +263,10 @@ func TestHoldersOfSegmentsAreNamed(t *testing.T) {
 				if r.rows(2) != 0 || log.Len() != 0 {
 					t.Errorf("%d rows are left, log %q", r.rows(2), &log)
 				}
+				r.round(t.Context())
+				if len(r.held.warned)+len(r.held.since) != 0 {
+					t.Errorf("what is over is remembered: %v, %v", r.held.warned, r.held.since)
+				}
 				r.fill(2, 2*time.Hour)
 			}
 		})
