@@ -49,6 +49,7 @@ func up(ctx context.Context, databaseURL string) (applied int, err error) {
 		return 0, err
 	}
 	config := pool.ConnConfig
+	dbconn.Unprepared(config) // it is one statement after another, and through a pooler none is there at the next transaction
 	conn, err := dbconn.Connect(ctx, config)
 	if err != nil {
 		return 0, err

@@ -57,37 +57,49 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 		if len(names) == 0 {
 			continue
 		}
+		most := g.lookMost
 		found, err := g.lookUp(ctx, names)
 		if err != nil {
 			if ctx.Err() == nil {
-				g.log.Warn("callbacks not looked up", "error", err)
+				g.lookFailed(names, err)
 			}
 			continue
 		}
+		g.lookMost = min(2*g.lookMost, lookAtMost)
+		g.health.works(cannotCallBack, names...)
 		concluded := 0
 		for _, c := range found {
 			if runners[c.name].calledBack(c, time.Now()) {
 				concluded++
 			}
 		}
-		if concluded >= lookAtMost { // there may be more; what was found before waits for its save
+		if concluded >= most { // there may be more; what was found before waits for its save
 			signal(g.look)
 		}
 	}
 }
 
-func (g *generation) lookUp(ctx context.Context, names []string) (found []calledBack, err error) {
-	b := &pgx.Batch{}
-	for _, query := range []string{lookCallbacks, lookLeases} {
-		b.Queue(query, names, lookAtMost).Query(func(rows pgx.Rows) error {
-			some, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c calledBack, err error) {
-				return c, r.Scan(&c.name, &c.id, &c.state, &c.due, &c.reason)
-			})
-			found = append(found, some...)
-			return err
-		})
+// lookFailed makes the next look smaller, and what fails the trouble of those who wait for it.
+func (g *generation) lookFailed(names []string, err error) {
+	if isCutOff(err) {
+		g.lookMost = max(g.lookMost/2, 1)
 	}
-	if err := g.pool.SendBatch(ctx, b).Close(); err != nil {
+	g.health.failed(cannotCallBack, err, names...)
+}
+
+func (g *generation) lookUp(ctx context.Context, names []string) (found []calledBack, err error) {
+	err = writeLocal(ctx, g.pool, func(b *pgx.Batch) { // it locks
+		for _, query := range []string{lookCallbacks, lookLeases} {
+			b.Queue(query, names, g.lookMost).Query(func(rows pgx.Rows) error {
+				some, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c calledBack, err error) {
+					return c, r.Scan(&c.name, &c.id, &c.state, &c.due, &c.reason)
+				})
+				found = append(found, some...)
+				return err
+			})
+		}
+	})
+	if err != nil {
 		return nil, fmt.Errorf("look for callbacks: %w", err)
 	}
 	return found, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postrider/postrider/internal/dbconn"
@@ -71,6 +72,8 @@ type Config struct {
 	// Registerer receives the metrics. Default: none are kept.
 	Registerer prometheus.Registerer
 
+	moment   time.Duration // what fails for longer counts
+	placeOf  func(context.Context, *dbconn.Conn, *pgx.ConnConfig) (dbconn.Place, error)
 	busyRate float64 // of transactions a second; tests cannot make as many as it takes
 	largest  int64   // bytes of a message that is read at all; tests need not make as many as it takes
 }
@@ -130,6 +133,10 @@ func (c *Config) setDefaults() {
 	fill(&c.Lease, 10*time.Second)
 	fill(&c.SaveInterval, time.Second)
 	fill(&c.busyRate, busyRate)
+	fill(&c.moment, moment)
+	if c.placeOf == nil {
+		c.placeOf = dbconn.PlaceOf
+	}
 	fill(&c.PollMin, 500*time.Microsecond)
 	fill(&c.PollMax, max(500*time.Millisecond, c.PollMin))
 	fill(&c.MemoryLimit, 64<<20)

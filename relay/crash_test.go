@@ -137,7 +137,7 @@ func serverAway(t *testing.T, server *pgtest.Server) {
 	if err := syscall.Kill(server.Pid(), syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "several attempts to connect fail", func() bool { return g.logged("retry_in=") > 6 })
+	eventually(t, "several attempts to connect fail", func() bool { return g.logged("cannot be ") > 6 })
 	if err := server.Restart(t.Context(), "fast"); err != nil { // it starts again
 		t.Fatal(err)
 	}

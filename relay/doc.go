@@ -64,7 +64,11 @@
 // # When something fails
 //
 //	the relay is killed            another, or the next, takes its cursors over after the lease and reads from them
-//	the database is unreachable    the feed reconnects, saves are repeated; deliveries under way go on
+//	the database is unreachable    the feed reconnects, saves are repeated; deliveries under way go on; one line tells it, one its end
+//	a page is cut off              the next attempt returns half as much and looks at half as much; a window: runners read pages instead
+//	one cursor cannot be saved     the others are; it is tried again with the next save
+//	a server is a standby          no connection is made to it: a primary is waited for
+//	a pooler is in between         no statement is prepared if it gives connections out by the transaction, and ticks read the table
 //	the server crashed             the relay drops everything, registers anew and reloads its cursors
 //	the stream breaks              ticks read the table
 //	the producers outrun it        the slot is dropped and ticks read the table: for some minutes at most, or until there is less to do

@@ -47,7 +47,10 @@ func explain(t *testing.T, conn *pgx.Conn, s statement, args [][]byte) planNode 
 		values[i] = "'" + strings.ReplaceAll(string(a), "'", "''") + "'"
 	}
 	var plan []byte
-	sql := fmt.Sprintf("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE %s (%s)", s.name, strings.Join(values, ", "))
+	sql := fmt.Sprintf("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE %s", s.name)
+	if len(values) > 0 {
+		sql += " (" + strings.Join(values, ", ") + ")"
+	}
 	if err := tx.QueryRow(t.Context(), sql, pgx.QueryExecModeSimpleProtocol).Scan(&plan); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
@@ -154,8 +157,14 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		for _, reader.exclude = range []bool{false, true} {
 			_, err := reader.readPage(t.Context(), page{start: 1}, 1)
 			mend(t, err)
-			_, err = reader.readPage(t.Context(), page{}, 1)
+			for _, reader.lowest = range []bool{false, true} {
+				_, err = reader.readPage(t.Context(), page{}, 1)
+				mend(t, err)
+			}
+			reader.size.scan = 20
+			_, err = reader.readPage(t.Context(), page{start: 1}, 1)
 			mend(t, err)
+			reader.size.scan = 0
 		}
 	}
 	for _, how := range []string{"plans of an empty table", "plans of a full table", "plans of an analyzed table"} {
@@ -174,7 +183,7 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		lowest := scalar[int64](b, "SELECT max(id) FROM postrider.outbox") - fresh
 
 		window := windowArgs(base)
-		page := [][]byte{fmt.Append(nil, lowest), []byte(base.String()), []byte(target.String()), []byte("^(a.b)$"), []byte("2000"), []byte("nobody")}
+		page := [][]byte{fmt.Append(nil, lowest), []byte(base.String()), []byte(target.String()), []byte("^(a.b)$"), []byte("2000"), []byte("9223372036854775807"), []byte("nobody")}
 		xids := [][]byte{fmt.Appendf(nil, "{%d}", target.Xmax-1)}
 		for _, c := range []struct {
 			statement
@@ -186,7 +195,9 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 			{windowTopics, append(window, []byte(target.String())), true},
 			{transactionRows.whole, xids, true},
 			{passStart, window, false},
-			{passPages[0].whole, page[:5], false},
+			{passEnd, [][]byte{fmt.Append(nil, lowest), []byte("20")}, false},
+			{passLowest, nil, false},
+			{passPages[0].whole, page[:6], false},
 			{passPages[1].whole, page, false},
 		} {
 			conn := feed.session.conn

@@ -28,6 +28,7 @@ type feed struct {
 	config      *Config
 	log         *slog.Logger
 	metrics     *metrics
+	health      *health
 	incarnation string
 	connect     func(context.Context) (*dbconn.Conn, error)
 	decoder     *decoder
@@ -57,6 +58,8 @@ type feed struct {
 	ticked   time.Time
 	delay    time.Duration
 
+	failing   bool
+	failures  int           // in a row, of ticks on a connection that was there
 	streaming bool          // ticks take their rows from the stream
 	mark      *tick         // the first tick after a gap
 	open      []opened      // dispatched since the last close
@@ -103,8 +106,15 @@ func (f *feed) closedWindow() closedAt {
 // run ticks until ctx is cancelled. It returns errLost when snapshots in memory have become void.
 func (f *feed) run(ctx context.Context) error {
 	retry := reconnectBackoff()
+	healthy := func() {
+		if f.failing {
+			f.failing = false
+			f.health.works(cannotLook)
+			retry.Reset()
+		}
+	}
 	for {
-		err := f.runSession(ctx, retry.Reset)
+		err := f.runSession(ctx, healthy)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -115,9 +125,9 @@ func (f *feed) run(ctx context.Context) error {
 			f.log.Warn("feed: a message cannot be read with the others: each is read by itself now", "error", err)
 			continue
 		}
-		wait := retry.NextBackOff()
-		f.log.Warn("feed: connection lost", "error", err, "retry_in", wait)
-		if !sleep(ctx, wait) {
+		f.failing = true
+		f.health.failed(cannotLook, err)
+		if !sleep(ctx, retry.NextBackOff()) {
 			return nil
 		}
 	}
@@ -181,6 +191,8 @@ func (f *feed) next(ctx context.Context) (time.Duration, error) {
 		f.streaming, f.mark = false, nil
 		f.tickedAt.Store(time.Now().UnixNano())
 		return time.Hour, nil
+	case f.failures >= mostFailures:
+		err = f.giveUpWindow(ctx)
 	case len(f.live) == 0:
 		err = f.skip(ctx)
 	case !f.streaming:
@@ -190,9 +202,33 @@ func (f *feed) next(ctx context.Context) (time.Duration, error) {
 	default:
 		err = f.release(ctx)
 	}
+	if err != nil {
+		f.failures++
+		return 0, err
+	}
+	f.failures = 0
 	f.ticked = time.Now()
 	f.tickedAt.Store(f.ticked.UnixNano())
-	return f.delay, err
+	return f.delay, nil
+}
+
+// mostFailures is how often in a row a window may fail to be read or counted.
+const mostFailures = 2
+
+// giveUpWindow sends all live runners back to the table instead of asking for the same window for ever: what is cut off, by whom and
+// for what reason ever, they read in pages, which become smaller until they pass.
+func (f *feed) giveUpWindow(ctx context.Context) error {
+	t, err := f.session.look(ctx, f.incarnation)
+	if err != nil {
+		return err
+	}
+	f.endStreaming("a window could not be read")
+	for _, q := range f.live {
+		q.refuse(f.win)
+	}
+	f.close(t.snap)
+	f.delay = 0
+	return nil
 }
 
 func (f *feed) closeDue() bool {

@@ -29,7 +29,9 @@ type generation struct {
 	config      *Config
 	log         *slog.Logger
 	metrics     *metrics
+	health      *health
 	pool        *dbconn.Pool
+	unprepared  bool // as the connections are
 	incarnation string
 	hasOwnName  bool // so that its sessions show that it lives
 	feed        *feed
@@ -38,6 +40,7 @@ type generation struct {
 	saver       *saver
 	repoll      chan struct{}
 	look        chan struct{} // a callback has come
+	lookMost    int           // deliveries of a subscription in the next look for callbacks
 	polledAt    atomic.Int64
 	startedAt   time.Time
 	life        context.Context // of the runners' goroutines
@@ -58,15 +61,16 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	incarnation := r.incarnation
 	c := &r.config
 	g := &generation{
-		config: c, log: c.Logger, metrics: r.metrics, pool: pool, incarnation: incarnation, hasOwnName: r.hasOwnName,
-		budget: &budget{limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, incarnation: incarnation, hasOwnName: r.hasOwnName,
+		lookMost: lookAtMost, budget: &budget{limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		runners: make(map[string]*runner), ending: make(map[string]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}
 	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
+	g.feed.health = r.health
 	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2), losses: &r.losses,
-		limit: c.MemoryLimit / 4, largest: c.largest, source: source, incarnation: incarnation, log: c.Logger}
-	g.saver = &saver{config: c, pool: pool, log: c.Logger, metrics: r.metrics, incarnation: incarnation,
+		limit: c.MemoryLimit / 4, largest: c.largest, source: source, incarnation: incarnation, log: c.Logger, health: r.health}
+	g.saver = &saver{config: c, pool: pool, log: c.Logger, health: r.health, metrics: r.metrics, incarnation: incarnation,
 		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}
 	return g
 }
@@ -95,7 +99,7 @@ func (g *generation) run(ctx context.Context, source Source, healthy func()) err
 	case SourceStream:
 		group.Go(func() error { return g.newStreamer().run(hard) })
 	case SourceListen:
-		group.Go(func() error { return listen(hard, g.feed, g.log) })
+		group.Go(func() error { return listen(hard, g.feed) })
 	}
 
 	// It ends with ctx, with an error of its own, or with the first error of any other part.
@@ -112,7 +116,7 @@ func (g *generation) run(ctx context.Context, source Source, healthy func()) err
 }
 
 func (g *generation) newStreamer() *streamer {
-	s := &streamer{config: g.config, log: g.log, pool: g.pool, feed: g.feed}
+	s := &streamer{config: g.config, log: g.log, health: g.health, pool: g.pool, feed: g.feed}
 	s.stream = stream{databaseURL: g.config.DatabaseURL, slot: slotPrefix + g.incarnation[:8], decoder: newDecoder(g.passes.source),
 		held: g.feed.held, log: g.log}
 	return s
@@ -201,6 +205,7 @@ func (g *generation) finishRunner(ctx context.Context, r *runner) {
 	}
 	g.saver.remove(r)
 	r.close()
+	g.health.forget(r.sub.Name)
 	if saveCtx.Err() != nil {
 		return
 	}

@@ -33,7 +33,7 @@ func TestStopWhileHandingOver(t *testing.T) {
 		defer close(stopped)
 		r.stop()
 	}()
-	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until) && g.logged("not saved") == 0; {
+	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until) && g.logged(cannotSave) == 0; {
 		sleep(t.Context(), time.Millisecond) // the save must outlast the stop's beginning
 	}
 	if err := lock.Rollback(t.Context()); err != nil {

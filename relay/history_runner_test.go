@@ -82,8 +82,7 @@ func closedPasses() *passes {
 		panic(err)
 	}
 	pool.Close()
-	return &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: simSource,
-		log: slog.New(slog.DiscardHandler)}
+	return &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: simSource}
 }
 
 // takeOver is generation.newRunner.
@@ -95,7 +94,7 @@ func (x *simRunner) takeOver(f *simFeed) {
 	x.feed, x.loaded, x.accepted, x.touched = f, stored, make(map[int64]bool), make(map[int64]bool)
 	x.stale, x.reload, x.paused, x.pass, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
 	r := &runner{sub: x.sub, cursor: cursor{sub: x.sub, saved: stored}, filter: x.filter, feed: f.feed, passes: simPasses,
-		budget: f.budget, log: simPasses.log, metrics: simRunnerMetrics, parked: newParkedSet(), prog: newProgress(stored),
+		budget: f.budget, log: slog.New(slog.DiscardHandler), metrics: simRunnerMetrics, parked: newParkedSet(), prog: newProgress(stored),
 		wakeup: make(chan struct{}, 1), resume: &stored, saved: stored.String(),
 		save: func() {}, parkedC: func(string) {}, giveUp: func() {}, unread: func() {}, deliver: context.Background(), reading: simNever}
 	r.pause = func(string) { x.paused = true }

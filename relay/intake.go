@@ -139,7 +139,13 @@ func (r *runner) nextPage() bool {
 
 // endPage ends the pass after its last row was admitted.
 func (r *runner) endPage() {
-	if len(r.pageAt.rows) > 0 || !r.pageAt.last {
+	if len(r.pageAt.rows) > 0 {
+		return
+	}
+	if !r.pageAt.last {
+		if r.pageAt.end != 0 && r.prog.reachPass(r.pageAt.end) {
+			r.dirty = true
+		}
 		return
 	}
 	r.prog.scanPass()

@@ -1,6 +1,9 @@
 package relay
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // So many parked messages are read at once, or so many as the share of memory allows if each has so many bytes.
 const (
@@ -139,23 +142,34 @@ func (r *runner) startLoad() {
 	})
 }
 
-// readParked retries until it works; nil if the runner has ended.
+// readParked retries until it works, with half as many after a read that was cut off; nil if the runner has ended.
 func (r *runner) readParked(ids []int64) map[int64]*row {
 	retry := reconnectBackoff()
-	for {
-		rows, err := r.passes.loadParkedRows(r.reading, r.sub.Name, r.cursor.epoch, ids)
+	found := make(map[int64]*row, len(ids))
+	for most := len(ids); len(ids) > 0; {
+		most = min(most, len(ids))
+		rows, err := r.passes.loadParkedRows(r.reading, r.sub.Name, r.cursor.epoch, ids[:most])
 		if err == nil {
-			return rows
+			maps.Copy(found, rows)
+			ids = ids[most:]
+			retry.Reset()
+			r.health.works(cannotLoad, r.sub.Name)
+			continue
 		}
 		if r.reading.Err() != nil {
 			return nil
 		}
-		wait := retry.NextBackOff()
-		r.log.Warn("parked messages not read", "subscription", r.sub.Name, "error", err, "retry_in", wait)
-		if !sleep(r.reading, wait) {
+		if isCutOff(err) && most > 1 {
+			most /= 2
+			retry.Reset()
+		}
+		r.health.failed(cannotLoad, err, r.sub.Name)
+		r.wake()
+		if !sleep(r.reading, retry.NextBackOff()) {
 			return nil
 		}
 	}
+	return found
 }
 
 // collectLoaded puts messages that were read from the parked table into their lanes.
@@ -190,26 +204,40 @@ func (r *runner) lookFurther() {
 	s.loading = true
 	from := s.horizon
 	r.done.Go(func() {
-		entries, err := loadScheduled(r.reading, r.passes.pool, r.sub.Name, from)
-		if err != nil && sleep(r.reading, time.Second) {
-			r.log.Warn("catching up with scheduled messages", "subscription", r.sub.Name, "error", err)
+		entries, more, err := loadScheduled(r.reading, r.passes.pool, r.sub.Name, from)
+		if err != nil && r.reading.Err() == nil {
+			r.health.failed(cannotSchedule, err, r.sub.Name)
+			r.wake()
+			sleep(r.reading, time.Second)
 		}
 		r.mu.Lock()
 		s.loading = false
 		if err == nil {
+			r.health.works(cannotSchedule, r.sub.Name)
 			r.addScheduled(entries)
+			s.lookFrom(entries, more)
 		}
 		r.mu.Unlock()
 		r.wake()
 	})
 }
 
+// scheduledAhead is what a runner knows of its scheduled deliveries.
+type scheduledAhead struct {
+	horizon time.Time // later ones are only in the table; zero: all are known
+	loading bool
+}
+
+// lookFrom sets the horizon after deliveries were read; more says that there are later ones.
+func (s *scheduledAhead) lookFrom(entries []*entry, more bool) {
+	s.horizon = time.Time{}
+	if more {
+		s.horizon = entries[len(entries)-1].due
+	}
+}
+
 // addScheduled takes in scheduled deliveries that were read from the table, in order of time.
 func (r *runner) addScheduled(entries []*entry) {
-	r.scheduled.horizon = time.Time{}
-	if len(entries) == maxScheduled {
-		r.scheduled.horizon = entries[len(entries)-1].due
-	}
 	for _, e := range entries {
 		if !r.parked.knows(e.id) {
 			r.parked.add(e)

@@ -16,13 +16,14 @@ type cursor struct {
 	epoch   int64
 	earlier []byte
 	saved   saved
+	trouble string
 
 	settings []byte // as they are in the table
 }
 
 // cursorColumns belong to scanCursor; s is the subscription, c the cursor.
 const cursorColumns = `s.name, s.topics, s.sink, s.settings, s.version, s.earlier,
-	c.epoch, c.base::text, c.target::text, coalesce(c.after_id, 0), c.done::text`
+	c.epoch, c.base::text, c.target::text, coalesce(c.after_id, 0), c.done::text, coalesce(c.trouble, '')`
 
 func scanCursor(scan func(...any) error) (cursor, []byte, error) {
 	var c cursor
@@ -30,7 +31,7 @@ func scanCursor(scan func(...any) error) (cursor, []byte, error) {
 	var base, done string
 	var target *string
 	err := scan(&c.sub.Name, &c.sub.Topics, &c.sub.Sink, &settings, &c.version, &c.earlier,
-		&c.epoch, &base, &target, &c.saved.afterID, &done)
+		&c.epoch, &base, &target, &c.saved.afterID, &done, &c.trouble)
 	if err != nil {
 		return c, nil, err
 	}
@@ -97,8 +98,9 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 	}
 	r := &runner{
 		sub: c.sub, cursor: c, sink: sink, filter: filter, feed: g.feed, passes: g.passes, budget: g.budget,
-		log: g.log, metrics: g.metrics.runner(c.sub.Name), parked: newParkedSet(), prog: newProgress(c.saved),
+		log: g.log, health: g.health, metrics: g.metrics.runner(c.sub.Name), parked: newParkedSet(), prog: newProgress(c.saved),
 		wakeup: make(chan struct{}, 1), quit: make(chan struct{}), resume: &c.saved, saved: c.saved.String(),
+		described: c.trouble, dirty: c.trouble != "", // whoever had it before may have had another
 		save:    func() { signal(g.saver.urgent) },
 		pause:   func(reason string) { g.requestPause(c.sub.Name, reason) },
 		parkedC: func(state string) { g.metrics.parked.WithLabelValues(c.sub.Name, state).Inc() },
@@ -141,7 +143,7 @@ func (r *runner) loadParked(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	later, err := loadScheduled(ctx, r.passes.pool, r.sub.Name, distantPast)
+	later, more, err := loadScheduled(ctx, r.passes.pool, r.sub.Name, distantPast)
 	if err != nil {
 		return err
 	}
@@ -149,6 +151,7 @@ func (r *runner) loadParked(ctx context.Context) (err error) {
 		e.key = r.parkedKey(e.key)
 	}
 	r.takeInParked(waiting, later)
+	r.scheduled.lookFrom(later, more)
 	return nil
 }
 

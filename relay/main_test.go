@@ -2,10 +2,7 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/migrations"
@@ -13,16 +10,8 @@ import (
 
 func TestMain(m *testing.M) {
 	pgtest.Template(func(url string) error {
-		if _, err := migrations.Up(context.Background(), url); err != nil {
-			return err
-		}
-		// The sinks of these tests are no kinds that anybody else knows.
-		db, err := pgx.Connect(context.Background(), url)
-		if err != nil {
-			return err
-		}
-		_, err = db.Exec(context.Background(), "DROP TRIGGER sink_is_known ON postrider.subscriptions")
-		return errors.Join(err, db.Close(context.Background()))
+		_, err := migrations.Up(context.Background(), url)
+		return err
 	})
 	pgtest.Main(m)
 }

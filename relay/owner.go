@@ -2,13 +2,14 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/postrider/postrider/internal/dberr"
 )
 
 const (
@@ -21,6 +22,7 @@ type owner struct {
 	*generation
 	others map[string]watched // by incarnation
 	bumped time.Time
+	sick   bool // something failed when the last poll ended
 
 	ownPauses map[string]int64 // the version of a subscription that this relay has paused itself
 	paused    map[string]bool  // those that were paused at the last look
@@ -67,7 +69,10 @@ func (o *owner) run(ctx context.Context) error {
 			if err = onStandby(err); errors.Is(err, errLost) || isFatal(err) {
 				return err
 			}
-			o.log.Warn("subscriptions not read", "error", err)
+			o.pollFailed(ctx, err)
+		}
+		if !o.unprepared && o.health.foreign.Load() {
+			return errForeign // begin again, now without
 		}
 		select {
 		case <-ctx.Done():
@@ -75,6 +80,25 @@ func (o *owner) run(ctx context.Context) error {
 		case <-o.repoll:
 		case <-ticker.C:
 		}
+	}
+}
+
+// pollFailed tells a database that is away from one that does not carry this out. Nobody else has to look so regularly, so that it is
+// here that an outage is found.
+func (o *owner) pollFailed(ctx context.Context, err error) {
+	o.health.sees(err)
+	if !dberr.Away(err) {
+		o.health.failed(cannotPoll, err)
+		return
+	}
+	if dberr.Code(err) == "" && !dberr.Connecting(err) { // a connection broke: why, the next one tells
+		o.pool.Reset()
+		if again := o.pool.Ping(ctx); again != nil {
+			err = again
+		}
+	}
+	if ctx.Err() == nil {
+		o.health.away(err)
 	}
 }
 
@@ -97,6 +121,18 @@ func (o *owner) poll(ctx context.Context) error {
 		return err
 	}
 	o.polledAt.Store(time.Now().UnixNano())
+	o.health.back()
+	o.health.works(cannotPoll)
+	o.health.keep(func(name string) bool {
+		s := standings[name]
+		return s.active && s.owner != nil && *s.owner == o.incarnation
+	})
+	if sick := o.health.any(); sick || o.sick {
+		o.sick = sick
+		for _, r := range o.running() {
+			r.wake() // it may be its trouble
+		}
+	}
 	o.stopChanged(ctx, standings)
 	o.metrics.forget(func(name string) bool { return !has(standings, name) && !o.has(name) })
 	o.reviewUnable(standings)
@@ -105,109 +141,6 @@ func (o *owner) poll(ctx context.Context) error {
 	acquired := o.acquire(ctx, p, standings, shares)
 	o.judgeStranded(p, standings, o.shares(p, standings))
 	return errors.Join(acquired, o.letGo(ctx))
-}
-
-func (o *owner) readPeers(ctx context.Context) (peers, error) {
-	p := peers{counters: make(map[string]int64), names: make(map[string]string), unable: make(map[string]map[string]int64)}
-	rows, err := o.pool.Query(ctx, `SELECT incarnation::text, counter, name,
-		(SELECT jsonb_object_agg(key, value -> 'version') FROM jsonb_each(unable) WHERE unable <> '{}')::text FROM postrider.relays`)
-	if err != nil {
-		return p, fmt.Errorf("read relays: %w", err)
-	}
-	var incarnation, name string
-	var counter int64
-	var unable []byte
-	_, err = pgx.ForEachRow(rows, []any{&incarnation, &counter, &name, &unable}, func() error {
-		p.counters[incarnation], p.names[incarnation] = counter, name
-		var versions map[string]int64
-		if unable != nil && json.Unmarshal(unable, &versions) == nil { // else another build's: as if it could deliver everything
-			p.unable[incarnation] = versions
-		}
-		unable = nil
-		return nil
-	})
-	return p, err
-}
-
-// watchPeers bumps the own counter while there is somebody to see it, and removes the rows of relays that are silent.
-func (o *owner) watchPeers(ctx context.Context, p peers) error {
-	now := time.Now()
-	var met []string
-	for other, counter := range p.counters {
-		if other == o.incarnation {
-			continue
-		}
-		w, known := o.others[other]
-		if !known || w.counter != counter {
-			o.others[other] = watched{counter, now, p.names[other]}
-			if !known {
-				met = append(met, other)
-			}
-			continue
-		}
-		if now.Sub(w.since) < o.config.Lease {
-			continue
-		}
-		o.log.Warn("another relay is silent: its cursors are free", "relay", w.name, "incarnation", Short(other), "lease", o.config.Lease)
-		err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
-			b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1 AND counter = $2", other, counter)
-		})
-		if err != nil {
-			return fmt.Errorf("remove a silent relay: %w", err)
-		}
-		delete(p.counters, other)
-	}
-	if err := o.compare(ctx, met); err != nil {
-		return err
-	}
-	for name := range o.others {
-		if _, there := p.counters[name]; !there {
-			delete(o.others, name)
-		}
-	}
-	every := o.config.Lease / 3
-	if len(p.counters) < 2 { // nobody looks at the counter; but where our sessions do not show who we are, the time has to
-		if o.hasOwnName {
-			return nil
-		}
-		every = aloneBump
-	}
-	if now.Sub(o.bumped) < every-o.pollInterval()/2 {
-		return nil
-	}
-	o.bumped = now
-	return o.bump(ctx)
-}
-
-func (o *owner) bump(ctx context.Context) error {
-	var n int64
-	err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.relays SET counter = counter + 1, seen_at = clock_timestamp() WHERE incarnation = $1 RETURNING counter", o.incarnation).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return errLost
-	}
-	if err != nil {
-		return fmt.Errorf("renew the lease: %w", err)
-	}
-	return nil
-}
-
-func (o *owner) readStandings(ctx context.Context) (map[string]standing, error) {
-	rows, err := o.pool.Query(ctx, `SELECT s.name, s.version, s.state = 'active', coalesce(s.paused_reason, ''), c.epoch, c.owner::text
-		FROM postrider.subscriptions s JOIN postrider.cursors c ON c.subscription = s.name`)
-	if err != nil {
-		return nil, fmt.Errorf("read subscriptions: %w", err)
-	}
-	standings := make(map[string]standing)
-	var s standing
-	_, err = pgx.ForEachRow(rows, []any{&s.name, &s.version, &s.active, &s.reason, &s.epoch, &s.owner}, func() error {
-		standings[s.name] = s
-		s.owner = nil
-		return nil
-	})
-	return standings, err
 }
 
 // shares is what all relays should have, by what is known now.
@@ -319,8 +252,13 @@ func (o *owner) startRunner(ctx context.Context, c cursor) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("start subscription %s: %w", c.sub.Name, err)
+		o.health.failed(cannotStart, err, c.sub.Name) // one that cannot start delays no other: the next poll tries again
+		if isFatal(err) {
+			return fmt.Errorf("start subscription %s: %w", c.sub.Name, err)
+		}
+		return o.noteTrouble(ctx, c.sub.Name)
 	}
+	o.health.works(cannotStart, c.sub.Name)
 	if o.resumed[c.sub.Name] {
 		o.log.Info("subscription resumed", "subscription", c.sub.Name)
 	}
@@ -340,6 +278,18 @@ func (o *owner) cannotStart(c cursor, err error) bool {
 		o.leaveToOthers(c.sub.Name, c.version, lacks)
 	}
 	return ok
+}
+
+// noteTrouble tells why a cursor of ours, which has no runner to tell it, stands still.
+func (o *owner) noteTrouble(ctx context.Context, name string) error {
+	trouble := o.health.trouble(name)
+	if trouble == "" {
+		return nil
+	}
+	return writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+		b.Queue("UPDATE postrider.cursors SET trouble = $3 WHERE subscription = $2 AND owner = $1 AND trouble IS DISTINCT FROM $3",
+			o.incarnation, name, trouble)
+	})
 }
 
 // pauseRequested records why subscriptions cannot go on, as far as they are still ours.

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,41 +14,74 @@ import (
 // maxScheduled bounds the scheduled messages of a subscription that are kept in memory; later ones are looked up in time.
 const maxScheduled = 10_000
 
-// loadParked returns the parked deliveries that matter for what comes: those that wait, and dead ones whose key is held.
-func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) ([]*entry, error) {
-	states := []string{stateRetry, stateHeld, stateAccepted, "completed", "failed"}
+// loadParked returns the parked deliveries that matter for what comes: those that wait, and dead ones whose key is held. It reads them
+// in pages, of which each looks at so many rows, whatever it finds among them.
+func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) (entries []*entry, err error) {
+	wanted := []string{stateRetry, stateHeld, stateAccepted, "completed", "failed"}
 	if hold {
-		states = append(states, stateDead)
+		wanted = append(wanted, stateDead)
 	}
-	rows, err := db.Query(ctx, `SELECT id, coalesce(key, ''), state, attempts, coalesce(due, 'epoch') FROM postrider.parked
-		WHERE subscription = $1 AND state = ANY ($2) ORDER BY id`, name, states)
-	if err != nil {
-		return nil, fmt.Errorf("load parked messages: %w", err)
+	after := int64(math.MinInt64)
+	for most := maxScheduled; ; {
+		page, err := loadEntries(ctx, db, `WITH page AS MATERIALIZED (
+				SELECT id, key, state, attempts, due FROM postrider.parked WHERE subscription = $1 AND id > $3 ORDER BY id LIMIT $4)
+			SELECT id, coalesce(key, ''), state, attempts, coalesce(due, 'epoch'), state = ANY ($2) FROM page
+			WHERE state = ANY ($2) OR id = (SELECT max(id) FROM page) ORDER BY id`, name, wanted, after, most)
+		switch {
+		case err != nil && isCutOff(err) && ctx.Err() == nil && most > 1:
+			most /= 2
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("load parked messages: %w", err)
+		case len(page) == 0:
+			return entries, nil
+		}
+		after = page[len(page)-1].id
+		for _, e := range page {
+			if e.wanted {
+				entries = append(entries, e.entry)
+			}
+		}
 	}
-	entries, err := pgx.CollectRows(rows, toEntry)
-	if err != nil {
-		return nil, fmt.Errorf("load parked messages: %w", err)
-	}
-	return entries, nil
 }
 
-// loadScheduled returns the next scheduled deliveries from the given time on.
-func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.Time) ([]*entry, error) {
-	rows, err := db.Query(ctx, `SELECT id, coalesce(key, ''), state, attempts, due FROM postrider.parked
-		WHERE subscription = $1 AND state = 'scheduled' AND due >= $2 ORDER BY due, id LIMIT $3`, name, from, maxScheduled)
-	if err != nil {
-		return nil, fmt.Errorf("load scheduled messages: %w", err)
+// loadScheduled returns the next scheduled deliveries from the given time on, and whether there may be more.
+func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.Time) (entries []*entry, more bool, err error) {
+	for most := maxScheduled; ; most /= 2 {
+		found, err := loadEntries(ctx, db, `SELECT id, coalesce(key, ''), state, attempts, due, true FROM postrider.parked
+			WHERE subscription = $1 AND state = 'scheduled' AND due >= $2 ORDER BY due, id LIMIT $3`, name, from, most)
+		if err != nil && isCutOff(err) && ctx.Err() == nil && most > 1 {
+			continue
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("load scheduled messages: %w", err)
+		}
+		for _, e := range found {
+			entries = append(entries, e.entry)
+		}
+		return entries, len(found) == most, nil
 	}
-	entries, err := pgx.CollectRows(rows, toEntry)
-	if err != nil {
-		return nil, fmt.Errorf("load scheduled messages: %w", err)
-	}
-	return entries, nil
 }
 
-func toEntry(r pgx.CollectableRow) (*entry, error) {
-	e := &entry{durable: true, heapIndex: -1}
-	err := r.Scan(&e.id, &e.key, &e.state, &e.attempts, &e.due)
+// foundEntry is an entry that was read, and whether it is more than the end of a page.
+type foundEntry struct {
+	*entry
+	wanted bool
+}
+
+func loadEntries(ctx context.Context, db *dbconn.Pool, query string, args ...any) (found []foundEntry, err error) {
+	err = read(ctx, db, func(b *pgx.Batch) {
+		b.Queue(query, args...).Query(func(rows pgx.Rows) (err error) {
+			found, err = pgx.CollectRows(rows, toEntry)
+			return err
+		})
+	})
+	return found, err
+}
+
+func toEntry(r pgx.CollectableRow) (foundEntry, error) {
+	e := foundEntry{entry: &entry{durable: true, heapIndex: -1}}
+	err := r.Scan(&e.id, &e.key, &e.state, &e.attempts, &e.due, &e.wanted)
 	if e.state == "completed" || e.state == "failed" {
 		e.state = stateAccepted // until the callback is looked up
 	}
@@ -57,7 +91,10 @@ func toEntry(r pgx.CollectableRow) (*entry, error) {
 // anyParked says whether there are parked messages that a pass must leave out and memory does not know.
 func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) {
 	var any bool
-	err := db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM postrider.parked WHERE subscription = $1)`, name).Scan(&any)
+	err := read(ctx, db, func(b *pgx.Batch) {
+		b.Queue(`SELECT EXISTS (SELECT FROM postrider.parked WHERE subscription = $1)`, name).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&any) })
+	})
 	if err != nil {
 		return false, fmt.Errorf("look for parked messages: %w", err)
 	}

@@ -2,15 +2,19 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/dberr"
 )
 
 const (
@@ -35,6 +39,7 @@ type passes struct {
 	largest int64 // bytes of a message
 	source  string
 	log     *slog.Logger
+	health  *health
 	// incarnation owns the cursors that passes are made for.
 	incarnation string
 }
@@ -45,6 +50,7 @@ type page struct {
 	fresh  bool
 	start  int64 // the pass reads ids above this
 	rows   []*row
+	end    int64 // the page has all that is wanted up to here; 0: up to its last row
 	last   bool
 	dense  bool // about half of the rows up to the page's last one were wanted, or more
 }
@@ -63,6 +69,8 @@ type passReader struct {
 	mine    []call // fails once the cursor is not ours any more
 	sieve   bool   // topics are tested here, not in the database
 	heads   bool   // the next page is read without what its rows carry: with it that has failed
+	size    pageSize
+	lowest  bool // begin with the first row of all: to look for the window's was cut off
 
 	pages  chan page
 	cancel context.CancelFunc
@@ -90,26 +98,32 @@ func (p *passReader) stop() {
 func (p *passReader) read(ctx context.Context) {
 	retry := reconnectBackoff()
 	next := page{fresh: !p.resumed, start: p.afterID}
-	limit := int(min(startRows, p.pageBytes()/startBytes))
+	p.size = newPageSize()
+	p.size.rows = int(max(min(startRows, p.pageBytes()/startBytes), 1))
 	for {
-		got, err := p.readPage(ctx, next, limit)
+		began := time.Now()
+		got, err := p.readPage(ctx, next, p.size.rows)
 		if ctx.Err() != nil {
 			return
 		}
 		if !p.heads && unreadable(err) {
 			p.log.Warn("catching up: a message cannot be read with the others: each is read by itself now", "subscription", p.name, "after_id", next.start, "error", err)
-			p.heads, limit = true, min(limit, startRows)
+			p.heads, p.size.rows = true, min(p.size.rows, startRows)
 			continue
 		}
 		if err != nil {
-			wait := retry.NextBackOff()
-			p.log.Warn("catching up: page not read", "subscription", p.name, "error", err, "retry_in", wait)
-			if !sleep(ctx, wait) {
+			if isCutOff(err) && p.size.shrink(time.Since(began), time.Now()) {
+				retry.Reset() // what is asked for next is another thing
+			}
+			p.health.failed(cannotReadPage, err, p.name)
+			p.wake()
+			if !sleep(ctx, retry.NextBackOff()) {
 				return
 			}
 			continue
 		}
 		retry.Reset()
+		p.health.works(cannotReadPage, p.name)
 		select {
 		case p.pages <- got:
 			p.wake()
@@ -119,24 +133,40 @@ func (p *passReader) read(ctx context.Context) {
 		if got.last {
 			return
 		}
-		limit = p.adapt(got)
+		p.size.grow(time.Since(began), time.Now(), p.fitting(got))
 		if p.heads { // which tells nothing of what the rows carry
-			p.heads, limit = false, min(limit, startRows)
+			p.heads, p.size.rows = false, min(p.size.rows, startRows)
 		}
-		p.sieve = got.dense
+		if len(got.rows) > 0 {
+			p.sieve = got.dense
+		}
 		p.target = &got.target
-		next = page{target: got.target, fresh: got.fresh, start: got.rows[len(got.rows)-1].Row}
+		next = page{target: got.target, fresh: got.fresh, start: got.reaches()}
 	}
 }
 
-// adapt chooses the next page's number of rows from the size of this one's.
-func (p *passReader) adapt(got page) int {
+// fitting chooses the next page's number of rows from the size of this one's.
+func (p *passReader) fitting(got page) int {
+	if len(got.rows) == 0 {
+		return p.size.rows
+	}
 	var bytes int64
 	for _, r := range got.rows {
 		bytes += r.arrived()
 	}
 	return int(min(max(p.pageBytes()*int64(len(got.rows))/bytes, 1), pageRows))
 }
+
+// reaches returns the id up to which the page has all that is wanted.
+func (p *page) reaches() int64 {
+	if p.end != 0 || len(p.rows) == 0 {
+		return max(p.end, p.start)
+	}
+	return p.rows[len(p.rows)-1].Row
+}
+
+// isCutOff says whether a server has begun to carry something out, or may have, and has not ended it: less may work.
+func isCutOff(err error) bool { return !errors.Is(err, errLost) && !dberr.Connecting(err) }
 
 func (p *passReader) pageBytes() int64 {
 	return min(max(p.limit/(2*max(p.active.Load(), 1)), minPageBytes), maxPageBytes)
@@ -152,16 +182,19 @@ var (
 			   OR EXISTS (SELECT` + fromXip + ` AND segment = g.segment::smallint)) END
 		FROM (SELECT min(id) AS lowest, count(*) AS n FROM (
 			SELECT id FROM (SELECT id` + fromXmax + ` UNION ALL SELECT id` + fromXip + `) u LIMIT ` + strconv.Itoa(exactStartRows) + `) w) c`}
+	passLowest = statement{"postrider_pass_lowest", `SELECT id FROM postrider.outbox ORDER BY id LIMIT 1`}
 	// A parameter that is not text needs its type: a cast from text would be made for each row. The regular expression costs more
 	// than all the rest of a row: it is NULL while most topics match.
 	passPage = `FROM postrider.outbox o
 		WHERE id > $1::bigint AND NOT pg_visible_in_snapshot(xid, $2::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::pg_snapshot)
-		  AND ($4::text IS NULL OR topic ~ $4::text) %s
+		  AND ($4::text IS NULL OR topic ~ $4::text) AND id <= $6::bigint %s
 		ORDER BY id LIMIT $5::bigint`
+	// Where a page that looks at so many rows ends, if there are as many.
+	passEnd   = statement{"postrider_page_end", `SELECT id FROM postrider.outbox WHERE id > $1::bigint ORDER BY id OFFSET $2::bigint - 1 LIMIT 1`}
 	passPages = [2]reading{
 		newReading("postrider_page", readColumns, fmt.Sprintf(passPage, "")),
 		newReading("postrider_page_unparked", readColumns, fmt.Sprintf(passPage, `AND NOT EXISTS (
-			SELECT FROM postrider.parked p WHERE p.subscription = $6::text AND p.id = o.id)`)),
+			SELECT FROM postrider.parked p WHERE p.subscription = $7::text AND p.id = o.id)`)),
 	}
 )
 
@@ -178,6 +211,9 @@ func (p *passReader) readPage(ctx context.Context, next page, limit int) (page, 
 	defer conn.Release()
 	session := newSession(conn.Conn())
 	if err := p.choose(ctx, session, &next); err != nil || next.last {
+		return next, err
+	}
+	if err := p.findEnd(ctx, session, &next); err != nil {
 		return next, err
 	}
 	return p.fetch(ctx, session, next, limit)
@@ -205,18 +241,42 @@ func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
 	if next.start != 0 {
 		return nil
 	}
-	return s.run(ctx, begin, byIndex, call{statement: passStart, args: windowArgs(p.base), row: func(values [][]byte) (err error) {
+	query := call{statement: passStart, args: windowArgs(p.base)}
+	if p.lowest {
+		query = call{statement: passLowest}
+	}
+	query.row = func(values [][]byte) (err error) {
 		if next.last = values[0] == nil; !next.last {
 			next.start, err = strconv.ParseInt(string(values[0]), 10, 64)
 			next.start--
 		}
 		return err
+	}
+	err := s.run(ctx, begin, byIndex, query, commit)
+	p.lowest = p.lowest || err != nil && isCutOff(err)
+	return err
+}
+
+// findEnd finds out how far the page goes if there is a bound on the rows that it may look at.
+func (p *passReader) findEnd(ctx context.Context, s *session, next *page) error {
+	next.end = 0
+	if p.size.scan == 0 {
+		return nil
+	}
+	args := [][]byte{strconv.AppendInt(nil, next.start, 10), strconv.AppendInt(nil, int64(p.size.scan), 10)}
+	return s.run(ctx, begin, inOrder, call{statement: passEnd, args: args, row: func(values [][]byte) (err error) {
+		next.end, err = strconv.ParseInt(string(values[0]), 10, 64)
+		return err
 	}}, commit)
 }
 
 func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int) (page, error) {
+	bound := next.end
+	if bound == 0 {
+		bound = math.MaxInt64
+	}
 	args := [][]byte{strconv.AppendInt(nil, next.start, 10), []byte(p.base.String()), []byte(next.target.String()),
-		nil, strconv.AppendInt(nil, int64(limit), 10)}
+		nil, strconv.AppendInt(nil, int64(limit), 10), strconv.AppendInt(nil, bound, 10)}
 	if !p.sieve {
 		args[3] = []byte(p.filter.regex)
 	}
@@ -248,7 +308,11 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 		return decode(values)
 	}}}
 	err := s.run(ctx, append(append(calls, p.mine...), commit)...)
-	next.last = err == nil && !full && seen < limit
+	if full || seen >= limit {
+		next.end = 0 // there may be more before the end
+	} else {
+		next.last = err == nil && next.end == 0
+	}
 	switch {
 	case p.sieve:
 		next.dense = 2*wanted >= kept

@@ -61,6 +61,16 @@ func (p *progress) admitPass(id int64) int {
 	return p.pass.first + p.pass.rows.len() - 1
 }
 
+// reachPass says that the pass has no more rows up to the id. It returns whether that is progress: while rows before it are not
+// settled it is not.
+func (p *progress) reachPass(id int64) bool {
+	if p.pass.rows.len() > 0 || id <= p.pass.afterID {
+		return false
+	}
+	p.pass.afterID = id
+	return true
+}
+
 // scanPass says that the pass has no more rows.
 func (p *progress) scanPass() {
 	p.pass.scanned = true

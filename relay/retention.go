@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/postrider/postrider/internal/dberr"
 )
 
 const (
@@ -58,10 +60,10 @@ func (r *retention) round(ctx context.Context) {
 	r.held.endRound()
 }
 
-// report logs an error when it is not the one that was logged before.
+// report logs an error when it is not the one that was logged before, nor one that a database that is away explains.
 func (r *retention) report(ctx context.Context, logged *string, message string, err error) {
 	text := ""
-	if err != nil {
+	if err != nil && !dberr.Away(err) {
 		text = err.Error()
 	}
 	if text != "" && text != *logged && ctx.Err() == nil {
@@ -98,9 +100,6 @@ const unsettledQuery = `SELECT EXISTS (
 
 // empty truncates the segment if nobody needs it any more. It waits for no lock: a waiting TRUNCATE would stall readers.
 func (r *retention) empty(ctx context.Context, segment int) (bool, error) {
-	if ok, err := r.holds(ctx, r.pool, candidateQuery, segment, r.config.Retention); err != nil || !ok {
-		return false, err
-	}
 	tx, err := r.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}) // checks must see what committed before the lock
 	if err != nil {
 		return false, fmt.Errorf("empty segment: %w", err)
@@ -110,6 +109,9 @@ func (r *retention) empty(ctx context.Context, segment int) (bool, error) {
 		if _, err := tx.Exec(ctx, settings.sql); err != nil {
 			return false, fmt.Errorf("empty segment: %w", err)
 		}
+	}
+	if ok, err := r.holds(ctx, tx, candidateQuery, segment, r.config.Retention); err != nil || !ok {
+		return false, err
 	}
 	if ok, err := r.holds(ctx, tx, "SELECT postrider.lock_segments()"); err != nil || !ok {
 		return false, err // a start is being chosen, or the schema changed: later

@@ -29,6 +29,7 @@ type runner struct {
 	passes  *passes
 	budget  *budget
 	log     *slog.Logger
+	health  *health
 	metrics runnerMetrics
 	save    func() // asks for a save soon
 	pause   func(reason string)
@@ -67,10 +68,7 @@ type runner struct {
 	present   bool     // and one that began after the start has been admitted whole
 	postponed []*entry // scheduled, due, and waiting for that
 	exclude   bool
-	scheduled struct {
-		horizon time.Time // later ones are only in the table; zero: all are known
-		loading bool
-	}
+	scheduled scheduledAhead
 
 	tenant    tenant // of the room for messages that are read by themselves
 	lanes     []*lane
@@ -88,13 +86,14 @@ type runner struct {
 	failures  int // in a row, of messages from the log
 	successes int
 
-	dirty     bool
-	trouble   string
-	troubles  troubleNotices
-	deaths    deathNotices
-	saved     string // the cursor as it was last saved
-	savedAt   time.Time
-	described string // the trouble as it was last saved
+	dirty      bool
+	trouble    string
+	describing string // what the cursor's row shall say of it
+	troubles   troubleNotices
+	deaths     deathNotices
+	saved      string // the cursor as it was last saved
+	savedAt    time.Time
+	described  string // the trouble as it was last saved
 }
 
 // task is a message on its way through a lane.
@@ -275,10 +274,17 @@ func (r *runner) describeTrouble(now time.Time) {
 	case r.parked.blocked >= r.sub.Settings.MaxParked:
 		trouble = "intake stopped: max_parked messages wait for a retry or a callback"
 	}
+	described := trouble
+	if ours := r.health.trouble(r.sub.Name); ours != "" {
+		described = ours // which is in the log already
+	}
+	if described != r.describing {
+		r.describing, r.dirty = described, true
+	}
 	if trouble == r.trouble {
 		return
 	}
-	r.trouble, r.dirty = trouble, true
+	r.trouble = trouble
 	r.troubles.tell(r.log, r.sub.Name, trouble, now)
 	if trouble == "" {
 		r.metrics.down.Set(0)

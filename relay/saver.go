@@ -9,12 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/dberr"
 )
 
 // saver writes the progress of all runners, one statement at a time.
@@ -22,11 +22,11 @@ type saver struct {
 	config      *Config
 	pool        *dbconn.Pool
 	log         *slog.Logger
+	health      *health
 	metrics     *metrics
 	incarnation string
 	urgent      chan struct{}
 	lost        func(name string) // a cursor was refused
-	failingFrom atomic.Int64      // unix nanoseconds since when saves fail, 0 if they work
 
 	saving chan struct{} // holds a value during a save: one at a time
 	// Items whose rows somebody else had locked: they go first next time. Guarded by saving.
@@ -183,31 +183,49 @@ func (s *saver) settle(item *saveItem, f fate) {
 	}
 }
 
-// insist repeats the same statement until it has an answer: it may have been carried out without one, and is idempotent.
+// insist repeats the same writes until they have an answer: they may have been carried out without one, and are idempotent. What a
+// server that works does not carry out is asked of it in halves, down to single cursors: one that cannot be saved is tried again with
+// the next save, and delays no other.
 func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate, error) {
 	retry := reconnectBackoff()
-	for {
-		fates, err := s.write(ctx, items)
+	fates := make(map[string]fate, len(items))
+	for most := len(items); len(items) > 0; {
+		most = min(most, len(items))
+		err := s.write(ctx, items[:most], fates)
 		switch {
 		case err == nil:
 			s.metrics.saves.WithLabelValues("ok").Inc()
-			s.failingFrom.Store(0)
-			return fates, nil
+			s.health.works(cannotSave)
+			for _, item := range items[:most] {
+				s.health.works(cannotSave, item.runner.sub.Name)
+			}
+			items = items[most:]
+			continue
 		case errors.Is(err, errLost) || isFatal(err) || ctx.Err() != nil:
 			return nil, err
 		}
 		s.metrics.saves.WithLabelValues("error").Inc()
-		s.failingFrom.CompareAndSwap(0, time.Now().UnixNano())
-		if unreadable(err) && copyCarefully(items) {
+		if unreadable(err) && copyCarefully(items[:most]) {
 			s.log.Warn("progress not saved: a message cannot be copied; each is looked at now", "error", err)
 			continue
 		}
-		wait := retry.NextBackOff()
-		s.log.Warn("progress not saved", "error", err, "retry_in", wait)
-		if !sleep(ctx, wait) {
+		switch {
+		case dberr.Connecting(err):
+		case most > 1:
+			most = (most + 1) / 2
+			continue
+		case !dberr.Away(err):
+			s.health.failed(cannotSave, err, items[0].runner.sub.Name)
+			fates[items[0].runner.sub.Name] = fateBusy
+			items = items[1:]
+			continue
+		}
+		s.health.failed(cannotSave, err)
+		if !sleep(ctx, retry.NextBackOff()) {
 			return nil, fmt.Errorf("save progress: %w", err)
 		}
 	}
+	return fates, nil
 }
 
 // saveStatement saves everything or, cursor by cursor, nothing: rows of subscriptions and cursors are locked in the order of
@@ -261,8 +279,8 @@ SELECT array(SELECT subscription FROM saved),
 		SELECT FROM postrider.cursors c WHERE c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1)),
 	EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1) AND NOT pg_is_in_recovery()`
 
-// write runs the statement once and returns what became of each cursor.
-func (s *saver) write(ctx context.Context, items []*saveItem) (map[string]fate, error) {
+// write runs the statement once and adds what became of each cursor to fates.
+func (s *saver) write(ctx context.Context, items []*saveItem, fates map[string]fate) error {
 	var saved, refused []string
 	var alive bool
 	args := append([]any{s.incarnation}, saveArgs(items, s.pool.Encoding())...)
@@ -270,19 +288,18 @@ func (s *saver) write(ctx context.Context, items []*saveItem) (map[string]fate, 
 		b.Queue(saveStatement, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&saved, &refused, &alive) })
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !alive {
-		return nil, errLost
+		return errLost
 	}
-	fates := make(map[string]fate, len(items))
 	for _, name := range refused {
 		fates[name] = fateRefused
 	}
 	for _, name := range saved {
 		fates[name] = fateSaved
 	}
-	return fates, nil
+	return nil
 }
 
 // copyCarefully makes the next attempt leave out what cannot be copied. It returns false if there is nothing to copy, or if the
@@ -298,17 +315,6 @@ func copyCarefully(items []*saveItem) (changed bool) {
 	return changed
 }
 
-// writeLocal runs statements as one transaction in one round trip. It does not wait for synchronous standbys: what Postrider
-// writes may be derived again.
-func writeLocal(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
-	b := &pgx.Batch{}
-	b.Queue(begin.sql)
-	b.Queue(localCommit.sql)
-	queue(b)
-	b.Queue(commit.sql)
-	return pool.SendBatch(ctx, b).Close()
-}
-
 // collect returns what there is to save, nil if nothing. Until savedNow or the end of the runner nothing else is saved for it.
 func (r *runner) collect(now time.Time, final bool) *saveItem {
 	r.mu.Lock()
@@ -317,7 +323,7 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 		return nil
 	}
 	r.advance()
-	item := &saveItem{runner: r, cursor: r.prog.save(), trouble: r.trouble}
+	item := &saveItem{runner: r, cursor: r.prog.save(), trouble: r.describing}
 	if r.prog.pass == nil && r.resume != nil {
 		item.cursor = *r.resume // the pass that it was loaded with has not gone on yet, but parked messages may have
 	}

@@ -61,12 +61,13 @@ var (
 	// For this transaction, since behind a pooler the session is somebody else's. Plans are generic, so that none is made per
 	// call; one that was made while the table was empty is kept while it fills, so it must not read all of it; and estimates for
 	// many partitions make compilation look worth its while, which it never is.
-	byIndex = call{statement: statement{"postrider_by_index", setLocal("plan_cache_mode", "force_generic_plan", "jit", "off", "enable_seqscan", "off")}}
+	byIndex = call{statement: statement{"postrider_by_index", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off", "enable_seqscan", "off")}}
 	// Pages walk the primary keys of the segments side by side, in order of id: no plan with a sort is worth its start.
-	inOrder = call{statement: statement{"postrider_in_order", setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
+	inOrder = call{statement: statement{"postrider_in_order", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
 		"enable_seqscan", "off", "enable_bitmapscan", "off", "enable_sort", "off")}}
 	localCommit = call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
 	commit      = call{statement: statement{sql: "COMMIT"}}
+	limited     = call{statement: statement{"postrider_limited", ownLimits}}
 )
 
 // pinned makes the calls one pinned transaction, if they are not one yet.
@@ -81,13 +82,17 @@ func pinned(calls []call) []call {
 	return slices.Concat([]call{begin}, pins, calls, []call{commit})
 }
 
+// ownLimits are the limits of our transactions. What waits for a lock says so soon; what takes longer than the other limit is tried
+// again in smaller pieces.
+var ownLimits = "SELECT " + setLocal("statement_timeout", "30s", "lock_timeout", "5s")
+
 // setLocal sets several settings in one statement.
 func setLocal(settings ...string) string {
 	var calls []string
 	for i := 0; i < len(settings); i += 2 {
 		calls = append(calls, fmt.Sprintf("set_config('%s', '%s', true)", settings[i], settings[i+1]))
 	}
-	return "SELECT " + strings.Join(calls, ", ")
+	return strings.Join(calls, ", ")
 }
 
 // run executes the calls in one round trip. After an error the session must not be used again.

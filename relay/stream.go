@@ -33,6 +33,7 @@ type stream struct {
 	held        *held
 	log         *slog.Logger
 	lastXID     atomic.Uint64 // of the last transaction that was received
+	following   func()        // is called when the server has begun to send
 }
 
 // run follows the log until ctx is cancelled or the connection fails. The slot vanishes with the connection.
@@ -56,6 +57,7 @@ func (s *stream) run(ctx context.Context) error {
 		return fmt.Errorf("stream: start: %w", err)
 	}
 	conn.Frontend().SetMaxBodyLen(int(max(s.held.limit, maxOverflow)))
+	s.following()
 	return s.follow(ctx, conn)
 }
 

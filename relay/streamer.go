@@ -29,6 +29,7 @@ const (
 type streamer struct {
 	config *Config
 	log    *slog.Logger
+	health *health
 	pool   *dbconn.Pool
 	feed   *feed
 	stream stream
@@ -59,7 +60,7 @@ func (s *streamer) run(ctx context.Context) error {
 		if errors.Is(err, errNoSlots) {
 			wait = slotsRetry
 		}
-		s.log.Warn("stream ended; ticks read the table", "error", err, "retry_in", wait)
+		s.health.failed(cannotStream, err)
 		if !sleep(ctx, wait) {
 			return nil
 		}
@@ -93,6 +94,7 @@ func (s *streamer) runOnce(ctx context.Context) error {
 	default:
 	}
 	started, since := time.Now(), s.feed.closedWindow().snap
+	s.stream.following = func() { s.health.works(cannotStream) }
 	go func() { ended <- s.stream.run(streamCtx) }()
 	err := s.watch(streamCtx, ended, cancel)
 	switch {
@@ -234,16 +236,18 @@ func (s *streamer) awaitOldTransactions(ctx context.Context) error {
 }
 
 // listen wakes the feed on every notification. After each connect it wakes it too: nothing is kept for who did not listen.
-func listen(ctx context.Context, f *feed, log *slog.Logger) error {
+func listen(ctx context.Context, f *feed) error {
 	retry := reconnectBackoff()
 	for {
-		err := listenOnce(ctx, f, retry.Reset)
+		err := listenOnce(ctx, f, func() {
+			f.health.works(cannotListen)
+			retry.Reset()
+		})
 		if ctx.Err() != nil {
 			return nil
 		}
-		wait := retry.NextBackOff()
-		log.Warn("listen: connection lost; ticks by timer go on", "error", err, "retry_in", wait)
-		if !sleep(ctx, wait) {
+		f.health.failed(cannotListen, err)
+		if !sleep(ctx, retry.NextBackOff()) {
 			return nil
 		}
 	}

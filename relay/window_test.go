@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -40,8 +39,8 @@ func filterOf(patterns ...string) *filter {
 
 // passReader is a reader whose pages are the test's to ask for.
 func (b *bench) passReader(pool *dbconn.Pool, base Snapshot) *passReader {
-	return &passReader{passes: &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: "source",
-		log: slog.Default()}, name: "test", filter: filterOf(">"), base: base}
+	return &passReader{passes: &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: "source"},
+		name: "test", filter: filterOf(">"), base: base}
 }
 
 // producers run transactions of every kind side by side: short ones, ones that stay open over several rounds of the reader,

@@ -159,13 +159,13 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 		})
 		switch _, final := errors.AsType[*unreadError](err); {
 		case err == nil || final:
+			r.health.works(cannotReadMessage, r.sub.Name)
 			return b, err
 		case r.deliver.Err() != nil:
 			return nil, r.deliver.Err()
 		}
-		wait := retry.NextBackOff()
-		r.log.Warn("message not read", "subscription", r.sub.Name, "message", t.row.Row, "error", err, "retry_in", wait)
-		if !sleep(r.deliver, wait) {
+		r.health.failed(cannotReadMessage, fmt.Errorf("message %d: %w", t.row.Row, err), r.sub.Name)
+		if !sleep(r.deliver, retry.NextBackOff()) {
 			return nil, r.deliver.Err()
 		}
 	}

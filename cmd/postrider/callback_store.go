@@ -30,7 +30,6 @@ func newCallbackStore(databaseURL string) (*callbackStore, error) {
 	}
 	c := config.ConnConfig
 	dbconn.Unprepared(c)
-	dbconn.PreferPrimary(c)
 	c.ConnectTimeout = min(c.ConnectTimeout, callbackQuery)
 	config.MinConns, config.MaxConns = 0, callbackConns
 	pool, err := dbconn.NewPool(context.Background(), config)

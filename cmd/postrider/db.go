@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/migrations"
 )
@@ -66,12 +67,6 @@ func readOnly(ctx context.Context, db *dbconn.Conn, f func(tx pgx.Tx) error) err
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
 }
 
-// hasExecMode reports whether the URL keeps pgx from preparing statements.
-func hasExecMode(databaseURL string) bool {
-	config, err := dbconn.ParseConfig(databaseURL)
-	return err == nil && !dbconn.Prepares(config.ConnConfig)
-}
-
 func closeConn(db *dbconn.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
@@ -95,6 +90,9 @@ func checkSchema(ctx context.Context, db *dbconn.Conn) error {
 // explain adds to a database's error what mends it, where that is known. It turns err into the text for a person.
 func explain(err error) string {
 	text := err.Error()
+	if dberr.Connecting(err) {
+		text = dberr.Cause(err)
+	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		return text

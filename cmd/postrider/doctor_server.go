@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/postrider/postrider/internal/dberr"
 )
 
 // oldestServer is the oldest server_version_num that has all the schema uses.
@@ -13,7 +16,11 @@ const oldestServer = 140000
 func (d *doctor) connect(ctx context.Context) bool {
 	db, err := connect(ctx, d.settings.DatabaseURL)
 	if err != nil {
-		d.report("connection", statusFail, oneLine(err.Error()), connectRemedy(err, d.settings.DatabaseURL)...)
+		if _, standby := errors.AsType[*dberr.Standby](err); standby && len(dberr.Codes(err)) == 0 {
+			d.report("primary", statusFail, dberr.Cause(err), "point POSTRIDER_DATABASE_URL at the primary, or name all hosts: the primary is found")
+			return false
+		}
+		d.report("connection", statusFail, oneLine(dberr.Cause(err)), connectRemedy(err, d.settings.DatabaseURL)...)
 		return false
 	}
 	d.db = db

@@ -142,12 +142,12 @@ func TestDoctorSeesPoolers(t *testing.T) {
 		}
 		return "postgres://" + config.User + "@" + startPooler(t, db.URL(), transaction) + "/" + db.Name + "?sslmode=disable"
 	}
-	doctorOn(t, url(false)).ok("note pooler a pooler or proxy sits in between", "not in transaction mode")
+	doctorOn(t, url(false)).ok("note pooler a pooler in session mode, or a proxy, sits in between")
 	transaction := url(true)
-	doctorOn(t, transaction).fails("1 check failed").has("fail pooler a pooler in transaction mode", "→ set POSTRIDER_SOURCE=timer, and add default_query_exec_mode=exec")
-	doctorOn(t, transaction, "POSTRIDER_SOURCE=timer").ok("warn pooler")
-	doctorOn(t, transaction+"&default_query_exec_mode=exec").ok("warn pooler")
-	doctorOn(t, transaction+"&default_query_exec_mode=exec", "POSTRIDER_SOURCE=timer").ok("ok pooler a pooler in transaction mode")
+	doctorOn(t, transaction).ok("note pooler a pooler in transaction mode", "→ for streaming, connect the relay to PostgreSQL itself")
+	doctorOn(t, transaction, "POSTRIDER_SOURCE=timer").ok("ok pooler a pooler in transaction mode")
+	doctorOn(t, transaction, "POSTRIDER_SOURCE=stream").fails("failed").has("fail pooler a pooler in transaction mode")
+	doctorOn(t, transaction, "POSTRIDER_SOURCE=listen").fails("failed").has("fail pooler", "LISTEN does not pass")
 
 	// The commands work through it.
 	on(t, transaction, "subs", "apply", writeFile(t, twoSubscriptions)).ok("billing created")

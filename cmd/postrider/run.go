@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/sinks/webhook"
 )
@@ -123,18 +124,18 @@ func unlessStopped(ctx context.Context, err error) error {
 func prepare(ctx context.Context, s *settings, specs []spec, logger *slog.Logger, ready *readiness) error {
 	for {
 		db, err := waitForDatabase(ctx, s.DatabaseURL, logger, func(err error) {
-			ready.set(notYet("the database cannot be reached: " + err.Error()))
+			ready.set(notYet("the database cannot be used yet: " + dberr.Cause(err)))
 		})
 		if err != nil {
 			return err
 		}
 		err = prepareOn(ctx, db, s, specs, logger)
-		lost := err != nil && db.IsClosed() && worthWaiting(err)
+		lost := err != nil && (db.IsClosed() && worthWaiting(err) || dberr.Code(err) == "25006") // read-only: a standby now
 		closeConn(db)
 		if !lost || ctx.Err() != nil {
 			return err
 		}
-		logger.Warn("the database went away while it was prepared", "error", err)
+		logger.Warn("the database went away while it was prepared", "because", dberr.Cause(err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(200 * time.Millisecond):

@@ -204,8 +204,8 @@ func TestRunWaitsForTheDatabase(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	p := start(t, fmt.Sprintf("POSTRIDER_DATABASE_URL=postgres://u:geheim@%s/x?sslmode=disable", address))
-	p.waitFor("the database cannot be reached yet")
-	if status, body := p.get("/readyz"); status != 503 || !strings.Contains(body, "cannot be reached") || strings.Contains(body, "geheim") {
+	p.waitFor("the database cannot be used yet")
+	if status, body := p.get("/readyz"); status != 503 || !strings.Contains(body, "cannot be used yet") || strings.Contains(body, "geheim") {
 		t.Errorf("/readyz: %d %q", status, body)
 	}
 	if status, _ := p.get("/healthz"); status != 200 {
@@ -230,7 +230,7 @@ func TestRunGoesOnWhenTheDatabaseIsThere(t *testing.T) {
 	address := l.Addr().String()
 	l.Close()
 	p := start(t, "POSTRIDER_DATABASE_URL="+strings.Replace(db.URL(), fmt.Sprintf("127.0.0.1:%d", db.Server.Port()), address, 1))
-	p.waitFor("the database cannot be reached yet")
+	p.waitFor("the database cannot be used yet")
 	forward(t, address, fmt.Sprintf("127.0.0.1:%d", db.Server.Port()))
 	p.waitFor("those of the database are delivered")
 	p.waitFor("msg=relaying")

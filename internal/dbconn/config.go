@@ -10,13 +10,15 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/postrider/postrider/internal/dberr"
 )
 
 // connectTimeout is how long a connection may take to open unless the connection string says otherwise.
 const connectTimeout = 10 * time.Second
 
 // ParseConfig reads a connection string for [NewPool] and, with its ConnConfig, for [Connect]. Every connection that is made with it
-// is pinned.
+// is pinned, and leads to a primary: of several hosts to the one that is, whether or not target_session_attrs says so.
 func ParseConfig(databaseURL string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
@@ -63,21 +65,6 @@ func setDefault(params map[string]string, name, value string) {
 	setParam(params, name, value)
 }
 
-// PreferPrimary makes a connection string that names several hosts lead to the one that can be written to, unless it says which
-// one itself.
-func PreferPrimary(c *pgx.ConnConfig) {
-	if len(c.Fallbacks) == 0 {
-		return
-	}
-	before := c.ValidateConnect
-	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		if err := before(ctx, conn); err != nil {
-			return err
-		}
-		return pgconn.ValidateConnectTargetSessionAttrsReadWrite(ctx, conn)
-	}
-}
-
 // Unprepared makes pgx do without prepared statements, unless the connection string asks for the simple protocol, which does
 // without them too.
 func Unprepared(c *pgx.ConnConfig) {
@@ -95,12 +82,20 @@ func Prepares(c *pgx.ConnConfig) bool {
 // gives out server connections makes up the process id that it tells at the start.
 func pin(ctx context.Context, conn *pgconn.PgConn) error {
 	own := fmt.Sprintf("pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %d", conn.PID())
-	values, err := ask(ctx, conn, unlimited, setPins(false, own), "SELECT "+own+", pg_catalog.current_setting('session_replication_role')")
+	values, err := ask(ctx, conn, unlimited, setPins(false, own), "SELECT "+own+", pg_catalog.current_setting('session_replication_role'), pg_catalog.pg_is_in_recovery()")
 	if err != nil {
 		return fmt.Errorf("pin the session: %w", err)
 	}
+	if string(values[2]) == "t" {
+		return &dberr.Standby{}
+	}
 	pooled := string(values[0]) != "t"
 	conn.CustomData()[pooledName] = pooled
+	if pooled {
+		if err := checkTransactions(ctx, conn); err != nil {
+			return err
+		}
+	}
 	if err := matchEncoding(ctx, conn); err != nil {
 		return err
 	}

@@ -49,9 +49,12 @@ func (c *Conn) Pooled() bool { return Pooled(c.PgConn()) }
 // Encoding is the database's.
 func (c *Conn) Encoding() Encoding { return EncodingOf(c.PgConn()) }
 
+// unpinned says whether what comes next has to be pinned. A transaction that is under way is, and must not end with one of its statements.
+func (c *Conn) unpinned() bool { return c.Pooled() && c.PgConn().TxStatus() == 'I' }
+
 // Query sends a query.
 func (c *Conn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if !c.Pooled() {
+	if !c.unpinned() {
 		return c.Conn.Query(ctx, sql, args...)
 	}
 	return pinnedQuery(ctx, c, sql, args)
@@ -59,7 +62,7 @@ func (c *Conn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, er
 
 // QueryRow sends a query of one row; Scan returns its error.
 func (c *Conn) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	if !c.Pooled() {
+	if !c.unpinned() {
 		return c.Conn.QueryRow(ctx, sql, args...)
 	}
 	return rowOf(pinnedQuery(ctx, c, sql, args))
@@ -67,7 +70,7 @@ func (c *Conn) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 
 // Exec runs a statement.
 func (c *Conn) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	if !c.Pooled() {
+	if !c.unpinned() {
 		return c.Conn.Exec(ctx, sql, args...)
 	}
 	return tagOf(pinnedQuery(ctx, c, sql, args))
@@ -84,7 +87,7 @@ func (c *Conn) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, erro
 // SendBatch runs statements in one transaction and one round trip. Their results come to the functions that are queued with them;
 // of what is returned only Close is of use.
 func (c *Conn) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	if !c.Pooled() {
+	if !c.unpinned() {
 		return c.Conn.SendBatch(ctx, b)
 	}
 	return rollingBack{c.Conn.SendBatch(ctx, pinnedBatch(b)), c.Conn}

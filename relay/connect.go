@@ -1,0 +1,152 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/dberr"
+)
+
+// openPool opens the pool, after a look at what is between it and the server.
+func (r *Relay) openPool(ctx context.Context) (*dbconn.Pool, dbconn.Place, error) {
+	config, named, err := r.connConfig()
+	if err != nil {
+		return nil, 0, &fatalError{err}
+	}
+	place, err := r.look(ctx, config.ConnConfig)
+	if err != nil {
+		return nil, 0, err
+	}
+	if r.unprepared {
+		dbconn.Unprepared(config.ConnConfig)
+	}
+	r.hasOwnName = named && place == dbconn.Direct
+	config.MaxConns = max(config.MaxConns, poolSize)
+	pool, err := dbconn.NewPool(ctx, config)
+	if err != nil {
+		return nil, 0, fmt.Errorf("connect: %w", err)
+	}
+	return pool, place, nil
+}
+
+// look finds out whether a pooler is in between, and what it does to sessions. One that hides it shows by its errors sooner or later.
+func (r *Relay) look(ctx context.Context, config *pgx.ConnConfig) (dbconn.Place, error) {
+	conn, err := dbconn.Connect(ctx, config)
+	if err != nil {
+		return 0, err
+	}
+	defer closeConn(conn.PgConn())
+	place, err := r.config.placeOf(ctx, conn, config)
+	if err != nil {
+		return 0, err
+	}
+	if r.health.foreign.Load() {
+		place = dbconn.TransactionPooler
+	}
+	r.unprepared = place == dbconn.TransactionPooler
+	if place != r.place {
+		r.place = place
+		consequence := "works as a direct connection does"
+		if r.unprepared {
+			consequence = "no statement is prepared, no session keeps anything"
+		}
+		r.log.Info("found "+place.String()+" before the database", "consequence", consequence)
+	}
+	return place, nil
+}
+
+// connConfig reads the connection string; named says that sessions tell the incarnation.
+func (r *Relay) connConfig() (config *pgxpool.Config, named bool, err error) {
+	config, err = dbconn.ParseConfig(r.config.DatabaseURL)
+	if err != nil {
+		return nil, false, err
+	}
+	if r.unprepared {
+		dbconn.Unprepared(config.ConnConfig)
+	}
+	return config, r.nameSessions(config.ConnConfig), nil
+}
+
+// ownName is what sessions are called unless the connection string says otherwise.
+const ownName = "postrider"
+
+// Short is enough of an incarnation to tell relays apart.
+func Short(incarnation string) string { return incarnation[:min(8, len(incarnation))] }
+
+// nameSessions puts the incarnation into the sessions' names: so others see that this relay is there although it writes nothing while
+// it is alone and idle. A name that the connection string asks for stays as it is.
+func (r *Relay) nameSessions(c *pgx.ConnConfig) (named bool) {
+	if c.RuntimeParams["application_name"] != ownName {
+		return false
+	}
+	c.RuntimeParams["application_name"] = ownName + " " + Short(r.incarnation)
+	return true
+}
+
+// connect opens a connection of its own, outside of the pool.
+func (r *Relay) connect(ctx context.Context) (*dbconn.Conn, error) {
+	config, _, err := r.connConfig()
+	if err != nil {
+		return nil, err
+	}
+	return dbconn.Connect(ctx, config.ConnConfig)
+}
+
+// chooseSource resolves SourceAuto and checks that what was asked for by name is to be had.
+func (r *Relay) chooseSource(ctx context.Context, pool *dbconn.Pool, place dbconn.Place) (Source, error) {
+	switch r.config.Source {
+	case SourceTimer:
+		return SourceTimer, nil
+	case SourceListen:
+		if place == dbconn.TransactionPooler {
+			return "", &fatalError{fmt.Errorf("source listen: %s sits between this and PostgreSQL, through which LISTEN does not pass: "+
+				"connect to PostgreSQL itself or through a pool in session mode, or set the source to auto or timer", place)}
+		}
+		return SourceListen, r.checkNotify(ctx, pool)
+	}
+	why, err := streamable(ctx, pool)
+	if err == nil && why == "" && place != dbconn.Direct {
+		why, err = r.passesReplication(ctx, place)
+	}
+	if err != nil || why == "" {
+		return SourceStream, err
+	}
+	if r.config.Source == SourceStream {
+		return "", &fatalError{fmt.Errorf("source stream: %s", why)}
+	}
+	r.log.Info("no stream: ticks read the table on a timer", "because", why)
+	return SourceTimer, nil
+}
+
+// passesReplication says why a replication connection does not pass the pooler, "" if it does.
+func (r *Relay) passesReplication(ctx context.Context, place dbconn.Place) (why string, err error) {
+	conn, err := dbconn.Replication(ctx, r.config.DatabaseURL, "postrider", nil)
+	if err == nil {
+		defer closeConn(conn)
+		_, err = pglogrepl.IdentifySystem(ctx, conn)
+	}
+	if err != nil && dberr.Code(err) != "" {
+		return fmt.Sprintf("replication connections do not pass %s (%s): connect to PostgreSQL itself, or through PgBouncer 1.23 or newer",
+			place, dberr.Cause(err)), nil
+	}
+	return "", err
+}
+
+func (r *Relay) checkNotify(ctx context.Context, pool *dbconn.Pool) error {
+	var there bool
+	err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger
+		WHERE tgrelid = 'postrider.outbox'::regclass AND tgname = 'notify_outbox')`).Scan(&there)
+	if err != nil {
+		return fmt.Errorf("look for the trigger: %w", err)
+	}
+	if !there {
+		return &fatalError{errors.New("source listen: nobody notifies: run SELECT postrider.enable_notify() as the schema's owner")}
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package relay
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/pgtest"
+)
+
+// plainURL is what somebody writes who knows nothing of pgx.
+func plainURL(b *pgtest.Bouncer, db string) string {
+	return strings.Replace(b.URL(db), "&default_query_exec_mode=exec", "", 1)
+}
+
+// bouncer starts a PgBouncer before the bench's server, for its role.
+func (b *bench) bouncer(mode string, settings map[string]string) *pgtest.Bouncer {
+	return pgtest.Bouncers(b.t, b.db.Server, pgtest.BouncerOptions{PoolMode: mode, User: b.role, Settings: settings})
+}
+
+func (b *bench) through(p *pgtest.Bouncer, source Source) func(*Config) {
+	return func(c *Config) { c.DatabaseURL, c.Source = plainURL(p, b.db.Name), source }
+}
+
+// Through a pooler that hands out connections by the transaction, with an ordinary URL, everything works or says what to do.
+func TestTransactionPooler(t *testing.T) {
+	b := newBench(t)
+	sub := b.subscribe("all", "{>}", "{}", "now")
+	for name, settings := range map[string]map[string]string{"lifo": nil, "round robin": {"server_round_robin": "1"}, "short": {"server_lifetime": "1", "query_timeout": "2"}} {
+		pooler := b.bouncer("transaction", settings)
+		for _, source := range []Source{SourceAuto, SourceTimer} {
+			t.Run(name+"/"+string(source), func(t *testing.T) {
+				r, g := b.startWatched(b.through(pooler, source))
+				load := b.traffic(3, 0)
+				was := sub.count()
+				eventually(t, "messages are delivered", func() bool { return sub.count() > was+100 })
+				load.stop()
+				b.settled(sub)
+				eventually(t, "the relay is ready", func() bool { return r.Ready() == nil })
+				if g.logged("a pooler in transaction mode") == 0 {
+					t.Error("the log does not say what was found")
+				}
+				if n := g.logged("prepared statement"); n > 0 {
+					t.Errorf("%d errors of prepared statements", n)
+				}
+				r.stop()
+			})
+		}
+		for _, source := range []Source{SourceStream, SourceListen} {
+			if source == SourceListen {
+				b.exec("SELECT postrider.enable_notify()")
+			}
+			r := b.start(b.through(pooler, source))
+			<-r.done
+			if r.err == nil || !strings.Contains(r.err.Error(), "a pooler in transaction mode") || !strings.Contains(r.err.Error(), "connect to PostgreSQL itself") {
+				t.Errorf("source %s: %v", source, r.err)
+			}
+		}
+	}
+	b.audit(sub, 0)
+}
+
+// What two clients compare may hide a pooler; its errors do not.
+func TestPoolerThatHides(t *testing.T) {
+	b := newBench(t)
+	sub := b.subscribe("all", "{>}", "{}", "now")
+	pooler := b.bouncer("transaction", nil)
+	r, g := b.startWatched(b.through(pooler, SourceTimer), func(c *Config) {
+		c.placeOf = func(context.Context, *dbconn.Conn, *pgx.ConnConfig) (dbconn.Place, error) {
+			return dbconn.SessionPooler, nil
+		}
+	})
+	sub.arrives(t, b.publish("a", "", `1`, `2`))
+	eventually(t, "the relay is ready", func() bool { return r.Ready() == nil })
+	if g.logged("a pooler in transaction mode") == 0 {
+		t.Error("the log does not say what was found")
+	}
+}
+
+func TestSessionPooler(t *testing.T) {
+	b := newBench(t)
+	sub := b.subscribe("all", "{>}", "{}", "now")
+	b.exec("SELECT postrider.enable_notify()")
+	pooler := b.bouncer("session", nil)
+	for _, source := range []Source{SourceAuto, SourceTimer, SourceListen} {
+		t.Run(string(source), func(t *testing.T) {
+			r, g := b.startWatched(b.through(pooler, source))
+			was := sub.count()
+			b.publish("a", "", `1`, `2`)
+			eventually(t, "they are delivered", func() bool { return sub.count() == was+2 })
+			eventually(t, "the relay is ready", func() bool { return r.Ready() == nil })
+			if g.logged("a pooler in session mode") == 0 {
+				t.Error("the log does not say what was found")
+			}
+			if r.now.Load().unprepared {
+				t.Error("statements are not prepared")
+			}
+			r.stop()
+		})
+	}
+}
+
+func TestStatementPooler(t *testing.T) {
+	b := newBench(t)
+	r := b.start(b.through(b.bouncer("statement", nil), SourceAuto))
+	<-r.done
+	if r.err == nil || !strings.Contains(r.err.Error(), "set pool_mode = transaction") {
+		t.Errorf("the relay ends with %v", r.err)
+	}
+}
