@@ -59,7 +59,7 @@ func (f *simFeed) advance(closing, late bool) {
 			return
 		}
 	case "release":
-		f.takeVisible(l.snap)
+		f.takeStreamed(l.snap)
 		if _, gap, _ := f.held.state(); gap {
 			f.endStreaming("the stream lost rows")
 		}
@@ -101,6 +101,13 @@ func (f *simFeed) begin(closing bool) *simLook {
 	return l
 }
 
+// takeStreamed is feed.takeVisible, and counts what it dispatches.
+func (f *simFeed) takeStreamed(snap Snapshot) {
+	before := len(f.open)
+	f.takeVisible(snap)
+	f.sim.streamed += len(f.open) - before
+}
+
 // finishRead is the second half of feed.read.
 func (f *simFeed) finishRead(l *simLook) {
 	f.held.take(l.snap, nil)
@@ -125,7 +132,7 @@ func (f *simFeed) demoteAll(counts map[uint64]int) {
 
 // finishAudit is the second half of feed.audit; false while it waits for the stream.
 func (f *simFeed) finishAudit(l *simLook, late bool) bool {
-	f.takeVisible(l.snap)
+	f.takeStreamed(l.snap)
 	missing := f.missing(l.counts)
 	if len(missing) > 0 {
 		if _, gap, passed := f.held.state(); !gap && passed < l.lsn && !(l.waited && late) {

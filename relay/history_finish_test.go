@@ -15,7 +15,8 @@ func (s *simulation) finish() {
 	for _, x := range s.subs {
 		x.down = false
 	}
-	for n := 0; n < 120 && !s.round(); n++ {
+	for n := 0; n < 120 && !s.rested; n++ {
+		s.rested = s.round()
 	}
 	for _, x := range s.subs {
 		x.stopCleanly()

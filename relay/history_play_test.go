@@ -15,6 +15,8 @@ func (s *simulation) play(op simOp) {
 	switch what := op.what % 64; {
 	case what < 18:
 		s.transact(what, op)
+	case what == 20, what == 21:
+		s.follow(op)
 	case what < 25:
 		s.playStream(what, f, op)
 	case what < 34:
@@ -93,13 +95,11 @@ func (s *simulation) playStream(what uint8, f *simFeed, op simOp) {
 	case f.stream == nil:
 		f.connect()
 	case what < 24:
-		f.stream.next(0)
+		for range 1 + op.c%8 { // a stream that is mostly behind is soon given up
+			f.stream.next(0)
+		}
 	default:
 		f.stream.keepalive()
-	}
-	if op.c > 128 && f.stream != nil {
-		f.stream.next(0)
-		f.stream.next(0)
 	}
 }
 
@@ -133,6 +133,32 @@ func (x *simRunner) resume(f *simFeed) {
 	}
 	if x.r == nil {
 		x.takeOver(f)
+	}
+}
+
+// follow brings a transaction by the streams. Without it most histories would read the table nearly all the time: streams are
+// seldom ahead of the ticks, and what ran before a gap keeps a feed from its stream.
+func (s *simulation) follow(op simOp) {
+	for op.c > 64 && len(s.server.running) > 0 {
+		if tx := s.server.running[0]; tx.written {
+			s.server.show(tx)
+		} else {
+			s.server.end(tx)
+		}
+	}
+	s.warmUp()
+	s.transact(1, op)
+	for _, f := range s.feeds {
+		if f.stream == nil {
+			continue
+		}
+		for f.stream.at < len(s.server.wal) {
+			f.stream.next(0)
+		}
+		for range 2 { // the look under way, if any, and one that sees the transaction
+			f.advance(false, true)
+		}
+		f.advance(false, true)
 	}
 }
 

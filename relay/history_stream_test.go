@@ -44,7 +44,7 @@ func (x *simStream) next(hole int) {
 	}
 	tx := x.server.wal[x.at]
 	x.at++
-	x.send(tx.end-1, []byte{msgBegin})
+	x.send(tx.end-1, encodeBegin(x.server.now))
 	for i, r := range tx.rows {
 		if i < hole {
 			r.holed, x.server.holes = true, true
@@ -83,6 +83,13 @@ var simRelation = func() []byte {
 	}
 	return b
 }()
+
+// encodeBegin has the position of the commit, which nobody reads, the time of the commit, and the transaction id, which nobody reads.
+func encodeBegin(committed time.Time) []byte {
+	b := append([]byte{msgBegin}, make([]byte, 8)...)
+	b = binary.BigEndian.AppendUint64(b, uint64(committed.UnixMicro()-postgresEpoch))
+	return append(b, make([]byte, 4)...)
+}
 
 func encodeInsert(r *row) []byte {
 	b := binary.BigEndian.AppendUint32([]byte{msgInsert}, simRelationID)
