@@ -132,13 +132,14 @@ func (r *runner) awaitsCallbacks() bool {
 	return r.parked.waiting > 0
 }
 
-// calledBack concludes a delivery. False says that it cannot be concluded now: it is found again, if it still matters.
+// calledBack concludes a delivery. False says that it cannot be concluded now: it is found again, if it still matters. It waits for the
+// answer of the save that recorded the delivery, which a callback may overtake.
 func (r *runner) calledBack(c calledBack, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.wake()
 	e := r.parked.byID[c.id]
-	if r.gone || e == nil || e.state != stateAccepted || !e.durable || r.parked.ops[e.id] != nil {
+	if r.gone || e == nil || e.state != stateAccepted || r.parked.pending(e.id) {
 		return false
 	}
 	r.dirty = true
@@ -156,6 +157,5 @@ func (r *runner) calledBack(c calledBack, now time.Time) bool {
 	default:
 		r.retry(t, c.reason, c.due.Sub(now), now)
 	}
-	e.durable = false // the table has it among the accepted ones still
 	return true
 }

@@ -135,7 +135,7 @@ func (x *simRunner) loadParked() {
 	}
 	var waiting, later []*entry
 	for id, p := range x.parked {
-		e := &entry{id: id, key: r.parkedKey(p.row.Key), state: p.state, attempts: p.attempts, due: p.due, durable: true, heapIndex: -1}
+		e := &entry{id: id, key: r.parkedKey(p.row.Key), state: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
 		switch {
 		case p.state == stateScheduled:
 			later = append(later, e)
@@ -145,6 +145,9 @@ func (x *simRunner) loadParked() {
 		case p.state == stateRetry, p.state == stateHeld, p.state == stateDead && x.sub.Settings.OnDead == DeadHolds:
 			waiting = append(waiting, e)
 		}
+	}
+	for _, e := range append(waiting, later...) {
+		e.stored = e.state
 	}
 	byID := func(a, b *entry) int { return cmp.Compare(a.id, b.id) }
 	slices.SortFunc(waiting, byID)

@@ -111,7 +111,7 @@ func (r *runner) endPostponing() {
 // releaseKey lets the key's next parked message go, if there is one that waits for nothing else.
 func (r *runner) releaseKey(key string) {
 	head := r.parked.head(key)
-	if head != nil && head.durable && !head.busy && head.state != stateDead && head.state != stateAccepted && head.heapIndex < 0 {
+	if head != nil && head.durable() && !head.busy && head.state != stateDead && head.state != stateAccepted && head.heapIndex < 0 {
 		r.load(head)
 	}
 }
@@ -245,14 +245,14 @@ func (r *runner) addScheduled(entries []*entry) {
 	}
 }
 
-// acknowledge marks what was saved as durable and lets go what waited for it.
+// acknowledge remembers what the table has now and lets go what waited for it.
 func (r *runner) acknowledge() {
 	for id, op := range r.parked.saving {
 		if op.remove {
 			continue
 		}
 		e := op.entry
-		e.durable = true
+		e.stored = op.state
 		if e.leaving && r.parked.ops[id] == nil {
 			r.parked.forget(e)
 		}
@@ -281,7 +281,7 @@ func (r *runner) trimScheduled() {
 
 // forgetScheduled drops a scheduled delivery from memory if the table has it as it is.
 func (r *runner) forgetScheduled(e *entry) {
-	if e.state == stateScheduled && e.durable && !e.busy && r.parked.ops[e.id] == nil {
+	if e.state == stateScheduled && e.stored == stateScheduled && !e.busy && !r.parked.pending(e.id) {
 		r.parked.forget(e)
 	}
 }

@@ -25,13 +25,18 @@ type entry struct {
 	state     string
 	attempts  int
 	due       time.Time
-	durable   bool // its row is in the table
-	busy      bool // being loaded, or in a lane
-	leaving   bool // forgotten as soon as its last change is durable
-	heapIndex int  // in the heap of what is due, -1 if it is not there
+	stored    string // the state that its row had when the table was last heard of; "": there is none
+	busy      bool   // being loaded, or in a lane
+	leaving   bool   // forgotten as soon as its last change is durable
+	heapIndex int    // in the heap of what is due, -1 if it is not there
 
 	token int64         // of the attempt that was accepted
 	lease time.Duration // of that attempt
+}
+
+// durable says whether the table has the entry in a state in which it can be loaded: saves of later states may still be under way.
+func (e *entry) durable() bool {
+	return e.stored == stateRetry || e.stored == stateHeld || e.stored == stateScheduled
 }
 
 // parkOp is a change to the parked table that waits for the next save.
@@ -182,9 +187,12 @@ func (p *parkedSet) saved() {
 	p.saving = nil
 }
 
+// pending says whether the table may not have the entry as it is: a change waits for a save, or for the answer of one.
+func (p *parkedSet) pending(id int64) bool { return p.ops[id] != nil || p.saving[id] != nil }
+
 // knows says whether memory is ahead of the message's row in the table.
 func (p *parkedSet) knows(id int64) bool {
-	return p.byID[id] != nil || p.ops[id] != nil || p.saving[id] != nil
+	return p.byID[id] != nil || p.pending(id)
 }
 
 // head returns the entry that its key waits for.
@@ -197,7 +205,7 @@ func (p *parkedSet) head(key string) *entry {
 
 // nextDue removes and returns an entry that is due and durable.
 func (p *parkedSet) nextDue(now time.Time) *entry {
-	if len(p.due) == 0 || p.due[0].due.After(now) || !p.due[0].durable {
+	if len(p.due) == 0 || p.due[0].due.After(now) || !p.due[0].durable() {
 		return nil
 	}
 	return heap.Pop(&p.due).(*entry)

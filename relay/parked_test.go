@@ -81,7 +81,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 				table.save(p.ops)
 				clear(p.ops)
 				for _, e := range p.byID {
-					e.durable = true
+					e.stored = e.state
 				}
 				if !maps.Equal(table, model) {
 					t.Fatalf("the table holds %v, want %v", table, model)
@@ -89,7 +89,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 			case 7, 8:
 				now := when()
 				for got := p.nextDue(now); got != nil; got = p.nextDue(now) {
-					if !got.durable || got.due.After(now) {
+					if !got.durable() || got.due.After(now) {
 						t.Fatalf("%d is not due at %s", got.id, now)
 					}
 					checkFirstDue(t, model, popped, got)
@@ -110,7 +110,7 @@ func isDueState(state string) bool { return state == stateRetry || state == stat
 
 func allDurable(p *parkedSet) bool {
 	for _, e := range p.byID {
-		if !e.durable {
+		if isDueState(e.state) && !e.durable() {
 			return false
 		}
 	}
@@ -202,7 +202,11 @@ func TestParkedMustBeDurableToBeDue(t *testing.T) {
 	if got := p.nextDue(time.Unix(9, 0)); got != nil {
 		t.Errorf("%+v is due", got)
 	}
-	e.durable = true
+	e.stored = stateDead
+	if got := p.nextDue(time.Unix(9, 0)); got != nil {
+		t.Errorf("%+v is due, but the table has it as dead still", got)
+	}
+	e.stored = stateRetry
 	if got := p.nextDue(time.Unix(4, 0)); got != nil {
 		t.Errorf("%+v is due too early", got)
 	}

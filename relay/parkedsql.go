@@ -80,11 +80,12 @@ func loadEntries(ctx context.Context, db *dbconn.Pool, query string, args ...any
 }
 
 func toEntry(r pgx.CollectableRow) (foundEntry, error) {
-	e := foundEntry{entry: &entry{durable: true, heapIndex: -1}}
+	e := foundEntry{entry: &entry{heapIndex: -1}}
 	err := r.Scan(&e.id, &e.key, &e.state, &e.attempts, &e.due, &e.wanted)
 	if e.state == "completed" || e.state == "failed" {
 		e.state = stateAccepted // until the callback is looked up
 	}
+	e.stored = e.state
 	return e, err
 }
 

@@ -178,7 +178,7 @@ func (r *runner) step(now time.Time) time.Duration {
 
 func (r *runner) nextLook(now time.Time) time.Duration {
 	look := time.Hour // or until something happens
-	if r.takesDue() && len(r.parked.due) > 0 && r.parked.due[0].durable {
+	if r.takesDue() && len(r.parked.due) > 0 && r.parked.due[0].durable() {
 		look = min(look, r.parked.due[0].due.Sub(now))
 	}
 	if r.breaker.open && r.breaker.prober == nil && now.Before(r.breaker.next) {

@@ -1,0 +1,41 @@
+package relay
+
+import (
+	"testing"
+	"time"
+)
+
+// A callback may be found between the commit of the save that recorded its delivery and the answer of that save. It must wait: the
+// answer says nothing about the retry that the callback causes, and whoever took the retry for stored would find its row still
+// failed, take it for discarded, and forget it until the next start.
+func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	r := &runner{lanes: newLanes(1, 1), parked: newParkedSet(), prog: newProgress(saved{}), wakeup: make(chan struct{}, 1),
+		save: func() {}, parkedC: func(string) {}}
+	r.sub.Settings = Settings{Ordering: OrderByKey, MaxAttempts: 3, BackoffInitial: Duration(time.Second), BackoffMax: Duration(time.Second)}
+	e := &entry{id: 1, state: stateScheduled, stored: stateScheduled} // its row was there before this attempt
+	r.parked.add(e)
+	r.parked.change(e, stateAccepted, time.Time{}, "")
+	failed := calledBack{id: 1, state: "failed", due: &now}
+	if r.calledBack(failed, now) {
+		t.Error("the callback is concluded before its delivery is saved")
+	}
+	item := r.collect(now, true)
+	if item == nil || len(item.ops) != 1 {
+		t.Fatal("nothing to save")
+	}
+	if r.calledBack(failed, now) {
+		t.Error("the callback is concluded before the save has been answered")
+	}
+	r.savedNow(item)
+	if !r.calledBack(failed, now) || e.state != stateRetry {
+		t.Errorf("after the save the callback is not concluded: %+v", e)
+	}
+	if e.durable() {
+		t.Error("the retry counts as stored, but its row says that the delivery failed")
+	}
+	r.savedNow(r.collect(now, true))
+	if !e.durable() {
+		t.Error("the retry is saved and does not count as stored")
+	}
+}
