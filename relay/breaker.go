@@ -1,28 +1,58 @@
 package relay
 
 import (
+	"errors"
+	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-
-	"github.com/postrider/postrider/sinks"
 )
 
 const (
-	tripAfter  = 5 // failures in a row after which a destination counts as down
+	tripAfter  = 5 // deliveries in a row without one that passed, after which a destination counts as down
 	probeFirst = 250 * time.Millisecond
 	probeMost  = 30 * time.Second
+	probesMost = 64   // messages in a round of probes
+	widestLook = 4096 // messages in memory while none passes: one of them may
 )
 
-// breaker keeps deliveries off a destination that is down. While it is open, one message at a time probes.
+// breaker keeps deliveries off a destination that is down, and tells "this message" from "this destination": a destination counts as
+// down only while nothing gets through.
+//
+// While it is open, rounds of probes follow one another, after longer and longer waits and with twice as many messages each time. Those
+// that have not failed yet go first, then those whose failure is longest ago, so that probes go on through all that waits; when all
+// in memory has failed, more is taken in. The first message that gets through closes the breaker.
+//
+// A message that failed, and nothing says whose fault that is, is a suspect: it stays where it is, and its key waits. If something else
+// gets through, it is sent again, and if it fails again, it is to blame and is parked. So an outage parks nothing at first, and later
+// as few as it takes to find out: see explore.
 type breaker struct {
-	open    bool
-	prober  *lane // carries the probe under way
-	next    time.Time
-	reason  string
-	waits   *backoff.ExponentialBackOff
-	suspect *task // the last probe that failed: if one of another key passes, the fault is its own
-	turn    int   // rotates the lanes that probes come from
+	open   bool
+	reason string
+	waits  *backoff.ExponentialBackOff
+	opened int       // number of the last delivery that had started when it opened
+	next   time.Time // when the next round begins, if none is under way
+	rounds int       // that failed since it opened
+	quota  int       // messages in a round
+	parked int       // messages that explore has parked
+	wide   bool      // more is taken in than the lanes need
+	fresh  bool      // there may be messages in memory that have not failed yet
+
+	round bool // one is under way
+	began int  // number of the last delivery that had started when it began
+	left  int  // messages that may still be sent in it
+	out   int  // lanes that carry one
+	sent  int  // messages that were sent in it
+
+	blames bool // a message was found to be to blame lately: one more failure says little about the destination
+}
+
+// fault is what is known of a suspect.
+type fault struct {
+	last  int    // number of the delivery in which it failed the last time
+	since int    // what was sent later than this delivery and got through shows that the destination worked meanwhile
+	times int    // it has failed
+	why   string // it failed the last time
 }
 
 // trip opens the breaker, or keeps it open.
@@ -31,13 +61,14 @@ func (b *breaker) trip(now time.Time, after time.Duration, err error) {
 		b.next = later(b.next, now.Add(after))
 		return
 	}
-	if b.waits == nil {
-		b.waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst),
+	waits := b.waits
+	if waits == nil {
+		waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst),
 			backoff.WithMaxInterval(probeMost), backoff.WithMaxElapsedTime(0))
 	}
-	b.waits.Reset()
-	b.open, b.reason = true, err.Error()
-	b.next = now.Add(max(b.waits.NextBackOff(), after))
+	waits.Reset()
+	*b = breaker{open: true, reason: err.Error(), waits: waits, quota: 1, fresh: true,
+		next: now.Add(max(waits.NextBackOff(), after))}
 }
 
 func later(a, b time.Time) time.Time {
@@ -47,39 +78,147 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// judgeProbe draws the consequences of a probe for the breaker.
-func (r *runner) judgeProbe(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) {
-	b := &r.breaker
-	switch kind {
-	case sinks.KindAccepted, sinks.KindDeferred, sinks.KindPermanent: // it answers
-		b.open = false
-		r.failures = 0
-		if s := b.suspect; s != nil && s != t && (s.key == "" || s.key != t.key) {
-			r.parkSuspect(s, now)
-		}
-		b.suspect = nil
-	default:
-		b.reason = err.Error()
-		b.suspect = nil
-		if t.entry == nil {
-			b.suspect = t
-		}
-		b.next = now.Add(max(b.waits.NextBackOff(), after))
+// close lets deliveries go on as usual.
+func (b *breaker) close() { *b = breaker{waits: b.waits, blames: b.blames} }
+
+// trip opens the breaker. What has started before says nothing about whether the destination is back.
+func (r *runner) trip(now time.Time, after time.Duration, err error) {
+	was := r.breaker.open
+	r.breaker.trip(now, after, err)
+	if !was {
+		r.breaker.opened = r.started
 	}
 }
 
-// parkSuspect parks the message whose probe failed when another's passed: one message cannot hold a subscription. Of its
-// attempts only the last says something about the message: the others may have met the outage.
-func (r *runner) parkSuspect(t *task, now time.Time) {
-	if r.withdraw(t) {
-		r.release(t)
-		t.attempts = 1
-		r.retry(t, r.breaker.reason, 0, now)
+// gotThrough draws the conclusion from a delivery that the destination answered as one that works does.
+func (r *runner) gotThrough(l *lane) {
+	r.throughAt = max(r.throughAt, l.started)
+	r.failures, r.heldUnproven = 0, 0
+	if r.breaker.open && l.started > r.breaker.opened {
+		r.breaker.close()
+		for _, l := range r.lanes {
+			l.probes = false // what is still out belongs to no round any more
+		}
+	}
+}
+
+// restrained says whether a suspect must wait until something that was sent later has got through.
+func (r *runner) restrained(t *task) bool { return t.fault != nil && r.throughAt <= t.fault.since }
+
+// suspect makes the task one, or remembers that it has failed again. The probes of a round are sent at about the same time.
+func (r *runner) suspect(t *task, l *lane, probe bool, why string) {
+	if t.fault == nil {
+		t.fault = &fault{}
+		r.suspects++
+	}
+	t.fault.last, t.fault.since, t.fault.why = l.started, l.started, why
+	if probe {
+		t.fault.since = r.breaker.began
+	}
+	t.fault.times++
+}
+
+// heldUnprovenMost bounds the messages that are held behind failed ones of their keys while nothing gets through.
+const heldUnprovenMost = 64
+
+// holds says whether a message may become an exception behind the one that its key waits for. In an outage of which nothing is known yet
+// all that waits would become exceptions.
+func (r *runner) holds(t *task) bool {
+	head := r.parked.head(t.key)
+	return t.entry != nil || head.state != stateRetry || r.throughAt > head.failedAt || r.heldUnproven < heldUnprovenMost
+}
+
+// onlySuspects says whether nothing is left to deliver but what must wait until something else has got through.
+func (r *runner) onlySuspects() bool {
+	return (r.suspects > 0 || r.heldUnproven >= heldUnprovenMost) && r.tasks > 0 && r.inFlight == 0 && r.lingers.IsZero()
+}
+
+var errSuspects = errors.New("all that could be delivered has failed")
+
+// probe sends messages of a round, if it is time.
+func (r *runner) probe(now time.Time) {
+	b := &r.breaker
+	if !b.round {
+		if now.Before(b.next) {
+			return
+		}
+		b.round, b.began, b.left, b.sent = true, r.started, b.quota, 0
+	}
+	for b.left > 0 && r.sendProbe() {
+		b.left--
+		b.sent++
+	}
+	if b.out > 0 {
+		return
+	}
+	b.round = false
+	if b.sent == 0 {
+		r.probeParked() // the round begins when there is something to send
+		r.widen()
+		return
+	}
+	b.rounds++
+	b.quota = min(2*b.quota, probesMost)
+	b.next = later(b.next, now.Add(b.waits.NextBackOff()))
+	r.explore(now)
+}
+
+// sendProbe sends the message that most likely tells something new. False: all that may be sent has failed in this round.
+func (r *runner) sendProbe() bool {
+	var best *task
+	var carrier *lane
+	for l, t := range r.heads {
+		if t.fault == nil {
+			best, carrier = t, l
+			break
+		}
+		if t.fault.last <= r.breaker.began && (best == nil || t.fault.last < best.fault.last) {
+			best, carrier = t, l
+		}
+	}
+	if best == nil {
+		return false
+	}
+	r.withdraw(best)
+	carrier.batch = append(carrier.batch[:0], best)
+	carrier.probes = true
+	r.breaker.out++
+	carrier.send(r)
+	return true
+}
+
+// heads yields what may be delivered next, each with an idle lane: the first message of each key, and those without a key.
+func (r *runner) heads(yield func(*lane, *task) bool) {
+	var idle *lane
+	for _, l := range r.lanes {
+		if l.busy {
+			continue
+		}
+		idle = l
+		keys := make(map[string]bool)
+		for _, t := range l.queue {
+			if keys[t.key] {
+				continue
+			}
+			gate := r.gate(t)
+			keys[t.key] = gate != gateHold // whom it waits for may stand behind it
+			if gate == gateOpen && !r.logFirst(t) && !r.tooLarge(t) && !yield(l, t) {
+				return
+			}
+		}
+	}
+	for _, t := range r.free {
+		if r.tooLarge(t) {
+			continue
+		}
+		if idle == nil || r.strictWait(t) || !yield(idle, t) || r.sub.Settings.Ordering == OrderStrict {
+			return
+		}
 	}
 }
 
 // withdraw takes a task out of its queue.
-func (r *runner) withdraw(t *task) bool {
+func (r *runner) withdraw(t *task) {
 	queue := &r.free
 	if t.key != "" {
 		queue = &r.laneOf(t.key).queue
@@ -87,51 +226,116 @@ func (r *runner) withdraw(t *task) bool {
 	for i, x := range *queue {
 		if x == t {
 			*queue = append((*queue)[:i:i], (*queue)[i+1:]...)
-			return true
+			return
 		}
 	}
-	return false
 }
 
-// probe sends one message if it is time, taking turns among the lanes so that the next is likely one of another key.
-func (r *runner) probe(now time.Time) {
+// probeParked gets a parked message to probe with, as there is nothing else: one that is due, or else the next retry. A destination that
+// is back is not to wait until that is due; the early attempt counts only if it works.
+func (r *runner) probeParked() {
+	if r.breaker.fresh {
+		r.breaker.fresh = false
+		r.wake() // what is due is taken now
+		return
+	}
+	if r.loading || len(r.toLoad) > 0 {
+		return
+	}
+	if e := r.parked.nextRetry(); e != nil {
+		r.load(e)
+		r.startLoad()
+	}
+}
+
+const (
+	patientRounds = 8 // of probes that failed, before explore parks anything,
+	patientTimes  = 4 // or failures of the one message that all others wait for
+	exploreFirst  = 8 // messages that it parks at first, where that may help; twice as many after each further round,
+	exploreMost   = 64
+	exploreFew    = 16 // messages that it takes for bad ones though nobody waits for them
+)
+
+// explore parks some messages when all in memory have failed: others may wait behind them, or for room, and bad ones are to end as dead
+// letters though nothing else comes that could show that the destination works. If it is down after all, these few are retried on
+// their own schedule, or when it is back.
+func (r *runner) explore(now time.Time) {
 	b := &r.breaker
-	if b.prober != nil || now.Before(b.next) {
+	var failed []*task
+	heads := 0
+	b.fresh = false
+	for _, t := range r.heads {
+		heads++
+		b.fresh = b.fresh || t.fault == nil
+		if t.fault != nil && t.entry == nil {
+			failed = append(failed, t)
+		}
+	}
+	if b.fresh {
 		return
 	}
-	for range len(r.lanes) {
-		b.turn++
-		l := r.lanes[b.turn%len(r.lanes)]
-		if l.busy {
-			continue
+	r.widen()
+	if len(failed) == 0 || r.parked.blocked >= r.sub.Settings.MaxParked {
+		return
+	}
+	if heads == 1 && r.tasks > 1 { // at most one at a time
+		if failed[0].fault.times >= patientTimes || b.parked > 0 {
+			r.blame(failed[0], now)
+			b.waits.Reset()
+			b.parked++
 		}
-		r.avoidSuspect(l)
-		r.form(l, 1)
-		if len(l.batch) > 0 {
-			b.prober = l
-			l.send(r)
-			return
-		}
+		return
+	}
+	failed, most := r.suspected(failed, heads)
+	for _, t := range failed[:min(len(failed), max(most-b.parked, 0))] {
+		r.blame(t, now)
+		b.parked++
 	}
 }
 
-// avoidSuspect moves another key's message, or another message without a key, before the one whose probe failed last.
-func (r *runner) avoidSuspect(l *lane) {
-	s := r.breaker.suspect
-	if s == nil || r.sub.Settings.Ordering == OrderStrict {
-		return
+// suspected chooses the messages that explore may park, and returns how many it may have parked by now. Where it can help, it is some
+// dozens in the first minute: what it takes to get past as many bad ones. Else it is a handful in an hour: where dozens of messages
+// have failed that nobody waits for, the destination is down.
+func (r *runner) suspected(failed []*task, heads int) (chosen []*task, most int) {
+	n := r.breaker.rounds - patientRounds
+	if n < 0 {
+		return nil, 0
 	}
-	if len(r.free) > 1 && r.free[0] == s {
-		r.free[0], r.free[1] = r.free[1], r.free[0]
+	slowly := int(math.Sqrt(float64(n)))
+	quickly := min(exploreFirst<<min(n, 8), exploreMost) + slowly
+	noRoom := r.full() || r.reader == nil && r.queue == nil
+	if heads <= exploreFew || noRoom && heads < probesMost {
+		return failed, quickly
 	}
-	if len(l.queue) == 0 || l.queue[0] != s {
-		return
-	}
-	for i, t := range l.queue {
-		if t.key != s.key {
-			copy(l.queue[1:i+1], l.queue[:i])
-			l.queue[0] = t
-			return
+	waiting := make(map[string]int)
+	for _, l := range r.lanes {
+		for _, t := range l.queue {
+			waiting[t.key]++
 		}
 	}
+	for _, t := range failed {
+		if waiting[t.key] > 1 {
+			chosen = append(chosen, t)
+		}
+	}
+	if len(chosen) > 0 {
+		return chosen, quickly
+	}
+	return failed, slowly
+}
+
+// widen takes more in: what is in memory tells nothing new.
+func (r *runner) widen() {
+	if !r.breaker.wide {
+		r.breaker.wide = true
+		r.wake()
+	}
+}
+
+// blame parks a suspect that is in its queue.
+func (r *runner) blame(t *task, now time.Time) {
+	r.withdraw(t)
+	r.release(t)
+	t.attempts = 1
+	r.retry(t, t.fault.why, 0, now)
 }

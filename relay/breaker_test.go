@@ -38,32 +38,6 @@ func TestBreakerTrips(t *testing.T) {
 	}
 }
 
-// The message whose probe failed does not probe again if there is one of another key, and no key's order changes.
-func TestBreakerProbesWithAnother(t *testing.T) {
-	a1, a2, b1, c1 := &task{key: "a"}, &task{key: "a"}, &task{key: "b"}, &task{key: "c"}
-	r := &runner{}
-	r.breaker.suspect = a1
-	l := &lane{queue: []*task{a1, a2, b1, c1}}
-	r.avoidSuspect(l)
-	for i, want := range []*task{b1, a1, a2, c1} {
-		if l.queue[i] != want {
-			t.Errorf("place %d is taken by key %s, want %s", i, l.queue[i].key, want.key)
-		}
-	}
-	only := &lane{queue: []*task{a1, a2}}
-	r.avoidSuspect(only)
-	if only.queue[0] != a1 || only.queue[1] != a2 {
-		t.Error("the order within a key has changed")
-	}
-
-	f1, f2 := &task{}, &task{}
-	r.breaker.suspect, r.free = f1, []*task{f1, f2}
-	r.avoidSuspect(&lane{})
-	if r.free[0] != f2 || r.free[1] != f1 {
-		t.Error("a message without a key was not put behind another")
-	}
-}
-
 func TestWithdraw(t *testing.T) {
 	r := &runner{lanes: newLanes(3, 1)}
 	tasks := []*task{{key: "a"}, {key: "b"}, {}, {key: "a"}}
@@ -75,12 +49,20 @@ func TestWithdraw(t *testing.T) {
 		l := r.laneOf(x.key)
 		l.queue = append(l.queue, x)
 	}
-	if r.withdraw(tasks[3]) {
-		t.Error("a task that is nowhere was withdrawn")
+	queued := func() int {
+		n := len(r.free)
+		for _, l := range r.lanes {
+			n += len(l.queue)
+		}
+		return n
 	}
-	for _, x := range tasks[:3] {
-		if !r.withdraw(x) || r.withdraw(x) {
-			t.Errorf("the task of key %q was not withdrawn once", x.key)
+	r.withdraw(tasks[3])
+	if n := queued(); n != 3 {
+		t.Errorf("%d tasks are left after one that is nowhere was withdrawn, want 3", n)
+	}
+	for i, x := range tasks[:3] {
+		if r.withdraw(x); queued() != 2-i {
+			t.Errorf("the task of key %q was not withdrawn", x.key)
 		}
 	}
 }

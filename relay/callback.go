@@ -108,8 +108,6 @@ func (g *generation) lookUp(ctx context.Context, names []string) (found []called
 // deferred parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
 // judged by it too.
 func (r *runner) deferred(t *task, err error, lease time.Duration) {
-	r.successes++
-	r.failures = 0
 	r.park(t, stateAccepted, time.Time{}, "")
 	e := r.parked.byID[t.id()]
 	e.lease = lease

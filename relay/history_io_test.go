@@ -96,8 +96,13 @@ func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
 		n := (i + lane) % len(x.r.lanes)
 		if l := x.r.lanes[n]; l.busy && x.sent[n] && len(l.begin) > 0 {
 			<-l.begin
+			if x.says != nil {
+				x.says(l.batch, l.outcomes)
+			}
 			for j, t := range l.batch {
-				l.outcomes[j] = x.outcome(t.row, int(draw)+7*j)
+				if x.says == nil {
+					l.outcomes[j] = x.outcome(t.row, int(draw)+7*j)
+				}
 				x.sim.notef("%s: message %d: %v", x.sub.Name, t.row.Row, l.outcomes[j])
 				if l.outcomes[j] == nil {
 					x.accepted[t.row.Row] = true

@@ -27,8 +27,9 @@ type simRunner struct {
 	ever   map[int64]bool      // accepted by the destination at some time
 	died   map[int64]bool
 	tries  map[int64]int
-	again  map[int64]bool // parked at a replay: to be delivered from there, and from the log
-	down   bool           // the destination answers nothing
+	again  map[int64]bool                        // parked at a replay: to be delivered from there, and from the log
+	down   bool                                  // the destination answers nothing
+	says   func(batch []*task, outcomes []error) // instead of the draw, what the destination answers
 
 	r        *runner
 	feed     *simFeed

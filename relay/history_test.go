@@ -58,8 +58,8 @@ var (
 		{Ordering: OrderNone, OnDead: DeadHolds, MaxAttempts: 2, Lanes: 2, Batch: 2, MaxParked: 1000},
 		{Ordering: OrderStrict, OnDead: DeadHolds, MaxAttempts: 3, Lanes: 1, Batch: 1, MaxParked: 1000},
 	}
-	simMemory = []int64{1 << 20, 8000, 3000} // of a feed: rows count for some 260 bytes
-	simQueues = []int64{1 << 20, 2000}       // of all queues of a relay
+	simMemory = []int64{1 << 20, 16000, 6000} // of a feed, a quarter of it for what is held: rows count for some 260 bytes
+	simQueues = []int64{1 << 20, 2000}        // of all queues of a relay
 )
 
 func newSimulation(setup simOp, trace *bytes.Buffer) *simulation {

@@ -27,7 +27,13 @@ func (r *runner) full() bool {
 		r.parked.blocked >= r.sub.Settings.MaxParked
 }
 
-func (r *runner) maxTasks() int { return max(2*len(r.lanes)*r.lanes[0].batchMax, 64) }
+func (r *runner) maxTasks() int {
+	most := max(2*len(r.lanes)*r.lanes[0].batchMax, 64)
+	if r.breaker.wide {
+		return max(most, widestLook)
+	}
+	return most
+}
 
 func (r *runner) maxTaskBytes() int64 {
 	return min(max(r.budget.share(), minLaneBytes), laneBytes)

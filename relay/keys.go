@@ -51,6 +51,7 @@ func (r *runner) strictWait(t *task) bool {
 func (r *runner) hold(t *task) {
 	e := t.entry
 	if e == nil {
+		r.heldUnproven++
 		r.park(t, stateHeld, time.Time{}, "")
 		return
 	}
@@ -60,13 +61,17 @@ func (r *runner) hold(t *task) {
 	}
 }
 
-// takesDue says whether parked deliveries may go into the lanes now; while the destination is down, one to probe with will do.
+// takesDue says whether parked deliveries may go into the lanes now; while the destination is down, as many as a round of probes has
+// room for, when nothing else is left to probe with.
 func (r *runner) takesDue() bool {
 	waiting := r.tasks + len(r.toLoad)
 	if r.sub.Settings.Ordering == OrderStrict {
 		waiting -= len(r.free) // these wait for the parked ones
 	}
-	return waiting < r.maxTasks() && !(r.breaker.open && (r.loading || waiting > 0))
+	if b := &r.breaker; b.open {
+		return !r.loading && len(r.toLoad) < b.quota && (waiting == len(r.toLoad) || !b.fresh)
+	}
+	return waiting < r.maxTasks()
 }
 
 // takeDue asks for the messages of parked deliveries whose time has come.
@@ -187,6 +192,7 @@ func (r *runner) collectLoaded() {
 			continue
 		}
 		t := &task{row: row, key: e.key, entry: e, attempts: e.attempts}
+		t.alone = e.attempts > 0
 		r.enqueue(t)
 		if t.key == "" { // before what may have to wait for it
 			copy(r.free[1:], r.free[:len(r.free)-1])
@@ -247,7 +253,9 @@ func (r *runner) addScheduled(entries []*entry) {
 
 // acknowledge remembers what the table has now and lets go what waited for it.
 func (r *runner) acknowledge() {
-	for id, op := range r.parked.saving {
+	saving := r.parked.saving
+	r.parked.saved()
+	for id, op := range saving {
 		if op.remove {
 			continue
 		}
@@ -263,7 +271,6 @@ func (r *runner) acknowledge() {
 			r.releaseKey(e.key)
 		}
 	}
-	r.parked.saved()
 	r.trimScheduled()
 }
 

@@ -12,6 +12,8 @@ type lane struct {
 	batchMax   int
 	queue      []*task // of the keys that hash here
 	busy       bool
+	probes     bool // its batch is a probe
+	started    int  // number of its delivery
 	batch      []*task
 	keys       map[string]bool // of formKeyed, empty outside of it
 	deliveries []sinks.Delivery
@@ -32,8 +34,9 @@ func newLanes(n, batch int) []*lane {
 // send starts the delivery of the lane's batch.
 func (l *lane) send(r *runner) {
 	l.deliveries, l.outcomes = l.deliveries[:0], l.outcomes[:0]
+	r.started++
+	l.started = r.started
 	for _, t := range l.batch {
-		t.successes = r.successes
 		l.deliveries = append(l.deliveries, sinks.Delivery{Message: &t.row.Message, Subscription: r.sub.Name, Attempt: t.attempts + 1})
 		l.outcomes = append(l.outcomes, nil)
 	}
@@ -89,6 +92,7 @@ func (r *runner) collectFinished() []*lane {
 func (r *runner) enqueue(t *task) {
 	r.tasks++
 	r.taskBytes += t.row.size()
+	r.breaker.fresh = true
 	if t.key == "" {
 		r.free = append(r.free, t)
 		return
@@ -110,6 +114,9 @@ func (r *runner) laneOf(key string) *lane {
 func (r *runner) release(t *task) {
 	r.tasks--
 	r.taskBytes -= t.row.size()
+	if t.fault != nil {
+		r.suspects--
+	}
 }
 
 // dispatch hands batches to idle lanes.
@@ -126,6 +133,9 @@ func (r *runner) dispatch(now time.Time) {
 		if len(l.batch) > 0 {
 			l.send(r)
 		}
+	}
+	if r.onlySuspects() {
+		r.trip(now, 0, errSuspects)
 	}
 }
 
@@ -160,50 +170,57 @@ const scanAhead = 4
 // form fills the lane's batch with at most most tasks, at most one per key. What is still to be read goes alone.
 func (r *runner) form(l *lane, most int) {
 	l.batch = l.batch[:0]
-	if len(l.queue) > 0 && !r.logFirst(l) {
-		r.formKeyed(l, most)
+	if len(l.queue) > 0 {
+		most = r.formKeyed(l, most)
 	}
-	taken := 0
-	for _, t := range r.free {
-		if len(l.batch) >= most || r.waits(l, t) {
+	strict := r.sub.Settings.Ordering == OrderStrict
+	kept := r.free[:0] // few enough to be moved
+	for i, t := range r.free {
+		if len(l.batch) >= most || r.strictWait(t) || strict && r.restrained(t) {
+			kept = append(kept, r.free[i:]...)
 			break
 		}
-		if r.strictWait(t) {
-			break
+		if r.restrained(t) || !r.takes(l, t, &most) {
+			kept = append(kept, t)
 		}
-		l.batch = append(l.batch, t)
-		taken++
 	}
-	left := copy(r.free, r.free[taken:]) // few enough to be moved
-	clear(r.free[left:])
-	r.free = r.free[:left]
+	clear(r.free[len(kept):])
+	r.free = kept
 }
 
-// waits says whether the task cannot join the lane's batch because one of them goes alone, or cannot go at all yet because another
-// such one is under way to a destination that is in doubt: it would take memory that others have a use for.
-func (r *runner) waits(l *lane, t *task) bool {
-	if len(l.batch) > 0 {
-		return t.row.withheld || l.batch[0].row.withheld
+// takes adds the task to the lane's batch, unless it must go alone and would not; most is lowered when it does.
+func (r *runner) takes(l *lane, t *task, most *int) bool {
+	if t.alone || t.row.withheld {
+		if len(l.batch) > 0 || r.tooLarge(t) {
+			return false
+		}
+		*most = 1
 	}
-	return t.row.withheld && r.alone > 0 && r.inDoubt()
+	l.batch = append(l.batch, t)
+	return true
 }
+
+// tooLarge says whether the task cannot go yet because another one that is to be read is under way to a destination that is in doubt: it
+// would take memory that others have a use for.
+func (r *runner) tooLarge(t *task) bool { return t.row.withheld && r.alone > 0 && r.inDoubt() }
 
 // inDoubt says whether the destination does not work, or has not shown yet that it does.
-func (r *runner) inDoubt() bool { return r.breaker.open || r.successes == 0 }
+func (r *runner) inDoubt() bool { return r.breaker.open || r.throughAt == 0 }
 
-// logFirst says whether a strict subscription's next message is from the log, not the parked one that is due.
-func (r *runner) logFirst(l *lane) bool {
-	return r.sub.Settings.Ordering == OrderStrict && len(r.free) > 0 && r.free[0].row.Row < l.queue[0].row.Row && !r.strictWait(r.free[0])
+// logFirst says whether a strict subscription's next message is from the log, not this parked one.
+func (r *runner) logFirst(t *task) bool {
+	return r.sub.Settings.Ordering == OrderStrict && len(r.free) > 0 && r.free[0].row.Row < t.row.Row && !r.strictWait(r.free[0])
 }
 
-func (r *runner) formKeyed(l *lane, most int) {
+// formKeyed returns the bound on the batch that its tasks leave.
+func (r *runner) formKeyed(l *lane, most int) int {
 	if l.keys == nil {
 		l.keys = make(map[string]bool)
 	}
 	defer clear(l.keys)
 	kept := l.queue[:0]
 	for i, t := range l.queue {
-		if len(l.batch) >= most || i >= scanAhead*most || r.waits(l, t) {
+		if len(l.batch) >= most || i >= scanAhead*l.batchMax && r.suspects == 0 { // suspects may stand before all others for long
 			kept = append(kept, l.queue[i:]...)
 			break
 		}
@@ -214,15 +231,22 @@ func (r *runner) formKeyed(l *lane, most int) {
 		switch r.gate(t) {
 		case gateOpen:
 			l.keys[t.key] = true
-			l.batch = append(l.batch, t)
+			if r.logFirst(t) || r.restrained(t) || !r.takes(l, t, &most) {
+				kept = append(kept, t)
+			}
 		case gateWait:
 			l.keys[t.key] = true
 			kept = append(kept, t)
 		case gateHold:
+			if !r.holds(t) {
+				kept = append(kept, t)
+				continue
+			}
 			r.release(t)
 			r.hold(t)
 		}
 	}
 	clear(l.queue[len(kept):])
 	l.queue = kept
+	return most
 }

@@ -24,11 +24,18 @@ func (r *runner) collectResults(now time.Time) {
 }
 
 func (r *runner) handleBatch(l *lane, now time.Time) {
-	probe := r.breaker.prober == l
+	probe := l.probes
 	if probe {
-		r.breaker.prober = nil
+		l.probes = false
+		r.breaker.out--
 	}
-	var back []*task // goes back into the lanes, in order
+	through := r.anyThrough(l)
+	if through {
+		r.gotThrough(l)
+	}
+	told := through || len(l.batch) == 1 // else it may be any of them that the sink refused them all for
+	var back []*task                     // goes back into the lanes, in order
+	var failed failedDelivery
 	for i, t := range l.batch {
 		err := l.outcomes[i]
 		if u, ok := errors.AsType[*unreadError](err); ok {
@@ -37,78 +44,112 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 			continue
 		}
 		kind, after := sinks.Classify(err)
-		if err != nil && kind != sinks.KindDeferred && r.deliver.Err() != nil {
-			continue // given up by us: it says nothing about the message
+		if r.gaveUp(err, kind) {
+			continue
 		}
 		r.metrics.attempted(kind)
 		r.dirty = true
 		t.attempts++
-		if probe {
-			r.judgeProbe(t, kind, err, after, now)
-		}
-		if r.requeues(t, kind, err, after, now) && !(probe && r.onlyKeyLeft(t, kind)) {
-			if !probe {
-				t.attempts-- // only a failed probe costs its message an attempt
-			}
+		if kind == sinks.KindGone {
+			r.stopping = true
+			r.pause(err.Error())
 			back = append(back, t)
 			continue
+		}
+		if r.requeues(t, kind, told) {
+			r.suspect(t, l, probe, err.Error())
+			t.alone = t.alone || !told
+			failed.add(kind, err, after)
+			back = append(back, t)
+			continue
+		}
+		if kind == sinks.KindRetryable && t.entry == nil && t.fault == nil {
+			failed.add(kind, err, after)
 		}
 		r.release(t)
 		r.conclude(t, kind, err, after, now)
 	}
 	r.putBack(l, back)
+	if failed.err != nil && !through {
+		r.deliveryFailed(failed, now)
+	}
 }
 
-// requeues says whether the outcome tells of the destination, not of the message: then nothing is parked.
-func (r *runner) requeues(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) bool {
-	switch kind {
-	case sinks.KindUnavailable:
-		if t.entry != nil {
-			return false // its row counts its attempts
+// gaveUp says whether a delivery was given up by the runner: then its outcome says nothing about the message.
+func (r *runner) gaveUp(err error, kind sinks.Kind) bool {
+	return err != nil && kind != sinks.KindDeferred && r.deliver.Err() != nil
+}
+
+// anyThrough says whether the destination has answered for some message as one that works does.
+func (r *runner) anyThrough(l *lane) bool {
+	for _, err := range l.outcomes {
+		if _, unread := errors.AsType[*unreadError](err); unread {
+			continue // it has not come to the destination
 		}
-		r.breaker.trip(now, after, err)
-		return true
-	case sinks.KindRetryable:
-		if t.entry != nil {
-			return false
-		}
-		r.failures++
-		if r.failures >= tripAfter || r.breaker.open {
-			r.breaker.trip(now, 0, fmt.Errorf("%d deliveries in a row failed, the last with: %w", r.failures, err))
+		kind, _ := sinks.Classify(err)
+		if (kind == sinks.KindAccepted || kind == sinks.KindDeferred || kind == sinks.KindPermanent) && !r.gaveUp(err, kind) {
 			return true
 		}
-	case sinks.KindGone:
-		r.stopping = true
-		r.pause(err.Error())
-		return true
 	}
 	return false
 }
 
-// onlyKeyLeft says whether a message whose probe failed, and others of its key, are all that there is to probe with. Then it is
-// parked: if it is the message that failed, nothing says that the destination is down; and after the end of a pass nothing else
-// would ever come.
-func (r *runner) onlyKeyLeft(t *task, kind sinks.Kind) bool {
-	if r.sub.Settings.Ordering == OrderStrict {
-		return kind == sinks.KindRetryable // its turn comes before all others'
-	}
-	if kind == sinks.KindGone || kind == sinks.KindUnavailable && r.queue != nil || r.reader != nil || r.inFlight > 0 || len(r.free) > 0 {
+// requeues says whether the task stays in the lanes: its outcome may be the destination's fault, or another message's. told says
+// whether the outcome is about this message alone.
+func (r *runner) requeues(t *task, kind sinks.Kind, told bool) bool {
+	switch {
+	case kind != sinks.KindRetryable && kind != sinks.KindUnavailable:
+		return false
+	case !told:
+		return true
+	case t.entry != nil:
+		return false // its row counts its attempts
+	case t.fault != nil && r.throughAt > t.fault.since:
+		r.breaker.blames = true
 		return false
 	}
-	for _, l := range r.lanes {
-		for _, other := range l.queue {
-			if other.key != t.key {
-				return false
-			}
-		}
+	return kind == sinks.KindUnavailable || r.breaker.open || r.failures+1 >= tripAfter
+}
+
+// failedDelivery is the worst outcome of a delivery in which nothing got through, as far as it may be the destination's fault.
+type failedDelivery struct {
+	kind  sinks.Kind
+	err   error
+	after time.Duration
+}
+
+func (f *failedDelivery) add(kind sinks.Kind, err error, after time.Duration) {
+	if f.err == nil || kind > f.kind {
+		f.kind, f.err = kind, err
 	}
-	return true
+	if kind == sinks.KindUnavailable {
+		f.after = max(f.after, after)
+	}
+}
+
+// deliveryFailed draws the conclusion from a delivery in which nothing got through.
+func (r *runner) deliveryFailed(f failedDelivery, now time.Time) {
+	r.failures++
+	b := &r.breaker
+	switch {
+	case b.open:
+		b.reason = f.err.Error()
+		b.next = later(b.next, now.Add(f.after))
+	case f.kind == sinks.KindUnavailable && (!b.blames || f.after > 0):
+		r.trip(now, f.after, f.err)
+	case r.failures >= tripAfter:
+		r.trip(now, 0, fmt.Errorf("%d deliveries in a row failed, the last with: %w", r.failures, f.err))
+	}
 }
 
 // conclude settles or parks.
 func (r *runner) conclude(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) {
+	if t.fault != nil {
+		t.attempts = 1 // of its attempts only the last says something about the message: the others may have met an outage
+	}
 	if t.entry != nil {
 		t.entry.busy = false
+		t.attempts = t.entry.attempts + 1
 	}
 	switch kind {
 	case sinks.KindAccepted:
@@ -116,15 +157,25 @@ func (r *runner) conclude(t *task, kind sinks.Kind, err error, after time.Durati
 	case sinks.KindDeferred:
 		r.deferred(t, err, after)
 	case sinks.KindPermanent:
-		r.failures = 0 // the destination answers
 		r.bury(t, err.Error())
 	default:
-		// A retry found the destination down, or was asked to leave it alone for a while.
-		if kind == sinks.KindUnavailable && (after > 0 || r.successes == t.successes) {
-			r.breaker.trip(now, after, err)
-		}
-		r.retry(t, err.Error(), after, now)
+		r.failed(t, kind, err, after, now)
 	}
+}
+
+// failed parks a message for its next attempt.
+func (r *runner) failed(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) {
+	e := t.entry
+	// A retry finds the destination down, unless something got through since it failed the last time; or it is told to leave it alone.
+	if e != nil && kind == sinks.KindUnavailable && (after > 0 || !r.breaker.blames && r.throughAt <= e.failedAt) {
+		r.trip(now, after, err)
+	}
+	if e != nil && e.due.After(now) {
+		r.parked.await(e) // it was sent early, to probe
+		return
+	}
+	r.retry(t, err.Error(), after, now)
+	r.parked.byID[t.id()].failedAt = r.started
 }
 
 // retry parks the message until its next attempt, or for good if that was the last.
@@ -132,16 +183,17 @@ func (r *runner) retry(t *task, reason string, after time.Duration, now time.Tim
 	s := &r.sub.Settings
 	if t.attempts >= s.MaxAttempts {
 		r.bury(t, fmt.Sprintf("gave up after %d attempts: %s", t.attempts, reason))
+		if r.breaker.open { // the next message may be another matter
+			r.breaker.waits.Reset()
+		}
 		return
 	}
 	r.park(t, stateRetry, now.Add(max(s.backoff(t.attempts), after)), reason)
 }
 
 func (r *runner) accepted(t *task, now time.Time) {
-	r.successes++
-	r.failures = 0
 	if t.entry == nil {
-		if t.attempts == 1 {
+		if t.fault == nil {
 			r.metrics.arrived(now.Sub(t.row.CreatedAt))
 		}
 		r.settle(t)

@@ -30,6 +30,8 @@ type entry struct {
 	leaving   bool   // forgotten as soon as its last change is durable
 	heapIndex int    // in the heap of what is due, -1 if it is not there
 
+	failedAt int // number of the last delivery that had started when it failed; 0: this runner does not know
+
 	token int64         // of the attempt that was accepted
 	lease time.Duration // of that attempt
 }
@@ -209,6 +211,20 @@ func (p *parkedSet) nextDue(now time.Time) *entry {
 		return nil
 	}
 	return heap.Pop(&p.due).(*entry)
+}
+
+// nextRetry removes and returns the retry that is due next, if its key waits for nothing else. Scheduled ones are not to be early.
+func (p *parkedSet) nextRetry() *entry {
+	var next *entry
+	for _, e := range p.due {
+		if e.state == stateRetry && e.durable() && (e.key == "" || p.head(e.key) == e) && (next == nil || e.due.Before(next.due)) {
+			next = e
+		}
+	}
+	if next != nil {
+		heap.Remove(&p.due, next.heapIndex)
+	}
+	return next
 }
 
 // dueHeap orders entries by the time that they are due; of one time, the oldest message goes first.

@@ -83,8 +83,12 @@ type runner struct {
 	loading   bool
 	toLoad    []*entry
 	breaker   breaker
-	failures  int // in a row, of messages from the log
-	successes int
+	started   int // deliveries, which are numbered by it
+	throughAt int // number of the latest delivery in which something got through
+	failures  int // deliveries in a row in which nothing did
+	suspects  int // tasks with a fault
+
+	heldUnproven int // held since something got through the last time, behind messages that had failed by then
 
 	dirty      bool
 	trouble    string
@@ -98,15 +102,16 @@ type runner struct {
 
 // task is a message on its way through a lane.
 type task struct {
-	row       *row
-	key       string
-	win       *window   // from the feed
-	seq       int       // from a pass, if win and entry are nil
-	entry     *entry    // from the parked table
-	since     time.Time // when it was taken in; zero if it comes from the parked table
-	attempts  int
-	successes int  // the runner's count when the delivery began
-	bare      bool // nothing of it can be read
+	row      *row
+	key      string
+	win      *window   // from the feed
+	seq      int       // from a pass, if win and entry are nil
+	entry    *entry    // from the parked table
+	since    time.Time // when it was taken in; zero if it comes from the parked table
+	attempts int
+	fault    *fault // of a suspect
+	alone    bool   // it goes in a batch of its own: it may be the one that fails others
+	bare     bool   // nothing of it can be read
 }
 
 // filter decides which messages a subscription gets: topics before a change apply to what their snapshot sees.
@@ -181,7 +186,7 @@ func (r *runner) nextLook(now time.Time) time.Duration {
 	if r.takesDue() && len(r.parked.due) > 0 && r.parked.due[0].durable() {
 		look = min(look, r.parked.due[0].due.Sub(now))
 	}
-	if r.breaker.open && r.breaker.prober == nil && now.Before(r.breaker.next) {
+	if r.breaker.open && !r.breaker.round && now.Before(r.breaker.next) {
 		look = min(look, r.breaker.next.Sub(now))
 	}
 	if !r.lingers.IsZero() {
