@@ -97,6 +97,10 @@ func TestEncodings(t *testing.T) {
 					return one[int](t, db, "SELECT count(*) FROM postrider.parked WHERE state = 'dead'") == 1
 				})
 				on(t, db.RoleURL(role), "parked", "list", "default").ok(c.reason)
+				// Not only to whoever has written it: octets are what they are.
+				if got := one[[]byte](t, db, "SELECT convert_to(reason, pg_encoding_to_char(encoding)) FROM postrider.parked, pg_database WHERE datname = current_database()"); !strings.Contains(string(got), c.reason) {
+					t.Errorf("the reason is stored as %q, want %q", got, c.reason)
+				}
 				insert(`'"after"'`)
 				if a := receiveArrival(t, arrivals); a.body != `"after"` {
 					t.Errorf("received %q", a.body)
