@@ -115,7 +115,7 @@ func TestStartsNameWhoLocks(t *testing.T) {
 func TestUpLetsApplicationsThrough(t *testing.T) {
 	db := pgtest.New(t)
 	conn, reader := db.Conn(t), begin(t, db.Conn(t))
-	down(t, db, 4)
+	down(t, db, 6) // what changes subscriptions waits for the reader
 	exec(t, reader, `SELECT FROM postrider.subscriptions`)
 	exec(t, conn, `SELECT 1`)
 	lock := begin(t, db.Conn(t))

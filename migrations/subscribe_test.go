@@ -22,8 +22,9 @@ func TestSubscribeAgain(t *testing.T) {
 	before := enqueue(t, conn, "a")
 	say("created", `'{a,b}', 'stdout:', '{"lanes": 2}', 'earliest'`)
 	settled := enqueue(t, conn, "b")
-	exec(t, conn, `UPDATE postrider.cursors SET done = int8multirange(int8range($1, $1, '[]'))`, settled)
-	exec(t, conn, `INSERT INTO postrider.parked (subscription, id, state, created_at, topic) VALUES ('s', $1, 'dead', now(), 'a')`, before)
+	exec(t, conn, `UPDATE postrider.cursors SET done = int8multirange(int8range($1, $1, '[]')), saved_at = clock_timestamp()`, settled)
+	exec(t, conn, `INSERT INTO postrider.parked (subscription, id, state, created_at, topic)
+		SELECT 's', id, 'dead', created_at, topic FROM postrider.outbox WHERE id = $1`, before)
 	state := func() string {
 		return one[string](t, conn, `SELECT concat_ws(' ', s.topics, s.sink, s.settings, s.state, s.paused_reason, c.base, c.done, s.started,
 			(SELECT count(*) FROM postrider.parked)) FROM postrider.subscriptions s JOIN postrider.cursors c ON c.subscription = s.name`)

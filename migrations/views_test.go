@@ -30,7 +30,7 @@ func newProgress(t *testing.T) progress {
 	exec(t, p.conn, `UPDATE postrider.cursors SET target = pg_current_snapshot(), after_id = $1`, afterID)
 	commit(t, open)
 	done := p.enqueue(t, p.conn, "delivered")
-	exec(t, p.conn, `UPDATE postrider.cursors SET done = int8multirange(int8range($1, $1, '[]'))`, done)
+	exec(t, p.conn, `UPDATE postrider.cursors SET done = int8multirange(int8range($1, $1, '[]')), saved_at = clock_timestamp()`, done)
 	for _, state := range []string{"retry", "held", "scheduled", "dead", "discarded"} {
 		park(t, p.conn, "s", p.enqueue(t, p.conn, state), state)
 	}

@@ -30,7 +30,7 @@ func BenchmarkProgressPass(b *testing.B) {
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		seq := p.admitPass(int64(n))
+		seq := p.admitPass(ident{id: int64(n)})
 		if n++; n%(8*apart) == 0 {
 			for lane := range 8 {
 				for i := range apart {
@@ -47,8 +47,7 @@ func BenchmarkProgressLive(b *testing.B) {
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		p.admitLive(w)
-		p.settleLive(w, int64(n))
+		p.settleLive(w, p.admitLive(w, ident{id: int64(n), born: int64(n)}))
 		if n++; n%1000 == 0 {
 			p.advance(closedAt{n: w.n, snap: Snapshot{Xmax: uint64(n)}}, nil)
 			w = &window{n: w.n + 1, base: Snapshot{Xmax: uint64(n)}}
@@ -60,7 +59,7 @@ func BenchmarkSaveWithTenThousandDone(b *testing.B) {
 	p := newProgress(saved{})
 	p.startPass(Snapshot{Xmax: 10}, 0, true)
 	for i := range 2 * maxDone {
-		p.admitPass(int64(i))
+		p.admitPass(ident{id: int64(i)})
 	}
 	for i := 1; i < 2*maxDone; i += 2 {
 		p.settlePass(i)

@@ -25,18 +25,18 @@ type destination struct {
 
 func (d *destination) says(batch []*task, outcomes []error) {
 	down := !d.now().Before(d.downFrom) && d.now().Before(d.downUntil)
-	spoilt := d.wholesale && slices.ContainsFunc(batch, func(t *task) bool { return d.bad[t.id()] })
+	spoilt := d.wholesale && slices.ContainsFunc(batch, func(t *task) bool { return d.bad[t.ident().id] })
 	for i, t := range batch {
 		switch {
 		case down && d.kind == sinks.KindRetryable:
 			outcomes[i] = sinks.Retryable(errSim, 0)
 		case down:
 			outcomes[i] = sinks.Unavailable(errSim, d.after)
-		case d.bad[t.id()] || spoilt:
+		case d.bad[t.ident().id] || spoilt:
 			outcomes[i] = &sinks.OutcomeError{Kind: d.kind, Err: errSim}
 		default:
 			outcomes[i] = nil
-			d.got[t.id()] = d.now()
+			d.got[t.ident().id] = d.now()
 		}
 	}
 }

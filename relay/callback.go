@@ -19,7 +19,7 @@ const (
 // calledBack is a delivery whose callback came, or whose lease is over.
 type calledBack struct {
 	name   string
-	id     int64
+	row    ident
 	state  string // completed, failed or, if the lease is over, accepted
 	due    *time.Time
 	reason string
@@ -29,10 +29,10 @@ type calledBack struct {
 // somebody leaves open in a session keeps its own delivery waiting, and nothing else.
 const (
 	lookCallbacks = `SELECT n.name, p.* FROM unnest($1::text[]) n (name) CROSS JOIN LATERAL (
-		SELECT id, state, due, coalesce(reason, '') FROM postrider.parked
+		SELECT id, timestamptz_send(created_at), state, timestamptz_send(due), coalesce(reason, '') FROM postrider.parked
 		WHERE subscription = n.name AND state IN ('completed', 'failed') ORDER BY id LIMIT $2) p`
 	lookLeases = `SELECT n.name, p.* FROM unnest($1::text[]) n (name) CROSS JOIN LATERAL (
-		SELECT id, state, due, coalesce(reason, '') FROM postrider.parked
+		SELECT id, timestamptz_send(created_at), state, timestamptz_send(due), coalesce(reason, '') FROM postrider.parked
 		WHERE subscription = n.name AND state = 'accepted' AND due <= clock_timestamp() LIMIT $2 FOR UPDATE SKIP LOCKED) p`
 )
 
@@ -92,7 +92,7 @@ func (g *generation) lookUp(ctx context.Context, names []string) (found []called
 		for _, query := range []string{lookCallbacks, lookLeases} {
 			b.Queue(query, names, g.lookMost).Query(func(rows pgx.Rows) error {
 				some, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c calledBack, err error) {
-					return c, r.Scan(&c.name, &c.id, &c.state, &c.due, &c.reason)
+					return scanCalledBack(r)
 				})
 				found = append(found, some...)
 				return err
@@ -105,23 +105,38 @@ func (g *generation) lookUp(ctx context.Context, names []string) (found []called
 	return found, nil
 }
 
+// scanCalledBack takes times as PostgreSQL has them: infinity must not fail the look for all subscriptions.
+func scanCalledBack(r pgx.CollectableRow) (c calledBack, err error) {
+	var created, due []byte
+	if err := r.Scan(&c.name, &c.row.id, &created, &c.state, &due, &c.reason); err != nil {
+		return c, err
+	}
+	var err1, err2 error
+	c.row.born, err1 = decodeInt(created)
+	if due != nil {
+		c.due = new(time.Time)
+		*c.due, err2 = decodeTime(due)
+	}
+	return c, errors.Join(err1, err2)
+}
+
 // deferred parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
 // judged by it too.
 func (r *runner) deferred(t *task, err error, lease time.Duration) {
 	r.park(t, stateAccepted, time.Time{}, "")
-	e := r.parked.byID[t.id()]
+	e := r.parked.byID[t.ident()]
 	e.lease = lease
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
 		e.token = o.Token
 	}
 }
 
-// id is the message's row.
-func (t *task) id() int64 {
+// ident is the message's row.
+func (t *task) ident() ident {
 	if t.entry != nil {
-		return t.entry.id
+		return t.entry.ident()
 	}
-	return t.row.Row
+	return t.row.ident()
 }
 
 func (r *runner) awaitsCallbacks() bool {
@@ -136,8 +151,8 @@ func (r *runner) calledBack(c calledBack, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.wake()
-	e := r.parked.byID[c.id]
-	if r.gone || e == nil || e.state != stateAccepted || r.parked.pending(e.id) {
+	e := r.parked.byID[c.row]
+	if r.gone || e == nil || e.state != stateAccepted || r.parked.pending(e.ident()) {
 		return false
 	}
 	r.dirty = true

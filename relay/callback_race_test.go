@@ -16,7 +16,7 @@ func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	e := &entry{id: 1, state: stateScheduled, stored: stateScheduled} // its row was there before this attempt
 	r.parked.add(e)
 	r.parked.change(e, stateAccepted, time.Time{}, "")
-	failed := calledBack{id: 1, state: "failed", due: &now}
+	failed := calledBack{row: ident{id: 1}, state: "failed", due: &now}
 	if r.calledBack(failed, now) {
 		t.Error("the callback is concluded before its delivery is saved")
 	}

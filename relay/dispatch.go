@@ -3,7 +3,7 @@ package relay
 // dispatchOpen hands rows out and remembers them for the audit.
 func (f *feed) dispatchOpen(rows []*row) {
 	for _, r := range rows {
-		f.open = append(f.open, opened{r.xid, r.Row})
+		f.open = append(f.open, opened{r.xid, r.ident()})
 	}
 	f.dispatch(rows)
 }

@@ -155,7 +155,7 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		mend(t, feed.demote(t.Context(), windowTopics, append(windowArgs(feed.closed), []byte(feed.closed.String()))))
 		mend(t, feed.complete(t.Context(), &tick{}, []uint64{1}))
 		for _, reader.exclude = range []bool{false, true} {
-			_, err := reader.readPage(t.Context(), page{start: 1}, 1)
+			_, err := reader.readPage(t.Context(), page{begun: true, start: 1}, 1)
 			mend(t, err)
 			for _, reader.lowest = range []bool{false, true} {
 				_, err = reader.readPage(t.Context(), page{}, 1)

@@ -75,7 +75,7 @@ type feed struct {
 // opened names a row that was dispatched in the window that is open.
 type opened struct {
 	xid uint64
-	id  int64
+	row ident
 }
 
 func newFeed(c *Config, m *metrics, incarnation, source string, connect func(context.Context) (*dbconn.Conn, error)) *feed {

@@ -116,7 +116,7 @@ func (f *feed) dispatchNew(rows []*row) {
 	for _, o := range f.open {
 		had[o] = true
 	}
-	f.dispatch(slices.DeleteFunc(rows, func(r *row) bool { return had[opened{r.xid, r.Row}] }))
+	f.dispatch(slices.DeleteFunc(rows, func(r *row) bool { return had[opened{r.xid, r.ident()}] }))
 }
 
 const (

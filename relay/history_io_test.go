@@ -17,10 +17,10 @@ func (x *simRunner) load() (acted bool) {
 		x.drop()
 		return true
 	}
-	l := &loadedRows{x.loading, make(map[int64]*row)}
+	l := &loadedRows{x.loading, make(map[ident]*row)}
 	for _, e := range x.loading {
 		if p := x.parked[e.id]; p != nil && (p.state == stateRetry || p.state == stateHeld || p.state == stateScheduled) {
-			l.rows[e.id] = p.row
+			l.rows[e.ident()] = p.row
 		}
 	}
 	x.loading = nil
@@ -40,7 +40,7 @@ func (x *simRunner) readPage(limit int) (acted bool) {
 	}
 	if x.pass == nil || x.pass.reader != x.r.reader {
 		p := x.r.reader
-		x.pass = &simPass{reader: p, target: p.target, next: page{fresh: !p.resumed, start: p.afterID}}
+		x.pass = &simPass{reader: p, target: p.target, next: page{begun: p.resumed, fresh: !p.resumed, start: p.afterID}}
 	}
 	p := x.pass
 	if p.next.last || len(p.reader.pages) > 0 {

@@ -124,7 +124,7 @@ func roundTrip(s saved) (back saved, err error) {
 		}
 		back.target = &target
 	}
-	back.done, err = parseIDSet(s.done.String())
+	back.done, err = parseDoneSet(s.done.String())
 	return back, err
 }
 
@@ -136,7 +136,7 @@ func (x *simRunner) loadParked() {
 	}
 	var waiting, later []*entry
 	for id, p := range x.parked {
-		e := &entry{id: id, key: r.parkedKey(p.row.Key), state: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
+		e := &entry{id: id, born: p.row.born, xid: p.row.xid, key: r.parkedKey(p.row.Key), state: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
 		switch {
 		case p.state == stateScheduled:
 			later = append(later, e)

@@ -46,7 +46,7 @@ func (x *simRunner) collect(final bool) bool {
 
 // covers says whether a cursor's row counts a message as settled.
 func (s saved) covers(r *simRow) bool {
-	return s.base.Sees(r.xid) || s.done.has(r.Row) || s.target != nil && s.target.Sees(r.xid) && r.Row <= s.afterID
+	return s.base.Sees(r.xid) || s.done.has(r.ident()) || s.target != nil && s.target.Sees(r.xid) && r.Row <= s.afterID
 }
 
 // apply is the save statement.
@@ -62,7 +62,8 @@ func (x *simRunner) apply() {
 		x.sim.failf("%s: the base goes back from %s to %s", x.sub.Name, x.stored.base, stored.base)
 	}
 	x.stored = stored
-	for id, op := range item.ops {
+	for m, op := range item.ops {
+		id := m.id
 		old := x.parked[id]
 		switch {
 		case op.remove:

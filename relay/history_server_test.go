@@ -91,7 +91,8 @@ func (s *simServer) insert(tx *simTx, topic, key string, due time.Time) {
 	s.moment++
 	s.lsn++
 	r := &simRow{inserted: s.moment}
-	r.Row, r.xid, r.Topic, r.Key, r.deliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart
+	r.Row, r.xid, r.Topic, r.Key, r.deliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart.Add(time.Duration(s.moment)*time.Microsecond)
+	r.born = r.CreatedAt.UnixMicro() - postgresEpoch
 	r.ID = string(appendMessageID(nil, simSource, r.Row, r.CreatedAt))
 	r.JSON, r.Payload = true, []byte("1")
 	s.nextID++

@@ -74,24 +74,6 @@ func (s idSet) has(id int64) bool {
 	return i < len(s) && s[i].lo <= id
 }
 
-// union merges two sets.
-func (s idSet) union(o idSet) idSet {
-	if len(s) == 0 || len(o) == 0 {
-		return append(slices.Clone(s), o...)
-	}
-	all := append(slices.Clone(s), o...)
-	slices.SortFunc(all, func(a, b idRange) int { return int(min(max(a.lo-b.lo, -1), 1)) })
-	merged := all[:1]
-	for _, r := range all[1:] {
-		if last := &merged[len(merged)-1]; r.lo <= last.hi {
-			last.hi = max(last.hi, r.hi)
-			continue
-		}
-		merged = append(merged, r)
-	}
-	return merged
-}
-
 // above returns the ids greater than id.
 func (s idSet) above(id int64) idSet {
 	i := sort.Search(len(s), func(i int) bool { return s[i].hi > id+1 })

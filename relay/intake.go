@@ -107,13 +107,19 @@ func (r *runner) intakePage(now time.Time) {
 			return
 		}
 		n := min(len(r.pageAt.rows), r.maxTasks()-r.tasks)
+		for n < len(r.pageAt.rows) && r.pageAt.rows[n].Row == r.pageAt.rows[n-1].Row {
+			n++ // an id that comes twice is passed at once
+		}
+		var tasks []*task
 		for _, row := range r.pageAt.rows[:n] {
-			if !r.filter.wants(row) {
-				continue
+			if r.filter.wants(row) {
+				t := r.newTask(row)
+				t.seq = r.prog.admitPass(row.ident())
+				tasks = append(tasks, t)
 			}
+		}
+		for _, t := range tasks { // after all of them are known
 			r.passRows++
-			t := r.newTask(row)
-			t.seq = r.prog.admitPass(row.Row)
 			r.admit(t, now)
 		}
 		r.pageAt.rows = r.pageAt.rows[n:]
@@ -168,8 +174,7 @@ func (r *runner) intakeLive(now time.Time) {
 	rows := r.queue.take(r.maxTasks() - r.tasks)
 	for _, l := range rows {
 		t := r.newTask(l.row)
-		t.win = l.win
-		r.prog.admitLive(l.win)
+		t.win, t.seq = l.win, r.prog.admitLive(l.win, l.row.ident())
 		r.admit(t, now)
 	}
 	clear(rows)
@@ -213,9 +218,9 @@ func (r *runner) parkedKey(key string) string {
 // admit puts a message from the log into its lane, unless it is settled already or must wait.
 func (r *runner) admit(t *task, now time.Time) {
 	r.dirty = true
-	id := t.row.Row
+	m := t.row.ident()
 	switch {
-	case r.prog.skip.has(id), r.parked.byID[id] != nil:
+	case r.prog.skip.has(m), r.parked.byID[m] != nil:
 		r.settle(t)
 	case t.row.deliverAt.After(now):
 		r.park(t, stateScheduled, t.row.deliverAt, "")
@@ -229,7 +234,7 @@ func (r *runner) admit(t *task, now time.Time) {
 func (r *runner) settle(t *task) {
 	r.dirty = true
 	if t.win != nil {
-		r.prog.settleLive(t.win, t.row.Row)
+		r.prog.settleLive(t.win, t.seq)
 		return
 	}
 	r.prog.settlePass(t.seq)

@@ -14,7 +14,7 @@ const (
 // loadedRows are messages of parked deliveries, read from the table.
 type loadedRows struct {
 	entries []*entry
-	rows    map[int64]*row
+	rows    map[ident]*row
 }
 
 // gateState says what a task of a key may do now.
@@ -30,7 +30,7 @@ const (
 func (r *runner) gate(t *task) gateState {
 	list := r.parked.keys[t.key]
 	switch {
-	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].id > t.row.Row:
+	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].place().compare(t.row.place()) > 0:
 		return gateOpen // younger ones, such as were scheduled, wait for it, not it for them
 	case t.entry == nil && len(list) == 1 && list[0].leaving:
 		return gateWait
@@ -44,7 +44,7 @@ func (r *runner) strictWait(t *task) bool {
 		return false
 	}
 	head := r.parked.head(strictKey)
-	return head != nil && head.id < t.row.Row
+	return head != nil && head.place().compare(t.row.place()) < 0
 }
 
 // hold parks a task behind another message of its key.
@@ -148,9 +148,9 @@ func (r *runner) startLoad() {
 }
 
 // readParked retries until it works, with half as many after a read that was cut off; nil if the runner has ended.
-func (r *runner) readParked(ids []int64) map[int64]*row {
+func (r *runner) readParked(ids []int64) map[ident]*row {
 	retry := reconnectBackoff()
-	found := make(map[int64]*row, len(ids))
+	found := make(map[ident]*row, len(ids))
 	for most := len(ids); len(ids) > 0; {
 		most = min(most, len(ids))
 		rows, err := r.passes.loadParkedRows(r.reading, r.sub.Name, r.cursor.epoch, ids[:most])
@@ -185,7 +185,7 @@ func (r *runner) collectLoaded() {
 	}
 	r.loading = false
 	for _, e := range l.entries {
-		row := l.rows[e.id]
+		row := l.rows[e.ident()]
 		if row == nil { // discarded by a command
 			r.parked.forget(e)
 			r.releaseKey(e.key)
@@ -245,7 +245,7 @@ func (s *scheduledAhead) lookFrom(entries []*entry, more bool) {
 // addScheduled takes in scheduled deliveries that were read from the table, in order of time.
 func (r *runner) addScheduled(entries []*entry) {
 	for _, e := range entries {
-		if !r.parked.knows(e.id) {
+		if !r.parked.knows(e.ident()) {
 			r.parked.add(e)
 		}
 	}
@@ -255,13 +255,13 @@ func (r *runner) addScheduled(entries []*entry) {
 func (r *runner) acknowledge() {
 	saving := r.parked.saving
 	r.parked.saved()
-	for id, op := range saving {
+	for m, op := range saving {
 		if op.remove {
 			continue
 		}
 		e := op.entry
 		e.stored = op.state
-		if e.leaving && r.parked.ops[id] == nil {
+		if e.leaving && r.parked.ops[m] == nil {
 			r.parked.forget(e)
 		}
 		if s := &r.scheduled; !s.horizon.IsZero() && !s.loading && e.due.After(s.horizon) {
@@ -288,7 +288,7 @@ func (r *runner) trimScheduled() {
 
 // forgetScheduled drops a scheduled delivery from memory if the table has it as it is.
 func (r *runner) forgetScheduled(e *entry) {
-	if e.state == stateScheduled && e.stored == stateScheduled && !e.busy && !r.parked.pending(e.id) {
+	if e.state == stateScheduled && e.stored == stateScheduled && !e.busy && !r.parked.pending(e.ident()) {
 		r.parked.forget(e)
 	}
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/postrider/postrider/internal/topic"
@@ -21,33 +22,67 @@ type cursor struct {
 	settings []byte // as they are in the table
 }
 
-// cursorColumns belong to scanCursor; s is the subscription, c the cursor.
-const cursorColumns = `s.name, s.topics, s.sink, s.settings, s.version, s.earlier,
-	c.epoch, c.base::text, c.target::text, coalesce(c.after_id, 0), c.done::text, coalesce(c.trouble, '')`
+// cursorColumns belong to rawCursor; s is the subscription, c the cursor. They are of types that take whatever the columns hold: a row
+// that cannot be read would fail the statement for all.
+const cursorColumns = `s.name, to_jsonb(s.topics)::text, s.sink, s.settings::text, s.version, s.earlier::text,
+	c.epoch, c.base::text, c.target::text, c.after_id, ` + doneText + `,
+	pg_snapshot_xmax(coalesce(c.target, c.base)) <= pg_snapshot_xmax(pg_current_snapshot()), coalesce(c.trouble, '')`
 
-func scanCursor(scan func(...any) error) (cursor, []byte, error) {
-	var c cursor
-	var settings []byte
-	var base, done string
-	var target *string
-	err := scan(&c.sub.Name, &c.sub.Topics, &c.sub.Sink, &settings, &c.version, &c.earlier,
-		&c.epoch, &base, &target, &c.saved.afterID, &done, &c.trouble)
-	if err != nil {
-		return c, nil, err
+// rawCursor is a cursor as its row has it.
+type rawCursor struct {
+	name                    string
+	topics, sink, settings  *string
+	earlier                 *string
+	version, epoch, afterID *int64
+	base, target, done      *string
+	trouble                 string
+	past                    *bool // its snapshots are of this server's past
+}
+
+func scanCursor(scan func(...any) error) (c rawCursor, err error) {
+	return c, scan(&c.name, &c.topics, &c.sink, &c.settings, &c.version, &c.earlier, &c.epoch, &c.base, &c.target, &c.afterID, &c.done, &c.past, &c.trouble)
+}
+
+// parse says what the cursor holds, or why it cannot be used. The settings are left for later.
+func (r *rawCursor) parse() (c cursor, err error) {
+	c = cursor{sub: Subscription{Name: r.name, Sink: text(r.sink)}, earlier: []byte(text(r.earlier)), trouble: r.trouble}
+	if r.version == nil || r.epoch == nil || r.past == nil {
+		return c, errors.New("version, epoch and base: none may be null")
 	}
-	if c.saved.base, err = ParseSnapshot(base); err != nil {
-		return c, nil, err
+	c.version, c.epoch, c.settings = *r.version, *r.epoch, []byte(text(r.settings))
+	if err := json.Unmarshal([]byte(text(r.topics)), &c.sub.Topics); err != nil {
+		return c, fmt.Errorf("topics %s: must be a list of patterns: %w", text(r.topics), err)
 	}
-	if target != nil {
-		t, err := ParseSnapshot(*target)
+	if c.saved.base, err = ParseSnapshot(text(r.base)); err != nil {
+		return c, fmt.Errorf("base: %w", err)
+	}
+	if r.target != nil {
+		t, err := ParseSnapshot(*r.target)
 		if err != nil {
-			return c, nil, err
+			return c, fmt.Errorf("target: %w", err)
 		}
-		c.saved.target = &t
+		if r.afterID == nil {
+			return c, errors.New("after_id is null: it must be an id where there is a target")
+		}
+		c.saved.target, c.saved.afterID = &t, *r.afterID
 	}
-	c.settings = settings
-	c.saved.done, err = parseIDSet(done)
-	return c, settings, err
+	if !*r.past {
+		return c, fmt.Errorf("base %s, target %s: transactions that this server has not seen yet: `postrider subs replay` sets the cursor anew",
+			text(r.base), orDefaultText(r.target, "none"))
+	}
+	if c.saved.done, err = parseDoneSet(text(r.done)); err != nil {
+		return c, fmt.Errorf("done: %w", err)
+	}
+	return c, nil
+}
+
+func text(s *string) string { return orDefaultText(s, "") }
+
+func orDefaultText(s *string, standard string) string {
+	if s == nil {
+		return standard
+	}
+	return *s
 }
 
 // newFilter makes the filter of a cursor's topics and of those before changes that the base does not cover yet.

@@ -76,9 +76,9 @@ func shorten(reason string) string {
 
 // noteDead takes note of the dead letters of a save that was carried out.
 func (r *runner) noteDead(item *saveItem) {
-	for id, op := range item.ops {
+	for m, op := range item.ops {
 		if op.state == stateDead && !op.remove {
-			r.deaths.add(id, op.reason)
+			r.deaths.add(m.id, op.reason)
 		}
 	}
 }

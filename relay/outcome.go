@@ -175,7 +175,7 @@ func (r *runner) failed(t *task, kind sinks.Kind, err error, after time.Duration
 		return
 	}
 	r.retry(t, err.Error(), after, now)
-	r.parked.byID[t.id()].failedAt = r.started
+	r.parked.byID[t.ident()].failedAt = r.started
 }
 
 // retry parks the message until its next attempt, or for good if that was the last.
@@ -213,7 +213,7 @@ func (r *runner) park(t *task, state string, due time.Time, reason string) {
 	r.parkedC(state)
 	e := t.entry
 	if e == nil {
-		e = &entry{id: t.row.Row, key: strings.Clone(r.parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
+		e = &entry{id: t.row.Row, born: t.row.born, xid: t.row.xid, key: strings.Clone(r.parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
 		r.parked.add(e)
 		r.parked.record(&parkOp{entry: e, insert: t.row, bare: t.bare, reason: reason})
 		r.settle(t)

@@ -192,8 +192,11 @@ func (o *owner) acquire(ctx context.Context, p peers, standings map[string]stand
 	}
 	// Not cut off by a stop: what the server carries out after the cursors were released would belong to nobody that lives.
 	taking, cancel := context.WithTimeout(o.life, o.config.DrainTimeout+time.Second)
+	defer cancel()
 	cursors, err := o.takeOver(taking, free)
-	cancel()
+	if ofOneRow(err) {
+		cursors, err = o.takeOverSingly(taking, free, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -205,50 +208,13 @@ func (o *owner) acquire(ctx context.Context, p peers, standings map[string]stand
 	return starts.Wait()
 }
 
-// takeOver makes this relay the owner of cursors that are nobody's. Raising the epoch fences off whoever had them.
-// Each must still have the owner that it was seen with: a row that was changed after the statement began is looked at as it is now,
-// but postrider.relays as it was then, and a relay that registered in between would seem to be dead.
-func (o *owner) takeOver(ctx context.Context, free []standing) ([]cursor, error) {
-	var taken []cursor
-	names, owners := make([]string, len(free)), make([]*string, len(free))
-	for i, s := range free {
-		names[i], owners[i] = s.name, s.owner
-	}
-	err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
-		b.Queue(`WITH free AS (
-				SELECT c.subscription
-				FROM unnest($2::text[], $3::text[]) AS seen (name, owner) JOIN postrider.cursors c ON c.subscription = seen.name
-				WHERE c.owner::text IS NOT DISTINCT FROM seen.owner AND EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1)
-				  AND NOT pg_is_in_recovery()
-				  AND (c.owner IS NULL OR c.owner = $1 OR NOT EXISTS (SELECT FROM postrider.relays r WHERE r.incarnation = c.owner))
-				ORDER BY c.subscription FOR UPDATE OF c SKIP LOCKED)
-			UPDATE postrider.cursors c SET owner = $1, epoch = epoch + 1
-			FROM free, postrider.subscriptions s
-			WHERE c.subscription = free.subscription AND s.name = c.subscription AND s.state = 'active'
-			RETURNING `+cursorColumns, o.incarnation, names, owners).Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				c, settings, err := scanCursor(rows.Scan)
-				if err != nil {
-					return err
-				}
-				if err := o.config.settle(&c.sub, settings); err != nil {
-					o.cannotStart(c, err)
-					continue
-				}
-				taken = append(taken, c)
-			}
-			return rows.Err()
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("take cursors over: %w", err)
-	}
-	return taken, nil
-}
-
 func (o *owner) startRunner(ctx context.Context, c cursor) error {
 	r, err := o.newRunner(ctx, c)
 	if o.cannotStart(c, err) {
+		return nil
+	}
+	if ofOneRow(err) {
+		o.requestPause(c.sub.Name, "it cannot be started: "+err.Error())
 		return nil
 	}
 	if err != nil {
@@ -311,6 +277,11 @@ func (o *owner) pauseRequested(ctx context.Context) error {
 				b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $2 AND owner = $1", o.incarnation, name)
 			}
 		})
+		if ofOneRow(err) {
+			o.log.Error("subscription not paused", "subscription", name, "because", reason, "error", err)
+			o.pauseDone(name)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("pause subscription %s: %w", name, err)
 		}

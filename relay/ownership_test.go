@@ -170,7 +170,7 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	wantPayloads(t, all, "1")
 	g := r.now.Load()
 	run := g.running()["all"]
-	before := scalar[string](b, "UPDATE postrider.cursors SET epoch = epoch + 1 RETURNING base::text || done::text")
+	before := scalar[string](b, "UPDATE postrider.cursors SET epoch = epoch + 1 RETURNING base::text || done_ids::text")
 	eventually(t, "the message is settled in memory", func() bool {
 		run.mu.Lock()
 		defer run.mu.Unlock()
@@ -180,13 +180,13 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	e := &entry{id: 999, state: stateDead}
 	run.parked.add(e)
 	run.parked.record(&parkOp{entry: e, reason: "a test", insert: &row{}})
-	run.parked.ops[999].insert.Topic = "t"
+	run.parked.ops[ident{id: 999}].insert.Topic = "t"
 	run.dirty = true
 	run.mu.Unlock()
 	if _, err := g.saver.save(t.Context(), g.saver.all(), true); err != nil {
 		t.Fatal(err)
 	}
-	if after := scalar[string](b, "SELECT base::text || done::text FROM postrider.cursors"); after != before {
+	if after := scalar[string](b, "SELECT base::text || done_ids::text FROM postrider.cursors"); after != before {
 		t.Errorf("the cursor was saved: %s became %s", before, after)
 	}
 	if n := scalar[int](b, "SELECT count(*) FROM postrider.parked"); n != 0 {

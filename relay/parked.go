@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"cmp"
 	"container/heap"
 	"math/rand/v2"
 	"slices"
@@ -20,7 +19,8 @@ const (
 
 // entry is a parked delivery as its runner remembers it. The message itself is in the table.
 type entry struct {
-	id        int64
+	id, born  int64
+	xid       uint64 // 0: not known
 	key       string
 	state     string
 	attempts  int
@@ -64,27 +64,27 @@ func (o *parkOp) fix() {
 	o.state, o.attempts, o.due, o.token, o.lease = e.state, e.attempts, e.due, e.token, e.lease
 }
 
-// parkedSet keeps a subscription's parked deliveries in order: by id, per key, and by the time that they are due.
+// parkedSet keeps a subscription's parked deliveries in order: by row, per key, and by the time that they are due.
 type parkedSet struct {
-	byID    map[int64]*entry
-	keys    map[string][]*entry // what blocks a key, in order of id; empty keys block nothing and are not here
+	byID    map[ident]*entry
+	keys    map[string][]*entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
 	due     dueHeap
 	blocked int // retrying, held and accepted
 	later   int // scheduled
 	waiting int // accepted
-	ops     map[int64]*parkOp
-	saving  map[int64]*parkOp
+	ops     map[ident]*parkOp
+	saving  map[ident]*parkOp
 	unsaved int64 // bytes of the messages in ops and saving
 }
 
 func newParkedSet() *parkedSet {
-	return &parkedSet{byID: make(map[int64]*entry), keys: make(map[string][]*entry), ops: make(map[int64]*parkOp)}
+	return &parkedSet{byID: make(map[ident]*entry), keys: make(map[string][]*entry), ops: make(map[ident]*parkOp)}
 }
 
 // add takes an entry in.
 func (p *parkedSet) add(e *entry) {
 	e.heapIndex = -1
-	p.byID[e.id] = e
+	p.byID[e.ident()] = e
 	p.enter(e)
 }
 
@@ -106,7 +106,7 @@ func (p *parkedSet) enter(e *entry) {
 	}
 	if e.key != "" {
 		list := p.keys[e.key]
-		at, _ := slices.BinarySearchFunc(list, e.id, func(x *entry, id int64) int { return cmp.Compare(x.id, id) })
+		at, _ := slices.BinarySearchFunc(list, e.place(), func(x *entry, at place) int { return x.place().compare(at) })
 		p.keys[e.key] = slices.Insert(list, at, e)
 	}
 }
@@ -161,22 +161,22 @@ func (p *parkedSet) remove(e *entry) {
 // forget drops the entry from memory only.
 func (p *parkedSet) forget(e *entry) {
 	p.leave(e)
-	delete(p.byID, e.id)
+	delete(p.byID, e.ident())
 }
 
 // record merges the operation with one for the same row that is not saved yet.
 func (p *parkedSet) record(op *parkOp) {
-	if old := p.ops[op.entry.id]; old != nil && old.insert != nil {
+	if old := p.ops[op.entry.ident()]; old != nil && old.insert != nil {
 		if op.remove {
 			p.unsaved -= old.insert.size()
-			delete(p.ops, op.entry.id)
+			delete(p.ops, op.entry.ident())
 			return
 		}
 		op.insert, op.bare = old.insert, old.bare
 	} else if op.insert != nil {
 		p.unsaved += op.insert.size()
 	}
-	p.ops[op.entry.id] = op
+	p.ops[op.entry.ident()] = op
 }
 
 // saved forgets the changes that have been saved.
@@ -190,11 +190,11 @@ func (p *parkedSet) saved() {
 }
 
 // pending says whether the table may not have the entry as it is: a change waits for a save, or for the answer of one.
-func (p *parkedSet) pending(id int64) bool { return p.ops[id] != nil || p.saving[id] != nil }
+func (p *parkedSet) pending(m ident) bool { return p.ops[m] != nil || p.saving[m] != nil }
 
 // knows says whether memory is ahead of the message's row in the table.
-func (p *parkedSet) knows(id int64) bool {
-	return p.byID[id] != nil || p.pending(id)
+func (p *parkedSet) knows(m ident) bool {
+	return p.byID[m] != nil || p.pending(m)
 }
 
 // head returns the entry that its key waits for.
@@ -235,7 +235,7 @@ func (h dueHeap) Less(i, j int) bool {
 	if c := h[i].due.Compare(h[j].due); c != 0 {
 		return c < 0
 	}
-	return h[i].id < h[j].id
+	return h[i].place().compare(h[j].place()) < 0
 }
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]

@@ -21,8 +21,9 @@ type parkedRecord struct {
 }
 
 // save carries out operations as the save statement does.
-func (table parkedTable) save(ops map[int64]*parkOp) {
-	for id, op := range ops {
+func (table parkedTable) save(ops map[ident]*parkOp) {
+	for m, op := range ops {
+		id := m.id
 		op.fix()
 		old, exists := table[id]
 		record := parkedRecord{op.state, op.attempts, op.due, op.reason}
@@ -55,7 +56,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 			step := rapid.IntRange(0, 8).Draw(t, "step")
 			if len(model) == 0 || step < 3 { // ids need not come in order: retries of an earlier pass
 				id := next*10 - rapid.Int64Range(0, 30).Draw(t, "back")
-				if _, exists := model[id]; exists || table[id].state != "" || p.ops[id] != nil {
+				if _, exists := model[id]; exists || table[id].state != "" || p.ops[ident{id: id}] != nil {
 					continue
 				}
 				next++
@@ -66,7 +67,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 				delete(popped, id)
 				continue
 			}
-			e := p.byID[rapid.SampledFrom(slices.Sorted(maps.Keys(model))).Draw(t, "id")]
+			e := p.byID[ident{id: rapid.SampledFrom(slices.Sorted(maps.Keys(model))).Draw(t, "id")}]
 			switch step {
 			case 3, 4:
 				e.attempts++
@@ -136,7 +137,7 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 	byKey := make(map[string][]int64)
 	for _, id := range slices.Sorted(maps.Keys(model)) {
 		state := model[id].state
-		if e := p.byID[id]; e == nil || e.state != state {
+		if e := p.byID[ident{id: id}]; e == nil || e.state != state {
 			t.Fatalf("%d is %v, want state %s", id, e, state)
 		}
 		switch state {
@@ -175,21 +176,21 @@ func TestParkedOperationsMerge(t *testing.T) {
 	p.add(e)
 	p.record(&parkOp{entry: e, insert: message})
 	p.change(e, stateRetry, time.Unix(5, 0), "failed")
-	if op := p.ops[1]; op.insert != message || op.remove || op.reason != "failed" {
+	if op := p.ops[ident{id: 1}]; op.insert != message || op.remove || op.reason != "failed" {
 		t.Errorf("insert and update became %+v", op)
 	}
 	p.remove(e)
-	if op := p.ops[1]; op != nil {
+	if op := p.ops[ident{id: 1}]; op != nil {
 		t.Errorf("insert, update and remove became %+v", op)
 	}
 
 	p.add(e)
 	p.change(e, stateHeld, time.Time{}, "")
 	p.remove(e)
-	if op := p.ops[1]; op == nil || !op.remove || op.insert != nil {
+	if op := p.ops[ident{id: 1}]; op == nil || !op.remove || op.insert != nil {
 		t.Errorf("update and remove became %+v", op)
 	}
-	if p.knows(2) || !p.knows(1) || p.head("") != nil {
+	if p.knows(ident{id: 2}) || !p.knows(ident{id: 1}) || p.head("") != nil {
 		t.Error("the set does not know what it is about to change")
 	}
 }

@@ -2,11 +2,14 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/postrider/postrider/internal/dbconn"
 )
@@ -21,12 +24,12 @@ func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) (e
 	if hold {
 		wanted = append(wanted, stateDead)
 	}
-	after := int64(math.MinInt64)
+	from := int64(math.MinInt64)
 	for most := maxScheduled; ; {
 		page, err := loadEntries(ctx, db, `WITH page AS MATERIALIZED (
-				SELECT id, key, state, attempts, due FROM postrider.parked WHERE subscription = $1 AND id > $3 ORDER BY id LIMIT $4)
-			SELECT id, coalesce(key, ''), state, attempts, coalesce(due, 'epoch'), state = ANY ($2) FROM page
-			WHERE state = ANY ($2) OR id = (SELECT max(id) FROM page) ORDER BY id`, name, wanted, after, most)
+				SELECT * FROM postrider.parked WHERE subscription = $1 AND id >= $3 ORDER BY id FETCH FIRST ($4::bigint) ROWS WITH TIES)
+			SELECT `+entryColumns+`, state = ANY ($2) FROM page
+			WHERE state = ANY ($2) OR id = (SELECT max(id) FROM page) ORDER BY id`, name, wanted, from, most)
 		switch {
 		case err != nil && isCutOff(err) && ctx.Err() == nil && most > 1:
 			most /= 2
@@ -36,20 +39,28 @@ func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) (e
 		case len(page) == 0:
 			return entries, nil
 		}
-		after = page[len(page)-1].id
 		for _, e := range page {
 			if e.wanted {
 				entries = append(entries, e.entry)
 			}
 		}
+		last := page[len(page)-1].id
+		if last == math.MaxInt64 {
+			return entries, nil
+		}
+		from = last + 1
 	}
 }
 
 // loadScheduled returns the next scheduled deliveries from the given time on, and whether there may be more.
 func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.Time) (entries []*entry, more bool, err error) {
+	since := pgtype.Timestamptz{Time: from, Valid: true}
+	if from.Equal(distantPast) {
+		since = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	}
 	for most := maxScheduled; ; most /= 2 {
-		found, err := loadEntries(ctx, db, `SELECT id, coalesce(key, ''), state, attempts, due, true FROM postrider.parked
-			WHERE subscription = $1 AND state = 'scheduled' AND due >= $2 ORDER BY due, id LIMIT $3`, name, from, most)
+		found, err := loadEntries(ctx, db, `SELECT `+entryColumns+`, true FROM postrider.parked
+			WHERE subscription = $1 AND state = 'scheduled' AND (due >= $2 OR due IS NULL AND $2 = '-infinity') ORDER BY due, id LIMIT $3`, name, since, most)
 		if err != nil && isCutOff(err) && ctx.Err() == nil && most > 1 {
 			continue
 		}
@@ -79,9 +90,21 @@ func loadEntries(ctx context.Context, db *dbconn.Pool, query string, args ...any
 	return found, err
 }
 
+// entryColumns belong to toEntry, which takes times as PostgreSQL has them, infinity included.
+const entryColumns = `id, timestamptz_send(created_at), coalesce(xid::text, '0'), coalesce(key, ''), state, attempts, timestamptz_send(coalesce(due, 'epoch'))`
+
 func toEntry(r pgx.CollectableRow) (foundEntry, error) {
 	e := foundEntry{entry: &entry{heapIndex: -1}}
-	err := r.Scan(&e.id, &e.key, &e.state, &e.attempts, &e.due, &e.wanted)
+	var created, due []byte
+	var xid string
+	if err := r.Scan(&e.id, &created, &xid, &e.key, &e.state, &e.attempts, &due, &e.wanted); err != nil {
+		return e, err
+	}
+	var err1, err2, err3 error
+	e.born, err1 = decodeInt(created)
+	e.xid, err2 = strconv.ParseUint(xid, 10, 64)
+	e.due, err3 = decodeTime(due)
+	err := errors.Join(err1, err2, err3)
 	if e.state == "completed" || e.state == "failed" {
 		e.state = stateAccepted // until the callback is looked up
 	}
@@ -104,11 +127,11 @@ func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) 
 
 // Many retries of many subscriptions may be due at once: only what is small as it is stored comes with the rest.
 var parkedRows = newReading("postrider_parked_rows", smallColumns, `FROM (
-	SELECT id, '0'::xid8 AS xid, created_at, NULL::timestamptz AS deliver_at, topic, key, payload, body, headers
+	SELECT id, coalesce(xid, '0') AS xid, created_at, NULL::timestamptz AS deliver_at, topic, key, payload, body, headers
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retry', 'held', 'scheduled')) p`)
 
 // loadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
-func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[int64]*row, error) {
+func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[ident]*row, error) {
 	found, err := p.readParkedRows(ctx, parkedRows.whole, name, epoch, ids)
 	if unreadable(err) {
 		return p.readParkedRows(ctx, parkedRows.heads, name, epoch, ids)
@@ -116,17 +139,17 @@ func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, i
 	return found, err
 }
 
-func (p *passes) readParkedRows(ctx context.Context, s statement, name string, epoch int64, ids []int64) (map[int64]*row, error) {
+func (p *passes) readParkedRows(ctx context.Context, s statement, name string, epoch int64, ids []int64) (map[ident]*row, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Release()
-	found, arrived := make(map[int64]*row, len(ids)), int64(0)
+	found, arrived := make(map[ident]*row, len(ids)), int64(0)
 	args := [][]byte{[]byte(name), append(appendIDs([]byte{'{'}, ids), '}')}
 	err = newSession(conn.Conn()).run(ctx, begin, byIndex,
 		call{statement: s, args: args, binary: true, row: toRow(newDecoder(p.source), func(r *row) error {
-			found[r.Row] = r
+			found[r.ident()] = r
 			if arrived += r.arrived(); arrived > maxOverflow {
 				return errOverflow
 			}

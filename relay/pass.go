@@ -48,6 +48,7 @@ type passes struct {
 type page struct {
 	target Snapshot
 	fresh  bool
+	begun  bool  // start is known
 	start  int64 // the pass reads ids above this
 	rows   []*row
 	end    int64 // the page has all that is wanted up to here; 0: up to its last row
@@ -97,7 +98,7 @@ func (p *passReader) stop() {
 // read retries until ctx is cancelled: what fails here is the database, whose return everything waits for.
 func (p *passReader) read(ctx context.Context) {
 	retry := reconnectBackoff()
-	next := page{fresh: !p.resumed, start: p.afterID}
+	next := page{fresh: !p.resumed, begun: p.resumed, start: p.afterID}
 	p.size = newPageSize()
 	p.size.rows = int(max(min(startRows, p.pageBytes()/startBytes), 1))
 	for {
@@ -141,7 +142,7 @@ func (p *passReader) read(ctx context.Context) {
 			p.sieve = got.dense
 		}
 		p.target = &got.target
-		next = page{target: got.target, fresh: got.fresh, start: got.reaches()}
+		next = page{target: got.target, fresh: got.fresh, begun: true, start: got.reaches()}
 	}
 }
 
@@ -188,13 +189,13 @@ var (
 	passPage = `FROM postrider.outbox o
 		WHERE id > $1::bigint AND NOT pg_visible_in_snapshot(xid, $2::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::pg_snapshot)
 		  AND ($4::text IS NULL OR topic ~ $4::text) AND id <= $6::bigint %s
-		ORDER BY id LIMIT $5::bigint`
+		ORDER BY id FETCH FIRST ($5::bigint) ROWS WITH TIES` // an id that comes twice is read at once: the next page follows ids
 	// Where a page that looks at so many rows ends, if there are as many.
 	passEnd   = statement{"postrider_page_end", `SELECT id FROM postrider.outbox WHERE id > $1::bigint ORDER BY id OFFSET $2::bigint - 1 LIMIT 1`}
 	passPages = [2]reading{
 		newReading("postrider_page", readColumns, fmt.Sprintf(passPage, "")),
 		newReading("postrider_page_unparked", readColumns, fmt.Sprintf(passPage, `AND NOT EXISTS (
-			SELECT FROM postrider.parked p WHERE p.subscription = $7::text AND p.id = o.id)`)),
+			SELECT FROM postrider.parked p WHERE p.subscription = $7::text AND p.id = o.id AND p.created_at = o.created_at)`)),
 	}
 )
 
@@ -238,7 +239,7 @@ func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
 	} else {
 		next.target = *p.target
 	}
-	if next.start != 0 {
+	if next.begun {
 		return nil
 	}
 	query := call{statement: passStart, args: windowArgs(p.base)}
@@ -248,7 +249,7 @@ func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
 	query.row = func(values [][]byte) (err error) {
 		if next.last = values[0] == nil; !next.last {
 			next.start, err = strconv.ParseInt(string(values[0]), 10, 64)
-			next.start--
+			next.begun, next.start = true, max(next.start, math.MinInt64+1)-1
 		}
 		return err
 	}
@@ -289,7 +290,7 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 	seen, kept, wanted := 0, 0, 0
 	keep := func(r *row) error {
 		budget -= r.arrived()
-		if budget < 0 && len(next.rows) > 0 {
+		if n := len(next.rows); budget < 0 && n > 0 && next.rows[n-1].Row != r.Row {
 			full = true // the next page begins here
 			return nil
 		}

@@ -13,7 +13,7 @@ import (
 func (o *owner) readPeers(ctx context.Context) (peers, error) {
 	p := peers{counters: make(map[string]int64), names: make(map[string]string), unable: make(map[string]map[string]int64)}
 	rows, err := o.pool.Query(ctx, `SELECT incarnation::text, counter, name,
-		(SELECT jsonb_object_agg(key, value -> 'version') FROM jsonb_each(unable) WHERE unable <> '{}')::text FROM postrider.relays`)
+		(SELECT jsonb_object_agg(key, value -> 'version') FROM jsonb_each(CASE jsonb_typeof(unable) WHEN 'object' THEN unable END))::text FROM postrider.relays`)
 	if err != nil {
 		return p, fmt.Errorf("read relays: %w", err)
 	}

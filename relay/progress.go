@@ -1,12 +1,14 @@
 package relay
 
+import "slices"
+
 // progress is how far one subscription has come. It is pure: no clock, no I/O, no locks.
 //
 // Everything that base sees is settled. Beyond it there may be a pass over the table, whose rows come in ascending order of
 // id, and after the pass the windows that the feed dispatched. What is settled out of order is remembered id by id.
 type progress struct {
 	base Snapshot
-	skip idSet // settled earlier: loaded from the cursor, or carried over from windows that a new pass reads again
+	skip doneSet // settled earlier: loaded from the cursor, or carried over from windows that a new pass reads again
 	pass *passProgress
 	wins []*winProgress
 	done int // ids settled beyond what base and the pass's afterID tell
@@ -17,13 +19,14 @@ type passProgress struct {
 	target  Snapshot
 	fresh   bool // target was taken after everything in skip had become visible
 	afterID int64
-	rows    fifo[passRow]
+	rows    fifo[markedRow]
 	first   int  // sequence number of the first row
 	scanned bool // no more rows will be admitted
 }
 
-type passRow struct {
-	id      int64
+// markedRow is a row that was admitted.
+type markedRow struct {
+	ident
 	settled bool
 }
 
@@ -31,7 +34,7 @@ type passRow struct {
 type winProgress struct {
 	win       *window
 	unsettled int
-	ids       []int64 // settled
+	rows      []markedRow
 }
 
 // saved is progress as a cursor's row holds it.
@@ -39,25 +42,21 @@ type saved struct {
 	base    Snapshot
 	target  *Snapshot
 	afterID int64
-	done    idSet
+	done    doneSet
 }
 
 func newProgress(s saved) *progress { return &progress{base: s.base, skip: s.done} }
 
 // startPass begins a pass to target. Nothing may be under way.
 func (p *progress) startPass(target Snapshot, afterID int64, fresh bool) {
-	var ids []int64
-	for _, w := range p.wins {
-		ids = append(ids, w.ids...)
-	}
-	p.skip = p.skip.union(newIDSet(ids))
+	p.skip = append(slices.Clip(p.skip), newDoneSet(p.marked())...)
 	p.wins, p.done = nil, 0
 	p.pass = &passProgress{target: target, fresh: fresh, afterID: afterID}
 }
 
-// admitPass takes in the pass's next row and returns its sequence number.
-func (p *progress) admitPass(id int64) int {
-	p.pass.rows.push(passRow{id: id})
+// admitPass takes in the pass's next row and returns its sequence number. Rows with one id are admitted before any of them is settled.
+func (p *progress) admitPass(m ident) int {
+	p.pass.rows.push(markedRow{ident: m})
 	return p.pass.first + p.pass.rows.len() - 1
 }
 
@@ -85,8 +84,13 @@ func (p *progress) settlePass(seq int) {
 	p.done++
 	n := 0
 	for n < len(rows) && rows[n].settled {
-		q.afterID = rows[n].id
 		n++
+	}
+	for n > 0 && n < len(rows) && rows[n].id == rows[n-1].id {
+		n-- // the id comes twice
+	}
+	if n > 0 {
+		q.afterID = rows[n-1].id
 	}
 	q.rows.drop(n)
 	q.first += n
@@ -105,26 +109,31 @@ func (p *progress) finishPass() {
 	p.pass = nil
 }
 
-// admitLive takes in a message of the window. Windows come in ascending order.
-func (p *progress) admitLive(w *window) {
-	var ids []int64
+// admitLive takes in a message of the window and returns its number there. Windows come in ascending order.
+func (p *progress) admitLive(w *window, m ident) int {
+	var last *winProgress
 	if n := len(p.wins); n > 0 {
-		last := p.wins[n-1]
-		if last.win == w {
-			last.unsettled++
-			return
-		}
-		ids = make([]int64, 0, len(last.ids)) // about as many as there
+		last = p.wins[n-1]
 	}
-	p.wins = append(p.wins, &winProgress{win: w, unsettled: 1, ids: ids})
+	if last == nil || last.win != w {
+		next := &winProgress{win: w}
+		if last != nil {
+			next.rows = make([]markedRow, 0, len(last.rows)) // about as many as there
+		}
+		last = next
+		p.wins = append(p.wins, last)
+	}
+	last.unsettled++
+	last.rows = append(last.rows, markedRow{ident: m})
+	return len(last.rows) - 1
 }
 
-// settleLive settles a message of the window.
-func (p *progress) settleLive(w *window, id int64) {
+// settleLive settles the message with the number in the window.
+func (p *progress) settleLive(w *window, seq int) {
 	for i := len(p.wins) - 1; i >= 0; i-- { // most likely the newest
 		if x := p.wins[i]; x.win == w {
 			x.unsettled--
-			x.ids = append(x.ids, id)
+			x.rows[seq].settled = true
 			p.done++
 			return
 		}
@@ -142,7 +151,7 @@ func (p *progress) advance(closed closedAt, limit *window) {
 		if w.unsettled > 0 || w.win.n > closed.n || limit != nil && w.win.n >= limit.n {
 			break
 		}
-		p.done -= len(w.ids)
+		p.done -= len(w.rows)
 		p.wins = p.wins[1:]
 	}
 	switch {
@@ -171,23 +180,35 @@ func (p *progress) idle() bool {
 // save returns what the cursor's row should hold.
 func (p *progress) save() saved {
 	s := saved{base: p.base}
-	ids := make([]int64, 0, p.done)
-	skip := p.skip
+	skip := slices.Clip(p.skip)
 	if q := p.pass; q != nil {
 		target := q.target
 		s.target, s.afterID = &target, q.afterID
-		for _, r := range q.rows.all() {
-			if r.settled {
-				ids = append(ids, r.id)
-			}
-		}
 		if q.fresh {
 			skip = skip.above(q.afterID)
 		}
 	}
-	for _, w := range p.wins {
-		ids = append(ids, w.ids...)
-	}
-	s.done = skip.union(newIDSet(ids))
+	s.done = append(skip, newDoneSet(p.marked())...)
 	return s
+}
+
+// marked returns what was admitted beyond what base and afterID tell.
+func (p *progress) marked() (settled, unsettled []ident) {
+	settled = make([]ident, 0, p.done)
+	add := func(rows []markedRow) {
+		for _, r := range rows {
+			if r.settled {
+				settled = append(settled, r.ident)
+			} else {
+				unsettled = append(unsettled, r.ident)
+			}
+		}
+	}
+	if p.pass != nil {
+		add(p.pass.rows.all())
+	}
+	for _, w := range p.wins {
+		add(w.rows)
+	}
+	return settled, unsettled
 }

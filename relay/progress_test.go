@@ -20,9 +20,9 @@ type history struct {
 
 	prog     *progress
 	stored   saved          // the cursor's row
-	settled  map[int64]bool // in this line of descent: since the beginning, along what was saved
-	ever     map[int64]bool // settled by anybody
-	durable  map[int64]bool // settled as of stored
+	settled  map[ident]bool // in this line of descent: since the beginning, along what was saved
+	ever     map[ident]bool // settled by anybody
+	durable  map[ident]bool // settled as of stored
 	inFlight []modelTask    // admitted, not settled
 	resume   *saved         // as in the runner
 	queue    *queue         // "
@@ -35,7 +35,7 @@ type history struct {
 }
 
 type modelTask struct {
-	id  int64
+	ident
 	win *window
 	seq int
 }
@@ -59,16 +59,16 @@ type modelFeed struct {
 func (f *modelFeed) tick(s Snapshot, rows []modelRow) {
 	f.prune()
 	for _, r := range rows {
-		if s.Sees(r.xid) && !f.feed.closed.Sees(r.xid) && !slices.Contains(f.open, opened{r.xid, r.id}) {
+		if s.Sees(r.xid) && !f.feed.closed.Sees(r.xid) && !slices.Contains(f.open, opened{r.xid, r.ident}) {
 			m := &row{xid: r.xid}
-			m.Row, m.Topic = r.id, "a"
+			m.Row, m.born, m.Topic = r.id, r.born, "a"
 			f.dispatchOpen([]*row{m})
 		}
 	}
 }
 
 func newHistory(t *rapid.T) *history {
-	h := &history{T: t, server: newServer(), ever: make(map[int64]bool), durable: make(map[int64]bool)}
+	h := &history{T: t, server: newServer(), ever: make(map[ident]bool), durable: make(map[ident]bool)}
 	for range rapid.IntRange(0, 10).Draw(t, "before") {
 		h.act(t)
 	}
@@ -80,7 +80,7 @@ func newHistory(t *rapid.T) *history {
 	if rapid.Bool().Draw(t, "now") {
 		h.stored.base = h.snapshot()
 		for _, r := range h.visible {
-			h.durable[r.id], h.ever[r.id] = true, true
+			h.durable[r.ident], h.ever[r.ident] = true, true
 		}
 	}
 	h.takeOver(h.feeds[0])
@@ -91,7 +91,7 @@ func newHistory(t *rapid.T) *history {
 func (h *history) takeOver(f *modelFeed) {
 	h.endQueue()
 	stored := h.stored
-	done, err := parseIDSet(stored.done.String()) // as through the table
+	done, err := parseDoneSet(stored.done.String()) // as through the table
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func (h *history) takeOver(f *modelFeed) {
 	h.on, h.prog, h.resume = f, newProgress(stored), &stored
 	h.inFlight, h.pass, h.awaiting = nil, nil, false
 	h.frozen.closed, h.frozen.limit = closedAt{}, nil
-	h.settled = make(map[int64]bool)
+	h.settled = make(map[ident]bool)
 	for id := range h.durable {
 		h.settled[id] = true
 	}
@@ -121,8 +121,7 @@ func (h *history) intake(most int) {
 	case h.pass != nil || h.awaiting:
 	case h.queue != nil:
 		for _, l := range h.queue.take(most) {
-			h.prog.admitLive(l.win)
-			h.admit(modelTask{id: l.row.Row, win: l.win})
+			h.admit(modelTask{ident: l.row.ident(), win: l.win, seq: h.prog.admitLive(l.win, l.row.ident())})
 		}
 	case h.prog.idle():
 		h.nextPass()
@@ -177,7 +176,7 @@ func (h *history) intakePass(most int) {
 				p.rows = append(p.rows, r)
 			}
 		}
-		slices.SortFunc(p.rows, func(a, b modelRow) int { return cmp.Compare(a.id, b.id) })
+		slices.SortFunc(p.rows, func(a, b modelRow) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.born, b.born)) })
 		after := p.after
 		if !p.resumed && len(p.rows) > 0 {
 			after = p.rows[0].id - 1
@@ -188,8 +187,15 @@ func (h *history) intakePass(most int) {
 		h.resume = nil
 	}
 	n := min(most, len(p.rows))
+	for n > 0 && n < len(p.rows) && p.rows[n].id == p.rows[n-1].id {
+		n++
+	}
+	var tasks []modelTask
 	for _, r := range p.rows[:n] {
-		h.admit(modelTask{id: r.id, seq: h.prog.admitPass(r.id)})
+		tasks = append(tasks, modelTask{ident: r.ident, seq: h.prog.admitPass(r.ident)})
+	}
+	for _, task := range tasks {
+		h.admit(task)
 	}
 	if p.rows = p.rows[n:]; len(p.rows) == 0 {
 		h.prog.scanPass()
@@ -211,9 +217,9 @@ func (h *history) advance() {
 
 // admit checks the skip list: what was settled before is in it, and nothing else.
 func (h *history) admit(task modelTask) {
-	skipped := h.prog.skip.has(task.id)
-	if skipped != h.settled[task.id] {
-		h.Fatalf("row %d: settled %t, skipped %t", task.id, h.settled[task.id], skipped)
+	skipped := h.prog.skip.has(task.ident)
+	if skipped != h.settled[task.ident] {
+		h.Fatalf("row %d: settled %t, skipped %t", task.id, h.settled[task.ident], skipped)
 	}
 	h.inFlight = append(h.inFlight, task)
 	if skipped {
@@ -224,9 +230,9 @@ func (h *history) admit(task modelTask) {
 func (h *history) settle(i int) {
 	task := h.inFlight[i]
 	h.inFlight = slices.Delete(h.inFlight, i, i+1)
-	h.settled[task.id], h.ever[task.id] = true, true
+	h.settled[task.ident], h.ever[task.ident] = true, true
 	if task.win != nil {
-		h.prog.settleLive(task.win, task.id)
+		h.prog.settleLive(task.win, task.seq)
 		return
 	}
 	h.prog.settlePass(task.seq)
@@ -244,19 +250,19 @@ func (h *history) save() {
 		rows = append(rows, open...)
 	}
 	for _, r := range rows {
-		covered := s.base.Sees(r.xid) || s.done.has(r.id) || s.target != nil && s.target.Sees(r.xid) && r.id <= s.afterID
-		if covered && !h.ever[r.id] {
+		covered := s.base.Sees(r.xid) || s.done.has(r.ident) || s.target != nil && s.target.Sees(r.xid) && r.id <= s.afterID
+		if covered && !h.ever[r.ident] {
 			h.Fatalf("row %d of transaction %d is not settled, but covered by %s", r.id, r.xid, s)
 		}
-		if covered != h.settled[r.id] {
-			h.Fatalf("row %d of transaction %d: settled %t, covered %t by %s", r.id, r.xid, h.settled[r.id], covered, s)
+		if covered != h.settled[r.ident] {
+			h.Fatalf("row %d of transaction %d: settled %t, covered %t by %s", r.id, r.xid, h.settled[r.ident], covered, s)
 		}
 	}
 	if !s.base.Covers(h.stored.base) {
 		h.Fatalf("base goes back from %s to %s", h.stored.base, s.base)
 	}
 	h.checkDone()
-	h.stored, h.durable = s, make(map[int64]bool)
+	h.stored, h.durable = s, make(map[ident]bool)
 	for id := range h.settled {
 		h.durable[id] = true
 	}
@@ -273,7 +279,11 @@ func (h *history) checkDone() {
 		}
 	}
 	for _, w := range h.prog.wins {
-		n += len(w.ids)
+		for _, r := range w.rows {
+			if r.settled {
+				n++
+			}
+		}
 	}
 	if h.prog.done != n {
 		h.Fatalf("%d ids are done, counted as %d", n, h.prog.done)
@@ -309,9 +319,21 @@ func (h *history) step() {
 			h.queue.refuse(h.on.win)
 		}
 	case 13:
+		if len(h.running) == 0 && rapid.IntRange(0, 2).Draw(h.T, "reset") == 0 {
+			h.reset()
+			return
+		}
 		if rapid.IntRange(0, 3).Draw(h.T, "crash") == 0 {
 			h.takeOver(f)
 		}
+	}
+}
+
+// reset sets the sequence of ids back, perhaps with the rows gone.
+func (h *history) reset() {
+	h.ids = rapid.Int64Range(0, h.ids).Draw(h.T, "back to")
+	if rapid.Bool().Draw(h.T, "truncate") {
+		h.visible = nil
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type row struct {
 	sinks.Message
 	xid       uint64
+	born      int64     // created_at as PostgreSQL has it
 	deliverAt time.Time // zero: at once
 	withheld  bool      // payload and headers are still to be read: see withheld.go
 	bytes     int64     // then, how many there are, if that is known
@@ -95,8 +96,12 @@ func (d *decoder) decodeText(values *[len(columns)][]byte, payload []byte) (*row
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, fmt.Errorf("decode outbox row %d: %w", id, err)
 	}
+	born, err := decodeInt(values[colCreatedAt])
+	if err != nil {
+		return nil, fmt.Errorf("decode outbox row %d: created_at: %w", id, err)
+	}
 	r := d.newRow()
-	r.Row, r.xid, r.CreatedAt, r.deliverAt = id, uint64(xid), created, due
+	r.Row, r.xid, r.born, r.CreatedAt, r.deliverAt = id, uint64(xid), born, created, due
 	r.Topic = d.intern(values[colTopic])
 	r.JSON = payload != nil
 	if !r.JSON {

@@ -105,7 +105,7 @@ type task struct {
 	row      *row
 	key      string
 	win      *window   // from the feed
-	seq      int       // from a pass, if win and entry are nil
+	seq      int       // its number in the window or, if win and entry are nil, in the pass
 	entry    *entry    // from the parked table
 	since    time.Time // when it was taken in; zero if it comes from the parked table
 	attempts int

@@ -1,7 +1,11 @@
 package relay
 
 import (
+	"math"
+	"strconv"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/postrider/postrider/internal/dbconn"
 )
@@ -15,10 +19,10 @@ func saveArgs(items []*saveItem, encoding dbconn.Encoding) []any {
 	for _, item := range items {
 		c.add(item)
 		name := item.runner.sub.Name
-		for id, op := range item.ops {
+		for m, op := range item.ops {
 			switch {
 			case op.remove:
-				del.names, del.ids = append(del.names, name), append(del.ids, id)
+				del.add(name, m)
 			case op.insert != nil:
 				in.add(name, op)
 			default:
@@ -29,22 +33,24 @@ func saveArgs(items []*saveItem, encoding dbconn.Encoding) []any {
 	args := c.args()
 	args = append(args, in.args()...)
 	args = append(args, up.args()...)
-	return append(args, del.names, del.ids)
+	return append(args, del.names, del.ids, del.created)
 }
 
 type cursorArrays struct {
-	encoding            dbconn.Encoding
-	names, bases, dones []string
-	epochs              []int64
-	targets, troubles   []*string
-	afterIDs            []*int64
+	encoding           dbconn.Encoding
+	names, bases       []string
+	ids, firsts, lasts []string // of done
+	epochs             []int64
+	targets, troubles  []*string
+	afterIDs           []*int64
 }
 
 func (c *cursorArrays) add(item *saveItem) {
 	c.names = append(c.names, item.runner.sub.Name)
 	c.epochs = append(c.epochs, item.runner.cursor.epoch)
 	c.bases = append(c.bases, item.cursor.base.String())
-	c.dones = append(c.dones, item.cursor.done.String())
+	ids, first, last := item.cursor.done.columns()
+	c.ids, c.firsts, c.lasts = append(c.ids, ids), append(c.firsts, first), append(c.lasts, last)
 	c.troubles = append(c.troubles, orNull(c.encoding.Storable(item.trouble)))
 	if item.cursor.target == nil {
 		c.targets, c.afterIDs = append(c.targets, nil), append(c.afterIDs, nil)
@@ -55,7 +61,7 @@ func (c *cursorArrays) add(item *saveItem) {
 }
 
 func (c *cursorArrays) args() []any {
-	return []any{c.names, c.epochs, c.bases, c.targets, c.afterIDs, c.dones, c.troubles}
+	return []any{c.names, c.epochs, c.bases, c.targets, c.afterIDs, c.ids, c.firsts, c.lasts, c.troubles}
 }
 
 // updateArrays are the columns of a parked row that change.
@@ -63,6 +69,7 @@ type updateArrays struct {
 	encoding      dbconn.Encoding
 	names, states []string
 	ids           []int64
+	created       []pgtype.Timestamptz
 	attempts      []int32
 	dues          []*time.Time
 	reasons       []*string
@@ -72,7 +79,8 @@ type updateArrays struct {
 
 func (u *updateArrays) add(name string, op *parkOp) {
 	u.names, u.ids, u.states = append(u.names, name), append(u.ids, op.entry.id), append(u.states, op.state)
-	u.attempts = append(u.attempts, int32(op.attempts))
+	u.created = append(u.created, timestamp(op.entry.born))
+	u.attempts = append(u.attempts, int32(min(op.attempts, math.MaxInt32)))
 	u.reasons = append(u.reasons, orNull(u.encoding.Storable(op.reason)))
 	var due *time.Time
 	if !op.due.IsZero() {
@@ -87,13 +95,13 @@ func (u *updateArrays) add(name string, op *parkOp) {
 }
 
 func (u *updateArrays) args() []any {
-	return []any{u.names, u.ids, u.states, u.attempts, u.dues, u.reasons, u.tokens, u.leases}
+	return []any{u.names, u.ids, u.created, u.states, u.attempts, u.dues, u.reasons, u.tokens, u.leases}
 }
 
 // insertArrays are all columns of a parked row.
 type insertArrays struct {
 	updateArrays
-	created  []time.Time
+	xids     []*string
 	topics   []string
 	keys     []*string
 	payloads []*string
@@ -113,7 +121,12 @@ const (
 func (in *insertArrays) add(name string, op *parkOp) {
 	in.updateArrays.add(name, op)
 	r := op.insert
-	in.created, in.topics = append(in.created, r.CreatedAt), append(in.topics, r.Topic)
+	in.topics = append(in.topics, r.Topic)
+	var xid *string
+	if r.xid != 0 {
+		xid = new(strconv.FormatUint(r.xid, 10))
+	}
+	in.xids = append(in.xids, xid)
 	in.keys, in.headers = append(in.keys, orNull(r.Key)), append(in.headers, orNull(string(r.Headers)))
 	in.copies = append(in.copies, op.copies())
 	if r.withheld {
@@ -133,7 +146,7 @@ func (in *insertArrays) add(name string, op *parkOp) {
 }
 
 func (in *insertArrays) args() []any {
-	return append(in.updateArrays.args(), in.created, in.topics, in.keys, in.payloads, in.bodies, in.headers, in.copies)
+	return append(in.updateArrays.args(), in.xids, in.topics, in.keys, in.payloads, in.bodies, in.headers, in.copies)
 }
 
 func (o *parkOp) copies() int16 {
@@ -149,8 +162,13 @@ func (o *parkOp) copies() int16 {
 }
 
 type deleteArrays struct {
-	names []string
-	ids   []int64
+	names   []string
+	ids     []int64
+	created []pgtype.Timestamptz
+}
+
+func (d *deleteArrays) add(name string, m ident) {
+	d.names, d.ids, d.created = append(d.names, name), append(d.ids, m.id), append(d.created, timestamp(m.born))
 }
 
 func orNull(s string) *string {

@@ -42,7 +42,7 @@ type saveItem struct {
 	cursor  saved
 	text    string
 	trouble string
-	ops     map[int64]*parkOp
+	ops     map[ident]*parkOp
 }
 
 func (s *saver) add(r *runner) {
@@ -233,8 +233,8 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 // command left open in somebody's session must not delay the others.
 const saveStatement = `
 WITH input AS (
-	SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[])
-		AS i (name, epoch, base, target, after_id, done, trouble)
+	SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[])
+		AS i (name, epoch, base, target, after_id, ids, first, last, trouble)
 ), locked AS MATERIALIZED (
 	SELECT c.subscription FROM input i
 	JOIN postrider.subscriptions s ON s.name = i.name
@@ -243,20 +243,20 @@ WITH input AS (
 	ORDER BY i.name FOR KEY SHARE OF s SKIP LOCKED FOR UPDATE OF c SKIP LOCKED
 ), saved AS (
 	UPDATE postrider.cursors c
-	SET base = i.base::pg_snapshot, target = i.target::pg_snapshot, after_id = i.after_id, done = i.done::int8multirange,
+	SET base = i.base::pg_snapshot, target = i.target::pg_snapshot, after_id = i.after_id, done = '{}',
+	    done_ids = i.ids::int8multirange[], done_first = i.first::timestamptz[], done_last = i.last::timestamptz[],
 	    trouble = i.trouble, saved_at = now()
 	FROM input i JOIN locked l ON l.subscription = i.name
 	WHERE c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1
 	RETURNING c.subscription
 ), inserted AS (
-	INSERT INTO postrider.parked (subscription, id, state, attempts, due, reason, token, lease, created_at, topic, key, payload, body, headers)
-	SELECT p.subscription, p.id, p.state, p.attempts, coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due), p.reason,
-	       p.token, p.lease * interval '1 microsecond', p.created_at, p.topic, p.key,
+	INSERT INTO postrider.parked (subscription, id, created_at, state, attempts, due, reason, token, lease, xid, topic, key, payload, body, headers)
+	SELECT p.subscription, p.id, p.created_at, p.state, p.attempts, coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due), p.reason,
+	       p.token, p.lease * interval '1 microsecond', p.xid::xid8, p.topic, p.key,
 	       coalesce(p.payload::jsonb, m.payload), coalesce(p.body, m.body), coalesce(p.headers::jsonb, m.headers)
-	FROM unnest($9::text[], $10::bigint[], $11::text[], $12::int[], $13::timestamptz[], $14::text[], $15::bigint[], $16::bigint[],
-	            $17::timestamptz[], $18::text[], $19::text[], $20::text[], $21::bytea[], $22::text[],
-	            $23::smallint[])
-		AS p (subscription, id, state, attempts, due, reason, token, lease, created_at, topic, key, payload, body, headers, copies)
+	FROM unnest($11::text[], $12::bigint[], $13::timestamptz[], $14::text[], $15::int[], $16::timestamptz[], $17::text[], $18::bigint[],
+	            $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bytea[], $25::text[], $26::smallint[])
+		AS p (subscription, id, created_at, state, attempts, due, reason, token, lease, xid, topic, key, payload, body, headers, copies)
 	JOIN saved USING (subscription)
 	LEFT JOIN LATERAL (SELECT * FROM postrider.copied_message(p.id, p.created_at, p.copies = 2) WHERE p.copies IN (1, 2)) m ON true
 	ON CONFLICT DO NOTHING
@@ -264,15 +264,16 @@ WITH input AS (
 	UPDATE postrider.parked t SET state = p.state, attempts = p.attempts, updated_at = now(), reason = coalesce(p.reason, t.reason),
 	    due = coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due),
 	    token = coalesce(p.token, t.token), lease = coalesce(p.lease * interval '1 microsecond', t.lease)
-	FROM unnest($24::text[], $25::bigint[], $26::text[], $27::int[], $28::timestamptz[], $29::text[], $30::bigint[], $31::bigint[])
-		AS p (subscription, id, state, attempts, due, reason, token, lease)
+	FROM unnest($27::text[], $28::bigint[], $29::timestamptz[], $30::text[], $31::int[], $32::timestamptz[], $33::text[], $34::bigint[], $35::bigint[])
+		AS p (subscription, id, created_at, state, attempts, due, reason, token, lease)
 	JOIN saved USING (subscription)
-	WHERE t.subscription = p.subscription AND t.id = p.id AND (t.state IN ('retry', 'held', 'scheduled')
+	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND (t.state IN ('retry', 'held', 'scheduled')
 	    -- What waits for a callback is the receiver's until that came or the lease is over.
 	    OR p.state <> 'accepted' AND (t.state = 'failed' OR t.state = 'accepted' AND t.due <= clock_timestamp()))
 ), deleted AS (
-	DELETE FROM postrider.parked t USING unnest($32::text[], $33::bigint[]) AS p (subscription, id) JOIN saved USING (subscription)
-	WHERE t.subscription = p.subscription AND t.id = p.id AND t.state <> 'discarded'
+	DELETE FROM postrider.parked t USING unnest($36::text[], $37::bigint[], $38::timestamptz[]) AS p (subscription, id, created_at)
+	JOIN saved USING (subscription)
+	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND t.state <> 'discarded'
 )
 SELECT array(SELECT subscription FROM saved),
 	array(SELECT i.name FROM input i WHERE NOT EXISTS (
@@ -339,7 +340,7 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 	}
 	// What is settled beyond the base goes into it when its window closes: segments wait for bases.
 	r.dirty = item.cursor.target != nil || len(item.cursor.done) > 0
-	r.parked.saving, r.parked.ops = r.parked.ops, make(map[int64]*parkOp)
+	r.parked.saving, r.parked.ops = r.parked.ops, make(map[ident]*parkOp)
 	item.ops = r.parked.saving
 	for _, op := range item.ops {
 		op.fix()

@@ -81,12 +81,13 @@ func TestSnapshotText(t *testing.T) {
 type server struct {
 	next    uint64 // transaction id
 	ids     int64
+	clock   int64
 	running map[uint64][]modelRow
 	visible []modelRow // in the order of becoming so
 }
 
 type modelRow struct {
-	id  int64
+	ident
 	xid uint64
 }
 
@@ -100,8 +101,9 @@ func (s *server) begin() {
 // insert adds a row to the transaction; kept is false in a savepoint that will be rolled back.
 func (s *server) insert(xid uint64, kept bool) {
 	s.ids++
+	s.clock++
 	if kept {
-		s.running[xid] = append(s.running[xid], modelRow{s.ids, xid})
+		s.running[xid] = append(s.running[xid], modelRow{ident{s.ids, s.clock}, xid})
 	}
 }
 

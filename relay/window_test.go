@@ -271,7 +271,7 @@ func readPass(ctx context.Context, p *passReader) (to Snapshot, start int64, row
 		if got.last {
 			return got.target, start, rows, nil
 		}
-		next = page{target: got.target, start: got.rows[len(got.rows)-1].Row}
+		next = page{begun: true, target: got.target, start: got.rows[len(got.rows)-1].Row}
 	}
 }
 

@@ -225,7 +225,7 @@ func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *t
 	m := messageParts{row: *t.row, most: most, largest: p.largest}
 	m.Payload, m.Headers = nil, nil
 	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
-	args := [][]byte{nil, number(t.row.Row), []byte(t.row.CreatedAt.Format("2006-01-02T15:04:05.999999Z07:00")), number(maxKey), number(p.largest), number(most)}
+	args := [][]byte{nil, number(t.row.Row), []byte(timeText(t.row.born)), number(maxKey), number(p.largest), number(most)}
 	if t.entry != nil {
 		args[0] = []byte(name)
 	}

@@ -339,3 +339,17 @@ func TestRebaseNamesWhoIsInTheWay(t *testing.T) {
 		`application "the_writer", idle in transaction since 2`)
 	on(t, db.URL(), "doctor").fails("check failed").has("fail identity")
 }
+
+// A table holds times that JSON does not, and ids that came twice.
+func TestParkedWithOddTimesAndTwins(t *testing.T) {
+	db := newDB(t)
+	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
+	db.Exec(t, `INSERT INTO postrider.parked (subscription, id, state, due, created_at, topic, payload) VALUES
+		('billing', 1, 'retry', 'infinity', '-infinity', 'a', '1'), ('billing', 2, 'retry', '294276-12-31', 'infinity', 'a', '2'),
+		('billing', 3, 'discarded', NULL, '2026-01-01', 'a', '3'), ('billing', 3, 'dead', NULL, '2026-01-02', 'a', '33'),
+		('billing', 3, 'completed', NULL, '2026-01-03', 'a', '333')`)
+	on(t, db.URL(), "parked", "list", "billing").ok("1 retry", "2 retry", "3 dead", "3 completed")
+	on(t, db.URL(), "parked", "list", "billing", "--json").ok("9999-12-31T00:00:00Z", "0001-01-02T00:00:00Z")
+	on(t, db.URL(), "parked", "show", "billing", "3").ok("333")
+	on(t, db.URL(), "parked", "redrive", "billing", "3").ok("2 messages")
+}

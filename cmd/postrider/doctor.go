@@ -99,6 +99,7 @@ func (d *doctor) examine(ctx context.Context) {
 	run("subscriptions", d.checkSubscriptions)
 	run("destinations", d.checkSinks)
 	run("dead letters", d.checkDead)
+	run("ids", d.checkSequence)
 }
 
 func (d *doctor) report(name, status, message string, remedy ...string) {

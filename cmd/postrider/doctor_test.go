@@ -89,6 +89,8 @@ func TestDoctorOffersTheRemedy(t *testing.T) {
 			"ALTER PUBLICATION postrider SET (publish = 'insert', publish_via_partition_root = true);"},
 		{"no trigger", "SELECT postrider.disable_notify()", "POSTRIDER_SOURCE=listen", "fail notify", "SELECT postrider.enable_notify();"},
 		{"needless trigger", "SELECT postrider.enable_notify()", "", "note notify", "SELECT postrider.disable_notify();"},
+		{"sequence behind", "SELECT postrider.enqueue('a', '1'), setval('postrider.outbox_id_seq', 1, false)", "",
+			"warn ids the sequence of ids is behind: the next message gets id 1, and the outbox holds ids up to 1;", "SELECT setval('postrider.outbox_id_seq', (SELECT max(id) FROM postrider.outbox));"},
 		{"leftover slot", "SELECT pg_create_logical_replication_slot('postrider_' || current_database(), 'pgoutput')", "", "warn leftover slot",
 			"SELECT pg_drop_replication_slot('postrider_" + db.Name + "');"},
 	} {

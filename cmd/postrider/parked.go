@@ -72,8 +72,14 @@ type parkedView struct {
 	CreatedAt    time.Time  `json:"created_at"`
 }
 
-// parkedColumns are the columns of a parkedView, in order.
-const parkedColumns = "subscription, id, state, attempts, due, topic, key, coalesce(reason, ''), parked_at, created_at"
+// parkedColumns are the columns of a parkedView, in order. Of times, what no JSON holds must not fail the list.
+var parkedColumns = fmt.Sprintf("subscription, id, state, attempts, %s, topic, key, coalesce(reason, ''), %s, %s",
+	writable("due"), writable("parked_at"), writable("created_at"))
+
+// writable keeps a time within the years that RFC 3339 has; PostgreSQL has more, and two infinities.
+func writable(column string) string {
+	return fmt.Sprintf("CASE WHEN %[1]s > '9999-12-31' THEN '9999-12-31 00:00:00Z' WHEN %[1]s < '0001-01-02' THEN '0001-01-02 00:00:00Z' ELSE %[1]s END", column)
+}
 
 func (a *app) parkedList(ctx context.Context, db *dbconn.Conn, name string, states []string, limit int) error {
 	if name != "" {

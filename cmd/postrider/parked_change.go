@@ -98,7 +98,12 @@ func (c parkedChange) refused(ctx context.Context, tx pgx.Tx, name string, ids [
 	states := map[int64]string{}
 	var id int64
 	var state string
-	if _, err := pgx.ForEachRow(rows, []any{&id, &state}, func() error { states[id] = state; return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&id, &state}, func() error {
+		if !slices.Contains(c.from, states[id]) { // of an id that came twice, one that can be changed will do
+			states[id] = state
+		}
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	var errs []error

@@ -52,7 +52,7 @@ func (a *app) parkedShow(ctx context.Context, db *dbconn.Conn, name string, id i
 	var m parkedMessage
 	var payload, headers *string
 	var now time.Time
-	err := db.QueryRow(ctx, "SELECT "+parkedColumns+", clock_timestamp(), payload::text, headers::text, body FROM postrider.parked WHERE subscription = $1 AND id = $2", name, id).
+	err := db.QueryRow(ctx, "SELECT "+parkedColumns+", clock_timestamp(), payload::text, headers::text, body FROM postrider.parked WHERE subscription = $1 AND id = $2 ORDER BY parked.created_at DESC LIMIT 1", name, id).
 		Scan(&m.Subscription, &m.ID, &m.State, &m.Attempts, &m.Due, &m.Topic, &m.Key, &m.Reason, &m.ParkedAt, &m.CreatedAt, &now, &payload, &headers, &m.body)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("message %d of subscription %q is not parked: the view postrider.deliveries tells its status", id, name)

@@ -1,0 +1,152 @@
+package relay
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// doneSet tells which messages are settled beyond the rest. It is exact about every message that was known when it was made, and
+// says nothing of one that was created later, whatever its id.
+type doneSet []doneRun
+
+// doneRun is some ids, of what was created in its time.
+type doneRun struct {
+	ids         idSet
+	first, last int64 // as ident.born
+}
+
+func (d doneSet) has(m ident) bool {
+	for _, run := range d {
+		if run.first <= m.born && m.born <= run.last && run.ids.has(m.id) {
+			return true
+		}
+	}
+	return false
+}
+
+// above returns what has an id greater than id.
+func (d doneSet) above(id int64) (rest doneSet) {
+	for _, run := range d {
+		if ids := run.ids.above(id); len(ids) > 0 {
+			rest = append(rest, doneRun{ids, run.first, run.last})
+		}
+	}
+	return rest
+}
+
+// Rows whose creation is outside of these years, and the last of all ids, are in no set: they come again after a restart.
+var (
+	firstYear = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - postgresEpoch
+	lastYear  = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - postgresEpoch
+)
+
+// newDoneSet makes a set of the settled ones, which it may reorder. One run is enough as long as no unsettled message has an id of theirs:
+// else there is one run of what was created before that, and one of what was created after.
+func newDoneSet(settled, unsettled []ident) doneSet {
+	settled = slices.DeleteFunc(settled, func(m ident) bool {
+		return m.id == math.MaxInt64 || m.born < firstYear || m.born > lastYear
+	})
+	if len(settled) == 0 {
+		return nil
+	}
+	all := runOf(settled)
+	var twins []int64 // creation
+	for _, m := range unsettled {
+		if (doneSet{all}).has(m) {
+			twins = append(twins, m.born)
+		}
+	}
+	if len(twins) == 0 {
+		return doneSet{all}
+	}
+	slices.Sort(twins)
+	runs := make([][]ident, 2*len(twins)+1) // before the first twin, at the same time, between it and the next, …
+	for _, m := range settled {
+		n, same := slices.BinarySearch(twins, m.born)
+		if same {
+			runs[2*n+1] = append(runs[2*n+1], m)
+		} else {
+			runs[2*n] = append(runs[2*n], m)
+		}
+	}
+	var d doneSet
+	for _, run := range runs {
+		if len(run) > 0 {
+			d = append(d, runOf(run))
+		}
+	}
+	return d
+}
+
+func runOf(ms []ident) doneRun {
+	run := doneRun{first: math.MaxInt64, last: math.MinInt64}
+	ids := make([]int64, len(ms))
+	for i, m := range ms {
+		ids[i], run.first, run.last = m.id, min(run.first, m.born), max(run.last, m.born)
+	}
+	run.ids = newIDSet(ids)
+	return run
+}
+
+// doneText is the set as one text, from the columns of a cursor c: its runs with the bounds of their time as PostgreSQL sends them. The
+// column done is what relays before this version and rebase have settled, before saved_at.
+const doneText = `concat_ws(' ',
+	nullif(c.done::text, '{}') || '@8000000000000000@' || encode(timestamptz_send(c.saved_at), 'hex'),
+	(SELECT string_agg(concat_ws('@', d.ids, encode(timestamptz_send(d.first), 'hex'), encode(timestamptz_send(d.last), 'hex')), ' ' ORDER BY d.n)
+	 FROM unnest(c.done_ids, c.done_first, c.done_last) WITH ORDINALITY d (ids, first, last, n)))`
+
+func parseDoneSet(text string) (d doneSet, err error) {
+	for _, part := range strings.Fields(text) {
+		fields := strings.Split(part, "@")
+		if len(fields) != 3 {
+			return nil, fmt.Errorf("run %q: must be ids and the bounds of their time", part)
+		}
+		run := doneRun{}
+		if run.ids, err = parseIDSet(fields[0]); err != nil {
+			return nil, err
+		}
+		for i, bound := range []*int64{&run.first, &run.last} {
+			b, err := hex.DecodeString(fields[i+1])
+			if err != nil || len(b) != 8 {
+				return nil, fmt.Errorf("run %q: %q must be a time as PostgreSQL sends it", part, fields[i+1])
+			}
+			*bound = int64(binary.BigEndian.Uint64(b))
+		}
+		d = append(d, run)
+	}
+	return d, nil
+}
+
+// String writes the text that parseDoneSet reads.
+func (d doneSet) String() string {
+	var b strings.Builder
+	for i, run := range d {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "%s@%016x@%016x", run.ids, uint64(run.first), uint64(run.last))
+	}
+	return b.String()
+}
+
+// columns writes the arrays of done_ids, done_first and done_last. What has no bounds was settled by a relay before this version, and
+// counts from the first year on.
+func (d doneSet) columns() (ids, first, last string) {
+	var texts [3]strings.Builder
+	for i, run := range d {
+		for n, value := range []string{run.ids.String(), timeText(max(run.first, firstYear)), timeText(min(run.last, lastYear))} {
+			if i > 0 {
+				texts[n].WriteByte(',')
+			}
+			texts[n].WriteByte('"')
+			texts[n].WriteString(value)
+			texts[n].WriteByte('"')
+		}
+	}
+	return "{" + texts[0].String() + "}", "{" + texts[1].String() + "}", "{" + texts[2].String() + "}"
+}

@@ -1,0 +1,65 @@
+package relay
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// ident tells a row of the outbox from all others, at any time. Its id alone does not: ids come again when the sequence is set back,
+// by TRUNCATE … RESTART IDENTITY, in a copy, or by a crash with asynchronous commits.
+type ident struct {
+	id   int64
+	born int64 // created_at as PostgreSQL has it: microseconds since 2000, exact also where a time.Time of ours is not
+}
+
+func (r *row) ident() ident { return ident{r.Row, r.born} }
+
+func (e *entry) ident() ident { return ident{e.id, e.born} }
+
+// place says when a row was inserted, compared with others.
+type place struct {
+	ident
+	xid uint64 // 0: not known
+}
+
+func (r *row) place() place { return place{r.ident(), r.xid} }
+
+func (e *entry) place() place { return place{e.ident(), e.xid} }
+
+// compare orders by insertion. Ids tell, except where the sequence was set back; times tell, except where the clock was. Where
+// they contradict each other, transaction ids say whom to believe.
+func (p place) compare(o place) int {
+	byID, byTime := cmp.Compare(p.id, o.id), cmp.Compare(p.born, o.born)
+	if byID+byTime == 0 && p.xid != 0 && o.xid != 0 && p.xid != o.xid {
+		return cmp.Compare(p.xid, o.xid)
+	}
+	return cmp.Or(byID, byTime)
+}
+
+// timestamp is the value that PostgreSQL has.
+func timestamp(born int64) pgtype.Timestamptz {
+	switch born {
+	case math.MaxInt64:
+		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}
+	case math.MinInt64:
+		return pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	}
+	const second = 1_000_000
+	return pgtype.Timestamptz{Time: time.Unix(born/second+postgresEpoch/second, born%second*1000).UTC(), Valid: true}
+}
+
+// timeText is the value as PostgreSQL reads it.
+func timeText(born int64) string {
+	t := timestamp(born)
+	switch year := t.Time.Year(); {
+	case t.InfinityModifier != pgtype.Finite:
+		return t.InfinityModifier.String()
+	case year <= 0:
+		return fmt.Sprintf("%04d%s BC", 1-year, t.Time.Format("-01-02 15:04:05.999999Z07:00"))
+	}
+	return t.Time.Format("2006-01-02 15:04:05.999999Z07:00")
+}
