@@ -43,8 +43,8 @@ func (e *OutcomeError) Unwrap() error { return e.Err }
 var errDeferred = errors.New("taken over; a callback will say what came of it")
 
 // Deferred says that the destination has taken the message over and will tell later, by a callback, what came of it. Silence for
-// longer than the lease means that the message is delivered again. The token names this attempt: it is positive, no other attempt at
-// the message has the same, and later ones have greater ones as far as clocks agree.
+// longer than the lease means that the message is delivered again. The token names this attempt: it is positive,
+// random, and cannot be guessed: 63 bits of it.
 func Deferred(lease time.Duration, token int64) error {
 	return &OutcomeError{Kind: KindDeferred, After: lease, Token: token, Err: errDeferred}
 }

@@ -1,11 +1,12 @@
 package webhook
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -34,22 +35,17 @@ func (o *Options) checkAsync() error {
 	return nil
 }
 
-// tokens hands out fencing tokens: unix microseconds, so that they grow from one process to the next as well.
-type tokens struct{ last atomic.Int64 }
-
-// next is above all tokens before, also when the clock steps back.
-func (t *tokens) next(now time.Time) int64 {
+// newToken returns a fencing token: 63 random bits, so that nobody who may settle attempts can guess another one's. It is positive, for
+// the SQL functions take a bigint.
+func newToken() int64 {
+	var b [8]byte
 	for {
-		last := t.last.Load()
-		token := max(now.UnixMicro(), last+1)
-		if t.last.CompareAndSwap(last, token) {
+		rand.Read(b[:]) // never fails
+		if token := int64(binary.BigEndian.Uint64(b[:]) >> 1); token != 0 {
 			return token
 		}
 	}
 }
-
-// attempts serves all sinks of the process, since a subscription's sink is opened again when its settings change.
-var attempts tokens
 
 // deferral is what a callback has to name. Token is that of the attempt.
 type deferral struct {
@@ -66,8 +62,8 @@ func (s *Sink) deferrable(d *sinks.Delivery) *deferral {
 }
 
 // stamp sets the headers that name the attempt.
-func (d *deferral) stamp(f *fields, now time.Time, callbackURL func(subscription string, row, token int64) string) {
-	d.token = attempts.next(now)
+func (d *deferral) stamp(f *fields, callbackURL func(subscription string, row, token int64) string) {
+	d.token = newToken()
 	f.set("Postrider-Row", strconv.FormatInt(d.row, 10))
 	f.set("Postrider-Token", strconv.FormatInt(d.token, 10))
 	if callbackURL != nil {

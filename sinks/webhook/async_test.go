@@ -95,50 +95,52 @@ func TestEveryAttemptHasItsToken(t *testing.T) {
 		return fmt.Sprintf("https://h/%s/%d/%d", subscription, row, token)
 	}})
 	d := sinktest.NewDelivery("a", "1")
-	last := int64(0)
+	seen := map[int64]bool{}
 	for attempt := range 20 {
-		before := time.Now().UnixMicro()
 		h, err := a.deliver(t, s, d, 202, nil)
 		wantDeferred(t, "attempt", err, DefaultAsyncLease, h.Get("Postrider-Token"))
 		token, _ := strconv.ParseInt(h.Get("Postrider-Token"), 10, 64)
-		if token <= last || token < before || token > time.Now().UnixMicro() {
-			t.Errorf("token %d after %d is not that of an attempt at %d", token, last, before)
+		if token <= 0 || seen[token] {
+			t.Errorf("token %d, after %v: want another positive one for each attempt", token, seen)
 		}
-		last = token
+		seen[token] = true
 		if want := fmt.Sprintf("https://h/conformance/%d/%d", d.Row, token); h.Get("Postrider-Callback") != want || calls != attempt+1 {
 			t.Errorf("callback %q after %d calls, want %q", h.Get("Postrider-Callback"), calls, want)
 		}
 	}
 }
 
-// A clock that steps back, and any number of goroutines, never get a token twice or a smaller one.
-func TestTokensGrow(t *testing.T) {
-	var all tokens
-	now := time.Now()
-	last := int64(0)
-	for _, step := range []time.Duration{0, 0, time.Second, -time.Hour, time.Microsecond, -time.Microsecond, 2 * time.Hour} {
-		now = now.Add(step)
-		if token := all.next(now); token <= last || token < now.UnixMicro() {
-			t.Errorf("token %d after %d at %v", token, last, now)
-		} else {
-			last = token
+// Tokens come from the whole range of positive numbers: each of 63 bits is as often set as not, whatever the other bits are.
+func TestTokensCannotBeGuessed(t *testing.T) {
+	const n = 20_000
+	var set [64]int
+	var both [64][64]int
+	seen := make(map[int64]bool, n)
+	for range n {
+		token := newToken()
+		if token <= 0 || seen[token] {
+			t.Fatalf("token %d came before, or is not positive", token)
+		}
+		seen[token] = true
+		for i := range 63 {
+			if token>>i&1 == 0 {
+				continue
+			}
+			set[i]++
+			for j := range i {
+				both[i][j] += int(token >> j & 1)
+			}
 		}
 	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	seen := map[int64]bool{}
-	for range 8 {
-		wg.Go(func() {
-			for range 200 {
-				token := all.next(now)
-				mu.Lock()
-				seen[token] = true
-				mu.Unlock()
+	for i := range 63 {
+		if set[i] < n*45/100 || set[i] > n*55/100 { // 14 standard deviations
+			t.Errorf("bit %d is set in %d of %d tokens", i, set[i], n)
+		}
+		for j := range i {
+			if both[i][j] < n*20/100 || both[i][j] > n*30/100 {
+				t.Errorf("bits %d and %d are set together in %d of %d tokens", i, j, both[i][j], n)
 			}
-		})
-	}
-	if wg.Wait(); len(seen) != 8*200 {
-		t.Errorf("%d different tokens, want %d", len(seen), 8*200)
+		}
 	}
 }
 

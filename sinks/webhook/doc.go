@@ -101,7 +101,7 @@
 // With Options.Async, requests carry these headers as well:
 //
 //	postrider-row        the row of the outbox
-//	postrider-token      the fencing token of this attempt: unix microseconds, greater than that of any attempt before
+//	postrider-token      the fencing token of this attempt: a positive number of 63 random bits
 //	postrider-callback   the URL by which the receiver says what came of it, see Callbacks; absent without Config.CallbackURL
 //
 // An answer of 202 is then the outcome sinks.Deferred: the receiver has taken the message over for Options.AsyncLease, or for

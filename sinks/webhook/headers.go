@@ -129,7 +129,7 @@ func (s *Sink) stamp(r *request, now time.Time) {
 		r.set(s.fixed[i].name, s.fixed[i].value(now)[0])
 	}
 	if r.deferral != nil {
-		r.deferral.stamp(&r.fields, now, s.callback)
+		r.deferral.stamp(&r.fields, s.callback)
 	}
 	timestamp := r.timestamp(now)
 	r.set("Webhook-Id", r.id)
