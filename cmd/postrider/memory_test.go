@@ -101,7 +101,7 @@ func TestThousandSubscriptionsInASmallContainer(t *testing.T) {
 		env = append(env, "GOMEMLIMIT=224MiB", "POSTRIDER_MEMORY_LIMIT=32MiB")
 	}
 	db.Exec(t, `UPDATE postrider.cursors SET base = '3:3:'`)
-	p := startIn(t, enter, env...)
+	p := startPlain(t, enter, env...)
 	if enter != "" {
 		p.waitFor(`within its container's memory" container=256MiB soft_limit=224MiB`)
 	}
@@ -147,7 +147,7 @@ func TestMemoryLimitFitsTheContainer(t *testing.T) {
 		return // not root
 	}
 	for limit, want := range map[string]string{"": `soft_limit=112MiB`, "64MiB": `POSTRIDER_MEMORY_LIMIT=64MiB does not fit into this container's memory of 128MiB.*16MiB would be right`} {
-		p := startIn(t, enter, "POSTRIDER_DATABASE_URL="+newDB(t).URL(), "POSTRIDER_MEMORY_LIMIT="+limit)
+		p := startPlain(t, enter, "POSTRIDER_DATABASE_URL="+newDB(t).URL(), "POSTRIDER_MEMORY_LIMIT="+limit)
 		p.waitFor(want)
 		p.waitFor("msg=relaying")
 		p.signal(os.Interrupt)

@@ -91,7 +91,7 @@ func TestResidentMemory(t *testing.T) {
 			t.Cleanup(good.Close)
 			db.Exec(t, "SELECT postrider.set_max_message(268435456)")
 			db.Exec(t, fmt.Sprintf(`SELECT postrider.subscribe('mute-' || i, '{large}', '%s') FROM generate_series(1, %d) i`, mute, c.mute))
-			p := start(t, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_MEMORY_LIMIT=32MiB", "POSTRIDER_SINK="+good.URL, "POSTRIDER_TOPICS=large")
+			p := startPlain(t, "", "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_MEMORY_LIMIT=32MiB", "POSTRIDER_SINK="+good.URL, "POSTRIDER_TOPICS=large")
 			admin := db.Pool(t)
 			eventually(t, "the relay delivers all subscriptions", func() bool {
 				var owned int
