@@ -85,7 +85,8 @@ func (d *doctor) checkPurpose(ctx context.Context) (relay bool) {
 // attributes are those of a role that reach beyond the schema.
 var attributes = []struct{ column, name, meaning string }{
 	{"rolsuper", "SUPERUSER", "whoever gets hold of the relay has the whole cluster"},
-	{"rolbypassrls", "BYPASSRLS", "it reads past the row security of all tables"},
+	{`rolbypassrls AND NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'postrider' AND c.relrowsecurity)`, "BYPASSRLS", "it reads past the row security of all tables"},
 	{"rolcreaterole", "CREATEROLE", "it may make and change roles"},
 	{"rolcreatedb", "CREATEDB", "it may make databases"},
 }
