@@ -32,7 +32,7 @@ type breaker struct {
 	waits  *backoff.ExponentialBackOff
 	opened int       // number of the last delivery that had started when it opened
 	next   time.Time // when the next round begins, if none is under way
-	rounds int       // that failed since it opened
+	since  time.Time // when it opened
 	quota  int       // messages in a round
 	parked int       // messages that explore has parked
 	wide   bool      // more is taken in than the lanes need
@@ -67,7 +67,7 @@ func (b *breaker) trip(now time.Time, after time.Duration, err error) {
 			backoff.WithMaxInterval(probeMost), backoff.WithMaxElapsedTime(0))
 	}
 	waits.Reset()
-	*b = breaker{open: true, reason: err.Error(), waits: waits, quota: 1, fresh: true,
+	*b = breaker{open: true, reason: err.Error(), waits: waits, since: now, quota: 1, fresh: true,
 		next: now.Add(max(waits.NextBackOff(), after))}
 }
 
@@ -157,7 +157,6 @@ func (r *runner) probe(now time.Time) {
 		r.widen()
 		return
 	}
-	b.rounds++
 	b.quota = min(2*b.quota, probesMost)
 	b.next = later(b.next, now.Add(b.waits.NextBackOff()))
 	r.explore(now)
@@ -249,11 +248,12 @@ func (r *runner) probeParked() {
 }
 
 const (
-	patientRounds = 8 // of probes that failed, before explore parks anything,
-	patientTimes  = 4 // or failures of the one message that all others wait for
-	exploreFirst  = 8 // messages that it parks at first, where that may help; twice as many after each further round,
-	exploreMost   = 64
-	exploreFew    = 16 // messages that it takes for bad ones though nobody waits for them
+	exploreAfter = 12 * time.Second // in which nothing got through,
+	patientTimes = 4                // or failures of the one message that all others wait for
+	exploreFirst = 16               // messages that it parks at first, where that may help,
+	exploreEvery = 6 * time.Second  // and twice as many after each such time,
+	exploreMost  = 64
+	exploreFew   = 16 // messages that it takes for bad ones though nobody waits for them
 )
 
 // explore parks some messages when all in memory have failed: others may wait behind them, or for room, and bad ones are to end as dead
@@ -286,9 +286,10 @@ func (r *runner) explore(now time.Time) {
 		}
 		return
 	}
-	failed, most := r.suspected(failed, heads)
+	failed, most := r.suspected(failed, heads, now.Sub(b.since))
 	for _, t := range failed[:min(len(failed), max(most-b.parked, 0))] {
 		r.blame(t, now)
+		b.waits.Reset() // for their next attempts
 		b.parked++
 	}
 }
@@ -296,13 +297,12 @@ func (r *runner) explore(now time.Time) {
 // suspected chooses the messages that explore may park, and returns how many it may have parked by now. Where it can help, it is some
 // dozens in the first minute: what it takes to get past as many bad ones. Else it is a handful in an hour: where dozens of messages
 // have failed that nobody waits for, the destination is down.
-func (r *runner) suspected(failed []*task, heads int) (chosen []*task, most int) {
-	n := r.breaker.rounds - patientRounds
-	if n < 0 {
+func (r *runner) suspected(failed []*task, heads int, down time.Duration) (chosen []*task, most int) {
+	if down < exploreAfter {
 		return nil, 0
 	}
-	slowly := int(math.Sqrt(float64(n)))
-	quickly := min(exploreFirst<<min(n, 8), exploreMost) + slowly
+	slowly := int(math.Sqrt(down.Minutes()))
+	quickly := min(exploreFirst<<min((down-exploreAfter)/exploreEvery, 8), exploreMost) + slowly
 	noRoom := r.full() || r.reader == nil && r.queue == nil
 	if heads <= exploreFew || noRoom && heads < probesMost {
 		return failed, quickly

@@ -39,7 +39,7 @@
 //	accepted      settled: counted off the pass or the window that it came from
 //	retryable     parked with a copy of the message; backoff; dead after max_attempts
 //	permanent     dead at once
-//	unavailable   the breaker opens: the cursor stays, nothing is parked, one message at a time probes
+//	unavailable   the breaker opens, unless others get through: the cursor stays, and rounds of probes go through all that waits
 //	gone          the subscription is paused
 //
 // A message behind a parked one of its key becomes an exception too (held). A key goes on after a dead letter only when that

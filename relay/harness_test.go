@@ -162,10 +162,15 @@ func (b *bench) start(change ...func(*Config)) *running {
 // eventually polls until the condition holds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	eventuallyIn(t, patience, what, ok)
+}
+
+func eventuallyIn(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not after %s: %s", patience, what)
+			t.Fatalf("still not after %s: %s", limit, what)
 		}
 		sleep(t.Context(), 2*time.Millisecond)
 	}

@@ -7,7 +7,7 @@
 //	nil                          accepted by the destination      settles the message
 //	Retryable (any other error)  this message failed              parks it and tries again with backoff; dead after max attempts
 //	Permanent                    this message can never work      makes it a dead letter at once, with the reason
-//	Unavailable                  the destination is down          opens the breaker: nothing is parked, probes
+//	Unavailable                  the destination is down          opens the breaker, unless others get through: probes
 //	Gone                         the destination wants no more    pauses the subscription and says so
 //
 // Package sinktest is the conformance suite that every sink passes.

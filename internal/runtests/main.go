@@ -52,7 +52,7 @@ func testAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	main := append([]string{"-timeout", "8m"}, race...)
+	main := append([]string{"-timeout", "15m"}, race...)
 	for _, p := range packages {
 		if !strings.HasSuffix(p, "/internal/torture") {
 			main = append(main, p)
@@ -65,7 +65,7 @@ func testAll(ctx context.Context) error {
 	for _, s := range []suite{
 		{".", main, nil},
 		// The checker runs by itself: what it sees is to come from its faults. There the race detector watches the relay alone.
-		{".", []string{"-timeout", "8m", "./internal/torture"}, []string{"RELAY_RACE=" + strings.Join(race, " ")}},
+		{".", []string{"-timeout", "15m", "./internal/torture"}, []string{"RELAY_RACE=" + strings.Join(race, " ")}},
 		{"sinks/webhook/interop", []string{"./..."}, nil},
 		{"bench", []string{"./..."}, nil},
 	} {
