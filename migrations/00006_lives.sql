@@ -2,7 +2,7 @@
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- Ids come again: after TRUNCATE … RESTART IDENTITY, where a copy left the sequence behind, after a crash with asynchronous
+-- Ids come again: after TRUNCATE ... RESTART IDENTITY, where a copy left the sequence behind, after a crash with asynchronous
 -- commits. A row of the outbox is known by its id and its creation.
 ALTER TABLE postrider.parked
     -- Its transaction, null if that is not known: ids and clocks may be set back, transaction ids tell which of them was.
@@ -141,7 +141,8 @@ BEGIN
     RETURN CASE WHEN EXISTS (
         SELECT FROM postrider.parked q
         WHERE q.subscription = attempt_state.subscription AND q.id = attempt_state.id
-          AND (q.state = 'held' OR q.state IN ('retry', 'scheduled') AND coalesce(q.due <= clock_timestamp() + interval '5 minutes', true))
+          AND (q.state = 'held' OR q.state = 'accepted' AND q.due <= clock_timestamp()
+               OR q.state IN ('retry', 'scheduled') AND coalesce(q.due <= clock_timestamp() + interval '5 minutes', true))
     ) OR EXISTS (
         SELECT FROM postrider.outbox o JOIN postrider.cursors c ON c.subscription = attempt_state.subscription
         WHERE o.id = attempt_state.id AND NOT pg_visible_in_snapshot(o.xid, c.base)

@@ -33,7 +33,7 @@ func fill(t *testing.T, db *pgtest.DB) old {
 	for range 5 {
 		on(t, db.URL(), "enqueue", "orders.created").ok()
 	}
-	db.Exec(t, `UPDATE postrider.cursors SET done = '{[1,3)}' WHERE subscription = 'billing';
+	db.Exec(t, `UPDATE postrider.cursors SET done = '{[1,3)}', saved_at = clock_timestamp() WHERE subscription = 'billing';
 		INSERT INTO postrider.parked (subscription, id, state, created_at, topic, payload, reason)
 		SELECT 'billing', id, 'dead', created_at, topic, payload, 'refused' FROM postrider.outbox WHERE id = 3`)
 	o := old{db: db, want: oneText(t, db, where)}
