@@ -20,6 +20,8 @@ var applicationFaults = []*Fault{
 		Repeats: []string{"loose", "victim"}, Replays: true, Inject: replay},
 	{Name: "redrive", About: "dead letters are redriven, in vain", Hits: onApplication, Inject: redrive},
 	{Name: "huge", About: "one transaction of 20,000 messages, committed or rolled back", Hits: onApplication, Inject: writeHuge},
+	// PostgreSQL writes out a gigabyte before it gives up: once is enough.
+	{Name: "poison-row", About: "a row that nobody can read, on a topic that nobody wants", Hits: onApplication, Once: true, Inject: insertPoisonRow},
 	{Name: "reader", About: "an idle transaction holds a snapshot and a lock for reading on the outbox", Hits: onApplication, Inject: readIdly},
 }
 
@@ -90,6 +92,15 @@ func (t *tx) insertHuge(ctx context.Context, rng *rand.Rand) error {
 		return errRollback
 	}
 	return nil
+}
+
+// insertPoisonRow inserts a payload that is short as it is stored and over a gigabyte as text, past the bound on what an INSERT accepts,
+// as a restored or replicated row comes.
+func insertPoisonRow(ctx context.Context, w *world, _ *rand.Rand) error {
+	return w.db.try(ctx, `DO $$ BEGIN
+		PERFORM set_config('session_replication_role', 'replica', true);
+		INSERT INTO postrider.outbox (topic, payload) SELECT 'nobody.wants', jsonb_agg('1e131071'::jsonb) FROM generate_series(1, 9000);
+	END $$`)
 }
 
 // readIdly does what a forgotten session of an administrator does. If the server ends it, so much the better.

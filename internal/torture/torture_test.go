@@ -43,6 +43,17 @@ func TestEndpoints(t *testing.T) {
 	round(t, Config{Source: "stream", Relays: 1, NATSServers: 1, Faults: names, Duration: 14 * time.Second, Pause: 200 * time.Millisecond})
 }
 
+// A row that nobody can read, and a relay that is killed and has to pass it again.
+func TestPoisonRow(t *testing.T) {
+	t.Parallel()
+	for _, source := range []string{"stream", "timer"} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			round(t, Config{Source: source, Relays: 1, NATSServers: 1, Faults: []string{"poison-row", "kill"}, Duration: 8 * time.Second, Pause: 500 * time.Millisecond})
+		})
+	}
+}
+
 // A NATS server that is restarted, a stream that is full, and one that is deleted.
 func TestNATS(t *testing.T) {
 	t.Parallel()
