@@ -237,7 +237,7 @@ func TestReplicationConnection(t *testing.T) {
 			t.Errorf("%s is %q, want %q", pin[0], row[0], pin[1])
 		}
 	}
-	if _, err := conn.Exec(t.Context(), `CREATE_REPLICATION_SLOT dbconn_test TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')`).ReadAll(); err != nil {
+	if _, err := conn.Exec(t.Context(), `CREATE_REPLICATION_SLOT dbconn_test TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT`).ReadAll(); err != nil {
 		t.Error(err)
 	}
 }
