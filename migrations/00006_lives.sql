@@ -141,8 +141,7 @@ BEGIN
     RETURN CASE WHEN EXISTS (
         SELECT FROM postrider.parked q
         WHERE q.subscription = attempt_state.subscription AND q.id = attempt_state.id
-          AND (q.state = 'held' OR q.state = 'accepted' AND q.due <= clock_timestamp()
-               OR q.state IN ('retry', 'scheduled') AND coalesce(q.due <= clock_timestamp() + interval '5 minutes', true))
+          AND (q.state = 'held' OR q.state IN ('retry', 'scheduled') AND coalesce(q.due <= clock_timestamp() + interval '5 minutes', true))
     ) OR EXISTS (
         SELECT FROM postrider.outbox o JOIN postrider.cursors c ON c.subscription = attempt_state.subscription
         WHERE o.id = attempt_state.id AND NOT pg_visible_in_snapshot(o.xid, c.base)

@@ -25,7 +25,10 @@ func TestEarlyCallbacks(t *testing.T) {
 	c.handler.patience = patience
 	for what, before := range map[string]func(){
 		"complete": func() {},
-		"fail":     func() { recordAccepted(t, c.db, id, token-1, "0") }, // the attempt before, whose lease is over
+		"fail": func() { // the attempt before, whose lease is over: else there would be no other
+			recordAccepted(t, c.db, id, token-1, "0")
+			c.db.Exec(t, "UPDATE postrider.parked SET state = 'retry', due = now()")
+		},
 	} {
 		before()
 		asked := c.handler.store.pool.Stat().AcquireCount()
