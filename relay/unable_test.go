@@ -156,7 +156,8 @@ func TestSharesOfRelaysThatLackSomething(t *testing.T) {
 				return first+second+third == 6 && first <= c.most[0] && second <= c.most[1] && third <= c.most[2]
 			}
 			const epochs = "SELECT sum(epoch) FROM postrider.cursors"
-			eventually(t, "the shares are fair, and nothing changes hands any more", func() bool {
+			// On a busy machine relays miss their lease of a second now and then, and shares move once more.
+			eventuallyIn(t, 6*patience, "the shares are fair, and nothing changes hands any more", func() bool {
 				before := scalar[int64](b, epochs)
 				if !fair() {
 					return false
