@@ -9,7 +9,8 @@ import (
 // shares says which relay should have how many of the active cursors. All relays compute it from the same rows, each by itself.
 //
 // A relay's share is made of equal parts of what it can deliver: a subscription that n relays can deliver counts 1/n for each of
-// them. So cursors can always be spread with no relay above its share, rounded up.
+// them. So cursors could always be spread with no relay above its share, rounded up; each hands over only what another has room for,
+// so that one may stay a little above it where relays lack different things.
 type shares struct {
 	able map[string]int              // by subscription: how many relays can deliver it
 	not  map[string]map[string]int64 // by relay: the versions of the subscriptions that it cannot deliver
