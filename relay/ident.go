@@ -16,19 +16,11 @@ type ident struct {
 	born int64 // created_at as PostgreSQL has it: microseconds since 2000, exact also where a time.Time of ours is not
 }
 
-func (r *row) ident() ident { return ident{r.Row, r.born} }
-
-func (e *entry) ident() ident { return ident{e.id, e.born} }
-
 // place says when a row was inserted, compared with others.
 type place struct {
 	ident
 	xid uint64 // 0: not known
 }
-
-func (r *row) place() place { return place{r.ident(), r.xid} }
-
-func (e *entry) place() place { return place{e.ident(), e.xid} }
 
 // compare orders by insertion. Ids tell, except where the sequence was set back; times tell, except where the clock was. Where
 // they contradict each other, transaction ids say whom to believe.
@@ -39,6 +31,9 @@ func (p place) compare(o place) int {
 	}
 	return cmp.Or(byID, byTime)
 }
+
+// postgresEpoch is 2000-01-01 in microseconds since 1970 (src/include/datatype/timestamp.h).
+const postgresEpoch = 946684800_000_000
 
 // timestamp is the value that PostgreSQL has.
 func timestamp(born int64) pgtype.Timestamptz {

@@ -7,18 +7,6 @@ import (
 	"github.com/postrider/postrider/internal/topic"
 )
 
-// window is what the feed dispatches between two closed snapshots.
-type window struct {
-	n    uint64
-	base Snapshot // the closed snapshot that it follows
-}
-
-// closedAt says that window n and all before it are complete: they hold all that snap sees.
-type closedAt struct {
-	n    uint64
-	snap Snapshot
-}
-
 // liveRow is a message on its way from the feed to a runner.
 type liveRow struct {
 	row *row

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"container/heap"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -35,6 +34,10 @@ type entry struct {
 	token int64         // of the attempt that was accepted
 	lease time.Duration // of that attempt
 }
+
+func (e *entry) ident() ident { return ident{e.id, e.born} }
+
+func (e *entry) place() place { return place{e.ident(), e.xid} }
 
 // durable says whether the table has the entry in a state in which it can be loaded: saves of later states may still be under way.
 func (e *entry) durable() bool {
@@ -257,18 +260,4 @@ func (h *dueHeap) Pop() any {
 	*h = old[:len(old)-1]
 	e.heapIndex = -1
 	return e
-}
-
-// retryDelay is the wait before the next attempt after so many: doubling from first up to most.
-func retryDelay(attempts int, first, most time.Duration) time.Duration {
-	d := float64(first)
-	for i := 1; i < attempts && d < float64(most); i++ {
-		d *= 2
-	}
-	return jitter(min(d, float64(most)))
-}
-
-// jitter varies a wait by a fifth either way, so that what failed together does not come back together.
-func jitter(wait float64) time.Duration {
-	return time.Duration(min(wait*(0.8+0.4*rand.Float64()), 1<<62)) // within what a Duration holds
 }

@@ -37,14 +37,6 @@ type winProgress struct {
 	rows      []markedRow
 }
 
-// saved is progress as a cursor's row holds it.
-type saved struct {
-	base    Snapshot
-	target  *Snapshot
-	afterID int64
-	done    doneSet
-}
-
 func newProgress(s saved) *progress { return &progress{base: s.base, skip: s.done} }
 
 // startPass begins a pass to target. Nothing may be under way.

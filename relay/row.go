@@ -27,6 +27,10 @@ func (r *row) size() int64 {
 	return int64(len(r.Payload)+len(r.Headers)+len(r.Key)+len(r.Topic)) + 256
 }
 
+func (r *row) ident() ident { return ident{r.Row, r.born} }
+
+func (r *row) place() place { return place{r.ident(), r.xid} }
+
 // arrived is the number of bytes that reading it took.
 func (r *row) arrived() int64 { return r.size() + r.bytes }
 
@@ -170,9 +174,6 @@ func decodeInt(b []byte) (int64, error) {
 	}
 	return int64(binary.BigEndian.Uint64(b)), nil
 }
-
-// postgresEpoch is 2000-01-01 in microseconds since 1970 (src/include/datatype/timestamp.h).
-const postgresEpoch = 946684800_000_000
 
 func decodeTime(b []byte) (time.Time, error) {
 	if b == nil {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -46,11 +47,11 @@ func ParseSnapshot(text string) (Snapshot, error) {
 // decodeSnapshot reads the binary form: the number of running transactions in 4 bytes, then in 8 bytes each xmin, xmax and them.
 func decodeSnapshot(b []byte) (Snapshot, error) {
 	if len(b) < 20 || len(b) != 20+8*int(binary.BigEndian.Uint32(b)) {
-		return Snapshot{}, errFormat
+		return Snapshot{}, errSnapshot
 	}
 	xmin, s := binary.BigEndian.Uint64(b[4:]), Snapshot{Xmax: binary.BigEndian.Uint64(b[12:])}
 	if xmin == 0 || xmin > s.Xmax {
-		return Snapshot{}, errFormat
+		return Snapshot{}, errSnapshot
 	}
 	if b = b[20:]; len(b) > 0 {
 		s.Xip = make([]uint64, 0, len(b)/8)
@@ -58,7 +59,7 @@ func decodeSnapshot(b []byte) (Snapshot, error) {
 	for last := xmin - 1; len(b) > 0; b = b[8:] {
 		x := binary.BigEndian.Uint64(b)
 		if x <= last || x >= s.Xmax {
-			return Snapshot{}, errFormat
+			return Snapshot{}, errSnapshot
 		}
 		s.Xip = append(s.Xip, x)
 		last = x
@@ -126,3 +127,5 @@ func appendIDs[T uint64 | int64](b []byte, ids []T) []byte {
 	}
 	return b
 }
+
+var errSnapshot = errors.New("a snapshot is not in the binary format of pg_snapshot")

@@ -185,30 +185,3 @@ func (s *Settings) validateSchedule() error {
 	}
 	return nil
 }
-
-// backoff is the wait before the next attempt after so many.
-func (s *Settings) backoff(attempts int) time.Duration {
-	if n := len(s.BackoffSchedule); n > 0 {
-		return jitter(float64(s.BackoffSchedule[min(max(attempts, 1), n)-1]))
-	}
-	return retryDelay(attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax))
-}
-
-// Duration is a time.Duration that is written as in "1m30s".
-type Duration time.Duration
-
-// String writes it as in "1m30s".
-func (d Duration) String() string { return time.Duration(d).String() }
-
-// MarshalText writes it as in "1m30s".
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText reads what time.ParseDuration reads.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil {
-		return fmt.Errorf("duration %q: must be a number with a unit, such as 30s or 5m", text)
-	}
-	*d = Duration(v)
-	return nil
-}
