@@ -46,7 +46,7 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 		x.sim.failf("%s: message %d is delivered, but it is %s", x.sub.Name, r.Row, p.state)
 	case p != nil && (p.state == stateCompleted || p.state == stateAccepted && p.due.After(x.sim.server.now)):
 		x.sim.failf("%s: message %d is delivered, but its destination has taken it over: it is %s", x.sub.Name, r.Row, p.state)
-	case t.entry == nil && x.loaded.covers(r):
+	case t.entry == nil && covers(x.loaded, r):
 		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.Row, x.loaded)
 	}
 	for i, l := range x.r.lanes {
@@ -90,7 +90,7 @@ func (x *simRunner) outOfTheWay(m *simRow) bool {
 	case p != nil: // scheduled, completed or discarded
 		return true
 	}
-	return x.loaded.covers(m) || m.emptied || m.holed || !m.deliverAt.IsZero()
+	return covers(x.loaded, m) || m.emptied || m.holed || !m.deliverAt.IsZero()
 }
 
 // checkParked looks at a parked row that has just changed.
@@ -114,13 +114,13 @@ func (x *simRunner) checkParked(id int64) {
 // checkStored wants everything that the cursor counts as settled to have been accepted, or to be parked.
 func (x *simRunner) checkStored() {
 	for _, r := range x.sim.server.committed {
-		if x.stored.covers(r) && x.wants(r) && !x.ever[r.Row] && x.parked[r.Row] == nil {
+		if covers(x.stored, r) && x.wants(r) && !x.ever[r.Row] && x.parked[r.Row] == nil {
 			x.sim.failf("%s: message %d is lost: %s counts it as settled", x.sub.Name, r.Row, x.stored)
 		}
 	}
 	for _, tx := range x.sim.server.running {
 		for _, r := range tx.rows {
-			if x.stored.covers(r) {
+			if covers(x.stored, r) {
 				x.sim.failf("%s: message %d of the running transaction %d counts as settled in %s", x.sub.Name, r.Row, tx.xid, x.stored)
 			}
 		}
@@ -135,7 +135,7 @@ func (x *simRunner) checkStored() {
 // checkStopped wants nothing to be delivered again after a clean stop.
 func (x *simRunner) checkStopped() {
 	for id := range x.accepted {
-		if (!x.stored.covers(x.sim.server.rows[id]) || x.parked[id] != nil) && !x.excused(id) {
+		if (!covers(x.stored, x.sim.server.rows[id]) || x.parked[id] != nil) && !x.excused(id) {
 			x.sim.failf("%s: message %d was accepted, but would come again after a clean stop at %s", x.sub.Name, id, x.stored)
 		}
 	}

@@ -37,7 +37,7 @@ func (x *simRunner) collect(final bool) bool {
 	}
 	x.save = &simSave{item: item, accepted: x.counted}
 	for _, id := range x.counted {
-		if !item.cursor.covers(x.sim.server.rows[id]) && !x.again[id] {
+		if !covers(item.cursor, x.sim.server.rows[id]) && !x.again[id] {
 			x.sim.failf("%s: message %d was accepted, but %s does not say so", x.sub.Name, id, item.cursor)
 		}
 	}
@@ -45,7 +45,7 @@ func (x *simRunner) collect(final bool) bool {
 }
 
 // covers says whether a cursor's row counts a message as settled.
-func (s saved) covers(r *simRow) bool {
+func covers(s saved, r *simRow) bool {
 	return s.base.Sees(r.xid) || s.done.has(r.ident()) || s.target != nil && s.target.Sees(r.xid) && r.Row <= s.afterID
 }
 

@@ -364,12 +364,3 @@ func (r *runner) savedNow(item *saveItem) {
 	r.mu.Unlock()
 	r.wake()
 }
-
-// String tells whether progress has changed.
-func (s saved) String() string {
-	target := ""
-	if s.target != nil {
-		target = s.target.String()
-	}
-	return fmt.Sprintf("%s %s %d %s", s.base, target, s.afterID, s.done)
-}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,15 +119,15 @@ func sameJSON(a, b json.RawMessage) bool {
 
 // Validate fills in the defaults and says which setting is wrong, with its value and what would be right.
 func (s *Settings) Validate() error {
-	fill(&s.Ordering, OrderByKey)
-	fill(&s.OnDead, DeadSkips)
-	fill(&s.MaxParked, 100_000)
+	s.Ordering = cmp.Or(s.Ordering, OrderByKey)
+	s.OnDead = cmp.Or(s.OnDead, DeadSkips)
+	s.MaxParked = cmp.Or(s.MaxParked, 100_000)
 	if len(s.BackoffSchedule) == 0 {
-		fill(&s.MaxAttempts, 20)
-		fill(&s.BackoffInitial, Duration(time.Second))
-		fill(&s.BackoffMax, Duration(max(time.Hour, time.Duration(s.BackoffInitial))))
+		s.MaxAttempts = cmp.Or(s.MaxAttempts, 20)
+		s.BackoffInitial = cmp.Or(s.BackoffInitial, Duration(time.Second))
+		s.BackoffMax = cmp.Or(s.BackoffMax, Duration(max(time.Hour, time.Duration(s.BackoffInitial))))
 	} else {
-		fill(&s.MaxAttempts, len(s.BackoffSchedule)+1)
+		s.MaxAttempts = cmp.Or(s.MaxAttempts, len(s.BackoffSchedule)+1)
 	}
 	switch s.Ordering {
 	case OrderByKey, OrderNone, OrderStrict:
