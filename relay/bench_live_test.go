@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -96,13 +97,13 @@ func BenchmarkRouteUnknownTopic(b *testing.B) {
 }
 
 // benchRunner is a live runner on the feed.
-func benchRunner(b *testing.B, f *feed, share *budget, ordering Ordering, lanes, batch int) *runner {
+func benchRunner(b *testing.B, f *feed, share *budget, ordering subscription.Ordering, lanes, batch int) *runner {
 	match, err := topic.NewMatcher([]string{">"})
 	if err != nil {
 		b.Fatal(err)
 	}
 	r := &runner{
-		sub:  Subscription{Name: "bench", Settings: Settings{Ordering: ordering}},
+		sub:  subscription.Subscription{Name: "bench", Settings: subscription.Settings{Ordering: ordering}},
 		sink: &accepting{}, filter: &filter{current: match}, feed: f, budget: share,
 		log: f.log, metrics: f.metrics.runner("bench"), parked: newParkedSet(), prog: newProgress(saved{}),
 		wakeup: make(chan struct{}, 1), quit: make(chan struct{}), lanes: newLanes(lanes, batch),
@@ -141,13 +142,13 @@ func settleAll(r *runner) {
 // admitted, batched, handed over to a lane and back. Of each round the lanes are handed that many messages.
 func BenchmarkLivePath(b *testing.B) {
 	for _, c := range []struct {
-		ordering            Ordering
+		ordering            subscription.Ordering
 		keys                int
 		lanes, batch, round int
 	}{
-		{OrderByKey, 0, 4, 256, 1}, {OrderByKey, 0, 4, 256, 100}, {OrderByKey, 0, 4, 256, 2000},
-		{OrderByKey, 1000, 4, 256, 1}, {OrderByKey, 1000, 4, 256, 100}, {OrderByKey, 1000, 4, 256, 2000},
-		{OrderByKey, 0, 64, 1, 100},
+		{subscription.OrderByKey, 0, 4, 256, 1}, {subscription.OrderByKey, 0, 4, 256, 100}, {subscription.OrderByKey, 0, 4, 256, 2000},
+		{subscription.OrderByKey, 1000, 4, 256, 1}, {subscription.OrderByKey, 1000, 4, 256, 100}, {subscription.OrderByKey, 1000, 4, 256, 2000},
+		{subscription.OrderByKey, 0, 64, 1, 100},
 	} {
 		b.Run(fmt.Sprintf("keys=%d/lanes=%d/batch=%d/round=%d", c.keys, c.lanes, c.batch, c.round), func(b *testing.B) {
 			benchLive(b, streamBench(b), c.ordering, c.keys, c.lanes, c.batch, c.round)
@@ -155,7 +156,7 @@ func BenchmarkLivePath(b *testing.B) {
 	}
 }
 
-func benchLive(b *testing.B, stream *reader, ordering Ordering, keys, lanes, batch, round int) {
+func benchLive(b *testing.B, stream *reader, ordering subscription.Ordering, keys, lanes, batch, round int) {
 	f, share := benchFeed()
 	f.held = stream.held
 	r := benchRunner(b, f, share, ordering, lanes, batch)

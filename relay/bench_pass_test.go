@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -32,7 +33,7 @@ func BenchmarkPassPath(b *testing.B) {
 
 func benchPass(b *testing.B, keys, lanes, batch int) {
 	f, share := benchFeed()
-	r := benchRunner(b, f, share, OrderByKey, lanes, batch)
+	r := benchRunner(b, f, share, subscription.OrderByKey, lanes, batch)
 	r.endQueue()
 	r.reader = &passReader{pages: make(chan page, 1)}
 	r.prog.startPass(Snapshot{Xmax: 100}, 0, true)
@@ -78,7 +79,7 @@ func BenchmarkLaneHandOver(b *testing.B) {
 	for _, size := range []int{1, 256} {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
 			f, share := benchFeed()
-			r := benchRunner(b, f, share, OrderNone, 1, size)
+			r := benchRunner(b, f, share, subscription.OrderNone, 1, size)
 			l := r.lanes[0]
 			tasks := make([]*task, size)
 			for i := range tasks {

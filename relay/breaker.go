@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 const (
@@ -210,7 +212,7 @@ func (r *runner) heads(yield func(*lane, *task) bool) {
 		if r.tooLarge(t) {
 			continue
 		}
-		if idle == nil || r.strictWait(t) || !yield(idle, t) || r.sub.Settings.Ordering == OrderStrict {
+		if idle == nil || r.strictWait(t) || !yield(idle, t) || r.sub.Settings.Ordering == subscription.OrderStrict {
 			return
 		}
 	}

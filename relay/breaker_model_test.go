@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -50,20 +51,20 @@ type trial struct {
 }
 
 // The settings that trials draw from; failures take a few seconds to become dead letters.
-var trialSettings = func() (all []Settings) {
-	for _, ordering := range []Ordering{OrderByKey, OrderNone, OrderStrict} {
+var trialSettings = func() (all []subscription.Settings) {
+	for _, ordering := range []subscription.Ordering{subscription.OrderByKey, subscription.OrderNone, subscription.OrderStrict} {
 		for _, lanes := range [][2]int{{1, 1}, {1, 8}, {4, 1}, {4, 16}, {16, 1}} {
-			if ordering == OrderStrict && lanes != [2]int{1, 1} {
+			if ordering == subscription.OrderStrict && lanes != [2]int{1, 1} {
 				continue
 			}
-			all = append(all, Settings{Ordering: ordering, OnDead: DeadSkips, MaxAttempts: 3, Lanes: lanes[0], Batch: lanes[1],
-				MaxParked: 100_000, BackoffInitial: Duration(time.Second), BackoffMax: Duration(10 * time.Second)})
+			all = append(all, subscription.Settings{Ordering: ordering, OnDead: subscription.DeadSkips, MaxAttempts: 3, Lanes: lanes[0], Batch: lanes[1],
+				MaxParked: 100_000, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(10 * time.Second)})
 		}
 	}
 	return all
 }()
 
-func newTrial(settings Settings, dest *destination) *trial {
+func newTrial(settings subscription.Settings, dest *destination) *trial {
 	s := newSimulation(simOp{c: 255}, nil)
 	s.subs = s.subs[:1]
 	s.newFeed(0) // with plenty of memory
@@ -158,7 +159,7 @@ func TestBadMessagesAmongGoodOnes(t *testing.T) {
 			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole")}
 		x := newTrial(settings, dest)
 		n := rapid.IntRange(1, 150).Draw(t, "messages")
-		if settings.Ordering == OrderStrict {
+		if settings.Ordering == subscription.OrderStrict {
 			n = min(n, 15)
 		}
 		share := rapid.IntRange(0, 99).Draw(t, "percent of bad ones")
@@ -185,7 +186,7 @@ func TestBadMessagesAmongGoodOnes(t *testing.T) {
 			}
 		}
 		limit := time.Minute
-		if keyed || settings.Ordering == OrderStrict {
+		if keyed || settings.Ordering == subscription.OrderStrict {
 			limit = 15 * time.Minute // good ones wait until bad ones before them, one by one, have had all their attempts
 		}
 		if !x.run(limit, x.delivered(good)) {
@@ -234,7 +235,7 @@ func TestOutageOfAModel(t *testing.T) {
 		if lasts >= 10*time.Second {
 			most = exploreFew + exploreFirst
 		}
-		if len(ids) <= exploreFew || settings.Ordering == OrderStrict {
+		if len(ids) <= exploreFew || settings.Ordering == subscription.OrderStrict {
 			most = len(ids)
 		}
 		if dest.kind == sinks.KindRetryable { // until it counts as down, these are the messages' own failures

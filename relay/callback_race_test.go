@@ -3,6 +3,8 @@ package relay
 import (
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // A callback may be found between the commit of the save that recorded its delivery and the answer of that save. It must wait: the
@@ -12,7 +14,7 @@ func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	r := &runner{lanes: newLanes(1, 1), parked: newParkedSet(), prog: newProgress(saved{}), wakeup: make(chan struct{}, 1),
 		save: func() {}, parkedC: func(string) {}}
-	r.sub.Settings = Settings{Ordering: OrderByKey, MaxAttempts: 3, BackoffInitial: Duration(time.Second), BackoffMax: Duration(time.Second)}
+	r.sub.Settings = subscription.Settings{Ordering: subscription.OrderByKey, MaxAttempts: 3, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(time.Second)}
 	e := &entry{id: 1, state: stateScheduled, stored: stateScheduled} // its row was there before this attempt
 	r.parked.add(e)
 	r.parked.change(e, stateAccepted, time.Time{}, "")

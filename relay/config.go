@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -34,10 +35,10 @@ type Config struct {
 	// Open connects to the destination of a subscription. It must not wait for the destination to answer. After an error this relay
 	// leaves the subscription to others, with the error as its reason, and tries again from time to time; an error made by Unusable
 	// pauses the subscription for all. If the error has a method Detail() string, that goes into the log alone. Required.
-	Open func(ctx context.Context, s Subscription) (sinks.Sink, error)
+	Open func(ctx context.Context, s subscription.Subscription) (sinks.Sink, error)
 	// Defaults fills in settings that have another default for the kind of the subscription's destination than the one named
 	// beside them. Optional.
-	Defaults func(s *Subscription)
+	Defaults func(s *subscription.Subscription)
 	// Name is shown as the owner of cursors. Default: "relay".
 	Name string
 	// Version is the build's version, shown beside the name.
@@ -156,8 +157,8 @@ func fill[T comparable](p *T, value T) {
 }
 
 // settle decodes a subscription's settings and fills in the defaults: those of its kind of destination, then the engine's.
-func (c *Config) settle(s *Subscription, settings []byte) (err error) {
-	if s.Settings, err = DecodeSettings(settings); err != nil {
+func (c *Config) settle(s *subscription.Subscription, settings []byte) (err error) {
+	if s.Settings, err = subscription.DecodeSettings(settings); err != nil {
 		return onlyHere(err)
 	}
 	if c.Defaults != nil {

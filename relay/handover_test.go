@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -97,7 +98,7 @@ func TestStopWhileTakingOver(t *testing.T) {
 	b.subscribe("all", "{>}", "{}", "now")
 	opening := make(chan struct{})
 	r := b.start(func(c *Config) {
-		c.Open = func(ctx context.Context, _ Subscription) (sinks.Sink, error) {
+		c.Open = func(ctx context.Context, _ subscription.Subscription) (sinks.Sink, error) {
 			close(opening)
 			<-ctx.Done()
 			return nil, ctx.Err()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/migrations"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -114,7 +115,7 @@ func (b *bench) config() Config {
 	return Config{
 		DatabaseURL: b.db.RoleURL(b.role), SaveInterval: 50 * time.Millisecond, PollMax: 50 * time.Millisecond, Lease: time.Second,
 		DrainTimeout: 5 * time.Second,
-		Open: func(_ context.Context, s Subscription) (sinks.Sink, error) {
+		Open: func(_ context.Context, s subscription.Subscription) (sinks.Sink, error) {
 			if !strings.HasPrefix(s.Sink, "record:") {
 				return nil, fmt.Errorf("sink %q: unknown scheme", s.Sink)
 			}

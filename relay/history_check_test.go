@@ -3,6 +3,7 @@ package relay
 import (
 	"strings"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -63,9 +64,9 @@ func (x *simRunner) checkOrder(r *simRow) {
 	var before []*simRow
 	switch {
 	case x.again[r.Row]: // parked ones may pass what the runner, after a replay, has still to read
-	case x.sub.Settings.Ordering == OrderStrict:
+	case x.sub.Settings.Ordering == subscription.OrderStrict:
 		before = x.sim.server.committed
-	case x.sub.Settings.Ordering == OrderByKey && r.Key != "":
+	case x.sub.Settings.Ordering == subscription.OrderByKey && r.Key != "":
 		before = x.sim.server.keys[r.Key]
 	}
 	for _, m := range before {
@@ -82,7 +83,7 @@ func (x *simRunner) outOfTheWay(m *simRow) bool {
 	case x.accepted[m.Row]:
 		return true
 	case p != nil && p.state == stateDead:
-		return x.sub.Settings.OnDead == DeadSkips
+		return x.sub.Settings.OnDead == subscription.DeadSkips
 	case p != nil && p.state == stateHeld:
 		return !m.deliverAt.IsZero() // after a restart it counts as scheduled again
 	case p != nil && (p.state == stateRetry || p.state == stateAccepted || p.state == stateFailed):

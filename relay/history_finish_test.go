@@ -1,6 +1,10 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/postrider/postrider/relay/subscription"
+)
 
 // finish ends all transactions and troubles, lets everything come to rest and looks at what has become of it.
 func (s *simulation) finish() {
@@ -64,7 +68,7 @@ func (s *simulation) settle(x *simRunner) {
 // atRest gives dead messages up that others wait for, and says whether nothing is left to do.
 func (x *simRunner) atRest() bool {
 	for id := range x.sim.server.nextID {
-		if p := x.parked[id]; p != nil && p.state == stateDead && x.sub.Settings.OnDead == DeadHolds {
+		if p := x.parked[id]; p != nil && p.state == stateDead && x.sub.Settings.OnDead == subscription.DeadHolds {
 			x.discard(id)
 		}
 	}

@@ -12,13 +12,14 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // simRunner is a subscription with its rows in the database, and the runner that has it at the moment, if any. The runner is the
 // engine's; what it would ask of the database and of the sink is answered by the model, some time later.
 type simRunner struct {
 	sim    *simulation
-	sub    Subscription
+	sub    subscription.Subscription
 	filter *filter
 	begun  Snapshot // the base at the beginning
 
@@ -143,7 +144,7 @@ func (x *simRunner) loadParked() {
 		case p.state == stateAccepted, p.state == stateCompleted, p.state == stateFailed:
 			e.state = stateAccepted
 			waiting = append(waiting, e)
-		case p.state == stateRetry, p.state == stateHeld, p.state == stateDead && x.sub.Settings.OnDead == DeadHolds:
+		case p.state == stateRetry, p.state == stateHeld, p.state == stateDead && x.sub.Settings.OnDead == subscription.DeadHolds:
 			waiting = append(waiting, e)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // simulation is a history of transactions and of two relays that follow it: the engine's feeds, held rows, pgoutput parser,
@@ -50,13 +52,13 @@ var (
 		}
 		return filters
 	}()
-	simSettings = []Settings{
-		{Ordering: OrderByKey, OnDead: DeadSkips, MaxAttempts: 3, Lanes: 2, Batch: 4, MaxParked: 1000},
-		{Ordering: OrderByKey, OnDead: DeadHolds, MaxAttempts: 2, Lanes: 3, Batch: 1, MaxParked: 1000},
-		{Ordering: OrderStrict, OnDead: DeadSkips, MaxAttempts: 2, Lanes: 1, Batch: 1, MaxParked: 1000},
-		{Ordering: OrderByKey, OnDead: DeadSkips, MaxAttempts: 1, Lanes: 1, Batch: 3, MaxParked: 2},
-		{Ordering: OrderNone, OnDead: DeadHolds, MaxAttempts: 2, Lanes: 2, Batch: 2, MaxParked: 1000},
-		{Ordering: OrderStrict, OnDead: DeadHolds, MaxAttempts: 3, Lanes: 1, Batch: 1, MaxParked: 1000},
+	simSettings = []subscription.Settings{
+		{Ordering: subscription.OrderByKey, OnDead: subscription.DeadSkips, MaxAttempts: 3, Lanes: 2, Batch: 4, MaxParked: 1000},
+		{Ordering: subscription.OrderByKey, OnDead: subscription.DeadHolds, MaxAttempts: 2, Lanes: 3, Batch: 1, MaxParked: 1000},
+		{Ordering: subscription.OrderStrict, OnDead: subscription.DeadSkips, MaxAttempts: 2, Lanes: 1, Batch: 1, MaxParked: 1000},
+		{Ordering: subscription.OrderByKey, OnDead: subscription.DeadSkips, MaxAttempts: 1, Lanes: 1, Batch: 3, MaxParked: 2},
+		{Ordering: subscription.OrderNone, OnDead: subscription.DeadHolds, MaxAttempts: 2, Lanes: 2, Batch: 2, MaxParked: 1000},
+		{Ordering: subscription.OrderStrict, OnDead: subscription.DeadHolds, MaxAttempts: 3, Lanes: 1, Batch: 1, MaxParked: 1000},
 	}
 	simMemory = []int64{1 << 20, 16000, 6000} // of a feed, a quarter of it for what is held: rows count for some 260 bytes
 	simQueues = []int64{1 << 20, 2000}        // of all queues of a relay
@@ -71,7 +73,7 @@ func newSimulation(setup simOp, trace *bytes.Buffer) *simulation {
 		n := int(setup.b) + 5*i
 		x := &simRunner{sim: s, filter: simFilters[(n/8)%len(simFilters)], parked: make(map[int64]*simEntry),
 			ever: make(map[int64]bool), died: make(map[int64]bool), tries: make(map[int64]int), again: make(map[int64]bool),
-			sub: Subscription{Name: fmt.Sprintf("sub%d", i), Settings: simSettings[n%len(simSettings)]}}
+			sub: subscription.Subscription{Name: fmt.Sprintf("sub%d", i), Settings: simSettings[n%len(simSettings)]}}
 		if setup.c&1 == 1 { // it begins now, in the middle of a transaction
 			s.server.insert(s.server.begin(), simTopics[0], "k", time.Time{})
 			s.server.other()

@@ -1,6 +1,10 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/postrider/postrider/relay/subscription"
+)
 
 // intake takes messages in from where the runner stands: from the pass under way, from the feed, or it starts the next pass.
 func (r *runner) intake(now time.Time) {
@@ -195,7 +199,7 @@ func (r *runner) newTask(row *row) *task {
 }
 
 func (r *runner) keyOf(row *row) string {
-	if r.sub.Settings.Ordering != OrderByKey {
+	if r.sub.Settings.Ordering != subscription.OrderByKey {
 		return ""
 	}
 	return row.Key
@@ -207,9 +211,9 @@ const strictKey = "\x00"
 // parkedKey is the key by which a parked delivery blocks others.
 func (r *runner) parkedKey(key string) string {
 	switch r.sub.Settings.Ordering {
-	case OrderStrict:
+	case subscription.OrderStrict:
 		return strictKey
-	case OrderNone:
+	case subscription.OrderNone:
 		return ""
 	}
 	return key

@@ -3,6 +3,8 @@ package relay
 import (
 	"maps"
 	"time"
+
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // So many parked messages are read at once, or so many as the share of memory allows if each has so many bytes.
@@ -40,7 +42,7 @@ func (r *runner) gate(t *task) gateState {
 
 // strictWait says whether a task must wait because the subscription is strict and something before it is not settled.
 func (r *runner) strictWait(t *task) bool {
-	if r.sub.Settings.Ordering != OrderStrict || t.entry != nil {
+	if r.sub.Settings.Ordering != subscription.OrderStrict || t.entry != nil {
 		return false
 	}
 	head := r.parked.head(strictKey)
@@ -65,7 +67,7 @@ func (r *runner) hold(t *task) {
 // room for, when nothing else is left to probe with.
 func (r *runner) takesDue() bool {
 	waiting := r.tasks + len(r.toLoad)
-	if r.sub.Settings.Ordering == OrderStrict {
+	if r.sub.Settings.Ordering == subscription.OrderStrict {
 		waiting -= len(r.free) // these wait for the parked ones
 	}
 	if b := &r.breaker; b.open {

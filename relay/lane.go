@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -173,7 +174,7 @@ func (r *runner) form(l *lane, most int) {
 	if len(l.queue) > 0 {
 		most = r.formKeyed(l, most)
 	}
-	strict := r.sub.Settings.Ordering == OrderStrict
+	strict := r.sub.Settings.Ordering == subscription.OrderStrict
 	kept := r.free[:0] // few enough to be moved
 	for i, t := range r.free {
 		if len(l.batch) >= most || r.strictWait(t) || strict && r.restrained(t) {
@@ -209,7 +210,7 @@ func (r *runner) inDoubt() bool { return r.breaker.open || r.throughAt == 0 }
 
 // logFirst says whether a strict subscription's next message is from the log, not this parked one.
 func (r *runner) logFirst(t *task) bool {
-	return r.sub.Settings.Ordering == OrderStrict && len(r.free) > 0 && r.free[0].row.Row < t.row.Row && !r.strictWait(r.free[0])
+	return r.sub.Settings.Ordering == subscription.OrderStrict && len(r.free) > 0 && r.free[0].row.Row < t.row.Row && !r.strictWait(r.free[0])
 }
 
 // formKeyed returns the bound on the batch that its tasks leave.

@@ -7,12 +7,13 @@ import (
 	"fmt"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
 // cursor is a row of postrider.cursors with its subscription, as this relay has taken it over.
 type cursor struct {
-	sub     Subscription
+	sub     subscription.Subscription
 	version int64
 	epoch   int64
 	earlier []byte
@@ -45,7 +46,7 @@ func scanCursor(scan func(...any) error) (c rawCursor, err error) {
 
 // parse says what the cursor holds, or why it cannot be used. The settings are left for later.
 func (r *rawCursor) parse() (c cursor, err error) {
-	c = cursor{sub: Subscription{Name: r.name, Sink: text(r.sink)}, earlier: []byte(text(r.earlier)), trouble: r.trouble}
+	c = cursor{sub: subscription.Subscription{Name: r.name, Sink: text(r.sink)}, earlier: []byte(text(r.earlier)), trouble: r.trouble}
 	if r.version == nil || r.epoch == nil || r.past == nil {
 		return c, errors.New("version, epoch and base: none may be null")
 	}
@@ -142,7 +143,7 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 	}
 	limits := sink.Limits()
 	lanes, batch := orDefault(c.sub.Settings.Lanes, limits.Lanes), orDefault(c.sub.Settings.Batch, limits.Batch)
-	if c.sub.Settings.Ordering == OrderStrict {
+	if c.sub.Settings.Ordering == subscription.OrderStrict {
 		lanes, batch = 1, 1
 	}
 	r.lanes = newLanes(lanes, batch)
@@ -154,7 +155,7 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 }
 
 // open connects to a subscription's destination.
-func (g *generation) open(ctx context.Context, s Subscription) (sinks.Sink, error) {
+func (g *generation) open(ctx context.Context, s subscription.Subscription) (sinks.Sink, error) {
 	sink, err := g.config.Open(ctx, s)
 	if err != nil {
 		return nil, lacks(fmt.Errorf("open sink: %w", err))
@@ -174,7 +175,7 @@ func (r *runner) loadParked(ctx context.Context) (err error) {
 	if r.exclude, err = anyParked(ctx, r.passes.pool, r.sub.Name); err != nil || !r.exclude {
 		return err
 	}
-	waiting, err := loadParked(ctx, r.passes.pool, r.sub.Name, r.sub.Settings.OnDead == DeadHolds)
+	waiting, err := loadParked(ctx, r.passes.pool, r.sub.Name, r.sub.Settings.OnDead == subscription.DeadHolds)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -67,7 +68,9 @@ func (b *bench) destinations(prefix, topics string, n int, settings string, answ
 }
 
 func (b *bench) counting(c *Config) {
-	c.Open = func(_ context.Context, s Subscription) (sinks.Sink, error) { return b.counted[s.Name], nil }
+	c.Open = func(_ context.Context, s subscription.Subscription) (sinks.Sink, error) {
+		return b.counted[s.Name], nil
+	}
 }
 
 // liveBytes is what the heap holds after a collection.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -188,7 +189,7 @@ func (r *runner) retry(t *task, reason string, after time.Duration, now time.Tim
 		}
 		return
 	}
-	r.park(t, stateRetry, now.Add(max(s.backoff(t.attempts), after)), reason)
+	r.park(t, stateRetry, now.Add(max(s.Backoff(t.attempts), after)), reason)
 }
 
 func (r *runner) accepted(t *task, now time.Time) {
@@ -221,7 +222,7 @@ func (r *runner) park(t *task, state string, due time.Time, reason string) {
 		e.attempts = t.attempts
 		r.parked.change(e, state, due, reason)
 	}
-	if state == stateDead && r.sub.Settings.OnDead == DeadSkips {
+	if state == stateDead && r.sub.Settings.OnDead == subscription.DeadSkips {
 		e.leaving = true // its key goes on once that is durable
 	}
 	if state != stateHeld && state != stateScheduled || r.parked.unsaved > r.maxTaskBytes()/2 {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // parkedTable is the table as it is after all operations recorded so far have been saved.
@@ -229,17 +231,17 @@ func TestRetryDelay(t *testing.T) {
 			want *= 2
 		}
 		want = min(want, float64(most))
-		got := retryDelay(attempts, first, most)
+		got := subscription.RetryDelay(attempts, first, most)
 		if float64(got) < 0.8*want-1 || float64(got) > 1.2*want+1 {
 			t.Errorf("after %d attempts from %s to %s: %s, want about %s", attempts, first, most, got, time.Duration(want))
 		}
 	})
-	if d := retryDelay(90, time.Second, 1<<63-1); d < 1<<62 {
+	if d := subscription.RetryDelay(90, time.Second, 1<<63-1); d < 1<<62 {
 		t.Errorf("the longest wait that there is has become %s", d)
 	}
 	low, high := time.Hour, time.Duration(0)
 	for range 200 {
-		d := retryDelay(1, time.Second, time.Hour)
+		d := subscription.RetryDelay(1, time.Second, time.Hour)
 		low, high = min(low, d), max(high, d)
 	}
 	if low > 850*time.Millisecond || high < 1150*time.Millisecond {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -221,7 +222,7 @@ func TestRingIsKeptLongEnough(t *testing.T) {
 }
 
 func TestRetentionHasABound(t *testing.T) {
-	open := func(context.Context, Subscription) (sinks.Sink, error) { return nil, nil }
+	open := func(context.Context, subscription.Subscription) (sinks.Sink, error) { return nil, nil }
 	c := Config{DatabaseURL: "postgres://x", Open: open, Retention: 10*365*24*time.Hour + 1}
 	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "retention 87600h0m0.000000001s: must be at most 87600h0m0s") {
 		t.Errorf("a retention of more than ten years: %v", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -21,7 +22,7 @@ const (
 // runner delivers one subscription. All its state belongs to step, which never waits: deliveries happen in lanes, reading in
 // goroutines of their own, and everything that happens wakes the runner's goroutine for another step.
 type runner struct {
-	sub     Subscription
+	sub     subscription.Subscription
 	cursor  cursor
 	sink    sinks.Sink
 	filter  *filter

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -30,7 +31,7 @@ func newScene(t *testing.T) *scene {
 func (s *scene) play(change ...func(*Config)) *running {
 	s.t.Helper()
 	return s.start(append([]func(*Config){func(c *Config) {
-		c.Open = func(_ context.Context, sub Subscription) (sinks.Sink, error) {
+		c.Open = func(_ context.Context, sub subscription.Subscription) (sinks.Sink, error) {
 			name, ok := strings.CutPrefix(sub.Sink, "actor:")
 			if !ok {
 				return nil, fmt.Errorf("sink %q: unknown scheme", sub.Sink)

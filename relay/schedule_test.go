@@ -9,11 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
 func TestBackoffSchedule(t *testing.T) {
-	s, err := ParseSettings([]byte(`{"backoff_schedule": ["5s", "5m", "30m"]}`))
+	s, err := subscription.ParseSettings([]byte(`{"backoff_schedule": ["5s", "5m", "30m"]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,17 +24,17 @@ func TestBackoffSchedule(t *testing.T) {
 	for attempts, want := range map[int]time.Duration{1: 5 * time.Second, 2: 5 * time.Minute, 3: 30 * time.Minute, 4: 30 * time.Minute, 1000: 30 * time.Minute} {
 		low, high := time.Duration(1<<62), time.Duration(0)
 		for range 300 {
-			got := s.backoff(attempts)
+			got := s.Backoff(attempts)
 			low, high = min(low, got), max(high, got)
 		}
 		if low < want*8/10 || low > want*85/100 || high > want*12/10 || high < want*115/100 {
 			t.Errorf("after %d attempts from %s to %s, want about %s with a jitter of a fifth", attempts, low, high, want)
 		}
 	}
-	if s, err := ParseSettings([]byte(`{"backoff_schedule": ["1s"], "max_attempts": 7}`)); err != nil || s.MaxAttempts != 7 || s.backoff(6) > 2*time.Second {
+	if s, err := subscription.ParseSettings([]byte(`{"backoff_schedule": ["1s"], "max_attempts": 7}`)); err != nil || s.MaxAttempts != 7 || s.Backoff(6) > 2*time.Second {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if s, err := ParseSettings([]byte(`{"backoff_initial": "2s"}`)); err != nil || s.MaxAttempts != 20 || s.backoff(1) > 3*time.Second {
+	if s, err := subscription.ParseSettings([]byte(`{"backoff_initial": "2s"}`)); err != nil || s.MaxAttempts != 20 || s.Backoff(1) > 3*time.Second {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -52,7 +53,7 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		`{"lanes": "two"}`:                                  `settings: lanes: must be a whole number, not a text`,
 		`{"timeout": 30}`:                                   `settings: timeout: duration "30": must be a number with a unit, such as 30s or 5m`,
 	} {
-		if _, err := ParseSettings([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := subscription.ParseSettings([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", text, err, want)
 		}
 	}
@@ -80,8 +81,8 @@ func TestSettingsAreEqual(t *testing.T) {
 		{`{"backoff_max": "1s"}`, `{}`, false},
 		{`{"max_parked": 1}`, `{}`, false},
 	} {
-		a, errA := DecodeSettings([]byte(c.a))
-		b, errB := DecodeSettings([]byte(c.b))
+		a, errA := subscription.DecodeSettings([]byte(c.a))
+		b, errB := subscription.DecodeSettings([]byte(c.b))
 		if errA != nil || errB != nil || a.Equal(b) != c.equal || b.Equal(a) != c.equal {
 			t.Errorf("%s and %s: equal %t (%v, %v), want %t", c.a, c.b, a.Equal(b), errA, errB, c.equal)
 		}
@@ -89,21 +90,21 @@ func TestSettingsAreEqual(t *testing.T) {
 }
 
 func TestDefaultsOfAKindOfDestination(t *testing.T) {
-	c := &Config{Defaults: func(s *Subscription) {
+	c := &Config{Defaults: func(s *subscription.Subscription) {
 		if s.Sink == "special:" && s.Settings.BackoffInitial == 0 {
-			s.Settings.BackoffSchedule = []Duration{Duration(time.Minute)}
+			s.Settings.BackoffSchedule = []subscription.Duration{subscription.Duration(time.Minute)}
 		}
 	}}
 	for _, k := range []struct {
 		sink, settings string
 		attempts       int
 	}{{"special:", `{}`, 2}, {"other:", `{}`, 20}, {"special:", `{"backoff_initial": "1s"}`, 20}, {"special:", `{"max_attempts": 5}`, 5}} {
-		s := Subscription{Sink: k.sink}
+		s := subscription.Subscription{Sink: k.sink}
 		if err := c.settle(&s, []byte(k.settings)); err != nil || s.Settings.MaxAttempts != k.attempts {
 			t.Errorf("%s with %s: %d attempts, %v, want %d", k.sink, k.settings, s.Settings.MaxAttempts, err, k.attempts)
 		}
 	}
-	if err := c.settle(&Subscription{}, []byte(`{"x": 1}`)); err == nil {
+	if err := c.settle(&subscription.Subscription{}, []byte(`{"x": 1}`)); err == nil {
 		t.Error("an unknown setting is no error")
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // FuzzParseSettings: what is read from the settings column is valid, and is read as the same again; else the error says so.
@@ -15,7 +17,7 @@ func FuzzParseSettings(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		s, err := ParseSettings(text)
+		s, err := subscription.ParseSettings(text)
 		if err != nil {
 			return
 		}
@@ -30,11 +32,11 @@ func FuzzParseSettings(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back, err := ParseSettings(written); err != nil || !back.Equal(s) {
+		if back, err := subscription.ParseSettings(written); err != nil || !back.Equal(s) {
 			t.Fatalf("%s is %+v, written as %s, that is %+v, %v", text, s, written, back, err)
 		}
 		for attempts := range 70 {
-			if d := retryDelay(attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax)); d < 0 {
+			if d := subscription.RetryDelay(attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax)); d < 0 {
 				t.Fatalf("%s waits %s after %d attempts", text, d, attempts)
 			}
 		}
@@ -52,7 +54,7 @@ func FuzzFilter(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c := cursor{sub: Subscription{Topics: strings.Split(topics, "\n")}, earlier: earlier, saved: saved{base: snap}}
+		c := cursor{sub: subscription.Subscription{Topics: strings.Split(topics, "\n")}, earlier: earlier, saved: saved{base: snap}}
 		got, err := newFilter(c)
 		if err != nil {
 			return

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // unable is a subscription that this relay cannot deliver, for something that it lacks: a secret, a file, a build that knows the
@@ -139,7 +141,7 @@ func (o *owner) reviewUnable(standings map[string]standing) {
 
 // lookWhether opens a subscription's sink and closes it again.
 func (o *owner) lookWhether(ctx context.Context, name string) {
-	var s Subscription
+	var s subscription.Subscription
 	var settings []byte
 	var version int64
 	err := o.pool.QueryRow(ctx, "SELECT name, topics, sink, settings, version FROM postrider.subscriptions WHERE name = $1", name).

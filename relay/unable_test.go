@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -28,7 +29,7 @@ func (l *lacking) lacks(names ...string) {
 
 func (l *lacking) config(c *Config) {
 	open := c.Open
-	c.Open = func(ctx context.Context, s Subscription) (sinks.Sink, error) {
+	c.Open = func(ctx context.Context, s subscription.Subscription) (sinks.Sink, error) {
 		l.opened.Add(1)
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -211,7 +212,7 @@ func TestWhatNoRelayCanUsePauses(t *testing.T) {
 			sub := b.subscribe("sub", "{>}", "{}", "now")
 			b.start(func(c *Config) {
 				open := c.Open
-				c.Open = func(ctx context.Context, s Subscription) (sinks.Sink, error) {
+				c.Open = func(ctx context.Context, s subscription.Subscription) (sinks.Sink, error) {
 					if s.Sink == "unusable:" {
 						return nil, Unusable(errors.New("nobody can use it"))
 					}

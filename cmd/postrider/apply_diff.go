@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // difference is one field of a subscription as it is and as it is to be; secrets do not show.
@@ -31,9 +31,9 @@ type field struct{ value, shown string }
 // differences compares a subscription in the database with the spec, field by field. Defaults that are written out equal those
 // that are not.
 func differences(s spec, topics []string, sink string, settings []byte) []difference {
-	is := relay.Subscription{Topics: topics, Sink: sink}
+	is := subscription.Subscription{Topics: topics, Sink: sink}
 	var unreadable error
-	is.Settings, unreadable = relay.DecodeSettings(settings)
+	is.Settings, unreadable = subscription.DecodeSettings(settings)
 	same := unreadable == nil && sameSettings(s.Subscription, is)
 	have, want := fields(is), fields(s.Subscription)
 	var list []difference
@@ -50,8 +50,8 @@ func differences(s spec, topics []string, sink string, settings []byte) []differ
 }
 
 // sameSettings fills in the defaults on both sides: those of the kind of sink, then the engine's.
-func sameSettings(want, is relay.Subscription) bool {
-	for _, s := range []*relay.Subscription{&want, &is} {
+func sameSettings(want, is subscription.Subscription) bool {
+	for _, s := range []*subscription.Subscription{&want, &is} {
 		setDefaults(s)
 		if s.Settings.Validate() != nil {
 			return false
@@ -75,7 +75,7 @@ func byFieldOrder(a, b string) int {
 }
 
 // fields lists what a subscription consists of, with the defaults of its kind of sink and of the engine filled in.
-func fields(s relay.Subscription) map[string]field {
+func fields(s subscription.Subscription) map[string]field {
 	topics := strings.Join(slices.Compact(slices.Sorted(slices.Values(s.Topics))), " ")
 	list := map[string]field{
 		"topics": {topics, strings.Join(s.Topics, ", ")},
@@ -102,7 +102,7 @@ func fields(s relay.Subscription) map[string]field {
 	return list
 }
 
-func settingsOf(s relay.Settings) map[string]json.RawMessage {
+func settingsOf(s subscription.Settings) map[string]json.RawMessage {
 	text, err := json.Marshal(s)
 	if err != nil {
 		return nil // options that are no JSON: they are reported where they are checked

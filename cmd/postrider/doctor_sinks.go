@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks/natssink"
 )
 
@@ -23,7 +23,9 @@ func (d *doctor) checkSinks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	subs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s relay.Subscription, err error) { return s, row.Scan(&s.Name, &s.Sink) })
+	subs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s subscription.Subscription, err error) {
+		return s, row.Scan(&s.Name, &s.Sink)
+	})
 	if err != nil {
 		return err
 	}
@@ -42,7 +44,7 @@ func (d *doctor) checkSinks(ctx context.Context) error {
 	return nil
 }
 
-func examineStream(ctx context.Context, s relay.Subscription) (err error) {
+func examineStream(ctx context.Context, s subscription.Subscription) (err error) {
 	sink, err := openNATS(ctx, s, surroundings{log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err

@@ -14,12 +14,12 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/postrider/postrider/internal/strict"
-	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // readFile returns the subscriptions of a YAML file, with their sinks checked by check. All its problems are reported at once,
 // each with its line.
-func readFile(path string, check func(relay.Subscription) error) ([]spec, error) {
+func readFile(path string, check func(subscription.Subscription) error) ([]spec, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ type problem struct {
 func (p problem) error(path string) error { return fmt.Errorf("%s:%d: %s", path, p.line, p.text) }
 
 type fileReader struct {
-	check    func(relay.Subscription) error
+	check    func(subscription.Subscription) error
 	anchors  anchors
 	problems []problem
 	names    map[string]int     // the line of each name
@@ -159,7 +159,7 @@ func (r *fileReader) subscription(at int, entries []entry) spec {
 }
 
 // destination checks the sink when all is known that it is made of.
-func (r *fileReader) destination(s relay.Subscription, lines map[string]int, options ast.Node) {
+func (r *fileReader) destination(s subscription.Subscription, lines map[string]int, options ast.Node) {
 	if s.Sink == "" {
 		return
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 func writeFile(t *testing.T, text string) string {
@@ -60,17 +60,17 @@ subscriptions:
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := func(n int) relay.Duration { return relay.Duration(time.Duration(n) * time.Second) }
-	first := spec{start: "earliest", Subscription: relay.Subscription{
+	second := func(n int) subscription.Duration { return subscription.Duration(time.Duration(n) * time.Second) }
+	first := spec{start: "earliest", Subscription: subscription.Subscription{
 		Name: "billing", Topics: []string{"orders.>", "payments.*"}, Sink: "https://host/hook?token=geheim",
-		Settings: relay.Settings{Ordering: "strict", OnDead: "hold", MaxAttempts: 10, Lanes: 2, Batch: 3, Timeout: second(30),
+		Settings: subscription.Settings{Ordering: "strict", OnDead: "hold", MaxAttempts: 10, Lanes: 2, Batch: 3, Timeout: second(30),
 			BackoffInitial: second(2), BackoffMax: second(300), MaxParked: 50, Linger: second(1) / 20,
 			Options: []byte(`{"format":"batch","headers":{"X-Shop":"42"},"http2":false,"rate":2.5,"secrets":["env:HOOK_SECRET"]}`)}}}
 	third := first
 	third.Name = "third"
-	want := []spec{first, {start: "now", Subscription: relay.Subscription{Name: "second", Topics: first.Topics, Sink: "stdout:"}}, third,
-		{start: "now", Subscription: relay.Subscription{Name: "fourth", Topics: first.Topics, Sink: "http://host", Settings: relay.Settings{
-			BackoffSchedule: []relay.Duration{second(5), second(60)},
+	want := []spec{first, {start: "now", Subscription: subscription.Subscription{Name: "second", Topics: first.Topics, Sink: "stdout:"}}, third,
+		{start: "now", Subscription: subscription.Subscription{Name: "fourth", Topics: first.Topics, Sink: "http://host", Settings: subscription.Settings{
+			BackoffSchedule: []subscription.Duration{second(5), second(60)},
 			Options:         []byte(`{"format":"ndjson","headers":{"X-Shop":"42"},"http2":false,"rate":2.5,"secrets":["env:HOOK_SECRET"]}`)}}}}
 	if !reflect.DeepEqual(specs, want) {
 		t.Errorf("got  %+v\nwant %+v", specs, want)
@@ -170,14 +170,14 @@ func TestStdoutNeedsNoQuotes(t *testing.T) {
 var testSettings = &settings{SecretsDir: "/etc", SecretsAllow: variableList{"HOOK_SECRET", "NO_SUCH_VARIABLE"}}
 
 func TestFilesOfAnotherMachine(t *testing.T) {
-	s := relay.Subscription{Sink: "nats://h?creds=/etc/no/x.creds"}
+	s := subscription.Subscription{Sink: "nats://h?creds=/etc/no/x.creds"}
 	if err := testSettings.checkSink(s); err == nil || !strings.Contains(err.Error(), "no/x.creds") {
 		t.Errorf("checkSink: %v", err)
 	}
 	if err := checkSinkElsewhere(s); err != nil {
 		t.Errorf("checkSinkElsewhere: %v", err)
 	}
-	s = relay.Subscription{Sink: "https://h", Settings: relay.Settings{Options: []byte(`{"bearer":"file:/etc/no/token"}`)}}
+	s = subscription.Subscription{Sink: "https://h", Settings: subscription.Settings{Options: []byte(`{"bearer":"file:/etc/no/token"}`)}}
 	if err := testSettings.checkSink(s); err == nil || !strings.Contains(err.Error(), "no/token") {
 		t.Errorf("checkSink: %v", err)
 	}

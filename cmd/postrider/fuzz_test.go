@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // FuzzFile: a file is read, or its problems are told, each with a line that it has; what is read is valid.
@@ -118,7 +118,7 @@ func FuzzRedact(f *testing.F) {
 				if shown := redact(sink); strings.Contains(shown, marked) {
 					t.Errorf("%q is shown as %q", sink, shown)
 				}
-				if err := checkSinkElsewhere(relay.Subscription{Sink: sink}); err != nil && strings.Contains(err.Error(), marked) {
+				if err := checkSinkElsewhere(subscription.Subscription{Sink: sink}); err != nil && strings.Contains(err.Error(), marked) {
 					t.Errorf("%q is refused with %q", sink, err)
 				}
 			}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // duration is a time.Duration that is not negative.
@@ -123,7 +123,7 @@ func (l *topicList) Decode(text string) error {
 func (l topicList) String() string { return strings.Join(l, ",") }
 
 // durationList is a list of waits, separated by commas.
-type durationList []relay.Duration
+type durationList []subscription.Duration
 
 // Decode reads "5s,5m,30m"; blanks around a wait are dropped.
 func (l *durationList) Decode(text string) error {
@@ -133,7 +133,7 @@ func (l *durationList) Decode(text string) error {
 		if err := d.Decode(item); err != nil {
 			return fmt.Errorf("each of the list %w", err)
 		}
-		*l = append(*l, relay.Duration(d))
+		*l = append(*l, subscription.Duration(d))
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/natssink"
 	"github.com/postrider/postrider/sinks/stdout"
@@ -23,10 +24,10 @@ import (
 // kind is one kind of destination.
 type kind struct {
 	// open connects to nothing that it would have to wait for.
-	open func(ctx context.Context, s relay.Subscription, with surroundings) (sinks.Sink, error)
+	open func(ctx context.Context, s subscription.Subscription, with surroundings) (sinks.Sink, error)
 	// check finds what is wrong without connecting. Where this machine is going to open it, secrets reads the files and variables
 	// that it needs; else it is nil.
-	check func(s relay.Subscription, secrets *sinks.Secrets) error
+	check func(s subscription.Subscription, secrets *sinks.Secrets) error
 	// schedule is the kind's own retry schedule, nil if it has none.
 	schedule func() []time.Duration
 }
@@ -49,8 +50,8 @@ var kinds = map[string]kind{
 }
 
 // openSinks returns what connects to the destination of a subscription.
-func openSinks(with surroundings) func(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
-	return func(ctx context.Context, s relay.Subscription) (sinks.Sink, error) {
+func openSinks(with surroundings) func(ctx context.Context, s subscription.Subscription) (sinks.Sink, error) {
+	return func(ctx context.Context, s subscription.Subscription) (sinks.Sink, error) {
 		k, err := kindOf(s.Sink)
 		if err != nil {
 			return nil, err
@@ -62,14 +63,14 @@ func openSinks(with surroundings) func(ctx context.Context, s relay.Subscription
 }
 
 // setDefaults fills in the settings that have another default for this kind of sink than for others.
-func setDefaults(s *relay.Subscription) {
+func setDefaults(s *subscription.Subscription) {
 	k, err := kindOf(s.Sink)
 	own := &s.Settings
 	if err != nil || k.schedule == nil || len(own.BackoffSchedule) > 0 || own.BackoffInitial != 0 || own.BackoffMax != 0 {
 		return
 	}
 	for _, wait := range k.schedule() {
-		own.BackoffSchedule = append(own.BackoffSchedule, relay.Duration(wait))
+		own.BackoffSchedule = append(own.BackoffSchedule, subscription.Duration(wait))
 	}
 }
 
@@ -81,14 +82,14 @@ func (e optionsError) Unwrap() error { return e.error }
 
 // checkSink says what is wrong with a subscription's sink and options, as far as that can be said without connecting. Its
 // errors show no secret, but whether there is one: they are for who starts this process.
-func (s *settings) checkSink(sub relay.Subscription) error {
+func (s *settings) checkSink(sub subscription.Subscription) error {
 	return inFull(checkSinkFor(sub, s.secrets()))
 }
 
 // checkSinkElsewhere is checkSink for a sink that another machine is going to open: it needs no files to be here.
-func checkSinkElsewhere(s relay.Subscription) error { return checkSinkFor(s, nil) }
+func checkSinkElsewhere(s subscription.Subscription) error { return checkSinkFor(s, nil) }
 
-func checkSinkFor(s relay.Subscription, secrets *sinks.Secrets) error {
+func checkSinkFor(s subscription.Subscription, secrets *sinks.Secrets) error {
 	k, err := kindOf(s.Sink)
 	if err != nil {
 		return err
@@ -101,7 +102,7 @@ func checkSinkFor(s relay.Subscription, secrets *sinks.Secrets) error {
 }
 
 // noOptions is for kinds whose URL says all.
-func noOptions(s relay.Subscription, kind string) error {
+func noOptions(s subscription.Subscription, kind string) error {
 	if len(s.Settings.Options) == 0 || string(s.Settings.Options) == "{}" {
 		return nil
 	}
@@ -135,7 +136,7 @@ func isNATS(sink string) bool {
 	return scheme == "nats" || scheme == "tls"
 }
 
-func webhookConfig(s relay.Subscription) (webhook.Config, error) {
+func webhookConfig(s subscription.Subscription) (webhook.Config, error) {
 	options, err := webhook.ParseOptions(s.Settings.Options)
 	if err != nil {
 		err = optionsError{err}
@@ -149,7 +150,7 @@ func webhookConfig(s relay.Subscription) (webhook.Config, error) {
 	}, err
 }
 
-func openWebhook(_ context.Context, s relay.Subscription, with surroundings) (sinks.Sink, error) {
+func openWebhook(_ context.Context, s subscription.Subscription, with surroundings) (sinks.Sink, error) {
 	config, err := webhookConfig(s)
 	if err == nil {
 		err = config.Validate()
@@ -167,7 +168,7 @@ func openWebhook(_ context.Context, s relay.Subscription, with surroundings) (si
 	return asSink(webhook.New(config))
 }
 
-func checkWebhook(s relay.Subscription, secrets *sinks.Secrets) error {
+func checkWebhook(s subscription.Subscription, secrets *sinks.Secrets) error {
 	config, err := webhookConfig(s)
 	if err != nil {
 		return err
@@ -183,7 +184,7 @@ func checkWebhook(s relay.Subscription, secrets *sinks.Secrets) error {
 	return sink.Close()
 }
 
-func openNATS(ctx context.Context, s relay.Subscription, with surroundings) (sinks.Sink, error) {
+func openNATS(ctx context.Context, s subscription.Subscription, with surroundings) (sinks.Sink, error) {
 	if err := noOptions(s, "NATS"); err != nil {
 		return nil, err
 	}
@@ -200,7 +201,7 @@ func openNATS(ctx context.Context, s relay.Subscription, with surroundings) (sin
 	return asSink(natssink.New(ctx, config))
 }
 
-func checkNATS(s relay.Subscription, secrets *sinks.Secrets) error {
+func checkNATS(s subscription.Subscription, secrets *sinks.Secrets) error {
 	if err := noOptions(s, "NATS"); err != nil {
 		return err
 	}
@@ -212,14 +213,14 @@ func checkNATS(s relay.Subscription, secrets *sinks.Secrets) error {
 	return config.CheckFiles()
 }
 
-func openStdout(_ context.Context, s relay.Subscription, _ surroundings) (sinks.Sink, error) {
+func openStdout(_ context.Context, s subscription.Subscription, _ surroundings) (sinks.Sink, error) {
 	if err := noOptions(s, "stdout"); err != nil {
 		return nil, err
 	}
 	return stdout.New(os.Stdout), nil
 }
 
-func checkStdout(s relay.Subscription, _ *sinks.Secrets) error {
+func checkStdout(s subscription.Subscription, _ *sinks.Secrets) error {
 	u, err := url.Parse(s.Sink)
 	if err != nil || u.Opaque+u.Host+u.Path+u.RawQuery != "" {
 		return errors.New("stdout takes nothing after the colon")

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/topic"
-	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // spec is a subscription as a file or the environment asks for it.
 type spec struct {
-	relay.Subscription
+	subscription.Subscription
 	// start is where it begins when it is created: now, earliest or a time.
 	start string
 	// unnamed says that it has the default name, which nobody has chosen.
@@ -31,12 +31,12 @@ var settingNames = []string{"ordering", "on_dead", "max_attempts", "lanes", "bat
 	"backoff_schedule", "linger", "options"}
 
 // set parses one setting into s.
-func set(s *relay.Settings, name, text string) error {
+func set(s *subscription.Settings, name, text string) error {
 	switch name {
 	case "ordering":
-		s.Ordering = relay.Ordering(text)
+		s.Ordering = subscription.Ordering(text)
 	case "on_dead":
-		s.OnDead = relay.OnDead(text)
+		s.OnDead = subscription.OnDead(text)
 	case "max_attempts":
 		return setCount(&s.MaxAttempts, text)
 	case "lanes":
@@ -69,8 +69,8 @@ func setCount(to *int, text string) error {
 }
 
 // checkSetting parses one setting and checks it as far as it can be checked alone.
-func checkSetting(s *relay.Settings, name, text string) error {
-	var alone relay.Settings
+func checkSetting(s *subscription.Settings, name, text string) error {
+	var alone subscription.Settings
 	if err := set(&alone, name, text); err != nil {
 		return fmt.Errorf("%s %q: %w", name, text, err)
 	}
@@ -125,19 +125,19 @@ func (s *settings) fromEnvironment() (*spec, error) {
 		return nil, errors.New("POSTRIDER_SINK is set, but POSTRIDER_TOPICS is not: set it to patterns such as orders.>,payments.* (or > for all)")
 	}
 	_, named := os.LookupEnv(prefix + "_SUBSCRIPTION")
-	sub := spec{start: s.Start, unnamed: !named, Subscription: relay.Subscription{
-		Name: s.Subscription, Topics: s.Topics, Sink: s.Sink, Settings: relay.Settings{
-			Ordering:       relay.Ordering(s.Ordering),
-			OnDead:         relay.OnDead(s.OnDead),
+	sub := spec{start: s.Start, unnamed: !named, Subscription: subscription.Subscription{
+		Name: s.Subscription, Topics: s.Topics, Sink: s.Sink, Settings: subscription.Settings{
+			Ordering:       subscription.Ordering(s.Ordering),
+			OnDead:         subscription.OnDead(s.OnDead),
 			MaxAttempts:    int(s.MaxAttempts),
 			Lanes:          int(s.Lanes),
 			Batch:          int(s.Batch),
-			Timeout:        relay.Duration(s.Timeout),
-			BackoffInitial: relay.Duration(s.BackoffInitial),
-			BackoffMax:     relay.Duration(s.BackoffMax),
+			Timeout:        subscription.Duration(s.Timeout),
+			BackoffInitial: subscription.Duration(s.BackoffInitial),
+			BackoffMax:     subscription.Duration(s.BackoffMax),
 
 			BackoffSchedule: s.BackoffSchedule,
-			Linger:          relay.Duration(s.Linger),
+			Linger:          subscription.Duration(s.Linger),
 			Options:         json.RawMessage(s.Options),
 		}}}
 	filled := sub.Settings

@@ -1,20 +1,20 @@
-package relay
+package subscription
 
 import (
 	"math/rand/v2"
 	"time"
 )
 
-// backoff is the wait before the next attempt after so many.
-func (s *Settings) backoff(attempts int) time.Duration {
+// Backoff is the wait before the next attempt after so many.
+func (s *Settings) Backoff(attempts int) time.Duration {
 	if n := len(s.BackoffSchedule); n > 0 {
 		return jitter(float64(s.BackoffSchedule[min(max(attempts, 1), n)-1]))
 	}
-	return retryDelay(attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax))
+	return RetryDelay(attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax))
 }
 
-// retryDelay is the wait before the next attempt after so many: doubling from first up to most.
-func retryDelay(attempts int, first, most time.Duration) time.Duration {
+// RetryDelay is the wait before the next attempt after so many: doubling from first up to most.
+func RetryDelay(attempts int, first, most time.Duration) time.Duration {
 	d := float64(first)
 	for i := 1; i < attempts && d < float64(most); i++ {
 		d *= 2
