@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"time"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 const (
@@ -97,7 +99,7 @@ func (f *feed) waitForStream(ctx context.Context, t *tick) (left int, err error)
 // complete reads the transactions that the stream did not bring from the table, and draws the consequences for the stream.
 func (f *feed) complete(ctx context.Context, t *tick, missing []uint64) error {
 	found := rowSet{limit: f.config.MemoryLimit / 8}
-	args := [][]byte{append(appendIDs([]byte{'{'}, missing), '}')}
+	args := [][]byte{append(snapshot.AppendIDs([]byte{'{'}, missing), '}')}
 	err := f.session.run(ctx, begin, byIndex,
 		call{statement: transactionRows.way(f.heads), args: args, binary: true, row: toRow(f.decoder, found.add)}, commit)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -33,7 +34,7 @@ func (s *accepting) Close() error { return nil }
 func benchFeed() (*feed, *budget) {
 	c := &Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 30}
 	f := newFeed(c, newMetrics(nil), "", "source", nil)
-	f.close(Snapshot{Xmax: 10})
+	f.close(snapshot.Snapshot{Xmax: 10})
 	return f, &budget{limit: 1 << 30}
 }
 
@@ -105,7 +106,7 @@ func benchRunner(b *testing.B, f *feed, share *budget, ordering subscription.Ord
 	r := &runner{
 		sub:  subscription.Subscription{Name: "bench", Settings: subscription.Settings{Ordering: ordering}},
 		sink: &accepting{}, filter: &filter{current: match}, feed: f, budget: share,
-		log: f.log, metrics: f.metrics.runner("bench"), parked: newParkedSet(), prog: newProgress(saved{}),
+		log: f.log, metrics: f.metrics.runner("bench"), parked: newParkedSet(), prog: newProgress(snapshot.Position{}),
 		wakeup: make(chan struct{}, 1), quit: make(chan struct{}), lanes: newLanes(lanes, batch),
 		save: func() {}, pause: func(string) {}, parkedC: func(string) {},
 	}
@@ -182,7 +183,7 @@ func benchLive(b *testing.B, stream *reader, ordering subscription.Ordering, key
 		if n++; n%round > 0 {
 			continue
 		}
-		all := Snapshot{Xmax: uint64(100 + n)}
+		all := snapshot.Snapshot{Xmax: uint64(100 + n)}
 		f.takeVisible(all)
 		settleAll(r)
 		if len(f.open) >= closeRows {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -36,7 +37,7 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	r := benchRunner(b, f, share, subscription.OrderByKey, lanes, batch)
 	r.endQueue()
 	r.reader = &passReader{pages: make(chan page, 1)}
-	r.prog.startPass(Snapshot{Xmax: 100}, 0, true)
+	r.prog.startPass(snapshot.Snapshot{Xmax: 100}, 0, true)
 	d := newDecoder("0123abcd")
 	values := []*[len(columns)][]byte{pageValues("")}
 	for i := range keys {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 func BenchmarkDecodeStreamedRow(b *testing.B) {
@@ -24,13 +25,13 @@ func BenchmarkDecodeStreamedRow(b *testing.B) {
 
 // Rows of a pass, settled by eight lanes that are one batch apart.
 func BenchmarkProgressPass(b *testing.B) {
-	p := newProgress(saved{})
-	p.startPass(Snapshot{Xmax: 10}, 0, true)
+	p := newProgress(snapshot.Position{})
+	p.startPass(snapshot.Snapshot{Xmax: 10}, 0, true)
 	const apart = 64
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		seq := p.admitPass(ident{id: int64(n)})
+		seq := p.admitPass(snapshot.Ident{ID: int64(n)})
 		if n++; n%(8*apart) == 0 {
 			for lane := range 8 {
 				for i := range apart {
@@ -42,31 +43,31 @@ func BenchmarkProgressPass(b *testing.B) {
 }
 
 func BenchmarkProgressLive(b *testing.B) {
-	p := newProgress(saved{})
-	w := &window{n: 1}
+	p := newProgress(snapshot.Position{})
+	w := &snapshot.Window{N: 1}
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		p.settleLive(w, p.admitLive(w, ident{id: int64(n), born: int64(n)}))
+		p.settleLive(w, p.admitLive(w, snapshot.Ident{ID: int64(n), Born: int64(n)}))
 		if n++; n%1000 == 0 {
-			p.advance(closedAt{n: w.n, snap: Snapshot{Xmax: uint64(n)}}, nil)
-			w = &window{n: w.n + 1, base: Snapshot{Xmax: uint64(n)}}
+			p.advance(snapshot.Closed{N: w.N, Snapshot: snapshot.Snapshot{Xmax: uint64(n)}}, nil)
+			w = &snapshot.Window{N: w.N + 1, Base: snapshot.Snapshot{Xmax: uint64(n)}}
 		}
 	}
 }
 
 func BenchmarkSaveWithTenThousandDone(b *testing.B) {
-	p := newProgress(saved{})
-	p.startPass(Snapshot{Xmax: 10}, 0, true)
+	p := newProgress(snapshot.Position{})
+	p.startPass(snapshot.Snapshot{Xmax: 10}, 0, true)
 	for i := range 2 * maxDone {
-		p.admitPass(ident{id: int64(i)})
+		p.admitPass(snapshot.Ident{ID: int64(i)})
 	}
 	for i := 1; i < 2*maxDone; i += 2 {
 		p.settlePass(i)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if s := p.save(); len(s.done.String()) == 0 {
+		if s := p.save(); len(s.Done.String()) == 0 {
 			b.Fatal("nothing is done")
 		}
 	}
@@ -87,7 +88,7 @@ func BenchmarkDispatch(b *testing.B) {
 		f.attach(q)
 	}
 	f.attaching = len(queues)
-	f.close(Snapshot{Xmax: 10})
+	f.close(snapshot.Snapshot{Xmax: 10})
 	r := &row{xid: 11}
 	r.Topic = "orders.n500.created"
 	rows := []*row{r}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pglogrepl"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // benchPayload is a payload of 200 bytes.
@@ -97,7 +98,7 @@ func BenchmarkStream(b *testing.B) {
 			r := streamBench(b)
 			begin, commit := xlogData([]byte{msgBegin}), xlogData([]byte{msgCommit})
 			insert := xlogData(insertMessage(1, 99, "bench.t1", ""))
-			all := Snapshot{Xmax: 100}
+			all := snapshot.Snapshot{Xmax: 100}
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				var err error

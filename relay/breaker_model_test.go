@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -26,18 +27,18 @@ type destination struct {
 
 func (d *destination) says(batch []*task, outcomes []error) {
 	down := !d.now().Before(d.downFrom) && d.now().Before(d.downUntil)
-	spoilt := d.wholesale && slices.ContainsFunc(batch, func(t *task) bool { return d.bad[t.ident().id] })
+	spoilt := d.wholesale && slices.ContainsFunc(batch, func(t *task) bool { return d.bad[t.ident().ID] })
 	for i, t := range batch {
 		switch {
 		case down && d.kind == sinks.KindRetryable:
 			outcomes[i] = sinks.Retryable(errSim, 0)
 		case down:
 			outcomes[i] = sinks.Unavailable(errSim, d.after)
-		case d.bad[t.ident().id] || spoilt:
+		case d.bad[t.ident().ID] || spoilt:
 			outcomes[i] = &sinks.OutcomeError{Kind: d.kind, Err: errSim}
 		default:
 			outcomes[i] = nil
-			d.got[t.ident().id] = d.now()
+			d.got[t.ident().ID] = d.now()
 		}
 	}
 }
@@ -73,8 +74,8 @@ func newTrial(settings subscription.Settings, dest *destination) *trial {
 	x := s.subs[0]
 	x.sub.Settings, x.filter, x.says = settings, simFilters[0], dest.says
 	x.drop()
-	x.stored = saved{}
-	x.begun = Snapshot{}
+	x.stored = snapshot.Position{}
+	x.begun = snapshot.Snapshot{}
 	dest.now = func() time.Time { return s.server.now }
 	dest.got = make(map[int64]time.Time)
 	for len(s.server.running) > 0 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -19,7 +20,7 @@ const (
 // calledBack is a delivery whose callback came, or whose lease is over.
 type calledBack struct {
 	name   string
-	row    ident
+	row    snapshot.Ident
 	state  string // completed, failed or, if the lease is over, accepted
 	due    *time.Time
 	reason string
@@ -108,11 +109,11 @@ func (g *generation) lookUp(ctx context.Context, names []string) (found []called
 // scanCalledBack takes times as PostgreSQL has them: infinity must not fail the look for all subscriptions.
 func scanCalledBack(r pgx.CollectableRow) (c calledBack, err error) {
 	var created, due []byte
-	if err := r.Scan(&c.name, &c.row.id, &created, &c.state, &due, &c.reason); err != nil {
+	if err := r.Scan(&c.name, &c.row.ID, &created, &c.state, &due, &c.reason); err != nil {
 		return c, err
 	}
 	var err1, err2 error
-	c.row.born, err1 = decodeInt(created)
+	c.row.Born, err1 = decodeInt(created)
 	if due != nil {
 		c.due = new(time.Time)
 		*c.due, err2 = decodeTime(due)
@@ -132,7 +133,7 @@ func (r *runner) deferred(t *task, err error, lease time.Duration) {
 }
 
 // ident is the message's row.
-func (t *task) ident() ident {
+func (t *task) ident() snapshot.Ident {
 	if t.entry != nil {
 		return t.entry.ident()
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -12,13 +13,13 @@ import (
 // failed, take it for discarded, and forget it until the next start.
 func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	r := &runner{lanes: newLanes(1, 1), parked: newParkedSet(), prog: newProgress(saved{}), wakeup: make(chan struct{}, 1),
+	r := &runner{lanes: newLanes(1, 1), parked: newParkedSet(), prog: newProgress(snapshot.Position{}), wakeup: make(chan struct{}, 1),
 		save: func() {}, parkedC: func(string) {}}
 	r.sub.Settings = subscription.Settings{Ordering: subscription.OrderByKey, MaxAttempts: 3, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(time.Second)}
 	e := &entry{id: 1, state: stateScheduled, stored: stateScheduled} // its row was there before this attempt
 	r.parked.add(e)
 	r.parked.change(e, stateAccepted, time.Time{}, "")
-	failed := calledBack{row: ident{id: 1}, state: "failed", due: &now}
+	failed := calledBack{row: snapshot.Ident{ID: 1}, state: "failed", due: &now}
 	if r.calledBack(failed, now) {
 		t.Error("the callback is concluded before its delivery is saved")
 	}

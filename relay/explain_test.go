@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // planNode is a node of EXPLAIN (ANALYZE, FORMAT JSON).
@@ -97,7 +98,7 @@ func (b *bench) fillSegments(rows int, segments ...int) {
 }
 
 // tableFeed is a feed of the table without a goroutine: its ticks are the test's to call.
-func (b *bench) tableFeed(closed Snapshot) *feed {
+func (b *bench) tableFeed(closed snapshot.Snapshot) *feed {
 	b.t.Helper()
 	const incarnation = "5f0c1d6e-0000-4000-8000-000000000001"
 	b.exec("INSERT INTO postrider.relays (incarnation, name, version) VALUES ('" + incarnation + "', 'test', 'test') ON CONFLICT DO NOTHING")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 const (
@@ -37,7 +38,7 @@ type feed struct {
 	ended       atomic.Bool   // some live queue takes no more
 	active      atomic.Bool   // there are live runners: a stream is worth having
 	activated   chan struct{} // has a value when active changed
-	closedNow   atomic.Pointer[closedAt]
+	closedNow   atomic.Pointer[snapshot.Closed]
 	tickedAt    atomic.Int64  // unix nanoseconds of the last tick that succeeded
 	outrun      chan struct{} // has a value when the stream does not keep up
 	fromTable   atomic.Int64  // transactions that ticks have read from the table
@@ -52,8 +53,8 @@ type feed struct {
 
 	live     []*queue
 	routes   map[string][]*queue
-	closed   Snapshot
-	win      *window
+	closed   snapshot.Snapshot
+	win      *snapshot.Window
 	closedOn time.Time
 	ticked   time.Time
 	delay    time.Duration
@@ -75,7 +76,7 @@ type feed struct {
 // opened names a row that was dispatched in the window that is open.
 type opened struct {
 	xid uint64
-	row ident
+	row snapshot.Ident
 }
 
 func newFeed(c *Config, m *metrics, incarnation, source string, connect func(context.Context) (*dbconn.Conn, error)) *feed {
@@ -83,7 +84,7 @@ func newFeed(c *Config, m *metrics, incarnation, source string, connect func(con
 		config: c, log: c.Logger, metrics: m, incarnation: incarnation, connect: connect,
 		decoder: newDecoder(source), held: newHeld(c.MemoryLimit / 4),
 		wake: make(chan struct{}, 1), activated: make(chan struct{}, 1), outrun: make(chan struct{}, 1),
-		routes: make(map[string][]*queue), win: &window{n: 1},
+		routes: make(map[string][]*queue), win: &snapshot.Window{N: 1},
 	}
 }
 
@@ -96,11 +97,11 @@ func (f *feed) attach(q *queue) {
 }
 
 // closedWindow returns the newest closed snapshot. All its messages are in the queues before it is returned here.
-func (f *feed) closedWindow() closedAt {
+func (f *feed) closedWindow() snapshot.Closed {
 	if c := f.closedNow.Load(); c != nil {
 		return *c
 	}
-	return closedAt{}
+	return snapshot.Closed{}
 }
 
 // run ticks until ctx is cancelled. It returns errLost when snapshots in memory have become void.
@@ -271,7 +272,7 @@ func (f *feed) release(ctx context.Context) error {
 }
 
 // takeVisible dispatches held transactions that the snapshot sees and returns how many it does not see yet.
-func (f *feed) takeVisible(s Snapshot) (left int) {
+func (f *feed) takeVisible(s snapshot.Snapshot) (left int) {
 	visible, left := f.held.take(s, f.visible)
 	f.dispatchOpen(slices.DeleteFunc(visible, func(r *row) bool { return f.closed.Sees(r.xid) })) // dispatched from the table already
 	clear(visible)
@@ -291,10 +292,10 @@ func (f *feed) setDelay(left int) {
 }
 
 // close ends the window at s: everything that s sees has been dispatched.
-func (f *feed) close(s Snapshot) {
-	at := &closedAt{n: f.win.n, snap: s}
+func (f *feed) close(s snapshot.Snapshot) {
+	at := &snapshot.Closed{N: f.win.N, Snapshot: s}
 	f.closed, f.closedOn = s, time.Now()
-	f.win = &window{n: at.n + 1, base: s}
+	f.win = &snapshot.Window{N: at.N + 1, Base: s}
 	f.open = f.open[:0]
 	f.closedNow.Store(at)
 

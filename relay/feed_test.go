@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/pgtest"
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -227,7 +228,7 @@ func oldTransactionAtStart(t *testing.T, server *pgtest.Server) {
 func TestHeldAfterGap(t *testing.T) {
 	h := newHeld(1000)
 	h.connect(func() {})
-	all := Snapshot{Xmax: 100}
+	all := snapshot.Snapshot{Xmax: 100}
 	give := func(xid uint64, bytes int64) []*row {
 		h.add(&streamTx{xid: xid, rows: []*row{{xid: xid}}, bytes: bytes})
 		visible, _ := h.take(all, nil)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // A window's rows are those of transactions at or past its start's xmax, and those that were running then and are no longer:
@@ -31,8 +33,8 @@ var (
 	transactionTopics = statement{"postrider_transaction_topics", `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
 )
 
-func windowArgs(a Snapshot) [][]byte {
-	return [][]byte{strconv.AppendUint(nil, a.Xmax, 10), a.xipArray()}
+func windowArgs(a snapshot.Snapshot) [][]byte {
+	return [][]byte{strconv.AppendUint(nil, a.Xmax, 10), a.XipArray()}
 }
 
 // useUpID ends a transaction that has an id. A snapshot taken later lists all transactions with lower ids that have not ended, also

@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/jackc/pglogrepl"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // streamTx is a committed transaction as the stream brought it.
@@ -153,7 +155,7 @@ func (h *held) ask(until pglogrepl.LSN) {
 }
 
 // take removes the transactions that s sees, and returns the number of those that stay. It appends their rows, in commit order.
-func (h *held) take(s Snapshot, to []*row) (visible []*row, left int) {
+func (h *held) take(s snapshot.Snapshot, to []*row) (visible []*row, left int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	rest, kept, rows := h.txs[:0], h.rows[:0], h.rows

@@ -149,7 +149,7 @@ func (x *simRunner) checkFinished() {
 		case !x.wants(r):
 		case !x.ever[r.Row] && !x.died[r.Row]:
 			x.sim.failf("%s: message %d has not arrived: cursor %s, parked %+v", x.sub.Name, r.Row, x.stored, x.parked[r.Row])
-		case !x.stored.base.Sees(r.xid):
+		case !x.stored.Base.Sees(r.xid):
 			x.sim.failf("%s: message %d is beyond the base in the end: %s", x.sub.Name, r.Row, x.stored)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // simFeed is a relay's feed. Its looks at the server are the model's, since they are statements on a connection; everything that
@@ -102,7 +104,7 @@ func (f *simFeed) begin(closing bool) *simLook {
 }
 
 // takeStreamed is feed.takeVisible, and counts what it dispatches.
-func (f *simFeed) takeStreamed(snap Snapshot) {
+func (f *simFeed) takeStreamed(snap snapshot.Snapshot) {
 	before := len(f.open)
 	f.takeVisible(snap)
 	f.sim.streamed += len(f.open) - before

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -17,7 +18,7 @@ func (x *simRunner) load() (acted bool) {
 		x.drop()
 		return true
 	}
-	l := &loadedRows{x.loading, make(map[ident]*row)}
+	l := &loadedRows{x.loading, make(map[snapshot.Ident]*row)}
 	for _, e := range x.loading {
 		if p := x.parked[e.id]; p != nil && (p.state == stateRetry || p.state == stateHeld || p.state == stateScheduled) {
 			l.rows[e.ident()] = p.row

@@ -3,6 +3,8 @@ package relay
 import (
 	"slices"
 	"time"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // play makes an event happen.
@@ -224,7 +226,7 @@ func (s *simulation) playTrouble(what uint8, x *simRunner, f *simFeed, op simOp)
 		s.command(x, op)
 	case 61:
 		s.server.recycle(int64(op.b)%4, func(r *simRow) bool {
-			return !slices.ContainsFunc(s.subs, func(x *simRunner) bool { return !x.stored.base.Sees(r.xid) })
+			return !slices.ContainsFunc(s.subs, func(x *simRunner) bool { return !x.stored.Base.Sees(r.xid) })
 		})
 	case 62:
 		if x.r != nil && x.r.queue != nil {
@@ -289,7 +291,7 @@ func (s *simulation) lose(n int) {
 
 func (s *simulation) command(x *simRunner, op simOp) {
 	if op.c > 200 {
-		x.replay(Snapshot{})
+		x.replay(snapshot.Snapshot{})
 		return
 	}
 	for id := range s.server.nextID {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -21,9 +22,9 @@ type simRunner struct {
 	sim    *simulation
 	sub    subscription.Subscription
 	filter *filter
-	begun  Snapshot // the base at the beginning
+	begun  snapshot.Snapshot // the base at the beginning
 
-	stored saved               // the cursor's row
+	stored snapshot.Position   // the cursor's row
 	parked map[int64]*simEntry // the parked rows
 	ever   map[int64]bool      // accepted by the destination at some time
 	died   map[int64]bool
@@ -34,7 +35,7 @@ type simRunner struct {
 
 	r        *runner
 	feed     *simFeed
-	loaded   saved // as r found the cursor
+	loaded   snapshot.Position // as r found the cursor
 	accepted map[int64]bool
 	counted  []int64        // accepted, as far as the runner knows
 	touched  map[int64]bool // by a command since then
@@ -61,7 +62,7 @@ type simEntry struct {
 // simPass stands for the goroutine of a passReader.
 type simPass struct {
 	reader *passReader
-	target *Snapshot
+	target *snapshot.Snapshot
 	next   page
 }
 
@@ -113,19 +114,19 @@ func (x *simRunner) takeOver(f *simFeed) {
 }
 
 // roundTrip passes a cursor through its text form.
-func roundTrip(s saved) (back saved, err error) {
-	back.afterID = s.afterID
-	if back.base, err = ParseSnapshot(s.base.String()); err != nil {
+func roundTrip(s snapshot.Position) (back snapshot.Position, err error) {
+	back.AfterID = s.AfterID
+	if back.Base, err = snapshot.Parse(s.Base.String()); err != nil {
 		return back, err
 	}
-	if s.target != nil {
-		target, err := ParseSnapshot(s.target.String())
+	if s.Target != nil {
+		target, err := snapshot.Parse(s.Target.String())
 		if err != nil {
 			return back, err
 		}
-		back.target = &target
+		back.Target = &target
 	}
-	back.done, err = parseDoneSet(s.done.String())
+	back.Done, err = snapshot.ParseDoneSet(s.Done.String())
 	return back, err
 }
 

@@ -1,6 +1,10 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/postrider/postrider/relay/snapshot"
+)
 
 // simSave is a save on its way to the database and back.
 type simSave struct {
@@ -45,8 +49,8 @@ func (x *simRunner) collect(final bool) bool {
 }
 
 // covers says whether a cursor's row counts a message as settled.
-func covers(s saved, r *simRow) bool {
-	return s.base.Sees(r.xid) || s.done.has(r.ident()) || s.target != nil && s.target.Sees(r.xid) && r.Row <= s.afterID
+func covers(s snapshot.Position, r *simRow) bool {
+	return s.Base.Sees(r.xid) || s.Done.Has(r.ident()) || s.Target != nil && s.Target.Sees(r.xid) && r.Row <= s.AfterID
 }
 
 // apply is the save statement.
@@ -58,12 +62,12 @@ func (x *simRunner) apply() {
 	if err != nil {
 		x.sim.failf("%s: %s cannot be stored: %v", x.sub.Name, item.cursor, err)
 	}
-	if !stored.base.Covers(x.stored.base) {
-		x.sim.failf("%s: the base goes back from %s to %s", x.sub.Name, x.stored.base, stored.base)
+	if !stored.Base.Covers(x.stored.Base) {
+		x.sim.failf("%s: the base goes back from %s to %s", x.sub.Name, x.stored.Base, stored.Base)
 	}
 	x.stored = stored
 	for m, op := range item.ops {
-		id := m.id
+		id := m.ID
 		old := x.parked[id]
 		switch {
 		case op.remove:
@@ -108,8 +112,8 @@ func (x *simRunner) command(id int64, change func(*simEntry)) {
 }
 
 // replay is the command: it takes the cursor from its runner.
-func (x *simRunner) replay(base Snapshot) {
-	x.stored = saved{base: base}
+func (x *simRunner) replay(base snapshot.Snapshot) {
+	x.stored = snapshot.Position{Base: base}
 	x.begun = base
 	for id := range x.parked {
 		x.again[id] = true

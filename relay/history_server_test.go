@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // simServer is a model of a PostgreSQL server: of transactions, of what a snapshot sees of them, of the outbox and of the log. A
@@ -51,8 +53,8 @@ func newSimServer() *simServer {
 }
 
 // snapshot is pg_current_snapshot(): xmax is one past the highest id that has ended.
-func (s *simServer) snapshot() Snapshot {
-	snap := Snapshot{Xmax: s.completed + 1}
+func (s *simServer) snapshot() snapshot.Snapshot {
+	snap := snapshot.Snapshot{Xmax: s.completed + 1}
 	for _, tx := range s.running {
 		if tx.xid < snap.Xmax {
 			snap.Xip = append(snap.Xip, tx.xid)
@@ -92,7 +94,7 @@ func (s *simServer) insert(tx *simTx, topic, key string, due time.Time) {
 	s.lsn++
 	r := &simRow{inserted: s.moment}
 	r.Row, r.xid, r.Topic, r.Key, r.deliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart.Add(time.Duration(s.moment)*time.Microsecond)
-	r.born = r.CreatedAt.UnixMicro() - postgresEpoch
+	r.born = r.CreatedAt.UnixMicro() - snapshot.Epoch
 	r.ID = string(appendMessageID(nil, simSource, r.Row, r.CreatedAt))
 	r.JSON, r.Payload = true, []byte("1")
 	s.nextID++
@@ -160,7 +162,7 @@ func (s *simServer) crash() {
 }
 
 // window is the statement that reads what lies past the snapshot, in order of id.
-func (s *simServer) window(a Snapshot) (found []*row) {
+func (s *simServer) window(a snapshot.Snapshot) (found []*row) {
 	now := s.snapshot()
 	for _, r := range s.table {
 		if r.xid >= a.Xmax || slices.Contains(a.Xip, r.xid) && !slices.Contains(now.Xip, r.xid) {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // simStream is a logical replication connection: the engine's reader, fed with the bytes that the server's output plugin and
@@ -87,7 +89,7 @@ var simRelation = func() []byte {
 // encodeBegin has the position of the commit, which nobody reads, the time of the commit, and the transaction id, which nobody reads.
 func encodeBegin(committed time.Time) []byte {
 	b := append([]byte{msgBegin}, make([]byte, 8)...)
-	b = binary.BigEndian.AppendUint64(b, uint64(committed.UnixMicro()-postgresEpoch))
+	b = binary.BigEndian.AppendUint64(b, uint64(committed.UnixMicro()-snapshot.Epoch))
 	return append(b, make([]byte, 4)...)
 }
 
@@ -121,5 +123,5 @@ func appendTime(b []byte, t time.Time) []byte {
 	if t.IsZero() {
 		return append(b, 'n')
 	}
-	return appendInt8(b, t.UnixMicro()-postgresEpoch)
+	return appendInt8(b, t.UnixMicro()-snapshot.Epoch)
 }

@@ -79,7 +79,7 @@ func newSimulation(setup simOp, trace *bytes.Buffer) *simulation {
 			s.server.other()
 			x.begun = s.server.snapshot()
 		}
-		x.stored.base = x.begun
+		x.stored.Base = x.begun
 		x.takeOver(s.feeds[i*int(setup.a/2)%2])
 		s.subs = append(s.subs, x)
 	}

@@ -3,6 +3,7 @@ package relay
 import (
 	"time"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -55,7 +56,7 @@ func (r *runner) watchQueue() {
 	}
 	if attached && r.awaiting {
 		r.awaiting = false
-		snap := target.snap
+		snap := target.Snapshot
 		r.startReader(&snap, nil)
 	}
 }
@@ -68,7 +69,7 @@ func (r *runner) endQueue() {
 	r.frozen.closed = r.feed.closedWindow() // before drop tells what was not taken
 	r.frozen.limit = r.queue.drop()
 	if r.awaiting || r.reader != nil {
-		r.frozen.closed = closedAt{} // nothing was taken from it
+		r.frozen.closed = snapshot.Closed{} // nothing was taken from it
 	}
 	r.queue, r.awaiting = nil, false
 }
@@ -77,8 +78,8 @@ func (r *runner) endQueue() {
 // or to the present.
 func (r *runner) nextPass() {
 	r.advance()
-	if r.resume != nil && r.resume.target != nil {
-		r.startReader(r.resume.target, r.resume)
+	if r.resume != nil && r.resume.Target != nil {
+		r.startReader(r.resume.Target, r.resume)
 		return
 	}
 	r.resume = nil
@@ -92,11 +93,11 @@ func (r *runner) nextPass() {
 }
 
 // startReader begins a pass from the base to target, nil for the present.
-func (r *runner) startReader(target *Snapshot, resume *saved) {
+func (r *runner) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
 	p := &passReader{passes: r.passes, name: r.sub.Name, filter: r.filter, base: r.prog.base, target: target,
 		exclude: r.exclude, wake: r.wake, mine: []call{mineCall(r.passes.incarnation, r.sub.Name, r.cursor.epoch)}}
 	if resume != nil {
-		p.resumed, p.afterID = true, resume.afterID
+		p.resumed, p.afterID = true, resume.AfterID
 	}
 	r.passRows, r.passed = 0, true
 	r.metrics.passes.Inc()
@@ -142,7 +143,7 @@ func (r *runner) nextPage() bool {
 				after = r.reader.afterID
 			}
 			r.prog.startPass(p.target, after, p.fresh)
-			r.frozen.closed, r.frozen.limit = closedAt{}, nil
+			r.frozen.closed, r.frozen.limit = snapshot.Closed{}, nil
 			r.resume = nil
 		}
 		r.pageAt = p
@@ -224,7 +225,7 @@ func (r *runner) admit(t *task, now time.Time) {
 	r.dirty = true
 	m := t.row.ident()
 	switch {
-	case r.prog.skip.has(m), r.parked.byID[m] != nil:
+	case r.prog.skip.Has(m), r.parked.byID[m] != nil:
 		r.settle(t)
 	case t.row.deliverAt.After(now):
 		r.park(t, stateScheduled, t.row.deliverAt, "")

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -30,7 +31,7 @@ func TestLinger(t *testing.T) {
 		"parked":                   {second, []*task{parked, ago(0)}, nil, false, false, 0},
 		"no room for more":         {second, []*task{ago(0)}, nil, true, false, 0},
 	} {
-		r := &runner{parked: newParkedSet(), prog: newProgress(saved{}), budget: &budget{limit: 1 << 26}, lanes: newLanes(2, 3), free: c.free}
+		r := &runner{parked: newParkedSet(), prog: newProgress(snapshot.Position{}), budget: &budget{limit: 1 << 26}, lanes: newLanes(2, 3), free: c.free}
 		r.sub.Settings = subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10}
 		r.lanes[0].queue = c.queue
 		if c.full {

@@ -5,12 +5,13 @@ import (
 	"sync/atomic"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // liveRow is a message on its way from the feed to a runner.
 type liveRow struct {
 	row *row
-	win *window
+	win *snapshot.Window
 }
 
 // budget bounds the bytes that all queues hold together, so that a thousand slow subscriptions cost no more than one.
@@ -41,9 +42,9 @@ type queue struct {
 	rows     fifo[liveRow]
 	bytes    int64
 	refused  bool
-	lost     *window // of the first message that was refused
+	lost     *snapshot.Window // of the first message that was refused
 	attached bool
-	target   closedAt // where the queue begins
+	target   snapshot.Closed // where the queue begins
 }
 
 // maxQueued bounds the messages in one queue.
@@ -55,7 +56,7 @@ func newQueue(match *topic.Matcher, b *budget, wake func(), ended *atomic.Bool) 
 }
 
 // attach says from where on the queue is complete.
-func (q *queue) attach(at closedAt) {
+func (q *queue) attach(at snapshot.Closed) {
 	q.mu.Lock()
 	q.attached, q.target = true, at
 	q.mu.Unlock()
@@ -63,7 +64,7 @@ func (q *queue) attach(at closedAt) {
 }
 
 // push takes the window's messages, up to the first that it refuses.
-func (q *queue) push(rows []*row, w *window) {
+func (q *queue) push(rows []*row, w *snapshot.Window) {
 	q.mu.Lock()
 	if q.refused {
 		q.mu.Unlock()
@@ -90,7 +91,7 @@ func (q *queue) push(rows []*row, w *window) {
 }
 
 // refuse ends the queue as if it had overflowed with a message of the window.
-func (q *queue) refuse(w *window) {
+func (q *queue) refuse(w *snapshot.Window) {
 	q.mu.Lock()
 	if !q.refused {
 		q.refused, q.lost = true, w
@@ -101,7 +102,7 @@ func (q *queue) refuse(w *window) {
 }
 
 // state returns where the queue begins, once it is attached, and whether it has ended.
-func (q *queue) state() (target closedAt, attached, refused bool) {
+func (q *queue) state() (target snapshot.Closed, attached, refused bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.target, q.attached, q.refused
@@ -128,13 +129,13 @@ func (q *queue) release(rows []liveRow) {
 }
 
 // first returns the first window with messages that are not taken yet, nil if there is none.
-func (q *queue) first() *window {
+func (q *queue) first() *snapshot.Window {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.firstLocked()
 }
 
-func (q *queue) firstLocked() *window {
+func (q *queue) firstLocked() *snapshot.Window {
 	if q.rows.len() > 0 {
 		return q.rows.all()[0].win
 	}
@@ -142,7 +143,7 @@ func (q *queue) firstLocked() *window {
 }
 
 // drop ends the queue and gives its memory back. It returns the first window with messages that were not taken.
-func (q *queue) drop() *window {
+func (q *queue) drop() *snapshot.Window {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	first := q.firstLocked()

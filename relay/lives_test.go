@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -185,12 +186,12 @@ func TestTimesAreExact(t *testing.T) {
 	conn := newBench(t).db.Conn(t)
 	var texts []string
 	var values []pgtype.Timestamptz
-	borns := []int64{math.MaxInt64, math.MinInt64, 0, -1, 1, firstYear, firstYear - 1, lastYear, -postgresEpoch, 9223371331199999999, -211813488000000000}
+	borns := []int64{math.MaxInt64, math.MinInt64, 0, -1, 1, snapshot.FirstYear, snapshot.FirstYear - 1, snapshot.LastYear, -snapshot.Epoch, 9223371331199999999, -211813488000000000}
 	for range 100 {
 		borns = append(borns, rand.Int64N(9223371331199999999), -rand.Int64N(211813488000000000))
 	}
 	for _, born := range borns {
-		texts, values = append(texts, timeText(born)), append(values, timestamp(born))
+		texts, values = append(texts, snapshot.TimeText(born)), append(values, snapshot.Timestamp(born))
 	}
 	for name, array := range map[string]any{"text": texts, "timestamptz": values} {
 		rows, err := conn.Query(t.Context(), "SELECT timestamptz_send(x::timestamptz) FROM unnest($1::"+name+"[]) WITH ORDINALITY u (x, n) ORDER BY n", array)
@@ -207,10 +208,12 @@ func TestTimesAreExact(t *testing.T) {
 
 // Of two rows, the id tells which came first, unless the sequence was set back; then time and transaction do.
 func TestPlacesTellWhatCameFirst(t *testing.T) {
-	at := func(id, born int64, xid uint64) place { return place{ident{id, born}, xid} }
+	at := func(id, born int64, xid uint64) snapshot.Place {
+		return snapshot.Place{Ident: snapshot.Ident{ID: id, Born: born}, XID: xid}
+	}
 	for _, c := range []struct {
 		what          string
-		first, second place
+		first, second snapshot.Place
 	}{
 		{"all agree", at(1, 1, 1), at(2, 2, 2)},
 		{"the clock was set back", at(1, 900, 1), at(2, 2, 2)},
@@ -220,7 +223,7 @@ func TestPlacesTellWhatCameFirst(t *testing.T) {
 		{"the id came again", at(1, 1, 1), at(1, 2, 2)},
 		{"one transaction, a clock that steps", at(1, 900, 5), at(2, 2, 5)},
 	} {
-		if c.first.compare(c.second) >= 0 || c.second.compare(c.first) <= 0 {
+		if c.first.Compare(c.second) >= 0 || c.second.Compare(c.first) <= 0 {
 			t.Errorf("%s: %v and %v are in the wrong order", c.what, c.first, c.second)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -17,7 +18,7 @@ type cursor struct {
 	version int64
 	epoch   int64
 	earlier []byte
-	saved   saved
+	saved   snapshot.Position
 	trouble string
 
 	settings []byte // as they are in the table
@@ -54,24 +55,24 @@ func (r *rawCursor) parse() (c cursor, err error) {
 	if err := json.Unmarshal([]byte(text(r.topics)), &c.sub.Topics); err != nil {
 		return c, fmt.Errorf("topics %s: must be a list of patterns: %w", text(r.topics), err)
 	}
-	if c.saved.base, err = ParseSnapshot(text(r.base)); err != nil {
+	if c.saved.Base, err = snapshot.Parse(text(r.base)); err != nil {
 		return c, fmt.Errorf("base: %w", err)
 	}
 	if r.target != nil {
-		t, err := ParseSnapshot(*r.target)
+		t, err := snapshot.Parse(*r.target)
 		if err != nil {
 			return c, fmt.Errorf("target: %w", err)
 		}
 		if r.afterID == nil {
 			return c, errors.New("after_id is null: it must be an id where there is a target")
 		}
-		c.saved.target, c.saved.afterID = &t, *r.afterID
+		c.saved.Target, c.saved.AfterID = &t, *r.afterID
 	}
 	if !*r.past {
 		return c, fmt.Errorf("base %s, target %s: transactions that this server has not seen yet: `postrider subs replay` sets the cursor anew",
 			text(r.base), orDefaultText(r.target, "none"))
 	}
-	if c.saved.done, err = parseDoneSet(text(r.done)); err != nil {
+	if c.saved.Done, err = snapshot.ParseDoneSet(text(r.done)); err != nil {
 		return c, fmt.Errorf("done: %w", err)
 	}
 	return c, nil
@@ -102,7 +103,7 @@ func newFilter(c cursor) (*filter, error) {
 		return nil, fmt.Errorf("earlier topics %s: %w", c.earlier, err)
 	}
 	for _, e := range earlier {
-		until, err := ParseSnapshot(e.Until)
+		until, err := snapshot.Parse(e.Until)
 		if err != nil {
 			return nil, fmt.Errorf("earlier topics: %w", err)
 		}
@@ -110,7 +111,7 @@ func newFilter(c cursor) (*filter, error) {
 		if err != nil {
 			return nil, fmt.Errorf("earlier topics: %w", err)
 		}
-		if !c.saved.base.Covers(until) {
+		if !c.saved.Base.Covers(until) {
 			f.earlier = append(f.earlier, earlierTopics{match, until})
 			patterns = append(patterns, e.Topics...)
 		}

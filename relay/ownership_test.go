@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // cursorLog is what a trigger writes down of every change of a cursor.
 type cursorLog struct {
 	subscription, owner string
 	epoch               int64
-	base                Snapshot
+	base                snapshot.Snapshot
 }
 
 // logCursors makes the database keep a record of all cursor writes.
@@ -42,7 +44,7 @@ func (b *bench) checkCursorLog() {
 		if err := rows.Scan(&c.subscription, &c.owner, &c.epoch, &base); err != nil {
 			b.t.Fatal(err)
 		}
-		if c.base, err = ParseSnapshot(base); err != nil {
+		if c.base, err = snapshot.Parse(base); err != nil {
 			b.t.Fatal(err)
 		}
 		writes++
@@ -180,7 +182,7 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	e := &entry{id: 999, state: stateDead}
 	run.parked.add(e)
 	run.parked.record(&parkOp{entry: e, reason: "a test", insert: &row{}})
-	run.parked.ops[ident{id: 999}].insert.Topic = "t"
+	run.parked.ops[snapshot.Ident{ID: 999}].insert.Topic = "t"
 	run.dirty = true
 	run.mu.Unlock()
 	if _, err := g.saver.save(t.Context(), g.saver.all(), true); err != nil {

@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"slices"
 	"time"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // The states of a parked delivery.
@@ -35,9 +37,9 @@ type entry struct {
 	lease time.Duration // of that attempt
 }
 
-func (e *entry) ident() ident { return ident{e.id, e.born} }
+func (e *entry) ident() snapshot.Ident { return snapshot.Ident{ID: e.id, Born: e.born} }
 
-func (e *entry) place() place { return place{e.ident(), e.xid} }
+func (e *entry) place() snapshot.Place { return snapshot.Place{Ident: e.ident(), XID: e.xid} }
 
 // durable says whether the table has the entry in a state in which it can be loaded: saves of later states may still be under way.
 func (e *entry) durable() bool {
@@ -69,19 +71,19 @@ func (o *parkOp) fix() {
 
 // parkedSet keeps a subscription's parked deliveries in order: by row, per key, and by the time that they are due.
 type parkedSet struct {
-	byID    map[ident]*entry
+	byID    map[snapshot.Ident]*entry
 	keys    map[string][]*entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
 	due     dueHeap
 	blocked int // retrying, held and accepted
 	later   int // scheduled
 	waiting int // accepted
-	ops     map[ident]*parkOp
-	saving  map[ident]*parkOp
+	ops     map[snapshot.Ident]*parkOp
+	saving  map[snapshot.Ident]*parkOp
 	unsaved int64 // bytes of the messages in ops and saving
 }
 
 func newParkedSet() *parkedSet {
-	return &parkedSet{byID: make(map[ident]*entry), keys: make(map[string][]*entry), ops: make(map[ident]*parkOp)}
+	return &parkedSet{byID: make(map[snapshot.Ident]*entry), keys: make(map[string][]*entry), ops: make(map[snapshot.Ident]*parkOp)}
 }
 
 // add takes an entry in.
@@ -109,7 +111,7 @@ func (p *parkedSet) enter(e *entry) {
 	}
 	if e.key != "" {
 		list := p.keys[e.key]
-		at, _ := slices.BinarySearchFunc(list, e.place(), func(x *entry, at place) int { return x.place().compare(at) })
+		at, _ := slices.BinarySearchFunc(list, e.place(), func(x *entry, at snapshot.Place) int { return x.place().Compare(at) })
 		p.keys[e.key] = slices.Insert(list, at, e)
 	}
 }
@@ -193,10 +195,10 @@ func (p *parkedSet) saved() {
 }
 
 // pending says whether the table may not have the entry as it is: a change waits for a save, or for the answer of one.
-func (p *parkedSet) pending(m ident) bool { return p.ops[m] != nil || p.saving[m] != nil }
+func (p *parkedSet) pending(m snapshot.Ident) bool { return p.ops[m] != nil || p.saving[m] != nil }
 
 // knows says whether memory is ahead of the message's row in the table.
-func (p *parkedSet) knows(m ident) bool {
+func (p *parkedSet) knows(m snapshot.Ident) bool {
 	return p.byID[m] != nil || p.pending(m)
 }
 
@@ -238,7 +240,7 @@ func (h dueHeap) Less(i, j int) bool {
 	if c := h[i].due.Compare(h[j].due); c != 0 {
 		return c < 0
 	}
-	return h[i].place().compare(h[j].place()) < 0
+	return h[i].place().Compare(h[j].place()) < 0
 }
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -23,9 +24,9 @@ type parkedRecord struct {
 }
 
 // save carries out operations as the save statement does.
-func (table parkedTable) save(ops map[ident]*parkOp) {
+func (table parkedTable) save(ops map[snapshot.Ident]*parkOp) {
 	for m, op := range ops {
-		id := m.id
+		id := m.ID
 		op.fix()
 		old, exists := table[id]
 		record := parkedRecord{op.state, op.attempts, op.due, op.reason}
@@ -58,7 +59,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 			step := rapid.IntRange(0, 8).Draw(t, "step")
 			if len(model) == 0 || step < 3 { // ids need not come in order: retries of an earlier pass
 				id := next*10 - rapid.Int64Range(0, 30).Draw(t, "back")
-				if _, exists := model[id]; exists || table[id].state != "" || p.ops[ident{id: id}] != nil {
+				if _, exists := model[id]; exists || table[id].state != "" || p.ops[snapshot.Ident{ID: id}] != nil {
 					continue
 				}
 				next++
@@ -69,7 +70,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 				delete(popped, id)
 				continue
 			}
-			e := p.byID[ident{id: rapid.SampledFrom(slices.Sorted(maps.Keys(model))).Draw(t, "id")}]
+			e := p.byID[snapshot.Ident{ID: rapid.SampledFrom(slices.Sorted(maps.Keys(model))).Draw(t, "id")}]
 			switch step {
 			case 3, 4:
 				e.attempts++
@@ -139,7 +140,7 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 	byKey := make(map[string][]int64)
 	for _, id := range slices.Sorted(maps.Keys(model)) {
 		state := model[id].state
-		if e := p.byID[ident{id: id}]; e == nil || e.state != state {
+		if e := p.byID[snapshot.Ident{ID: id}]; e == nil || e.state != state {
 			t.Fatalf("%d is %v, want state %s", id, e, state)
 		}
 		switch state {
@@ -178,21 +179,21 @@ func TestParkedOperationsMerge(t *testing.T) {
 	p.add(e)
 	p.record(&parkOp{entry: e, insert: message})
 	p.change(e, stateRetry, time.Unix(5, 0), "failed")
-	if op := p.ops[ident{id: 1}]; op.insert != message || op.remove || op.reason != "failed" {
+	if op := p.ops[snapshot.Ident{ID: 1}]; op.insert != message || op.remove || op.reason != "failed" {
 		t.Errorf("insert and update became %+v", op)
 	}
 	p.remove(e)
-	if op := p.ops[ident{id: 1}]; op != nil {
+	if op := p.ops[snapshot.Ident{ID: 1}]; op != nil {
 		t.Errorf("insert, update and remove became %+v", op)
 	}
 
 	p.add(e)
 	p.change(e, stateHeld, time.Time{}, "")
 	p.remove(e)
-	if op := p.ops[ident{id: 1}]; op == nil || !op.remove || op.insert != nil {
+	if op := p.ops[snapshot.Ident{ID: 1}]; op == nil || !op.remove || op.insert != nil {
 		t.Errorf("update and remove became %+v", op)
 	}
-	if p.knows(ident{id: 2}) || !p.knows(ident{id: 1}) || p.head("") != nil {
+	if p.knows(snapshot.Ident{ID: 2}) || !p.knows(snapshot.Ident{ID: 1}) || p.head("") != nil {
 		t.Error("the set does not know what it is about to change")
 	}
 }

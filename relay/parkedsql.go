@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // maxScheduled bounds the scheduled messages of a subscription that are kept in memory; later ones are looked up in time.
@@ -131,7 +132,7 @@ var parkedRows = newReading("postrider_parked_rows", smallColumns, `FROM (
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retry', 'held', 'scheduled')) p`)
 
 // loadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
-func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[ident]*row, error) {
+func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[snapshot.Ident]*row, error) {
 	found, err := p.readParkedRows(ctx, parkedRows.whole, name, epoch, ids)
 	if unreadable(err) {
 		return p.readParkedRows(ctx, parkedRows.heads, name, epoch, ids)
@@ -139,14 +140,14 @@ func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, i
 	return found, err
 }
 
-func (p *passes) readParkedRows(ctx context.Context, s statement, name string, epoch int64, ids []int64) (map[ident]*row, error) {
+func (p *passes) readParkedRows(ctx context.Context, s statement, name string, epoch int64, ids []int64) (map[snapshot.Ident]*row, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Release()
-	found, arrived := make(map[ident]*row, len(ids)), int64(0)
-	args := [][]byte{[]byte(name), append(appendIDs([]byte{'{'}, ids), '}')}
+	found, arrived := make(map[snapshot.Ident]*row, len(ids)), int64(0)
+	args := [][]byte{[]byte(name), append(snapshot.AppendIDs([]byte{'{'}, ids), '}')}
 	err = newSession(conn.Conn()).run(ctx, begin, byIndex,
 		call{statement: s, args: args, binary: true, row: toRow(newDecoder(p.source), func(r *row) error {
 			found[r.ident()] = r

@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 const (
@@ -46,7 +47,7 @@ type passes struct {
 
 // page is some rows of a pass in ascending order of id.
 type page struct {
-	target Snapshot
+	target snapshot.Snapshot
 	fresh  bool
 	begun  bool  // start is known
 	start  int64 // the pass reads ids above this
@@ -61,11 +62,11 @@ type passReader struct {
 	*passes
 	name    string
 	filter  *filter
-	base    Snapshot
-	target  *Snapshot // nil: the snapshot at the time of reading
-	afterID int64     // where a pass that was begun before goes on
-	resumed bool      // it was begun before this process knew it
-	exclude bool      // leave out what is parked in the table
+	base    snapshot.Snapshot
+	target  *snapshot.Snapshot // nil: the snapshot at the time of reading
+	afterID int64              // where a pass that was begun before goes on
+	resumed bool               // it was begun before this process knew it
+	exclude bool               // leave out what is parked in the table
 	wake    func()
 	mine    []call // fails once the cursor is not ours any more
 	sieve   bool   // topics are tested here, not in the database
@@ -227,7 +228,7 @@ func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
 		primary := true
 		err := s.run(ctx, call{statement: passSnapshot, row: func(values [][]byte) (err error) {
 			primary = string(values[1]) == "t"
-			next.target, err = ParseSnapshot(string(values[0]))
+			next.target, err = snapshot.Parse(string(values[0]))
 			return err
 		}})
 		if err == nil && !primary {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // strangeRows holds every kind of column that a row may have.
@@ -40,7 +42,7 @@ func (b *bench) streamed(conn *pgx.Conn, insert func()) [][]byte {
 func TestStreamedRowsAreTheTables(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	f := b.tableFeed(Snapshot{Xmax: 3})
+	f := b.tableFeed(snapshot.Snapshot{Xmax: 3})
 	messages := b.streamed(b.db.Conn(t), func() {
 		_, err := b.app.Exec(t.Context(), strangeRows)
 		mend(t, err)

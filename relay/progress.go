@@ -1,14 +1,18 @@
 package relay
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/postrider/postrider/relay/snapshot"
+)
 
 // progress is how far one subscription has come. It is pure: no clock, no I/O, no locks.
 //
 // Everything that base sees is settled. Beyond it there may be a pass over the table, whose rows come in ascending order of
 // id, and after the pass the windows that the feed dispatched. What is settled out of order is remembered id by id.
 type progress struct {
-	base Snapshot
-	skip doneSet // settled earlier: loaded from the cursor, or carried over from windows that a new pass reads again
+	base snapshot.Snapshot
+	skip snapshot.DoneSet // settled earlier: loaded from the cursor, or carried over from windows that a new pass reads again
 	pass *passProgress
 	wins []*winProgress
 	done int // ids settled beyond what base and the pass's afterID tell
@@ -16,7 +20,7 @@ type progress struct {
 
 // passProgress counts off a pass's rows.
 type passProgress struct {
-	target  Snapshot
+	target  snapshot.Snapshot
 	fresh   bool // target was taken after everything in skip had become visible
 	afterID int64
 	rows    fifo[markedRow]
@@ -26,29 +30,29 @@ type passProgress struct {
 
 // markedRow is a row that was admitted.
 type markedRow struct {
-	ident
+	snapshot.Ident
 	settled bool
 }
 
 // winProgress counts off a window's messages.
 type winProgress struct {
-	win       *window
+	win       *snapshot.Window
 	unsettled int
 	rows      []markedRow
 }
 
-func newProgress(s saved) *progress { return &progress{base: s.base, skip: s.done} }
+func newProgress(s snapshot.Position) *progress { return &progress{base: s.Base, skip: s.Done} }
 
 // startPass begins a pass to target. Nothing may be under way.
-func (p *progress) startPass(target Snapshot, afterID int64, fresh bool) {
-	p.skip = append(slices.Clip(p.skip), newDoneSet(p.marked())...)
+func (p *progress) startPass(target snapshot.Snapshot, afterID int64, fresh bool) {
+	p.skip = append(slices.Clip(p.skip), snapshot.NewDoneSet(p.marked())...)
 	p.wins, p.done = nil, 0
 	p.pass = &passProgress{target: target, fresh: fresh, afterID: afterID}
 }
 
 // admitPass takes in the pass's next row and returns its sequence number. Rows with one id are admitted before any of them is settled.
-func (p *progress) admitPass(m ident) int {
-	p.pass.rows.push(markedRow{ident: m})
+func (p *progress) admitPass(m snapshot.Ident) int {
+	p.pass.rows.push(markedRow{Ident: m})
 	return p.pass.first + p.pass.rows.len() - 1
 }
 
@@ -78,11 +82,11 @@ func (p *progress) settlePass(seq int) {
 	for n < len(rows) && rows[n].settled {
 		n++
 	}
-	for n > 0 && n < len(rows) && rows[n].id == rows[n-1].id {
+	for n > 0 && n < len(rows) && rows[n].ID == rows[n-1].ID {
 		n-- // the id comes twice
 	}
 	if n > 0 {
-		q.afterID = rows[n-1].id
+		q.afterID = rows[n-1].ID
 	}
 	q.rows.drop(n)
 	q.first += n
@@ -102,7 +106,7 @@ func (p *progress) finishPass() {
 }
 
 // admitLive takes in a message of the window and returns its number there. Windows come in ascending order.
-func (p *progress) admitLive(w *window, m ident) int {
+func (p *progress) admitLive(w *snapshot.Window, m snapshot.Ident) int {
 	var last *winProgress
 	if n := len(p.wins); n > 0 {
 		last = p.wins[n-1]
@@ -116,12 +120,12 @@ func (p *progress) admitLive(w *window, m ident) int {
 		p.wins = append(p.wins, last)
 	}
 	last.unsettled++
-	last.rows = append(last.rows, markedRow{ident: m})
+	last.rows = append(last.rows, markedRow{Ident: m})
 	return len(last.rows) - 1
 }
 
 // settleLive settles the message with the number in the window.
-func (p *progress) settleLive(w *window, seq int) {
+func (p *progress) settleLive(w *snapshot.Window, seq int) {
 	for i := len(p.wins) - 1; i >= 0; i-- { // most likely the newest
 		if x := p.wins[i]; x.win == w {
 			x.unsettled--
@@ -134,13 +138,13 @@ func (p *progress) settleLive(w *window, seq int) {
 
 // advance moves the base as far as the windows allow: closed is the newest closed snapshot, read before limit, the first
 // window of which not all messages have been admitted, nil if there is none.
-func (p *progress) advance(closed closedAt, limit *window) {
-	if p.pass != nil || closed.n == 0 {
+func (p *progress) advance(closed snapshot.Closed, limit *snapshot.Window) {
+	if p.pass != nil || closed.N == 0 {
 		return
 	}
 	for len(p.wins) > 0 {
 		w := p.wins[0]
-		if w.unsettled > 0 || w.win.n > closed.n || limit != nil && w.win.n >= limit.n {
+		if w.unsettled > 0 || w.win.N > closed.N || limit != nil && w.win.N >= limit.N {
 			break
 		}
 		p.done -= len(w.rows)
@@ -148,11 +152,11 @@ func (p *progress) advance(closed closedAt, limit *window) {
 	}
 	switch {
 	case len(p.wins) > 0:
-		p.base = p.wins[0].win.base
-	case limit != nil && limit.n <= closed.n:
-		p.base = limit.base
+		p.base = p.wins[0].win.Base
+	case limit != nil && limit.N <= closed.N:
+		p.base = limit.Base
 	default:
-		p.base = closed.snap
+		p.base = closed.Snapshot
 	}
 }
 
@@ -170,29 +174,29 @@ func (p *progress) idle() bool {
 }
 
 // save returns what the cursor's row should hold.
-func (p *progress) save() saved {
-	s := saved{base: p.base}
+func (p *progress) save() snapshot.Position {
+	s := snapshot.Position{Base: p.base}
 	skip := slices.Clip(p.skip)
 	if q := p.pass; q != nil {
 		target := q.target
-		s.target, s.afterID = &target, q.afterID
+		s.Target, s.AfterID = &target, q.afterID
 		if q.fresh {
-			skip = skip.above(q.afterID)
+			skip = skip.Above(q.afterID)
 		}
 	}
-	s.done = append(skip, newDoneSet(p.marked())...)
+	s.Done = append(skip, snapshot.NewDoneSet(p.marked())...)
 	return s
 }
 
 // marked returns what was admitted beyond what base and afterID tell.
-func (p *progress) marked() (settled, unsettled []ident) {
-	settled = make([]ident, 0, p.done)
+func (p *progress) marked() (settled, unsettled []snapshot.Ident) {
+	settled = make([]snapshot.Ident, 0, p.done)
 	add := func(rows []markedRow) {
 		for _, r := range rows {
 			if r.settled {
-				settled = append(settled, r.ident)
+				settled = append(settled, r.Ident)
 			} else {
-				unsettled = append(unsettled, r.ident)
+				unsettled = append(unsettled, r.Ident)
 			}
 		}
 	}

@@ -6,81 +6,84 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/postrider/postrider/internal/topic"
 	"pgregory.net/rapid"
+
+	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/snapshot/snapshottest"
 )
 
 // history is a subscription's life in a model: transactions, two relays' feeds whose ticks take time, and a runner that takes in,
 // settles, saves, crashes and moves from relay to relay, by the rules of intake.go. Progress, queues and feeds are the real ones.
 type history struct {
 	*rapid.T
-	*server
+	*snapshottest.Server
 	feeds [2]*modelFeed
 	on    *modelFeed // the feed of the relay that owns the cursor
 
 	prog     *progress
-	stored   saved          // the cursor's row
-	settled  map[ident]bool // in this line of descent: since the beginning, along what was saved
-	ever     map[ident]bool // settled by anybody
-	durable  map[ident]bool // settled as of stored
-	inFlight []modelTask    // admitted, not settled
-	resume   *saved         // as in the runner
-	queue    *queue         // "
-	awaiting bool           // "
-	pass     *modelPass     // instead of the runner's reader
-	frozen   struct {       // as in the runner
-		closed closedAt
-		limit  *window
+	stored   snapshot.Position       // the cursor's row
+	settled  map[snapshot.Ident]bool // in this line of descent: since the beginning, along what was saved
+	ever     map[snapshot.Ident]bool // settled by anybody
+	durable  map[snapshot.Ident]bool // settled as of stored
+	inFlight []modelTask             // admitted, not settled
+	resume   *snapshot.Position      // as in the runner
+	queue    *queue                  // "
+	awaiting bool                    // "
+	pass     *modelPass              // instead of the runner's reader
+	frozen   struct {                // as in the runner
+		closed snapshot.Closed
+		limit  *snapshot.Window
 	}
 }
 
 type modelTask struct {
-	ident
-	win *window
+	snapshot.Ident
+	win *snapshot.Window
 	seq int
 }
 
 type modelPass struct {
-	target  *Snapshot
+	target  *snapshot.Snapshot
 	resumed bool
 	after   int64
-	base    Snapshot
-	rows    []modelRow // nil: not read yet
+	base    snapshot.Snapshot
+	rows    []snapshottest.Row // nil: not read yet
 	read    bool
 }
 
 // modelFeed is a feed whose looks at the server may be some time ago when it acts on them.
 type modelFeed struct {
 	*feed
-	closing *Snapshot // of a closing tick under way
+	closing *snapshot.Snapshot // of a closing tick under way
 }
 
 // tick dispatches what the snapshot sees and no window had yet.
-func (f *modelFeed) tick(s Snapshot, rows []modelRow) {
+func (f *modelFeed) tick(s snapshot.Snapshot, rows []snapshottest.Row) {
 	f.prune()
 	for _, r := range rows {
-		if s.Sees(r.xid) && !f.feed.closed.Sees(r.xid) && !slices.Contains(f.open, opened{r.xid, r.ident}) {
-			m := &row{xid: r.xid}
-			m.Row, m.born, m.Topic = r.id, r.born, "a"
+		if s.Sees(r.XID) && !f.feed.closed.Sees(r.XID) && !slices.Contains(f.open, opened{r.XID, r.Ident}) {
+			m := &row{xid: r.XID}
+			m.Row, m.born, m.Topic = r.ID, r.Born, "a"
 			f.dispatchOpen([]*row{m})
 		}
 	}
 }
 
 func newHistory(t *rapid.T) *history {
-	h := &history{T: t, server: newServer(), ever: make(map[ident]bool), durable: make(map[ident]bool)}
+	h := &history{T: t, Server: snapshottest.NewServer(), ever: make(map[snapshot.Ident]bool), durable: make(map[snapshot.Ident]bool)}
 	for range rapid.IntRange(0, 10).Draw(t, "before") {
-		h.act(t)
+		h.Act(t)
 	}
 	for i := range h.feeds {
 		f := newFeed(&Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 20}, newMetrics(nil), "", "", nil)
 		h.feeds[i] = &modelFeed{feed: f}
-		f.close(h.snapshot())
+		f.close(h.Snapshot())
 	}
 	if rapid.Bool().Draw(t, "now") {
-		h.stored.base = h.snapshot()
-		for _, r := range h.visible {
-			h.durable[r.ident], h.ever[r.ident] = true, true
+		h.stored.Base = h.Snapshot()
+		for _, r := range h.Visible {
+			h.durable[r.Ident], h.ever[r.Ident] = true, true
 		}
 	}
 	h.takeOver(h.feeds[0])
@@ -91,15 +94,15 @@ func newHistory(t *rapid.T) *history {
 func (h *history) takeOver(f *modelFeed) {
 	h.endQueue()
 	stored := h.stored
-	done, err := parseDoneSet(stored.done.String()) // as through the table
+	done, err := snapshot.ParseDoneSet(stored.Done.String()) // as through the table
 	if err != nil {
 		h.Fatal(err)
 	}
-	stored.done = done
+	stored.Done = done
 	h.on, h.prog, h.resume = f, newProgress(stored), &stored
 	h.inFlight, h.pass, h.awaiting = nil, nil, false
-	h.frozen.closed, h.frozen.limit = closedAt{}, nil
-	h.settled = make(map[ident]bool)
+	h.frozen.closed, h.frozen.limit = snapshot.Closed{}, nil
+	h.settled = make(map[snapshot.Ident]bool)
 	for id := range h.durable {
 		h.settled[id] = true
 	}
@@ -113,7 +116,7 @@ func (h *history) intake(most int) {
 			h.endQueue()
 		} else if attached && h.awaiting {
 			h.awaiting = false
-			h.pass = &modelPass{target: &target.snap, base: h.prog.base}
+			h.pass = &modelPass{target: &target.Snapshot, base: h.prog.base}
 		}
 	}
 	h.intakePass(most)
@@ -121,7 +124,7 @@ func (h *history) intake(most int) {
 	case h.pass != nil || h.awaiting:
 	case h.queue != nil:
 		for _, l := range h.queue.take(most) {
-			h.admit(modelTask{ident: l.row.ident(), win: l.win, seq: h.prog.admitLive(l.win, l.row.ident())})
+			h.admit(modelTask{Ident: l.row.ident(), win: l.win, seq: h.prog.admitLive(l.win, l.row.ident())})
 		}
 	case h.prog.idle():
 		h.nextPass()
@@ -135,15 +138,15 @@ func (h *history) endQueue() {
 	h.frozen.closed = h.on.closedWindow()
 	h.frozen.limit = h.queue.drop()
 	if h.awaiting || h.pass != nil {
-		h.frozen.closed = closedAt{}
+		h.frozen.closed = snapshot.Closed{}
 	}
 	h.queue, h.awaiting = nil, false
 }
 
 func (h *history) nextPass() {
 	h.advance()
-	if h.resume != nil && h.resume.target != nil {
-		h.pass = &modelPass{target: h.resume.target, resumed: true, after: h.resume.afterID, base: h.prog.base}
+	if h.resume != nil && h.resume.Target != nil {
+		h.pass = &modelPass{target: h.resume.Target, resumed: true, after: h.resume.AfterID, base: h.prog.base}
 		return
 	}
 	h.resume = nil
@@ -167,32 +170,32 @@ func (h *history) intakePass(most int) {
 	}
 	if !p.read {
 		p.read = true
-		target := h.snapshot()
+		target := h.Snapshot()
 		if p.target != nil {
 			target = *p.target
 		}
-		for _, r := range h.visible {
-			if target.Sees(r.xid) && !p.base.Sees(r.xid) && r.id > p.after {
+		for _, r := range h.Visible {
+			if target.Sees(r.XID) && !p.base.Sees(r.XID) && r.ID > p.after {
 				p.rows = append(p.rows, r)
 			}
 		}
-		slices.SortFunc(p.rows, func(a, b modelRow) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.born, b.born)) })
+		slices.SortFunc(p.rows, func(a, b snapshottest.Row) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Born, b.Born)) })
 		after := p.after
 		if !p.resumed && len(p.rows) > 0 {
-			after = p.rows[0].id - 1
+			after = p.rows[0].ID - 1
 		}
 		h.advance()
 		h.prog.startPass(target, after, !p.resumed)
-		h.frozen.closed, h.frozen.limit = closedAt{}, nil
+		h.frozen.closed, h.frozen.limit = snapshot.Closed{}, nil
 		h.resume = nil
 	}
 	n := min(most, len(p.rows))
-	for n > 0 && n < len(p.rows) && p.rows[n].id == p.rows[n-1].id {
+	for n > 0 && n < len(p.rows) && p.rows[n].ID == p.rows[n-1].ID {
 		n++
 	}
 	var tasks []modelTask
 	for _, r := range p.rows[:n] {
-		tasks = append(tasks, modelTask{ident: r.ident, seq: h.prog.admitPass(r.ident)})
+		tasks = append(tasks, modelTask{Ident: r.Ident, seq: h.prog.admitPass(r.Ident)})
 	}
 	for _, task := range tasks {
 		h.admit(task)
@@ -217,9 +220,9 @@ func (h *history) advance() {
 
 // admit checks the skip list: what was settled before is in it, and nothing else.
 func (h *history) admit(task modelTask) {
-	skipped := h.prog.skip.has(task.ident)
-	if skipped != h.settled[task.ident] {
-		h.Fatalf("row %d: settled %t, skipped %t", task.id, h.settled[task.ident], skipped)
+	skipped := h.prog.skip.Has(task.Ident)
+	if skipped != h.settled[task.Ident] {
+		h.Fatalf("row %d: settled %t, skipped %t", task.ID, h.settled[task.Ident], skipped)
 	}
 	h.inFlight = append(h.inFlight, task)
 	if skipped {
@@ -230,7 +233,7 @@ func (h *history) admit(task modelTask) {
 func (h *history) settle(i int) {
 	task := h.inFlight[i]
 	h.inFlight = slices.Delete(h.inFlight, i, i+1)
-	h.settled[task.ident], h.ever[task.ident] = true, true
+	h.settled[task.Ident], h.ever[task.Ident] = true, true
 	if task.win != nil {
 		h.prog.settleLive(task.win, task.seq)
 		return
@@ -245,24 +248,24 @@ func (h *history) save() {
 		return
 	}
 	s := h.prog.save()
-	rows := slices.Clone(h.visible)
-	for _, open := range h.running {
+	rows := slices.Clone(h.Visible)
+	for _, open := range h.Running {
 		rows = append(rows, open...)
 	}
 	for _, r := range rows {
-		covered := s.base.Sees(r.xid) || s.done.has(r.ident) || s.target != nil && s.target.Sees(r.xid) && r.id <= s.afterID
-		if covered && !h.ever[r.ident] {
-			h.Fatalf("row %d of transaction %d is not settled, but covered by %s", r.id, r.xid, s)
+		covered := s.Base.Sees(r.XID) || s.Done.Has(r.Ident) || s.Target != nil && s.Target.Sees(r.XID) && r.ID <= s.AfterID
+		if covered && !h.ever[r.Ident] {
+			h.Fatalf("row %d of transaction %d is not settled, but covered by %s", r.ID, r.XID, s)
 		}
-		if covered != h.settled[r.ident] {
-			h.Fatalf("row %d of transaction %d: settled %t, covered %t by %s", r.id, r.xid, h.settled[r.ident], covered, s)
+		if covered != h.settled[r.Ident] {
+			h.Fatalf("row %d of transaction %d: settled %t, covered %t by %s", r.ID, r.XID, h.settled[r.Ident], covered, s)
 		}
 	}
-	if !s.base.Covers(h.stored.base) {
-		h.Fatalf("base goes back from %s to %s", h.stored.base, s.base)
+	if !s.Base.Covers(h.stored.Base) {
+		h.Fatalf("base goes back from %s to %s", h.stored.Base, s.Base)
 	}
 	h.checkDone()
-	h.stored, h.durable = s, make(map[ident]bool)
+	h.stored, h.durable = s, make(map[snapshot.Ident]bool)
 	for id := range h.settled {
 		h.durable[id] = true
 	}
@@ -295,10 +298,10 @@ func (h *history) step() {
 	f := h.feeds[rapid.IntRange(0, 1).Draw(h.T, "feed")]
 	switch rapid.IntRange(0, 13).Draw(h.T, "step") {
 	case 0, 1, 2:
-		h.act(h.T)
+		h.Act(h.T)
 	case 3:
 		if f.closing == nil {
-			f.tick(h.snapshot(), h.visible)
+			f.tick(h.Snapshot(), h.Visible)
 		}
 	case 4, 5: // a closing tick begins, or ends
 		if f.closing == nil {
@@ -319,7 +322,7 @@ func (h *history) step() {
 			h.queue.refuse(h.on.win)
 		}
 	case 13:
-		if len(h.running) == 0 && rapid.IntRange(0, 2).Draw(h.T, "reset") == 0 {
+		if len(h.Running) == 0 && rapid.IntRange(0, 2).Draw(h.T, "reset") == 0 {
 			h.reset()
 			return
 		}
@@ -331,29 +334,29 @@ func (h *history) step() {
 
 // reset sets the sequence of ids back, perhaps with the rows gone.
 func (h *history) reset() {
-	h.ids = rapid.Int64Range(0, h.ids).Draw(h.T, "back to")
+	h.IDs = rapid.Int64Range(0, h.IDs).Draw(h.T, "back to")
 	if rapid.Bool().Draw(h.T, "truncate") {
-		h.visible = nil
+		h.Visible = nil
 	}
 }
 
 // beginTick looks at the server for a tick that will close.
 func (f *modelFeed) beginTick(h *history) {
 	f.attaching = len(f.pending)
-	s := h.snapshot()
+	s := h.Snapshot()
 	f.closing = &s
 }
 
 func (f *modelFeed) endTick(h *history) {
-	f.tick(*f.closing, h.visible)
+	f.tick(*f.closing, h.Visible)
 	f.close(*f.closing)
 	f.closing = nil
 }
 
 // finish lets everything come to rest and checks that nothing is left.
 func (h *history) finish() {
-	for xid := range h.running {
-		h.end(xid, true)
+	for xid := range h.Running {
+		h.End(xid, true)
 	}
 	for range 8 {
 		for _, f := range h.feeds {
@@ -370,12 +373,12 @@ func (h *history) finish() {
 		}
 	}
 	h.save()
-	if h.pass != nil || h.awaiting || h.prog.done != 0 || len(h.stored.done) > 0 || h.stored.target != nil {
+	if h.pass != nil || h.awaiting || h.prog.done != 0 || len(h.stored.Done) > 0 || h.stored.Target != nil {
 		h.Fatalf("not at rest: %s, %d done, pass %v, awaiting %t", h.stored, h.prog.done, h.pass, h.awaiting)
 	}
-	for _, r := range h.visible {
-		if !h.stored.base.Sees(r.xid) {
-			h.Fatalf("row %d of transaction %d is not covered by %s in the end", r.id, r.xid, h.stored)
+	for _, r := range h.Visible {
+		if !h.stored.Base.Sees(r.XID) {
+			h.Fatalf("row %d of transaction %d is not covered by %s in the end", r.ID, r.XID, h.stored)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -27,9 +28,9 @@ func (r *row) size() int64 {
 	return int64(len(r.Payload)+len(r.Headers)+len(r.Key)+len(r.Topic)) + 256
 }
 
-func (r *row) ident() ident { return ident{r.Row, r.born} }
+func (r *row) ident() snapshot.Ident { return snapshot.Ident{ID: r.Row, Born: r.born} }
 
-func (r *row) place() place { return place{r.ident(), r.xid} }
+func (r *row) place() snapshot.Place { return snapshot.Place{Ident: r.ident(), XID: r.xid} }
 
 // arrived is the number of bytes that reading it took.
 func (r *row) arrived() int64 { return r.size() + r.bytes }
@@ -186,8 +187,8 @@ func decodeTime(b []byte) (time.Time, error) {
 	case math.MinInt64: // -infinity
 		return time.Time{}, err
 	}
-	micros = min(micros, math.MaxInt64-postgresEpoch) // PostgreSQL's calendar ends a little later than Unix microseconds
-	return time.UnixMicro(micros + postgresEpoch).UTC(), err
+	micros = min(micros, math.MaxInt64-snapshot.Epoch) // PostgreSQL's calendar ends a little later than Unix microseconds
+	return time.UnixMicro(micros + snapshot.Epoch).UTC(), err
 }
 
 // decodeJSON strips the version byte of jsonb (jsonb_send in src/backend/utils/adt/jsonb.c).

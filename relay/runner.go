@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -55,15 +56,15 @@ type runner struct {
 	stopping bool
 	gone     bool // the cursor was lost: nothing may be delivered or saved any more
 	frozen   struct {
-		closed closedAt
-		limit  *window
+		closed snapshot.Closed
+		limit  *snapshot.Window
 	}
 
 	queue     *queue
 	awaiting  bool // the queue's target
 	reader    *passReader
 	pageAt    page // rows not admitted yet
-	resume    *saved
+	resume    *snapshot.Position
 	passRows  int
 	passed    bool     // a pass has been made since the start
 	present   bool     // and one that began after the start has been admitted whole
@@ -105,10 +106,10 @@ type runner struct {
 type task struct {
 	row      *row
 	key      string
-	win      *window   // from the feed
-	seq      int       // its number in the window or, if win and entry are nil, in the pass
-	entry    *entry    // from the parked table
-	since    time.Time // when it was taken in; zero if it comes from the parked table
+	win      *snapshot.Window // from the feed
+	seq      int              // its number in the window or, if win and entry are nil, in the pass
+	entry    *entry           // from the parked table
+	since    time.Time        // when it was taken in; zero if it comes from the parked table
 	attempts int
 	fault    *fault // of a suspect
 	alone    bool   // it goes in a batch of its own: it may be the one that fails others
@@ -124,7 +125,7 @@ type filter struct {
 
 type earlierTopics struct {
 	match *topic.Matcher
-	until Snapshot
+	until snapshot.Snapshot
 }
 
 func (f *filter) wants(r *row) bool {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // saveArgs turns the items into the arrays that the save statement unnests.
@@ -48,15 +49,15 @@ type cursorArrays struct {
 func (c *cursorArrays) add(item *saveItem) {
 	c.names = append(c.names, item.runner.sub.Name)
 	c.epochs = append(c.epochs, item.runner.cursor.epoch)
-	c.bases = append(c.bases, item.cursor.base.String())
-	ids, first, last := item.cursor.done.columns()
+	c.bases = append(c.bases, item.cursor.Base.String())
+	ids, first, last := item.cursor.Done.Columns()
 	c.ids, c.firsts, c.lasts = append(c.ids, ids), append(c.firsts, first), append(c.lasts, last)
 	c.troubles = append(c.troubles, orNull(c.encoding.Storable(item.trouble)))
-	if item.cursor.target == nil {
+	if item.cursor.Target == nil {
 		c.targets, c.afterIDs = append(c.targets, nil), append(c.afterIDs, nil)
 		return
 	}
-	target, after := item.cursor.target.String(), item.cursor.afterID
+	target, after := item.cursor.Target.String(), item.cursor.AfterID
 	c.targets, c.afterIDs = append(c.targets, &target), append(c.afterIDs, &after)
 }
 
@@ -79,7 +80,7 @@ type updateArrays struct {
 
 func (u *updateArrays) add(name string, op *parkOp) {
 	u.names, u.ids, u.states = append(u.names, name), append(u.ids, op.entry.id), append(u.states, op.state)
-	u.created = append(u.created, timestamp(op.entry.born))
+	u.created = append(u.created, snapshot.Timestamp(op.entry.born))
 	u.attempts = append(u.attempts, int32(min(op.attempts, math.MaxInt32)))
 	u.reasons = append(u.reasons, orNull(u.encoding.Storable(op.reason)))
 	var due *time.Time
@@ -167,8 +168,8 @@ type deleteArrays struct {
 	created []pgtype.Timestamptz
 }
 
-func (d *deleteArrays) add(name string, m ident) {
-	d.names, d.ids, d.created = append(d.names, name), append(d.ids, m.id), append(d.created, timestamp(m.born))
+func (d *deleteArrays) add(name string, m snapshot.Ident) {
+	d.names, d.ids, d.created = append(d.names, name), append(d.ids, m.ID), append(d.created, snapshot.Timestamp(m.Born))
 }
 
 func orNull(s string) *string {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // saver writes the progress of all runners, one statement at a time.
@@ -39,10 +40,10 @@ type saver struct {
 // saveItem is one cursor's part of a save.
 type saveItem struct {
 	runner  *runner
-	cursor  saved
+	cursor  snapshot.Position
 	text    string
 	trouble string
-	ops     map[ident]*parkOp
+	ops     map[snapshot.Ident]*parkOp
 }
 
 func (s *saver) add(r *runner) {
@@ -339,8 +340,8 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 		return nil
 	}
 	// What is settled beyond the base goes into it when its window closes: segments wait for bases.
-	r.dirty = item.cursor.target != nil || len(item.cursor.done) > 0
-	r.parked.saving, r.parked.ops = r.parked.ops, make(map[ident]*parkOp)
+	r.dirty = item.cursor.Target != nil || len(item.cursor.Done) > 0
+	r.parked.saving, r.parked.ops = r.parked.ops, make(map[snapshot.Ident]*parkOp)
 	item.ops = r.parked.saving
 	for _, op := range item.ops {
 		op.fix()

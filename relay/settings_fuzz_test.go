@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -50,11 +51,11 @@ func FuzzFilter(f *testing.F) {
 	f.Add("a", []byte(`[{"topics":[],"until":""}]`), "3:3:", "a", uint64(1))
 	f.Add("a", []byte(`{`), "3:3:", "a", uint64(1))
 	f.Fuzz(func(t *testing.T, topics string, earlier []byte, base, topic string, xid uint64) {
-		snap, err := ParseSnapshot(base)
+		snap, err := snapshot.Parse(base)
 		if err != nil {
 			return
 		}
-		c := cursor{sub: subscription.Subscription{Topics: strings.Split(topics, "\n")}, earlier: earlier, saved: saved{base: snap}}
+		c := cursor{sub: subscription.Subscription{Topics: strings.Split(topics, "\n")}, earlier: earlier, saved: snapshot.Position{Base: snap}}
 		got, err := newFilter(c)
 		if err != nil {
 			return

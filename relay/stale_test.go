@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // A relay that has lost its cursor, and does not know that yet, draws no conclusions from what it does not find: what another
@@ -51,7 +53,7 @@ func TestLostCursorReadsNoPage(t *testing.T) {
 		epoch int64
 		want  error
 	}{"the owner": {epoch, nil}, "of another epoch": {epoch - 1, errLost}} {
-		p := s.passReader(s.onePool(), Snapshot{})
+		p := s.passReader(s.onePool(), snapshot.Snapshot{})
 		p.name, p.exclude = "jobs", true
 		p.mine = []call{mineCall(g.incarnation, "jobs", c.epoch)}
 		got, err := p.readPage(t.Context(), page{}, 10)
@@ -60,7 +62,7 @@ func TestLostCursorReadsNoPage(t *testing.T) {
 		}
 	}
 	s.crash()
-	p := s.passReader(s.onePool(), Snapshot{})
+	p := s.passReader(s.onePool(), snapshot.Snapshot{})
 	p.name, p.mine = "jobs", []call{mineCall(g.incarnation, "jobs", epoch)}
 	if _, err := p.readPage(t.Context(), page{}, 10); !errors.Is(err, errLost) {
 		t.Errorf("a relay without registration reads on: %v", err)

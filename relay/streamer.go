@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 const (
@@ -93,7 +94,7 @@ func (s *streamer) runOnce(ctx context.Context) error {
 	case <-s.feed.outrun: // of the last one
 	default:
 	}
-	started, since := time.Now(), s.feed.closedWindow().snap
+	started, since := time.Now(), s.feed.closedWindow().Snapshot
 	s.stream.following = func() { s.health.works(cannotStream) }
 	go func() { ended <- s.stream.run(streamCtx) }()
 	err := s.watch(streamCtx, ended, cancel)
@@ -115,9 +116,9 @@ func (s *streamer) runOnce(ctx context.Context) error {
 }
 
 // suspect names the largest message that the stream may have met, as far as that shows without reading it.
-func (s *streamer) suspect(ctx context.Context, since Snapshot) (which string) {
+func (s *streamer) suspect(ctx context.Context, since snapshot.Snapshot) (which string) {
 	if seen := s.stream.lastXID.Load(); seen > since.Xmin() {
-		since = Snapshot{Xmax: seen}
+		since = snapshot.Snapshot{Xmax: seen}
 	}
 	err := s.pool.QueryRow(ctx, `SELECT format('%s, topic %s, %s bytes stored', id, topic,
 			coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(body), 0) + coalesce(pg_column_size(headers), 0) + coalesce(pg_column_size(key), 0))

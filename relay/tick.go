@@ -10,11 +10,13 @@ import (
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // tick is what one look at the server gives.
 type tick struct {
-	snap Snapshot
+	snap snapshot.Snapshot
 	lsn  pglogrepl.LSN // everything that snap sees was written to the log before it
 }
 
@@ -39,7 +41,7 @@ func (t *tick) decode(values [][]byte) (err error) {
 		return errFormat
 	}
 	t.lsn = pglogrepl.LSN(binary.BigEndian.Uint64(values[1]))
-	t.snap, err = decodeSnapshot(values[0])
+	t.snap, err = snapshot.Decode(values[0])
 	return err
 }
 

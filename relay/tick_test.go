@@ -10,10 +10,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"pgregory.net/rapid"
+
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/snapshot/snapshottest"
 )
 
 // encodeSnapshot writes the binary form.
-func encodeSnapshot(s Snapshot) []byte {
+func encodeSnapshot(s snapshot.Snapshot) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(len(s.Xip)))
 	b = binary.BigEndian.AppendUint64(b, s.Xmin())
 	b = binary.BigEndian.AppendUint64(b, s.Xmax)
@@ -25,17 +28,17 @@ func encodeSnapshot(s Snapshot) []byte {
 
 func TestSnapshotBinary(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := snapshots.Draw(t, "s")
+		s := snapshottest.Snapshots.Draw(t, "s")
 		b := encodeSnapshot(s)
-		if back, err := decodeSnapshot(b); err != nil || back.String() != s.String() {
+		if back, err := snapshot.Decode(b); err != nil || back.String() != s.String() {
 			t.Errorf("%s was read back as %s, %v", s, back, err)
 		}
-		if back, err := decodeSnapshot(b[:rapid.IntRange(0, len(b)-1).Draw(t, "cut")]); err == nil {
+		if back, err := snapshot.Decode(b[:rapid.IntRange(0, len(b)-1).Draw(t, "cut")]); err == nil {
 			t.Errorf("%s, cut short, was read as %s", s, back)
 		}
 	})
-	for _, s := range []Snapshot{{}, {Xmax: 9, Xip: []uint64{5, 4}}, {Xmax: 9, Xip: []uint64{4, 4}}, {Xmax: 9, Xip: []uint64{9}}} {
-		if back, err := decodeSnapshot(encodeSnapshot(s)); err == nil {
+	for _, s := range []snapshot.Snapshot{{}, {Xmax: 9, Xip: []uint64{5, 4}}, {Xmax: 9, Xip: []uint64{4, 4}}, {Xmax: 9, Xip: []uint64{9}}} {
+		if back, err := snapshot.Decode(encodeSnapshot(s)); err == nil {
 			t.Errorf("%+v was read as %s", s, back)
 		}
 	}
@@ -48,7 +51,7 @@ func TestLook(t *testing.T) {
 	old, err := b.app.Begin(t.Context())
 	mend(t, err)
 	defer old.Rollback(context.WithoutCancel(t.Context()))
-	f := b.tableFeed(Snapshot{})
+	f := b.tableFeed(snapshot.Snapshot{})
 	ctx := t.Context() // the session's, which ends with it
 	for _, prepare := range []bool{true, false} {
 		t.Run("prepared="+strconv.FormatBool(prepare), func(t *testing.T) {
@@ -88,7 +91,7 @@ func walPosition(t *testing.T, b *bench) (at int64) {
 func TestLookFails(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	f := b.tableFeed(Snapshot{})
+	f := b.tableFeed(snapshot.Snapshot{})
 	ctx := t.Context()
 	if _, err := f.session.look(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, errLost) {
 		t.Errorf("nobody is registered: %v", err)

@@ -17,13 +17,14 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
-func snapshotOf(t *testing.T, conn *pgx.Conn) Snapshot {
+func snapshotOf(t *testing.T, conn *pgx.Conn) snapshot.Snapshot {
 	t.Helper()
 	var text string
 	mend(t, conn.QueryRow(t.Context(), "SELECT pg_current_snapshot()::text").Scan(&text))
-	s, err := ParseSnapshot(text)
+	s, err := snapshot.Parse(text)
 	mend(t, err)
 	return s
 }
@@ -38,7 +39,7 @@ func filterOf(patterns ...string) *filter {
 }
 
 // passReader is a reader whose pages are the test's to ask for.
-func (b *bench) passReader(pool *dbconn.Pool, base Snapshot) *passReader {
+func (b *bench) passReader(pool *dbconn.Pool, base snapshot.Snapshot) *passReader {
 	return &passReader{passes: &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: "source"},
 		name: "test", filter: filterOf(">"), base: base}
 }
@@ -160,7 +161,7 @@ type ledger struct {
 }
 
 // window takes one window's rows in, which must lie between its snapshots.
-func (l *ledger) window(from, to Snapshot, rows []*row) {
+func (l *ledger) window(from, to snapshot.Snapshot, rows []*row) {
 	l.t.Helper()
 	for _, r := range rows {
 		l.seen[r.Row]++
@@ -197,7 +198,7 @@ func (l *ledger) settle(b *bench, where string) {
 }
 
 // readWindow is what the feed's reading tick and its audit do, in one look.
-func readWindow(ctx context.Context, f *feed, from Snapshot) (to Snapshot, rows []*row, counted map[uint64]int, err error) {
+func readWindow(ctx context.Context, f *feed, from snapshot.Snapshot) (to snapshot.Snapshot, rows []*row, counted map[uint64]int, err error) {
 	var t tick
 	counted = make(map[uint64]int)
 	err = f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
@@ -256,7 +257,7 @@ func TestWindowsReadEachCommittedRowOnce(t *testing.T) {
 }
 
 // readPass reads all pages of a pass from base to the present.
-func readPass(ctx context.Context, p *passReader) (to Snapshot, start int64, rows []*row, err error) {
+func readPass(ctx context.Context, p *passReader) (to snapshot.Snapshot, start int64, rows []*row, err error) {
 	next := page{}
 	for {
 		got, err := p.readPage(ctx, next, 7)
@@ -326,7 +327,7 @@ func TestPassLeavesOutWhatIsParked(t *testing.T) {
 		SELECT CASE WHEN id % 2 = 0 THEN 'mine' ELSE 'other' END, id, (ARRAY['retry', 'dead', 'discarded'])[1 + id % 3], created_at, topic, payload
 		FROM postrider.outbox WHERE id <> $1`, ids[4])
 	for name, own := range map[string]int64{"mine": 0, "other": 1} {
-		r := b.passReader(b.onePool(), Snapshot{})
+		r := b.passReader(b.onePool(), snapshot.Snapshot{})
 		r.name, r.exclude = name, true
 		_, _, rows, err := readPass(t.Context(), r)
 		mend(t, err)
@@ -355,7 +356,7 @@ func TestPassTestsTopicsWhereThatIsCheaper(t *testing.T) {
 			SELECT CASE WHEN i % $2 = 0 THEN 'a.b' ELSE 'b.b' END, '1' FROM generate_series(1, $1::int) i`, part, every)
 	}
 	for name, patterns := range map[string][]string{"some": {"a.*"}, "all": {">"}, "none": {"c"}} {
-		r := b.passReader(b.onePool(), Snapshot{})
+		r := b.passReader(b.onePool(), snapshot.Snapshot{})
 		r.filter = filterOf(patterns...)
 		r.name, r.wake = name, func() {}
 		r.start(t.Context())
@@ -423,7 +424,7 @@ func TestPassStartsBeforeWhatIsUnsettled(t *testing.T) {
 	}
 }
 
-func firstPage(t *testing.T, b *bench, base Snapshot) (rows []*row, start int64) {
+func firstPage(t *testing.T, b *bench, base snapshot.Snapshot) (rows []*row, start int64) {
 	t.Helper()
 	got, err := b.passReader(b.onePool(), base).readPage(t.Context(), page{}, 10)
 	mend(t, err)

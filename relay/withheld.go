@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // Rows are read many at a time, for whoever wants them, so what is wrong with one would be wrong with all. A row comes with its
@@ -225,7 +227,7 @@ func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *t
 	m := messageParts{row: *t.row, most: most, largest: p.largest}
 	m.Payload, m.Headers = nil, nil
 	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
-	args := [][]byte{nil, number(t.row.Row), []byte(timeText(t.row.born)), number(maxKey), number(p.largest), number(most)}
+	args := [][]byte{nil, number(t.row.Row), []byte(snapshot.TimeText(t.row.born)), number(maxKey), number(p.largest), number(most)}
 	if t.entry != nil {
 		args[0] = []byte(name)
 	}

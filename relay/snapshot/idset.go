@@ -1,4 +1,4 @@
-package relay
+package snapshot
 
 import (
 	"fmt"
@@ -14,8 +14,8 @@ type idRange struct{ lo, hi int64 }
 // idSet is a set of ids as ascending ranges that neither touch nor overlap: PostgreSQL's int8multirange.
 type idSet []idRange
 
-// newIDSet makes a set of ids, which it sorts in place.
-func newIDSet(ids []int64) idSet {
+// NewIDSet makes a set of ids, which it sorts in place.
+func NewIDSet(ids []int64) idSet {
 	slices.Sort(ids)
 	var s idSet
 	for _, id := range ids {
@@ -28,8 +28,8 @@ func newIDSet(ids []int64) idSet {
 	return s
 }
 
-// parseIDSet reads the canonical text form {[1,4),[7,8)}.
-func parseIDSet(text string) (idSet, error) {
+// ParseIDSet reads the canonical text form {[1,4),[7,8)}.
+func ParseIDSet(text string) (idSet, error) {
 	inner, ok1 := strings.CutPrefix(text, "{")
 	inner, ok2 := strings.CutSuffix(inner, "}")
 	if !ok1 || !ok2 {

@@ -1,4 +1,4 @@
-package relay
+package snapshot
 
 import (
 	"encoding/binary"
@@ -16,8 +16,8 @@ type Snapshot struct {
 	Xip  []uint64 // running transactions below Xmax, ascending
 }
 
-// ParseSnapshot reads the text form xmin:xmax:xip,xip,….
-func ParseSnapshot(text string) (Snapshot, error) {
+// Parse reads the text form xmin:xmax:xip,xip,….
+func Parse(text string) (Snapshot, error) {
 	fail := func() (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("snapshot %q: must be xmin:xmax:xip,xip,… in ascending order", text)
 	}
@@ -44,8 +44,8 @@ func ParseSnapshot(text string) (Snapshot, error) {
 	return s, nil
 }
 
-// decodeSnapshot reads the binary form: the number of running transactions in 4 bytes, then in 8 bytes each xmin, xmax and them.
-func decodeSnapshot(b []byte) (Snapshot, error) {
+// Decode reads the binary form: the number of running transactions in 4 bytes, then in 8 bytes each xmin, xmax and them.
+func Decode(b []byte) (Snapshot, error) {
 	if len(b) < 20 || len(b) != 20+8*int(binary.BigEndian.Uint32(b)) {
 		return Snapshot{}, errSnapshot
 	}
@@ -85,7 +85,7 @@ func (s Snapshot) String() string {
 	b = append(b, ':')
 	b = strconv.AppendUint(b, s.Xmax, 10)
 	b = append(b, ':')
-	b = appendIDs(b, s.Xip)
+	b = AppendIDs(b, s.Xip)
 	return string(b)
 }
 
@@ -109,12 +109,12 @@ func (s Snapshot) Covers(o Snapshot) bool {
 	return !slices.ContainsFunc(s.Xip, o.Sees)
 }
 
-// xipArray writes the running transactions as a PostgreSQL array.
-func (s Snapshot) xipArray() []byte {
-	return append(appendIDs([]byte{'{'}, s.Xip), '}')
+// XipArray writes the running transactions as a PostgreSQL array.
+func (s Snapshot) XipArray() []byte {
+	return append(AppendIDs([]byte{'{'}, s.Xip), '}')
 }
 
-func appendIDs[T uint64 | int64](b []byte, ids []T) []byte {
+func AppendIDs[T uint64 | int64](b []byte, ids []T) []byte {
 	for i, id := range ids {
 		if i > 0 {
 			b = append(b, ',')

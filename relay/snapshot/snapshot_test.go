@@ -1,4 +1,4 @@
-package relay
+package snapshot_test
 
 import (
 	"slices"
@@ -6,10 +6,13 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/snapshot/snapshottest"
 )
 
 // sees is the naive reading: the ids that a snapshot sees.
-func seenBy(s Snapshot) map[uint64]bool {
+func seenBy(s snapshot.Snapshot) map[uint64]bool {
 	seen := make(map[uint64]bool)
 	for xid := uint64(0); xid < s.Xmax; xid++ {
 		seen[xid] = true
@@ -22,7 +25,7 @@ func seenBy(s Snapshot) map[uint64]bool {
 
 func TestSnapshotSeesAndCovers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a, b := snapshots.Draw(t, "a"), snapshots.Draw(t, "b")
+		a, b := snapshottest.Snapshots.Draw(t, "a"), snapshottest.Snapshots.Draw(t, "b")
 		inA, inB := seenBy(a), seenBy(b)
 		lowest := uint64(0)
 		for ; inA[lowest]; lowest++ {
@@ -45,21 +48,21 @@ func TestSnapshotSeesAndCovers(t *testing.T) {
 
 func TestSnapshotText(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		s := snapshots.Draw(t, "s")
-		back, err := ParseSnapshot(s.String())
+		s := snapshottest.Snapshots.Draw(t, "s")
+		back, err := snapshot.Parse(s.String())
 		if err != nil || back.Xmax != s.Xmax || !slices.Equal(back.Xip, s.Xip) {
 			t.Errorf("%s was read back as %s, %v", s, back, err)
 		}
 	})
-	if s, err := ParseSnapshot((Snapshot{}).String()); err != nil || s.Sees(3) || s.Sees(1<<63) {
+	if s, err := snapshot.Parse((snapshot.Snapshot{}).String()); err != nil || s.Sees(3) || s.Sees(1<<63) {
 		t.Errorf("the zero value was written as %s, %v", s, err)
 	}
-	if s, err := ParseSnapshot("5:9:7,8"); err != nil || s.String() != "7:9:7,8" || !s.Sees(6) || s.Sees(8) {
+	if s, err := snapshot.Parse("5:9:7,8"); err != nil || s.String() != "7:9:7,8" || !s.Sees(6) || s.Sees(8) {
 		t.Errorf("a snapshot whose taker holds the lowest id itself: %s, %v", s, err)
 	}
 	for _, text := range []string{"", "1", "1:2", "0:2:", "3:2:", "x:2:", "1:x:", "1:3:x", "1:3:3", "2:3:1", "1:9:5,4", "1:9:4,4", "1:9:4,",
 		"1:9:,4", "1:9:4:5", "-1:9:", "1:99999999999999999999:"} {
-		if s, err := ParseSnapshot(text); err == nil || !strings.Contains(err.Error(), text) {
+		if s, err := snapshot.Parse(text); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q was read as %s, %v", text, s, err)
 		}
 	}
@@ -68,16 +71,16 @@ func TestSnapshotText(t *testing.T) {
 func TestWindowsOfAModelLoseNothing(t *testing.T) {
 	for range 5 {
 		rapid.Check(t, func(t *rapid.T) {
-			s := newServer()
-			snaps := []Snapshot{s.snapshot()}
+			s := snapshottest.NewServer()
+			snaps := []snapshot.Snapshot{s.Snapshot()}
 			seen := make(map[int64]int)
 			for range rapid.IntRange(5, 80).Draw(t, "steps") {
-				s.act(t)
+				s.Act(t)
 				if rapid.IntRange(0, 4).Draw(t, "look") > 0 {
 					continue
 				}
-				a, b := snaps[len(snaps)-1], s.snapshot()
-				for _, id := range s.window(a) {
+				a, b := snaps[len(snaps)-1], s.Snapshot()
+				for _, id := range s.Window(a) {
 					seen[id]++
 				}
 				if !b.Covers(a) {
@@ -86,19 +89,19 @@ func TestWindowsOfAModelLoseNothing(t *testing.T) {
 				snaps = append(snaps, b)
 			}
 			last := snaps[len(snaps)-1]
-			for _, r := range s.visible {
+			for _, r := range s.Visible {
 				in := 0 // by the snapshots alone
 				for i := range snaps[1:] {
-					if snaps[i+1].Sees(r.xid) && !snaps[i].Sees(r.xid) {
+					if snaps[i+1].Sees(r.XID) && !snaps[i].Sees(r.XID) {
 						in++
 					}
 				}
 				want := 0
-				if last.Sees(r.xid) {
+				if last.Sees(r.XID) {
 					want = 1
 				}
-				if in != want || seen[r.id] != want {
-					t.Errorf("row %d of transaction %d is in %d windows and was read %d times, want %d", r.id, r.xid, in, seen[r.id], want)
+				if in != want || seen[r.ID] != want {
+					t.Errorf("row %d of transaction %d is in %d windows and was read %d times, want %d", r.ID, r.XID, in, seen[r.ID], want)
 				}
 			}
 			for id, n := range seen {
@@ -115,11 +118,11 @@ func FuzzParseSnapshot(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := ParseSnapshot(text)
+		s, err := snapshot.Parse(text)
 		if err != nil {
 			return
 		}
-		back, err := ParseSnapshot(s.String())
+		back, err := snapshot.Parse(s.String())
 		if err != nil || !slices.Equal(back.Xip, s.Xip) || back.Xmax != s.Xmax {
 			t.Errorf("%q was read as %s, and that as %s, %v", text, s, back, err)
 		}

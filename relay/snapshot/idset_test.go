@@ -1,4 +1,4 @@
-package relay
+package snapshot
 
 import (
 	"maps"
@@ -37,7 +37,7 @@ func TestIDSetIsASet(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a := ids.Draw(t, "a")
 		inA := setOf(a)
-		x := newIDSet(slices.Clone(a))
+		x := NewIDSet(slices.Clone(a))
 		checkSet(t, x, inA)
 		before := x.String()
 
@@ -49,7 +49,7 @@ func TestIDSetIsASet(t *testing.T) {
 		if x.String() != before {
 			t.Errorf("%s has become %s", before, x)
 		}
-		back, err := parseIDSet(before)
+		back, err := ParseIDSet(before)
 		if err != nil || !slices.Equal(back, x) {
 			t.Errorf("%s was read as %s, %v", before, back, err)
 		}
@@ -60,11 +60,11 @@ func FuzzParseIDSet(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := parseIDSet(text)
+		s, err := ParseIDSet(text)
 		if err != nil {
 			return
 		}
-		back, err := parseIDSet(s.String())
+		back, err := ParseIDSet(s.String())
 		if err != nil || !slices.Equal(back, s) {
 			t.Errorf("%q was read as %s, and that as %s, %v", text, s, back, err)
 		}

@@ -1,4 +1,4 @@
-package relay
+package snapshot
 
 import (
 	"encoding/binary"
@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// doneSet tells which messages are settled beyond the rest. It is exact about every message that was known when it was made, and
+// DoneSet tells which messages are settled beyond the rest. It is exact about every message that was known when it was made, and
 // says nothing of one that was created later, whatever its id.
-type doneSet []doneRun
+type DoneSet []doneRun
 
 // doneRun is some ids, of what was created in its time.
 type doneRun struct {
@@ -20,17 +20,17 @@ type doneRun struct {
 	first, last int64 // as ident.born
 }
 
-func (d doneSet) has(m ident) bool {
+func (d DoneSet) Has(m Ident) bool {
 	for _, run := range d {
-		if run.first <= m.born && m.born <= run.last && run.ids.has(m.id) {
+		if run.first <= m.Born && m.Born <= run.last && run.ids.has(m.ID) {
 			return true
 		}
 	}
 	return false
 }
 
-// above returns what has an id greater than id.
-func (d doneSet) above(id int64) (rest doneSet) {
+// Above returns what has an id greater than id.
+func (d DoneSet) Above(id int64) (rest DoneSet) {
 	for _, run := range d {
 		if ids := run.ids.above(id); len(ids) > 0 {
 			rest = append(rest, doneRun{ids, run.first, run.last})
@@ -41,15 +41,15 @@ func (d doneSet) above(id int64) (rest doneSet) {
 
 // Rows whose creation is outside of these years, and the last of all ids, are in no set: they come again after a restart.
 var (
-	firstYear = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - postgresEpoch
-	lastYear  = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - postgresEpoch
+	FirstYear = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - Epoch
+	LastYear  = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - Epoch
 )
 
-// newDoneSet makes a set of the settled ones, which it may reorder. One run is enough as long as no unsettled message has an id of theirs:
+// NewDoneSet makes a set of the settled ones, which it may reorder. One run is enough as long as no unsettled message has an id of theirs:
 // else there is one run of what was created before that, and one of what was created after.
-func newDoneSet(settled, unsettled []ident) doneSet {
-	settled = slices.DeleteFunc(settled, func(m ident) bool {
-		return m.id == math.MaxInt64 || m.born < firstYear || m.born > lastYear
+func NewDoneSet(settled, unsettled []Ident) DoneSet {
+	settled = slices.DeleteFunc(settled, func(m Ident) bool {
+		return m.ID == math.MaxInt64 || m.Born < FirstYear || m.Born > LastYear
 	})
 	if len(settled) == 0 {
 		return nil
@@ -57,24 +57,24 @@ func newDoneSet(settled, unsettled []ident) doneSet {
 	all := runOf(settled)
 	var twins []int64 // creation
 	for _, m := range unsettled {
-		if (doneSet{all}).has(m) {
-			twins = append(twins, m.born)
+		if (DoneSet{all}).Has(m) {
+			twins = append(twins, m.Born)
 		}
 	}
 	if len(twins) == 0 {
-		return doneSet{all}
+		return DoneSet{all}
 	}
 	slices.Sort(twins)
-	runs := make([][]ident, 2*len(twins)+1) // before the first twin, at the same time, between it and the next, …
+	runs := make([][]Ident, 2*len(twins)+1) // before the first twin, at the same time, between it and the next, …
 	for _, m := range settled {
-		n, same := slices.BinarySearch(twins, m.born)
+		n, same := slices.BinarySearch(twins, m.Born)
 		if same {
 			runs[2*n+1] = append(runs[2*n+1], m)
 		} else {
 			runs[2*n] = append(runs[2*n], m)
 		}
 	}
-	var d doneSet
+	var d DoneSet
 	for _, run := range runs {
 		if len(run) > 0 {
 			d = append(d, runOf(run))
@@ -83,24 +83,24 @@ func newDoneSet(settled, unsettled []ident) doneSet {
 	return d
 }
 
-func runOf(ms []ident) doneRun {
+func runOf(ms []Ident) doneRun {
 	run := doneRun{first: math.MaxInt64, last: math.MinInt64}
 	ids := make([]int64, len(ms))
 	for i, m := range ms {
-		ids[i], run.first, run.last = m.id, min(run.first, m.born), max(run.last, m.born)
+		ids[i], run.first, run.last = m.ID, min(run.first, m.Born), max(run.last, m.Born)
 	}
-	run.ids = newIDSet(ids)
+	run.ids = NewIDSet(ids)
 	return run
 }
 
-func parseDoneSet(text string) (d doneSet, err error) {
+func ParseDoneSet(text string) (d DoneSet, err error) {
 	for _, part := range strings.Fields(text) {
 		fields := strings.Split(part, "@")
 		if len(fields) != 3 {
 			return nil, fmt.Errorf("run %q: must be ids and the bounds of their time", part)
 		}
 		run := doneRun{}
-		if run.ids, err = parseIDSet(fields[0]); err != nil {
+		if run.ids, err = ParseIDSet(fields[0]); err != nil {
 			return nil, err
 		}
 		for i, bound := range []*int64{&run.first, &run.last} {
@@ -116,7 +116,7 @@ func parseDoneSet(text string) (d doneSet, err error) {
 }
 
 // String writes the text that parseDoneSet reads.
-func (d doneSet) String() string {
+func (d DoneSet) String() string {
 	var b strings.Builder
 	for i, run := range d {
 		if i > 0 {
@@ -127,12 +127,12 @@ func (d doneSet) String() string {
 	return b.String()
 }
 
-// columns writes the arrays of done_ids, done_first and done_last. What has no bounds was settled by a relay before this version, and
+// Columns writes the arrays of done_ids, done_first and done_last. What has no bounds was settled by a relay before this version, and
 // counts from the first year on.
-func (d doneSet) columns() (ids, first, last string) {
+func (d DoneSet) Columns() (ids, first, last string) {
 	var texts [3]strings.Builder
 	for i, run := range d {
-		for n, value := range []string{run.ids.String(), timeText(max(run.first, firstYear)), timeText(min(run.last, lastYear))} {
+		for n, value := range []string{run.ids.String(), TimeText(max(run.first, FirstYear)), TimeText(min(run.last, LastYear))} {
 			if i > 0 {
 				texts[n].WriteByte(',')
 			}
