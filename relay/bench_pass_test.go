@@ -84,7 +84,7 @@ func BenchmarkLaneHandOver(b *testing.B) {
 			l := r.lanes[0]
 			tasks := make([]*task, size)
 			for i := range tasks {
-				tasks[i] = &task{row: &row{Message: sinks.Message{Row: int64(i)}}}
+				tasks[i] = &task{row: &row{Message: sinks.Message{ID: int64(i)}}}
 			}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -125,7 +125,7 @@ func TestRefusedProgressConcernsNobodyElse(t *testing.T) {
 	texts := []string{"a\x00b", "a\xff\xfeb", "✓"}
 	for _, name := range []string{"bad", "good", "other"} {
 		r := b.subscribe(name, "{>}", "{}", "now")
-		r.answer(func(d sinks.Delivery) error { return sinks.Permanent(errors.New(texts[(d.Row-1)%3])) })
+		r.answer(func(d sinks.Delivery) error { return sinks.Permanent(errors.New(texts[(d.ID-1)%3])) })
 	}
 	b.start()
 	b.publish("t", "", "1", "2", "3")

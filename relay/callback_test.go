@@ -25,7 +25,7 @@ func (s *scene) worker(name, settings string, lease time.Duration) *worker {
 		if d.Topic != "job" {
 			return nil
 		}
-		return sinks.Deferred(lease, rand.Int64()) // as random as a sink's
+		return sinks.Leased(lease, rand.Int64()) // as random as a sink's
 	})
 	return w
 }
@@ -90,7 +90,7 @@ func TestCallbackBeforeTheAnswer(t *testing.T) {
 	a.plays(func(context.Context, sinks.Delivery) error {
 		begun <- struct{}{}
 		<-let
-		return sinks.Deferred(time.Hour, 7)
+		return sinks.Leased(time.Hour, 7)
 	})
 	s.play()
 	job := s.publish("job", "k", `1`)[0]
@@ -121,7 +121,7 @@ func TestTakenOverAtTheEndOfAStop(t *testing.T) {
 	a.plays(func(ctx context.Context, _ sinks.Delivery) error {
 		begun <- struct{}{}
 		<-ctx.Done()
-		return sinks.Deferred(time.Hour, 5)
+		return sinks.Leased(time.Hour, 5)
 	})
 	r := s.play(func(c *Config) { c.DrainTimeout = 100 * time.Millisecond })
 	job := s.publish("job", "k", `1`)[0]

@@ -254,7 +254,7 @@ func (r *recorder) rows() []int64 {
 	defer r.mu.Unlock()
 	ids := make([]int64, len(r.got))
 	for i, d := range r.got {
-		ids[i] = d.Row
+		ids[i] = d.ID
 	}
 	return ids
 }

@@ -105,7 +105,7 @@ func TestReadiness(t *testing.T) {
 func TestReadinessOfCallbacks(t *testing.T) {
 	b := newBench(t)
 	sub := b.subscribe("jobs", "{>}", "{}", "now")
-	sub.answer(func(sinks.Delivery) error { return sinks.Deferred(time.Hour, 7) })
+	sub.answer(func(sinks.Delivery) error { return sinks.Leased(time.Hour, 7) })
 	r := b.start(impatient)
 	ids := b.publish("a", "", `1`)
 	eventually(t, "it waits for a callback", func() bool {

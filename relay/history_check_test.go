@@ -14,14 +14,14 @@ func (x *simRunner) wants(r *simRow) bool {
 
 // checkDelivery looks at a message as the sink gets it.
 func (x *simRunner) checkDelivery(t *task, d *sinks.Delivery) {
-	id := d.Row
+	id := d.ID
 	x.tries[id]++
 	x.sim.notef("%s: message %d with key %q goes out, attempt %d", x.sub.Name, id, d.Key, d.Attempt)
 	r := x.sim.server.rows[id]
 	switch {
 	case r == nil:
 		x.sim.failf("%s: message %d is delivered, but not visible to others", x.sub.Name, id)
-	case r.xid != t.row.xid && t.entry == nil || r.Topic != d.Topic || r.Key != d.Key || r.ID != d.ID || string(r.Payload) != string(d.Payload):
+	case r.xid != t.row.xid && t.entry == nil || r.Topic != d.Topic || r.Key != d.Key || r.MessageID != d.MessageID || string(r.Payload) != string(d.Payload):
 		x.sim.failf("%s: message %d is delivered as %+v", x.sub.Name, id, d.Message)
 	case !x.wants(r):
 		x.sim.failf("%s: message %d is delivered, but is not the subscription's", x.sub.Name, id)
@@ -39,21 +39,21 @@ func (x *simRunner) excused(id int64) bool { return x.touched[id] || x.again[id]
 
 // checkFirst wants no message twice unless a runner was lost that had not saved it.
 func (x *simRunner) checkFirst(r *simRow, t *task) {
-	p := x.parked[r.Row]
+	p := x.parked[r.ID]
 	switch {
-	case x.accepted[r.Row]:
-		x.sim.failf("%s: message %d is delivered again by the same runner", x.sub.Name, r.Row)
+	case x.accepted[r.ID]:
+		x.sim.failf("%s: message %d is delivered again by the same runner", x.sub.Name, r.ID)
 	case p != nil && (p.state == stateDead || p.state == stateDiscarded):
-		x.sim.failf("%s: message %d is delivered, but it is %s", x.sub.Name, r.Row, p.state)
+		x.sim.failf("%s: message %d is delivered, but it is %s", x.sub.Name, r.ID, p.state)
 	case p != nil && (p.state == stateCompleted || p.state == stateAccepted && p.due.After(x.sim.server.now)):
-		x.sim.failf("%s: message %d is delivered, but its destination has taken it over: it is %s", x.sub.Name, r.Row, p.state)
+		x.sim.failf("%s: message %d is delivered, but its destination has taken it over: it is %s", x.sub.Name, r.ID, p.state)
 	case t.entry == nil && covers(x.loaded, r):
-		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.Row, x.loaded)
+		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.ID, x.loaded)
 	}
 	for i, l := range x.r.lanes {
 		for _, other := range l.batch {
-			if l.busy && x.sent[i] && other != t && other.row.Row == r.Row {
-				x.sim.failf("%s: message %d is delivered twice at once", x.sub.Name, r.Row)
+			if l.busy && x.sent[i] && other != t && other.row.ID == r.ID {
+				x.sim.failf("%s: message %d is delivered twice at once", x.sub.Name, r.ID)
 			}
 		}
 	}
@@ -63,24 +63,24 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 func (x *simRunner) checkOrder(r *simRow) {
 	var before []*simRow
 	switch {
-	case x.again[r.Row]: // parked ones may pass what the runner, after a replay, has still to read
+	case x.again[r.ID]: // parked ones may pass what the runner, after a replay, has still to read
 	case x.sub.Settings.Ordering == subscription.OrderStrict:
 		before = x.sim.server.committed
 	case x.sub.Settings.Ordering == subscription.OrderByKey && r.Key != "":
 		before = x.sim.server.keys[r.Key]
 	}
 	for _, m := range before {
-		if m.visible < r.inserted && m != r && x.wants(m) && !x.touched[m.Row] && !x.outOfTheWay(m) {
-			x.sim.failf("%s: message %d with key %q is delivered before %d, which is neither settled nor durably dead", x.sub.Name, r.Row, r.Key, m.Row)
+		if m.visible < r.inserted && m != r && x.wants(m) && !x.touched[m.ID] && !x.outOfTheWay(m) {
+			x.sim.failf("%s: message %d with key %q is delivered before %d, which is neither settled nor durably dead", x.sub.Name, r.ID, r.Key, m.ID)
 		}
 	}
 }
 
 // outOfTheWay says whether messages of the key may pass this one.
 func (x *simRunner) outOfTheWay(m *simRow) bool {
-	p := x.parked[m.Row]
+	p := x.parked[m.ID]
 	switch {
-	case x.accepted[m.Row]:
+	case x.accepted[m.ID]:
 		return true
 	case p != nil && p.state == stateDead:
 		return x.sub.Settings.OnDead == subscription.DeadSkips
@@ -115,14 +115,14 @@ func (x *simRunner) checkParked(id int64) {
 // checkStored wants everything that the cursor counts as settled to have been accepted, or to be parked.
 func (x *simRunner) checkStored() {
 	for _, r := range x.sim.server.committed {
-		if covers(x.stored, r) && x.wants(r) && !x.ever[r.Row] && x.parked[r.Row] == nil {
-			x.sim.failf("%s: message %d is lost: %s counts it as settled", x.sub.Name, r.Row, x.stored)
+		if covers(x.stored, r) && x.wants(r) && !x.ever[r.ID] && x.parked[r.ID] == nil {
+			x.sim.failf("%s: message %d is lost: %s counts it as settled", x.sub.Name, r.ID, x.stored)
 		}
 	}
 	for _, tx := range x.sim.server.running {
 		for _, r := range tx.rows {
 			if covers(x.stored, r) {
-				x.sim.failf("%s: message %d of the running transaction %d counts as settled in %s", x.sub.Name, r.Row, tx.xid, x.stored)
+				x.sim.failf("%s: message %d of the running transaction %d counts as settled in %s", x.sub.Name, r.ID, tx.xid, x.stored)
 			}
 		}
 	}
@@ -147,10 +147,10 @@ func (x *simRunner) checkFinished() {
 	for _, r := range x.sim.server.committed {
 		switch {
 		case !x.wants(r):
-		case !x.ever[r.Row] && !x.died[r.Row]:
-			x.sim.failf("%s: message %d has not arrived: cursor %s, parked %+v", x.sub.Name, r.Row, x.stored, x.parked[r.Row])
+		case !x.ever[r.ID] && !x.died[r.ID]:
+			x.sim.failf("%s: message %d has not arrived: cursor %s, parked %+v", x.sub.Name, r.ID, x.stored, x.parked[r.ID])
 		case !x.stored.Base.Sees(r.xid):
-			x.sim.failf("%s: message %d is beyond the base in the end: %s", x.sub.Name, r.Row, x.stored)
+			x.sim.failf("%s: message %d is beyond the base in the end: %s", x.sub.Name, r.ID, x.stored)
 		}
 	}
 	for id, p := range x.parked {

@@ -52,7 +52,7 @@ func (x *simRunner) readPage(limit int) (acted bool) {
 	p.next = page{target: got.target, fresh: got.fresh, last: got.last}
 	p.target = &got.target
 	if len(got.rows) > 0 {
-		p.next.start = got.rows[len(got.rows)-1].Row
+		p.next.start = got.rows[len(got.rows)-1].ID
 	}
 	p.reader.pages <- got
 	p.reader.wake()
@@ -72,12 +72,12 @@ func (x *simRunner) fetch(p *simPass, got *page, limit int) {
 			got.last = true
 			return
 		}
-		got.start = window[0].Row - 1
+		got.start = window[0].ID - 1
 	}
 	rows := make([]*row, 0, len(server.table))
 	for _, r := range server.table {
-		if r.Row > got.start && !p.reader.base.Sees(r.xid) && got.target.Sees(r.xid) && x.filter.current.Match(r.Topic) &&
-			!(p.reader.exclude && x.parked[r.Row] != nil) {
+		if r.ID > got.start && !p.reader.base.Sees(r.xid) && got.target.Sees(r.xid) && x.filter.current.Match(r.Topic) &&
+			!(p.reader.exclude && x.parked[r.ID] != nil) {
 			rows = append(rows, &r.row)
 		}
 	}
@@ -104,10 +104,10 @@ func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
 				if x.says == nil {
 					l.outcomes[j] = x.outcome(t.row, int(draw)+7*j)
 				}
-				x.sim.notef("%s: message %d: %v", x.sub.Name, t.row.Row, l.outcomes[j])
+				x.sim.notef("%s: message %d: %v", x.sub.Name, t.row.ID, l.outcomes[j])
 				if l.outcomes[j] == nil {
-					x.accepted[t.row.Row] = true
-					x.ever[t.row.Row] = x.ever[t.row.Row] || !x.stale
+					x.accepted[t.row.ID] = true
+					x.ever[t.row.ID] = x.ever[t.row.ID] || !x.stale
 				}
 			}
 			x.sent[n] = false
@@ -133,7 +133,7 @@ func (x *simRunner) outcome(r *row, draw int) error {
 	case draw == 26:
 		return sinks.Gone(errSim)
 	case draw >= 23:
-		return sinks.Deferred(simLease, int64(x.tries[r.Row]))
+		return sinks.Leased(simLease, int64(x.tries[r.ID]))
 	}
 	return nil
 }

@@ -93,9 +93,9 @@ func (s *simServer) insert(tx *simTx, topic, key string, due time.Time) {
 	s.moment++
 	s.lsn++
 	r := &simRow{inserted: s.moment}
-	r.Row, r.xid, r.Topic, r.Key, r.deliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart.Add(time.Duration(s.moment)*time.Microsecond)
+	r.ID, r.xid, r.Topic, r.Key, r.deliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart.Add(time.Duration(s.moment)*time.Microsecond)
 	r.born = r.CreatedAt.UnixMicro() - snapshot.Epoch
-	r.ID = string(appendMessageID(nil, simSource, r.Row, r.CreatedAt))
+	r.MessageID = string(appendMessageID(nil, simSource, r.ID, r.CreatedAt))
 	r.JSON, r.Payload = true, []byte("1")
 	s.nextID++
 	tx.rows = append(tx.rows, r)
@@ -122,7 +122,7 @@ func (s *simServer) show(tx *simTx) {
 	s.moment++
 	for _, r := range tx.rows {
 		r.visible = s.moment
-		s.rows[r.Row] = r
+		s.rows[r.ID] = r
 		s.keys[r.Key] = append(s.keys[r.Key], r)
 	}
 	s.table = append(s.table, tx.rows...)
@@ -183,13 +183,13 @@ func (s *simServer) of(xids []uint64) (found []*row) {
 }
 
 func sortRows(rows []*row) []*row {
-	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.Row, b.Row) })
+	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.ID, b.ID) })
 	return rows
 }
 
 // recycle empties a segment, if all that it holds is settled.
 func (s *simServer) recycle(segment int64, settled func(*simRow) bool) {
-	in := func(r *simRow) bool { return r.Row%4 == segment }
+	in := func(r *simRow) bool { return r.ID%4 == segment }
 	for _, tx := range s.running {
 		if slices.ContainsFunc(tx.rows, in) {
 			return

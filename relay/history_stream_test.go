@@ -96,7 +96,7 @@ func encodeBegin(committed time.Time) []byte {
 func encodeInsert(r *row) []byte {
 	b := binary.BigEndian.AppendUint32([]byte{msgInsert}, simRelationID)
 	b = binary.BigEndian.AppendUint16(append(b, 'N'), uint16(len(columns)+1))
-	b = appendInt8(b, r.Row)
+	b = appendInt8(b, r.ID)
 	b = appendInt8(b, int64(r.xid))
 	b = appendTime(b, r.CreatedAt)
 	b = appendTime(b, r.deliverAt)

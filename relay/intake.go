@@ -112,7 +112,7 @@ func (r *runner) intakePage(now time.Time) {
 			return
 		}
 		n := min(len(r.pageAt.rows), r.maxTasks()-r.tasks)
-		for n < len(r.pageAt.rows) && r.pageAt.rows[n].Row == r.pageAt.rows[n-1].Row {
+		for n < len(r.pageAt.rows) && r.pageAt.rows[n].ID == r.pageAt.rows[n-1].ID {
 			n++ // an id that comes twice is passed at once
 		}
 		var tasks []*task

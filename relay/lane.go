@@ -210,7 +210,7 @@ func (r *runner) inDoubt() bool { return r.breaker.open || r.throughAt == 0 }
 
 // logFirst says whether a strict subscription's next message is from the log, not this parked one.
 func (r *runner) logFirst(t *task) bool {
-	return r.sub.Settings.Ordering == subscription.OrderStrict && len(r.free) > 0 && r.free[0].row.Row < t.row.Row && !r.strictWait(r.free[0])
+	return r.sub.Settings.Ordering == subscription.OrderStrict && len(r.free) > 0 && r.free[0].row.ID < t.row.ID && !r.strictWait(r.free[0])
 }
 
 // formKeyed returns the bound on the batch that its tasks leave.

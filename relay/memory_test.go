@@ -158,7 +158,7 @@ func TestMemory(t *testing.T) {
 			var down atomic.Bool
 			down.Store(true)
 			all := b.destinations("all", "{large}", 10, `{"backoff_initial": "10ms", "backoff_max": "10ms", "max_attempts": 1000000}`, func(_ context.Context, d *sinks.Delivery) error {
-				if down.Load() && d.Row%2 == 0 {
+				if down.Load() && d.ID%2 == 0 {
 					return sinks.Retryable(errors.New("not now"), 0)
 				}
 				return nil

@@ -39,7 +39,7 @@ func TestMetricsOfARemovedSubscriptionGo(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	outcomes := map[string]error{
-		"a.retry": sinks.Retryable(errors.New("busy"), 0), "a.dead": sinks.Permanent(errors.New("no")), "a.deferred": sinks.Deferred(1e9, 1),
+		"a.retry": sinks.Retryable(errors.New("busy"), 0), "a.dead": sinks.Permanent(errors.New("no")), "a.leased": sinks.Leased(1e9, 1),
 	}
 	for _, name := range []string{"gone", "stays"} {
 		b.subscribe(name, "{>}", `{"max_attempts": 2, "backoff_initial": "1ms"}`, "now").answer(func(d sinks.Delivery) error { return outcomes[d.Topic] })

@@ -214,18 +214,18 @@ func TestKeyOrderUnderChaos(t *testing.T) {
 			continue
 		}
 		run := fmt.Sprint(x.run, x.Key)
-		if x.Row <= last[run] {
-			t.Errorf("run %d delivered %d of %s after %d", x.run, x.Row, x.Key, last[run])
+		if x.ID <= last[run] {
+			t.Errorf("run %d delivered %d of %s after %d", x.run, x.ID, x.Key, last[run])
 		}
-		last[run] = x.Row
-		if got[x.Row] {
+		last[run] = x.ID
+		if got[x.ID] {
 			continue
 		}
-		got[x.Row] = true
-		if x.Row < last[x.Key] {
-			t.Errorf("%d of %s was first delivered after %d", x.Row, x.Key, last[x.Key])
+		got[x.ID] = true
+		if x.ID < last[x.Key] {
+			t.Errorf("%d of %s was first delivered after %d", x.ID, x.Key, last[x.Key])
 		}
-		last[x.Key] = x.Row
+		last[x.Key] = x.ID
 	}
 	for _, id := range ids {
 		if !got[id] && s.status("sub", id) != "dead" {

@@ -78,7 +78,7 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 
 // gaveUp says whether a delivery was given up by the runner: then its outcome says nothing about the message.
 func (r *runner) gaveUp(err error, kind sinks.Kind) bool {
-	return err != nil && kind != sinks.KindDeferred && r.deliver.Err() != nil
+	return err != nil && kind != sinks.KindLeased && r.deliver.Err() != nil
 }
 
 // anyThrough says whether the destination has answered for some message as one that works does.
@@ -88,7 +88,7 @@ func (r *runner) anyThrough(l *lane) bool {
 			continue // it has not come to the destination
 		}
 		kind, _ := sinks.Classify(err)
-		if (kind == sinks.KindAccepted || kind == sinks.KindDeferred || kind == sinks.KindPermanent) && !r.gaveUp(err, kind) {
+		if (kind == sinks.KindAccepted || kind == sinks.KindLeased || kind == sinks.KindPermanent) && !r.gaveUp(err, kind) {
 			return true
 		}
 	}
@@ -155,7 +155,7 @@ func (r *runner) conclude(t *task, kind sinks.Kind, err error, after time.Durati
 	switch kind {
 	case sinks.KindAccepted:
 		r.accepted(t, now)
-	case sinks.KindDeferred:
+	case sinks.KindLeased:
 		r.deferred(t, err, after)
 	case sinks.KindPermanent:
 		r.bury(t, err.Error())
@@ -214,7 +214,7 @@ func (r *runner) park(t *task, state string, due time.Time, reason string) {
 	r.parkedC(state)
 	e := t.entry
 	if e == nil {
-		e = &entry{id: t.row.Row, born: t.row.born, xid: t.row.xid, key: strings.Clone(r.parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
+		e = &entry{id: t.row.ID, born: t.row.born, xid: t.row.xid, key: strings.Clone(r.parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
 		r.parked.add(e)
 		r.parked.record(&parkOp{entry: e, insert: t.row, bare: t.bare, reason: reason})
 		r.settle(t)

@@ -25,8 +25,8 @@ func TestRetriesUntilAccepted(t *testing.T) {
 	a.got(t, append(good, bad...))
 	tries := a.of(bad[0])
 	for i, x := range tries {
-		if x.Attempt != i+1 || x.ID != tries[0].ID {
-			t.Errorf("delivery %d came as attempt %d of message %s, want %d of %s", i, x.Attempt, x.ID, i+1, tries[0].ID)
+		if x.Attempt != i+1 || x.MessageID != tries[0].MessageID {
+			t.Errorf("delivery %d came as attempt %d of message %s, want %d of %s", i, x.Attempt, x.MessageID, i+1, tries[0].MessageID)
 		}
 	}
 	if len(tries) != 4 {

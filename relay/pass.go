@@ -164,7 +164,7 @@ func (p *page) reaches() int64 {
 	if p.end != 0 || len(p.rows) == 0 {
 		return max(p.end, p.start)
 	}
-	return p.rows[len(p.rows)-1].Row
+	return p.rows[len(p.rows)-1].ID
 }
 
 // isCutOff says whether a server has begun to carry something out, or may have, and has not ended it: less may work.
@@ -291,7 +291,7 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 	seen, kept, wanted := 0, 0, 0
 	keep := func(r *row) error {
 		budget -= r.arrived()
-		if n := len(next.rows); budget < 0 && n > 0 && next.rows[n-1].Row != r.Row {
+		if n := len(next.rows); budget < 0 && n > 0 && next.rows[n-1].ID != r.ID {
 			full = true // the next page begins here
 			return nil
 		}
@@ -319,7 +319,7 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 	case p.sieve:
 		next.dense = 2*wanted >= kept
 	case kept > 0:
-		next.dense = 2*int64(kept) >= next.rows[len(next.rows)-1].Row-next.start
+		next.dense = 2*int64(kept) >= next.rows[len(next.rows)-1].ID-next.start
 	}
 	return next, err
 }

@@ -64,7 +64,7 @@ func (f *modelFeed) tick(s snapshot.Snapshot, rows []snapshottest.Row) {
 	for _, r := range rows {
 		if s.Sees(r.XID) && !f.feed.closed.Sees(r.XID) && !slices.Contains(f.open, opened{r.XID, r.Ident}) {
 			m := &row{xid: r.XID}
-			m.Row, m.born, m.Topic = r.ID, r.Born, "a"
+			m.ID, m.born, m.Topic = r.ID, r.Born, "a"
 			f.dispatchOpen([]*row{m})
 		}
 	}

@@ -28,7 +28,7 @@ func (r *row) size() int64 {
 	return int64(len(r.Payload)+len(r.Headers)+len(r.Key)+len(r.Topic)) + 256
 }
 
-func (r *row) ident() snapshot.Ident { return snapshot.Ident{ID: r.Row, Born: r.born} }
+func (r *row) ident() snapshot.Ident { return snapshot.Ident{ID: r.ID, Born: r.born} }
 
 func (r *row) place() snapshot.Place { return snapshot.Place{Ident: r.ident(), XID: r.xid} }
 
@@ -106,7 +106,7 @@ func (d *decoder) decodeText(values *[len(columns)][]byte, payload []byte) (*row
 		return nil, fmt.Errorf("decode outbox row %d: created_at: %w", id, err)
 	}
 	r := d.newRow()
-	r.Row, r.xid, r.born, r.CreatedAt, r.deliverAt = id, uint64(xid), born, created, due
+	r.ID, r.xid, r.born, r.CreatedAt, r.deliverAt = id, uint64(xid), born, created, due
 	r.Topic = d.intern(values[colTopic])
 	r.JSON = payload != nil
 	if !r.JSON {
@@ -128,10 +128,10 @@ func (d *decoder) decodeText(values *[len(columns)][]byte, payload []byte) (*row
 // longer than the message copies it.
 func (d *decoder) keep(r *row, key, payload, headers []byte) {
 	all := make([]byte, 0, len(d.source)+maxIDTail+len(key)+len(payload)+len(headers))
-	all = appendMessageID(all, d.source, r.Row, r.CreatedAt)
+	all = appendMessageID(all, d.source, r.ID, r.CreatedAt)
 	id := len(all)
 	all = append(append(append(all, key...), payload...), headers...)
-	r.ID = stringOf(all[:id])
+	r.MessageID = stringOf(all[:id])
 	r.Key = stringOf(all[id : id+len(key)])
 	body := all[id+len(key):]
 	r.Payload = body[:len(payload):len(payload)]

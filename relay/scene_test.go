@@ -203,7 +203,7 @@ func (a *actor) all() []attempt {
 // of returns the attempts at one message.
 func (a *actor) of(id int64) (of []attempt) {
 	for _, x := range a.all() {
-		if x.Row == id {
+		if x.ID == id {
 			of = append(of, x)
 		}
 	}
@@ -217,7 +217,7 @@ func (a *actor) accepted(key string) []int64 {
 	ids := make([]int64, 0, len(a.attempts))
 	for _, x := range a.attempts {
 		if x.err == nil && (key == "*" || x.Key == key) {
-			ids = append(ids, x.Row)
+			ids = append(ids, x.ID)
 		}
 	}
 	return ids

@@ -180,7 +180,7 @@ func TestRetryThatAsksForARest(t *testing.T) {
 	for _, x := range append(a.of(more[0]), a.of(bad[0])[2]) {
 		// Deliveries may have been under way already when the outcome was looked at.
 		if d := x.at.Sub(*asked.Load()); d < rest-100*time.Millisecond {
-			t.Errorf("message %d came %s after the destination had asked for a rest of %s", x.Row, d, rest)
+			t.Errorf("message %d came %s after the destination had asked for a rest of %s", x.ID, d, rest)
 		}
 	}
 }

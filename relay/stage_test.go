@@ -226,14 +226,14 @@ func (r *recorder) swaps() (swaps []swap) {
 	seen := make(map[int64]bool)
 	last := make(map[string]int64)
 	for _, d := range r.deliveries() {
-		if seen[d.Row] || d.Key == "" {
+		if seen[d.ID] || d.Key == "" {
 			continue
 		}
-		seen[d.Row] = true
-		if d.Row < last[d.Key] {
-			swaps = append(swaps, swap{d.Key, last[d.Key], d.Row})
+		seen[d.ID] = true
+		if d.ID < last[d.Key] {
+			swaps = append(swaps, swap{d.Key, last[d.Key], d.ID})
 		}
-		last[d.Key] = max(last[d.Key], d.Row)
+		last[d.Key] = max(last[d.Key], d.ID)
 	}
 	return swaps
 }

@@ -209,10 +209,10 @@ func TestLargeMessageIsRetried(t *testing.T) {
 			text = hex.EncodeToString(d.Payload)
 		}
 		if !slices.Contains(want, text) {
-			t.Errorf("message %d was delivered as %d other bytes", d.Row, len(d.Payload))
+			t.Errorf("message %d was delivered as %d other bytes", d.ID, len(d.Payload))
 		}
 		if headers := string(d.Headers); d.JSON && headers != `{"h": "v"}` {
-			t.Errorf("message %d has the headers %s", d.Row, headers)
+			t.Errorf("message %d has the headers %s", d.ID, headers)
 		}
 	}
 	eventually(t, "nothing is left parked", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.parked") == 0 })

@@ -164,18 +164,18 @@ type ledger struct {
 func (l *ledger) window(from, to snapshot.Snapshot, rows []*row) {
 	l.t.Helper()
 	for _, r := range rows {
-		l.seen[r.Row]++
+		l.seen[r.ID]++
 		if from.Sees(r.xid) || !to.Sees(r.xid) {
-			l.t.Errorf("row %d of transaction %d is not in the window from %s to %s", r.Row, r.xid, from, to)
+			l.t.Errorf("row %d of transaction %d is not in the window from %s to %s", r.ID, r.xid, from, to)
 		}
 		if r.Topic[0] != 'g' {
-			l.t.Errorf("row %d with topic %s was rolled back, but read", r.Row, r.Topic)
+			l.t.Errorf("row %d with topic %s was rolled back, but read", r.ID, r.Topic)
 		}
 	}
 	if !to.Covers(from) {
 		l.t.Errorf("snapshot %s does not cover the earlier %s", to, from)
 	}
-	if !slices.IsSortedFunc(rows, func(a, b *row) int { return int(a.Row - b.Row) }) {
+	if !slices.IsSortedFunc(rows, func(a, b *row) int { return int(a.ID - b.ID) }) {
 		l.t.Errorf("rows of the window from %s to %s are not in order", from, to)
 	}
 }
@@ -272,7 +272,7 @@ func readPass(ctx context.Context, p *passReader) (to snapshot.Snapshot, start i
 		if got.last {
 			return got.target, start, rows, nil
 		}
-		next = page{begun: true, target: got.target, start: got.rows[len(got.rows)-1].Row}
+		next = page{begun: true, target: got.target, start: got.rows[len(got.rows)-1].ID}
 	}
 }
 
@@ -299,10 +299,10 @@ func TestPassesReadEachCommittedRowOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		ledger.window(at, to, rows)
-		if len(rows) > 0 && start != rows[0].Row-1 {
+		if len(rows) > 0 && start != rows[0].ID-1 {
 			// Rows that became visible after the target was taken may have lower ids.
-			if start >= rows[0].Row {
-				t.Errorf("the pass starts after %d, past its row %d", start, rows[0].Row)
+			if start >= rows[0].ID {
+				t.Errorf("the pass starts after %d, past its row %d", start, rows[0].ID)
 			}
 		}
 		at = to
@@ -338,7 +338,7 @@ func TestPassLeavesOutWhatIsParked(t *testing.T) {
 			}
 		}
 		for _, r := range rows {
-			got = append(got, r.Row)
+			got = append(got, r.ID)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("pages of %s hold %v, want %v", name, got, want)
@@ -367,9 +367,9 @@ func TestPassTestsTopicsWhereThatIsCheaper(t *testing.T) {
 			last = p.last
 			for i, row := range p.rows {
 				if r.filter.wants(row) {
-					got = append(got, row.Row)
+					got = append(got, row.ID)
 				} else if i < len(p.rows)-1 {
-					t.Fatalf("%s: row %d of a page is not wanted, nor the last of the page", name, row.Row)
+					t.Fatalf("%s: row %d of a page is not wanted, nor the last of the page", name, row.ID)
 				}
 			}
 			if p.dense {
@@ -407,20 +407,20 @@ func TestPassStartsBeforeWhatIsUnsettled(t *testing.T) {
 	}
 	b.fillSegments(100, 1, 2)
 	lowest := scalar[int64](b, "SELECT max(id) - 99 FROM postrider.outbox")
-	if rows, start := firstPage(t, b, base); start != lowest-1 || rows[0].Row != lowest {
+	if rows, start := firstPage(t, b, base); start != lowest-1 || rows[0].ID != lowest {
 		t.Errorf("start of a small window: %d, want %d", start, lowest-1)
 	}
 
 	b.fillSegments(exactStartRows, 1, 2, 3)
 	inSegment1 := scalar[int64](b, "SELECT min(id) FROM postrider.outbox WHERE segment = 1")
-	if rows, start := firstPage(t, b, base); start != inSegment1-1 || rows[0].Row != lowest {
-		t.Errorf("start of a large window: %d, want %d, the first of its first segment; first row %d, want %d", start, inSegment1-1, rows[0].Row, lowest)
+	if rows, start := firstPage(t, b, base); start != inSegment1-1 || rows[0].ID != lowest {
+		t.Errorf("start of a large window: %d, want %d, the first of its first segment; first row %d, want %d", start, inSegment1-1, rows[0].ID, lowest)
 	}
 
 	mend(t, old.Commit(t.Context()))
 	oldest := scalar[int64](b, "SELECT id FROM postrider.outbox WHERE topic = 'a.old'")
-	if rows, start := firstPage(t, b, base); start != oldest-1 || rows[0].Row != oldest {
-		t.Errorf("start of a large window with an old transaction: %d, want %d; first row %d", start, oldest-1, rows[0].Row)
+	if rows, start := firstPage(t, b, base); start != oldest-1 || rows[0].ID != oldest {
+		t.Errorf("start of a large window with an old transaction: %d, want %d; first row %d", start, oldest-1, rows[0].ID)
 	}
 }
 

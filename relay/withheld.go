@@ -145,7 +145,7 @@ func (r *runner) deliverWithheld(l *lane) {
 
 // readWithheld retries until there is an answer or deliveries are given up.
 func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
-	mark := shelfMark{id: t.row.Row, created: t.row.CreatedAt.UnixMicro()}
+	mark := shelfMark{id: t.row.ID, created: t.row.CreatedAt.UnixMicro()}
 	if t.entry != nil {
 		mark.parked = r.sub.Name
 	}
@@ -166,7 +166,7 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 		case r.deliver.Err() != nil:
 			return nil, r.deliver.Err()
 		}
-		r.health.failed(cannotReadMessage, fmt.Errorf("message %d: %w", t.row.Row, err), r.sub.Name)
+		r.health.failed(cannotReadMessage, fmt.Errorf("message %d: %w", t.row.ID, err), r.sub.Name)
 		if !sleep(r.deliver, retry.NextBackOff()) {
 			return nil, r.deliver.Err()
 		}
@@ -227,7 +227,7 @@ func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *t
 	m := messageParts{row: *t.row, most: most, largest: p.largest}
 	m.Payload, m.Headers = nil, nil
 	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
-	args := [][]byte{nil, number(t.row.Row), []byte(snapshot.TimeText(t.row.born)), number(maxKey), number(p.largest), number(most)}
+	args := [][]byte{nil, number(t.row.ID), []byte(snapshot.TimeText(t.row.born)), number(maxKey), number(p.largest), number(most)}
 	if t.entry != nil {
 		args[0] = []byte(name)
 	}

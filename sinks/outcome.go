@@ -11,24 +11,24 @@ type Kind int
 // The kinds of outcome, from best to worst for the subscription as a whole.
 const (
 	KindAccepted Kind = iota
-	KindDeferred
+	KindLeased
 	KindRetryable
 	KindPermanent
 	KindUnavailable
 	KindGone
 )
 
-var kindNames = [...]string{"accepted", "deferred", "retryable", "permanent", "unavailable", "gone"}
+var kindNames = [...]string{"accepted", "leased", "retryable", "permanent", "unavailable", "gone"}
 
 // String returns the kind's name in lower case, as it is used in metrics.
 func (k Kind) String() string { return kindNames[k] }
 
-// OutcomeError is an error with a class. Make one with Deferred, Retryable, Permanent, Unavailable or Gone.
+// OutcomeError is an error with a class. Make one with Leased, Retryable, Permanent, Unavailable or Gone.
 type OutcomeError struct {
 	Kind Kind
-	// After is the delay that the destination asked for, zero if it asked for none; of a deferred delivery, its lease.
+	// After is the delay that the destination asked for, zero if it asked for none; of a leased one, the lease.
 	After time.Duration
-	// Token is the fencing token of a deferred delivery.
+	// Token is the fencing token of a leased delivery.
 	Token int64
 	Err   error
 }
@@ -39,14 +39,14 @@ func (e *OutcomeError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e *OutcomeError) Unwrap() error { return e.Err }
 
-// errDeferred is the reason of all deferred deliveries.
-var errDeferred = errors.New("taken over; a callback will say what came of it")
+// errLeased is the reason of all leased deliveries.
+var errLeased = errors.New("leased; a callback will say what came of it")
 
-// Deferred says that the destination has taken the message over and will tell later, by a callback, what came of it. Silence for
-// longer than the lease means that the message is delivered again. The token names this attempt: it is positive,
+// Leased says that the destination has leased the message: a callback will tell what came of it. Silence for longer than the
+// lease means that the message is delivered again. The token names this attempt: it is positive,
 // random, and cannot be guessed: 63 bits of it.
-func Deferred(lease time.Duration, token int64) error {
-	return &OutcomeError{Kind: KindDeferred, After: lease, Token: token, Err: errDeferred}
+func Leased(lease time.Duration, token int64) error {
+	return &OutcomeError{Kind: KindLeased, After: lease, Token: token, Err: errLeased}
 }
 
 // Retryable says that this message failed and may work later, not before after has passed (zero: the relay chooses).

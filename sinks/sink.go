@@ -10,11 +10,11 @@ import (
 // Message is one row of the outbox. It is shared by all subscriptions that deliver it and must not be changed. ID and Key share the
 // payload's memory: whoever keeps one of them for longer than the delivery takes makes a copy.
 type Message struct {
-	// Row is the id of the outbox row: unique in one database, ascending in the order of insertion.
-	Row int64
-	// ID is the message id on the wire: source id, row id and creation time in microseconds. It is the same on every
+	// ID is the id of the outbox row: unique in one database, ascending in the order of insertion.
+	ID int64
+	// MessageID is the message id on the wire: source id, id and creation time in microseconds. It is the same on every
 	// attempt and for every subscription.
-	ID string
+	MessageID string
 	// Topic is a dot-separated name such as "orders.created".
 	Topic string
 	// Key orders messages: those with the same key are delivered in the order of insertion. Empty means no key.

@@ -52,7 +52,7 @@ func ask[T any](ctx context.Context, s *callbackStore, sql string, args ...any) 
 
 // complete says that the work is done. False means that the attempt does not wait for a callback, or not yet.
 func (s *callbackStore) complete(ctx context.Context, cb webhook.Callback) (bool, error) {
-	return ask[bool](ctx, s, "SELECT postrider.complete($1::text, $2::bigint, $3::bigint)", cb.Subscription, cb.Row, cb.Token)
+	return ask[bool](ctx, s, "SELECT postrider.complete($1::text, $2::bigint, $3::bigint)", cb.Subscription, cb.ID, cb.Token)
 }
 
 // fail says that the work has failed. False means the same.
@@ -66,13 +66,13 @@ func (s *callbackStore) fail(ctx context.Context, cb webhook.Callback, f failure
 	}
 	return ask[bool](ctx, s, `SELECT postrider.fail($1::text, $2::bigint, $3::bigint,
 		reason => $4::text, retry_after => make_interval(secs => $5::float8), dead => $6::boolean)`,
-		cb.Subscription, cb.Row, cb.Token, f.reason, f.retryAfter, f.dead)
+		cb.Subscription, cb.ID, cb.Token, f.reason, f.retryAfter, f.dead)
 }
 
 // heartbeat begins the lease anew and returns its end. Zero means that the attempt does not wait for a callback, or not yet.
 func (s *callbackStore) heartbeat(ctx context.Context, cb webhook.Callback, lease *float64) (time.Time, error) {
 	until, err := ask[*time.Time](ctx, s, "SELECT postrider.heartbeat($1::text, $2::bigint, $3::bigint, make_interval(secs => $4::float8))",
-		cb.Subscription, cb.Row, cb.Token, lease)
+		cb.Subscription, cb.ID, cb.Token, lease)
 	if err != nil || until == nil {
 		return time.Time{}, err
 	}
@@ -81,6 +81,6 @@ func (s *callbackStore) heartbeat(ctx context.Context, cb webhook.Callback, leas
 
 // over says whether no callback for the attempt can have an effect any more.
 func (s *callbackStore) over(ctx context.Context, cb webhook.Callback) (bool, error) {
-	state, err := ask[string](ctx, s, "SELECT postrider.attempt_state($1::text, $2::bigint, $3::bigint)", cb.Subscription, cb.Row, cb.Token)
+	state, err := ask[string](ctx, s, "SELECT postrider.attempt_state($1::text, $2::bigint, $3::bigint)", cb.Subscription, cb.ID, cb.Token)
 	return state == "over", err
 }

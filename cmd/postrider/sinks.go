@@ -37,7 +37,7 @@ type surroundings struct {
 	log     *slog.Logger // for an operator
 	secrets *sinks.Secrets
 	// callbackURL makes the URLs of asynchronous webhooks, nil if they shall have none.
-	callbackURL func(subscription string, row, token int64) string
+	callbackURL func(subscription string, id, token int64) string
 }
 
 // kinds maps a sink URL's scheme to what it leads to.
@@ -163,7 +163,7 @@ func openWebhook(_ context.Context, s subscription.Subscription, with surroundin
 		with.log.Info("asynchronous deliveries carry no callback URL, as POSTRIDER_CALLBACK_URL is not set: they can be settled in SQL")
 	}
 	config.Receipt = func(r webhook.Receipt) {
-		with.log.Info("delivered", "message", r.ID, "attempt", r.Attempt, "status", r.Status, "content_type", r.ContentType, "answer", string(r.Body))
+		with.log.Info("delivered", "message", r.MessageID, "attempt", r.Attempt, "status", r.Status, "content_type", r.ContentType, "answer", string(r.Body))
 	}
 	return asSink(webhook.New(config))
 }

@@ -67,10 +67,10 @@ func TestReceiverDropsDuplicates(t *testing.T) {
 			a, b := sinktest.NewDelivery("orders.created", `{"name":"Zoë"}`), sinktest.NewDelivery("orders.created", "\x00\xff\r\n")
 			b.JSON = false
 			sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, a, b), sinks.KindAccepted, sinks.KindAccepted)
-			p.wants(t, "accepted "+a.ID, "accepted "+b.ID)
+			p.wants(t, "accepted "+a.MessageID, "accepted "+b.MessageID)
 			b.Attempt = 2
 			sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, b), sinks.KindAccepted)
-			p.wants(t, "duplicate "+b.ID)
+			p.wants(t, "duplicate "+b.MessageID)
 		}
 	})
 }
@@ -84,7 +84,7 @@ func TestReceiverTakesLinesForOneMessage(t *testing.T) {
 		d := sinktest.NewDelivery("logs", "no JSON\n")
 		d.JSON, d.Headers = false, []byte(`{"content-type":"application/x-ndjson"}`)
 		sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, d), sinks.KindAccepted)
-		p.wants(t, "accepted "+d.ID)
+		p.wants(t, "accepted "+d.MessageID)
 	})
 }
 
@@ -137,7 +137,7 @@ func TestReceiverRefusesForgeries(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 				continue
 			}
-			p.wants(t, "accepted "+d.ID)
+			p.wants(t, "accepted "+d.MessageID)
 		}
 		for name, secrets := range map[string][]string{"another secret": {newSecret(t)}, "no secret": nil} {
 			s := open(t, p.url, webhook.Options{}, secrets...)
@@ -165,7 +165,7 @@ func TestReceiverRotatesSecrets(t *testing.T) {
 			s := open(t, p.url, webhook.Options{}, c.sender...)
 			d := sinktest.NewDelivery("orders.created", `{"n":1}`)
 			sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, d), sinks.KindAccepted)
-			p.wants(t, "accepted "+d.ID)
+			p.wants(t, "accepted "+d.MessageID)
 		}
 	})
 }

@@ -96,15 +96,15 @@ func TestWorkerCallsBack(t *testing.T) {
 		d := sinktest.NewDelivery("orders.created", one.payload)
 		path, _, _ := strings.Cut(one.action, " ")
 		c.mu.Lock()
-		c.statuses[fmt.Sprintf("/%d%s", d.Row, path)] = one.statuses
+		c.statuses[fmt.Sprintf("/%d%s", d.ID, path)] = one.statuses
 		c.mu.Unlock()
 		err := sinktest.Deliver(t.Context(), s, d)[0]
-		if out, ok := errors.AsType[*sinks.OutcomeError](err); !ok || out.Kind != sinks.KindDeferred || out.After != time.Second {
-			t.Fatalf("%s: %v, want that it is taken over for a second", one.payload, err)
+		if out, ok := errors.AsType[*sinks.OutcomeError](err); !ok || out.Kind != sinks.KindLeased || out.After != time.Second {
+			t.Fatalf("%s: %v, want that it is leased for a second", one.payload, err)
 		}
 		for range max(1, len(one.statuses)) {
 			got, heartbeats := c.next(t)
-			if want := fmt.Sprintf("/%d%s", d.Row, one.action); got != want {
+			if want := fmt.Sprintf("/%d%s", d.ID, one.action); got != want {
 				t.Errorf("%s: the callback is %s, want %s", one.payload, got, want)
 			}
 			if strings.Contains(one.payload, "seconds") && heartbeats == 0 {
@@ -114,7 +114,7 @@ func TestWorkerCallsBack(t *testing.T) {
 		if len(one.statuses) > 1 {
 			c.next(t) // the one that counts
 		}
-		p.wants(t, one.says+d.ID)
+		p.wants(t, one.says+d.MessageID)
 	}
 	wantRefused(t, "unsigned", sinktest.Deliver(t.Context(), open(t, p.url, webhook.Options{Async: true}), sinktest.NewDelivery("a", `{}`))[0])
 }

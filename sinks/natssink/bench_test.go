@@ -77,7 +77,7 @@ func newBenchBatch(n int) ([]sinks.Delivery, []error) {
 
 func oneBatch(b *testing.B, s *Sink, batch []sinks.Delivery, outcomes []error, first int64) bool {
 	for i := range batch {
-		batch[i].ID = strconv.FormatInt(first+int64(i), 10)
+		batch[i].MessageID = strconv.FormatInt(first+int64(i), 10)
 	}
 	s.Deliver(b.Context(), batch, outcomes)
 	for _, err := range outcomes {

@@ -68,7 +68,7 @@ func checkNoSecret(t *testing.T, raw string, err error) {
 func checkReuse(t *testing.T, cfg *Config, want *nats.Msg, wantErr error, d *sinks.Delivery) {
 	t.Helper()
 	other := func(key, headers string) *sinks.Delivery {
-		return &sinks.Delivery{Message: &sinks.Message{Topic: "other", Key: key, Headers: []byte(headers), ID: "other", Payload: []byte("other"), JSON: true}}
+		return &sinks.Delivery{Message: &sinks.Message{Topic: "other", Key: key, Headers: []byte(headers), MessageID: "other", Payload: []byte("other"), JSON: true}}
 	}
 	before := []*sinks.Delivery{other("", ""), other("k", ""), other("", `{"X-Other":"1","content-type":"a/b"}`), other("k", `{"x-other":"1"}`), other("", `{"a":"\n"}`), d}
 	r := newRenderer(cfg)
@@ -119,7 +119,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add("", "_INBOX.a", "", []byte(`{"a":"\t"}`), "1")
 	f.Fuzz(func(t *testing.T, prefix, topic, key string, headers []byte, id string) {
 		cfg := &Config{Prefix: prefix, Stream: "S"}
-		d := &sinks.Delivery{Message: &sinks.Message{Topic: topic, Key: key, Headers: headers, ID: sinks.EncodeHeader(id), Payload: []byte("x")}}
+		d := &sinks.Delivery{Message: &sinks.Message{Topic: topic, Key: key, Headers: headers, MessageID: sinks.EncodeHeader(id), Payload: []byte("x")}}
 		r := newRenderer(cfg)
 		m, err := r.message(d, false)
 		checkReuse(t, cfg, m, err, d)

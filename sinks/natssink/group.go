@@ -23,57 +23,57 @@ type group struct {
 }
 
 // count takes an answer in that is one of several at its subject.
-func (l *lane) count(g *group, m *nats.Msg) {
+func (in *inbox) count(g *group, m *nats.Msg) {
 	name, sequence := storedNow(m.Data)
-	if len(l.stream) == 0 {
-		l.stream = append(l.stream, name...)
+	if len(in.stream) == 0 {
+		in.stream = append(in.stream, name...)
 	}
-	if sequence <= g.last || !bytes.Equal(name, l.stream) || !l.isExpected(name) {
+	if sequence <= g.last || !bytes.Equal(name, in.stream) || !in.isExpected(name) {
 		g.doubtful = true
 	}
 	g.last = sequence
 }
 
 // isExpected says whether a stream, as it calls itself, may take the messages.
-func (l *lane) isExpected(stream []byte) bool {
-	if l.expected == nil {
+func (in *inbox) isExpected(stream []byte) bool {
+	if in.expected == nil {
 		return true
 	}
-	rest, ok := bytes.CutPrefix(stream, []byte(l.expected[0]))
+	rest, ok := bytes.CutPrefix(stream, []byte(in.expected[0]))
 	return ok && (len(rest) == 0 || bytes.HasPrefix(rest, ackDomain))
 }
 
 // confirm remembers of which subjects the expected stream has stored the last message.
-func (l *lane) confirm() {
-	if l.expected == nil {
+func (in *inbox) confirm() {
+	if in.expected == nil {
 		return
 	}
 	last := ""
-	for i, err := range l.outcomes {
-		switch subject := l.subjects[i]; {
+	for i, err := range in.outcomes {
+		switch subject := in.subjects[i]; {
 		case subject == "":
 		case err != nil:
-			delete(l.confirmed, subject)
+			delete(in.confirmed, subject)
 			last = ""
 		case subject != last:
-			l.confirmed[subject] = struct{}{}
+			in.confirmed[subject] = struct{}{}
 			last = subject
 		}
 	}
 }
 
 // conclude settles the groups that were answered as they should be, and returns the messages of those that were answered otherwise.
-func (l *lane) conclude() (doubtful []int) {
-	for i, err := range l.outcomes {
+func (in *inbox) conclude() (doubtful []int) {
+	for i, err := range in.outcomes {
 		if err != errPending {
 			continue
 		}
-		switch g := &l.groups[l.groupOf(i)]; {
+		switch g := &in.groups[in.groupOf(i)]; {
 		case g.answered < g.sent:
 		case g.doubtful:
 			doubtful = append(doubtful, i)
 		default:
-			l.outcomes[i] = nil
+			in.outcomes[i] = nil
 		}
 	}
 	return doubtful

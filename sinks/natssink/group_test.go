@@ -32,8 +32,8 @@ func wantStored(t *testing.T, stream jetstream.Stream, batch []sinks.Delivery) {
 		got[m.ID]++
 	}
 	for i, d := range batch {
-		if got[d.ID] != 1 {
-			t.Errorf("message %d is in the stream %d times", i, got[d.ID])
+		if got[d.MessageID] != 1 {
+			t.Errorf("message %d is in the stream %d times", i, got[d.MessageID])
 		}
 	}
 	if len(got) != len(batch) {

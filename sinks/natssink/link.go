@@ -33,7 +33,7 @@ type conn struct {
 	mu sync.Mutex
 	// lost is closed, and replaced, when the connection breaks.
 	lost chan struct{}
-	idle []*lane
+	idle []*inbox
 }
 
 // link keeps a connection to the servers: it makes a new one when the library has given the old one up.

@@ -65,7 +65,7 @@ func (r *renderer) message(d *sinks.Delivery, trusting bool) (*nats.Msg, error) 
 	} else {
 		r.toggle(&r.bytes, !d.JSON, typeHeader, bytesType)
 	}
-	r.id[0] = d.ID
+	r.id[0] = d.MessageID
 	r.key[0] = sinks.EncodeHeader(d.Key)
 	r.toggle(&r.keyed, d.Key != "", keyHeader, r.key)
 	r.toggle(&r.expecting, r.expects(trusting), jetstream.ExpectedStreamHeader, r.expected)

@@ -13,59 +13,59 @@ import (
 
 // publish sends the whole batch and then waits for the acknowledgements.
 func (s *Sink) publish(ctx context.Context, c *conn, batch []sinks.Delivery, outcomes []error) {
-	l, lost, err := c.take(&s.cfg, len(batch))
+	in, lost, err := c.take(&s.cfg, len(batch))
 	if err != nil {
 		fill(outcomes, sinks.Unavailable(fmt.Errorf("subscribe to acknowledgements: %w", err), 0))
 		return
 	}
-	defer c.give(l)
-	l.begin(outcomes)
-	s.send(ctx, c, l, batch, outcomes)
-	err = l.wait(ctx, lost, s.cfg.AckTimeout)
-	if doubtful := l.conclude(); err == nil && len(doubtful) > 0 {
-		s.sendAgain(c, l, batch, doubtful)
-		err = l.wait(ctx, lost, s.cfg.AckTimeout)
+	defer c.give(in)
+	in.begin(outcomes)
+	s.send(ctx, c, in, batch, outcomes)
+	err = in.wait(ctx, lost, s.cfg.AckTimeout)
+	if doubtful := in.conclude(); err == nil && len(doubtful) > 0 {
+		s.sendAgain(c, in, batch, doubtful)
+		err = in.wait(ctx, lost, s.cfg.AckTimeout)
 	}
 	if err != nil {
-		l.giveUp(err)
+		in.giveUp(err)
 	}
-	l.confirm()
-	if l.failed {
-		s.classify(ctx, c, l)
+	in.confirm()
+	if in.failed {
+		s.classify(ctx, c, in)
 	}
 }
 
 // classify turns the stream's answers, and what was said instead of one, into outcomes.
-func (s *Sink) classify(ctx context.Context, c *conn, l *lane) {
+func (s *Sink) classify(ctx context.Context, c *conn, in *inbox) {
 	diagnosed := false
-	for i, err := range l.outcomes {
-		if err == nil || l.subjects[i] == "" {
+	for i, err := range in.outcomes {
+		if err == nil || in.subjects[i] == "" {
 			continue
 		}
 		// One look at the streams is enough: the relay sees the rest of the batch fail in the same way.
 		if errors.Is(err, jetstream.ErrNoStreamResponse) && !diagnosed {
 			diagnosed = true
-			err = s.diagnose(ctx, c, l.subjects[i], err)
+			err = s.diagnose(ctx, c, in.subjects[i], err)
 		}
-		l.outcomes[i] = s.outcome(ctx, l.subjects[i], err)
+		in.outcomes[i] = s.outcome(ctx, in.subjects[i], err)
 	}
 }
 
 // send renders the messages and publishes them, up to the first error that is not one message's own.
-func (s *Sink) send(ctx context.Context, c *conn, l *lane, batch []sinks.Delivery, outcomes []error) {
+func (s *Sink) send(ctx context.Context, c *conn, in *inbox, batch []sinks.Delivery, outcomes []error) {
 	for i := range batch {
 		if err := ctx.Err(); err != nil {
 			fill(outcomes[i:], err)
 			return
 		}
-		m, err := l.message(&batch[i], l.size > 1)
+		m, err := in.message(&batch[i], in.size > 1)
 		if err != nil {
 			outcomes[i] = sinks.Permanent(err)
 			continue
 		}
 		s.link.forget(m.Subject)
-		group := l.groupOf(i)
-		m.Reply = l.reply(group)
+		group := in.groupOf(i)
+		m.Reply = in.reply(group)
 		if err := c.nc.PublishMsg(m); err != nil {
 			outcomes[i] = refused(c, m, err)
 			if kind, _ := sinks.Classify(outcomes[i]); kind == sinks.KindUnavailable {
@@ -74,45 +74,45 @@ func (s *Sink) send(ctx context.Context, c *conn, l *lane, batch []sinks.Deliver
 			}
 			continue
 		}
-		l.sent(i, group)
+		in.sent(i, group)
 	}
 }
 
 // sendAgain publishes messages of which nobody knows whether the stream has stored them, each in a group of its own.
-func (s *Sink) sendAgain(c *conn, l *lane, batch []sinks.Delivery, doubtful []int) {
-	l.group(len(doubtful))
+func (s *Sink) sendAgain(c *conn, in *inbox, batch []sinks.Delivery, doubtful []int) {
+	in.group(len(doubtful))
 	for n, i := range doubtful {
-		m, err := l.message(&batch[i], false)
+		m, err := in.message(&batch[i], false)
 		if err != nil { // which it did not the first time
-			l.outcomes[i] = sinks.Permanent(err)
+			in.outcomes[i] = sinks.Permanent(err)
 			continue
 		}
-		m.Reply = l.reply(n)
+		m.Reply = in.reply(n)
 		if err := c.nc.PublishMsg(m); err != nil {
-			l.outcomes[i] = refused(c, m, err)
+			in.outcomes[i] = refused(c, m, err)
 			continue
 		}
-		l.sent(i, n)
+		in.sent(i, n)
 	}
 }
 
 // publishCore sends the batch, and asks with a ping whether the server has read it.
 func (s *Sink) publishCore(ctx context.Context, c *conn, batch []sinks.Delivery, outcomes []error) {
-	l, _, err := c.take(&s.cfg, len(batch))
+	in, _, err := c.take(&s.cfg, len(batch))
 	if err != nil {
 		fill(outcomes, sinks.Unavailable(err, 0))
 		return
 	}
-	defer c.give(l)
+	defer c.give(in)
 	reconnects, before := c.nc.Stats().Reconnects, c.nc.LastError()
-	l.begin(outcomes)
-	s.send(ctx, c, l, batch, outcomes)
+	in.begin(outcomes)
+	s.send(ctx, c, in, batch, outcomes)
 	err = s.flush(ctx, c, reconnects)
 	// A refusal comes ahead of the ping's answer, but the library reports it to its handler some time later.
 	if last := c.nc.LastError(); deniedSubject(last) != "" && last != before {
 		s.link.note(last)
 	}
-	for i, subject := range l.subjects[:len(batch)] {
+	for i, subject := range in.subjects[:len(batch)] {
 		switch {
 		case subject == "" || outcomes[i] != nil:
 		case err != nil:

@@ -26,7 +26,7 @@ func wantArrived(t *testing.T, h *Harness, batch []sinks.Delivery, outcomes []er
 		if outcomes[i] != nil {
 			continue
 		}
-		r, ok := got[d.ID]
+		r, ok := got[d.MessageID]
 		if !ok || string(r.Payload) != string(d.Payload) || r.Key != d.Key {
 			t.Errorf("message %d was accepted, but arrived: %v, as key %q, payload %.60q", i, ok, r.Key, r.Payload)
 		}
@@ -94,7 +94,7 @@ func oneBadAmongGood(t *testing.T, h *Harness) {
 			outcomes := Deliver(t.Context(), s, batch...)
 			WantKinds(t, outcomes, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted)
 			wantArrived(t, h, batch, outcomes)
-			if _, ok := h.byID()[batch[1].ID]; ok {
+			if _, ok := h.byID()[batch[1].MessageID]; ok {
 				t.Error("the bad message arrived, though it was reported as impossible")
 			}
 			if outcomes[1] == nil || outcomes[1].Error() == "" {

@@ -47,7 +47,7 @@ func NewDelivery(topic, payload string) sinks.Delivery {
 	now := time.Now().Truncate(time.Microsecond)
 	return sinks.Delivery{
 		Message: &sinks.Message{
-			Row: row, ID: fmt.Sprintf("test-%d-%d", row, now.UnixMicro()), Topic: topic,
+			ID: row, MessageID: fmt.Sprintf("test-%d-%d", row, now.UnixMicro()), Topic: topic,
 			Payload: []byte(payload), JSON: true, CreatedAt: now,
 		},
 		Subscription: "conformance",

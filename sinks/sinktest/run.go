@@ -52,7 +52,7 @@ func payloads(t *testing.T, h *Harness) {
 		d := NewDelivery("payload.kinds", c.payload)
 		d.JSON = c.json
 		WantKinds(t, Deliver(t.Context(), s, d), sinks.KindAccepted)
-		got, ok := h.byID()[d.ID]
+		got, ok := h.byID()[d.MessageID]
 		if !ok {
 			t.Fatalf("%.40q was accepted and did not arrive", c.payload)
 		}
@@ -77,7 +77,7 @@ func keyAndHeaders(t *testing.T, h *Harness) {
 		d.Headers = []byte(`{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","X-Shop":"Zürich ☃","empty":""}`)
 		d.Attempt = 3
 		WantKinds(t, Deliver(t.Context(), s, d), sinks.KindAccepted)
-		got := h.byID()[d.ID]
+		got := h.byID()[d.MessageID]
 		if got.Key != key || got.Topic != d.Topic {
 			t.Errorf("arrived with topic %q and key %q, want %q and %q", got.Topic, got.Key, d.Topic, key)
 		}
@@ -108,8 +108,8 @@ func redelivery(t *testing.T, h *Harness) {
 		t.Fatal("nothing arrived")
 	}
 	for _, r := range got {
-		if r.ID != d.ID {
-			t.Errorf("arrived with id %q, want %q each time", r.ID, d.ID)
+		if r.ID != d.MessageID {
+			t.Errorf("arrived with id %q, want %q each time", r.ID, d.MessageID)
 		}
 	}
 }

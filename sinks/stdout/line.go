@@ -30,7 +30,7 @@ func appendLine(b *bytes.Buffer, d *sinks.Delivery) error {
 	start := b.Len()
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
-	m := meta{d.ID, d.Topic, d.Key, d.Headers, d.CreatedAt.UTC(), d.Attempt, d.Subscription}
+	m := meta{d.MessageID, d.Topic, d.Key, d.Headers, d.CreatedAt.UTC(), d.Attempt, d.Subscription}
 	if err := enc.Encode(m); err != nil {
 		b.Truncate(start)
 		return fmt.Errorf("render as JSON: %w", err)

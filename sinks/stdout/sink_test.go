@@ -135,7 +135,7 @@ func TestConformance(t *testing.T) {
 
 func TestLine(t *testing.T) {
 	d := sinktest.NewDelivery("orders.created", "{\n \"a\": \"<&>\"\r\n}")
-	d.ID, d.Key, d.CreatedAt = "s-1-1", "<k>", time.Unix(1, 500_000).UTC()
+	d.MessageID, d.Key, d.CreatedAt = "s-1-1", "<k>", time.Unix(1, 500_000).UTC()
 	var b bytes.Buffer
 	if err := sinktest.Deliver(t.Context(), New(&b), d)[0]; err != nil {
 		t.Fatal(err)

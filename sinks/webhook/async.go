@@ -47,40 +47,40 @@ func newToken() int64 {
 	}
 }
 
-// deferral is what a callback has to name. Token is that of the attempt.
-type deferral struct {
+// leasable is what a callback has to name. Token is that of the attempt.
+type leasable struct {
 	subscription string
-	row, token   int64
+	id, token    int64
 }
 
-// deferrable returns what the request for a message needs where it may be answered with 202, else nil.
-func (s *Sink) deferrable(d *sinks.Delivery) *deferral {
+// leasable returns what the request for a message needs where it may be answered with 202, else nil.
+func (s *Sink) leasable(d *sinks.Delivery) *leasable {
 	if !s.options.Async {
 		return nil
 	}
-	return &deferral{subscription: d.Subscription, row: d.Row}
+	return &leasable{subscription: d.Subscription, id: d.ID}
 }
 
 // stamp sets the headers that name the attempt.
-func (d *deferral) stamp(f *fields, callbackURL func(subscription string, row, token int64) string) {
+func (d *leasable) stamp(f *fields, callbackURL func(subscription string, id, token int64) string) {
 	d.token = newToken()
-	f.set("Postrider-Row", strconv.FormatInt(d.row, 10))
+	f.set("Postrider-Id", strconv.FormatInt(d.id, 10))
 	f.set("Postrider-Token", strconv.FormatInt(d.token, 10))
 	if callbackURL != nil {
-		f.set("Postrider-Callback", callbackURL(d.subscription, d.row, d.token))
+		f.set("Postrider-Callback", callbackURL(d.subscription, d.id, d.token))
 	}
 }
 
-// deferred is the outcome of an accepting answer to a request with one message: nil unless a callback is going to settle it.
-func (s *Sink) deferred(r *request, res *http.Response) error {
-	if r.deferral == nil || res.StatusCode != http.StatusAccepted {
+// leased is the outcome of an accepting answer to a request with one message: nil unless a callback is going to settle it.
+func (s *Sink) leased(r *request, res *http.Response) error {
+	if r.leasable == nil || res.StatusCode != http.StatusAccepted {
 		return nil
 	}
-	return sinks.Deferred(lease(res.Header.Get("Postrider-Lease"), time.Duration(s.options.AsyncLease)), r.deferral.token)
+	return sinks.Leased(lease(res.Header.Get("Postrider-Lease"), time.Duration(s.options.AsyncLease)), r.leasable.token)
 }
 
-// lease reads the header of that name, whole seconds. What cannot be a lease is ignored: the message was taken over all the
-// same, and would be again if that were a failure.
+// lease reads the header of that name, whole seconds. What cannot be a lease is ignored: the receiver leases the message all the
+// same, and would again if that were a failure.
 func lease(header string, otherwise time.Duration) time.Duration {
 	n, err := strconv.ParseUint(header, 10, 31)
 	if d := time.Duration(n) * time.Second; err == nil && d >= minLease && d <= maxLease {

@@ -44,15 +44,15 @@ func (a *answering) deliver(t *testing.T, s sinks.Sink, d sinks.Delivery, status
 	return a.got[0], err
 }
 
-func wantDeferred(t *testing.T, what string, err error, lease time.Duration, token string) {
+func wantLeased(t *testing.T, what string, err error, lease time.Duration, token string) {
 	t.Helper()
 	out, ok := errors.AsType[*sinks.OutcomeError](err)
-	if !ok || out.Kind != sinks.KindDeferred || out.After != lease || strconv.FormatInt(out.Token, 10) != token {
-		t.Errorf("%s: the outcome is %+v, want deferred for %v with token %s", what, err, lease, token)
+	if !ok || out.Kind != sinks.KindLeased || out.After != lease || strconv.FormatInt(out.Token, 10) != token {
+		t.Errorf("%s: the outcome is %+v, want leased for %v with token %s", what, err, lease, token)
 	}
 }
 
-func TestAcceptedMeansDeferredOnlyIfAskedFor(t *testing.T) {
+func Test202MeansLeasedOnlyIfAskedFor(t *testing.T) {
 	a := new(answering)
 	url := serve(t, a.ServeHTTP).URL
 	var receipts []Receipt
@@ -62,7 +62,7 @@ func TestAcceptedMeansDeferredOnlyIfAskedFor(t *testing.T) {
 	if err != nil || len(receipts) != 1 {
 		t.Errorf("202 without async: %v, receipts %v", err, receipts)
 	}
-	for _, name := range []string{"Postrider-Row", "Postrider-Token", "Postrider-Callback"} {
+	for _, name := range []string{"Postrider-Id", "Postrider-Token", "Postrider-Callback"} {
 		if h[name] != nil {
 			t.Errorf("without async there is %s: %v", name, h[name])
 		}
@@ -72,8 +72,8 @@ func TestAcceptedMeansDeferredOnlyIfAskedFor(t *testing.T) {
 		async := open(t, Config{URL: url, Options: Options{Async: true, Format: format, Receipts: 10}, Receipt: keep})
 		d := sinktest.NewDelivery("a", "1")
 		h, err = a.deliver(t, async, d, 202, nil)
-		wantDeferred(t, format, err, DefaultAsyncLease, h.Get("Postrider-Token"))
-		if h.Get("Postrider-Row") != strconv.FormatInt(d.Row, 10) || h["Postrider-Callback"] != nil {
+		wantLeased(t, format, err, DefaultAsyncLease, h.Get("Postrider-Token"))
+		if h.Get("Postrider-Id") != strconv.FormatInt(d.ID, 10) || h["Postrider-Callback"] != nil {
 			t.Errorf("%s: headers %v", format, h)
 		}
 		if len(receipts) != 0 {
@@ -90,21 +90,21 @@ func TestAcceptedMeansDeferredOnlyIfAskedFor(t *testing.T) {
 func TestEveryAttemptHasItsToken(t *testing.T) {
 	a := new(answering)
 	calls := 0
-	s := open(t, Config{URL: serve(t, a.ServeHTTP).URL, Options: Options{Async: true}, CallbackURL: func(subscription string, row, token int64) string {
+	s := open(t, Config{URL: serve(t, a.ServeHTTP).URL, Options: Options{Async: true}, CallbackURL: func(subscription string, id, token int64) string {
 		calls++
-		return fmt.Sprintf("https://h/%s/%d/%d", subscription, row, token)
+		return fmt.Sprintf("https://h/%s/%d/%d", subscription, id, token)
 	}})
 	d := sinktest.NewDelivery("a", "1")
 	seen := map[int64]bool{}
 	for attempt := range 20 {
 		h, err := a.deliver(t, s, d, 202, nil)
-		wantDeferred(t, "attempt", err, DefaultAsyncLease, h.Get("Postrider-Token"))
+		wantLeased(t, "attempt", err, DefaultAsyncLease, h.Get("Postrider-Token"))
 		token, _ := strconv.ParseInt(h.Get("Postrider-Token"), 10, 64)
 		if token <= 0 || seen[token] {
 			t.Errorf("token %d, after %v: want another positive one for each attempt", token, seen)
 		}
 		seen[token] = true
-		if want := fmt.Sprintf("https://h/conformance/%d/%d", d.Row, token); h.Get("Postrider-Callback") != want || calls != attempt+1 {
+		if want := fmt.Sprintf("https://h/conformance/%d/%d", d.ID, token); h.Get("Postrider-Callback") != want || calls != attempt+1 {
 			t.Errorf("callback %q after %d calls, want %q", h.Get("Postrider-Callback"), calls, want)
 		}
 	}
@@ -152,16 +152,16 @@ func TestReceiverChoosesTheLease(t *testing.T) {
 		"0": time.Minute, "604801": time.Minute, "-5": time.Minute, "1.5": time.Minute, "2m": time.Minute, "99999999999999999999": time.Minute, "5, 6": time.Minute,
 	} {
 		h, err := a.deliver(t, s, sinktest.NewDelivery("a", "1"), 202, map[string]string{"Postrider-Lease": header})
-		wantDeferred(t, "lease "+header, err, want, h.Get("Postrider-Token"))
+		wantLeased(t, "lease "+header, err, want, h.Get("Postrider-Token"))
 	}
 }
 
-// The message that is answered is taken over, and the next one ends the subscription.
+// The message that is answered is leased, and the next one ends the subscription.
 func TestDisableWithAccepted(t *testing.T) {
 	a := new(answering)
 	s := open(t, Config{URL: serve(t, a.ServeHTTP).URL, Options: Options{Async: true}})
 	h, err := a.deliver(t, s, sinktest.NewDelivery("a", "1"), 202, map[string]string{"Webhook-Delivery": "disable"})
-	wantDeferred(t, "disable", err, DefaultAsyncLease, h.Get("Postrider-Token"))
+	wantLeased(t, "disable", err, DefaultAsyncLease, h.Get("Postrider-Token"))
 	sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "2")), sinks.KindGone)
 }
 

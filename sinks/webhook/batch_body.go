@@ -40,7 +40,7 @@ func (s *Sink) items(batch []sinks.Delivery, outcomes []error) []item {
 		if err == nil {
 			var event []byte
 			if event, err = s.event(d, own); err == nil {
-				items = append(items, item{i, d.ID, event, d.Attempt > 1})
+				items = append(items, item{i, d.MessageID, event, d.Attempt > 1})
 				continue
 			}
 		}

@@ -101,7 +101,7 @@ func openBatch(t *testing.T, j *judge, o Options, n int) (*Sink, []sinks.Deliver
 	var batch []sinks.Delivery
 	for i := range n {
 		d := sinktest.NewDelivery("orders.created", `{"n":1}`)
-		d.Message.ID = fmt.Sprintf("e%d", i)
+		d.Message.MessageID = fmt.Sprintf("e%d", i)
 		batch = append(batch, d)
 	}
 	return open(t, Config{URL: srv.URL, Options: o}), batch
@@ -154,7 +154,7 @@ func TestRefusedBatchIsDivided(t *testing.T) {
 	s, batch := openBatch(t, j, Options{}, 8)
 	for i, err := range sinktest.Deliver(t.Context(), s, batch...) {
 		want := sinks.KindAccepted
-		if slices.Contains(bad, batch[i].ID) {
+		if slices.Contains(bad, batch[i].MessageID) {
 			want = sinks.KindPermanent
 		}
 		sinktest.WantKinds(t, []error{err}, want)

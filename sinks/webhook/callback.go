@@ -31,7 +31,7 @@ type CallbackConfig struct {
 
 // Callbacks makes and reads the URLs by which receivers say what came of an attempt at an asynchronous delivery:
 //
-//	<base>/callbacks/<subscription>/<row>/<token>/<signature>
+//	<base>/callbacks/<subscription>/<id>/<token>/<signature>
 //
 // The signature is HMAC-SHA256 of the attempt, in base64url without padding. Who knows such a URL may settle that attempt
 // and nothing else. Methods may be called by several goroutines at once.
@@ -41,7 +41,7 @@ type Callbacks struct {
 }
 
 // callbackSigner returns the signature of an attempt. It is a function so that nothing can print its key.
-type callbackSigner func(subscription string, row, token int64) string
+type callbackSigner func(subscription string, id, token int64) string
 
 // Validate finds what is wrong as far as that can be said without following references. Errors show no secret.
 func (c CallbackConfig) Validate() error {
@@ -131,20 +131,20 @@ func parseCallbackSecrets(text secret) ([]callbackSigner, error) {
 }
 
 func newCallbackSigner(key []byte) callbackSigner {
-	return func(subscription string, row, token int64) string {
+	return func(subscription string, id, token int64) string {
 		mac := hmac.New(sha256.New, key)
-		fmt.Fprintf(mac, "postrider-callback\n%s\n%d\n%d", subscription, row, token)
+		fmt.Fprintf(mac, "postrider-callback\n%s\n%d\n%d", subscription, id, token)
 		return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 	}
 }
 
 // URL returns the URL for an attempt, to which an action is to be added; empty without a base URL.
-func (c *Callbacks) URL(subscription string, row, token int64) string {
+func (c *Callbacks) URL(subscription string, id, token int64) string {
 	if c.base == "" {
 		return ""
 	}
 	sign := c.secrets[0].get(time.Now())[0]
-	return fmt.Sprintf("%s/callbacks/%s/%d/%d/%s", c.base, url.PathEscape(subscription), row, token, sign(subscription, row, token))
+	return fmt.Sprintf("%s/callbacks/%s/%d/%d/%s", c.base, url.PathEscape(subscription), id, token, sign(subscription, id, token))
 }
 
 // verifies compares with the text that a secret would have given, in constant time: no two texts mean one signature.
@@ -152,7 +152,7 @@ func (c *Callbacks) verifies(cb Callback, signature string) bool {
 	now, ok := time.Now(), false
 	for _, w := range c.secrets {
 		for _, sign := range w.get(now) {
-			if hmac.Equal([]byte(signature), []byte(sign(cb.Subscription, cb.Row, cb.Token))) {
+			if hmac.Equal([]byte(signature), []byte(sign(cb.Subscription, cb.ID, cb.Token))) {
 				ok = true
 			}
 		}

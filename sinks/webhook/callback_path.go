@@ -10,7 +10,7 @@ import (
 // Callback is what the path of a callback's URL names.
 type Callback struct {
 	Subscription string
-	Row, Token   int64
+	ID, Token    int64
 	// Action is what was added to the URL. It is not signed.
 	Action string
 }
@@ -38,9 +38,9 @@ func (c *Callbacks) Read(path string) (Callback, error) {
 }
 
 // callbackParts are segments of a path, as they came.
-type callbackParts struct{ subscription, row, token, signature, action string }
+type callbackParts struct{ subscription, id, token, signature, action string }
 
-// splitCallback splits <base>/callbacks/<subscription>/<row>/<token>/<signature>/<action>, where base may be missing.
+// splitCallback splits <base>/callbacks/<subscription>/<id>/<token>/<signature>/<action>, where base may be missing.
 func splitCallback(path, base string) (callbackParts, bool) {
 	segments := strings.Split(path, "/")
 	if len(segments) < 7 {
@@ -61,7 +61,7 @@ func (p callbackParts) parse() (cb Callback, ok bool) {
 	cb.Action = p.action
 	cb.Subscription, err = url.PathUnescape(p.subscription)
 	whole[0] = err == nil && url.PathEscape(cb.Subscription) == p.subscription
-	cb.Row, whole[1] = parseDecimal(p.row)
+	cb.ID, whole[1] = parseDecimal(p.id)
 	cb.Token, whole[2] = parseDecimal(p.token)
 	return cb, whole == [3]bool{true, true, true}
 }

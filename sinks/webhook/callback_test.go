@@ -40,7 +40,7 @@ func TestCallbackURL(t *testing.T) {
 	mac := hmac.New(sha256.New, []byte(testKey))
 	fmt.Fprint(mac, "postrider-callback\nbilling\n42\n1767349445678900")
 	signature := base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-	want := Callback{Subscription: "billing", Row: 42, Token: 1767349445678900, Action: "complete"}
+	want := Callback{Subscription: "billing", ID: 42, Token: 1767349445678900, Action: "complete"}
 	for base, prefix := range map[string]string{
 		"https://h": "", "https://h/": "", "http://h:8481/hooks/a%20b//": "/hooks/a%20b", "https://[::1]:9/x": "/x",
 	} {
@@ -82,13 +82,13 @@ func TestForgedCallbacks(t *testing.T) {
 	last := map[bool]string{true: "A", false: "B"}[signature[42] == 'B']
 	for what, change := range map[string]func(p []string){
 		"subscription":            func(p []string) { p[2] = "billing2" },
-		"row":                     func(p []string) { p[3] = "43" },
+		"id":                      func(p []string) { p[3] = "43" },
 		"token":                   func(p []string) { p[4] = "18" },
-		"row and token":           func(p []string) { p[3], p[4] = "4", "217" },
-		"a row written otherwise": func(p []string) { p[3] = "042" },
+		"id and token":            func(p []string) { p[3], p[4] = "4", "217" },
+		"an id written otherwise": func(p []string) { p[3] = "042" },
 		"a token with a sign":     func(p []string) { p[4] = "+17" },
-		"a row that is none":      func(p []string) { p[3] = "x" },
-		"a row too large":         func(p []string) { p[3] = "99999999999999999999" },
+		"an id that is none":      func(p []string) { p[3] = "x" },
+		"an id too large":         func(p []string) { p[3] = "99999999999999999999" },
 		"an escaped letter":       func(p []string) { p[2] = "%62illing" },
 		"another escape":          func(p []string) { p[2] = "%zz" },
 		"no subscription":         func(p []string) { p[2] = "" },
@@ -214,9 +214,9 @@ func FuzzCallbackPath(f *testing.F) {
 		f.Add(path, "billing", int64(42), int64(17))
 	}
 	f.Add("", "a b/ü\n..%", int64(-1), int64(0))
-	f.Fuzz(func(t *testing.T, path, subscription string, row, token int64) {
-		made := strings.TrimPrefix(c.URL(subscription, row, token), "https://h")
-		want := Callback{Subscription: subscription, Row: row, Token: token, Action: "complete"}
+	f.Fuzz(func(t *testing.T, path, subscription string, id, token int64) {
+		made := strings.TrimPrefix(c.URL(subscription, id, token), "https://h")
+		want := Callback{Subscription: subscription, ID: id, Token: token, Action: "complete"}
 		for _, path := range []string{made + "/complete", strings.TrimPrefix(made, "/base") + "/complete"} {
 			if cb, err := c.Read(path); err != nil || cb != want {
 				t.Errorf("%s is %+v, %v", path, cb, err)
@@ -229,7 +229,7 @@ func FuzzCallbackPath(f *testing.F) {
 			}
 			return
 		}
-		ours := strings.TrimPrefix(c.URL(cb.Subscription, cb.Row, cb.Token), "https://h") + "/" + cb.Action
+		ours := strings.TrimPrefix(c.URL(cb.Subscription, cb.ID, cb.Token), "https://h") + "/" + cb.Action
 		if path != ours && "/base"+path != ours {
 			t.Errorf("%q is read as %q", path, ours)
 		}

@@ -9,32 +9,32 @@ const (
 )
 
 const (
-	firstWindow = 4           // requests at once to begin with
-	fastAnswer  = time.Second // an answer within it is always fast
-	slowFactor  = 2           // how many times its usual time a slower destination may take
+	firstConcurrency = 4           // requests at once to begin with
+	fastAnswer       = time.Second // an answer within it is always fast
+	slowFactor       = 2           // how many times its usual time a slower destination may take
 )
 
-// window says how many requests may be under way at once. It grows while answers are good and fast: doubling with each
-// window's worth of answers until the first trouble, by one with each from then on. Trouble halves it: an error of the
+// concurrency says how many requests may be under way at once. It grows while answers are good and fast: doubling with each
+// round of answers until the first trouble, by one in each round from then on. Trouble halves it: an error of the
 // destination, or answers that take long. What "long" means follows the destination: one that always takes three seconds
 // is as welcome as one that always takes three milliseconds.
-type window struct {
+type concurrency struct {
 	size, most float64
-	threshold  float64       // below it the window doubles
+	threshold  float64       // below it the size doubles
 	usual      time.Duration // of answers, near the best that there was
-	recent     time.Duration // of answers, smoothed; 0: none since the window was halved
-	halved     time.Time     // requests that began earlier tell of the window as it was
+	recent     time.Duration // of answers, smoothed; 0: none since the size was halved
+	halved     time.Time     // requests that began earlier tell of the size as it was
 }
 
-func newWindow(most int) window {
-	return window{size: float64(min(firstWindow, most)), most: float64(most), threshold: float64(most)}
+func newConcurrency(most int) concurrency {
+	return concurrency{size: float64(min(firstConcurrency, most)), most: float64(most), threshold: float64(most)}
 }
 
 // limit is at least 1.
-func (w *window) limit() int { return int(w.size) }
+func (w *concurrency) limit() int { return int(w.size) }
 
-// good takes in an answer. Full says that the window was used to the full: if not, the answer says nothing about more.
-func (w *window) good(began, now time.Time, full bool) {
+// good takes in an answer. Full says that as many were under way as may be: if not, the answer says nothing about more.
+func (w *concurrency) good(began, now time.Time, full bool) {
 	if began.Before(w.halved) {
 		return
 	}
@@ -51,8 +51,8 @@ func (w *window) good(began, now time.Time, full bool) {
 	}
 }
 
-// bad takes in a failure that may come from too many requests. All those of one window count once.
-func (w *window) bad(began, now time.Time) {
+// bad takes in a failure that may come from too many requests. All those of one round count once.
+func (w *concurrency) bad(began, now time.Time) {
 	if began.Before(w.halved) {
 		return
 	}
@@ -63,7 +63,7 @@ func (w *window) bad(began, now time.Time) {
 }
 
 // learn follows how long answers take: downwards at once, upwards slowly.
-func (w *window) learn(took time.Duration) {
+func (w *concurrency) learn(took time.Duration) {
 	if w.usual == 0 || took < w.usual {
 		w.usual = took
 	}

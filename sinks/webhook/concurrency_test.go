@@ -8,14 +8,14 @@ import (
 	"pgregory.net/rapid"
 )
 
-// crowd plays a destination to a window: so many clients that always have something to send.
+// crowd plays a destination: so many clients that always have something to send.
 type crowd struct {
-	w       window
+	w       concurrency
 	now     time.Time
 	clients int
 }
 
-// round sends a window's worth of requests and takes in their answers. It returns how many went.
+// round sends as many requests as may be under way and takes in their answers. It returns how many went.
 func (c *crowd) round(takes func(atOnce int) time.Duration, bad func(i int) bool) int {
 	n := min(c.w.limit(), c.clients)
 	began, full := c.now, n >= c.w.limit() // who has an answer sends the next at once
@@ -33,10 +33,10 @@ func (c *crowd) round(takes func(atOnce int) time.Duration, bad func(i int) bool
 func steady(d time.Duration) func(int) time.Duration { return func(int) time.Duration { return d } }
 
 func newCrowd(lanes int) *crowd {
-	return &crowd{w: newWindow(lanes), now: time.Unix(1_800_000_000, 0), clients: lanes}
+	return &crowd{w: newConcurrency(lanes), now: time.Unix(1_800_000_000, 0), clients: lanes}
 }
 
-func TestWindowDoubles(t *testing.T) {
+func TestConcurrencyDoubles(t *testing.T) {
 	for _, took := range []time.Duration{time.Millisecond, 900 * time.Millisecond} {
 		c := newCrowd(64)
 		for i, want := range []int{4, 8, 16, 32, 64, 64} {
@@ -48,7 +48,7 @@ func TestWindowDoubles(t *testing.T) {
 }
 
 // A round with trouble, however much of it, halves once; from then on it grows by one with each round.
-func TestWindowHalves(t *testing.T) {
+func TestConcurrencyHalves(t *testing.T) {
 	c := newCrowd(64)
 	for range 5 {
 		c.round(steady(time.Millisecond), nil)
@@ -76,7 +76,7 @@ func TestWindowHalves(t *testing.T) {
 }
 
 // A destination that becomes slow with many requests at once is left at what it bears.
-func TestWindowFindsWhatADestinationBears(t *testing.T) {
+func TestConcurrencyFindsWhatADestinationBears(t *testing.T) {
 	bears := func(n int) time.Duration {
 		return 100*time.Millisecond + time.Duration(max(0, n-10))*300*time.Millisecond
 	}
@@ -93,7 +93,7 @@ func TestWindowFindsWhatADestinationBears(t *testing.T) {
 }
 
 // What always takes long takes no longer because of us.
-func TestWindowOfASlowDestination(t *testing.T) {
+func TestConcurrencyOfASlowDestination(t *testing.T) {
 	c := newCrowd(16)
 	for range 10 {
 		c.round(steady(5*time.Second), nil)
@@ -110,22 +110,22 @@ func TestWindowOfASlowDestination(t *testing.T) {
 }
 
 // Little traffic says nothing about more.
-func TestWindowGrowsOnlyWhenItIsUsed(t *testing.T) {
+func TestConcurrencyGrowsOnlyWhenItIsUsed(t *testing.T) {
 	c := newCrowd(64)
 	c.clients = 3
 	for range 100 {
 		c.round(steady(time.Millisecond), nil)
 	}
-	if n := c.w.limit(); n != firstWindow {
-		t.Errorf("%d at once, want %d as in the beginning", n, firstWindow)
+	if n := c.w.limit(); n != firstConcurrency {
+		t.Errorf("%d at once, want %d as in the beginning", n, firstConcurrency)
 	}
 }
 
-// The window against what its comment says, whatever happens.
-func TestWindowModel(t *testing.T) {
+// Concurrency against what its comment says, whatever happens.
+func TestConcurrencyModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 200).Draw(t, "lanes")
-		w := newWindow(most)
+		w := newConcurrency(most)
 		now := time.Unix(1_800_000_000, 0)
 		slowest := time.Duration(0) // since the last halving
 		for range rapid.IntRange(1, 300).Draw(t, "answers") {

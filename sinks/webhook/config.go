@@ -42,7 +42,7 @@ type Config struct {
 	Receipt func(Receipt)
 	// CallbackURL returns the signed URL that the header postrider-callback carries where Options.Async is set, such as
 	// Callbacks.URL. Nil means that there is no such header: receivers settle messages in the database.
-	CallbackURL func(subscription string, row, token int64) string
+	CallbackURL func(subscription string, id, token int64) string
 	// Secrets reads what the options refer to. Nil means that they may refer to whatever this process can read: for programs that
 	// make the options by themselves.
 	Secrets *sinks.Secrets

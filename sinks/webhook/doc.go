@@ -100,11 +100,11 @@
 //
 // With Options.Async, requests carry these headers as well:
 //
-//	postrider-row        the row of the outbox
+//	postrider-id         the id of the outbox's row
 //	postrider-token      the fencing token of this attempt: a positive number of 63 random bits
 //	postrider-callback   the URL by which the receiver says what came of it, see Callbacks; absent without Config.CallbackURL
 //
-// An answer of 202 is then the outcome sinks.Deferred: the receiver has taken the message over for Options.AsyncLease, or for
+// An answer of 202 is then the outcome sinks.Leased: the receiver leases the message for Options.AsyncLease, or for
 // the whole seconds, from one to those of seven days, that the answer's header postrider-lease asks for; any other value of it is
 // ignored. Other answers mean what they always mean.
 //

@@ -30,14 +30,14 @@ type attributes struct {
 
 func (s *Sink) attributes(d *sinks.Delivery, own map[string]string) attributes {
 	return attributes{
-		id: d.ID, source: s.source(d.ID), kind: cmp.Or(s.options.Type, d.Topic),
+		id: d.MessageID, source: s.source(d.MessageID), kind: cmp.Or(s.options.Type, d.Topic),
 		time: d.CreatedAt.UTC().Format(time.RFC3339Nano), key: attribute(d.Key), contentType: contentType(d, own),
 	}
 }
 
 const defaultSource = "/postrider/"
 
-// source is the default one unless there is an option. For that it takes the source id out of a message id: source id, row id
+// source is the default one unless there is an option. For that it takes the source id out of a message id: source id, id
 // and time, joined by dashes. All messages of a database have the same.
 func (s *Sink) source(id string) string {
 	if s.options.Source != "" {

@@ -71,7 +71,7 @@ func TestBinaryEvent(t *testing.T) {
 	r := new(receiver)
 	s := open(t, Config{URL: serve(t, r.ServeHTTP).URL})
 	d := sinktest.NewDelivery("orders.created", `{"n":1}`)
-	d.ID, d.Key = "5eed0123-42-1700000000000000", `"Zoë" 100%`
+	d.MessageID, d.Key = "5eed0123-42-1700000000000000", `"Zoë" 100%`
 	d.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 67_000, time.FixedZone("", 3600))
 	want := map[string]string{
 		"ce-specversion": "1.0", "ce-id": "5eed0123-42-1700000000000000", "ce-source": "/postrider/5eed0123", "ce-type": "orders.created",
@@ -111,7 +111,7 @@ func TestStructuredEvent(t *testing.T) {
 	r := new(receiver)
 	s := open(t, Config{URL: serve(t, r.ServeHTTP).URL, Options: Options{Format: FormatStructured}})
 	d := sinktest.NewDelivery("orders.created", `{"n":  1.50}`)
-	d.ID, d.Key, d.Attempt = "5eed0123-42-1", "k", 3
+	d.MessageID, d.Key, d.Attempt = "5eed0123-42-1", "k", 3
 	d.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for name, c := range map[string]struct {
 		payload, headers string
@@ -189,7 +189,7 @@ func TestAnyEvent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(got[0].Payload, d.Payload) || got[0].Topic != d.Topic || got[0].ID != d.ID {
+		if !bytes.Equal(got[0].Payload, d.Payload) || got[0].Topic != d.Topic || got[0].ID != d.MessageID {
 			t.Fatalf("%q does not hold the message %+v", text, d.Message)
 		}
 		subject := got[0].Headers["subject"]

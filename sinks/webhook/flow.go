@@ -11,13 +11,13 @@ import (
 type flow struct {
 	limiter limiter
 
-	mu       sync.Mutex
-	adaptive bool
-	window   window
-	busy     int
-	waiting  []*waiter
-	current  *spell
-	ended    error // for good
+	mu          sync.Mutex
+	adaptive    bool
+	concurrency concurrency
+	busy        int
+	waiting     []*waiter
+	current     *spell
+	ended       error // for good
 }
 
 // waiter waits for a place. Granted is set, and turn closed, when it has one.
@@ -33,7 +33,7 @@ type spell struct {
 }
 
 func newFlow(o *Options, lanes int) *flow {
-	return &flow{limiter: newLimiter(o), adaptive: o.Concurrency == ConcurrencyAdaptive, window: newWindow(lanes),
+	return &flow{limiter: newLimiter(o), adaptive: o.Concurrency == ConcurrencyAdaptive, concurrency: newConcurrency(lanes),
 		current: &spell{ended: make(chan struct{})}}
 }
 
@@ -51,7 +51,7 @@ func (f *flow) enter(ctx context.Context) error {
 	return nil
 }
 
-// place waits for one of the window's places.
+// place waits for one of the places that the concurrency allows.
 func (f *flow) place(ctx context.Context) (*spell, error) {
 	f.mu.Lock()
 	sp := f.current
@@ -59,7 +59,7 @@ func (f *flow) place(ctx context.Context) (*spell, error) {
 	case f.ended != nil:
 		f.mu.Unlock()
 		return nil, f.ended
-	case !f.adaptive || f.busy < f.window.limit() && len(f.waiting) == 0:
+	case !f.adaptive || f.busy < f.concurrency.limit() && len(f.waiting) == 0:
 		f.busy++
 		f.mu.Unlock()
 		return sp, nil
@@ -106,9 +106,9 @@ func (f *flow) leave(ctx context.Context, began, now time.Time, status int, err 
 	switch {
 	case ctx.Err() != nil: // given up by us
 	case overloaded(status):
-		f.window.bad(began, now)
+		f.concurrency.bad(began, now)
 	default:
-		f.window.good(began, now, f.busy >= f.window.limit())
+		f.concurrency.good(began, now, f.busy >= f.concurrency.limit())
 	}
 	f.busy--
 	if down := ifDown(err); down != nil {
@@ -140,7 +140,7 @@ func (f *flow) dismiss(err error) {
 
 // next lets go on as many as have room.
 func (f *flow) next() {
-	for len(f.waiting) > 0 && f.busy < f.window.limit() {
+	for len(f.waiting) > 0 && f.busy < f.concurrency.limit() {
 		f.busy++
 		f.waiting[0].granted = true
 		close(f.waiting[0].turn)

@@ -30,18 +30,18 @@ func rush(ctx context.Context, f *flow, n int) (in *atomic.Int32, refused chan e
 	return in, refused
 }
 
-func TestFlowLetsInAsManyAsTheWindow(t *testing.T) {
+func TestFlowLetsInAsManyAsConcurrencyAllows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFlow(&Options{Concurrency: ConcurrencyAdaptive}, 64)
 		in, _ := rush(t.Context(), f, 100)
-		for want := firstWindow; want <= 30; want++ {
+		for want := firstConcurrency; want <= 30; want++ {
 			if n := int(in.Load()); n != want {
 				t.Fatalf("%d are in, want %d", n, want)
 			}
 			if want == 30 {
 				break
 			}
-			// A good answer makes room for two: its own place, and the window's growth.
+			// A good answer makes room for two: its own place, and the growth of the concurrency.
 			began := time.Now()
 			time.Sleep(time.Millisecond)
 			f.leave(t.Context(), began, time.Now(), 204, nil)
@@ -64,17 +64,17 @@ func TestFixedConcurrency(t *testing.T) {
 	})
 }
 
-// What may come from too many requests halves the window, what is an answer to a message does not.
+// What may come from too many requests halves the concurrency; what is an answer to a message does not.
 func TestTroubleOfTheDestination(t *testing.T) {
 	for status, want := range map[int]int{0: 2, 500: 2, 503: 2, 504: 2, 599: 2, 429: 2, 408: 2, 204: 5, 302: 5, 400: 5, 404: 5, 409: 5, 422: 5} {
 		f := newFlow(&Options{Concurrency: ConcurrencyAdaptive}, 64)
-		for range firstWindow {
+		for range firstConcurrency {
 			if err := f.enter(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
 		f.leave(t.Context(), time.Now(), time.Now(), status, nil)
-		if n := f.window.limit(); n != want {
+		if n := f.concurrency.limit(); n != want {
 			t.Errorf("%d at once after status %d, want %d", n, status, want)
 		}
 	}
@@ -88,15 +88,15 @@ func TestFlowDismisses(t *testing.T) {
 		down := sinks.Unavailable(errors.New("503"), time.Minute)
 		f.leave(t.Context(), time.Now(), time.Now(), 503, down)
 		synctest.Wait()
-		if in.Load() != firstWindow || len(refused) != 16 {
-			t.Fatalf("%d got in and %d were sent away, want %d and 16", in.Load(), len(refused), firstWindow)
+		if in.Load() != firstConcurrency || len(refused) != 16 {
+			t.Fatalf("%d got in and %d were sent away, want %d and 16", in.Load(), len(refused), firstConcurrency)
 		}
 		for range 16 {
 			if err := <-refused; err != down {
 				t.Errorf("sent away with %v", err)
 			}
 		}
-		for range firstWindow - 1 {
+		for range firstConcurrency - 1 {
 			f.leave(t.Context(), time.Now(), time.Now(), 503, down)
 		}
 		if in, _ := rush(t.Context(), f, 1); in.Load() != 1 || f.busy != 1 {
@@ -118,13 +118,13 @@ func TestFlowIsCancelled(t *testing.T) {
 		for range in.Load() {
 			f.leave(ctx, time.Now(), time.Now(), 0, ctx.Err())
 		}
-		if f.busy != 0 || len(f.waiting) != 0 || f.window.limit() != firstWindow {
-			t.Errorf("%d places are taken, %d wait, the window has %d: giving up is no trouble", f.busy, len(f.waiting), f.window.limit())
+		if f.busy != 0 || len(f.waiting) != 0 || f.concurrency.limit() != firstConcurrency {
+			t.Errorf("%d places are taken, %d wait, the concurrency has %d: giving up is no trouble", f.busy, len(f.waiting), f.concurrency.limit())
 		}
 	})
 }
 
-// All at once, under the race detector: no place is lost, and the window is never exceeded.
+// All at once, under the race detector: no place is lost, and the concurrency is never exceeded.
 func TestFlowLosesNoPlace(t *testing.T) {
 	f := newFlow(&Options{Concurrency: ConcurrencyAdaptive, Rate: 20000, Burst: 5}, 8)
 	var busy, most atomic.Int32
@@ -183,12 +183,12 @@ func TestRestIsKept(t *testing.T) {
 			}
 		})
 	}
-	for range firstWindow {
+	for range firstConcurrency {
 		<-arrived
 	}
 	close(answer)
 	wg.Wait()
-	if n := requests.Load(); n != firstWindow {
-		t.Errorf("%d requests to an endpoint that asks for a rest, want %d", n, firstWindow)
+	if n := requests.Load(); n != firstConcurrency {
+		t.Errorf("%d requests to an endpoint that asks for a rest, want %d", n, firstConcurrency)
 	}
 }

@@ -136,7 +136,7 @@ func FuzzHeaders(f *testing.F) {
 	}
 	f.Cleanup(func() { s.Close() })
 	f.Fuzz(func(t *testing.T, topic, key string, headers []byte, id string) {
-		d := &sinks.Delivery{Message: &sinks.Message{Topic: topic, Key: key, Headers: headers, ID: id}, Subscription: "s", Attempt: 2}
+		d := &sinks.Delivery{Message: &sinks.Message{Topic: topic, Key: key, Headers: headers, MessageID: id}, Subscription: "s", Attempt: 2}
 		r, err := s.messageRequest(d)
 		if err != nil {
 			return

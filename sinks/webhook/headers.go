@@ -128,8 +128,8 @@ func (s *Sink) stamp(r *request, now time.Time) {
 	for i := range s.fixed {
 		r.set(s.fixed[i].name, s.fixed[i].value(now)[0])
 	}
-	if r.deferral != nil {
-		r.deferral.stamp(&r.fields, s.callback)
+	if r.leasable != nil {
+		r.leasable.stamp(&r.fields, s.callback)
 	}
 	timestamp := r.timestamp(now)
 	r.set("Webhook-Id", r.id)

@@ -142,7 +142,7 @@ func TestHTTP2Outcomes(t *testing.T) {
 			[]sinks.Kind{sinks.KindUnavailable}, "no answer within 1s", 1, 1},
 		"never reads": {&h2Peer{deaf: true, onHeaders: func(*h2Conn, int, uint32) bool { return true }},
 			[]sinks.Kind{sinks.KindUnavailable}, "no answer within 1s", 1, 20 << 20},
-		"no window for the body": {&h2Peer{onHeaders: func(*h2Conn, int, uint32) bool { return true }},
+		"no room for the body": {&h2Peer{onHeaders: func(*h2Conn, int, uint32) bool { return true }},
 			[]sinks.Kind{sinks.KindUnavailable}, "no answer within 1s", 1, 20 << 20},
 		"endless headers": {&h2Peer{onHeaders: func(c *h2Conn, n int, s uint32) bool {
 			_ = c.frame(frameHeaders, 0, s, 0x88)
@@ -157,7 +157,7 @@ func TestHTTP2Outcomes(t *testing.T) {
 		}}, []sinks.Kind{sinks.KindRetryable}, "header list too large", 1, 1},
 		"endless body": {&h2Peer{onHeaders: func(c *h2Conn, n int, s uint32) bool {
 			_ = c.frame(frameHeaders, flagEndHeaders, s, 0x88)
-			for range 1000 { // It ignores our window.
+			for range 1000 { // It ignores our bound.
 				if c.frame(frameData, 0, s, make([]byte, 16<<10)...) != nil {
 					return false
 				}

@@ -67,7 +67,7 @@ type Options struct {
 	Concurrency string `json:"concurrency,omitempty"`
 	// Receipts is how many bytes of an answer's body are kept for delivered messages, see Config.Receipt. Default 0: none.
 	Receipts int `json:"receipts,omitempty"`
-	// Async gives the answer 202 another meaning: the receiver has taken the message over, and a callback will settle it. It
+	// Async gives the answer 202 another meaning: the receiver leases the message, and a callback will settle it. It
 	// excludes the formats with several events.
 	Async bool `json:"async,omitempty"`
 	// AsyncLease is how long a receiver may be silent after a 202 before the message is delivered again, from one second to

@@ -11,8 +11,8 @@ const maxReceipts = 64 << 10
 
 // Receipt is what a destination said when it accepted a request.
 type Receipt struct {
-	// ID is the request's webhook-id: the message's id, or one made for a batch.
-	ID string
+	// MessageID is the request's webhook-id: the message id, or one made for a batch.
+	MessageID string
 	// Attempt counts from 1; 0 for a batch.
 	Attempt int
 	Status  int
@@ -22,7 +22,7 @@ type Receipt struct {
 	Body []byte
 }
 
-// receipt hands the start of an accepting answer to whom it may concern. What is left of the body can still be read.
+// receipt hands the start of an accepting answer to Config.Receipt. What is left of the body can still be read.
 func (s *Sink) receipt(r *request, res *http.Response) {
 	if s.options.Receipts == 0 || s.keep == nil {
 		return
@@ -34,5 +34,5 @@ func (s *Sink) receipt(r *request, res *http.Response) {
 	if err != nil {
 		id = r.id
 	}
-	s.keep(Receipt{ID: id, Attempt: r.attempt, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Body: s.secrets.RedactStart(body[:n], s.options.Receipts)})
+	s.keep(Receipt{MessageID: id, Attempt: r.attempt, Status: res.StatusCode, ContentType: res.Header.Get("Content-Type"), Body: s.secrets.RedactStart(body[:n], s.options.Receipts)})
 }

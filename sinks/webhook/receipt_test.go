@@ -28,7 +28,7 @@ func TestReceipts(t *testing.T) {
 	}{{200, "ok", "ok"}, {201, strings.Repeat("x", 100_000), "xxxxxxxxxx"}, {204, "", ""}, {500, "no", "-"}, {202, "later", "later"}} {
 		status, body, got = c.status, c.body, nil
 		d := sinktest.NewDelivery("a", "1")
-		d.Attempt, d.Message.ID = 3, d.ID+" %"
+		d.Attempt, d.Message.MessageID = 3, d.MessageID+" %"
 		sinktest.Deliver(t.Context(), s, d)
 		sinktest.Deliver(t.Context(), none, d)
 		if c.want == "-" {
@@ -37,7 +37,7 @@ func TestReceipts(t *testing.T) {
 			}
 			continue
 		}
-		if len(got) != 1 || got[0].ID != d.ID || got[0].Attempt != 3 || got[0].Status != c.status || string(got[0].Body) != c.want {
+		if len(got) != 1 || got[0].MessageID != d.MessageID || got[0].Attempt != 3 || got[0].Status != c.status || string(got[0].Body) != c.want {
 			t.Errorf("%d: receipts %+v, want one with %q", status, got, c.want)
 		}
 		if status == 200 && got[0].ContentType != "text/plain" {
@@ -47,7 +47,7 @@ func TestReceipts(t *testing.T) {
 	status, body, got = 200, "all", nil
 	out := sinktest.Deliver(t.Context(), batch, sinktest.NewDelivery("a", "1"), sinktest.NewDelivery("a", "2"))
 	sinktest.WantKinds(t, out, sinks.KindAccepted, sinks.KindAccepted)
-	if len(got) != 1 || !strings.HasPrefix(got[0].ID, "batch_") || string(got[0].Body) != "all" || got[0].Attempt != 0 {
+	if len(got) != 1 || !strings.HasPrefix(got[0].MessageID, "batch_") || string(got[0].Body) != "all" || got[0].Attempt != 0 {
 		t.Errorf("receipts of a batch: %+v", got)
 	}
 }

@@ -27,7 +27,7 @@ type request struct {
 	body    []byte
 	attempt int // counts from 1; 0 of a batch
 
-	deferral *deferral // nil if a 202 is like any other 2xx
+	leasable *leasable // nil if a 202 is like any other 2xx
 
 	status  int // of the answer; 0 if there was none
 	batch   bool
@@ -75,7 +75,7 @@ func (s *Sink) messageRequest(d *sinks.Delivery) (*request, error) {
 		}
 	}
 	r := s.newRequest()
-	r.id, r.body, r.deferral = webhookID(d.ID), body, s.deferrable(d)
+	r.id, r.body, r.leasable = webhookID(d.MessageID), body, s.leasable(d)
 	if s.options.Format == FormatStructured {
 		maps.DeleteFunc(own, describesPayload)
 		r.messageHeaders(d, own, eventType)

@@ -27,15 +27,15 @@ func (s *Sink) answered(r *request, res *http.Response) error {
 	defer res.Body.Close()
 	kind, control := s.kindOf(res.StatusCode), deliveryControl(res.Header)
 	if kind == sinks.KindAccepted {
-		deferred := s.deferred(r, res)
-		if deferred == nil {
+		leased := s.leased(r, res)
+		if leased == nil {
 			s.receipt(r, res)
 		}
 		drain(res.Body)
 		if control == controlDisable {
 			s.disable(res)
 		}
-		return deferred
+		return leased
 	}
 	switch control {
 	case controlAbort:

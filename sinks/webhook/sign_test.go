@@ -141,7 +141,7 @@ func TestRequestsAreSigned(t *testing.T) {
 	for _, format := range []string{FormatBinary, FormatStructured, FormatBatch, FormatNDJSON} {
 		s := open(t, Config{URL: url, Options: Options{Format: format, Secrets: []string{"env:POSTRIDER_TEST_A", "env:POSTRIDER_TEST_B"}}})
 		d := sinktest.NewDelivery("orders.created", `{"n": 1}`)
-		d.Message.ID = "a.b c" // no such id comes from the relay
+		d.Message.MessageID = "a.b c" // no such id comes from the relay
 		sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, d), sinks.KindAccepted)
 		got := r.last(t)
 		id, at := got.Headers["webhook-id"], got.Headers["webhook-timestamp"]

@@ -32,8 +32,8 @@ type Sink struct {
 	transport *transport
 	flow      *flow
 	keep      func(Receipt)
-	callback  func(subscription string, row, token int64) string // may be nil
-	requests  sync.Pool                                          // of *request
+	callback  func(subscription string, id, token int64) string // may be nil
+	requests  sync.Pool                                         // of *request
 
 	lastSource atomic.Pointer[string]
 	log        *slog.Logger

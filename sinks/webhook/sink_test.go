@@ -36,7 +36,7 @@ func TestHeaders(t *testing.T) {
 		"content-type":  "text/xml",
 		"user-agent":    "postrider/1.2.3",
 		"authorization": "Basic am9lOnBAc3M=",
-		"webhook-id":    d.ID,
+		"webhook-id":    d.MessageID,
 		"postrider-key": "a%20b%0D%0AHost:%20evil",
 		"x-a":           "1",
 	} {

@@ -58,8 +58,8 @@ func TestTLSOutcomes(t *testing.T) {
 		"no client certificate, TLS 1.2":  {only12(mutual(ours, good)), trusting, "client certificate"},
 		"expired client certificate":      {mutual(ours, good), only(withCert, func(o *TLSOptions) { o.Cert, o.Key = oldCert, oldKey }), "client certificate"},
 		"expired client certificate, 1.2": {only12(mutual(ours, good)), only(withCert, func(o *TLSOptions) { o.Cert, o.Key = oldCert, oldKey }), "client certificate"},
-		"client of a stranger":            {mutual(ours, good), only(withCert, func(o *TLSOptions) { o.Cert, o.Key = strangerCert, strangerKey }), "look at tls.cert"},
-		"client of a stranger, TLS 1.2":   {only12(mutual(ours, good)), only(withCert, func(o *TLSOptions) { o.Cert, o.Key = strangerCert, strangerKey }), "look at tls.cert"},
+		"client of a stranger":            {mutual(ours, good), only(withCert, func(o *TLSOptions) { o.Cert, o.Key = strangerCert, strangerKey }), "check tls.cert"},
+		"client of a stranger, TLS 1.2":   {only12(mutual(ours, good)), only(withCert, func(o *TLSOptions) { o.Cert, o.Key = strangerCert, strangerKey }), "check tls.cert"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := serveTLS(t, c.server, new(receiver))

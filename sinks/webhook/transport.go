@@ -23,11 +23,11 @@ const (
 	pingAfter   = 10 * time.Second
 	pingTimeout = 5 * time.Second
 	// What the peer may send ahead of our reading, for each stream: a bit more than an answer's bound.
-	streamWindow = 128 << 10
-	connWindow   = 1 << 20
+	streamBuffer = 128 << 10
+	connBuffer   = 1 << 20
 )
 
-// transport keeps the connections to one destination. Where files or a reference say how to connect, it looks at them
+// transport keeps the connections to one destination. Where files or a reference say how to connect, it checks them
 // while it is used, at most once per rereadInterval. When they have changed, new connections are made, and old ones end
 // with the requests that they carry.
 type transport struct {
@@ -42,16 +42,16 @@ type transport struct {
 	// cancelled.
 	life context.Context
 
-	current atomic.Pointer[generation]
-	due     atomic.Int64 // when to look again, in unix nanoseconds; 0: never
+	current atomic.Pointer[pool]
+	due     atomic.Int64 // when to check again, in unix nanoseconds; 0: never
 
-	mu      sync.Mutex // held while looking
+	mu      sync.Mutex // held while checking
 	failed  string     // the trouble that was reported last
-	retired []*generation
+	retired []*pool
 }
 
-// generation is a pool of connections that were made in the same way.
-type generation struct {
+// pool is the connections that were made in the same way.
+type pool struct {
 	*http.Transport
 	direct  *direct // is used instead, if it is not nil
 	pem     pemText
@@ -77,41 +77,41 @@ func newTransport(life context.Context, target *url.URL, userAgent string, cfg C
 	t.dialer = &net.Dialer{
 		Timeout: connectTimeout, KeepAlive: 30 * time.Second, Resolver: cfg.Resolver, ControlContext: t.guard.control,
 	}
-	g, err := t.generation(nil)
+	p, err := t.read(nil)
 	if err != nil {
 		return nil, err
 	}
-	t.current.Store(g)
+	t.current.Store(p)
 	if o.TLS.files() || t.proxy.ref.kind == "file" {
 		t.due.Store(time.Now().Add(rereadInterval).UnixNano())
 	}
 	if o.TLS.InsecureSkipVerify {
 		t.log.Warn("tls.insecure_skip_verify is set: anybody between here and the destination can read and forge", "host", target.Host)
 	}
-	t.warnExpired(g, time.Now())
+	t.warnExpired(p, time.Now())
 	return t, nil
 }
 
 // CloseIdleConnections closes all connections that carry no request.
-func (g *generation) CloseIdleConnections() {
-	if g.direct != nil {
-		g.direct.CloseIdleConnections()
+func (p *pool) CloseIdleConnections() {
+	if p.direct != nil {
+		p.direct.CloseIdleConnections()
 	}
-	g.Transport.CloseIdleConnections()
+	p.Transport.CloseIdleConnections()
 }
 
 // RoundTrip is http.RoundTripper's. An error that is the destination's as a whole is a connectError.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	g := t.get(time.Now())
-	if g.refused != nil {
-		return nil, connectError{g.refused}
+	p := t.get(time.Now())
+	if p.refused != nil {
+		return nil, connectError{p.refused}
 	}
-	res, err := g.RoundTrip(req)
+	res, err := p.RoundTrip(req)
 	if err != nil {
-		return nil, g.adviseAnswer(err)
+		return nil, p.adviseAnswer(err)
 	}
-	if !g.proved.Load() {
-		g.proved.Store(true)
+	if !p.proved.Load() {
+		p.proved.Store(true)
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		// Its body is the connection, which no context ends any more.
@@ -126,26 +126,26 @@ func (t *transport) CloseIdleConnections() {
 	t.current.Load().CloseIdleConnections()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, g := range t.retired {
-		g.CloseIdleConnections()
+	for _, p := range t.retired {
+		p.CloseIdleConnections()
 	}
 }
 
-// get returns the generation as of now. Others go on with the old one while one looks.
-func (t *transport) get(now time.Time) *generation {
+// get returns the connections as of now. Others go on with the old ones while one checks.
+func (t *transport) get(now time.Time) *pool {
 	if due := t.due.Load(); due != 0 && now.UnixNano() >= due && t.mu.TryLock() {
-		t.look(now)
+		t.check(now)
 		t.mu.Unlock()
 	}
 	return t.current.Load()
 }
 
-// look makes a new generation if what the old one was made of has changed. Trouble keeps the old one and is logged once:
+// check makes a new pool if what the old one was made of has changed. Trouble keeps the old one and is logged once:
 // certificate and key are often replaced one after the other.
-func (t *transport) look(now time.Time) {
+func (t *transport) check(now time.Time) {
 	t.due.Store(now.Add(rereadInterval).UnixNano())
 	old := t.current.Load()
-	g, err := t.generation(old)
+	p, err := t.read(old)
 	if err != nil {
 		if err.Error() != t.failed {
 			t.log.Warn("files of the connection's settings cannot be used, the last ones stay in use", "host", t.target.Host, "error", err)
@@ -154,36 +154,36 @@ func (t *transport) look(now time.Time) {
 		return
 	}
 	t.failed = ""
-	if g == old {
+	if p == old {
 		return
 	}
-	t.current.Store(g)
+	t.current.Store(p)
 	t.log.Info("files of the connection's settings have changed, new connections are made with them", "host", t.target.Host)
-	t.warnExpired(g, now)
+	t.warnExpired(p, now)
 	t.retire(old, now)
 }
 
 // retire closes what can be closed. The rest becomes idle when its requests end, and is closed by the idle timeout.
-func (t *transport) retire(old *generation, now time.Time) {
+func (t *transport) retire(old *pool, now time.Time) {
 	old.retired = now
-	t.retired = slices.DeleteFunc(t.retired, func(g *generation) bool {
-		return now.Sub(g.retired) > t.cfg.Timeout+2*idleTimeout
+	t.retired = slices.DeleteFunc(t.retired, func(p *pool) bool {
+		return now.Sub(p.retired) > t.cfg.Timeout+2*idleTimeout
 	})
 	t.retired = append(t.retired, old)
-	for _, g := range t.retired {
-		g.CloseIdleConnections()
+	for _, p := range t.retired {
+		p.CloseIdleConnections()
 	}
 }
 
-func (t *transport) warnExpired(g *generation, now time.Time) {
-	if at, ok := g.pem.expired(now); ok {
+func (t *transport) warnExpired(p *pool, now time.Time) {
+	if at, ok := p.pem.expired(now); ok {
 		t.log.Warn("the client certificate has expired", "tls.cert", t.cfg.Options.TLS.Cert, "not_after", at)
 	}
 }
 
-// generation reads what can change. It returns old, which may be nil, if nothing has.
-func (t *transport) generation(old *generation) (*generation, error) {
-	p, err := t.cfg.Options.TLS.read(t.cfg.Secrets)
+// read reads what can change. It returns old, which may be nil, if nothing has.
+func (t *transport) read(old *pool) (*pool, error) {
+	text, err := t.cfg.Options.TLS.read(t.cfg.Secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -191,34 +191,34 @@ func (t *transport) generation(old *generation) (*generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if old != nil && old.pem.equal(p) && sameURL(old.proxy, proxy) {
+	if old != nil && old.pem.equal(text) && sameURL(old.proxy, proxy) {
 		return old, nil
 	}
-	conf, err := t.cfg.Options.TLS.config(t.cfg.Secrets, t.cfg.TLS, p)
+	conf, err := t.cfg.Options.TLS.config(t.cfg.Secrets, t.cfg.TLS, text)
 	if err != nil {
 		return nil, err
 	}
-	g := &generation{pem: p, proxy: proxy}
-	g.present(conf)
+	p := &pool{pem: text, proxy: proxy}
+	p.present(conf)
 	if proxy == nil {
-		g.direct = newDirect(t.target, t.userAgent, t.cfg.Lanes, t.connect(t.dialer.DialContext))
+		p.direct = newDirect(t.target, t.userAgent, t.cfg.Lanes, t.connect(t.dialer.DialContext))
 	}
-	g.Transport = t.pool(dialer{t.life, t.dialer.DialContext, conf, proxy})
+	p.Transport = t.overNet(dialer{t.life, t.dialer.DialContext, conf, proxy})
 	if proxy != nil {
-		g.refused = t.guard.checkBehindProxy(t.target.Hostname())
+		p.refused = t.guard.checkBehindProxy(t.target.Hostname())
 	}
-	return g, nil
+	return p, nil
 }
 
 // present hands out the client certificate to all who ask. By itself crypto/tls keeps it back where the destination does
 // not name its authority, and nobody would learn why.
-func (g *generation) present(conf *tls.Config) {
+func (p *pool) present(conf *tls.Config) {
 	own := new(tls.Certificate)
 	if len(conf.Certificates) > 0 {
 		own = &conf.Certificates[0]
 	}
 	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		g.asked.Store(true)
+		p.asked.Store(true)
 		return own, nil
 	}
 }
@@ -227,10 +227,10 @@ func sameURL(a, b *url.URL) bool {
 	return (a == nil) == (b == nil) && (a == nil || a.String() == b.String())
 }
 
-// pool returns a pool of connections that d makes.
-func (t *transport) pool(d dialer) *http.Transport {
+// overNet returns what keeps connections that d makes.
+func (t *transport) overNet(d dialer) *http.Transport {
 	lanes := t.cfg.Lanes
-	pool := &http.Transport{
+	roundTripper := &http.Transport{
 		DialContext:            t.connect(d.plain),
 		Protocols:              new(http.Protocols),
 		MaxConnsPerHost:        lanes,
@@ -240,28 +240,28 @@ func (t *transport) pool(d dialer) *http.Transport {
 		MaxResponseHeaderBytes: maxHeaderLength,
 		DisableCompression:     true,
 	}
-	pool.Protocols.SetHTTP1(true)
+	roundTripper.Protocols.SetHTTP1(true)
 	if t.target.Scheme == "http" {
 		// The proxy gets the request instead of a tunnel, which many refuse for port 80.
 		if d.proxy != nil {
-			pool.Proxy, pool.DialTLSContext = http.ProxyURL(d.proxy), t.connect(d.toProxy)
+			roundTripper.Proxy, roundTripper.DialTLSContext = http.ProxyURL(d.proxy), t.connect(d.toProxy)
 		}
-		return pool
+		return roundTripper
 	}
 	d.offer("http/1.1")
 	if h2 := t.cfg.Options.HTTP2; h2 == nil || *h2 {
 		d.offer("h2", "http/1.1")
-		pool.Protocols.SetHTTP2(true)
+		roundTripper.Protocols.SetHTTP2(true)
 		// Where the receiver's limit of streams is below lanes, there are more connections for it. With
 		// StrictMaxConcurrentRequests there would be one, on which requests that wait keep each other waiting
 		// (golang/go#70809).
-		pool.HTTP2 = &http.HTTP2Config{
+		roundTripper.HTTP2 = &http.HTTP2Config{
 			SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: pingAfter,
-			MaxReceiveBufferPerStream: streamWindow, MaxReceiveBufferPerConnection: connWindow,
+			MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: connBuffer,
 		}
 	}
-	pool.DialTLSContext = t.connect(d.secure)
-	return pool
+	roundTripper.DialTLSContext = t.connect(d.secure)
+	return roundTripper
 }
 
 // connect bounds a dial, handshakes included, and marks its errors.

@@ -125,7 +125,7 @@ func adviceAlert(alert string) string {
 	case alertExpired:
 		return "the destination says that our client certificate has expired, renew the files of tls.cert and tls.key"
 	case alertBadCert, alertUnsupported, alertRevoked, alertUnknownCert, alertUnknownCA, alertDenied:
-		return "the destination does not accept our client certificate, look at tls.cert and at the authority that the destination trusts"
+		return "the destination does not accept our client certificate, check tls.cert and the authority that the destination trusts"
 	case alertHandshake:
 		return "the destination found no common ground, perhaps it asks for a client certificate (tls.cert and tls.key)"
 	case alertVersion:
@@ -133,20 +133,20 @@ func adviceAlert(alert string) string {
 	case alertName:
 		return "the destination does not know this host name, correct the URL or set tls.server_name"
 	case alertProtocol:
-		return "the destination speaks neither of the HTTP versions offered, look at http2"
+		return "the destination speaks neither of the HTTP versions offered, check http2"
 	}
 	return "the destination ended TLS"
 }
 
 // adviseAnswer is for errors on a connection that was there.
-func (g *generation) adviseAnswer(err error) error {
+func (p *pool) adviseAnswer(err error) error {
 	if isConnectError(err) || isTimeout(err) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	if alert, ok := remoteAlert(err); ok {
 		return connectError{advised{err, adviceAlert(alert)}}
 	}
-	if advice := g.adviceCertificate(time.Now()); advice != "" && !isForm(err) {
+	if advice := p.adviceCertificate(time.Now()); advice != "" && !isForm(err) {
 		return connectError{advised{quiet{err}, advice}}
 	}
 	// net/http exports no names for these of HTTP/2.
@@ -156,7 +156,7 @@ func (g *generation) adviseAnswer(err error) error {
 	case strings.Contains(text, "http2: client conn could not be established"):
 		return connectError{errors.New("the connection was closed right after the TLS handshake")}
 	case strings.Contains(text, "ENHANCE_YOUR_CALM"):
-		return connectError{advised{quiet{err}, "the destination asks for fewer requests, look at rate and lanes"}}
+		return connectError{advised{quiet{err}, "the destination asks for fewer requests, check rate and lanes"}}
 	}
 	if isForm(err) {
 		return formError{quiet{err}}
@@ -166,20 +166,20 @@ func (g *generation) adviseAnswer(err error) error {
 
 // adviceCertificate is for a connection that broke without a reason. With TLS 1.3 the client certificate is judged after
 // the handshake, and the alert that says what is wrong with it can be lost.
-func (g *generation) adviceCertificate(now time.Time) string {
-	if !g.asked.Load() {
+func (p *pool) adviceCertificate(now time.Time) string {
+	if !p.asked.Load() {
 		return ""
 	}
-	if _, expired := g.pem.expired(now); expired {
+	if _, expired := p.pem.expired(now); expired {
 		return "our client certificate has expired, renew the files of tls.cert and tls.key"
 	}
 	switch {
-	case g.proved.Load():
+	case p.proved.Load():
 		return ""
-	case g.pem.cert == nil:
+	case p.pem.cert == nil:
 		return "the destination asks for a client certificate, set tls.cert and tls.key"
 	}
-	return "the destination asked for a client certificate and probably does not accept ours, look at tls.cert"
+	return "the destination asked for a client certificate and probably does not accept ours, check tls.cert"
 }
 
 func shorten(text string) string {

@@ -15,7 +15,7 @@ import (
 // a change within one tick of the file system's clock, and secrets are short.
 const rereadInterval = time.Second
 
-// watched is what was made of a secret, and is made anew when its text changes. Only files change; they are looked at
+// watched is what was made of a secret, and is made anew when its text changes. Only files change; they are checked
 // when the value is used, at most once per rereadInterval.
 type watched[T any] struct {
 	setting string
@@ -26,9 +26,9 @@ type watched[T any] struct {
 
 	value atomic.Pointer[T] // a pointer also hides what is behind it from fmt
 	born  time.Time
-	due   atomic.Int64 // when to look again, in nanoseconds since born
+	due   atomic.Int64 // when to check again, in nanoseconds since born
 
-	mu     sync.Mutex // held while looking
+	mu     sync.Mutex // held while checking
 	sum    [sha256.Size]byte
 	failed string // the trouble that was reported last
 }
@@ -49,15 +49,15 @@ func watch[T any](log *slog.Logger, from *sinks.Secrets, setting, ref string, pa
 
 // get returns the value as of now.
 func (w *watched[T]) get(now time.Time) T {
-	// Others go on with the old value while one looks.
+	// Others go on with the old value while one checks.
 	if w.ref.kind == "file" && int64(now.Sub(w.born)) >= w.due.Load() && w.mu.TryLock() {
-		w.look(now)
+		w.check(now)
 		w.mu.Unlock()
 	}
 	return *w.value.Load()
 }
 
-func (w *watched[T]) look(now time.Time) {
+func (w *watched[T]) check(now time.Time) {
 	w.due.Store(int64(now.Sub(w.born) + rereadInterval))
 	changed, err := w.read()
 	switch {

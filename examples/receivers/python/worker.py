@@ -19,7 +19,7 @@ if not words or not all(w.startswith("whsec_") and len(w) > len("whsec_") for w 
     raise SystemExit("WEBHOOK_SECRET must hold whsec_ and base64, or several of them separated by blanks")
 secrets = [base64.b64decode(w.removeprefix("whsec_"), validate=True) for w in words]
 
-# What we have taken over. In production this is a table: a queue in memory is gone when the process ends. Then too nothing
+# What we have leased. In production this is a table: a queue in memory is gone when the process ends. Then too nothing
 # is lost: nobody calls back, and the message comes again when its lease is over.
 jobs: queue.Queue = queue.Queue(maxsize=16)
 

@@ -88,24 +88,24 @@ func TestGoLibraries(t *testing.T) {
 func wantEvent(t *testing.T, format string, e event.Event, want sample) {
 	t.Helper()
 	if err := e.Validate(); err != nil {
-		t.Errorf("%s: %v", want.ID, err)
+		t.Errorf("%s: %v", want.MessageID, err)
 	}
-	if e.SpecVersion() != "1.0" || e.ID() != want.ID || e.Source() != "/postrider/5eed0123" || e.Type() != want.Topic ||
+	if e.SpecVersion() != "1.0" || e.ID() != want.MessageID || e.Source() != "/postrider/5eed0123" || e.Type() != want.Topic ||
 		e.Subject() != want.Key || !e.Time().Equal(want.CreatedAt) || e.DataContentType() != want.contentType {
 		t.Errorf("arrived as\n%v\nwant %+v", e, want.Message)
 	}
 	if !bytes.Equal(e.Data(), want.Payload) {
-		t.Errorf("%s: the data is %q, want %q", want.ID, e.Data(), want.Payload)
+		t.Errorf("%s: the data is %q, want %q", want.MessageID, e.Data(), want.Payload)
 	}
 	ext := e.Extensions()
 	if want.Key != "" && ext["partitionkey"] != want.Key {
-		t.Errorf("%s: the extensions are %v, want partitionkey %q", want.ID, ext, want.Key)
+		t.Errorf("%s: the extensions are %v, want partitionkey %q", want.MessageID, ext, want.Key)
 	}
 	if format == webhook.FormatBinary {
 		return
 	}
 	if ext["postridertopic"] != want.Topic || ext["postriderattempt"] != int32(1) {
-		t.Errorf("%s: the extensions are %v, want the topic and attempt 1", want.ID, ext)
+		t.Errorf("%s: the extensions are %v, want the topic and attempt 1", want.MessageID, ext)
 	}
 	own, err := want.HeaderMap()
 	if err != nil {
@@ -113,7 +113,7 @@ func wantEvent(t *testing.T, format string, e event.Event, want sample) {
 	}
 	for name, attribute := range map[string]string{"traceparent": "traceparent", "X-Shop-Id": "xshopid"} {
 		if v, ok := own[name]; ok && ext[attribute] != v {
-			t.Errorf("%s: the extensions are %v, want %s %q", want.ID, ext, attribute, v)
+			t.Errorf("%s: the extensions are %v, want %s %q", want.MessageID, ext, attribute, v)
 		}
 	}
 }

@@ -87,7 +87,7 @@ func deliver(t testing.TB, s *webhook.Sink, batch ...sinks.Delivery) {
 	s.Deliver(t.Context(), batch, outcomes)
 	for i, err := range outcomes {
 		if err != nil {
-			t.Errorf("message %s: %v", batch[i].ID, err)
+			t.Errorf("message %s: %v", batch[i].MessageID, err)
 		}
 	}
 }
@@ -104,7 +104,7 @@ func samples() []sample {
 	message := func(n int, key, payload string, json bool, headers string) sinks.Delivery {
 		return sinks.Delivery{
 			Message: &sinks.Message{
-				Row: int64(n), ID: fmt.Sprintf("5eed0123-%d-%d", n, at.UnixMicro()), Topic: "orders.created", Key: key,
+				ID: int64(n), MessageID: fmt.Sprintf("5eed0123-%d-%d", n, at.UnixMicro()), Topic: "orders.created", Key: key,
 				Payload: []byte(payload), JSON: json, Headers: []byte(headers), CreatedAt: at,
 			},
 			Subscription: "billing", Attempt: 1,

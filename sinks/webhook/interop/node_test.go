@@ -135,7 +135,7 @@ func TestJavaScriptLibraries(t *testing.T) {
 func wantJSON(t *testing.T, format string, e map[string]any, want sample) {
 	t.Helper()
 	attributes := map[string]any{
-		"specversion": "1.0", "id": want.ID, "source": "/postrider/5eed0123", "type": want.Topic, "time": "2026-01-02T03:04:05.678Z",
+		"specversion": "1.0", "id": want.MessageID, "source": "/postrider/5eed0123", "type": want.Topic, "time": "2026-01-02T03:04:05.678Z",
 		"datacontenttype": want.contentType,
 	}
 	if want.Key != "" {
@@ -146,7 +146,7 @@ func wantJSON(t *testing.T, format string, e map[string]any, want sample) {
 	}
 	for name, value := range attributes {
 		if e[name] != value {
-			t.Errorf("%s: %s is %v, want %v", want.ID, name, e[name], value)
+			t.Errorf("%s: %s is %v, want %v", want.MessageID, name, e[name], value)
 		}
 	}
 	var data any = string(want.Payload) // the library leaves what is not application/json as text
@@ -157,13 +157,13 @@ func wantJSON(t *testing.T, format string, e map[string]any, want sample) {
 		}
 	case format != webhook.FormatBinary:
 		if got := e["data_base64"]; got != base64.StdEncoding.EncodeToString(want.Payload) {
-			t.Errorf("%s: data_base64 is %v", want.ID, got)
+			t.Errorf("%s: data_base64 is %v", want.MessageID, got)
 		}
 		return
 	}
 	got, _ := json.Marshal(e["data"])
 	if text, _ := json.Marshal(data); string(got) != string(text) {
-		t.Errorf("%s: data is %s, want %s", want.ID, got, text)
+		t.Errorf("%s: data is %s, want %s", want.MessageID, got, text)
 	}
 }
 

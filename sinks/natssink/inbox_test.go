@@ -112,7 +112,7 @@ func TestLanesAreUsedAgain(t *testing.T) {
 		}
 	}
 	if l := s.link.cur.idle[0]; l.outcomes != nil || l.msg.Data != nil || l.id[0] != "" {
-		t.Error("an idle lane holds on to its last batch")
+		t.Error("an idle inbox holds on to its last batch")
 	}
 }
 
@@ -142,7 +142,7 @@ func TestGivenUpAmongOthers(t *testing.T) {
 				mu.Lock()
 				for i, err := range out {
 					if err == nil {
-						accepted[batch[i].ID] = true
+						accepted[batch[i].MessageID] = true
 					} else if !hurried {
 						t.Error(err)
 					}
