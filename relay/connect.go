@@ -41,7 +41,7 @@ func (r *Relay) look(ctx context.Context, config *pgx.ConnConfig) (dbconn.Place,
 	if err != nil {
 		return 0, err
 	}
-	defer closeConn(conn.PgConn())
+	defer dbconn.Close(conn.PgConn())
 	place, err := r.config.placeOf(ctx, conn, config)
 	if err != nil {
 		return 0, err
@@ -128,7 +128,7 @@ func (r *Relay) chooseSource(ctx context.Context, pool *dbconn.Pool, place dbcon
 func (r *Relay) passesReplication(ctx context.Context, place dbconn.Place) (why string, err error) {
 	conn, err := dbconn.Replication(ctx, r.config.DatabaseURL, "postrider", nil)
 	if err == nil {
-		defer closeConn(conn)
+		defer dbconn.Close(conn)
 		_, err = pglogrepl.IdentifySystem(ctx, conn)
 	}
 	if err != nil && dberr.Code(err) != "" {

@@ -173,11 +173,3 @@ func (h *held) take(s snapshot.Snapshot, to []*row) (visible []*row, left int) {
 	h.txs, h.rows = rest, kept
 	return to, len(rest)
 }
-
-// signal wakes whoever waits for the channel, which has room for one value.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}

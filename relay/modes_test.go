@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/sinks"
 )
@@ -165,7 +166,7 @@ func TestCloseWaitsForCancelledConnection(t *testing.T) {
 			t.Fatal("the statement was not cancelled")
 		}
 		cancel()
-		closeConn(conn)
+		dbconn.Close(conn)
 		select {
 		case <-conn.CleanupDone():
 		default:

@@ -3,10 +3,9 @@ package relay
 import "time"
 
 const (
-	busyRate  = 1500                 // transactions a second from which a look at the table is no later than a stream that is late
-	lateAfter = 2 * time.Millisecond // more than the shortest time between a commit and its sending
-	lateShare = 5                    // a window is late if more than one of so many transactions is, or half of them have not come at all
-	lateCost  = 4                    // what a late window adds to the score; each other one takes one away
+	busyRate  = 1500 // transactions a second from which a look at the table is no later than a stream that is late
+	lateShare = 5    // a window is late if more than one of so many transactions is, or half of them have not come at all
+	lateCost  = 4    // what a late window adds to the score; each other one takes one away
 	lateScore = 7
 )
 

@@ -52,6 +52,11 @@ const (
 	colHeaders
 )
 
+const (
+	inlineBytes = 64 << 10 // a row with more is withheld
+	maxKey      = 8 << 10  // bytes of a key; what has a longer one is never delivered
+)
+
 // decoder turns rows in PostgreSQL's binary format, from queries and from the stream alike, into messages.
 type decoder struct {
 	source string            // source id of the database, the first part of every message id

@@ -150,7 +150,7 @@ func (s *session) close() {
 	if s.unwatch != nil {
 		s.unwatch()
 	}
-	closeConn(s.conn.PgConn())
+	dbconn.Close(s.conn.PgConn())
 }
 
 var mineStatement = statement{"postrider_mine", `SELECT EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid)

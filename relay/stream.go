@@ -22,6 +22,7 @@ const (
 	publication   = "postrider"
 	statusEvery   = time.Second
 	slotPrefix    = "postrider_"
+	lateAfter     = 2 * time.Millisecond // more than the shortest time between a commit and its sending
 	createTimeout = "SET lock_timeout = '5s'; SET wal_sender_timeout = '10s'"
 )
 
@@ -42,7 +43,7 @@ func (s *stream) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("stream: connect: %w", err)
 	}
-	defer closeConn(conn)
+	defer dbconn.Close(conn)
 	if err := conn.Exec(ctx, createTimeout).Close(); err != nil {
 		return fmt.Errorf("stream: %w", err)
 	}
@@ -69,27 +70,6 @@ func (s *stream) connect(ctx context.Context) (*pgconn.PgConn, error) {
 			s.held.overflow()
 		}
 	})
-}
-
-// closeConn ends a connection and, if that ends by itself already since its context was cancelled, waits for it: else goroutines and a
-// session would outlive a stop. What waits for too long for the server's last word gets none.
-func closeConn(conn *pgconn.PgConn) {
-	if !ends(conn) {
-		conn.Conn().Close()
-		ends(conn)
-	}
-}
-
-func ends(conn *pgconn.PgConn) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	conn.Close(ctx)
-	select {
-	case <-conn.CleanupDone():
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // endStream waits until the server has closed the connection, and with it the slot: a stop leaves none behind, not even for a

@@ -259,7 +259,7 @@ func listenOnce(ctx context.Context, f *feed, healthy func()) error {
 	if err != nil {
 		return err
 	}
-	defer closeConn(conn.PgConn())
+	defer dbconn.Close(conn.PgConn())
 	if _, err := conn.Conn.Exec(ctx, "LISTEN postrider", pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}

@@ -21,8 +21,6 @@ import (
 // read by themselves then: a message that is too large, damaged or not text of the database's encoding fails for itself.
 
 const (
-	inlineBytes = 64 << 10 // a row with more is withheld
-	maxKey      = 8 << 10  // bytes of a key; what has a longer one is never delivered
 	// What has more than this, and more than four times the bound on memory, is never delivered.
 	largestMessage = 256 << 20
 )
