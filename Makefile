@@ -11,9 +11,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# make hands KEEP and SOURCE on, from its command line as from the environment.
+# make hands KEEP and FOLLOW on, from its command line as from the environment.
 .PHONY: demo
-demo: ## show it at work (KEEP=1: until Ctrl-C; SOURCE=stream|listen|timer)
+demo: ## show it at work (KEEP=1: until Ctrl-C; FOLLOW=stream|listen|timer)
 	@go run ./cmd/demo
 
 .PHONY: test
@@ -25,7 +25,7 @@ test: ## run all tests against a real PostgreSQL and a real NATS server; say at 
 matrix: ## run the main packages' tests over PostgreSQL 14 to 18 (VERSIONS=14,18: over those)
 	@go run ./internal/runtests -matrix -versions '$(VERSIONS)'
 
-# make hands SEED, DURATION, FAULTS, SOURCE and RELAYS on, too.
+# make hands SEED, DURATION, FAULTS, FOLLOW and RELAYS on, too.
 .PHONY: torture
 torture: ## break everything around it and prove the guarantees (DURATION=10m SEED=1 FAULTS=kill,crash|list)
 	@go run ./cmd/torture

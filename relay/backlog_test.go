@@ -81,13 +81,13 @@ func TestStarts(t *testing.T) {
 // A slow destination's queue refuses messages: its runner reads the table instead and comes back, while another subscription goes on
 // undisturbed.
 func TestSlowSinkFallsBackToTheTable(t *testing.T) {
-	for _, source := range []Source{SourceStream, SourceTimer} {
-		t.Run(string(source), func(t *testing.T) {
+	for _, follow := range []Follow{FollowStream, FollowTimer} {
+		t.Run(string(follow), func(t *testing.T) {
 			s := newScene(t)
 			slow, quick := s.cast("slow", "{>}", "{}"), s.cast("quick", "{>}", "{}")
 			let := make(chan struct{})
 			registry := prometheus.NewRegistry()
-			s.play(func(c *Config) { c.Source, c.MemoryLimit, c.Registerer = source, 1<<20, registry })
+			s.play(func(c *Config) { c.Follow, c.MemoryLimit, c.Registerer = follow, 1<<20, registry })
 			first := s.publish("x", "", `1`)
 			slow.got(t, first)
 			passes := passesOf(t, registry, "slow")

@@ -17,15 +17,15 @@ import (
 	"github.com/postrider/postrider/sinks"
 )
 
-// Source says what causes ticks.
-type Source string
+// Follow says what causes ticks.
+type Follow string
 
-// The sources. SourceAuto is SourceStream where the server allows it, else SourceTimer.
+// The ways to follow. FollowAuto is FollowStream where the server allows it, else FollowTimer.
 const (
-	SourceAuto   Source = "auto"
-	SourceStream Source = "stream"
-	SourceListen Source = "listen"
-	SourceTimer  Source = "timer"
+	FollowAuto   Follow = "auto"
+	FollowStream Follow = "stream"
+	FollowListen Follow = "listen"
+	FollowTimer  Follow = "timer"
 )
 
 // Config is what a relay needs to run. Zero values of the optional fields stand for the defaults named beside them.
@@ -46,8 +46,8 @@ type Config struct {
 	// Declared are the subscriptions that this process was started with, by name. Relays that were started with different ones of
 	// one name are told of each other. Optional.
 	Declared map[string]Declaration
-	// Source says what causes ticks. Default: SourceAuto.
-	Source Source
+	// Follow says what causes ticks. Default: FollowAuto.
+	Follow Follow
 	// Retention is how long settled messages stay in the outbox at least. Default: 24 h.
 	Retention time.Duration
 	// Lease is how long a relay may be silent before another takes its cursors. Default: 10 s.
@@ -97,9 +97,9 @@ func (c *Config) Validate() error {
 	if c.Open == nil {
 		return errors.New("no function to open sinks")
 	}
-	sources := []string{string(SourceAuto), string(SourceStream), string(SourceListen), string(SourceTimer)}
-	if !slices.Contains(sources, string(c.Source)) {
-		return fmt.Errorf("source %q: must be one of %s", c.Source, strings.Join(sources, ", "))
+	ways := []string{string(FollowAuto), string(FollowStream), string(FollowListen), string(FollowTimer)}
+	if !slices.Contains(ways, string(c.Follow)) {
+		return fmt.Errorf("follow %q: must be one of %s", c.Follow, strings.Join(ways, ", "))
 	}
 	for _, d := range []struct {
 		name     string
@@ -129,7 +129,7 @@ func (c *Config) Validate() error {
 
 func (c *Config) setDefaults() {
 	fill(&c.Name, "relay")
-	fill(&c.Source, SourceAuto)
+	fill(&c.Follow, FollowAuto)
 	fill(&c.Retention, 24*time.Hour)
 	fill(&c.Lease, 10*time.Second)
 	fill(&c.SaveInterval, time.Second)

@@ -98,30 +98,30 @@ func (r *Relay) connect(ctx context.Context) (*dbconn.Conn, error) {
 	return dbconn.Connect(ctx, config.ConnConfig)
 }
 
-// chooseSource resolves SourceAuto and checks that what was asked for by name is to be had.
-func (r *Relay) chooseSource(ctx context.Context, pool *dbconn.Pool, place dbconn.Place) (Source, error) {
-	switch r.config.Source {
-	case SourceTimer:
-		return SourceTimer, nil
-	case SourceListen:
+// chooseFollow resolves FollowAuto and checks that what was asked for by name is to be had.
+func (r *Relay) chooseFollow(ctx context.Context, pool *dbconn.Pool, place dbconn.Place) (Follow, error) {
+	switch r.config.Follow {
+	case FollowTimer:
+		return FollowTimer, nil
+	case FollowListen:
 		if place == dbconn.TransactionPooler {
-			return "", &fatalError{fmt.Errorf("source listen: %s sits between this and PostgreSQL, through which LISTEN does not pass: "+
-				"connect to PostgreSQL itself or through a pool in session mode, or set the source to auto or timer", place)}
+			return "", &fatalError{fmt.Errorf("follow listen: %s sits between this and PostgreSQL, through which LISTEN does not pass: "+
+				"connect to PostgreSQL itself or through a pool in session mode, or set follow to auto or timer", place)}
 		}
-		return SourceListen, r.checkNotify(ctx, pool)
+		return FollowListen, r.checkNotify(ctx, pool)
 	}
 	why, err := streamable(ctx, pool)
 	if err == nil && why == "" && place != dbconn.Direct {
 		why, err = r.passesReplication(ctx, place)
 	}
 	if err != nil || why == "" {
-		return SourceStream, err
+		return FollowStream, err
 	}
-	if r.config.Source == SourceStream {
-		return "", &fatalError{fmt.Errorf("source stream: %s", why)}
+	if r.config.Follow == FollowStream {
+		return "", &fatalError{fmt.Errorf("follow stream: %s", why)}
 	}
 	r.log.Info("no stream: ticks read the table on a timer", "because", why)
-	return SourceTimer, nil
+	return FollowTimer, nil
 }
 
 // passesReplication says why a replication connection does not pass the pooler, "" if it does.
@@ -146,7 +146,7 @@ func (r *Relay) checkNotify(ctx context.Context, pool *dbconn.Pool) error {
 		return fmt.Errorf("look for the trigger: %w", err)
 	}
 	if !there {
-		return &fatalError{errors.New("source listen: nobody notifies: run SELECT postrider.enable_notify() as the schema's owner")}
+		return &fatalError{errors.New("follow listen: nobody notifies: run SELECT postrider.enable_notify() as the schema's owner")}
 	}
 	return nil
 }

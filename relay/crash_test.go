@@ -15,9 +15,9 @@ import (
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	server := privateServer(t, nil)
-	for _, source := range []Source{SourceStream, SourceTimer} {
-		t.Run("immediate restart/"+string(source), func(t *testing.T) { immediateRestart(t, server, source) })
-		t.Run("reused transaction ids/"+string(source), func(t *testing.T) { reusedIDs(t, server, source) })
+	for _, follow := range []Follow{FollowStream, FollowTimer} {
+		t.Run("immediate restart/"+string(follow), func(t *testing.T) { immediateRestart(t, server, follow) })
+		t.Run("reused transaction ids/"+string(follow), func(t *testing.T) { reusedIDs(t, server, follow) })
 	}
 	t.Run("emptied relays", func(t *testing.T) { emptiedRelays(t, server) })
 	t.Run("server away for a while", func(t *testing.T) { serverAway(t, server) })
@@ -25,10 +25,10 @@ func TestCrash(t *testing.T) {
 	t.Run("standby", func(t *testing.T) { standby(t, server) })
 }
 
-func immediateRestart(t *testing.T, server *pgtest.Server, source Source) {
+func immediateRestart(t *testing.T, server *pgtest.Server, follow Follow) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	r, g := b.startAt(source)
+	r, g := b.startAt(follow)
 	load := b.traffic(3, 2*time.Millisecond)
 	eventually(t, "messages are delivered", func() bool { return all.count() > 200 })
 	check := b.savedIsNotRepeated(all)
@@ -44,7 +44,7 @@ func immediateRestart(t *testing.T, server *pgtest.Server, source Source) {
 	}
 	check()
 	b.audit(all, was) // the check is the tighter one
-	if source == SourceStream {
+	if follow == FollowStream {
 		g.follows(2)
 	}
 	r.stop()
@@ -55,12 +55,12 @@ func immediateRestart(t *testing.T, server *pgtest.Server, source Source) {
 
 // reusedIDs kills one backend when the last transactions have rolled back. Their ids never reached the log and are handed
 // out again: to a snapshot from before, the next message looks settled.
-func reusedIDs(t *testing.T, server *pgtest.Server, source Source) {
+func reusedIDs(t *testing.T, server *pgtest.Server, follow Follow) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
 	// The relay's own saves would put later ids into the log.
-	r, g := b.startWatched(func(c *Config) { c.Source, c.SaveInterval = source, time.Hour })
-	if source == SourceStream {
+	r, g := b.startWatched(func(c *Config) { c.Follow, c.SaveInterval = follow, time.Hour })
+	if follow == FollowStream {
 		g.follows(1)
 	}
 	b.publish("t", "", "1")
@@ -106,7 +106,7 @@ func reusedIDs(t *testing.T, server *pgtest.Server, source Source) {
 func emptiedRelays(t *testing.T, server *pgtest.Server) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	_, g := b.startAt(SourceStream)
+	_, g := b.startAt(FollowStream)
 	load := b.traffic(2, 5*time.Millisecond)
 	var checks []func()
 	for n := range 3 {
@@ -131,7 +131,7 @@ func emptiedRelays(t *testing.T, server *pgtest.Server) {
 func serverAway(t *testing.T, server *pgtest.Server) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	r, g := b.startAt(SourceStream)
+	r, g := b.startAt(FollowStream)
 	load := b.traffic(2, 5*time.Millisecond)
 	eventually(t, "messages are delivered", func() bool { return all.count() > 100 })
 	if err := syscall.Kill(server.Pid(), syscall.SIGINT); err != nil {
@@ -153,7 +153,7 @@ func serverAway(t *testing.T, server *pgtest.Server) {
 func connectionsEnded(t *testing.T, server *pgtest.Server) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	r, g := b.startAt(SourceStream)
+	r, g := b.startAt(FollowStream)
 	load := b.traffic(2, 5*time.Millisecond)
 	for range 3 {
 		was := all.count()
@@ -177,7 +177,7 @@ func connectionsEnded(t *testing.T, server *pgtest.Server) {
 func standby(t *testing.T, server *pgtest.Server) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	r, _ := b.startAt(SourceStream)
+	r, _ := b.startAt(FollowStream)
 	b.publish("t", "", "1")
 	wantPayloads(t, all, "1")
 	file := filepath.Join(server.Dir(), "data", "standby.signal")

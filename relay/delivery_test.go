@@ -16,8 +16,8 @@ import (
 // Five times a relay is stopped in order and another started, in the middle of traffic, with retries, held and scheduled messages
 // pending: nothing is lost and nothing comes twice.
 func TestCleanStopsCauseNoDuplicates(t *testing.T) {
-	for _, source := range []Source{SourceStream, SourceTimer} {
-		t.Run(string(source), func(t *testing.T) {
+	for _, follow := range []Follow{FollowStream, FollowTimer} {
+		t.Run(string(follow), func(t *testing.T) {
 			s := newScene(t)
 			names := []string{"keyed", "unordered", "strict"}
 			s.cast("keyed", "{>}", `{"backoff_initial": "10ms", "backoff_max": "100ms"}`).plays(failing("bad", 3, errScene))
@@ -44,14 +44,14 @@ func TestCleanStopsCauseNoDuplicates(t *testing.T) {
 				}
 			})
 			for range 5 {
-				r := s.play(func(c *Config) { c.Source = source })
+				r := s.play(func(c *Config) { c.Follow = follow })
 				least := s.actor("keyed").count() + 100
 				eventually(t, "some messages are delivered", func() bool { return s.actor("keyed").count() >= least })
 				r.stop()
 			}
 			close(ended)
 			producers.Wait()
-			s.play(func(c *Config) { c.Source = source })
+			s.play(func(c *Config) { c.Follow = follow })
 			ids := s.stored()
 			for _, name := range names {
 				s.actor(name).got(t, ids)

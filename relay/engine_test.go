@@ -8,16 +8,16 @@ import (
 )
 
 func TestDeliversInEveryMode(t *testing.T) {
-	for _, source := range []Source{SourceStream, SourceTimer, SourceListen} {
-		t.Run(string(source), func(t *testing.T) {
+	for _, follow := range []Follow{FollowStream, FollowTimer, FollowListen} {
+		t.Run(string(follow), func(t *testing.T) {
 			b := newBench(t)
-			if source == SourceListen {
+			if follow == FollowListen {
 				b.exec("SELECT postrider.enable_notify()")
 			}
 			all := b.subscribe("all", "{>}", "{}", "now")
 			orders := b.subscribe("orders", "{orders.*}", "{}", "now")
 			before := b.publish("orders.created", "k1", `{"n": 1}`, `{"n": 2}`)
-			r := b.start(func(c *Config) { c.Source = source })
+			r := b.start(func(c *Config) { c.Follow = follow })
 			eventually(t, "what was published before the start is delivered", func() bool { return all.count() == 2 && orders.count() == 2 })
 			after := b.publish("orders.paid", "k1", `{"n": 3}`)
 			b.publish("other", "", `{"n": 4}`)
@@ -60,7 +60,7 @@ func TestDeliversWithoutPreparedStatements(t *testing.T) {
 			})
 			b.publish("good", "k", `1`, `2`)
 			r := b.start(func(c *Config) {
-				c.Source = SourceTimer
+				c.Follow = FollowTimer
 				c.DatabaseURL += "&default_query_exec_mode=" + mode
 			})
 			b.publish("bad", "k", `3`)

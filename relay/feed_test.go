@@ -33,7 +33,7 @@ func TestVisibleBeforeDelivered(t *testing.T) {
 		}
 		return nil
 	})
-	_, g := b.startWatched(func(c *Config) { c.Source = SourceStream })
+	_, g := b.startWatched(func(c *Config) { c.Follow = FollowStream })
 	g.follows(1)
 	const writers, orders = 4, 150
 	done := make(chan error, writers)
@@ -75,18 +75,18 @@ func TestVisibleBeforeDelivered(t *testing.T) {
 func TestTransactions(t *testing.T) {
 	t.Parallel()
 	server := privateServer(t, nil)
-	for _, source := range []Source{SourceStream, SourceTimer} {
-		t.Run("only what committed/"+string(source), func(t *testing.T) { onlyCommitted(t, server, source) })
-		t.Run("stuck standby/"+string(source), func(t *testing.T) { stuckStandby(t, server, source) })
+	for _, follow := range []Follow{FollowStream, FollowTimer} {
+		t.Run("only what committed/"+string(follow), func(t *testing.T) { onlyCommitted(t, server, follow) })
+		t.Run("stuck standby/"+string(follow), func(t *testing.T) { stuckStandby(t, server, follow) })
 	}
 	t.Run("old transaction at the start", func(t *testing.T) { oldTransactionAtStart(t, server) })
 }
 
 // startAt starts a relay and waits until it delivers in the way that the test is about.
-func (b *bench) startAt(source Source) (*running, *gauges) {
+func (b *bench) startAt(follow Follow) (*running, *gauges) {
 	b.t.Helper()
-	r, g := b.startWatched(func(c *Config) { c.Source = source })
-	if source == SourceStream {
+	r, g := b.startWatched(func(c *Config) { c.Follow = follow })
+	if follow == FollowStream {
 		g.follows(1)
 	} else {
 		eventually(b.t, "the table is read", func() bool { return g.ticks("table") > 0 })
@@ -109,10 +109,10 @@ func enqueueNow(n int) string {
 	return fmt.Sprintf("SELECT postrider.enqueue('t', '%d', 'key')", n)
 }
 
-func onlyCommitted(t *testing.T, server *pgtest.Server, source Source) {
+func onlyCommitted(t *testing.T, server *pgtest.Server, follow Follow) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	b.startAt(source)
+	b.startAt(follow)
 	old, conn := b.db.Conn(t), b.db.Conn(t)
 	script(t, old, "BEGIN", enqueueNow(1)) // open for the whole test
 	script(t, conn, "BEGIN", enqueueNow(2), "ROLLBACK")
@@ -145,13 +145,13 @@ func wantPayloads(t *testing.T, rec *recorder, want ...string) {
 
 // stuckStandby waits for a synchronous standby that does not exist: what commits is in the log, and in the stream, but
 // visible to nobody.
-func stuckStandby(t *testing.T, server *pgtest.Server, source Source) {
+func stuckStandby(t *testing.T, server *pgtest.Server, follow Follow) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
 	b.exec(fmt.Sprintf("ALTER DATABASE %q SET synchronous_commit = local", b.db.Name))
 	b.admin.Reset()
 	b.app.Reset()
-	_, g := b.startAt(source)
+	_, g := b.startAt(follow)
 	waiting := b.db.Conn(t)
 	script(t, waiting, "SET synchronous_commit = on")
 	b.exec("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
@@ -186,7 +186,7 @@ func stuckStandby(t *testing.T, server *pgtest.Server, source Source) {
 	b.publish("t", "key", "2", "3", "4")
 	wantPayloads(t, all, "2", "3", "4")
 	audits := g.ticks("audit")
-	if source == SourceStream {
+	if follow == FollowStream {
 		eventually(t, "a window is closed meanwhile", func() bool { return g.ticks("audit") > audits+1 })
 	}
 	eventually(t, "progress is saved meanwhile", func() bool {

@@ -77,7 +77,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 
 // run delivers until ctx is cancelled, which makes it stop in order, or the registration is lost, which makes it drop
 // everything and return errLost. It calls healthy when it has registered.
-func (g *generation) run(ctx context.Context, source Source, healthy func()) error {
+func (g *generation) run(ctx context.Context, follow Follow, healthy func()) error {
 	if err := g.register(ctx); err != nil {
 		return err
 	}
@@ -95,10 +95,10 @@ func (g *generation) run(ctx context.Context, source Source, healthy func()) err
 	group.Go(func() error { return newRetention(g).run(soft) })
 	group.Go(func() error { return (&expiry{generation: g}).run(soft) })
 	group.Go(func() error { return g.lookForCallbacks(soft) })
-	switch source {
-	case SourceStream:
+	switch follow {
+	case FollowStream:
 		group.Go(func() error { return g.newStreamer().run(hard) })
-	case SourceListen:
+	case FollowListen:
 		group.Go(func() error { return listen(hard, g.feed) })
 	}
 

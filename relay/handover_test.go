@@ -63,7 +63,7 @@ func TestTakeoverSparesWhoeverWasFaster(t *testing.T) {
 		CREATE VIEW postrider.relays AS SELECT * FROM postrider.relays_behind_the_gate WHERE postrider.gate();
 		GRANT ALL ON postrider.relays TO PUBLIC`)
 	r := b.start(func(c *Config) {
-		c.Source, c.Lease = SourceTimer, time.Hour
+		c.Follow, c.Lease = FollowTimer, time.Hour
 	})
 	eventually(t, "the relay looks for cursors", func() bool { g := r.now.Load(); return g != nil && g.polledAt.Load() != 0 })
 	gate, err := pgx.Connect(t.Context(), b.db.URL())

@@ -50,7 +50,7 @@ func TestReadiness(t *testing.T) {
 	t.Run("the outbox cannot be read", func(t *testing.T) {
 		b := newBench(t)
 		sub := b.subscribe("orders", "{>}", "{}", "now")
-		r := b.start(impatient, func(c *Config) { c.Source = SourceTimer })
+		r := b.start(impatient, func(c *Config) { c.Follow = FollowTimer })
 		ids := b.publish("a", "", `1`)
 		sub.arrives(t, ids)
 		b.exec("ALTER TABLE postrider.outbox RENAME TO hidden")

@@ -19,13 +19,13 @@ import (
 // Ids that come again, after TRUNCATE … RESTART IDENTITY while the relay is down, are other messages.
 func TestIDsThatComeAgainAreOtherMessages(t *testing.T) {
 	t.Parallel()
-	for _, from := range []Source{SourceStream, SourceTimer} {
+	for _, from := range []Follow{FollowStream, FollowTimer} {
 		t.Run(string(from), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			to := b.subscribe("a", "{>}", `{"max_attempts": 1}`, "now")
 			to.answer(func(d sinks.Delivery) error { return sinks.Permanent(fmt.Errorf("not %s", d.Payload)) })
-			run := b.start(source(from))
+			run := b.start(follow(from))
 			b.publish("t", "", "1", "2", "3")
 			dead := "SELECT count(*) FROM postrider.parked WHERE state = 'dead'"
 			eventually(t, "three are dead", func() bool { return scalar[int](b, dead) == 3 })
@@ -42,7 +42,7 @@ func TestIDsThatComeAgainAreOtherMessages(t *testing.T) {
 			if n := scalar[int](b, "SELECT lag_messages FROM postrider.subscription_status"); n != 5 {
 				t.Errorf("a lag of %d, want 5", n)
 			}
-			b.start(source(from))
+			b.start(follow(from))
 			eventually(t, "all five arrive", func() bool { return to.count() == 5 })
 			const settled = "1 dead, 1 delivered, 2 dead, 2 delivered, 3 dead, 3 delivered, 4 delivered, 5 delivered"
 			eventually(t, "deliveries show it", func() bool { return scalar[string](b, list) == settled })
@@ -75,7 +75,7 @@ type resets struct {
 // TestIDsComeAgainAtRandom: every message arrives that was not truncated before it could, and none is taken for another.
 func TestIDsComeAgainAtRandom(t *testing.T) {
 	t.Parallel()
-	for _, from := range []Source{SourceStream, SourceTimer} {
+	for _, from := range []Follow{FollowStream, FollowTimer} {
 		for range 3 {
 			seed := rand.Uint64()
 			t.Run(fmt.Sprintf("%s/%x", from, seed), func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestIDsComeAgainAtRandom(t *testing.T) {
 					h.step(from)
 				}
 				if h.run == nil {
-					h.run = h.start(source(from))
+					h.run = h.start(follow(from))
 				}
 				h.finish()
 			})
@@ -104,11 +104,11 @@ func (h *resets) outcome(d sinks.Delivery) error {
 	return nil
 }
 
-func (h *resets) step(from Source) {
+func (h *resets) step(from Follow) {
 	switch h.r.IntN(8) {
 	case 0:
 		if h.run == nil {
-			h.run = h.start(source(from))
+			h.run = h.start(follow(from))
 			return
 		}
 		if h.r.IntN(2) == 0 { // as a kill: nothing more is saved

@@ -194,15 +194,15 @@ func TestMemory(t *testing.T) {
 			})
 		}},
 	} {
-		for _, source := range []Source{SourceTimer, SourceStream} {
-			t.Run(c.name+"/"+string(source), func(t *testing.T) {
+		for _, follow := range []Follow{FollowTimer, FollowStream} {
+			t.Run(c.name+"/"+string(follow), func(t *testing.T) {
 				b := newBench(t)
 				b.unbound()
 				var run *running
 				var used int64
 				peak := peakOf(func() {
 					c.play(t, b, func() {
-						run = b.start(b.counting, func(c *Config) { c.Source, c.MemoryLimit = source, limit })
+						run = b.start(b.counting, func(c *Config) { c.Follow, c.MemoryLimit = follow, limit })
 					})
 					room := &run.now.Load().passes.shelf.room
 					run.stop()

@@ -33,7 +33,7 @@ func (b *bench) fails(change func(*Config), texts ...string) {
 	}
 }
 
-func source(s Source) func(*Config) { return func(c *Config) { c.Source = s } }
+func follow(s Follow) func(*Config) { return func(c *Config) { c.Follow = s } }
 
 // timerInstead checks that a relay that may choose delivers by the timer.
 func (b *bench) timerInstead(because string) {
@@ -42,7 +42,7 @@ func (b *bench) timerInstead(because string) {
 	r, g := b.startWatched()
 	b.publish("t", "key", "1", "2")
 	wantPayloads(b.t, all, "1", "2")
-	if g.logged("source=timer") != 1 || g.logged(because) != 1 {
+	if g.logged("follow=timer") != 1 || g.logged(because) != 1 {
 		b.t.Errorf("the log does not say that and why the timer is used: %s", because)
 	}
 	if g.logged("level=WARN") != 0 {
@@ -54,7 +54,7 @@ func (b *bench) timerInstead(because string) {
 func TestWithoutLogicalDecoding(t *testing.T) {
 	t.Parallel()
 	b := benchAt(t, pgtest.Servers(t, pgtest.Options{WALLevel: "replica"}))
-	b.fails(source(SourceStream), "source stream", `wal_level is "replica"`, "ALTER SYSTEM SET wal_level = logical")
+	b.fails(follow(FollowStream), "follow stream", `wal_level is "replica"`, "ALTER SYSTEM SET wal_level = logical")
 	b.timerInstead("wal_level is")
 }
 
@@ -62,7 +62,7 @@ func TestWithoutReplication(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.exec("ALTER ROLE " + b.role + " NOREPLICATION")
-	b.fails(source(SourceStream), "source stream", "the role may not replicate", "ALTER ROLE")
+	b.fails(follow(FollowStream), "follow stream", "the role may not replicate", "ALTER ROLE")
 	b.timerInstead("may not replicate")
 }
 
@@ -70,7 +70,7 @@ func TestWithoutPublication(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.exec("DROP PUBLICATION postrider")
-	b.fails(source(SourceStream), "source stream", "publication postrider is missing", "postrider doctor")
+	b.fails(follow(FollowStream), "follow stream", "publication postrider is missing", "postrider doctor")
 	b.timerInstead("publication postrider is missing")
 	for create, what := range map[string]string{
 		"CREATE TABLE theirs (n int); CREATE PUBLICATION postrider FOR TABLE theirs WITH (publish_via_partition_root)": "public.theirs",
@@ -81,7 +81,7 @@ func TestWithoutPublication(t *testing.T) {
 		"CREATE PUBLICATION postrider FOR TABLE postrider.outbox":                                                     "something else",
 	} {
 		b.exec(create)
-		b.fails(source(SourceStream), "source stream: the publication postrider is for "+what, "postrider doctor")
+		b.fails(follow(FollowStream), "follow stream: the publication postrider is for "+what, "postrider doctor")
 		b.exec("DROP PUBLICATION postrider")
 	}
 }
@@ -108,16 +108,16 @@ func TestOtherTablesInThePublication(t *testing.T) {
 
 func TestListenNeedsNotifications(t *testing.T) {
 	t.Parallel()
-	newBench(t).fails(source(SourceListen), "source listen", "postrider.enable_notify()")
+	newBench(t).fails(follow(FollowListen), "follow listen", "postrider.enable_notify()")
 }
 
 func TestAnotherCluster(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.exec("UPDATE postrider.source SET system_identifier = system_identifier + 1")
-	b.fails(source(SourceAuto), "another cluster", "postrider rebase")
+	b.fails(follow(FollowAuto), "another cluster", "postrider rebase")
 	b.exec("UPDATE postrider.source SET system_identifier = system_identifier - 1, database_oid = 1")
-	b.fails(source(SourceAuto), "another cluster or database", "postrider rebase")
+	b.fails(follow(FollowAuto), "another cluster or database", "postrider rebase")
 	if n := scalar[int](b, "SELECT count(*) FROM postrider.relays"); n != 0 {
 		t.Errorf("%d relays registered where they must not run", n)
 	}
@@ -127,7 +127,7 @@ func TestSchemaMissingOrOld(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.exec("DELETE FROM postrider.schema_migrations WHERE version_id > 3")
-	b.fails(source(SourceAuto), fmt.Sprintf("schema version 3: this relay needs %d", schemaVersion), "postrider migrate")
+	b.fails(follow(FollowAuto), fmt.Sprintf("schema version 3: this relay needs %d", schemaVersion), "postrider migrate")
 	empty := pgtest.Empty(t)
 	b.fails(func(c *Config) { c.DatabaseURL = empty.URL() }, "no schema postrider", "postrider migrate")
 }
@@ -147,7 +147,7 @@ func TestMissingPrivilege(t *testing.T) {
 			all.answer(func(sinks.Delivery) error { return sinks.Permanent(errRollback) }) // makes every message an exception
 			b.exec("REVOKE " + privilege + " FROM " + b.role)
 			b.publish("t", "", "1")
-			b.fails(source(SourceAuto), "permission denied", "postrider grants --relay")
+			b.fails(follow(FollowAuto), "permission denied", "postrider grants --relay")
 		})
 	}
 }
@@ -177,14 +177,14 @@ func TestCloseWaitsForCancelledConnection(t *testing.T) {
 
 // TestRunLeavesNothingBehind is not parallel: it counts goroutines.
 func TestRunLeavesNothingBehind(t *testing.T) {
-	for _, s := range []Source{SourceStream, SourceListen, SourceTimer} {
+	for _, s := range []Follow{FollowStream, FollowListen, FollowTimer} {
 		t.Run(string(s), func(t *testing.T) {
 			b := newBench(t)
 			b.exec("SELECT postrider.enable_notify()")
 			all := b.subscribe("all", "{>}", "{}", "now")
 			b.publish("t", "key", "0") // the pools have their connections now
 			before := goleak.IgnoreCurrent()
-			r := b.start(source(s))
+			r := b.start(follow(s))
 			b.publish("t", "key", "1", "2")
 			wantPayloads(t, all, "0", "1", "2")
 			r.stop()

@@ -21,8 +21,8 @@ func (b *bench) bouncer(mode string, settings map[string]string) *pgtest.Bouncer
 	return pgtest.Bouncers(b.t, b.db.Server, pgtest.BouncerOptions{PoolMode: mode, User: b.role, Settings: settings})
 }
 
-func (b *bench) through(p *pgtest.Bouncer, source Source) func(*Config) {
-	return func(c *Config) { c.DatabaseURL, c.Source = plainURL(p, b.db.Name), source }
+func (b *bench) through(p *pgtest.Bouncer, follow Follow) func(*Config) {
+	return func(c *Config) { c.DatabaseURL, c.Follow = plainURL(p, b.db.Name), follow }
 }
 
 // Through a pooler that hands out connections by the transaction, with an ordinary URL, everything works or says what to do.
@@ -31,9 +31,9 @@ func TestTransactionPooler(t *testing.T) {
 	sub := b.subscribe("all", "{>}", "{}", "now")
 	for name, settings := range map[string]map[string]string{"lifo": nil, "round robin": {"server_round_robin": "1"}, "short": {"server_lifetime": "1", "query_timeout": "2"}} {
 		pooler := b.bouncer("transaction", settings)
-		for _, source := range []Source{SourceAuto, SourceTimer} {
-			t.Run(name+"/"+string(source), func(t *testing.T) {
-				r, g := b.startWatched(b.through(pooler, source))
+		for _, follow := range []Follow{FollowAuto, FollowTimer} {
+			t.Run(name+"/"+string(follow), func(t *testing.T) {
+				r, g := b.startWatched(b.through(pooler, follow))
 				load := b.traffic(3, 0)
 				was := sub.count()
 				eventually(t, "messages are delivered", func() bool { return sub.count() > was+100 })
@@ -49,14 +49,14 @@ func TestTransactionPooler(t *testing.T) {
 				r.stop()
 			})
 		}
-		for _, source := range []Source{SourceStream, SourceListen} {
-			if source == SourceListen {
+		for _, follow := range []Follow{FollowStream, FollowListen} {
+			if follow == FollowListen {
 				b.exec("SELECT postrider.enable_notify()")
 			}
-			r := b.start(b.through(pooler, source))
+			r := b.start(b.through(pooler, follow))
 			<-r.done
 			if r.err == nil || !strings.Contains(r.err.Error(), "a pooler in transaction mode") || !strings.Contains(r.err.Error(), "connect to PostgreSQL itself") {
-				t.Errorf("source %s: %v", source, r.err)
+				t.Errorf("follow %s: %v", follow, r.err)
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func TestPoolerThatHides(t *testing.T) {
 	b := newBench(t)
 	sub := b.subscribe("all", "{>}", "{}", "now")
 	pooler := b.bouncer("transaction", nil)
-	r, g := b.startWatched(b.through(pooler, SourceTimer), func(c *Config) {
+	r, g := b.startWatched(b.through(pooler, FollowTimer), func(c *Config) {
 		c.placeOf = func(context.Context, *dbconn.Conn, *pgx.ConnConfig) (dbconn.Place, error) {
 			return dbconn.SessionPooler, nil
 		}
@@ -85,9 +85,9 @@ func TestSessionPooler(t *testing.T) {
 	sub := b.subscribe("all", "{>}", "{}", "now")
 	b.exec("SELECT postrider.enable_notify()")
 	pooler := b.bouncer("session", nil)
-	for _, source := range []Source{SourceAuto, SourceTimer, SourceListen} {
-		t.Run(string(source), func(t *testing.T) {
-			r, g := b.startWatched(b.through(pooler, source))
+	for _, follow := range []Follow{FollowAuto, FollowTimer, FollowListen} {
+		t.Run(string(follow), func(t *testing.T) {
+			r, g := b.startWatched(b.through(pooler, follow))
 			was := sub.count()
 			b.publish("a", "", `1`, `2`)
 			eventually(t, "they are delivered", func() bool { return sub.count() == was+2 })
@@ -105,7 +105,7 @@ func TestSessionPooler(t *testing.T) {
 
 func TestStatementPooler(t *testing.T) {
 	b := newBench(t)
-	r := b.start(b.through(b.bouncer("statement", nil), SourceAuto))
+	r := b.start(b.through(b.bouncer("statement", nil), FollowAuto))
 	<-r.done
 	if r.err == nil || !strings.Contains(r.err.Error(), "set pool_mode = transaction") {
 		t.Errorf("the relay ends with %v", r.err)

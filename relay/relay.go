@@ -57,7 +57,7 @@ func (f *fatalError) Unwrap() error { return f.err }
 
 // Run delivers until ctx is cancelled, then stops in order: takes nothing more in, drains, saves, releases its cursors. A
 // clean stop causes no duplicate and returns nil. Trouble with the database is waited out; an error is returned only for what
-// waiting cannot mend: a schema that is missing or too old, another cluster's data, a source that was asked for by name and
+// waiting cannot mend: a schema that is missing or too old, another cluster's data, a way to follow that was asked for by name and
 // is not to be had, a privilege that is missing.
 func (r *Relay) Run(ctx context.Context) error {
 	retry := reconnectBackoff()
@@ -149,7 +149,7 @@ func (r *Relay) runGeneration(ctx context.Context, healthy func()) error {
 	if err != nil {
 		return asFatal(err)
 	}
-	ticks, err := r.chooseSource(ctx, pool, place)
+	ticks, err := r.chooseFollow(ctx, pool, place)
 	if err != nil {
 		return asFatal(err)
 	}
@@ -157,7 +157,7 @@ func (r *Relay) runGeneration(ctx context.Context, healthy func()) error {
 	g.startedAt = time.Now()
 	r.now.Store(g)
 	defer r.now.Store(nil)
-	r.log.Info("relay started", "name", r.config.Name, "incarnation", Short(g.incarnation), "source", ticks)
+	r.log.Info("relay started", "name", r.config.Name, "incarnation", Short(g.incarnation), "follow", ticks)
 	return asFatal(g.run(ctx, ticks, healthy))
 }
 

@@ -47,14 +47,14 @@ func (b *bench) dies(name string, id int64) (reason string) {
 // A row that cannot be read is a dead letter of those who want it, with its reason, and costs others nothing: not their live
 // messages, not their passes, not the next message of its key.
 func TestUnreadableRowIsIsolated(t *testing.T) {
-	for _, source := range []Source{SourceTimer, SourceStream} {
-		t.Run(string(source), func(t *testing.T) {
+	for _, follow := range []Follow{FollowTimer, FollowStream} {
+		t.Run(string(follow), func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			b.unbound()
 			others := b.subscribe("others", "{good.>}", "{}", "now")
-			r, g := b.startWatched(func(c *Config) { c.Source = source })
-			if source == SourceStream {
+			r, g := b.startWatched(func(c *Config) { c.Follow = follow })
+			if follow == FollowStream {
 				g.follows(1)
 			}
 			b.insert("nobody.wants", "k", "payload", hugeNumbers(9000))
@@ -77,7 +77,7 @@ func TestUnreadableRowIsIsolated(t *testing.T) {
 			eventually(t, "it is dead again", func() bool {
 				return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'dead' AND updated_at > parked_at") == 1
 			})
-			if source == SourceStream {
+			if follow == FollowStream {
 				eventually(t, "the log says what the stream could not carry", func() bool {
 					return g.logged("it cannot carry a message") == 1 && g.logged("topic nobody.wants")+g.logged("topic bad") == 1
 				})
@@ -93,7 +93,7 @@ func TestUnreadableKinds(t *testing.T) {
 	b.unbound()
 	wants := b.subscribe("wants", "{>}", "{}", "now")
 	held := b.subscribe("held", "{>}", `{"on_dead": "hold"}`, "now")
-	b.start(func(c *Config) { c.Source = SourceTimer; c.largest = 8 << 20 })
+	b.start(func(c *Config) { c.Follow = FollowTimer; c.largest = 8 << 20 })
 	for _, c := range []struct{ name, columns, values, reason string }{
 		{"many digits stored in a few bytes", "payload", hugeNumbers(50), ""},
 		{"too many digits", "payload", hugeNumbers(100), "13.1 MB"},
@@ -153,7 +153,7 @@ func TestDamagedRowIsIsolated(t *testing.T) {
 	later := b.insert("a.b", "k", "payload, deliver_at", noise(200_000)+`, now() + interval '1 second'`)
 	mend := b.breakTOAST()
 	b.publish("a.b", "k", `1`, `2`)
-	r, g := b.startWatched(func(c *Config) { c.Source = SourceTimer })
+	r, g := b.startWatched(func(c *Config) { c.Follow = FollowTimer })
 	eventually(t, "the others arrive", func() bool { return wants.count() == 2 })
 	for _, id := range []int64{small, large, later} {
 		if reason := b.dies("wants", id); !strings.Contains(reason, "no valid index found for toast relation") {
@@ -189,7 +189,7 @@ func TestLargeMessageIsRetried(t *testing.T) {
 		}
 		return nil
 	})
-	b.start(func(c *Config) { c.Source = SourceTimer })
+	b.start(func(c *Config) { c.Follow = FollowTimer })
 	var want []string
 	for _, values := range []string{noise(300_000), noise(5000), `to_jsonb(repeat('x', 1000000))`} {
 		id := b.insert("a.b", "", "payload, headers", values+`, '{"h": "v"}'`)
@@ -233,7 +233,7 @@ func TestMessageThatBreaksConnections(t *testing.T) {
 			END IF;
 			RETURN 0;
 		END $$`)
-	b.start(func(c *Config) { c.Source = SourceTimer })
+	b.start(func(c *Config) { c.Follow = FollowTimer })
 	eventually(t, "the message waits for a retry", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE id = $1 AND state = 'retry' AND reason LIKE 'the connection broke 3 times%'", bad) == 1
 	})
@@ -252,7 +252,7 @@ func TestUnsavedCopiesStopIntake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := b.start(func(c *Config) { c.Source, c.MemoryLimit = SourceTimer, limit })
+	r := b.start(func(c *Config) { c.Follow, c.MemoryLimit = FollowTimer, limit })
 	eventually(t, "the subscription is delivered", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.cursors WHERE owner IS NOT NULL") == 1
 	})

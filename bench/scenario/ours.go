@@ -12,11 +12,11 @@ import (
 	"github.com/postrider/postrider/bench/system/postrider"
 )
 
-// relays returns Postrider in those of its ways that are to be measured (all, if no source is named), with other subscriptions.
-func (b *Bench) relays(subscriptions func(to system.Destination) []postrider.Subscription, sources ...string) (list []system.System) {
+// relays returns Postrider in those of its ways that are to be measured (all, if none is named), with other subscriptions.
+func (b *Bench) relays(subscriptions func(to system.Destination) []postrider.Subscription, follows ...string) (list []system.System) {
 	for _, s := range b.Own {
 		p, ok := s.(*postrider.Postrider)
-		if !ok || len(sources) > 0 && !slices.Contains(sources, p.Source) {
+		if !ok || len(follows) > 0 && !slices.Contains(follows, p.Follow) {
 			continue
 		}
 		other := *p
@@ -48,7 +48,7 @@ func (b *Bench) kindFor(s system.System) Kind {
 func (b *Bench) shorter(systems []system.System) (list []system.System) {
 	seen := map[string]bool{}
 	for _, s := range systems {
-		if p, ok := s.(*postrider.Postrider); ok && p.Source != "stream" {
+		if p, ok := s.(*postrider.Postrider); ok && p.Follow != "stream" {
 			continue
 		}
 		kind := fmt.Sprintf("%T", s)

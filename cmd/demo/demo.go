@@ -75,7 +75,7 @@ func (d *demo) setUp(ctx context.Context) (err error) {
 
 func (d *demo) startDatabase(ctx context.Context) error {
 	d.cleanup.add("stop PostgreSQL", d.db.stop)
-	if err := d.db.start(ctx, d.screen, d.source == "listen"); err != nil {
+	if err := d.db.start(ctx, d.screen, d.follow == "listen"); err != nil {
 		return err
 	}
 	d.shop = &shop{pool: d.db.app, book: d.book}
@@ -118,7 +118,7 @@ func (d *demo) startRelay(ctx context.Context) error {
 		}
 		d.say("  subscription %-10s  %-10s  →  %s", s.name, s.topics, s.sink)
 	}
-	d.relay.env = []string{"POSTRIDER_DATABASE_URL=" + d.db.url("relay"), "POSTRIDER_SOURCE=" + d.source,
+	d.relay.env = []string{"POSTRIDER_DATABASE_URL=" + d.db.url("relay"), "POSTRIDER_FOLLOW=" + d.follow,
 		"POSTRIDER_MIGRATE=false", "POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_NAME=demo"}
 	d.cleanup.add("stop the relay", d.relay.stop)
 	if err := d.relay.start(d.relayDied); err != nil {
@@ -137,7 +137,7 @@ func (d *demo) relayDied(err error) {
 
 // awaitRelay waits until the relay has taken all subscriptions over and, where it is going to stream, has its slot.
 func (d *demo) awaitRelay(ctx context.Context) error {
-	streams := d.source == "auto" || d.source == "stream"
+	streams := d.follow == "auto" || d.follow == "stream"
 	slot := ""
 	err := poll(ctx, startTimeout, func() (bool, error) {
 		s, err := d.status(ctx, time.Time{})
@@ -153,7 +153,7 @@ func (d *demo) awaitRelay(ctx context.Context) error {
 	if slot != "" {
 		d.say("  it is up: PostgreSQL streams commits to it through the temporary slot %s", slot)
 	} else if err == nil {
-		d.say("  it is up, without a replication slot: its source is %s", d.source)
+		d.say("  it is up, without a replication slot: it follows by %s", d.follow)
 	}
 	return err
 }

@@ -3,7 +3,7 @@
 // or can be. It keeps an account of its own and ends with status 0 only if every message that committed was delivered to
 // every subscription that wants it, and none that rolled back was ever seen. Nothing is left behind.
 //
-// SOURCE (auto, stream, listen, timer) is passed to the relay; with KEEP=1 everything stays up until Ctrl-C.
+// FOLLOW (auto, stream, listen, timer) is passed to the relay; with KEEP=1 everything stays up until Ctrl-C.
 package main
 
 import (
@@ -19,17 +19,17 @@ import (
 
 // options come from the environment.
 type options struct {
-	source string
+	follow string
 	keep   bool
 }
 
 func parseOptions(getenv func(string) string) (options, error) {
-	o := options{source: getenv("SOURCE")}
-	if o.source == "" {
-		o.source = "auto"
+	o := options{follow: getenv("FOLLOW")}
+	if o.follow == "" {
+		o.follow = "auto"
 	}
-	if known := []string{"auto", "stream", "listen", "timer"}; !slices.Contains(known, o.source) {
-		return o, fmt.Errorf("SOURCE=%s: must be one of %s", o.source, strings.Join(known, ", "))
+	if known := []string{"auto", "stream", "listen", "timer"}; !slices.Contains(known, o.follow) {
+		return o, fmt.Errorf("FOLLOW=%s: must be one of %s", o.follow, strings.Join(known, ", "))
 	}
 	switch keep := getenv("KEEP"); keep {
 	case "", "0":

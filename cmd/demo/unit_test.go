@@ -69,13 +69,13 @@ func TestLedgerKnowsWhatRolledBack(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	parse := func(source, keep string) (options, error) {
-		return parseOptions(func(name string) string { return map[string]string{"SOURCE": source, "KEEP": keep}[name] })
+	parse := func(follow, keep string) (options, error) {
+		return parseOptions(func(name string) string { return map[string]string{"FOLLOW": follow, "KEEP": keep}[name] })
 	}
-	if o, err := parse("", ""); err != nil || o != (options{source: "auto"}) {
+	if o, err := parse("", ""); err != nil || o != (options{follow: "auto"}) {
 		t.Errorf("nothing set: %+v, %v", o, err)
 	}
-	if o, err := parse("timer", "1"); err != nil || o != (options{source: "timer", keep: true}) {
+	if o, err := parse("timer", "1"); err != nil || o != (options{follow: "timer", keep: true}) {
 		t.Errorf("both set: %+v, %v", o, err)
 	}
 	for _, bad := range [][2]string{{"wal", ""}, {"", "yes"}} {

@@ -11,7 +11,7 @@ import (
 
 // sidecarOf is the environment of one that has a database, a destination and topics, and no name for its subscription.
 func sidecarOf(db *pgtest.DB, sink string, more ...string) []string {
-	return append([]string{"POSTRIDER_DATABASE_URL=" + db.URL(), "POSTRIDER_TOPICS=>", "POSTRIDER_SINK=" + sink, "POSTRIDER_SOURCE=timer"}, more...)
+	return append([]string{"POSTRIDER_DATABASE_URL=" + db.URL(), "POSTRIDER_TOPICS=>", "POSTRIDER_SINK=" + sink, "POSTRIDER_FOLLOW=timer"}, more...)
 }
 
 func (p *process) stopWell() {

@@ -108,12 +108,12 @@ func (d *doctor) report(name, status, message string, remedy ...string) {
 
 // wantsStream reports whether the relay would stream if it could.
 func (d *doctor) wantsStream() bool {
-	return d.settings.Source == "auto" || d.settings.Source == "stream"
+	return d.settings.Follow == "auto" || d.settings.Follow == "stream"
 }
 
-// streamStatus is how bad it is when streaming does not work: with SOURCE=auto the timer takes its place.
+// streamStatus is how bad it is when streaming does not work: with FOLLOW=auto the timer takes its place.
 func (d *doctor) streamStatus(otherwise string) string {
-	if d.settings.Source == "stream" {
+	if d.settings.Follow == "stream" {
 		return statusFail
 	}
 	return otherwise

@@ -33,12 +33,12 @@ func (d *doctor) checkPooler(ctx context.Context) error {
 func (d *doctor) reportTransactionPooler(place dbconn.Place) {
 	message := fmt.Sprintf("%s sits in between: the relay looks at the table on a timer, and prepares no statement", place)
 	direct := "for streaming, connect the relay to PostgreSQL itself or through PgBouncer 1.23 or newer"
-	switch d.settings.Source {
+	switch d.settings.Follow {
 	case "timer":
 		d.report("pooler", statusOK, message)
 	case "listen":
 		d.report("pooler", statusFail, fmt.Sprintf("%s sits in between, through which LISTEN does not pass", place),
-			"connect the relay to PostgreSQL itself or through a pool in session mode, or set POSTRIDER_SOURCE=timer")
+			"connect the relay to PostgreSQL itself or through a pool in session mode, or set POSTRIDER_FOLLOW=timer")
 	default:
 		d.report("pooler", d.streamStatus(statusNote), message, direct)
 	}

@@ -16,7 +16,7 @@ func (d *doctor) checkStreaming(ctx context.Context) error {
 		return err
 	}
 	if !d.wantsStream() {
-		d.report("wal_level", statusOK, "POSTRIDER_SOURCE="+d.settings.Source+" needs no logical replication")
+		d.report("wal_level", statusOK, "POSTRIDER_FOLLOW="+d.settings.Follow+" needs no logical replication")
 		return nil
 	}
 	var level string
@@ -48,7 +48,7 @@ func (d *doctor) checkReplicationRole(ctx context.Context) error {
 	d.report("replication", d.streamStatus(statusNote), fmt.Sprintf("role %q lacks REPLICATION: new messages are found on the timer. With it the relay streams; %s", d.role, replicationMeans),
 		fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteName(d.role)),
 		fmt.Sprintf("on RDS: GRANT rds_replication TO %s;", quoteName(d.role)),
-		"or, if it is not to have it: POSTRIDER_SOURCE=timer")
+		"or, if it is not to have it: POSTRIDER_FOLLOW=timer")
 	return nil
 }
 

@@ -72,8 +72,8 @@ func TestDoctorOnPrivileges(t *testing.T) {
 	doctorOn(t, db.RoleURL(role)).fails("1 check failed").
 		has("→ GRANT TRUNCATE ON postrider.outbox_11, postrider.outbox_3 TO "+role+";", "→ GRANT DELETE ON postrider.parked TO "+role+";")
 	db.Exec(t, fmt.Sprintf("ALTER ROLE %q NOREPLICATION", role))
-	doctorOn(t, db.RoleURL(role), "POSTRIDER_SOURCE=stream").fails("2 checks failed").has("fail replication")
-	doctorOn(t, db.RoleURL(role), "POSTRIDER_SOURCE=timer").fails("1 check failed").lacks("replication  ")
+	doctorOn(t, db.RoleURL(role), "POSTRIDER_FOLLOW=stream").fails("2 checks failed").has("fail replication")
+	doctorOn(t, db.RoleURL(role), "POSTRIDER_FOLLOW=timer").fails("1 check failed").lacks("replication  ")
 }
 
 // Each row breaks something, and names what doctor says and the SQL that it offers; that SQL is run and mends it.
@@ -85,9 +85,9 @@ func TestDoctorOffersTheRemedy(t *testing.T) {
 			"CREATE PUBLICATION postrider FOR TABLE postrider.outbox WITH (publish = 'insert', publish_via_partition_root = true);"},
 		{"publication of nothing", "ALTER PUBLICATION postrider DROP TABLE postrider.outbox", "", "warn publication the publication postrider does not hold",
 			"ALTER PUBLICATION postrider ADD TABLE postrider.outbox;"},
-		{"publication of leaves", "ALTER PUBLICATION postrider SET (publish_via_partition_root = false)", "POSTRIDER_SOURCE=stream", "fail publication",
+		{"publication of leaves", "ALTER PUBLICATION postrider SET (publish_via_partition_root = false)", "POSTRIDER_FOLLOW=stream", "fail publication",
 			"ALTER PUBLICATION postrider SET (publish = 'insert', publish_via_partition_root = true);"},
-		{"no trigger", "SELECT postrider.disable_notify()", "POSTRIDER_SOURCE=listen", "fail notify", "SELECT postrider.enable_notify();"},
+		{"no trigger", "SELECT postrider.disable_notify()", "POSTRIDER_FOLLOW=listen", "fail notify", "SELECT postrider.enable_notify();"},
 		{"needless trigger", "SELECT postrider.enable_notify()", "", "note notify", "SELECT postrider.disable_notify();"},
 		{"sequence behind", "SELECT postrider.enqueue('a', '1'), setval('postrider.outbox_id_seq', 1, false)", "",
 			"warn ids the sequence of ids is behind: the next message gets id 1, and the outbox holds ids up to 1;", "SELECT setval('postrider.outbox_id_seq', (SELECT max(id) FROM postrider.outbox));"},
@@ -165,8 +165,8 @@ func TestDoctorWithoutLogicalWAL(t *testing.T) {
 	on(t, db.URL(), "migrate").ok("applied")
 	doctorOn(t, db.URL()).ok("note wal_level wal_level is replica: new messages are found on the timer", "→ ALTER SYSTEM SET wal_level = logical;",
 		"restart the server", "0 failed", "warn connections").lacks("slots")
-	doctorOn(t, db.URL(), "POSTRIDER_SOURCE=stream").fails("1 check failed").has("fail wal_level")
-	doctorOn(t, db.URL(), "POSTRIDER_SOURCE=timer").ok("ok wal_level POSTRIDER_SOURCE=timer needs no logical replication")
+	doctorOn(t, db.URL(), "POSTRIDER_FOLLOW=stream").fails("1 check failed").has("fail wal_level")
+	doctorOn(t, db.URL(), "POSTRIDER_FOLLOW=timer").ok("ok wal_level POSTRIDER_FOLLOW=timer needs no logical replication")
 }
 
 func TestDoctorOnFewSlots(t *testing.T) {

@@ -68,15 +68,15 @@ func TestEncodings(t *testing.T) {
 		{"SQL_ASCII", "SQL_ASCII", "grün ✓", `convert_from('\x226772c3bc6e20e29c9322', 'SQL_ASCII')`, "abgelehnt ✓"},
 		{"SQL_ASCII", "UTF8", "grün ✓", `convert_from('\x226772c3bc6e20e29c9322', 'SQL_ASCII')`, "abgelehnt ✓"},
 	} {
-		for _, source := range []string{"timer", "stream"} {
-			t.Run(fmt.Sprintf("%s, role %s, %s", c.encoding, c.role, source), func(t *testing.T) {
+		for _, follow := range []string{"timer", "stream"} {
+			t.Run(fmt.Sprintf("%s, role %s, %s", c.encoding, c.role, follow), func(t *testing.T) {
 				t.Parallel()
 				db := pgtest.Encoded(t, c.encoding)
 				role := db.Role(t, "coded", "SUPERUSER")
 				db.Exec(t, fmt.Sprintf("ALTER ROLE %q SET client_encoding = '%s'", role, c.role))
 				url, arrivals := echoingReceiver(t, "abgelehnt ✓ \xff")
-				p := start(t, append(sidecar(db.RoleURL(role), url, ">"), "POSTRIDER_SOURCE="+source, "POSTRIDER_NAME=Stück ✓")...)
-				if source == "stream" {
+				p := start(t, append(sidecar(db.RoleURL(role), url, ">"), "POSTRIDER_FOLLOW="+follow, "POSTRIDER_NAME=Stück ✓")...)
+				if follow == "stream" {
 					p.waitFor("following the stream")
 				} else {
 					p.waitFor("delivering")
@@ -115,15 +115,15 @@ func TestEncodings(t *testing.T) {
 // In a SQL_ASCII database a row may hold any bytes. One that is not UTF-8 is dead with its reason, and stops nobody else.
 func TestBytesThatAreNoText(t *testing.T) {
 	t.Parallel()
-	for _, source := range []string{"timer", "stream"} {
-		t.Run(source, func(t *testing.T) {
+	for _, follow := range []string{"timer", "stream"} {
+		t.Run(follow, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.Encoded(t, "SQL_ASCII")
 			role := db.Role(t, "ascii", "SUPERUSER")
 			db.Exec(t, fmt.Sprintf("ALTER ROLE %q SET client_encoding = 'UTF8'", role))
 			url, arrivals := echoingReceiver(t, "")
-			p := start(t, append(sidecar(db.RoleURL(role), url, ">"), "POSTRIDER_SOURCE="+source)...)
-			if source == "stream" {
+			p := start(t, append(sidecar(db.RoleURL(role), url, ">"), "POSTRIDER_FOLLOW="+follow)...)
+			if follow == "stream" {
 				p.waitFor("following the stream")
 			} else {
 				p.waitFor("delivering")

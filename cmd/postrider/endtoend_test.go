@@ -217,7 +217,7 @@ func TestSidecarWithoutLogicalReplication(t *testing.T) {
 	if status := p.ends(); status != 0 {
 		t.Errorf("status %d", status)
 	}
-	runCommand(t, append(env, "POSTRIDER_SOURCE=stream", "POSTRIDER_HTTP_ADDR=off"), "", "run").failsRunning("source stream", "ALTER SYSTEM SET wal_level = logical")
+	runCommand(t, append(env, "POSTRIDER_FOLLOW=stream", "POSTRIDER_HTTP_ADDR=off"), "", "run").failsRunning("follow stream", "ALTER SYSTEM SET wal_level = logical")
 }
 
 // failsRunning is fails for a command that logs before it fails.

@@ -37,7 +37,7 @@ relay then finds new messages on a timer, some milliseconds later, and reads the
 			switch {
 			case relayRole == "":
 			case noStream:
-				a.printf("-- A relay that does not stream, and the commands that look after it. Set POSTRIDER_SOURCE=timer.\n%s", migrations.TimerGrants(relayRole))
+				a.printf("-- A relay that does not stream, and the commands that look after it. Set POSTRIDER_FOLLOW=timer.\n%s", migrations.TimerGrants(relayRole))
 			default:
 				a.printf("-- A relay, and the commands that look after it.\n%s", migrations.RelayGrants(relayRole))
 			}

@@ -112,8 +112,8 @@ func TestNobodyStandsInForPostgreSQL(t *testing.T) {
 		before = n
 	}
 	bouncer := pgtest.Bouncers(t, db.Server, pgtest.BouncerOptions{User: relay})
-	for _, way := range []struct{ source, url string }{{"stream", db.RoleURL(relay)}, {"timer", db.RoleURL(relay)}, {"timer", bouncer.URL(db.Name)}} {
-		hostileRound(t, db, way.url, db.RoleURL(app), way.source)
+	for _, way := range []struct{ follow, url string }{{"stream", db.RoleURL(relay)}, {"timer", db.RoleURL(relay)}, {"timer", bouncer.URL(db.Name)}} {
+		hostileRound(t, db, way.url, db.RoleURL(app), way.follow)
 	}
 	hostileSQL(t, db.RoleURL(relay))
 	db.Exec(t, "SET search_path = pg_catalog, pg_temp; DROP SCHEMA postrider CASCADE; DROP PUBLICATION postrider")
@@ -135,12 +135,12 @@ func calls(t *testing.T, db *pgtest.DB) int {
 }
 
 // hostileRound uses everything once.
-func hostileRound(t *testing.T, db *pgtest.DB, url, appURL, source string) {
+func hostileRound(t *testing.T, db *pgtest.DB, url, appURL, follow string) {
 	t.Helper()
 	sink, received := webhookReceiver(t, accepts)
 	file := writeFile(t, "subscriptions: [{name: default, topics: ['a.>'], sink: '"+sink+"'}, {name: other, topics: [b], sink: '"+sink+"'}]")
 	on(t, url, "subs", "apply", file).ok()
-	p := start(t, append(sidecar(url, sink, "a.>"), "POSTRIDER_SOURCE="+source, "POSTRIDER_RETENTION=1s")...)
+	p := start(t, append(sidecar(url, sink, "a.>"), "POSTRIDER_FOLLOW="+follow, "POSTRIDER_RETENTION=1s")...)
 	p.waitFor("delivering")
 	conn := connectTo(t, appURL)
 	for _, m := range []outbox.Message{{Topic: "a.x", Key: "k", Payload: 1, Headers: map[string]string{"h": "v"}}, {Topic: "a.y", Body: []byte("2")}} {
@@ -161,10 +161,10 @@ func hostileRound(t *testing.T, db *pgtest.DB, url, appURL, source string) {
 	} {
 		on(t, url, args...).ok()
 	}
-	doctorOn(t, url, "POSTRIDER_SOURCE="+source)
+	doctorOn(t, url, "POSTRIDER_FOLLOW="+follow)
 	p.signal(syscall.SIGTERM)
 	if status := p.ends(); status != 0 {
-		t.Errorf("%s: status %d", source, status)
+		t.Errorf("%s: status %d", follow, status)
 	}
 }
 

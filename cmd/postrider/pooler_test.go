@@ -145,9 +145,9 @@ func TestDoctorSeesPoolers(t *testing.T) {
 	doctorOn(t, url(false)).ok("note pooler a pooler in session mode, or a proxy, sits in between")
 	transaction := url(true)
 	doctorOn(t, transaction).ok("note pooler a pooler in transaction mode", "→ for streaming, connect the relay to PostgreSQL itself")
-	doctorOn(t, transaction, "POSTRIDER_SOURCE=timer").ok("ok pooler a pooler in transaction mode")
-	doctorOn(t, transaction, "POSTRIDER_SOURCE=stream").fails("failed").has("fail pooler a pooler in transaction mode")
-	doctorOn(t, transaction, "POSTRIDER_SOURCE=listen").fails("failed").has("fail pooler", "LISTEN does not pass")
+	doctorOn(t, transaction, "POSTRIDER_FOLLOW=timer").ok("ok pooler a pooler in transaction mode")
+	doctorOn(t, transaction, "POSTRIDER_FOLLOW=stream").fails("failed").has("fail pooler a pooler in transaction mode")
+	doctorOn(t, transaction, "POSTRIDER_FOLLOW=listen").fails("failed").has("fail pooler", "LISTEN does not pass")
 
 	// The commands work through it.
 	on(t, transaction, "subs", "apply", writeFile(t, twoSubscriptions)).ok("billing created")

@@ -24,7 +24,7 @@ func TestRelaysAreSeen(t *testing.T) {
 	db := newDB(t)
 	role := db.Role(t, "relay", "")
 	db.Exec(t, runCommand(t, nil, "", "grants", "--relay", role).ok().out)
-	env := []string{"POSTRIDER_DATABASE_URL=" + db.RoleURL(role), "POSTRIDER_SOURCE=timer", "POSTRIDER_NAME=twin", "POSTRIDER_LEASE=10m"}
+	env := []string{"POSTRIDER_DATABASE_URL=" + db.RoleURL(role), "POSTRIDER_FOLLOW=timer", "POSTRIDER_NAME=twin", "POSTRIDER_LEASE=10m"}
 	a := start(t, env...)
 	short := a.waitFor(`incarnation=([0-9a-f]{8})`)[1]
 	waitUntil(t, "it is registered", func() bool { return len(relaysOf(t, db)) == 1 })
@@ -60,7 +60,7 @@ func TestRelaysAreSeen(t *testing.T) {
 // Sessions whose names the connection string chooses do not show whose they are: such a relay says so itself, from time to time.
 func TestRelayWithSessionsOfAnotherName(t *testing.T) {
 	db := newDB(t)
-	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL()+"&application_name=shop", "POSTRIDER_SOURCE=timer")
+	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL()+"&application_name=shop", "POSTRIDER_FOLLOW=timer")
 	p.waitFor("incarnation=")
 	waitUntil(t, "it is registered", func() bool { return len(relaysOf(t, db)) == 1 })
 	db.Exec(t, "UPDATE postrider.relays SET seen_at = now() - interval '3 hours'")

@@ -73,10 +73,10 @@ func TestDoctorKnowsWhatARoleIsFor(t *testing.T) {
 	if sql := grant("--relay", timer, "--no-stream"); strings.Contains(sql, "REPLICATION") {
 		t.Errorf("--no-stream grants REPLICATION:\n%s", sql)
 	}
-	doctorOn(t, db.RoleURL(timer), "POSTRIDER_SOURCE=timer").ok("ok role", "ok privileges", "0 failed").lacks("REPLICATION", "replication ")
-	doctorOn(t, db.RoleURL(timer)).ok("note replication role \""+timer+"\" lacks REPLICATION: new messages are found on the timer", "copy the whole cluster", "POSTRIDER_SOURCE=timer")
+	doctorOn(t, db.RoleURL(timer), "POSTRIDER_FOLLOW=timer").ok("ok role", "ok privileges", "0 failed").lacks("REPLICATION", "replication ")
+	doctorOn(t, db.RoleURL(timer)).ok("note replication role \""+timer+"\" lacks REPLICATION: new messages are found on the timer", "copy the whole cluster", "POSTRIDER_FOLLOW=timer")
 	db.Exec(t, "ALTER ROLE "+timer+" REPLICATION BYPASSRLS")
-	doctorOn(t, db.RoleURL(timer), "POSTRIDER_SOURCE=timer").ok("note replication", "which POSTRIDER_SOURCE=timer does not need", "NOREPLICATION;", "note role", "BYPASSRLS", "NOBYPASSRLS;")
+	doctorOn(t, db.RoleURL(timer), "POSTRIDER_FOLLOW=timer").ok("note replication", "which POSTRIDER_FOLLOW=timer does not need", "NOREPLICATION;", "note role", "BYPASSRLS", "NOBYPASSRLS;")
 	doctorOn(t, db.RoleURL(timer)).ok("ok replication", "so it can stream; a role that has it can also copy the whole cluster")
 }
 
@@ -97,7 +97,7 @@ func TestDoctorOnHeldSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.Exec(t, "BEGIN; INSERT INTO postrider.outbox (segment, topic, payload) VALUES (5, 'a', '1'); PREPARE TRANSACTION 'held segment'; SELECT postrider.set_segment_length('10 years')")
-	d := doctor{settings: &settings{DatabaseURL: db.URL(), Retention: duration(24 * time.Hour), Source: "timer"}}
+	d := doctor{settings: &settings{DatabaseURL: db.URL(), Retention: duration(24 * time.Hour), Follow: "timer"}}
 	d.examine(t.Context())
 	var all strings.Builder
 	for _, f := range d.findings {

@@ -21,13 +21,13 @@ func relayRole(t *testing.T, db *pgtest.DB) string {
 func TestHiddenRowsAreNotTakenForNone(t *testing.T) {
 	t.Parallel()
 	for _, table := range []string{"outbox", "cursors", "subscriptions", "parked", "relays", "source", "schema_migrations"} {
-		for _, source := range []string{"timer", "stream"} {
-			t.Run(table+" "+source, func(t *testing.T) {
+		for _, follow := range []string{"timer", "stream"} {
+			t.Run(table+" "+follow, func(t *testing.T) {
 				t.Parallel()
 				db := newDB(t)
 				role := relayRole(t, db)
 				url, received := webhookReceiver(t, accepts)
-				env := append(sidecar(db.RoleURL(role), url, "a"), "POSTRIDER_SOURCE="+source)
+				env := append(sidecar(db.RoleURL(role), url, "a"), "POSTRIDER_FOLLOW="+follow)
 				p := start(t, env...)
 				on(t, db.URL(), "enqueue", "a", `1`).ok()
 				if got := receive(t, received); got != "1" {

@@ -101,7 +101,7 @@ func (a *app) run(ctx context.Context, s *settings) error {
 			return unlessStopped(ctx, err)
 		}
 		ready.set(r.Ready)
-		logger.Info("relaying", "name", s.Name, "version", buildVersion(), "source", s.Source)
+		logger.Info("relaying", "name", s.Name, "version", buildVersion(), "follow", s.Follow)
 		return r.Run(ctx)
 	})
 	if err := group.Wait(); err != nil {
@@ -212,7 +212,7 @@ func (s *settings) relayConfig(specs []spec, with surroundings, registry prometh
 		Name:         s.Name,
 		Version:      buildVersion(),
 		Declared:     declarations(specs),
-		Source:       relay.Source(s.Source),
+		Follow:       relay.Follow(s.Follow),
 		Retention:    s.Retention.orTiny(),
 		Lease:        s.Lease.orTiny(),
 		SaveInterval: s.SaveInterval.orTiny(),

@@ -42,7 +42,7 @@ type settings struct {
 
 	Config string `split_words:"true" desc:"YAML file of subscriptions, applied at start."`
 
-	Source  string `split_words:"true" default:"auto" desc:"What tells the relay of new messages: auto (stream where the server allows it, else timer), stream (logical replication), listen (LISTEN/NOTIFY) or timer."`
+	Follow  string `split_words:"true" default:"auto" desc:"What tells the relay of new messages: auto (stream where the server allows it, else timer), stream (logical replication), listen (LISTEN/NOTIFY) or timer."`
 	Migrate bool   `split_words:"true" default:"true" desc:"Whether run brings the schema up to date first."`
 	Name    string `split_words:"true" desc:"Name of this relay in status. Default: the host name."`
 
@@ -124,7 +124,7 @@ func (s *settings) validate() error {
 	if s.PollMax < s.PollMin {
 		return fmt.Errorf("POSTRIDER_POLL_MAX=%s: must be at least POSTRIDER_POLL_MIN (%s)", time.Duration(s.PollMax), time.Duration(s.PollMin))
 	}
-	if err := oneOf("POSTRIDER_SOURCE", s.Source, "auto", "stream", "listen", "timer"); err != nil {
+	if err := oneOf("POSTRIDER_FOLLOW", s.Follow, "auto", "stream", "listen", "timer"); err != nil {
 		return err
 	}
 	if err := s.checkSecrets(); err != nil {

@@ -15,7 +15,7 @@ func TestSettingsDefaults(t *testing.T) {
 		"POSTRIDER_RETENTION 24h 24h How long settled",
 		"POSTRIDER_MEMORY_LIMIT 64MiB 64MiB",
 		"POSTRIDER_HTTP_ADDR 127.0.0.1:8480",
-		"POSTRIDER_SOURCE auto auto")
+		"POSTRIDER_FOLLOW auto auto")
 }
 
 func TestSettingsShowNoSecrets(t *testing.T) {
@@ -41,7 +41,7 @@ func TestBadSettings(t *testing.T) {
 		{"POSTRIDER_MAX_ATTEMPTS=many", "must be a whole number, at least 1"},
 		{"POSTRIDER_LANES=0", "must be a whole number, at least 1"},
 		{"POSTRIDER_MIGRATE=perhaps", "must be true or false"},
-		{"POSTRIDER_SOURCE=magic", "must be one of auto, stream, listen, timer"},
+		{"POSTRIDER_FOLLOW=magic", "must be one of auto, stream, listen, timer"},
 		{"POSTRIDER_LOG_LEVEL=loud", "must be debug, info, warn or error"},
 		{"POSTRIDER_LOG_FORMAT=xml", "must be one of text, json"},
 		{"POSTRIDER_BACKOFF_SCHEDULE=5s,x", "each of the list must be a number with a unit"},

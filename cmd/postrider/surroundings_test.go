@@ -148,9 +148,9 @@ func worksWith(t *testing.T, where string, settings []setting) {
 	on(t, url, "migrate").ok("applied")
 	sink, received := webhookReceiver(t, accepts)
 	app := enqueuer(t, url, slices.ContainsFunc(settings, func(s setting) bool { return s.name == "transaction_timeout" }))
-	for _, source := range []string{"stream", "timer"} {
-		p := start(t, append(sidecar(url, sink, "a.>"), "POSTRIDER_SOURCE="+source)...)
-		if source == "stream" {
+	for _, follow := range []string{"stream", "timer"} {
+		p := start(t, append(sidecar(url, sink, "a.>"), "POSTRIDER_FOLLOW="+follow)...)
+		if follow == "stream" {
 			p.waitFor("following the stream")
 		}
 		on(t, url, "enqueue", "a.b", `{"n":1.5}`, "--key", "k", "--header", "h=v").ok()
@@ -168,10 +168,10 @@ func worksWith(t *testing.T, where string, settings []setting) {
 		on(t, url, "status").ok("default active")
 		on(t, url, "subs", "list").ok("default")
 		on(t, url, "subs", "replay", "default", "--from", "2100-01-01T00:00:00Z").ok()
-		doctorOn(t, url, "POSTRIDER_SOURCE="+source).has("ok clock", " 0 failed")
+		doctorOn(t, url, "POSTRIDER_FOLLOW="+follow).has("ok clock", " 0 failed")
 		p.signal(syscall.SIGTERM)
 		if status := p.ends(); status != 0 {
-			t.Errorf("%s: status %d", source, status)
+			t.Errorf("%s: status %d", follow, status)
 		}
 	}
 }

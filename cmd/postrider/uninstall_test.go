@@ -49,5 +49,5 @@ func TestSomebodyElsesPublication(t *testing.T) {
 	db.Exec(t, "CREATE TABLE theirs (n int); CREATE PUBLICATION postrider FOR TABLE theirs")
 	on(t, db.URL(), "migrate").ok("applied")
 	on(t, db.URL(), "doctor").ok("warn publication the publication postrider", "is not as Postrider makes it", "public.theirs")
-	doctorOn(t, db.URL(), "POSTRIDER_SOURCE=stream").fails("1 check failed").has("fail publication")
+	doctorOn(t, db.URL(), "POSTRIDER_FOLLOW=stream").fails("1 check failed").has("fail publication")
 }

@@ -5,7 +5,7 @@
 //	SEED      a number that decides what happens; the same one repeats a run's faults. Default: another one each time.
 //	DURATION  how long, such as 10m. Rounds of about a minute follow one another. Default: 1m.
 //	FAULTS    names of faults, separated by commas. Default: all. FAULTS=list lists them.
-//	SOURCE    stream, listen, timer or pooler. Default: another one each round.
+//	FOLLOW    stream, listen, timer or pooler. Default: another one each round.
 //	RELAYS    1, 2 or 3. Default: another number each round.
 //
 // The status is 0 if every promise was kept, 1 if one was broken, 2 if a setting is wrong.
@@ -58,7 +58,7 @@ func run(ctx context.Context, env func(string) string, out io.Writer) int {
 
 // settings reads the environment.
 func settings(env func(string) string) (c torture.Config, err error) {
-	c.Seed, c.Duration, c.Source = uint64(time.Now().UnixNano()%1_000_000_000), time.Minute, env("SOURCE")
+	c.Seed, c.Duration, c.Follow = uint64(time.Now().UnixNano()%1_000_000_000), time.Minute, env("FOLLOW")
 	if v := env("SEED"); v != "" {
 		if c.Seed, err = strconv.ParseUint(v, 10, 64); err != nil {
 			return c, fmt.Errorf("SEED=%s: must be a number from 0 to 2^64-1", v)

@@ -117,7 +117,7 @@ func TestRedriveWhileBusy(t *testing.T) {
 	t.Parallel()
 	l := &letters{sick: make(map[int64]bool), bad: make(map[int64]bool)}
 	list := append(kinds("stream"), kind{"letters", 15 * time.Millisecond, l.write})
-	busy(t, Config{Source: "stream", Relays: 2, NATSServers: 1}, list, func(s *scene) {
+	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, list, func(s *scene) {
 		subs := []*subscription{{Expectation: Expectation{Name: "held-mail"}}, {Expectation: Expectation{Name: "mail", Unordered: true}}}
 		for i, x := range subs {
 			endpoint := s.attend(x)

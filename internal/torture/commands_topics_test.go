@@ -92,7 +92,7 @@ func (s *scene) delivering(name string, topics []string) (since time.Time, err e
 // is wanted comes, in order.
 func TestTopicsWhileBusy(t *testing.T) {
 	t.Parallel()
-	busy(t, Config{Source: "stream", Relays: 2, NATSServers: 1}, kindsBut("poison"), func(s *scene) {
+	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, kindsBut("poison"), func(s *scene) {
 		x := &subscription{Expectation: Expectation{Name: "turns"}}
 		sink := s.attend(x).URL("/turns")
 		s.apply("turns", sink, []string{"orders.>"})
@@ -150,7 +150,7 @@ func (b *book) without(drop func(Arrival) bool) *book {
 // those that its snapshot does not see: each once. Nothing is left of it if the transaction rolls back.
 func TestSubscribeAndEnqueueWhileBusy(t *testing.T) {
 	t.Parallel()
-	busy(t, Config{Source: "stream", Relays: 2, NATSServers: 1}, kinds("stream"), func(s *scene) {
+	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, kinds("stream"), func(s *scene) {
 		conn, err := connect(t.Context(), s.db.url("postgres"))
 		s.need(err)
 		defer closeConn(conn)

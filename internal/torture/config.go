@@ -16,8 +16,8 @@ type Config struct {
 	Duration time.Duration
 	// Faults are the names of those to inject; nil: all that the round's mode allows.
 	Faults []string
-	// Source is stream, timer or listen; pooler is timer through PgBouncer in transaction mode.
-	Source string
+	// Follow is stream, timer or listen; pooler is timer through PgBouncer in transaction mode.
+	Follow string
 	// Relays is how many relays run at once: 1 to 3.
 	Relays int
 	// Standby gives the primary a standby, which the fault promote needs. The seed does, too, now and then.
@@ -36,20 +36,20 @@ type Config struct {
 	Log io.Writer
 }
 
-// Sources are the ways in which a relay can learn of new messages.
-var Sources = []string{"stream", "listen", "timer", "pooler"}
+// Ways are those in which a relay can learn of new messages.
+var Ways = []string{"stream", "listen", "timer", "pooler"}
 
 // Validate says which setting is wrong, with its value and what would be right.
 func (c *Config) Validate() error {
 	switch {
 	case c.Duration < time.Second:
 		return fmt.Errorf("duration %v: must be at least 1s", c.Duration)
-	case c.Source != "" && !slices.Contains(Sources, c.Source):
-		return fmt.Errorf("source %q: must be one of %s", c.Source, strings.Join(Sources, ", "))
+	case c.Follow != "" && !slices.Contains(Ways, c.Follow):
+		return fmt.Errorf("follow %q: must be one of %s", c.Follow, strings.Join(Ways, ", "))
 	case c.Relays < 0 || c.Relays > 3:
 		return fmt.Errorf("relays %d: must be 1, 2 or 3", c.Relays)
-	case c.Standby && c.Source == "pooler":
-		return fmt.Errorf("source pooler with a standby: the pooler leads to one server; choose another source")
+	case c.Standby && c.Follow == "pooler":
+		return fmt.Errorf("follow pooler with a standby: the pooler leads to one server; choose another way to follow")
 	case c.NATSServers != 0 && c.NATSServers != 1 && c.NATSServers != 3:
 		return fmt.Errorf("NATS servers %d: must be 1 or 3", c.NATSServers)
 	}

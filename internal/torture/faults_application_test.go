@@ -12,5 +12,5 @@ func TestApplication(t *testing.T) {
 	for _, f := range applicationFaults {
 		names = append(names, f.Name)
 	}
-	round(t, Config{Source: "timer", Relays: 2, NATSServers: 1, Faults: names, Duration: 9 * time.Second, Pause: 200 * time.Millisecond})
+	round(t, Config{Follow: "timer", Relays: 2, NATSServers: 1, Faults: names, Duration: 9 * time.Second, Pause: 200 * time.Millisecond})
 }

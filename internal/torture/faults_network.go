@@ -47,7 +47,7 @@ var networkFaults = []*Fault{
 		}},
 	{Name: "terminate", About: "all connections of relays are terminated", Hits: onNetwork, Inject: terminate("usename = 'relay'")},
 	{Name: "publication", About: "the publication is dropped, and made again", Hits: onNetwork, Reorders: true,
-		Possible: func(c *Config) bool { return c.Source == "stream" }, Inject: dropPublication},
+		Possible: func(c *Config) bool { return c.Follow == "stream" }, Inject: dropPublication},
 }
 
 // dropPublication leaves relays without a stream for a while.

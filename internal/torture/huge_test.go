@@ -130,14 +130,14 @@ func (w *world) killInTheMiddle(t *testing.T, s *subscription, n int) (saved map
 // One transaction of 300,000 messages goes through a relay of little memory, which is killed in the middle of it, and goes on in
 // the middle.
 func TestHugeTransaction(t *testing.T) {
-	for source, c := range map[string]struct {
+	for follow, c := range map[string]struct {
 		n      int
 		memory string // the relay's bound: it has no room for all
 	}{"stream": {hugeSize, "64MiB"}, "timer": {hugeSize / 5, "4MiB"}} {
-		t.Run(source, func(t *testing.T) {
+		t.Run(follow, func(t *testing.T) {
 			t.Parallel()
 			n := c.n
-			w := stage{Config: Config{Source: source, Relays: 1}, only: []string{"events", "once", "hooks"}, lean: true,
+			w := stage{Config: Config{Follow: follow, Relays: 1}, only: []string{"events", "once", "hooks"}, lean: true,
 				env: append(slices.Clone(soloRelay), "POSTRIDER_MEMORY_LIMIT="+c.memory)}.set(t)
 			events := w.subs[0]
 			w.play(t)

@@ -10,7 +10,7 @@ import (
 )
 
 // kinds are all habits, several producers of some. (A transaction that notifies cannot be prepared.)
-func kinds(source string) []kind {
+func kinds(follow string) []kind {
 	short := kind{"short", 12 * time.Millisecond, writeShort}
 	locked := kind{"locked", 25 * time.Millisecond, writeLocked}
 	list := []kind{
@@ -24,7 +24,7 @@ func kinds(source string) []kind {
 		{"strict", 60 * time.Millisecond, writeStrict},
 		{"poison", 500 * time.Millisecond, writePoison},
 	}
-	if source != "listen" {
+	if follow != "listen" {
 		list = append(list, kind{"prepared", 300 * time.Millisecond, writePrepared})
 	}
 	return list

@@ -82,7 +82,7 @@ const (
 // and in the end all arrives. (Scheduled messages are left out: they are late on purpose.)
 func TestOutageIsolation(t *testing.T) {
 	t.Parallel()
-	busy(t, Config{Source: "stream", Relays: 1, NATSServers: 1}, kindsBut("scheduled"), func(s *scene) {
+	busy(t, Config{Follow: "stream", Relays: 1, NATSServers: 1}, kindsBut("scheduled"), func(s *scene) {
 		clockwork := s.sub("strict") // about 15 messages a second, whatever else happens
 		s.more(clockwork, 10)
 		calm := s.during("before", "victim", func() { s.more(clockwork, 25) })

@@ -14,7 +14,7 @@ import (
 const roundLength = time.Minute
 
 // Rounds runs rounds one after the other until their durations add up to c.Duration, each with a seed made of c.Seed, and with
-// the next source. It reports whether every promise was kept, and stops at the first round in which one was not.
+// the next way to follow. It reports whether every promise was kept, and stops at the first round in which one was not.
 func Rounds(ctx context.Context, c Config) (ok bool, err error) {
 	if c.Binary == "" {
 		dir, err := os.MkdirTemp("", "postrider-torture-bin-")
@@ -35,8 +35,8 @@ func Rounds(ctx context.Context, c Config) (ok bool, err error) {
 		if i > 0 {
 			one.Seed = rng.Uint64()
 		}
-		if c.Source == "" {
-			one.Source = Sources[(i+int(c.Seed%uint64(len(Sources))))%len(Sources)]
+		if c.Follow == "" {
+			one.Follow = Ways[(i+int(c.Seed%uint64(len(Ways))))%len(Ways)]
 		}
 		c.say("round %d of %d", i+1, n)
 		r, err := Run(ctx, one)
@@ -48,7 +48,7 @@ func Rounds(ctx context.Context, c Config) (ok bool, err error) {
 		}
 		sum.add(r)
 		if len(r.Violations) > 0 {
-			c.say("SEED=%d DURATION=%v SOURCE=%s repeats this round alone; SEED=%d DURATION=%v all", one.Seed, one.Duration, one.Source, c.Seed, c.Duration)
+			c.say("SEED=%d DURATION=%v FOLLOW=%s repeats this round alone; SEED=%d DURATION=%v all", one.Seed, one.Duration, one.Follow, c.Seed, c.Duration)
 			return false, nil
 		}
 	}

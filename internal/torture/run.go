@@ -26,7 +26,7 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		return nil, err
 	}
 	c.draw()
-	c.say("round with seed %d: source %s, relays %d, NATS servers %d, with a standby: %v", c.Seed, c.Source, c.Relays, c.NATSServers, c.Standby)
+	c.say("round with seed %d: follow %s, relays %d, NATS servers %d, with a standby: %v", c.Seed, c.Follow, c.Relays, c.NATSServers, c.Standby)
 	w, err := newWorld(ctx, c)
 	if err != nil {
 		return nil, err
@@ -46,8 +46,8 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 // draw fills in what the configuration leaves to chance.
 func (c *Config) draw() {
 	rng := rand.New(rand.NewPCG(c.Seed, 0))
-	source, relays, servers := Sources[rng.IntN(len(Sources))], 1+rng.IntN(3), 1+2*rng.IntN(2)
-	c.Source = cmp.Or(c.Source, source)
+	follow, relays, servers := Ways[rng.IntN(len(Ways))], 1+rng.IntN(3), 1+2*rng.IntN(2)
+	c.Follow = cmp.Or(c.Follow, follow)
 	c.Relays = cmp.Or(c.Relays, relays)
 	c.NATSServers = cmp.Or(c.NATSServers, servers)
 	c.drawStandby(rng)
@@ -91,7 +91,7 @@ func (w *world) conclude(ctx context.Context, r *Report, before size) error {
 
 // traffic lets producers write while faults are injected.
 func (w *world) traffic(ctx context.Context) error {
-	w.apps.start(ctx, kinds(w.Source), w.Calm)
+	w.apps.start(ctx, kinds(w.Follow), w.Calm)
 	defer w.apps.stop()
 	injecting, cancel := context.WithTimeout(ctx, w.Duration)
 	defer cancel()

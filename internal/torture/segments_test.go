@@ -33,10 +33,10 @@ func (w *world) reader(t *testing.T, table string) *pgx.Conn {
 // that does nothing is not waited for, and no INSERT waits.
 func TestSegments(t *testing.T) {
 	t.Parallel()
-	w := stage{Config: Config{Source: "stream", Relays: 2}, prepare: repeatable + emptiedSchema}.set(t)
+	w := stage{Config: Config{Follow: "stream", Relays: 2}, prepare: repeatable + emptiedSchema}.set(t)
 	w.play(t)
 	before := w.measured(t)
-	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Source), 2)
+	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow), 2)
 	t.Cleanup(w.apps.stop)
 	endWatch := w.watchLocks(t)
 

@@ -10,12 +10,12 @@ import (
 // segments go on, and its own messages arrive when it commits.
 func TestOpenAllAlong(t *testing.T) {
 	for name, c := range map[string]struct {
-		source string
+		follow string
 		first  bool // it was there before the relays
 	}{"stream": {"stream", false}, "before the stream": {"stream", true}, "timer": {"timer", true}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := stage{Config: Config{Source: c.source, Relays: 2}, prepare: emptiedSchema}.set(t)
+			w := stage{Config: Config{Follow: c.follow, Relays: 2}, prepare: emptiedSchema}.set(t)
 			var old *oldTransaction
 			if c.first {
 				old = w.openOld(t)
@@ -26,7 +26,7 @@ func TestOpenAllAlong(t *testing.T) {
 				w.awaitStream(t)
 				old = w.openOld(t)
 			}
-			w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Source), 2)
+			w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow), 2)
 			t.Cleanup(w.apps.stop)
 			w.say("a transaction is open; waiting until segments have been emptied")
 			w.awaitEmptied(t, 2)

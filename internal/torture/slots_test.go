@@ -77,7 +77,7 @@ func TestSlotHalfMade(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := stage{Config: Config{Source: "stream", Relays: 1}, only: inSlots, env: soloRelay}.set(t)
+			w := stage{Config: Config{Follow: "stream", Relays: 1}, only: inSlots, env: soloRelay}.set(t)
 			old := w.openOld(t)
 			w.play(t)
 			before := w.measured(t)
@@ -99,7 +99,7 @@ func TestSlotHalfMade(t *testing.T) {
 // The slot of a relay that is killed while it streams is gone at once.
 func TestSlotOfKilled(t *testing.T) {
 	t.Parallel()
-	w := stage{Config: Config{Source: "stream", Relays: 1}, only: inSlots, env: soloRelay}.set(t)
+	w := stage{Config: Config{Follow: "stream", Relays: 1}, only: inSlots, env: soloRelay}.set(t)
 	w.play(t)
 	before := w.measured(t)
 	for range 3 {
@@ -116,7 +116,7 @@ func TestSlotOfKilled(t *testing.T) {
 // it gets another.
 func TestSlotOfPaused(t *testing.T) {
 	t.Parallel()
-	w := stage{Config: Config{Source: "stream", Relays: 1}, only: inSlots}.set(t)
+	w := stage{Config: Config{Follow: "stream", Relays: 1}, only: inSlots}.set(t)
 	w.play(t)
 	before := w.measured(t)
 	w.awaitStream(t)
@@ -137,7 +137,7 @@ func TestSlotOfPaused(t *testing.T) {
 func TestSlotOverBudget(t *testing.T) {
 	t.Parallel()
 	const budget = 4 << 20
-	w := stage{Config: Config{Source: "stream", Relays: 1}, only: inSlots, prepare: "CREATE TABLE torture.junk (text text)",
+	w := stage{Config: Config{Follow: "stream", Relays: 1}, only: inSlots, prepare: "CREATE TABLE torture.junk (text text)",
 		env: []string{"POSTRIDER_WAL_BUDGET=4MiB"}}.set(t)
 	w.play(t)
 	before := w.measured(t)

@@ -16,7 +16,7 @@ import (
 // drawStandby gives every other round a standby, if it may have one, and every one that asks for what needs it.
 func (c *Config) drawStandby(rng *rand.Rand) {
 	drawn := rng.IntN(2) == 0 && c.Faults == nil || slices.Contains(c.Faults, "promote")
-	c.Standby = c.Standby || drawn && c.Source != "pooler"
+	c.Standby = c.Standby || drawn && c.Follow != "pooler"
 }
 
 // addStandby starts a standby of the primary, with a network between them that can be cut. From now on connection strings

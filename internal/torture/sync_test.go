@@ -14,11 +14,11 @@ import (
 // delivered, and nothing else may wait.
 func TestSynchronousStandby(t *testing.T) {
 	t.Parallel()
-	w := stage{Config: Config{Source: "stream", Relays: 1}}.set(t)
+	w := stage{Config: Config{Follow: "stream", Relays: 1}}.set(t)
 	w.play(t)
 	before := w.measured(t)
 	w.victim.Set("/victim", hooktest.Status(500))
-	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Source), 1)
+	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow), 1)
 	t.Cleanup(w.apps.stop)
 	eventually(t, time.Minute, func() error {
 		n, err := one[int](t.Context(), w.db, "SELECT count(*)::int FROM postrider.parked WHERE subscription = 'victim' AND state = 'retry'")

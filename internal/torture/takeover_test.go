@@ -24,7 +24,7 @@ type troupe struct {
 // newTroupe starts the relays and the producers.
 func newTroupe(t *testing.T, relays int, env ...string) (*troupe, size) {
 	t.Helper()
-	w := stage{Config: Config{Source: "stream", Relays: relays}, prepare: auditSchema, env: env}.set(t)
+	w := stage{Config: Config{Follow: "stream", Relays: relays}, prepare: auditSchema, env: env}.set(t)
 	tr := &troupe{world: w, lives: make([]int, relays)}
 	for i := range w.relays {
 		tr.bear(i)
@@ -32,7 +32,7 @@ func newTroupe(t *testing.T, relays int, env ...string) (*troupe, size) {
 	w.play(t)
 	before := w.measured(t)
 	tr.awaitShares(t)
-	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Source), 2)
+	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow), 2)
 	t.Cleanup(w.apps.stop)
 	return tr, before
 }

@@ -40,16 +40,16 @@ func TestEndpoints(t *testing.T) {
 	for _, f := range hookFaults {
 		names = append(names, f.Name)
 	}
-	round(t, Config{Source: "stream", Relays: 1, NATSServers: 1, Faults: names, Duration: 14 * time.Second, Pause: 200 * time.Millisecond})
+	round(t, Config{Follow: "stream", Relays: 1, NATSServers: 1, Faults: names, Duration: 14 * time.Second, Pause: 200 * time.Millisecond})
 }
 
 // A row that nobody can read, and a relay that is killed and has to pass it again.
 func TestPoisonRow(t *testing.T) {
 	t.Parallel()
-	for _, source := range []string{"stream", "timer"} {
-		t.Run(source, func(t *testing.T) {
+	for _, follow := range []string{"stream", "timer"} {
+		t.Run(follow, func(t *testing.T) {
 			t.Parallel()
-			round(t, Config{Source: source, Relays: 1, NATSServers: 1, Faults: []string{"poison-row", "kill"}, Duration: 8 * time.Second, Pause: 500 * time.Millisecond})
+			round(t, Config{Follow: follow, Relays: 1, NATSServers: 1, Faults: []string{"poison-row", "kill"}, Duration: 8 * time.Second, Pause: 500 * time.Millisecond})
 		})
 	}
 }
@@ -57,13 +57,13 @@ func TestPoisonRow(t *testing.T) {
 // A NATS server that is restarted, a stream that is full, and one that is deleted.
 func TestNATS(t *testing.T) {
 	t.Parallel()
-	round(t, Config{Source: "timer", Relays: 2, NATSServers: 1, Faults: []string{"nats-restart", "nats-delete", "nats-full"},
+	round(t, Config{Follow: "timer", Relays: 2, NATSServers: 1, Faults: []string{"nats-restart", "nats-delete", "nats-full"},
 		Duration: 8 * time.Second, Pause: 300 * time.Millisecond})
 }
 
 // A cluster that loses the leader of a stream, and its majority.
 func TestNATSCluster(t *testing.T) {
 	t.Parallel()
-	round(t, Config{Source: "stream", Relays: 1, NATSServers: 3, Faults: []string{"nats-leader", "nats-quorum", "nats-delete"},
+	round(t, Config{Follow: "stream", Relays: 1, NATSServers: 3, Faults: []string{"nats-leader", "nats-quorum", "nats-delete"},
 		Duration: 10 * time.Second, Pause: 300 * time.Millisecond, Calm: 2})
 }

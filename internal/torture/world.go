@@ -112,7 +112,7 @@ func (w *world) startDatabase(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if w.Source == "pooler" {
+	if w.Follow == "pooler" {
 		if w.db.pooler, err = pgtest.StartBouncer(ctx, w.db.primary(), pgtest.BouncerOptions{User: "relay"}); err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func (w *world) startDatabase(ctx context.Context) (err error) {
 	if _, err := w.db.admin.Exec(ctx, "SELECT postrider.set_segment_length($1)", segmentLength); err != nil {
 		return err
 	}
-	if w.Source == "listen" {
+	if w.Follow == "listen" {
 		_, err = w.db.admin.Exec(ctx, "SELECT postrider.enable_notify()")
 	}
 	return err
@@ -203,12 +203,12 @@ func (w *world) addRelay(i int) error {
 	if err != nil {
 		return err
 	}
-	source := w.Source
-	if source == "pooler" {
-		source = "timer"
+	follow := w.Follow
+	if follow == "pooler" {
+		follow = "timer"
 	}
 	r := &relay{name: fmt.Sprintf("relay-%d", i+1), binary: w.Binary, dir: w.dir, dog: w.dog, env: []string{
-		"POSTRIDER_DATABASE_URL=" + url, "POSTRIDER_SOURCE=" + source, "POSTRIDER_NAME=" + fmt.Sprintf("relay-%d", i+1),
+		"POSTRIDER_DATABASE_URL=" + url, "POSTRIDER_FOLLOW=" + follow, "POSTRIDER_NAME=" + fmt.Sprintf("relay-%d", i+1),
 		"POSTRIDER_LEASE=" + lease.String(), "POSTRIDER_SAVE_INTERVAL=" + saveInterval.String(), "POSTRIDER_RETENTION=" + retention.String(),
 		"POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_MIGRATE=false", "POSTRIDER_LOG_LEVEL=debug",
 	}}

@@ -23,8 +23,8 @@ import (
 type Postrider struct {
 	// Label is its name in tables.
 	Label string
-	// Source is POSTRIDER_SOURCE: stream, listen or timer.
-	Source string
+	// Follow is POSTRIDER_FOLLOW: stream, listen or timer.
+	Follow string
 	// Env has further settings, such as "POSTRIDER_POLL_MIN=1ms". Default: none, so all settings have their defaults.
 	Env []string
 	// Subscriptions are made when it is installed. Default: one to everything, see Default.
@@ -46,10 +46,10 @@ var (
 )
 
 // NewStream returns the relay that streams from the WAL.
-func NewStream() system.System { return &Postrider{Label: "postrider stream", Source: "stream"} }
+func NewStream() system.System { return &Postrider{Label: "postrider stream", Follow: "stream"} }
 
 // NewTimer returns the relay that looks at the table.
-func NewTimer() system.System { return &Postrider{Label: "postrider timer", Source: "timer"} }
+func NewTimer() system.System { return &Postrider{Label: "postrider timer", Follow: "timer"} }
 
 // Default is one subscription to everything under "bench.": to the stream BENCH with the sink's own settings, or to the webhook with 64
 // lanes from the start (by default they begin with four and grow, up to 16).
@@ -159,7 +159,7 @@ func (s *Postrider) Start(ctx context.Context, p system.Place) (system.Process, 
 
 // Settle waits until it streams, where it is going to.
 func (s *Postrider) Settle(ctx context.Context, p system.Place) error {
-	if s.Source != "stream" {
+	if s.Follow != "stream" {
 		return nil
 	}
 	return await(ctx, nil, func(ctx context.Context) error {
@@ -176,7 +176,7 @@ func (s *Postrider) command(ctx context.Context, program string, p system.Place,
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(cmd.Env, "POSTRIDER_DATABASE_URL="+p.Database, "POSTRIDER_SOURCE="+s.Source, "POSTRIDER_MIGRATE=false",
+	cmd.Env = append(cmd.Env, "POSTRIDER_DATABASE_URL="+p.Database, "POSTRIDER_FOLLOW="+s.Follow, "POSTRIDER_MIGRATE=false",
 		"POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_NAME=bench")
 	cmd.Env = append(cmd.Env, s.Env...)
 	return cmd
