@@ -49,7 +49,7 @@ END $$;
 -- What is checked of every row is a matter of domains: PostgreSQL reads and plans a table's constraints anew for each statement that
 -- inserts, those of a domain once per session.
 
--- The topic rule is the one of package internal/topic: printable ASCII tokens joined by dots, no '*', no '>', no leading '$'.
+-- The topic rule is the one of package outbox/topic: printable ASCII tokens joined by dots, no '*', no '>', no leading '$'.
 CREATE DOMAIN postrider.topic AS text COLLATE "C" CONSTRAINT topic_is_dot_separated_tokens
     CHECK (VALUE ~ '^[!-#%-)+,/-=?-~-][!-)+,/-=?-~-]*(\.[!-)+,/-=?-~-]+)*$' AND length(VALUE) <= 255);
 

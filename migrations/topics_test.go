@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/pgtest"
-	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/outbox/topic"
 )
 
 // acceptsTopic asks the table's CHECK constraint.
@@ -44,7 +44,7 @@ func TestTopicCases(t *testing.T) {
 			Match    bool
 		}
 	}
-	text, err := os.ReadFile("../internal/topic/testdata/cases.json")
+	text, err := os.ReadFile("../outbox/topic/testdata/cases.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/outbox/topic"
 )
 
 // maxBytes bounds a message: PostgreSQL's jsonb ends at 256 MiB, its fields at 1 GiB with everything that quoting adds.

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"testing"
 
-	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
-	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 

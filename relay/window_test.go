@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
-	"github.com/postrider/postrider/internal/topic"
+	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
