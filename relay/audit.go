@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -22,7 +23,7 @@ func (f *feed) audit(ctx context.Context) error {
 	err := f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
 		call{statement: countStatement, args: windowArgs(f.closed), binary: true, row: func(values [][]byte) error {
 			if len(values[0]) != 8 || len(values[1]) != 8 {
-				return errFormat
+				return message.ErrFormat
 			}
 			counts[binary.BigEndian.Uint64(values[0])] = int(binary.BigEndian.Uint64(values[1]))
 			return nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -64,9 +65,9 @@ func BenchmarkDispatchTo(b *testing.B) {
 				}
 				queues = append(queues, addLive(b, f, share, func() {}, pattern))
 			}
-			r := &row{xid: 11}
+			r := &message.Row{XID: 11}
 			r.Topic = "bench.t1"
-			rows := []*row{r}
+			rows := []*message.Row{r}
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {

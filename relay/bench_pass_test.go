@@ -6,18 +6,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
 // pageValues is a row of a page in PostgreSQL's binary format.
-func pageValues(key string) *[len(columns)][]byte {
-	values := &[len(columns)][]byte{
-		colID: bigEndian(1), colXID: bigEndian(99), colCreatedAt: bigEndian(845_000_000_000_000),
-		colTopic: []byte("bench.t1"), colPayload: []byte("\x01" + benchPayload)}
+func pageValues(key string) *[len(message.Columns)][]byte {
+	values := &[len(message.Columns)][]byte{
+		message.ColID: bigEndian(1), message.ColXID: bigEndian(99), message.ColCreatedAt: bigEndian(845_000_000_000_000),
+		message.ColTopic: []byte("bench.t1"), message.ColPayload: []byte("\x01" + benchPayload)}
 	if key != "" {
-		values[colKey] = []byte(key)
+		values[message.ColKey] = []byte(key)
 	}
 	return values
 }
@@ -38,15 +39,15 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	r.endQueue()
 	r.reader = &passReader{pages: make(chan page, 1)}
 	r.prog.startPass(snapshot.Snapshot{Xmax: 100}, 0, true)
-	d := newDecoder("0123abcd")
-	values := []*[len(columns)][]byte{pageValues("")}
+	d := message.NewDecoder("0123abcd")
+	values := []*[len(message.Columns)][]byte{pageValues("")}
 	for i := range keys {
 		values = append(values, pageValues(fmt.Sprintf("customer-%d", i)))
 	}
 	if keys > 0 {
 		values = values[1:]
 	}
-	var rows []*row
+	var rows []*message.Row
 	n := 0
 	deliver := func() {
 		r.reader.pages <- page{rows: rows}
@@ -59,8 +60,8 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	for b.Loop() {
 		v := values[n%len(values)]
 		n++
-		binary.BigEndian.PutUint64(v[colID], uint64(n))
-		row, err := d.decode(v)
+		binary.BigEndian.PutUint64(v[message.ColID], uint64(n))
+		row, err := d.Decode(v)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -84,7 +85,7 @@ func BenchmarkLaneHandOver(b *testing.B) {
 			l := r.lanes[0]
 			tasks := make([]*task, size)
 			for i := range tasks {
-				tasks[i] = &task{row: &row{Message: sinks.Message{ID: int64(i)}}}
+				tasks[i] = &task{row: &message.Row{Message: sinks.Message{ID: int64(i)}}}
 			}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
 func BenchmarkDecodeStreamedRow(b *testing.B) {
 	relation, insert := seedMessages(b)
-	p := newPgoutput(newDecoder("source"))
+	p := newPgoutput(message.NewDecoder("source"))
 	if _, _, err := p.parse(relation, true); err != nil {
 		b.Fatal(err)
 	}
@@ -89,9 +90,9 @@ func BenchmarkDispatch(b *testing.B) {
 	}
 	f.attaching = len(queues)
 	f.close(snapshot.Snapshot{Xmax: 10})
-	r := &row{xid: 11}
+	r := &message.Row{XID: 11}
 	r.Topic = "orders.n500.created"
-	rows := []*row{r}
+	rows := []*message.Row{r}
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {

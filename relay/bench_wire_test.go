@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pglogrepl"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -62,7 +63,7 @@ func streamBench(b *testing.B) *reader {
 	relation, _ := seedMessages(b)
 	h := newHeld(1 << 30)
 	h.restart()
-	r := &reader{stream: &stream{decoder: newDecoder("source"), held: h, log: slog.New(slog.DiscardHandler)}}
+	r := &reader{stream: &stream{decoder: message.NewDecoder("source"), held: h, log: slog.New(slog.DiscardHandler)}}
 	r.parser = newPgoutput(r.decoder)
 	if err := r.copyData(xlogData(relation)); err != nil {
 		b.Fatal(err)
@@ -75,7 +76,7 @@ func BenchmarkDecode(b *testing.B) {
 	for _, key := range []string{"", "customer-42"} {
 		b.Run(fmt.Sprintf("key=%t", key != ""), func(b *testing.B) {
 			relation, _ := seedMessages(b)
-			p := newPgoutput(newDecoder("0123abcd"))
+			p := newPgoutput(message.NewDecoder("0123abcd"))
 			if _, _, err := p.parse(relation, true); err != nil {
 				b.Fatal(err)
 			}

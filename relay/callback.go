@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
@@ -113,10 +114,10 @@ func scanCalledBack(r pgx.CollectableRow) (c calledBack, err error) {
 		return c, err
 	}
 	var err1, err2 error
-	c.row.Born, err1 = decodeInt(created)
+	c.row.Born, err1 = message.DecodeInt(created)
 	if due != nil {
 		c.due = new(time.Time)
-		*c.due, err2 = decodeTime(due)
+		*c.due, err2 = message.DecodeTime(due)
 	}
 	return c, errors.Join(err1, err2)
 }
@@ -137,7 +138,7 @@ func (t *task) ident() snapshot.Ident {
 	if t.entry != nil {
 		return t.entry.ident()
 	}
-	return t.row.ident()
+	return t.row.Ident()
 }
 
 func (r *runner) awaitsCallbacks() bool {

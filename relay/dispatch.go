@@ -1,15 +1,17 @@
 package relay
 
+import "github.com/postrider/postrider/relay/message"
+
 // dispatchOpen hands rows out and remembers them for the audit.
-func (f *feed) dispatchOpen(rows []*row) {
+func (f *feed) dispatchOpen(rows []*message.Row) {
 	for _, r := range rows {
-		f.open = append(f.open, opened{r.xid, r.ident()})
+		f.open = append(f.open, opened{r.XID, r.Ident()})
 	}
 	f.dispatch(rows)
 }
 
 // dispatch hands rows out, to each queue all at once. One that refuses is pruned before the next tick.
-func (f *feed) dispatch(rows []*row) {
+func (f *feed) dispatch(rows []*message.Row) {
 	for _, r := range rows {
 		for _, q := range f.route(r.Topic) {
 			if len(q.staged) == 0 {
@@ -31,7 +33,7 @@ func (f *feed) route(topic string) []*queue {
 	if qs, ok := f.routes[topic]; ok {
 		return qs
 	}
-	if len(f.routes) >= maxTopics {
+	if len(f.routes) >= message.MaxTopics {
 		clear(f.routes)
 	}
 	var qs []*queue

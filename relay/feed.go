@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -32,7 +33,7 @@ type feed struct {
 	health      *health
 	incarnation string
 	connect     func(context.Context) (*dbconn.Conn, error)
-	decoder     *decoder
+	decoder     *message.Decoder
 	held        *held
 	wake        chan struct{} // requests, notifications
 	ended       atomic.Bool   // some live queue takes no more
@@ -60,15 +61,15 @@ type feed struct {
 	delay    time.Duration
 
 	failing   bool
-	failures  int           // in a row, of ticks on a connection that was there
-	streaming bool          // ticks take their rows from the stream
-	mark      *tick         // the first tick after a gap
-	open      []opened      // dispatched since the last close
-	visible   []*row        // the array of takeVisible
-	staged    []*queue      // the array of dispatch
-	slow      int           // windows in a row that the stream was too late for
-	pace      pace          // whether the stream keeps up
-	distrust  time.Duration // how long to read the table after the stream was found to have a hole
+	failures  int            // in a row, of ticks on a connection that was there
+	streaming bool           // ticks take their rows from the stream
+	mark      *tick          // the first tick after a gap
+	open      []opened       // dispatched since the last close
+	visible   []*message.Row // the array of takeVisible
+	staged    []*queue       // the array of dispatch
+	slow      int            // windows in a row that the stream was too late for
+	pace      pace           // whether the stream keeps up
+	distrust  time.Duration  // how long to read the table after the stream was found to have a hole
 	trustFrom time.Time
 	heads     bool // the next rows are read without what they carry: with it that has failed
 }
@@ -82,7 +83,7 @@ type opened struct {
 func newFeed(c *Config, m *metrics, incarnation, source string, connect func(context.Context) (*dbconn.Conn, error)) *feed {
 	return &feed{
 		config: c, log: c.Logger, metrics: m, incarnation: incarnation, connect: connect,
-		decoder: newDecoder(source), held: newHeld(c.MemoryLimit / 4),
+		decoder: message.NewDecoder(source), held: newHeld(c.MemoryLimit / 4),
 		wake: make(chan struct{}, 1), activated: make(chan struct{}, 1), outrun: make(chan struct{}, 1),
 		routes: make(map[string][]*queue), win: &snapshot.Window{N: 1},
 	}
@@ -274,7 +275,7 @@ func (f *feed) release(ctx context.Context) error {
 // takeVisible dispatches held transactions that the snapshot sees and returns how many it does not see yet.
 func (f *feed) takeVisible(s snapshot.Snapshot) (left int) {
 	visible, left := f.held.take(s, f.visible)
-	f.dispatchOpen(slices.DeleteFunc(visible, func(r *row) bool { return f.closed.Sees(r.xid) })) // dispatched from the table already
+	f.dispatchOpen(slices.DeleteFunc(visible, func(r *message.Row) bool { return f.closed.Sees(r.XID) })) // dispatched from the table already
 	clear(visible)
 	f.visible = emptied(visible)
 	return left

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/pgtest"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
@@ -229,8 +230,8 @@ func TestHeldAfterGap(t *testing.T) {
 	h := newHeld(1000)
 	h.connect(func() {})
 	all := snapshot.Snapshot{Xmax: 100}
-	give := func(xid uint64, bytes int64) []*row {
-		h.add(&streamTx{xid: xid, rows: []*row{{xid: xid}}, bytes: bytes})
+	give := func(xid uint64, bytes int64) []*message.Row {
+		h.add(&streamTx{xid: xid, rows: []*message.Row{{XID: xid}}, bytes: bytes})
 		visible, _ := h.take(all, nil)
 		return visible
 	}
@@ -277,7 +278,7 @@ func TestHeldSignals(t *testing.T) {
 		do   func()
 		want bool
 	}{
-		{"a transaction", func() { h.add(&streamTx{xid: 1, rows: []*row{{xid: 1}}}) }, true},
+		{"a transaction", func() { h.add(&streamTx{xid: 1, rows: []*message.Row{{XID: 1}}}) }, true},
 		{"its position", func() { h.advance(20) }, false},
 		{"a question", func() { h.ask(40) }, false},
 		{"a position before", func() { h.advance(30) }, true},
@@ -306,7 +307,7 @@ func TestReaderDropsWhatIsTooLarge(t *testing.T) {
 	h.restart()
 	r := &reader{stream: &stream{held: h}, tx: &streamTx{}}
 	for n := range 5 {
-		r.insert(&row{xid: 7}) // counts for 256 bytes
+		r.insert(&message.Row{XID: 7}) // counts for 256 bytes
 		if dropped := r.tx == nil; dropped != (n >= 3) || dropped != r.lost {
 			t.Errorf("after row %d: dropped %t, known to be lost %t", n+1, dropped, r.lost)
 		}

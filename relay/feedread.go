@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -21,14 +22,14 @@ const (
 
 var (
 	windowStatement = newReading("postrider_window", readColumns, `FROM (
-		SELECT `+columnList+fromXmax+` UNION ALL SELECT `+columnList+fromXip+` LIMIT `+strconv.Itoa(maxWindowRows+1)+`
+		SELECT `+message.ColumnList+fromXmax+` UNION ALL SELECT `+message.ColumnList+fromXip+` LIMIT `+strconv.Itoa(maxWindowRows+1)+`
 		) w ORDER BY id`)
 	countStatement = statement{"postrider_count", `SELECT xid, count(*) FROM (
 		SELECT xid` + fromXmax + ` UNION ALL SELECT xid` + fromXip + `) w GROUP BY xid`}
 	windowTopics = statement{"postrider_window_topics", `SELECT DISTINCT topic FROM (
 		SELECT topic, xid` + fromXmax + ` UNION ALL SELECT topic, xid` + fromXip + `) w
 		WHERE pg_visible_in_snapshot(xid, $3::text::pg_snapshot)`}
-	transactionRows = newReading("postrider_transactions", readColumns, `FROM (SELECT `+columnList+` FROM postrider.outbox
+	transactionRows = newReading("postrider_transactions", readColumns, `FROM (SELECT `+message.ColumnList+` FROM postrider.outbox
 		WHERE xid = ANY ($1::text::xid8[]) LIMIT `+strconv.Itoa(maxWindowRows+1)+`) w ORDER BY id`)
 	transactionTopics = statement{"postrider_transaction_topics", `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
 )
@@ -44,7 +45,7 @@ var useUpID = call{statement: statement{"postrider_use_up_id",
 
 // rowSet collects rows up to the bounds on a window.
 type rowSet struct {
-	rows  []*row
+	rows  []*message.Row
 	bytes int64
 	limit int64
 	over  bool
@@ -56,15 +57,15 @@ func (s *rowSet) count() (rows int, transactions int64) {
 		return maxWindowRows, maxWindowRows
 	}
 	for i, r := range s.rows {
-		if i == 0 || r.xid != s.rows[i-1].xid {
+		if i == 0 || r.XID != s.rows[i-1].XID {
 			transactions++
 		}
 	}
 	return len(s.rows), transactions
 }
 
-func (s *rowSet) add(r *row) error {
-	s.bytes += r.arrived()
+func (s *rowSet) add(r *message.Row) error {
+	s.bytes += r.Arrived()
 	if s.over || len(s.rows) >= maxWindowRows || s.bytes > s.limit {
 		s.over, s.rows = true, nil
 		if s.bytes > s.limit+maxOverflow {
@@ -113,12 +114,12 @@ func (f *feed) read(ctx context.Context) error {
 }
 
 // dispatchNew hands out rows that were not dispatched since the last close.
-func (f *feed) dispatchNew(rows []*row) {
+func (f *feed) dispatchNew(rows []*message.Row) {
 	had := make(map[opened]bool, len(f.open))
 	for _, o := range f.open {
 		had[o] = true
 	}
-	f.dispatch(slices.DeleteFunc(rows, func(r *row) bool { return had[opened{r.xid, r.ident()}] }))
+	f.dispatch(slices.DeleteFunc(rows, func(r *message.Row) bool { return had[opened{r.XID, r.Ident()}] }))
 }
 
 const (

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/message"
 )
 
 const (
@@ -117,7 +118,7 @@ func (g *generation) run(ctx context.Context, follow Follow, healthy func()) err
 
 func (g *generation) newStreamer() *streamer {
 	s := &streamer{config: g.config, log: g.log, health: g.health, pool: g.pool, feed: g.feed}
-	s.stream = stream{databaseURL: g.config.DatabaseURL, slot: slotPrefix + g.incarnation[:8], decoder: newDecoder(g.passes.source),
+	s.stream = stream{databaseURL: g.config.DatabaseURL, slot: slotPrefix + g.incarnation[:8], decoder: message.NewDecoder(g.passes.source),
 		held: g.feed.held, log: g.log}
 	return s
 }

@@ -5,13 +5,14 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // streamTx is a committed transaction as the stream brought it.
 type streamTx struct {
 	xid   uint64
-	rows  []*row
+	rows  []*message.Row
 	bytes int64
 	late  bool // more time than usual passed between its commit and its sending
 }
@@ -31,7 +32,7 @@ type held struct {
 
 	mu        sync.Mutex
 	txs       []heldTx
-	rows      []*row // of all txs, in order
+	rows      []*message.Row // of all txs, in order
 	bytes     int64
 	connected bool
 	gap       bool          // something was lost since the last restart
@@ -155,7 +156,7 @@ func (h *held) ask(until pglogrepl.LSN) {
 }
 
 // take removes the transactions that s sees, and returns the number of those that stay. It appends their rows, in commit order.
-func (h *held) take(s snapshot.Snapshot, to []*row) (visible []*row, left int) {
+func (h *held) take(s snapshot.Snapshot, to []*message.Row) (visible []*message.Row, left int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	rest, kept, rows := h.txs[:0], h.rows[:0], h.rows

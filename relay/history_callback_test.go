@@ -67,7 +67,7 @@ func (x *simRunner) look() (acted bool) {
 		if p == nil || p.state != stateCompleted && p.state != stateFailed && (p.state != stateAccepted || p.due.After(now)) {
 			continue
 		}
-		c := calledBack{row: p.row.ident(), state: p.state, reason: p.reason}
+		c := calledBack{row: p.row.Ident(), state: p.state, reason: p.reason}
 		if !p.due.IsZero() {
 			c.due = &p.due
 		}

@@ -9,7 +9,7 @@ import (
 
 // wants says whether the message is the subscription's.
 func (x *simRunner) wants(r *simRow) bool {
-	return x.filter.current.Match(r.Topic) && (x.stale || !x.begun.Sees(r.xid))
+	return x.filter.current.Match(r.Topic) && (x.stale || !x.begun.Sees(r.XID))
 }
 
 // checkDelivery looks at a message as the sink gets it.
@@ -21,11 +21,11 @@ func (x *simRunner) checkDelivery(t *task, d *sinks.Delivery) {
 	switch {
 	case r == nil:
 		x.sim.failf("%s: message %d is delivered, but not visible to others", x.sub.Name, id)
-	case r.xid != t.row.xid && t.entry == nil || r.Topic != d.Topic || r.Key != d.Key || r.MessageID != d.MessageID || string(r.Payload) != string(d.Payload):
+	case r.XID != t.row.XID && t.entry == nil || r.Topic != d.Topic || r.Key != d.Key || r.MessageID != d.MessageID || string(r.Payload) != string(d.Payload):
 		x.sim.failf("%s: message %d is delivered as %+v", x.sub.Name, id, d.Message)
 	case !x.wants(r):
 		x.sim.failf("%s: message %d is delivered, but is not the subscription's", x.sub.Name, id)
-	case r.deliverAt.After(x.sim.server.now):
+	case r.DeliverAt.After(x.sim.server.now):
 		x.sim.failf("%s: message %d is delivered before it is due", x.sub.Name, id)
 	}
 	if !x.excused(id) {
@@ -85,13 +85,13 @@ func (x *simRunner) outOfTheWay(m *simRow) bool {
 	case p != nil && p.state == stateDead:
 		return x.sub.Settings.OnDead == subscription.DeadSkips
 	case p != nil && p.state == stateHeld:
-		return !m.deliverAt.IsZero() // after a restart it counts as scheduled again
+		return !m.DeliverAt.IsZero() // after a restart it counts as scheduled again
 	case p != nil && (p.state == stateRetry || p.state == stateAccepted || p.state == stateFailed):
 		return false
 	case p != nil: // scheduled, completed or discarded
 		return true
 	}
-	return covers(x.loaded, m) || m.emptied || m.holed || !m.deliverAt.IsZero()
+	return covers(x.loaded, m) || m.emptied || m.holed || !m.DeliverAt.IsZero()
 }
 
 // checkParked looks at a parked row that has just changed.
@@ -149,7 +149,7 @@ func (x *simRunner) checkFinished() {
 		case !x.wants(r):
 		case !x.ever[r.ID] && !x.died[r.ID]:
 			x.sim.failf("%s: message %d has not arrived: cursor %s, parked %+v", x.sub.Name, r.ID, x.stored, x.parked[r.ID])
-		case !x.stored.Base.Sees(r.xid):
+		case !x.stored.Base.Sees(r.XID):
 			x.sim.failf("%s: message %d is beyond the base in the end: %s", x.sub.Name, r.ID, x.stored)
 		}
 	}

@@ -96,7 +96,7 @@ func (f *simFeed) begin(closing bool) *simLook {
 	l.counts, l.found.limit = make(map[uint64]int), f.config.MemoryLimit/4
 	if l.kind == "read" || l.kind == "audit" {
 		for _, r := range f.sim.server.window(f.closed) {
-			l.counts[r.xid]++
+			l.counts[r.XID]++
 			l.found.add(r)
 		}
 	}
@@ -124,7 +124,7 @@ func (f *simFeed) finishRead(l *simLook) {
 // demoteAll is feed.demote for what whole transactions hold.
 func (f *simFeed) demoteAll(counts map[uint64]int) {
 	for _, r := range f.sim.server.committed {
-		if counts[r.xid] > 0 {
+		if counts[r.XID] > 0 {
 			for _, q := range f.route(r.Topic) {
 				q.refuse(f.win)
 			}
@@ -156,7 +156,7 @@ func (f *simFeed) finishAudit(l *simLook, late bool) bool {
 func (f *simFeed) complete(l *simLook, missing []uint64) {
 	found, counts := rowSet{limit: f.config.MemoryLimit / 4}, make(map[uint64]int)
 	for _, r := range f.sim.server.of(missing) {
-		counts[r.xid]++
+		counts[r.XID]++
 		found.add(r)
 	}
 	if found.over {

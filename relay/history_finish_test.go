@@ -81,7 +81,7 @@ func (x *simRunner) atRest() bool {
 		}
 	}
 	for _, r := range x.sim.server.committed {
-		if x.wants(r) && !x.stored.Base.Sees(r.xid) {
+		if x.wants(r) && !x.stored.Base.Sees(r.XID) {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
@@ -18,7 +19,7 @@ func (x *simRunner) load() (acted bool) {
 		x.drop()
 		return true
 	}
-	l := &loadedRows{x.loading, make(map[snapshot.Ident]*row)}
+	l := &loadedRows{x.loading, make(map[snapshot.Ident]*message.Row)}
 	for _, e := range x.loading {
 		if p := x.parked[e.id]; p != nil && (p.state == stateRetry || p.state == stateHeld || p.state == stateScheduled) {
 			l.rows[e.ident()] = p.row
@@ -74,11 +75,11 @@ func (x *simRunner) fetch(p *simPass, got *page, limit int) {
 		}
 		got.start = window[0].ID - 1
 	}
-	rows := make([]*row, 0, len(server.table))
+	rows := make([]*message.Row, 0, len(server.table))
 	for _, r := range server.table {
-		if r.ID > got.start && !p.reader.base.Sees(r.xid) && got.target.Sees(r.xid) && x.filter.current.Match(r.Topic) &&
+		if r.ID > got.start && !p.reader.base.Sees(r.XID) && got.target.Sees(r.XID) && x.filter.current.Match(r.Topic) &&
 			!(p.reader.exclude && x.parked[r.ID] != nil) {
-			rows = append(rows, &r.row)
+			rows = append(rows, &r.Row)
 		}
 	}
 	rows = sortRows(rows)
@@ -119,7 +120,7 @@ func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
 }
 
 // outcome is what a destination may say; a few messages never work.
-func (x *simRunner) outcome(r *row, draw int) error {
+func (x *simRunner) outcome(r *message.Row, draw int) error {
 	after := time.Duration(draw&1) * time.Second
 	switch draw %= 32; {
 	case x.down:

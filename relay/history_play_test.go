@@ -226,7 +226,7 @@ func (s *simulation) playTrouble(what uint8, x *simRunner, f *simFeed, op simOp)
 		s.command(x, op)
 	case 61:
 		s.server.recycle(int64(op.b)%4, func(r *simRow) bool {
-			return !slices.ContainsFunc(s.subs, func(x *simRunner) bool { return !x.stored.Base.Sees(r.xid) })
+			return !slices.ContainsFunc(s.subs, func(x *simRunner) bool { return !x.stored.Base.Sees(r.XID) })
 		})
 	case 62:
 		if x.r != nil && x.r.queue != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -55,7 +56,7 @@ type simEntry struct {
 	attempts int
 	due      time.Time
 	reason   string
-	row      *row
+	row      *message.Row
 	lease    time.Duration
 }
 
@@ -138,7 +139,7 @@ func (x *simRunner) loadParked() {
 	}
 	var waiting, later []*entry
 	for id, p := range x.parked {
-		e := &entry{id: id, born: p.row.born, xid: p.row.xid, key: r.parkedKey(p.row.Key), state: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
+		e := &entry{id: id, born: p.row.Born, xid: p.row.XID, key: r.parkedKey(p.row.Key), state: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
 		switch {
 		case p.state == stateScheduled:
 			later = append(later, e)

@@ -50,7 +50,7 @@ func (x *simRunner) collect(final bool) bool {
 
 // covers says whether a cursor's row counts a message as settled.
 func covers(s snapshot.Position, r *simRow) bool {
-	return s.Base.Sees(r.xid) || s.Done.Has(r.ident()) || s.Target != nil && s.Target.Sees(r.xid) && r.ID <= s.AfterID
+	return s.Base.Sees(r.XID) || s.Done.Has(r.Ident()) || s.Target != nil && s.Target.Sees(r.XID) && r.ID <= s.AfterID
 }
 
 // apply is the save statement.
@@ -119,7 +119,7 @@ func (x *simRunner) replay(base snapshot.Snapshot) {
 		x.again[id] = true
 	}
 	for _, r := range x.sim.server.table {
-		x.ever[r.ID] = x.ever[r.ID] && base.Sees(r.xid)
+		x.ever[r.ID] = x.ever[r.ID] && base.Sees(r.XID)
 	}
 	x.sim.server.other()
 	x.stale = true

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -38,7 +39,7 @@ type simTx struct {
 }
 
 type simRow struct {
-	row
+	message.Row
 	inserted, visible int // moments; visible is 0 before
 	holed, emptied    bool
 }
@@ -93,9 +94,9 @@ func (s *simServer) insert(tx *simTx, topic, key string, due time.Time) {
 	s.moment++
 	s.lsn++
 	r := &simRow{inserted: s.moment}
-	r.ID, r.xid, r.Topic, r.Key, r.deliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart.Add(time.Duration(s.moment)*time.Microsecond)
-	r.born = r.CreatedAt.UnixMicro() - snapshot.Epoch
-	r.MessageID = string(appendMessageID(nil, simSource, r.ID, r.CreatedAt))
+	r.ID, r.XID, r.Topic, r.Key, r.DeliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart.Add(time.Duration(s.moment)*time.Microsecond)
+	r.Born = r.CreatedAt.UnixMicro() - snapshot.Epoch
+	r.MessageID = string(message.AppendMessageID(nil, simSource, r.ID, r.CreatedAt))
 	r.JSON, r.Payload = true, []byte("1")
 	s.nextID++
 	tx.rows = append(tx.rows, r)
@@ -162,28 +163,28 @@ func (s *simServer) crash() {
 }
 
 // window is the statement that reads what lies past the snapshot, in order of id.
-func (s *simServer) window(a snapshot.Snapshot) (found []*row) {
+func (s *simServer) window(a snapshot.Snapshot) (found []*message.Row) {
 	now := s.snapshot()
 	for _, r := range s.table {
-		if r.xid >= a.Xmax || slices.Contains(a.Xip, r.xid) && !slices.Contains(now.Xip, r.xid) {
-			found = append(found, &r.row)
+		if r.XID >= a.Xmax || slices.Contains(a.Xip, r.XID) && !slices.Contains(now.Xip, r.XID) {
+			found = append(found, &r.Row)
 		}
 	}
 	return sortRows(found)
 }
 
 // of is the statement that reads whole transactions.
-func (s *simServer) of(xids []uint64) (found []*row) {
+func (s *simServer) of(xids []uint64) (found []*message.Row) {
 	for _, r := range s.table {
-		if slices.Contains(xids, r.xid) {
-			found = append(found, &r.row)
+		if slices.Contains(xids, r.XID) {
+			found = append(found, &r.Row)
 		}
 	}
 	return sortRows(found)
 }
 
-func sortRows(rows []*row) []*row {
-	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.ID, b.ID) })
+func sortRows(rows []*message.Row) []*message.Row {
+	slices.SortFunc(rows, func(a, b *message.Row) int { return cmp.Compare(a.ID, b.ID) })
 	return rows
 }
 

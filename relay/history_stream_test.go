@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -20,7 +21,7 @@ type simStream struct {
 }
 
 func newSimStream(s *simServer, h *held) *simStream {
-	x := &simStream{server: s, at: len(s.wal), reader: &reader{parser: newPgoutput(newDecoder(simSource)),
+	x := &simStream{server: s, at: len(s.wal), reader: &reader{parser: newPgoutput(message.NewDecoder(simSource)),
 		stream: &stream{held: h, log: slog.New(slog.DiscardHandler)}}}
 	h.connect(func() {})
 	x.send(s.lsn, simRelation)
@@ -52,7 +53,7 @@ func (x *simStream) next(hole int) {
 			r.holed, x.server.holes = true, true
 			continue
 		}
-		x.send(tx.end-1, encodeInsert(&r.row))
+		x.send(tx.end-1, encodeInsert(&r.Row))
 	}
 	x.send(tx.end, []byte{msgCommit})
 }
@@ -77,7 +78,7 @@ const simRelationID = 77
 var simRelation = func() []byte {
 	b := binary.BigEndian.AppendUint32([]byte{msgRelation}, simRelationID)
 	b = append(b, "postrider\x00outbox\x00d"...)
-	names := slices.Insert(slices.Clone(columns[:]), 4, "segment")
+	names := slices.Insert(slices.Clone(message.Columns[:]), 4, "segment")
 	b = binary.BigEndian.AppendUint16(b, uint16(len(names)))
 	for _, name := range names {
 		b = append(append(b, 0), name...)
@@ -93,13 +94,13 @@ func encodeBegin(committed time.Time) []byte {
 	return append(b, make([]byte, 4)...)
 }
 
-func encodeInsert(r *row) []byte {
+func encodeInsert(r *message.Row) []byte {
 	b := binary.BigEndian.AppendUint32([]byte{msgInsert}, simRelationID)
-	b = binary.BigEndian.AppendUint16(append(b, 'N'), uint16(len(columns)+1))
+	b = binary.BigEndian.AppendUint16(append(b, 'N'), uint16(len(message.Columns)+1))
 	b = appendInt8(b, r.ID)
-	b = appendInt8(b, int64(r.xid))
+	b = appendInt8(b, int64(r.XID))
 	b = appendTime(b, r.CreatedAt)
-	b = appendTime(b, r.deliverAt)
+	b = appendTime(b, r.DeliverAt)
 	b = appendColumn(b, []byte{0, 1}) // segment
 	b = appendColumn(b, []byte(r.Topic))
 	if r.Key == "" {

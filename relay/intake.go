@@ -3,6 +3,7 @@ package relay
 import (
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -119,7 +120,7 @@ func (r *runner) intakePage(now time.Time) {
 		for _, row := range r.pageAt.rows[:n] {
 			if r.filter.wants(row) {
 				t := r.newTask(row)
-				t.seq = r.prog.admitPass(row.ident())
+				t.seq = r.prog.admitPass(row.Ident())
 				tasks = append(tasks, t)
 			}
 		}
@@ -179,7 +180,7 @@ func (r *runner) intakeLive(now time.Time) {
 	rows := r.queue.take(r.maxTasks() - r.tasks)
 	for _, l := range rows {
 		t := r.newTask(l.row)
-		t.win, t.seq = l.win, r.prog.admitLive(l.win, l.row.ident())
+		t.win, t.seq = l.win, r.prog.admitLive(l.win, l.row.Ident())
 		r.admit(t, now)
 	}
 	clear(rows)
@@ -189,7 +190,7 @@ func (r *runner) intakeLive(now time.Time) {
 const tasksAtOnce = 16
 
 // newTask makes a task for a message from the log.
-func (r *runner) newTask(row *row) *task {
+func (r *runner) newTask(row *message.Row) *task {
 	if len(r.newTasks) == 0 {
 		r.newTasks = make([]task, tasksAtOnce)
 	}
@@ -199,7 +200,7 @@ func (r *runner) newTask(row *row) *task {
 	return t
 }
 
-func (r *runner) keyOf(row *row) string {
+func (r *runner) keyOf(row *message.Row) string {
 	if r.sub.Settings.Ordering != subscription.OrderByKey {
 		return ""
 	}
@@ -223,12 +224,12 @@ func (r *runner) parkedKey(key string) string {
 // admit puts a message from the log into its lane, unless it is settled already or must wait.
 func (r *runner) admit(t *task, now time.Time) {
 	r.dirty = true
-	m := t.row.ident()
+	m := t.row.Ident()
 	switch {
 	case r.prog.skip.Has(m), r.parked.byID[m] != nil:
 		r.settle(t)
-	case t.row.deliverAt.After(now):
-		r.park(t, stateScheduled, t.row.deliverAt, "")
+	case t.row.DeliverAt.After(now):
+		r.park(t, stateScheduled, t.row.DeliverAt, "")
 	default:
 		t.since = now
 		r.enqueue(t)

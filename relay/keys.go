@@ -4,6 +4,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -17,7 +18,7 @@ const (
 // loadedRows are messages of parked deliveries, read from the table.
 type loadedRows struct {
 	entries []*entry
-	rows    map[snapshot.Ident]*row
+	rows    map[snapshot.Ident]*message.Row
 }
 
 // gateState says what a task of a key may do now.
@@ -33,7 +34,7 @@ const (
 func (r *runner) gate(t *task) gateState {
 	list := r.parked.keys[t.key]
 	switch {
-	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].place().Compare(t.row.place()) > 0:
+	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].place().Compare(t.row.Place()) > 0:
 		return gateOpen // younger ones, such as were scheduled, wait for it, not it for them
 	case t.entry == nil && len(list) == 1 && list[0].leaving:
 		return gateWait
@@ -47,7 +48,7 @@ func (r *runner) strictWait(t *task) bool {
 		return false
 	}
 	head := r.parked.head(strictKey)
-	return head != nil && head.place().Compare(t.row.place()) < 0
+	return head != nil && head.place().Compare(t.row.Place()) < 0
 }
 
 // hold parks a task behind another message of its key.
@@ -151,9 +152,9 @@ func (r *runner) startLoad() {
 }
 
 // readParked retries until it works, with half as many after a read that was cut off; nil if the runner has ended.
-func (r *runner) readParked(ids []int64) map[snapshot.Ident]*row {
+func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 	retry := reconnectBackoff()
-	found := make(map[snapshot.Ident]*row, len(ids))
+	found := make(map[snapshot.Ident]*message.Row, len(ids))
 	for most := len(ids); len(ids) > 0; {
 		most = min(most, len(ids))
 		rows, err := r.passes.loadParkedRows(r.reading, r.sub.Name, r.cursor.epoch, ids[:most])

@@ -41,7 +41,7 @@ func (l *lane) send(r *runner) {
 		l.deliveries = append(l.deliveries, sinks.Delivery{Message: &t.row.Message, Subscription: r.sub.Name, Attempt: t.attempts + 1})
 		l.outcomes = append(l.outcomes, nil)
 	}
-	if l.batch[0].row.withheld {
+	if l.batch[0].row.Withheld {
 		r.alone++
 		l.doubted = r.inDoubt() || l.batch[0].attempts > 0
 	}
@@ -56,7 +56,7 @@ func (l *lane) send(r *runner) {
 
 func (l *lane) work(r *runner) {
 	for range l.begin {
-		if l.batch[0].row.withheld { // it is alone
+		if l.batch[0].row.Withheld { // it is alone
 			r.deliverWithheld(l)
 		} else {
 			r.sink.Deliver(r.deliver, l.deliveries, l.outcomes)
@@ -92,7 +92,7 @@ func (r *runner) collectFinished() []*lane {
 // enqueue puts a task where a lane will find it.
 func (r *runner) enqueue(t *task) {
 	r.tasks++
-	r.taskBytes += t.row.size()
+	r.taskBytes += t.row.Size()
 	r.breaker.fresh = true
 	if t.key == "" {
 		r.free = append(r.free, t)
@@ -114,7 +114,7 @@ func (r *runner) laneOf(key string) *lane {
 // release takes a task out of the lanes' account.
 func (r *runner) release(t *task) {
 	r.tasks--
-	r.taskBytes -= t.row.size()
+	r.taskBytes -= t.row.Size()
 	if t.fault != nil {
 		r.suspects--
 	}
@@ -191,7 +191,7 @@ func (r *runner) form(l *lane, most int) {
 
 // takes adds the task to the lane's batch, unless it must go alone and would not; most is lowered when it does.
 func (r *runner) takes(l *lane, t *task, most *int) bool {
-	if t.alone || t.row.withheld {
+	if t.alone || t.row.Withheld {
 		if len(l.batch) > 0 || r.tooLarge(t) {
 			return false
 		}
@@ -203,7 +203,7 @@ func (r *runner) takes(l *lane, t *task, most *int) bool {
 
 // tooLarge says whether the task cannot go yet because another one that is to be read is under way to a destination that is in doubt: it
 // would take memory that others have a use for.
-func (r *runner) tooLarge(t *task) bool { return t.row.withheld && r.alone > 0 && r.inDoubt() }
+func (r *runner) tooLarge(t *task) bool { return t.row.Withheld && r.alone > 0 && r.inDoubt() }
 
 // inDoubt says whether the destination does not work, or has not shown yet that it does.
 func (r *runner) inDoubt() bool { return r.breaker.open || r.throughAt == 0 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -11,8 +12,8 @@ import (
 
 func TestLinger(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	ago := func(d time.Duration) *task { return &task{row: &row{}, since: now.Add(-d)} }
-	parked := &task{row: &row{}}
+	ago := func(d time.Duration) *task { return &task{row: &message.Row{}, since: now.Add(-d)} }
+	parked := &task{row: &message.Row{}}
 	const second = time.Second
 	for name, c := range map[string]struct {
 		linger      time.Duration

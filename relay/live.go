@@ -5,12 +5,13 @@ import (
 	"sync/atomic"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // liveRow is a message on its way from the feed to a runner.
 type liveRow struct {
-	row *row
+	row *message.Row
 	win *snapshot.Window
 }
 
@@ -33,10 +34,10 @@ func (b *budget) share() int64 { return b.limit / max(b.queues.Load(), 1) }
 type queue struct {
 	match  *topic.Matcher
 	budget *budget
-	wake   func()       // tells the runner that something changed
-	ended  *atomic.Bool // tells the feed that some queue has ended
-	staged []*row       // the feed's: about to be pushed
-	taken  []liveRow    // the runner's: the array of take
+	wake   func()         // tells the runner that something changed
+	ended  *atomic.Bool   // tells the feed that some queue has ended
+	staged []*message.Row // the feed's: about to be pushed
+	taken  []liveRow      // the runner's: the array of take
 
 	mu       sync.Mutex
 	rows     fifo[liveRow]
@@ -64,7 +65,7 @@ func (q *queue) attach(at snapshot.Closed) {
 }
 
 // push takes the window's messages, up to the first that it refuses.
-func (q *queue) push(rows []*row, w *snapshot.Window) {
+func (q *queue) push(rows []*message.Row, w *snapshot.Window) {
 	q.mu.Lock()
 	if q.refused {
 		q.mu.Unlock()
@@ -73,13 +74,13 @@ func (q *queue) push(rows []*row, w *snapshot.Window) {
 	first := q.rows.len() == 0
 	var size int64
 	for _, r := range rows {
-		if q.rows.len() >= maxQueued || !q.budget.allows(q.bytes, size+r.size()) {
+		if q.rows.len() >= maxQueued || !q.budget.allows(q.bytes, size+r.Size()) {
 			q.refused, q.lost = true, w
 			q.ended.Store(true)
 			break
 		}
 		q.rows.push(liveRow{r, w})
-		size += r.size()
+		size += r.Size()
 	}
 	q.bytes += size
 	refused := q.refused
@@ -122,7 +123,7 @@ func (q *queue) take(n int) []liveRow {
 func (q *queue) release(rows []liveRow) {
 	var size int64
 	for _, r := range rows {
-		size += r.row.size()
+		size += r.row.Size()
 	}
 	q.bytes -= size
 	q.budget.used.Add(-size)

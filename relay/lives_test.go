@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
@@ -199,7 +200,7 @@ func TestTimesAreExact(t *testing.T) {
 		sent, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
 		mend(t, err)
 		for i, b := range sent {
-			if got, err := decodeInt(b); err != nil || got != borns[i] {
+			if got, err := message.DecodeInt(b); err != nil || got != borns[i] {
 				t.Errorf("%s: %d was read as %d from %q, %v", name, borns[i], got, texts[i], err)
 			}
 		}

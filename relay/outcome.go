@@ -15,7 +15,7 @@ func (r *runner) collectResults(now time.Time) {
 	for _, l := range r.collectFinished() {
 		l.busy = false
 		r.inFlight--
-		if l.batch[0].row.withheld {
+		if l.batch[0].row.Withheld {
 			r.alone--
 		}
 		r.handleBatch(l, now)
@@ -214,7 +214,7 @@ func (r *runner) park(t *task, state string, due time.Time, reason string) {
 	r.parkedC(state)
 	e := t.entry
 	if e == nil {
-		e = &entry{id: t.row.ID, born: t.row.born, xid: t.row.xid, key: strings.Clone(r.parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
+		e = &entry{id: t.row.ID, born: t.row.Born, xid: t.row.XID, key: strings.Clone(r.parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
 		r.parked.add(e)
 		r.parked.record(&parkOp{entry: e, insert: t.row, bare: t.bare, reason: reason})
 		r.settle(t)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -181,7 +182,7 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	run.mu.Lock()
 	e := &entry{id: 999, state: stateDead}
 	run.parked.add(e)
-	run.parked.record(&parkOp{entry: e, reason: "a test", insert: &row{}})
+	run.parked.record(&parkOp{entry: e, reason: "a test", insert: &message.Row{}})
 	run.parked.ops[snapshot.Ident{ID: 999}].insert.Topic = "t"
 	run.dirty = true
 	run.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -49,9 +50,9 @@ func (e *entry) durable() bool {
 // parkOp is a change to the parked table that waits for the next save.
 type parkOp struct {
 	entry   *entry
-	insert  *row // the message, for a new row
-	bare    bool // without a copy of what it carries
-	careful bool // a save has failed for that copy, or for another's
+	insert  *message.Row // the message, for a new row
+	bare    bool         // without a copy of what it carries
+	careful bool         // a save has failed for that copy, or for another's
 	remove  bool
 	reason  string
 
@@ -173,13 +174,13 @@ func (p *parkedSet) forget(e *entry) {
 func (p *parkedSet) record(op *parkOp) {
 	if old := p.ops[op.entry.ident()]; old != nil && old.insert != nil {
 		if op.remove {
-			p.unsaved -= old.insert.size()
+			p.unsaved -= old.insert.Size()
 			delete(p.ops, op.entry.ident())
 			return
 		}
 		op.insert, op.bare = old.insert, old.bare
 	} else if op.insert != nil {
-		p.unsaved += op.insert.size()
+		p.unsaved += op.insert.Size()
 	}
 	p.ops[op.entry.ident()] = op
 }
@@ -188,7 +189,7 @@ func (p *parkedSet) record(op *parkOp) {
 func (p *parkedSet) saved() {
 	for _, op := range p.saving {
 		if op.insert != nil {
-			p.unsaved -= op.insert.size()
+			p.unsaved -= op.insert.Size()
 		}
 	}
 	p.saving = nil

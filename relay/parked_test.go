@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -65,7 +66,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 				next++
 				e := &entry{id: id, key: rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "key"), state: states.Draw(t, "state"), due: when()}
 				p.add(e)
-				p.record(&parkOp{entry: e, insert: &row{}, reason: "new"})
+				p.record(&parkOp{entry: e, insert: &message.Row{}, reason: "new"})
 				model[id], keys[id] = parkedRecord{e.state, 0, e.due, "new"}, e.key
 				delete(popped, id)
 				continue
@@ -175,7 +176,7 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 // What happens to a row between two saves becomes one operation.
 func TestParkedOperationsMerge(t *testing.T) {
 	p := newParkedSet()
-	e, message := &entry{id: 1, state: stateScheduled}, &row{}
+	e, message := &entry{id: 1, state: stateScheduled}, &message.Row{}
 	p.add(e)
 	p.record(&parkOp{entry: e, insert: message})
 	p.change(e, stateRetry, time.Unix(5, 0), "failed")

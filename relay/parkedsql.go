@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -102,9 +103,9 @@ func toEntry(r pgx.CollectableRow) (foundEntry, error) {
 		return e, err
 	}
 	var err1, err2, err3 error
-	e.born, err1 = decodeInt(created)
+	e.born, err1 = message.DecodeInt(created)
 	e.xid, err2 = strconv.ParseUint(xid, 10, 64)
-	e.due, err3 = decodeTime(due)
+	e.due, err3 = message.DecodeTime(due)
 	err := errors.Join(err1, err2, err3)
 	if e.state == "completed" || e.state == "failed" {
 		e.state = stateAccepted // until the callback is looked up
@@ -132,7 +133,7 @@ var parkedRows = newReading("postrider_parked_rows", smallColumns, `FROM (
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retry', 'held', 'scheduled')) p`)
 
 // loadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
-func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[snapshot.Ident]*row, error) {
+func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
 	found, err := p.readParkedRows(ctx, parkedRows.whole, name, epoch, ids)
 	if unreadable(err) {
 		return p.readParkedRows(ctx, parkedRows.heads, name, epoch, ids)
@@ -140,18 +141,18 @@ func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, i
 	return found, err
 }
 
-func (p *passes) readParkedRows(ctx context.Context, s statement, name string, epoch int64, ids []int64) (map[snapshot.Ident]*row, error) {
+func (p *passes) readParkedRows(ctx context.Context, s statement, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Release()
-	found, arrived := make(map[snapshot.Ident]*row, len(ids)), int64(0)
+	found, arrived := make(map[snapshot.Ident]*message.Row, len(ids)), int64(0)
 	args := [][]byte{[]byte(name), append(snapshot.AppendIDs([]byte{'{'}, ids), '}')}
 	err = newSession(conn.Conn()).run(ctx, begin, byIndex,
-		call{statement: s, args: args, binary: true, row: toRow(newDecoder(p.source), func(r *row) error {
-			found[r.ident()] = r
-			if arrived += r.arrived(); arrived > maxOverflow {
+		call{statement: s, args: args, binary: true, row: toRow(message.NewDecoder(p.source), func(r *message.Row) error {
+			found[r.Ident()] = r
+			if arrived += r.Arrived(); arrived > maxOverflow {
 				return errOverflow
 			}
 			return nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -51,7 +52,7 @@ type page struct {
 	fresh  bool
 	begun  bool  // start is known
 	start  int64 // the pass reads ids above this
-	rows   []*row
+	rows   []*message.Row
 	end    int64 // the page has all that is wanted up to here; 0: up to its last row
 	last   bool
 	dense  bool // about half of the rows up to the page's last one were wanted, or more
@@ -154,7 +155,7 @@ func (p *passReader) fitting(got page) int {
 	}
 	var bytes int64
 	for _, r := range got.rows {
-		bytes += r.arrived()
+		bytes += r.Arrived()
 	}
 	return int(min(max(p.pageBytes()*int64(len(got.rows))/bytes, 1), pageRows))
 }
@@ -287,10 +288,10 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 		which = passPages[1]
 		args = append(args, []byte(p.name))
 	}
-	decoder, budget, full := newDecoder(p.source), p.pageBytes(), false
+	decoder, budget, full := message.NewDecoder(p.source), p.pageBytes(), false
 	seen, kept, wanted := 0, 0, 0
-	keep := func(r *row) error {
-		budget -= r.arrived()
+	keep := func(r *message.Row) error {
+		budget -= r.Arrived()
 		if n := len(next.rows); budget < 0 && n > 0 && next.rows[n-1].ID != r.ID {
 			full = true // the next page begins here
 			return nil

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/postrider/postrider/relay/message"
 )
 
 // pgoutput decodes what the output plugin of logical replication sends, protocol version 1 in binary format, as far as an
 // outbox needs it: begin, commit, and insertions. See "Logical Replication Message Formats" in PostgreSQL's documentation.
 type pgoutput struct {
-	rows      *decoder
+	rows      *message.Decoder
 	relations map[uint32]*relation
 	committed time.Time // when the transaction under way was, by the server's clock
 }
@@ -20,7 +22,7 @@ type pgoutput struct {
 // may have added to the publication, have none.
 type relation struct{ columns []int }
 
-func newPgoutput(d *decoder) *pgoutput {
+func newPgoutput(d *message.Decoder) *pgoutput {
 	return &pgoutput{rows: d, relations: make(map[uint32]*relation)}
 }
 
@@ -33,7 +35,7 @@ const (
 )
 
 // parse decodes one message. The row is nil unless the message is an insertion and keep is set.
-func (p *pgoutput) parse(data []byte, keep bool) (kind byte, r *row, err error) {
+func (p *pgoutput) parse(data []byte, keep bool) (kind byte, r *message.Row, err error) {
 	if len(data) == 0 {
 		return 0, nil, fmt.Errorf("stream: empty message")
 	}
@@ -42,7 +44,7 @@ func (p *pgoutput) parse(data []byte, keep bool) (kind byte, r *row, err error) 
 	case msgBegin:
 		b.skip(8) // position of the commit
 		if stamp := b.take(8); !b.short {
-			p.committed, err = decodeTime(stamp)
+			p.committed, err = message.DecodeTime(stamp)
 		}
 	case msgRelation:
 		err = p.relation(&b)
@@ -76,7 +78,7 @@ func (p *pgoutput) relation(b *wire) error {
 	found := 0
 	for range n {
 		b.skip(1) // flags
-		column := slices.Index(columns[:], b.cstring())
+		column := slices.Index(message.Columns[:], b.cstring())
 		b.skip(8) // type and modifier
 		if b.short {
 			return nil
@@ -86,14 +88,14 @@ func (p *pgoutput) relation(b *wire) error {
 		}
 		rel.columns = append(rel.columns, column)
 	}
-	if found != len(columns) {
-		return fmt.Errorf("the published table has %d of the outbox's %d columns", found, len(columns))
+	if found != len(message.Columns) {
+		return fmt.Errorf("the published table has %d of the outbox's %d columns", found, len(message.Columns))
 	}
 	p.relations[id] = rel
 	return nil
 }
 
-func (p *pgoutput) insert(b *wire) (*row, error) {
+func (p *pgoutput) insert(b *wire) (*message.Row, error) {
 	id := b.uint32()
 	rel := p.relations[id]
 	if rel == nil {
@@ -106,7 +108,7 @@ func (p *pgoutput) insert(b *wire) (*row, error) {
 	if n := int(b.uint16()); n != len(rel.columns) {
 		return nil, fmt.Errorf("tuple has %d columns, its relation %d", n, len(rel.columns))
 	}
-	var values [len(columns)][]byte
+	var values [len(message.Columns)][]byte
 	for _, column := range rel.columns {
 		value, err := b.column()
 		if err != nil {
@@ -119,7 +121,7 @@ func (p *pgoutput) insert(b *wire) (*row, error) {
 	if b.short {
 		return nil, nil
 	}
-	return p.rows.decode(&values)
+	return p.rows.Decode(&values)
 }
 
 // wire reads big-endian values off a message and remembers if it was too short.

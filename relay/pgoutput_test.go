@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -53,9 +54,9 @@ func TestStreamedRowsAreTheTables(t *testing.T) {
 	_, want, _, err := readWindow(t.Context(), f, f.closed)
 	mend(t, err)
 
-	var got []*row
+	var got []*message.Row
 	var kinds []byte
-	p := newPgoutput(newDecoder("source"))
+	p := newPgoutput(message.NewDecoder("source"))
 	for _, m := range messages {
 		copied := bytes.Clone(m)
 		kind, r, err := p.parse(copied, true)
@@ -81,7 +82,7 @@ func TestStreamedRowsAreTheTables(t *testing.T) {
 	checkStrange(t, got)
 }
 
-func checkStrange(t *testing.T, got []*row) {
+func checkStrange(t *testing.T, got []*message.Row) {
 	t.Helper()
 	far := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 	for i, want := range []struct {
@@ -94,30 +95,30 @@ func checkStrange(t *testing.T, got []*row) {
 		{"", `""`, "{}", true, far},
 		{"ключ", "", "", false, time.Time{}},
 		{"\t\n ", "\x00\xff\x00\x01", `{"a": "b"}`, false, time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC)},
-		{"", `"` + strings.Repeat("long ", 3000) + `"`, "", true, got[5].deliverAt},
-		{"", strings.Repeat("\x00\xff", 9000), "", false, got[6].deliverAt},
+		{"", `"` + strings.Repeat("long ", 3000) + `"`, "", true, got[5].DeliverAt},
+		{"", strings.Repeat("\x00\xff", 9000), "", false, got[6].DeliverAt},
 	} {
 		r := got[i]
-		if r.Key != want.key || string(r.Payload) != want.payload || string(r.Headers) != want.headers || r.JSON != want.json || !r.deliverAt.Equal(want.due) {
-			t.Errorf("row %d: key %q, payload %.40q, headers %q, JSON %t, due %s", i, r.Key, r.Payload, r.Headers, r.JSON, r.deliverAt)
+		if r.Key != want.key || string(r.Payload) != want.payload || string(r.Headers) != want.headers || r.JSON != want.json || !r.DeliverAt.Equal(want.due) {
+			t.Errorf("row %d: key %q, payload %.40q, headers %q, JSON %t, due %s", i, r.Key, r.Payload, r.Headers, r.JSON, r.DeliverAt)
 		}
 		if age := time.Since(r.CreatedAt); age < -time.Minute || age > time.Minute {
 			t.Errorf("row %d was created %s ago", i, age)
 		}
 	}
-	if got[5].deliverAt.Before(far) || got[6].deliverAt.After(time.Unix(0, 0)) {
-		t.Errorf("the ends of the calendar have become %s and %s", got[5].deliverAt, got[6].deliverAt)
+	if got[5].DeliverAt.Before(far) || got[6].DeliverAt.After(time.Unix(0, 0)) {
+		t.Errorf("the ends of the calendar have become %s and %s", got[5].DeliverAt, got[6].DeliverAt)
 	}
 }
 
 // What is not kept is not decoded, and what cannot be decoded is an error.
 func TestStreamRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	relation, insert := seedMessages(t)
-	p := newPgoutput(newDecoder("source"))
+	p := newPgoutput(message.NewDecoder("source"))
 	if _, _, err := p.parse(insert, true); err == nil || !strings.Contains(err.Error(), "was not announced") {
 		t.Errorf("an unknown relation: %v", err)
 	}
-	mustParse := func(data []byte, keep bool) *row {
+	mustParse := func(data []byte, keep bool) *message.Row {
 		t.Helper()
 		_, r, err := p.parse(data, keep)
 		mend(t, err)
@@ -169,7 +170,7 @@ func FuzzStream(f *testing.F) {
 	f.Add([]byte("B"), []byte{})
 	f.Add(append(relation[:len(relation):len(relation)], 0xff), insert[:20])
 	f.Fuzz(func(t *testing.T, first, second []byte) {
-		p := newPgoutput(newDecoder("source"))
+		p := newPgoutput(message.NewDecoder("source"))
 		if _, _, err := p.parse(relation, true); err != nil {
 			t.Fatal(err)
 		}

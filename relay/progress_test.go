@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/snapshot/snapshottest"
 )
@@ -63,9 +64,9 @@ func (f *modelFeed) tick(s snapshot.Snapshot, rows []snapshottest.Row) {
 	f.prune()
 	for _, r := range rows {
 		if s.Sees(r.XID) && !f.feed.closed.Sees(r.XID) && !slices.Contains(f.open, opened{r.XID, r.Ident}) {
-			m := &row{xid: r.XID}
-			m.ID, m.born, m.Topic = r.ID, r.Born, "a"
-			f.dispatchOpen([]*row{m})
+			m := &message.Row{XID: r.XID}
+			m.ID, m.Born, m.Topic = r.ID, r.Born, "a"
+			f.dispatchOpen([]*message.Row{m})
 		}
 	}
 }
@@ -124,7 +125,7 @@ func (h *history) intake(most int) {
 	case h.pass != nil || h.awaiting:
 	case h.queue != nil:
 		for _, l := range h.queue.take(most) {
-			h.admit(modelTask{Ident: l.row.ident(), win: l.win, seq: h.prog.admitLive(l.win, l.row.ident())})
+			h.admit(modelTask{Ident: l.row.Ident(), win: l.win, seq: h.prog.admitLive(l.win, l.row.Ident())})
 		}
 	case h.prog.idle():
 		h.nextPass()

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/relay/message"
 )
 
 // enters tries to get room without waiting.
@@ -112,14 +114,14 @@ func TestRoomIsInOrder(t *testing.T) {
 func TestShelfShares(t *testing.T) {
 	s := newShelf(1000)
 	var tn tenant
-	reads := make(chan func(*row, error))
-	read := func(most int64) (*row, error) {
+	reads := make(chan func(*message.Row, error))
+	read := func(most int64) (*message.Row, error) {
 		type answer struct {
-			r   *row
+			r   *message.Row
 			err error
 		}
 		got := make(chan answer, 1)
-		reads <- func(r *row, err error) { got <- answer{r, err} }
+		reads <- func(r *message.Row, err error) { got <- answer{r, err} }
 		a := <-got
 		return a.r, a.err
 	}
@@ -152,7 +154,7 @@ func TestShelfShares(t *testing.T) {
 	answer = <-reads
 	answer(nil, &largerError{300})
 	answer = <-reads
-	want := &row{}
+	want := &message.Row{}
 	answer(want, nil)
 	third := <-take(t.Context())
 	if got := <-second; got.b == nil || got.b.row != want || third.b != got.b {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -104,7 +105,7 @@ type runner struct {
 
 // task is a message on its way through a lane.
 type task struct {
-	row      *row
+	row      *message.Row
 	key      string
 	win      *snapshot.Window // from the feed
 	seq      int              // its number in the window or, if win and entry are nil, in the pass
@@ -128,9 +129,9 @@ type earlierTopics struct {
 	until snapshot.Snapshot
 }
 
-func (f *filter) wants(r *row) bool {
+func (f *filter) wants(r *message.Row) bool {
 	for _, e := range f.earlier {
-		if e.until.Sees(r.xid) {
+		if e.until.Sees(r.XID) {
 			return e.match.Match(r.Topic)
 		}
 	}

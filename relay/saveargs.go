@@ -124,13 +124,13 @@ func (in *insertArrays) add(name string, op *parkOp) {
 	r := op.insert
 	in.topics = append(in.topics, r.Topic)
 	var xid *string
-	if r.xid != 0 {
-		xid = new(strconv.FormatUint(r.xid, 10))
+	if r.XID != 0 {
+		xid = new(strconv.FormatUint(r.XID, 10))
 	}
 	in.xids = append(in.xids, xid)
 	in.keys, in.headers = append(in.keys, orNull(r.Key)), append(in.headers, orNull(string(r.Headers)))
 	in.copies = append(in.copies, op.copies())
-	if r.withheld {
+	if r.Withheld {
 		in.payloads, in.bodies = append(in.payloads, nil), append(in.bodies, nil)
 		return
 	}
@@ -152,7 +152,7 @@ func (in *insertArrays) args() []any {
 
 func (o *parkOp) copies() int16 {
 	switch {
-	case !o.insert.withheld:
+	case !o.insert.Withheld:
 		return copyHere
 	case o.bare:
 		return copyNone

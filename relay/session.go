@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/message"
 )
 
 // errLost says that the relay's own row is gone: snapshots in memory may be void, and another relay may own the cursors.
@@ -171,9 +172,9 @@ func mineCall(incarnation, name string, epoch int64) call {
 }
 
 // toRow adapts a function on decoded rows to a call.
-func toRow(d *decoder, f func(*row) error) func([][]byte) error {
+func toRow(d *message.Decoder, f func(*message.Row) error) func([][]byte) error {
 	return func(values [][]byte) error {
-		r, err := d.decodeRead((*[len(columns)][]byte)(values))
+		r, err := d.DecodeRead((*[len(message.Columns)][]byte)(values))
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -60,7 +61,7 @@ func FuzzFilter(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := &row{xid: xid}
+		r := &message.Row{XID: xid}
 		r.Topic = topic
 		if len(got.earlier) == 0 && got.wants(r) != got.current.Match(topic) {
 			t.Errorf("%q wants %q: %t", topics, topic, got.wants(r))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"github.com/postrider/postrider/relay/message"
 )
 
 // shelf keeps the messages that are read by themselves while they are delivered: subscriptions that deliver one at the same time
@@ -28,7 +30,7 @@ type book struct {
 	refs  int
 	claim *claim        // of whoever reads it
 	ready chan struct{} // closed when it has been read, or could not be
-	row   *row
+	row   *message.Row
 	err   error
 }
 
@@ -47,7 +49,7 @@ func newShelf(limit int64) *shelf {
 
 // take returns the message, read by one of those who want it at the time. After it has been delivered, put gives it back. The size
 // may be a guess; read fails with a largerError if the message has more than most.
-func (s *shelf) take(ctx context.Context, mark shelfMark, c claim, size int64, read func(most int64) (*row, error)) (*book, error) {
+func (s *shelf) take(ctx context.Context, mark shelfMark, c claim, size int64, read func(most int64) (*message.Row, error)) (*book, error) {
 	for {
 		s.mu.Lock()
 		b := s.books[mark]
@@ -85,7 +87,7 @@ func (s *shelf) take(ctx context.Context, mark shelfMark, c claim, size int64, r
 }
 
 // fill reads the message once there is room for it. It may turn out to be larger than that: then it waits again.
-func (s *shelf) fill(ctx context.Context, b *book, size int64, read func(most int64) (*row, error)) {
+func (s *shelf) fill(ctx context.Context, b *book, size int64, read func(most int64) (*message.Row, error)) {
 	defer close(b.ready)
 	for {
 		if s.room.enter(ctx, b.claim, copies*size) != nil {
@@ -101,7 +103,7 @@ func (s *shelf) fill(ctx context.Context, b *book, size int64, read func(most in
 		size = larger.bytes
 	}
 	if b.err == nil {
-		s.room.shrink(b.claim, copies*b.row.size())
+		s.room.shrink(b.claim, copies*b.row.Size())
 		return
 	}
 	if ctx.Err() != nil {

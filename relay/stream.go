@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/message"
 )
 
 const (
@@ -30,7 +31,7 @@ const (
 type stream struct {
 	databaseURL string
 	slot        string
-	decoder     *decoder
+	decoder     *message.Decoder
 	held        *held
 	log         *slog.Logger
 	lastXID     atomic.Uint64 // of the last transaction that was received
@@ -222,14 +223,14 @@ func (r *reader) isLate(lag time.Duration) bool {
 }
 
 // insert adds a row to the transaction under way, unless that has grown past the bound: then it becomes a gap.
-func (r *reader) insert(row *row) {
+func (r *reader) insert(row *message.Row) {
 	if row == nil || r.tx == nil {
 		return
 	}
-	r.tx.xid = row.xid
-	r.lastXID.Store(row.xid)
+	r.tx.xid = row.XID
+	r.lastXID.Store(row.XID)
 	r.tx.rows = append(r.tx.rows, row)
-	r.tx.bytes += row.size()
+	r.tx.bytes += row.Size()
 	if r.tx.bytes > r.held.limit {
 		r.end()
 		r.lost = true

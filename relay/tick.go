@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -32,13 +33,13 @@ func tickCall(incarnation string, t *tick) call {
 // decode reads the statement's row in binary format.
 func (t *tick) decode(values [][]byte) (err error) {
 	if len(values) != 3 || len(values[2]) != 1 {
-		return errFormat
+		return message.ErrFormat
 	}
 	if values[2][0] == 0 {
 		return errLost
 	}
 	if len(values[1]) != 8 {
-		return errFormat
+		return message.ErrFormat
 	}
 	t.lsn = pglogrepl.LSN(binary.BigEndian.Uint64(values[1]))
 	t.snap, err = snapshot.Decode(values[0])

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -266,7 +267,7 @@ func TestUnsavedCopiesStopIntake(t *testing.T) {
 		}
 		run.mu.Lock()
 		defer run.mu.Unlock()
-		if most := run.maxTaskBytes() + 2*inlineBytes; run.parked.unsaved > most {
+		if most := run.maxTaskBytes() + 2*message.InlineBytes; run.parked.unsaved > most {
 			t.Errorf("%d bytes wait to be saved, at most %d may", run.parked.unsaved, most)
 		}
 		return run.full()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -161,12 +162,12 @@ type ledger struct {
 }
 
 // window takes one window's rows in, which must lie between its snapshots.
-func (l *ledger) window(from, to snapshot.Snapshot, rows []*row) {
+func (l *ledger) window(from, to snapshot.Snapshot, rows []*message.Row) {
 	l.t.Helper()
 	for _, r := range rows {
 		l.seen[r.ID]++
-		if from.Sees(r.xid) || !to.Sees(r.xid) {
-			l.t.Errorf("row %d of transaction %d is not in the window from %s to %s", r.ID, r.xid, from, to)
+		if from.Sees(r.XID) || !to.Sees(r.XID) {
+			l.t.Errorf("row %d of transaction %d is not in the window from %s to %s", r.ID, r.XID, from, to)
 		}
 		if r.Topic[0] != 'g' {
 			l.t.Errorf("row %d with topic %s was rolled back, but read", r.ID, r.Topic)
@@ -175,7 +176,7 @@ func (l *ledger) window(from, to snapshot.Snapshot, rows []*row) {
 	if !to.Covers(from) {
 		l.t.Errorf("snapshot %s does not cover the earlier %s", to, from)
 	}
-	if !slices.IsSortedFunc(rows, func(a, b *row) int { return int(a.ID - b.ID) }) {
+	if !slices.IsSortedFunc(rows, func(a, b *message.Row) int { return int(a.ID - b.ID) }) {
 		l.t.Errorf("rows of the window from %s to %s are not in order", from, to)
 	}
 }
@@ -198,11 +199,11 @@ func (l *ledger) settle(b *bench, where string) {
 }
 
 // readWindow is what the feed's reading tick and its audit do, in one look.
-func readWindow(ctx context.Context, f *feed, from snapshot.Snapshot) (to snapshot.Snapshot, rows []*row, counted map[uint64]int, err error) {
+func readWindow(ctx context.Context, f *feed, from snapshot.Snapshot) (to snapshot.Snapshot, rows []*message.Row, counted map[uint64]int, err error) {
 	var t tick
 	counted = make(map[uint64]int)
 	err = f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
-		call{statement: windowStatement.whole, args: windowArgs(from), binary: true, row: toRow(f.decoder, func(r *row) error {
+		call{statement: windowStatement.whole, args: windowArgs(from), binary: true, row: toRow(f.decoder, func(r *message.Row) error {
 			rows = append(rows, r)
 			return nil
 		})},
@@ -236,10 +237,10 @@ func TestWindowsReadEachCommittedRowOnce(t *testing.T) {
 		}
 		ledger.window(at, to, rows)
 		for _, r := range rows {
-			if counted[r.xid]--; counted[r.xid] == 0 {
-				delete(counted, r.xid)
+			if counted[r.XID]--; counted[r.XID] == 0 {
+				delete(counted, r.XID)
 			}
-			if r.xid < at.Xmax {
+			if r.XID < at.Xmax {
 				overtaken++ // from the branch of transactions that were running
 			}
 		}
@@ -257,7 +258,7 @@ func TestWindowsReadEachCommittedRowOnce(t *testing.T) {
 }
 
 // readPass reads all pages of a pass from base to the present.
-func readPass(ctx context.Context, p *passReader) (to snapshot.Snapshot, start int64, rows []*row, err error) {
+func readPass(ctx context.Context, p *passReader) (to snapshot.Snapshot, start int64, rows []*message.Row, err error) {
 	next := page{}
 	for {
 		got, err := p.readPage(ctx, next, 7)
@@ -424,7 +425,7 @@ func TestPassStartsBeforeWhatIsUnsettled(t *testing.T) {
 	}
 }
 
-func firstPage(t *testing.T, b *bench, base snapshot.Snapshot) (rows []*row, start int64) {
+func firstPage(t *testing.T, b *bench, base snapshot.Snapshot) (rows []*message.Row, start int64) {
 	t.Helper()
 	got, err := b.passReader(b.onePool(), base).readPage(t.Context(), page{}, 10)
 	mend(t, err)

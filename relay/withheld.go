@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -31,13 +32,13 @@ const (
 // 131,072 digits.)
 var (
 	headersAreSmall = `(headers IS NULL OR pg_column_size(headers) <= 2000 AND pg_column_compression(headers) IS NULL)`
-	keyIsShort      = `(key IS NULL OR octet_length(key) <= ` + strconv.Itoa(maxKey) + `)`
+	keyIsShort      = `(key IS NULL OR octet_length(key) <= ` + strconv.Itoa(message.MaxKey) + `)`
 	readColumns     = columnsWith(`WHEN payload IS NOT NULL THEN (
-		SELECT CASE WHEN octet_length(t) <= `+strconv.Itoa(inlineBytes)+` THEN t END FROM (SELECT
-			CASE WHEN pg_column_size(payload OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16384 THEN payload::text END AS t OFFSET 0) q)`, inlineBytes)
+		SELECT CASE WHEN octet_length(t) <= `+strconv.Itoa(message.InlineBytes)+` THEN t END FROM (SELECT
+			CASE WHEN pg_column_size(payload OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16384 THEN payload::text END AS t OFFSET 0) q)`, message.InlineBytes)
 	smallColumns = columnsWith("", 2000)
 	// Of the heads nothing fails but what the database cannot do without.
-	headColumns = `id, xid, created_at, deliver_at, topic, postrider.readable_key(key, ` + strconv.Itoa(maxKey) + `), NULL::text, NULL::bytea, NULL::jsonb `
+	headColumns = `id, xid, created_at, deliver_at, topic, postrider.readable_key(key, ` + strconv.Itoa(message.MaxKey) + `), NULL::text, NULL::bytea, NULL::jsonb `
 )
 
 func columnsWith(packed string, body int) string {
@@ -147,13 +148,13 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 	if t.entry != nil {
 		mark.parked = r.sub.Name
 	}
-	size := t.row.bytes
+	size := t.row.Bytes
 	if size == 0 {
 		size = guess
 	}
 	retry := reconnectBackoff()
 	for {
-		b, err := r.passes.shelf.take(r.deliver, mark, claim{tenant: &r.tenant, doubted: doubted}, size, func(most int64) (*row, error) {
+		b, err := r.passes.shelf.take(r.deliver, mark, claim{tenant: &r.tenant, doubted: doubted}, size, func(most int64) (*message.Row, error) {
 			whole, err := r.passes.readMessage(r.deliver, r.sub.Name, r.cursor.epoch, t, most)
 			return whole, r.passes.losses.judge(mark, err)
 		})
@@ -198,7 +199,7 @@ func (l *losses) judge(mark shelfMark, err error) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.of == nil || len(l.of) >= maxTopics {
+	if l.of == nil || len(l.of) >= message.MaxTopics {
 		l.of = make(map[shelfMark]int)
 	}
 	if l.of[mark]++; l.of[mark] < mostLosses {
@@ -212,7 +213,7 @@ var messageStatement = statement{"postrider_message",
 	`SELECT kind, size, part FROM postrider.read_message($1::text, $2::text::bigint, $3::text::timestamptz, $4::text::integer, $5::text::bigint, $6::text::bigint)`}
 
 // readMessage reads what a row has withheld. It fails with a largerError if that is more than most bytes.
-func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *task, most int64) (*row, error) {
+func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *task, most int64) (*message.Row, error) {
 	if err := p.single.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
@@ -222,10 +223,10 @@ func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *t
 		return nil, err
 	}
 	defer conn.Release()
-	m := messageParts{row: *t.row, most: most, largest: p.largest}
+	m := messageParts{Row: *t.row, most: most, largest: p.largest}
 	m.Payload, m.Headers = nil, nil
 	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
-	args := [][]byte{nil, number(t.row.ID), []byte(snapshot.TimeText(t.row.born)), number(maxKey), number(p.largest), number(most)}
+	args := [][]byte{nil, number(t.row.ID), []byte(snapshot.TimeText(t.row.Born)), number(message.MaxKey), number(p.largest), number(most)}
 	if t.entry != nil {
 		args[0] = []byte(name)
 	}
@@ -239,7 +240,7 @@ func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *t
 
 // messageParts puts a message together.
 type messageParts struct {
-	row
+	message.Row
 	most    int64
 	largest int64
 	found   bool
@@ -254,7 +255,7 @@ func (m *messageParts) add(values [][]byte) error {
 	}
 	switch part := values[2]; string(values[0]) {
 	case "key":
-		m.err = &unreadError{reason: fmt.Sprintf("the key has %d bytes: it may have %d at most", size, maxKey)}
+		m.err = &unreadError{reason: fmt.Sprintf("the key has %d bytes: it may have %d at most", size, message.MaxKey)}
 	case "size":
 		m.err = &unreadError{reason: tooLarge(size, m.largest)}
 	case "problem", "trouble":
@@ -275,15 +276,15 @@ func (m *messageParts) add(values [][]byte) error {
 	return nil
 }
 
-func (m *messageParts) whole() (*row, error) {
+func (m *messageParts) whole() (*message.Row, error) {
 	switch {
 	case m.err != nil:
 		return nil, m.err
 	case !m.found:
 		return nil, &unreadError{reason: "the message is not in the outbox any more, and there is no copy of it"}
 	}
-	m.withheld = false
-	return &m.row, nil
+	m.Withheld = false
+	return &m.Row, nil
 }
 
 // tooLarge says of a message of so many bytes why it is not read.
