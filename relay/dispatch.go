@@ -1,6 +1,10 @@
 package relay
 
-import "github.com/postrider/postrider/relay/message"
+import (
+	"github.com/postrider/postrider/relay/message"
+
+	"github.com/postrider/postrider/relay/internal/fifo"
+)
 
 // dispatchOpen hands rows out and remembers them for the audit.
 func (f *feed) dispatchOpen(rows []*message.Row) {
@@ -23,7 +27,7 @@ func (f *feed) dispatch(rows []*message.Row) {
 	for _, q := range f.staged {
 		q.push(q.staged, f.win)
 		clear(q.staged)
-		q.staged = emptied(q.staged)
+		q.staged = fifo.Emptied(q.staged)
 	}
 	clear(f.staged)
 	f.staged = f.staged[:0]

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -277,7 +278,7 @@ func (f *feed) takeVisible(s snapshot.Snapshot) (left int) {
 	visible, left := f.held.take(s, f.visible)
 	f.dispatchOpen(slices.DeleteFunc(visible, func(r *message.Row) bool { return f.closed.Sees(r.XID) })) // dispatched from the table already
 	clear(visible)
-	f.visible = emptied(visible)
+	f.visible = fifo.Emptied(visible)
 	return left
 }
 

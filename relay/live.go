@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -40,7 +41,7 @@ type queue struct {
 	taken  []liveRow      // the runner's: the array of take
 
 	mu       sync.Mutex
-	rows     fifo[liveRow]
+	rows     fifo.Queue[liveRow]
 	bytes    int64
 	refused  bool
 	lost     *snapshot.Window // of the first message that was refused
@@ -71,15 +72,15 @@ func (q *queue) push(rows []*message.Row, w *snapshot.Window) {
 		q.mu.Unlock()
 		return
 	}
-	first := q.rows.len() == 0
+	first := q.rows.Len() == 0
 	var size int64
 	for _, r := range rows {
-		if q.rows.len() >= maxQueued || !q.budget.allows(q.bytes, size+r.Size()) {
+		if q.rows.Len() >= maxQueued || !q.budget.allows(q.bytes, size+r.Size()) {
 			q.refused, q.lost = true, w
 			q.ended.Store(true)
 			break
 		}
-		q.rows.push(liveRow{r, w})
+		q.rows.Push(liveRow{r, w})
 		size += r.Size()
 	}
 	q.bytes += size
@@ -113,9 +114,9 @@ func (q *queue) state() (target snapshot.Closed, attached, refused bool) {
 func (q *queue) take(n int) []liveRow {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n = min(n, q.rows.len())
-	q.taken = append(q.taken[:0], q.rows.all()[:n]...)
-	q.rows.drop(n)
+	n = min(n, q.rows.Len())
+	q.taken = append(q.taken[:0], q.rows.All()[:n]...)
+	q.rows.Drop(n)
 	q.release(q.taken)
 	return q.taken
 }
@@ -137,8 +138,8 @@ func (q *queue) first() *snapshot.Window {
 }
 
 func (q *queue) firstLocked() *snapshot.Window {
-	if q.rows.len() > 0 {
-		return q.rows.all()[0].win
+	if q.rows.Len() > 0 {
+		return q.rows.All()[0].win
 	}
 	return q.lost
 }
@@ -148,9 +149,9 @@ func (q *queue) drop() *snapshot.Window {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	first := q.firstLocked()
-	q.release(q.rows.all())
+	q.release(q.rows.All())
 	q.budget.queues.Add(-1)
-	q.rows, q.refused = fifo[liveRow]{}, true
+	q.rows, q.refused = fifo.Queue[liveRow]{}, true
 	q.ended.Store(true)
 	return first
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"slices"
 
+	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -23,7 +24,7 @@ type passProgress struct {
 	target  snapshot.Snapshot
 	fresh   bool // target was taken after everything in skip had become visible
 	afterID int64
-	rows    fifo[markedRow]
+	rows    fifo.Queue[markedRow]
 	first   int  // sequence number of the first row
 	scanned bool // no more rows will be admitted
 }
@@ -52,14 +53,14 @@ func (p *progress) startPass(target snapshot.Snapshot, afterID int64, fresh bool
 
 // admitPass takes in the pass's next row and returns its sequence number. Rows with one id are admitted before any of them is settled.
 func (p *progress) admitPass(m snapshot.Ident) int {
-	p.pass.rows.push(markedRow{Ident: m})
-	return p.pass.first + p.pass.rows.len() - 1
+	p.pass.rows.Push(markedRow{Ident: m})
+	return p.pass.first + p.pass.rows.Len() - 1
 }
 
 // reachPass says that the pass has no more rows up to the id. It returns whether that is progress: while rows before it are not
 // settled it is not.
 func (p *progress) reachPass(id int64) bool {
-	if p.pass.rows.len() > 0 || id <= p.pass.afterID {
+	if p.pass.rows.Len() > 0 || id <= p.pass.afterID {
 		return false
 	}
 	p.pass.afterID = id
@@ -75,7 +76,7 @@ func (p *progress) scanPass() {
 // settlePass settles the row with the sequence number.
 func (p *progress) settlePass(seq int) {
 	q := p.pass
-	rows := q.rows.all()
+	rows := q.rows.All()
 	rows[seq-q.first].settled = true
 	p.done++
 	n := 0
@@ -88,14 +89,14 @@ func (p *progress) settlePass(seq int) {
 	if n > 0 {
 		q.afterID = rows[n-1].ID
 	}
-	q.rows.drop(n)
+	q.rows.Drop(n)
 	q.first += n
 	p.done -= n
 	p.finishPass()
 }
 
 func (p *progress) finishPass() {
-	if !p.pass.scanned || p.pass.rows.len() > 0 {
+	if !p.pass.scanned || p.pass.rows.Len() > 0 {
 		return
 	}
 	p.base = p.pass.target
@@ -162,7 +163,7 @@ func (p *progress) advance(closed snapshot.Closed, limit *snapshot.Window) {
 
 // idle says whether everything admitted is settled.
 func (p *progress) idle() bool {
-	if p.pass != nil && (p.pass.rows.len() > 0 || !p.pass.scanned) {
+	if p.pass != nil && (p.pass.rows.Len() > 0 || !p.pass.scanned) {
 		return false
 	}
 	for _, w := range p.wins {
@@ -201,7 +202,7 @@ func (p *progress) marked() (settled, unsettled []snapshot.Ident) {
 		}
 	}
 	if p.pass != nil {
-		add(p.pass.rows.all())
+		add(p.pass.rows.All())
 	}
 	for _, w := range p.wins {
 		add(w.rows)

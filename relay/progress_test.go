@@ -276,7 +276,7 @@ func (h *history) save() {
 func (h *history) checkDone() {
 	n := 0
 	if p := h.prog.pass; p != nil {
-		for _, r := range p.rows.all() {
+		for _, r := range p.rows.All() {
 			if r.settled {
 				n++
 			}

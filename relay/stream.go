@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/message"
 )
 
@@ -241,5 +242,5 @@ func (r *reader) insert(row *message.Row) {
 // end forgets the transaction under way.
 func (r *reader) end() {
 	clear(r.spare.rows)
-	r.tx, r.spare = nil, streamTx{rows: emptied(r.spare.rows)}
+	r.tx, r.spare = nil, streamTx{rows: fifo.Emptied(r.spare.rows)}
 }

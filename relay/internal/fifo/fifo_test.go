@@ -1,4 +1,4 @@
-package relay
+package fifo
 
 import (
 	"slices"
@@ -9,19 +9,19 @@ import (
 
 func TestFIFO(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var q fifo[*int]
+		var q Queue[*int]
 		var want []*int
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			for range rapid.IntRange(0, 9).Draw(t, "pushed") {
 				x := new(int)
-				q.push(x)
+				q.Push(x)
 				want = append(want, x)
 			}
 			n := rapid.IntRange(0, len(want)).Draw(t, "dropped")
-			q.drop(n)
+			q.Drop(n)
 			want = want[n:]
-			if q.len() != len(want) || !slices.Equal(q.all(), want) {
-				t.Fatalf("%d items, want %d, in their order", q.len(), len(want))
+			if q.Len() != len(want) || !slices.Equal(q.All(), want) {
+				t.Fatalf("%d items, want %d, in their order", q.Len(), len(want))
 			}
 			for i, x := range q.items[:cap(q.items)] {
 				if x != nil && (i < q.head || i >= len(q.items)) {
@@ -33,18 +33,18 @@ func TestFIFO(t *testing.T) {
 }
 
 func TestFIFOForgetsLargeArrays(t *testing.T) {
-	var q fifo[int]
+	var q Queue[int]
 	for range 4 * keepItems {
-		q.push(1)
-		q.drop(1)
+		q.Push(1)
+		q.Drop(1)
 	}
 	if n := cap(q.items); n > 4 {
 		t.Errorf("an array of %d items for one at a time", n)
 	}
 	for range 4 * keepItems {
-		q.push(1)
+		q.Push(1)
 	}
-	if q.drop(q.len()); cap(q.items) > keepItems {
+	if q.Drop(q.Len()); cap(q.items) > keepItems {
 		t.Errorf("empty, it keeps an array of %d items", cap(q.items))
 	}
 }
