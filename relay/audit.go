@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -57,7 +58,7 @@ func (f *feed) audit(ctx context.Context) error {
 	case !f.streaming:
 	case f.pace.outrun(took, len(counts), brought, late, f.config.busyRate):
 		f.endStreaming("the producers outrun the stream")
-		signal(f.outrun)
+		async.Signal(f.outrun)
 	default:
 		f.setDelay(left)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
@@ -76,7 +77,7 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 			}
 		}
 		if concluded >= most { // there may be more; what was found before waits for its save
-			signal(g.look)
+			async.Signal(g.look)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -25,7 +26,7 @@ func (s *scene) busy(topic string) (stop func() []int64) {
 				return
 			default:
 				ids = append(ids, s.bulk(topic, 10, 7)...)
-				sleep(s.t.Context(), 5*time.Millisecond) // as applications do
+				async.Sleep(s.t.Context(), 5*time.Millisecond) // as applications do
 			}
 		}
 	})

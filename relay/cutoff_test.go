@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/relay/internal/async"
 )
 
 // backlog commits so many messages, of which one in a hundred has the topic wanted, and returns the ids of those.
@@ -33,7 +35,7 @@ func (b *bench) guard(end string, limit time.Duration) (ended func() int) {
 	total <- 0
 	go func() {
 		defer close(done)
-		for sleep(b.t.Context(), limit/10) {
+		for async.Sleep(b.t.Context(), limit/10) {
 			var n int
 			err := conn.QueryRow(b.t.Context(), `SELECT count(`+end+`(pid)) FROM pg_stat_activity WHERE usename = $1 AND state = 'active'
 				AND backend_type = 'client backend' AND clock_timestamp() - query_start > make_interval(secs => $2)`,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -40,7 +41,7 @@ func TestCleanStopsCauseNoDuplicates(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					sleep(t.Context(), 20*time.Millisecond) // as applications do
+					async.Sleep(t.Context(), 20*time.Millisecond) // as applications do
 				}
 			})
 			for range 5 {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/relay/internal/async"
 )
 
 const (
@@ -38,7 +40,7 @@ func (e *expiry) run(ctx context.Context) error {
 				e.log.Warn("messages past their retention not removed", "state", state, "error", err)
 			}
 		}
-		if !sleep(ctx, every) {
+		if !async.Sleep(ctx, every) {
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
@@ -95,7 +96,7 @@ func (f *feed) attach(q *queue) {
 	f.mu.Lock()
 	f.pending = append(f.pending, q)
 	f.mu.Unlock()
-	signal(f.wake)
+	async.Signal(f.wake)
 }
 
 // closedWindow returns the newest closed snapshot. All its messages are in the queues before it is returned here.
@@ -108,7 +109,7 @@ func (f *feed) closedWindow() snapshot.Closed {
 
 // run ticks until ctx is cancelled. It returns errLost when snapshots in memory have become void.
 func (f *feed) run(ctx context.Context) error {
-	retry := reconnectBackoff()
+	retry := async.ReconnectBackoff()
 	healthy := func() {
 		if f.failing {
 			f.failing = false
@@ -130,7 +131,7 @@ func (f *feed) run(ctx context.Context) error {
 		}
 		f.failing = true
 		f.health.failed(cannotLook, err)
-		if !sleep(ctx, retry.NextBackOff()) {
+		if !async.Sleep(ctx, retry.NextBackOff()) {
 			return nil
 		}
 	}
@@ -186,7 +187,7 @@ func (f *feed) next(ctx context.Context) (time.Duration, error) {
 	f.mu.Unlock()
 	f.attaching = waiting
 	if active := len(f.live)+waiting > 0; f.active.Swap(active) != active {
-		signal(f.activated)
+		async.Signal(f.activated)
 	}
 	var err error
 	switch {

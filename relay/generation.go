@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 )
 
@@ -72,7 +73,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2), losses: &r.losses,
 		limit: c.MemoryLimit / 4, largest: c.largest, source: source, incarnation: incarnation, log: c.Logger, health: r.health}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, health: r.health, metrics: r.metrics, incarnation: incarnation,
-		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[string]*runner), lost: func(string) { signal(g.repoll) }}
+		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[string]*runner), lost: func(string) { async.Signal(g.repoll) }}
 	return g
 }
 
@@ -191,7 +192,7 @@ func (g *generation) stopRunner(r *runner) {
 		delete(g.ending, name)
 		g.metrics.owned.Set(float64(len(g.runners)))
 		g.mu.Unlock()
-		signal(g.repoll)
+		async.Signal(g.repoll)
 	})
 }
 
@@ -253,7 +254,7 @@ func (g *generation) requestPause(name, reason string) {
 	g.mu.Lock()
 	g.pauses[name] = reason
 	g.mu.Unlock()
-	signal(g.repoll)
+	async.Signal(g.repoll)
 }
 
 func (g *generation) pauseRequests() map[string]string {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -35,7 +36,7 @@ func TestStopWhileHandingOver(t *testing.T) {
 		r.stop()
 	}()
 	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until) && g.logged(cannotSave) == 0; {
-		sleep(t.Context(), time.Millisecond) // the save must outlast the stop's beginning
+		async.Sleep(t.Context(), time.Millisecond) // the save must outlast the stop's beginning
 	}
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
@@ -147,7 +148,7 @@ func TestStopInTheMiddleOfATakeover(t *testing.T) {
 		r.stop()
 	}()
 	for until := time.Now().Add(200 * time.Millisecond); time.Now().Before(until); { // long enough for a stop that waits for nothing
-		sleep(t.Context(), time.Millisecond)
+		async.Sleep(t.Context(), time.Millisecond)
 	}
 	_, err = gate.Exec(t.Context(), "SELECT pg_advisory_unlock(78)")
 	mend(t, err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/migrations"
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -173,7 +174,7 @@ func eventuallyIn(t *testing.T, limit time.Duration, what string, ok func() bool
 		if time.Now().After(deadline) {
 			t.Fatalf("still not after %s: %s", limit, what)
 		}
-		sleep(t.Context(), 2*time.Millisecond)
+		async.Sleep(t.Context(), 2*time.Millisecond)
 	}
 }
 
@@ -227,7 +228,7 @@ func (r *recorder) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes
 			r.got = append(r.got, d)
 		}
 	}
-	signal(r.changed)
+	async.Signal(r.changed)
 }
 
 // Limits implements sinks.Sink.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -54,7 +55,7 @@ func (h *held) connect(nudge func()) {
 	h.dropLocked()
 	h.passed, h.awaited, h.brought, h.late = 0, 0, 0, 0
 	h.connected, h.gap, h.nudge = true, true, nudge
-	signal(h.wake)
+	async.Signal(h.wake)
 }
 
 func (h *held) disconnect() {
@@ -62,7 +63,7 @@ func (h *held) disconnect() {
 	defer h.mu.Unlock()
 	h.dropLocked()
 	h.connected, h.gap, h.nudge = false, true, nil
-	signal(h.wake)
+	async.Signal(h.wake)
 }
 
 // add takes a transaction's rows over. It returns false if there was no room, or if something before it was lost: whoever took it
@@ -71,7 +72,7 @@ func (h *held) add(tx *streamTx) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.gap {
-		signal(h.wake)
+		async.Signal(h.wake)
 		return false
 	}
 	if h.bytes+tx.bytes > h.limit {
@@ -85,7 +86,7 @@ func (h *held) add(tx *streamTx) bool {
 	if tx.late {
 		h.late++
 	}
-	signal(h.wake)
+	async.Signal(h.wake)
 	return true
 }
 
@@ -108,7 +109,7 @@ func (h *held) overflow() {
 func (h *held) overflowLocked() {
 	h.dropLocked()
 	h.gap = true
-	signal(h.wake)
+	async.Signal(h.wake)
 }
 
 func (h *held) dropLocked() { h.txs, h.rows, h.bytes = nil, nil, 0 }
@@ -125,7 +126,7 @@ func (h *held) advance(lsn pglogrepl.LSN) {
 	if h.awaited == 0 {
 		return
 	}
-	signal(h.wake)
+	async.Signal(h.wake)
 	if lsn >= h.awaited {
 		h.awaited = 0
 	}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
@@ -153,7 +154,7 @@ func (r *runner) startLoad() {
 
 // readParked retries until it works, with half as many after a read that was cut off; nil if the runner has ended.
 func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
-	retry := reconnectBackoff()
+	retry := async.ReconnectBackoff()
 	found := make(map[snapshot.Ident]*message.Row, len(ids))
 	for most := len(ids); len(ids) > 0; {
 		most = min(most, len(ids))
@@ -174,7 +175,7 @@ func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 		}
 		r.health.failed(cannotLoad, err, r.sub.Name)
 		r.wake()
-		if !sleep(r.reading, retry.NextBackOff()) {
+		if !async.Sleep(r.reading, retry.NextBackOff()) {
 			return nil
 		}
 	}
@@ -218,7 +219,7 @@ func (r *runner) lookFurther() {
 		if err != nil && r.reading.Err() == nil {
 			r.health.failed(cannotSchedule, err, r.sub.Name)
 			r.wake()
-			sleep(r.reading, time.Second)
+			async.Sleep(r.reading, time.Second)
 		}
 		r.mu.Lock()
 		s.loading = false

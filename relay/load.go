@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -138,7 +139,7 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 		log: g.log, health: g.health, metrics: g.metrics.runner(c.sub.Name), parked: newParkedSet(), prog: newProgress(c.saved),
 		wakeup: make(chan struct{}, 1), quit: make(chan struct{}), resume: &c.saved, saved: c.saved.String(),
 		described: c.trouble, dirty: c.trouble != "", // whoever had it before may have had another
-		save:    func() { signal(g.saver.urgent) },
+		save:    func() { async.Signal(g.saver.urgent) },
 		pause:   func(reason string) { g.requestPause(c.sub.Name, reason) },
 		parkedC: func(state string) { g.metrics.parked.WithLabelValues(c.sub.Name, state).Inc() },
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -45,7 +46,7 @@ func (c *counter) Close() error { return nil }
 // mute never answers; after its timeout the destination counts as down.
 func mute(timeout time.Duration) func(context.Context, *sinks.Delivery) error {
 	return func(ctx context.Context, _ *sinks.Delivery) error {
-		sleep(ctx, timeout)
+		async.Sleep(ctx, timeout)
 		return sinks.Unavailable(errors.New("no answer"), 0)
 	}
 }
@@ -89,7 +90,7 @@ func peakOf(f func()) int64 {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for sleep(ctx, 10*time.Millisecond) {
+		for async.Sleep(ctx, 10*time.Millisecond) {
 			peak = max(peak, liveBytes()-before)
 		}
 	}()

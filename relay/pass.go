@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -99,7 +100,7 @@ func (p *passReader) stop() {
 
 // read retries until ctx is cancelled: what fails here is the database, whose return everything waits for.
 func (p *passReader) read(ctx context.Context) {
-	retry := reconnectBackoff()
+	retry := async.ReconnectBackoff()
 	next := page{fresh: !p.resumed, begun: p.resumed, start: p.afterID}
 	p.size = newPageSize()
 	p.size.rows = int(max(min(startRows, p.pageBytes()/startBytes), 1))
@@ -120,7 +121,7 @@ func (p *passReader) read(ctx context.Context) {
 			}
 			p.health.failed(cannotReadPage, err, p.name)
 			p.wake()
-			if !sleep(ctx, retry.NextBackOff()) {
+			if !async.Sleep(ctx, retry.NextBackOff()) {
 				return
 			}
 			continue

@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/internal/async"
 )
 
 // schemaVersion is the oldest schema that this engine works on.
@@ -60,7 +61,7 @@ func (f *fatalError) Unwrap() error { return f.err }
 // waiting cannot mend: a schema that is missing or too old, another cluster's data, a way to follow that was asked for by name and
 // is not to be had, a privilege that is missing.
 func (r *Relay) Run(ctx context.Context) error {
-	retry := reconnectBackoff()
+	retry := async.ReconnectBackoff()
 	for {
 		started := false
 		err := r.runGeneration(ctx, func() {
@@ -85,7 +86,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		} else {
 			r.health.away(err)
 		}
-		if !sleep(ctx, retry.NextBackOff()) {
+		if !async.Sleep(ctx, retry.NextBackOff()) {
 			return nil
 		}
 	}
@@ -106,7 +107,7 @@ func (r *Relay) Ready() error {
 // Look makes the relay look at once for what callbacks have changed. It may be called at any time and never waits.
 func (r *Relay) Look() {
 	if g := r.now.Load(); g != nil {
-		signal(g.look)
+		async.Signal(g.look)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/internal/async"
 )
 
 const (
@@ -30,7 +31,7 @@ type retention struct {
 func (r *retention) run(ctx context.Context) error {
 	every := min(max(r.config.Retention/segments, time.Second), retentionMost)
 	r.report(ctx, &r.unfit, unfitRing, r.fitRing(ctx))
-	for sleep(ctx, every) {
+	for async.Sleep(ctx, every) {
 		r.round(ctx)
 	}
 	return nil

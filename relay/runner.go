@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
@@ -146,7 +147,7 @@ func (r *runner) start(ctx context.Context) {
 	r.wake()
 }
 
-func (r *runner) wake() { signal(r.wakeup) }
+func (r *runner) wake() { async.Signal(r.wakeup) }
 
 func (r *runner) loop() {
 	timer := time.NewTimer(time.Hour)
@@ -217,11 +218,11 @@ const noticing = time.Second
 
 // drain waits until no delivery is under way; when ctx ends it gives them up and waits for the sink to notice.
 func (r *runner) drain(ctx context.Context) {
-	for !r.drained() && sleep(ctx, time.Millisecond) {
+	for !r.drained() && async.Sleep(ctx, time.Millisecond) {
 	}
 	r.giveUp()
 	for until := time.Now().Add(noticing); !r.drained() && time.Now().Before(until); {
-		sleep(context.Background(), time.Millisecond)
+		async.Sleep(context.Background(), time.Millisecond)
 	}
 }
 

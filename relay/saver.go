@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -125,7 +126,7 @@ func (s *saver) saveLast(ctx context.Context, r *runner) error {
 		switch {
 		case !busy && !old && !r.hasParked():
 			return err
-		case busy && !sleep(ctx, busyRetry):
+		case busy && !async.Sleep(ctx, busyRetry):
 			return fmt.Errorf("save progress: the cursor is locked by another session: %w", ctx.Err())
 		}
 	}
@@ -188,7 +189,7 @@ func (s *saver) settle(item *saveItem, f fate) {
 // server that works does not carry out is asked of it in halves, down to single cursors: one that cannot be saved is tried again with
 // the next save, and delays no other.
 func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate, error) {
-	retry := reconnectBackoff()
+	retry := async.ReconnectBackoff()
 	fates := make(map[string]fate, len(items))
 	for most := len(items); len(items) > 0; {
 		most = min(most, len(items))
@@ -222,7 +223,7 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 			continue
 		}
 		s.health.failed(cannotSave, err)
-		if !sleep(ctx, retry.NextBackOff()) {
+		if !async.Sleep(ctx, retry.NextBackOff()) {
 			return nil, fmt.Errorf("save progress: %w", err)
 		}
 	}

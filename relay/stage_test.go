@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/migrations"
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -152,9 +153,9 @@ func (w *traffic) write(ctx context.Context, writer int, every time.Duration) {
 			return nil
 		})
 		if err != nil && !errors.Is(err, errRollback) {
-			sleep(ctx, 20*time.Millisecond) // the server is away
+			async.Sleep(ctx, 20*time.Millisecond) // the server is away
 		}
-		sleep(ctx, every)
+		async.Sleep(ctx, every)
 	}
 }
 

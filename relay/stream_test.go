@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/pgtest"
+	"github.com/postrider/postrider/relay/internal/async"
 )
 
 // TestStream shares one private cluster: slots wait for every transaction of the cluster.
@@ -268,13 +269,13 @@ func idleCostsNothing(t *testing.T, server *pgtest.Server) {
 	position := func() string { return scalar[string](b, "SELECT pg_current_wal_insert_lsn()::text") }
 	eventually(t, "what was under way is written", func() bool {
 		since := position()
-		sleep(t.Context(), 600*time.Millisecond)
+		async.Sleep(t.Context(), 600*time.Millisecond)
 		return written(since) < most
 	})
 	const seconds = 2
 	since, xmax := position(), scalar[string](b, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
 	before := statementsOf(t, server, b.role)
-	sleep(t.Context(), seconds*time.Second)
+	async.Sleep(t.Context(), seconds*time.Second)
 	n := statementsOf(t, server, b.role) - before
 	if now := scalar[string](b, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"); now != xmax || written(since) >= most {
 		t.Errorf("an idle database was written to: %d bytes of log, transactions %s to %s", written(since), xmax, now)

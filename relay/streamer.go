@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
@@ -44,7 +45,7 @@ var errOutrun = errors.New("the producers outrun the stream")
 var errOverBudget = errors.New("the slot holds back too much WAL")
 
 func (s *streamer) run(ctx context.Context) error {
-	retry := reconnectBackoff()
+	retry := async.ReconnectBackoff()
 	for s.awaitActive(ctx) {
 		started := time.Now()
 		err := s.runOnce(ctx)
@@ -62,7 +63,7 @@ func (s *streamer) run(ctx context.Context) error {
 			wait = slotsRetry
 		}
 		s.health.failed(cannotStream, err)
-		if !sleep(ctx, wait) {
+		if !async.Sleep(ctx, wait) {
 			return nil
 		}
 	}
@@ -105,7 +106,7 @@ func (s *streamer) runOnce(ctx context.Context) error {
 	case unreadable(err):
 		s.hold = nextHold(s.hold, time.Since(started))
 		s.log.Warn("stream given up for a while: it cannot carry a message; ticks read the table", "message", s.suspect(ctx, since), "error", err, "for", s.hold)
-		sleep(ctx, s.hold)
+		async.Sleep(ctx, s.hold)
 		return nil
 	case errors.Is(err, errOutrun):
 		s.hold = nextHold(s.hold, time.Since(started))
@@ -230,7 +231,7 @@ func (s *streamer) awaitOldTransactions(ctx context.Context) error {
 		if ended {
 			return nil
 		}
-		if !sleep(ctx, budgetEvery) {
+		if !async.Sleep(ctx, budgetEvery) {
 			return ctx.Err()
 		}
 	}
@@ -238,7 +239,7 @@ func (s *streamer) awaitOldTransactions(ctx context.Context) error {
 
 // listen wakes the feed on every notification. After each connect it wakes it too: nothing is kept for who did not listen.
 func listen(ctx context.Context, f *feed) error {
-	retry := reconnectBackoff()
+	retry := async.ReconnectBackoff()
 	for {
 		err := listenOnce(ctx, f, func() {
 			f.health.works(cannotListen)
@@ -248,7 +249,7 @@ func listen(ctx context.Context, f *feed) error {
 			return nil
 		}
 		f.health.failed(cannotListen, err)
-		if !sleep(ctx, retry.NextBackOff()) {
+		if !async.Sleep(ctx, retry.NextBackOff()) {
 			return nil
 		}
 	}
@@ -264,12 +265,12 @@ func listenOnce(ctx context.Context, f *feed, healthy func()) error {
 		return err
 	}
 	healthy()
-	signal(f.wake)
+	async.Signal(f.wake)
 	for {
 		if _, err := conn.WaitForNotification(ctx); err != nil {
 			return err
 		}
-		signal(f.wake)
+		async.Signal(f.wake)
 	}
 }
 

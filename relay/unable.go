@@ -13,6 +13,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -135,7 +136,7 @@ func (o *owner) reviewUnable(standings map[string]standing) {
 		for _, name := range due {
 			o.lookWhether(o.life, name)
 		}
-		signal(o.repoll)
+		async.Signal(o.repoll)
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -152,7 +153,7 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 	if size == 0 {
 		size = guess
 	}
-	retry := reconnectBackoff()
+	retry := async.ReconnectBackoff()
 	for {
 		b, err := r.passes.shelf.take(r.deliver, mark, claim{tenant: &r.tenant, doubted: doubted}, size, func(most int64) (*message.Row, error) {
 			whole, err := r.passes.readMessage(r.deliver, r.sub.Name, r.cursor.epoch, t, most)
@@ -166,7 +167,7 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 			return nil, r.deliver.Err()
 		}
 		r.health.failed(cannotReadMessage, fmt.Errorf("message %d: %w", t.row.ID, err), r.sub.Name)
-		if !sleep(r.deliver, retry.NextBackOff()) {
+		if !async.Sleep(r.deliver, retry.NextBackOff()) {
 			return nil, r.deliver.Err()
 		}
 	}

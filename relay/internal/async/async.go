@@ -1,4 +1,4 @@
-package relay
+package async
 
 import (
 	"context"
@@ -7,8 +7,8 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// sleep waits and returns false if ctx was cancelled first.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits and returns false if ctx was cancelled first.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -19,14 +19,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// reconnectBackoff is the waiting between attempts to reach the database.
-func reconnectBackoff() *backoff.ExponentialBackOff {
+// ReconnectBackoff is the waiting between attempts to reach the database.
+func ReconnectBackoff() *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(100*time.Millisecond),
 		backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
 }
 
-// signal wakes whoever waits for the channel, which has room for one value.
-func signal(c chan struct{}) {
+// Signal wakes whoever waits for the channel, which has room for one value.
+func Signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
