@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 )
 
 // change is what became of one subscription.
@@ -174,7 +175,7 @@ func (c change) describe() string {
 func (c change) loss() string {
 	text := "with its cursor"
 	if c.Parked > 0 {
-		text += fmt.Sprintf(", %s parked and %s among them", plural(c.Parked, "message"), plural(c.Dead, "dead letter"))
+		text += fmt.Sprintf(", %s parked and %s among them", human.Plural(c.Parked, "message"), human.Plural(c.Dead, "dead letter"))
 	}
 	if c.StartedWith != "" {
 		text += fmt.Sprintf("; relay %s, which runs, was started with it and makes it again at its next start", c.StartedWith)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/postrider/postrider/internal/human"
 )
 
 // maxCallbackBody bounds the body of a callback, in bytes.
@@ -69,7 +71,7 @@ func takeSeconds(fields callbackFields, name string, least, most float64) (*floa
 }
 
 func wrongField(name string, text json.RawMessage, wanted string) error {
-	return fmt.Errorf("%s %s: must be %s", name, clip(string(text), 60), wanted)
+	return fmt.Errorf("%s %s: must be %s", name, human.Clip(string(text), 60), wanted)
 }
 
 // none says which fields are left that the action does not know.
@@ -77,7 +79,7 @@ func (f callbackFields) none(action, known string) error {
 	if len(f) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s knows no field %q: it takes %s", action, clip(slices.Sorted(maps.Keys(f))[0], 60), known)
+	return fmt.Errorf("%s knows no field %q: it takes %s", action, human.Clip(slices.Sorted(maps.Keys(f))[0], 60), known)
 }
 
 func parseComplete(fields callbackFields) error { return fields.none("complete", "none") }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
@@ -47,7 +48,7 @@ func (s sometimes) now() (missed int64, ok bool) {
 
 // answered logs one callback.
 func (l *callbackLog) answered(r *http.Request, cb webhook.Callback, out reply, took time.Duration) {
-	attrs := []any{"action", clip(cb.Action, 20), "subscription", clip(cb.Subscription, 70), "id", cb.ID, "token", cb.Token, "from", r.RemoteAddr}
+	attrs := []any{"action", human.Clip(cb.Action, 20), "subscription", human.Clip(cb.Subscription, 70), "id", cb.ID, "token", cb.Token, "from", r.RemoteAddr}
 	switch {
 	case out.result == "forged":
 		if missed, ok := l.forged.now(); ok {

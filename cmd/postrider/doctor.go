@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 )
 
 // What a check may find.
@@ -70,7 +71,7 @@ func (d *doctor) examine(ctx context.Context) {
 	defer closeConn(d.db)
 	run := func(name string, check func(context.Context) error) {
 		if err := check(ctx); err != nil {
-			d.report(name, statusWarn, "cannot be checked: "+oneLine(err.Error()))
+			d.report(name, statusWarn, "cannot be checked: "+human.OneLine(err.Error()))
 		}
 	}
 	run("primary", d.checkPrimary)
@@ -132,11 +133,11 @@ func (a *app) printFindings(findings []finding) error {
 		for _, f := range findings {
 			a.printFinding(f)
 		}
-		a.printf("\n%d ok, %s, %s, %d failed\n", counts[statusOK], plural(int64(counts[statusNote]), "note"),
-			plural(int64(counts[statusWarn]), "warning"), counts[statusFail])
+		a.printf("\n%d ok, %s, %s, %d failed\n", counts[statusOK], human.Plural(int64(counts[statusNote]), "note"),
+			human.Plural(int64(counts[statusWarn]), "warning"), counts[statusFail])
 	}
 	if n := counts[statusFail]; n > 0 {
-		return errors.New(plural(int64(n), "check") + " failed")
+		return errors.New(human.Plural(int64(n), "check") + " failed")
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/human"
 )
 
 // purpose is what a role's privileges are for.
@@ -50,12 +52,12 @@ const purposeQuery = `
 func (d *doctor) checkPurpose(ctx context.Context) (relay bool) {
 	rows, err := d.db.Query(ctx, purposeQuery)
 	if err != nil {
-		d.report("role", statusWarn, "cannot be checked: "+oneLine(err.Error()))
+		d.report("role", statusWarn, "cannot be checked: "+human.OneLine(err.Error()))
 		return true
 	}
 	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[purpose])
 	if err != nil {
-		d.report("role", statusWarn, "cannot be checked: "+oneLine(err.Error()))
+		d.report("role", statusWarn, "cannot be checked: "+human.OneLine(err.Error()))
 		return true
 	}
 	if !p.Exists || !p.Usable || p.Relay || !p.App && !p.Worker {

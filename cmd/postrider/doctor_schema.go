@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
 )
 
@@ -16,7 +17,7 @@ func (d *doctor) checkSchema(ctx context.Context) bool {
 	err := d.db.QueryRow(ctx, `SELECT count(*) > 0, coalesce(bool_and(has_schema_privilege(oid, 'USAGE')), false)
 		FROM pg_namespace WHERE nspname = 'postrider'`).Scan(&exists, &usable)
 	if err != nil {
-		d.report("schema", statusFail, oneLine(err.Error()))
+		d.report("schema", statusFail, human.OneLine(err.Error()))
 		return false
 	}
 	if exists && !usable {
@@ -27,7 +28,7 @@ func (d *doctor) checkSchema(ctx context.Context) bool {
 	version, err := migrations.Current(ctx, d.db)
 	switch {
 	case err != nil:
-		d.report("schema", statusFail, oneLine(err.Error()), fmt.Sprintf("as the schema's owner, run what `postrider grants --relay %s` prints", d.role))
+		d.report("schema", statusFail, human.OneLine(err.Error()), fmt.Sprintf("as the schema's owner, run what `postrider grants --relay %s` prints", d.role))
 		return false
 	case version == 0:
 		d.report("schema", statusFail, "the database holds no Postrider schema", "postrider migrate")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
 )
 
@@ -20,7 +21,7 @@ func (d *doctor) checkSegments(ctx context.Context) error {
 	}
 	retention, each := time.Duration(d.settings.Retention), time.Duration(length)*time.Second
 	if ideal := max(retention/(migrations.Segments-4), 2*time.Hour); each > max(retention, ideal) {
-		d.report("segments", statusNote, fmt.Sprintf("a segment of the outbox is filled for %s, and emptied afterwards: settled messages stay longer than the retention of %s", human(each), human(retention)),
+		d.report("segments", statusNote, fmt.Sprintf("a segment of the outbox is filled for %s, and emptied afterwards: settled messages stay longer than the retention of %s", human.Duration(each), human.Duration(retention)),
 			fmt.Sprintf("SELECT postrider.set_segment_length('%d seconds');", int64(ideal/time.Second)))
 	}
 	rows, err := d.db.Query(ctx, `
@@ -50,7 +51,7 @@ func (d *doctor) checkSegments(ctx context.Context) error {
 		}
 		since := ""
 		if age != nil {
-			since = " for " + human(seconds(*age))
+			since = " for " + human.Duration(human.Seconds(*age))
 		}
 		d.report("segments", statusWarn, fmt.Sprintf("%s has used segments of the outbox%s (%s): they are not emptied meanwhile", who, since, list), remedy)
 		return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/internal/human"
 )
 
 // oldestServer is the oldest server_version_num that has all the schema uses.
@@ -20,7 +21,7 @@ func (d *doctor) connect(ctx context.Context) bool {
 			d.report("primary", statusFail, dberr.Cause(err), "point POSTRIDER_DATABASE_URL at the primary, or name all hosts: the primary is found")
 			return false
 		}
-		d.report("connection", statusFail, oneLine(dberr.Cause(err)), connectRemedy(err, d.settings.DatabaseURL)...)
+		d.report("connection", statusFail, human.OneLine(dberr.Cause(err)), connectRemedy(err, d.settings.DatabaseURL)...)
 		return false
 	}
 	d.db = db
@@ -28,7 +29,7 @@ func (d *doctor) connect(ctx context.Context) bool {
 	err = db.QueryRow(ctx, "SELECT current_user::text, current_setting('server_version'), current_setting('server_version_num')::int").
 		Scan(&d.role, &version, &d.version)
 	if err != nil {
-		d.report("connection", statusFail, oneLine(err.Error()))
+		d.report("connection", statusFail, human.OneLine(err.Error()))
 		closeConn(db)
 		return false
 	}
@@ -82,6 +83,6 @@ func clockFinding(before, after, server time.Time) finding {
 		way = "behind"
 	}
 	return finding{"clock", statusWarn,
-		fmt.Sprintf("the server's clock is %s %s this host's: deliver_at and retries go by the server's clock", human(skew.Abs()), way),
+		fmt.Sprintf("the server's clock is %s %s this host's: deliver_at and retries go by the server's clock", human.Duration(skew.Abs()), way),
 		[]string{"synchronise both with NTP"}}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/human"
 )
 
 // abandonedAfter is how long a subscription may stand still before it counts as abandoned.
@@ -40,11 +42,11 @@ func (d *doctor) checkTransactions(ctx context.Context) error {
 	n := len(d.findings)
 	_, err = pgx.ForEachRow(rows, []any{&pid, &role, &application, &age}, func() error {
 		d.report("transactions", statusWarn, fmt.Sprintf("process %d (role %q, application %q) has had a transaction open for %s: it holds back WAL, and the segments it wrote to",
-			pid, role, application, human(seconds(age))), fmt.Sprintf("SELECT pg_terminate_backend(%d);", pid))
+			pid, role, application, human.Duration(human.Seconds(age))), fmt.Sprintf("SELECT pg_terminate_backend(%d);", pid))
 		return nil
 	})
 	if err == nil && len(d.findings) == n {
-		d.report("transactions", statusOK, "no writing transaction is older than "+human(oldTransaction))
+		d.report("transactions", statusOK, "no writing transaction is older than "+human.Duration(oldTransaction))
 	}
 	return err
 }
@@ -61,7 +63,7 @@ func (d *doctor) checkPrepared(ctx context.Context) error {
 	var gid string
 	var age float64
 	_, err = pgx.ForEachRow(rows, []any{&gid, &age}, func() error {
-		d.report("prepared", statusWarn, fmt.Sprintf("the transaction %q was prepared %s ago and never ended: it holds back WAL and vacuum", gid, human(seconds(age))),
+		d.report("prepared", statusWarn, fmt.Sprintf("the transaction %q was prepared %s ago and never ended: it holds back WAL and vacuum", gid, human.Duration(human.Seconds(age))),
 			fmt.Sprintf("COMMIT PREPARED %s;  -- or ROLLBACK PREPARED", quoteText(gid)))
 		return nil
 	})
@@ -90,7 +92,7 @@ func (d *doctor) checkRelays(ctx context.Context) error {
 			what = "has no session here, and has not been seen"
 		}
 		d.report("relays", statusWarn, fmt.Sprintf("relay %s %s for %s: it hangs or is gone, without a clean stop. It owns %s, which another relay takes over",
-			title[r.Incarnation], what, human(now.Sub(r.LastSeen)), plural(r.Subscriptions, "subscription")),
+			title[r.Incarnation], what, human.Duration(now.Sub(r.LastSeen)), human.Plural(r.Subscriptions, "subscription")),
 			"postrider run", fmt.Sprintf("or, if none is to run: DELETE FROM postrider.relays WHERE incarnation = '%s';", r.Incarnation))
 	}
 	for name, text := range contested(relays, now) {
@@ -100,7 +102,7 @@ func (d *doctor) checkRelays(ctx context.Context) error {
 	case len(relays) == 0:
 		d.report("relays", statusNote, "no relay is registered: nothing is delivered", "postrider run")
 	case alive == len(relays):
-		d.report("relays", statusOK, plural(int64(alive), "relay")+" registered, all seen a moment ago")
+		d.report("relays", statusOK, human.Plural(int64(alive), "relay")+" registered, all seen a moment ago")
 	}
 	return nil
 }
@@ -141,7 +143,7 @@ func (d *doctor) checkSubscriptions(ctx context.Context) error {
 		}
 	}
 	if well == len(list) {
-		d.report("subscriptions", statusOK, plural(int64(well), "subscription")+", none in trouble")
+		d.report("subscriptions", statusOK, human.Plural(int64(well), "subscription")+", none in trouble")
 	}
 	return nil
 }
@@ -151,21 +153,21 @@ func (s subscriptionHealth) finding() finding {
 	const name = "subscriptions"
 	holds := ""
 	if s.Segments > 0 {
-		holds = fmt.Sprintf(", and holds %s", plural(s.Segments, "segment"))
+		holds = fmt.Sprintf(", and holds %s", human.Plural(s.Segments, "segment"))
 	}
 	remove := "or, if nobody needs it any more: postrider subs remove " + s.Name
 	switch {
 	case s.State == "paused":
 		status := statusNote
-		if s.Segments > 0 && seconds(s.Unchanged) > abandonedAfter {
+		if s.Segments > 0 && human.Seconds(s.Unchanged) > abandonedAfter {
 			status = statusWarn
 		}
-		return finding{name, status, fmt.Sprintf("%q has been paused for %s (%s)%s", s.Name, human(seconds(s.Unchanged)), cmp.Or(s.Reason, "no reason given"), holds),
+		return finding{name, status, fmt.Sprintf("%q has been paused for %s (%s)%s", s.Name, human.Duration(human.Seconds(s.Unchanged)), cmp.Or(s.Reason, "no reason given"), holds),
 			[]string{"postrider subs resume " + s.Name, remove}}
 	case s.Trouble != "":
 		return finding{name, statusWarn, fmt.Sprintf("%q: %s%s", s.Name, s.Trouble, holds), nil}
-	case s.Owner == "" && s.Segments > 0 && seconds(s.Unsaved) > abandonedAfter:
-		return finding{name, statusWarn, fmt.Sprintf("%q has been delivered by nobody for %s%s", s.Name, human(seconds(s.Unsaved)), holds),
+	case s.Owner == "" && s.Segments > 0 && human.Seconds(s.Unsaved) > abandonedAfter:
+		return finding{name, statusWarn, fmt.Sprintf("%q has been delivered by nobody for %s%s", s.Name, human.Duration(human.Seconds(s.Unsaved)), holds),
 			[]string{"postrider run", remove}}
 	}
 	return finding{name, statusOK, "", nil}
@@ -180,7 +182,7 @@ func (d *doctor) checkDead(ctx context.Context) error {
 	var n int64
 	found := len(d.findings)
 	_, err = pgx.ForEachRow(rows, []any{&name, &n}, func() error {
-		d.report("dead letters", statusWarn, fmt.Sprintf("%q has %s", name, plural(n, "dead letter")),
+		d.report("dead letters", statusWarn, fmt.Sprintf("%q has %s", name, human.Plural(n, "dead letter")),
 			"postrider parked list "+name+" --state dead", "postrider parked redrive "+name+" --all", "or: postrider parked discard "+name+" --all")
 		return nil
 	})

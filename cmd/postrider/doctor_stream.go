@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
 )
 
@@ -91,7 +92,7 @@ func (d *doctor) checkLeftovers(ctx context.Context) error {
 	var name string
 	var held int64
 	_, err = pgx.ForEachRow(rows, []any{&name, &held}, func() error {
-		d.report("leftover slot", statusWarn, fmt.Sprintf("slot %s is used by nobody and holds back %s of WAL", name, humanBytes(held)),
+		d.report("leftover slot", statusWarn, fmt.Sprintf("slot %s is used by nobody and holds back %s of WAL", name, human.Bytes(held)),
 			fmt.Sprintf("SELECT pg_drop_replication_slot(%s);", quoteText(name)))
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
 )
 
@@ -33,7 +34,7 @@ func (a *app) migrateCommand() *cobra.Command {
 				if n == 0 {
 					a.printf("The schema is up to date (version %d).\n", migrations.Version)
 				} else {
-					a.printf("%s applied: the schema has version %d now.\n", plural(int64(n), "migration"), migrations.Version)
+					a.printf("%s applied: the schema has version %d now.\n", human.Plural(int64(n), "migration"), migrations.Version)
 				}
 				return nil
 			})

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 )
 
 var parkedStates = []string{"retry", "held", "scheduled", "accepted", "failed", "completed", "dead", "discarded"}
@@ -106,7 +107,7 @@ func (a *app) parkedList(ctx context.Context, db *dbconn.Conn, name string, stat
 	}
 	a.printParked(views, now)
 	if more := total - int64(len(views)); more > 0 {
-		a.printf("… and %s more: see --limit.\n", number(more))
+		a.printf("… and %s more: see --limit.\n", human.Number(more))
 	}
 	return nil
 }
@@ -120,13 +121,13 @@ func (a *app) printParked(views []parkedView, now time.Time) {
 	for _, v := range views {
 		due := "-"
 		if v.Due != nil && v.State != "dead" && v.State != "discarded" {
-			due = ago(now, *v.Due)
+			due = human.Ago(now, *v.Due)
 		}
 		key := "-"
 		if v.Key != nil {
 			key = *v.Key
 		}
-		list.add(v.Subscription, fmt.Sprint(v.ID), v.State, number(int64(v.Attempts)), due, v.Topic, clip(key, 32), ago(now, v.ParkedAt), clip(cmp.Or(v.Reason, "-"), 80))
+		list.add(v.Subscription, fmt.Sprint(v.ID), v.State, human.Number(int64(v.Attempts)), due, v.Topic, human.Clip(key, 32), human.Ago(now, v.ParkedAt), human.Clip(cmp.Or(v.Reason, "-"), 80))
 	}
 	list.print(a.out)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 )
 
 func (a *app) parkedRedriveCommand() *cobra.Command {
@@ -81,7 +82,7 @@ func (a *app) changeParked(ctx context.Context, db *dbconn.Conn, c parkedChange,
 	if n == 0 && ids == nil {
 		a.printf("Subscription %q has no dead letters.\n", name)
 	} else if n > 0 {
-		a.printf("%s of subscription %q %s.\n", plural(n, "message"), name, c.done)
+		a.printf("%s of subscription %q %s.\n", human.Plural(n, "message"), name, c.done)
 	}
 	return refused
 }

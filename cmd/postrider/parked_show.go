@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 )
 
 func (a *app) parkedShowCommand() *cobra.Command {
@@ -77,7 +78,7 @@ func (a *app) parkedShow(ctx context.Context, db *dbconn.Conn, name string, id i
 
 func (a *app) printMessage(m parkedMessage, now time.Time) {
 	line := func(name, format string, args ...any) {
-		a.printf("%-13s %s\n", name, oneLine(fmt.Sprintf(format, args...)))
+		a.printf("%-13s %s\n", name, human.OneLine(fmt.Sprintf(format, args...)))
 	}
 	line("subscription", "%s", m.Subscription)
 	line("id", "%d", m.ID)
@@ -87,10 +88,10 @@ func (a *app) printMessage(m parkedMessage, now time.Time) {
 	}
 	line("attempts", "%d", m.Attempts)
 	if m.Due != nil {
-		line("due", "%s (%s)", m.Due.Format(time.RFC3339), ago(now, *m.Due))
+		line("due", "%s (%s)", m.Due.Format(time.RFC3339), human.Ago(now, *m.Due))
 	}
-	line("created", "%s (%s)", m.CreatedAt.Format(time.RFC3339), ago(now, m.CreatedAt))
-	line("parked", "%s (%s)", m.ParkedAt.Format(time.RFC3339), ago(now, m.ParkedAt))
+	line("created", "%s (%s)", m.CreatedAt.Format(time.RFC3339), human.Ago(now, m.CreatedAt))
+	line("parked", "%s (%s)", m.ParkedAt.Format(time.RFC3339), human.Ago(now, m.ParkedAt))
 	line("topic", "%s", m.Topic)
 	if m.Key != nil {
 		line("key", "%s", *m.Key)
@@ -113,7 +114,7 @@ func (m parkedMessage) contents() string {
 	if m.body == nil {
 		return "There is no copy of what it carries."
 	}
-	if text := string(m.body); utf8.Valid(m.body) && text == oneLine(text) {
+	if text := string(m.body); utf8.Valid(m.body) && text == human.OneLine(text) {
 		return text
 	}
 	return hex.Dump(m.body)

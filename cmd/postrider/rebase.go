@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
 )
 
@@ -70,7 +71,7 @@ func (a *app) rebase(ctx context.Context, db *dbconn.Conn, yes, newID bool) erro
 	if err != nil {
 		return err
 	}
-	a.printf("The outbox, with %s, belongs to this database now. `postrider status` shows where the subscriptions stand.\n", plural(retained, "message"))
+	a.printf("The outbox, with %s, belongs to this database now. `postrider status` shows where the subscriptions stand.\n", human.Plural(retained, "message"))
 	if newID {
 		a.printf("Its source id is new: messages carry ids on the wire that no receiver has seen.\n")
 	} else {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/relay"
 )
 
@@ -76,7 +77,7 @@ func (r relayStatus) seen(now time.Time) string {
 	if r.Connected && now.Sub(r.LastSeen) < 5*time.Second {
 		return "now"
 	}
-	return ago(now, r.LastSeen)
+	return human.Ago(now, r.LastSeen)
 }
 
 // titles returns what to call each relay: by its name, and where several have one name by its incarnation, too.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -29,7 +30,7 @@ func (d *duration) Decode(text string) error {
 	return nil
 }
 
-func (d duration) String() string { return shortDuration(time.Duration(d)) }
+func (d duration) String() string { return human.Short(time.Duration(d)) }
 
 // orTiny is for settings where nothing at all is a sensible value, while the relay takes zero for "not set".
 func (d duration) orTiny() time.Duration { return max(time.Duration(d), 1) }
@@ -50,20 +51,12 @@ func (c *count) Decode(text string) error {
 // byteSize is a number of bytes, written with or without a unit.
 type byteSize int64
 
-var byteUnits = []struct {
-	name  string
-	bytes int64
-}{
-	{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
-	{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"KB", 1e3}, {"B", 1},
-}
-
 // Decode reads "64MiB", "1GB" or "67108864".
 func (b *byteSize) Decode(text string) error {
 	number, unit := strings.TrimSpace(text), int64(1)
-	for _, u := range byteUnits {
-		if n := len(number) - len(u.name); n > 0 && strings.EqualFold(number[n:], u.name) {
-			number, unit = strings.TrimSpace(number[:n]), u.bytes
+	for _, u := range human.ByteUnits {
+		if n := len(number) - len(u.Name); n > 0 && strings.EqualFold(number[n:], u.Name) {
+			number, unit = strings.TrimSpace(number[:n]), u.Bytes
 			break
 		}
 	}
@@ -76,9 +69,9 @@ func (b *byteSize) Decode(text string) error {
 }
 
 func (b byteSize) String() string {
-	for _, u := range byteUnits[:4] {
-		if int64(b) >= u.bytes && int64(b)%u.bytes == 0 {
-			return fmt.Sprintf("%d%s", int64(b)/u.bytes, u.name)
+	for _, u := range human.ByteUnits[:4] {
+		if int64(b) >= u.Bytes && int64(b)%u.Bytes == 0 {
+			return fmt.Sprintf("%d%s", int64(b)/u.Bytes, u.Name)
 		}
 	}
 	return fmt.Sprintf("%dB", int64(b))
@@ -141,7 +134,7 @@ func (l *durationList) Decode(text string) error {
 func (l durationList) String() string {
 	var texts []string
 	for _, d := range l {
-		texts = append(texts, shortDuration(time.Duration(d)))
+		texts = append(texts, human.Short(time.Duration(d)))
 	}
 	return strings.Join(texts, ",")
 }

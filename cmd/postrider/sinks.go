@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -121,7 +122,7 @@ func kindOf(sink string) (kind, error) {
 	known := strings.Join(slices.Sorted(maps.Keys(kinds)), ", ")
 	scheme, _, ok := strings.Cut(sink, ":")
 	if !ok {
-		return kind{}, fmt.Errorf("sink %q: must be a URL such as stdout:, nats://host:4222?stream=ORDERS or https://host/hook", clip(sink, 60))
+		return kind{}, fmt.Errorf("sink %q: must be a URL such as stdout:, nats://host:4222?stream=ORDERS or https://host/hook", human.Clip(sink, 60))
 	}
 	k, ok := kinds[scheme]
 	if !ok {

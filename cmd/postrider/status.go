@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -126,8 +127,8 @@ func (a *app) printStatus(r *statusReport) {
 	} else {
 		list := newTable("SUBSCRIPTION", "STATE", "OWNER", ">LAG", ">LAG TIME", ">RETRY", ">HELD", ">SCHEDULED", ">ACCEPTED", ">DEAD", ">SEGMENTS", "TROUBLE")
 		for _, s := range r.Subscriptions {
-			list.add(s.Name, s.State, cmp.Or(s.owner, "-"), s.lag(), human(seconds(s.LagSeconds)),
-				number(s.Retrying), number(s.Held), number(s.Scheduled), number(s.Accepted), number(s.Dead), number(s.SegmentsHeld), clip(s.why(), 100))
+			list.add(s.Name, s.State, cmp.Or(s.owner, "-"), s.lag(), human.Duration(human.Seconds(s.LagSeconds)),
+				human.Number(s.Retrying), human.Number(s.Held), human.Number(s.Scheduled), human.Number(s.Accepted), human.Number(s.Dead), human.Number(s.SegmentsHeld), human.Clip(s.why(), 100))
 		}
 		list.print(a.out)
 	}
@@ -138,7 +139,7 @@ func (a *app) printStatus(r *statusReport) {
 	}
 	list, title := newTable("RELAY", "VERSION", "STARTED", ">SUBSCRIPTIONS", "LAST SEEN"), titles(r.Relays)
 	for _, relay := range r.Relays {
-		list.add(title[relay.Incarnation], relay.Version, ago(r.Now, relay.StartedAt), number(relay.Subscriptions), relay.seen(r.Now))
+		list.add(title[relay.Incarnation], relay.Version, human.Ago(r.Now, relay.StartedAt), human.Number(relay.Subscriptions), relay.seen(r.Now))
 	}
 	list.print(a.out)
 	a.printUnable(r)
@@ -147,9 +148,9 @@ func (a *app) printStatus(r *statusReport) {
 // lag is how many messages wait, "10,000+" if there are more than could be counted in time.
 func (s *subscriptionStatus) lag() string {
 	if s.LagMore {
-		return number(s.LagMessages) + "+"
+		return human.Number(s.LagMessages) + "+"
 	}
-	return number(s.LagMessages)
+	return human.Number(s.LagMessages)
 }
 
 // why says why deliveries stand still, when they do.

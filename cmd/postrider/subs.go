@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 )
 
 func (a *app) subsCommand() *cobra.Command {
@@ -70,7 +71,7 @@ func (a *app) subsList(ctx context.Context, db *dbconn.Conn) error {
 	}
 	list := newTable("SUBSCRIPTION", "STATE", "TOPICS", "SINK", "SETTINGS", "PAUSED BECAUSE")
 	for _, v := range views {
-		list.add(v.Name, v.State, strings.Join(v.Topics, ","), v.Sink, cmp.Or(flat(v.Settings), "defaults"), clip(v.PausedReason, 80))
+		list.add(v.Name, v.State, strings.Join(v.Topics, ","), v.Sink, cmp.Or(flat(v.Settings), "defaults"), human.Clip(v.PausedReason, 80))
 	}
 	list.print(a.out)
 	return nil

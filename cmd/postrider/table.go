@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/postrider/postrider/internal/human"
 )
 
 // table is what a list prints for a person: a line of headings, columns two blanks apart, numbers to the right.
@@ -20,7 +21,7 @@ func newTable(headings ...string) *table { return &table{headings: headings} }
 
 func (t *table) add(cells ...string) {
 	for i := range cells {
-		cells[i] = oneLine(cells[i])
+		cells[i] = human.OneLine(cells[i])
 	}
 	t.rows = append(t.rows, cells)
 }
@@ -47,27 +48,6 @@ func (t *table) print(w io.Writer) {
 		}
 		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
 	}
-}
-
-// oneLine keeps a cell to its line and keeps control characters, which may come from a message, off the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n', r == '\t', r == '\r':
-			return ' '
-		case !unicode.IsPrint(r):
-			return '�'
-		}
-		return r
-	}, s)
-}
-
-// clip shortens s to n characters.
-func clip(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:n-1]) + "…"
 }
 
 func (a *app) printJSON(v any) error {

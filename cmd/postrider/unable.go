@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/human"
 )
 
 // unableStatus says why a relay leaves a subscription to others.
@@ -38,7 +40,7 @@ func (a *app) printUnable(r *statusReport) {
 	for _, relay := range r.Relays {
 		for _, name := range slices.Sorted(maps.Keys(relay.Unable)) {
 			u := relay.Unable[name]
-			list.add(title[relay.Incarnation], name, ago(r.Now, u.Since), clip(u.Reason, 100))
+			list.add(title[relay.Incarnation], name, human.Ago(r.Now, u.Since), human.Clip(u.Reason, 100))
 			n++
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
 )
 
@@ -50,7 +51,7 @@ func (a *app) uninstall(ctx context.Context, db *dbconn.Conn, yes, force bool) e
 		lines []string
 	}{{"Lost", plan.Lost}, {"Against it", plan.Against}, {"Kept", plan.Kept}} {
 		for _, line := range part.lines {
-			a.printf("-- %s: %s.\n", part.what, oneLine(line))
+			a.printf("-- %s: %s.\n", part.what, human.OneLine(line))
 		}
 	}
 	if len(plan.SQL()) == 0 {
