@@ -19,6 +19,9 @@ func (o *owner) stopChanged(ctx context.Context, standings map[string]standing) 
 			continue
 		}
 		o.tellChange(ctx, r, s, exists)
+		if s.active && s.ownedBy(o.incarnation) {
+			o.again[name] = true
+		}
 		if lost {
 			r.abandon()
 		}

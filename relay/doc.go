@@ -51,6 +51,8 @@
 // The base becomes a closed snapshot once nothing that it sees is unsettled. The saver writes all cursors and all changes to
 // parked rows in one statement, fenced by each cursor's epoch: a relay that has lost a cursor can write nothing for it.
 //
+// Who delivers what, all relays compute from one table, each by itself: package balance spreads the cursors with the fewest hand-overs.
+//
 // # Invariants
 //
 //   - A committed message is delivered to every matching subscription, or is visible as dead with its reason.

@@ -241,7 +241,12 @@ func (g *generation) running() map[string]*runner {
 	return rs
 }
 
-func (g *generation) count() int { return len(g.running()) }
+// stopping returns the names of the runners that are.
+func (g *generation) stopping() map[string]bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.ending)
+}
 
 func (g *generation) has(name string) bool {
 	g.mu.Lock()

@@ -27,11 +27,13 @@ type owner struct {
 	ownPauses map[string]int64 // the version of a subscription that this relay has paused itself
 	paused    map[string]bool  // those that were paused at the last look
 	resumed   map[string]bool  // those that were paused and have not been taken over yet
+	handed    map[string]bool  // those that this relay lets go for another one
+	again     map[string]bool  // those that it lets go for a change, and takes again
 }
 
 func newOwner(g *generation) *owner {
 	return &owner{generation: g, others: make(map[string]watched), ownPauses: make(map[string]int64),
-		paused: make(map[string]bool), resumed: make(map[string]bool)}
+		paused: make(map[string]bool), resumed: make(map[string]bool), handed: make(map[string]bool), again: make(map[string]bool)}
 }
 
 // watched is another relay's row: it counts as dead when it has not changed for a lease, by our own clock.
@@ -57,6 +59,8 @@ type standing struct {
 	epoch   int64
 	owner   *string
 }
+
+func (s standing) ownedBy(relay string) bool { return s.owner != nil && *s.owner == relay }
 
 func (o *owner) pollInterval() time.Duration { return min(pollEvery, o.config.Lease/4) }
 
@@ -136,57 +140,29 @@ func (o *owner) poll(ctx context.Context) error {
 	o.stopChanged(ctx, standings)
 	o.metrics.forget(func(name string) bool { return !has(standings, name) && !o.has(name) })
 	o.reviewUnable(standings)
-	shares := o.shares(p, standings)
-	o.share(shares, standings)
+	o.tellMine(p)
+	shares := p.shares(o.expected(standings))
+	o.share(shares)
 	acquired := o.acquire(ctx, p, standings, shares)
-	o.judgeStranded(p, standings, o.shares(p, standings))
+	o.tellMine(p) // some could not be started
+	o.judgeStranded(p, standings)
 	return errors.Join(acquired, o.letGo(ctx))
 }
 
-// shares is what all relays should have, by what is known now.
-func (o *owner) shares(p peers, standings map[string]standing) *shares {
-	mine := make(map[string]int64)
-	for name, u := range o.cannot() {
-		mine[name] = u.Version
-	}
-	p.unable[o.incarnation] = mine
-	return newShares(p, standings)
-}
-
-// share lets go what another relay should have, as far as one can take it.
-func (o *owner) share(s *shares, standings map[string]standing) {
-	surplus := len(o.running()) - s.part[o.incarnation]
-	for name, r := range o.running() {
-		if surplus <= 0 {
-			return
-		}
-		to, ok := s.taker(o.incarnation, standings[name])
-		if !ok {
-			continue
-		}
-		surplus--
-		s.room[to]--
-		o.log.Info("handing a subscription to another relay", "subscription", name)
-		o.stopRunner(r)
-	}
-}
-
-// acquire takes free cursors over that this relay can deliver, as its share has it, and in any case those that are ours without being
-// delivered, because their start has failed: nobody else may take them.
-func (o *owner) acquire(ctx context.Context, p peers, standings map[string]standing, s *shares) error {
-	var ours, free []standing
+// acquire takes the free cursors over that this relay should have, and in any case those that are ours without being delivered, because
+// their start has failed: nobody else may take them.
+func (o *owner) acquire(ctx context.Context, p peers, standings map[string]standing, shares map[string]string) error {
+	var free []standing
 	for name, at := range standings {
-		if !at.active || o.has(name) || !s.can(o.incarnation, at) {
+		if !at.active || o.has(name) || p.lacks(o.incarnation, at) {
 			continue
 		}
-		switch {
-		case at.owner != nil && *at.owner == o.incarnation:
-			ours = append(ours, at)
-		case at.owner == nil || !has(p.counters, *at.owner):
+		to, moves := shares[name]
+		should := moves && to == o.incarnation || !moves && o.again[name]
+		if at.ownedBy(o.incarnation) || should && (at.owner == nil || !has(p.counters, *at.owner)) {
 			free = append(free, at)
 		}
 	}
-	free = append(ours, s.pick(o.incarnation, s.part[o.incarnation]-o.count()-len(ours), free)...)
 	if len(free) == 0 {
 		return nil
 	}

@@ -1,79 +1,96 @@
 package relay
 
 import (
-	"cmp"
-	"math"
-	"slices"
+	"maps"
+
+	"github.com/postrider/postrider/relay/balance"
 )
 
-// shares says which relay should have how many of the active cursors. All relays compute it from the same rows, each by itself.
-//
-// A relay's share is made of equal parts of what it can deliver: a subscription that n relays can deliver counts 1/n for each of
-// them. So cursors could always be spread with no relay above its share, rounded up; each hands over only what another has room for,
-// so that one may stay a little above it where relays lack different things.
-type shares struct {
-	able map[string]int              // by subscription: how many relays can deliver it
-	not  map[string]map[string]int64 // by relay: the versions of the subscriptions that it cannot deliver
-	room map[string]int              // by relay: its share less what it has
-	part map[string]int              // by relay: its share
+// lacks says whether a relay cannot deliver a subscription, as far as is known.
+func (p peers) lacks(relay string, at standing) bool {
+	version, not := p.unable[relay][at.name]
+	return not && version == at.version
 }
 
-// newShares takes what this relay cannot deliver from its memory, what others cannot from their rows.
-func newShares(p peers, standings map[string]standing) *shares {
-	s := &shares{able: make(map[string]int), not: p.unable, room: make(map[string]int), part: make(map[string]int)}
-	sums := make(map[string]float64, len(p.counters))
+// able counts the relays that can deliver a subscription.
+func (p peers) able(at standing) (n int) {
+	for relay := range p.counters {
+		if !p.lacks(relay, at) {
+			n++
+		}
+	}
+	return n
+}
+
+// shares says who should have each active cursor that should change hands or is nobody's. All relays compute it from the same rows, each
+// by itself.
+func (p peers) shares(standings map[string]standing) map[string]string {
+	var relays []string
+	lacking := make(map[string][]string)
+	for relay := range p.counters {
+		relays = append(relays, relay)
+		for name := range p.unable[relay] {
+			if at, exists := standings[name]; exists && p.lacks(relay, at) {
+				lacking[name] = append(lacking[name], relay)
+			}
+		}
+	}
+	var cursors []balance.Cursor
 	for name, at := range standings {
 		if !at.active {
 			continue
 		}
-		n := 0
-		for relay := range p.counters {
-			if s.can(relay, at) {
-				n++
-			}
-		}
-		s.able[name] = n
-		for relay := range p.counters {
-			if s.can(relay, at) {
-				sums[relay] += 1 / float64(n)
-			}
-		}
+		c := balance.Cursor{Name: name, Lacking: lacking[name]}
 		if at.owner != nil {
-			s.room[*at.owner]--
+			c.Owner = *at.owner
 		}
+		cursors = append(cursors, c)
 	}
-	for relay := range p.counters {
-		s.part[relay] = int(math.Ceil(sums[relay] - 1e-6))
-		s.room[relay] += s.part[relay]
-	}
-	return s
+	return balance.Plan(relays, cursors)
 }
 
-// can says whether a relay can deliver a subscription, as far as is known.
-func (s *shares) can(relay string, at standing) bool {
-	version, not := s.not[relay][at.name]
-	return !not || version != at.version
+// tellMine completes what is known of all relays with what this one cannot deliver, which its row may not say yet.
+func (o *owner) tellMine(p peers) {
+	mine := make(map[string]int64)
+	for name, u := range o.cannot() {
+		mine[name] = u.Version
+	}
+	p.unable[o.incarnation] = mine
 }
 
-// taker returns a relay other than me that can deliver a subscription and has less than its share.
-func (s *shares) taker(me string, at standing) (relay string, ok bool) {
-	for relay := range s.part {
-		if relay != me && s.room[relay] > 0 && s.can(relay, at) {
-			return relay, true
-		}
+// expected is the cursors as they will be when this relay has carried out what it began: what it is handing over is nobody's, and what it
+// has let go for a change is its own, so that it is not given away for nothing.
+func (o *owner) expected(standings map[string]standing) map[string]standing {
+	running, stopping := o.running(), o.stopping()
+	maps.DeleteFunc(o.handed, func(name string, _ bool) bool {
+		at := standings[name]
+		return running[name] != nil || !stopping[name] && !at.ownedBy(o.incarnation)
+	})
+	maps.DeleteFunc(o.again, func(name string, _ bool) bool {
+		at := standings[name]
+		return running[name] != nil || !at.active || at.owner != nil && !at.ownedBy(o.incarnation)
+	})
+	expected := maps.Clone(standings)
+	for name := range o.handed {
+		at := expected[name]
+		at.owner = nil
+		expected[name] = at
 	}
-	return "", false
+	for name := range o.again {
+		at := expected[name]
+		at.owner = &o.incarnation
+		expected[name] = at
+	}
+	return expected
 }
 
-// pick chooses what a relay takes of the free cursors that it can deliver: up to its room, first those that few others can take,
-// and beyond it those that nobody with room can take.
-func (s *shares) pick(me string, room int, free []standing) []standing {
-	slices.SortStableFunc(free, func(a, b standing) int { return cmp.Compare(s.able[a.name], s.able[b.name]) })
-	taken := free[:min(max(room, 0), len(free))]
-	for _, at := range free[len(taken):] {
-		if _, ok := s.taker(me, at); !ok {
-			taken = append(taken[:len(taken):len(taken)], at)
+// share lets go what another relay should have.
+func (o *owner) share(shares map[string]string) {
+	for name, r := range o.running() {
+		if to, moves := shares[name]; moves && to != o.incarnation {
+			o.log.Info("handing a subscription to another relay", "subscription", name, "to", Short(to))
+			o.handed[name] = true
+			o.stopRunner(r)
 		}
 	}
-	return taken
 }

@@ -196,7 +196,7 @@ type stranded struct {
 }
 
 // judgeStranded tells readiness what nobody delivers.
-func (o *owner) judgeStranded(p peers, standings map[string]standing, s *shares) {
+func (o *owner) judgeStranded(p peers, standings map[string]standing) {
 	var texts []string
 	is := stranded{since: time.Now()}
 	for name, u := range o.cannot() {
@@ -205,7 +205,7 @@ func (o *owner) judgeStranded(p peers, standings map[string]standing, s *shares)
 			continue
 		}
 		texts = append(texts, fmt.Sprintf("subscription %q is delivered by nobody: this relay cannot: %s", name, u.Reason))
-		is.nobody = is.nobody || s.able[name] == 0
+		is.nobody = is.nobody || p.able(at) == 0
 	}
 	if len(texts) == 0 {
 		o.stranded.Store(nil)
