@@ -132,7 +132,7 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 		return nil, err
 	}
 	if g.pool.Encoding().Unchecked() {
-		sink = checkedSink{sink}
+		sink = sinks.Wrap(sink, onlyUTF8)
 	}
 	r := &runner{
 		sub: c.sub, cursor: c, sink: sink, filter: filter, feed: g.feed, passes: g.passes, budget: g.budget,

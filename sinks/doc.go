@@ -1,14 +1,21 @@
 // Package sinks is the contract between the relay and the destinations it delivers to.
 //
+//	relay ── Deliver(batch) ───────▶ Sink    webhooks, NATS, standard output: the batch is settled when Deliver returns
+//	      ── Send(delivery, done) ─▶ Sender  deliveries that end one by one: a slow one delays its key and nothing else
+//
 // A sink hands messages to one destination and says, per message, what came of it. It knows neither PostgreSQL nor
 // cursors nor retries: it classifies a failure, and the relay decides what to do about it.
 //
-//	outcome                      meaning                          the relay
-//	nil                          accepted by the destination      settles the message
-//	Retryable (any other error)  this message failed              parks it and tries again with backoff; dead after max attempts
-//	Permanent                    this message can never work      makes it a dead letter at once, with the reason
-//	Unavailable                  the destination is down          opens the breaker, unless others get through: probes
-//	Gone                         the destination wants no more    pauses the subscription and says so
+//	outcome                      kind              meaning                              the relay
+//	nil                          KindAccepted      the destination confirmed it         settles the message
+//	Leased                       KindLeased        a callback will tell what came       parks it until then, or until the lease is over
+//	Retryable, any other error   KindRetryable     this message failed                  parks it and tries again with backoff; dead after max attempts
+//	Permanent                    KindPermanent     this message can never work          makes it a dead letter at once, with the reason
+//	Unavailable                  KindUnavailable   the destination is down, or set up   opens the breaker, unless others get through: probes
+//	                                               so that nothing can be delivered
+//	Gone                         KindGone          the destination wants no more        pauses the subscription and says so
 //
-// Package sinktest is the conformance suite that every sink passes.
+// AsSink and AsSender turn one contract into the other. Wrap puts stages around any sink: filters, transformations, redaction, counts.
+//
+// Package sinktest is the conformance suite that every sink passes, and has the reference of a Sender.
 package sinks

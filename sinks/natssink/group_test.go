@@ -29,7 +29,7 @@ func wantStored(t *testing.T, stream jetstream.Stream, batch []sinks.Delivery) {
 	t.Helper()
 	got := map[string]int{}
 	for _, m := range (&reader{t: t, stream: stream}).read() {
-		got[m.ID]++
+		got[m.MessageID]++
 	}
 	for i, d := range batch {
 		if got[d.MessageID] != 1 {

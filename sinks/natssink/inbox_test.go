@@ -153,7 +153,7 @@ func TestGivenUpAmongOthers(t *testing.T) {
 	}
 	wg.Wait()
 	for _, m := range r.read() {
-		delete(accepted, m.ID)
+		delete(accepted, m.MessageID)
 	}
 	if len(accepted) > 0 {
 		t.Errorf("%d messages were accepted and did not arrive", len(accepted))

@@ -81,7 +81,7 @@ func received(t testing.TB, subject string, h nats.Header, data []byte) sinktest
 		t.Error(err)
 	}
 	r := sinktest.Received{
-		ID: h.Get("Nats-Msg-Id"), Topic: strings.TrimPrefix(subject, "pg."), Key: key, Payload: data,
+		MessageID: h.Get("Nats-Msg-Id"), Topic: strings.TrimPrefix(subject, "pg."), Key: key, Payload: data,
 		ContentType: "application/json", Headers: map[string]string{},
 	}
 	if kind := h.Get("Content-Type"); kind != "" {
@@ -116,7 +116,7 @@ func (r *reader) read() []sinktest.Received {
 }
 
 func TestConformance(t *testing.T) {
-	sinktest.Run(t, func(t *testing.T) *sinktest.Harness {
+	sinktest.RunSender(t, func(t *testing.T) *sinktest.Harness {
 		srv := startServer(t, func(o *server.Options) { o.MaxPayload = 256 << 10 })
 		_, js := client(t, srv)
 		r := &reader{t: t, stream: addStream(t, js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"pg.>"}})}

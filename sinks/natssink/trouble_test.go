@@ -82,7 +82,7 @@ func TestNothingIsBuffered(t *testing.T) {
 	proxy.Up()
 	eventually(t, s, sinktest.NewDelivery("a", "3"))
 	for _, m := range r.read() {
-		if m.ID == failed.MessageID {
+		if m.MessageID == failed.MessageID {
 			t.Error("a message that had failed arrived after the reconnect")
 		}
 	}

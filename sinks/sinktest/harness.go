@@ -22,12 +22,14 @@ type Harness struct {
 	NoAttempt bool
 	// Down makes the destination unreachable, Hang makes it silent, Up ends either. All are nil if that cannot happen.
 	Down, Hang, Up func()
+	// Hold makes the destination silent about the messages of one key, until the function that it returns is called. Nil if it cannot.
+	Hold func(key string) (letGo func())
 }
 
 // Received is one message as the destination saw it.
 type Received struct {
-	ID, Topic, Key string
-	Payload        []byte
+	MessageID, Topic, Key string
+	Payload               []byte
 	// ContentType is a media type; sinks that tell JSON from bytes in another way fill it in likewise.
 	ContentType string
 	// Headers holds at least the message's own headers, with names in lower case.
@@ -90,7 +92,7 @@ func (h *Harness) open(t testing.TB) sinks.Sink {
 func (h *Harness) byID() map[string]Received {
 	got := map[string]Received{}
 	for _, r := range h.Received() {
-		got[r.ID] = r
+		got[r.MessageID] = r
 	}
 	return got
 }

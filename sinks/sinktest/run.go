@@ -108,8 +108,8 @@ func redelivery(t *testing.T, h *Harness) {
 		t.Fatal("nothing arrived")
 	}
 	for _, r := range got {
-		if r.ID != d.MessageID {
-			t.Errorf("arrived with id %q, want %q each time", r.ID, d.MessageID)
+		if r.MessageID != d.MessageID {
+			t.Errorf("arrived with id %q, want %q each time", r.MessageID, d.MessageID)
 		}
 	}
 }

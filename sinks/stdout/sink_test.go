@@ -105,7 +105,7 @@ func parse(t *testing.T, lines [][]byte) []sinktest.Received {
 			t.Fatalf("line %.200q: %v", line, err)
 		}
 		r := sinktest.Received{
-			ID: v.ID, Topic: v.Topic, Key: v.Key, Payload: v.Payload, ContentType: "application/json",
+			MessageID: v.ID, Topic: v.Topic, Key: v.Key, Payload: v.Payload, ContentType: "application/json",
 			Headers: map[string]string{}, Attempt: v.Attempt, Subscription: v.Subscription,
 		}
 		for name, value := range v.Headers {
@@ -124,7 +124,7 @@ func parse(t *testing.T, lines [][]byte) []sinktest.Received {
 }
 
 func TestConformance(t *testing.T) {
-	sinktest.Run(t, func(t *testing.T) *sinktest.Harness {
+	sinktest.RunSender(t, func(t *testing.T) *sinktest.Harness {
 		c := &counter{pipe: newPipe(t)}
 		return &sinktest.Harness{
 			Open:     func(testing.TB) sinks.Sink { return New(c) },

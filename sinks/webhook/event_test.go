@@ -37,7 +37,7 @@ func parseEvents(m sinktest.Received, events ...[]byte) ([]sinktest.Received, er
 			one.Headers[name] = s
 		}
 		h := one.Headers
-		one.ID, one.Topic, one.ContentType = h["id"], h["postridertopic"], h["datacontenttype"]
+		one.MessageID, one.Topic, one.ContentType = h["id"], h["postridertopic"], h["datacontenttype"]
 		if one.Key, err = keyOf(h["subject"]); err != nil {
 			return all, err
 		}
@@ -189,7 +189,7 @@ func TestAnyEvent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(got[0].Payload, d.Payload) || got[0].Topic != d.Topic || got[0].ID != d.MessageID {
+		if !bytes.Equal(got[0].Payload, d.Payload) || got[0].Topic != d.Topic || got[0].MessageID != d.MessageID {
 			t.Fatalf("%q does not hold the message %+v", text, d.Message)
 		}
 		subject := got[0].Headers["subject"]

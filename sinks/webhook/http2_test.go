@@ -261,7 +261,7 @@ func TestHTTP2CloseEndsStuckConnections(t *testing.T) {
 }
 
 func TestHTTP2Conformance(t *testing.T) {
-	sinktest.Run(t, func(t *testing.T) *sinktest.Harness {
+	sinktest.RunSender(t, func(t *testing.T) *sinktest.Harness {
 		r := new(receiver)
 		srv := serveTLS(t, &tls.Config{}, r)
 		proxy := sinktest.NewProxy(t, srv.Listener.Addr().String())

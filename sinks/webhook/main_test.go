@@ -58,10 +58,31 @@ type receiver struct {
 	got      []sinktest.Received
 	requests []sinktest.Received // as they came, in whatever format
 	err      error
+	held     map[string]chan struct{} // by key: closed when its request may go on
+}
+
+// hold keeps requests with that key waiting until the function that it returns is called.
+func (r *receiver) hold(key string) (letGo func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	gate := make(chan struct{})
+	r.held = map[string]chan struct{}{key: gate}
+	return func() { close(gate) }
+}
+
+// await waits while a request is held.
+func (r *receiver) await(req *http.Request) {
+	r.mu.Lock()
+	gate := r.held[req.Header.Get("Postrider-Key")]
+	r.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
+	r.await(req)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -99,7 +120,7 @@ func parseRequest(m sinktest.Received) ([]sinktest.Received, error) {
 	}
 	var err error
 	for name, to := range map[string]*string{
-		"webhook-id": &m.ID, "postrider-topic": &m.Topic, "postrider-key": &m.Key, "postrider-subscription": &m.Subscription,
+		"webhook-id": &m.MessageID, "postrider-topic": &m.Topic, "postrider-key": &m.Key, "postrider-subscription": &m.Subscription,
 	} {
 		if *to, err = url.PathUnescape(m.Headers[name]); err != nil {
 			return nil, err
@@ -143,7 +164,7 @@ func open(t testing.TB, cfg Config) *Sink {
 }
 
 func TestConformance(t *testing.T) {
-	sinktest.Run(t, func(t *testing.T) *sinktest.Harness {
+	sinktest.RunSender(t, func(t *testing.T) *sinktest.Harness {
 		r := new(receiver)
 		proxy := sinktest.NewProxy(t, serve(t, r.ServeHTTP).Listener.Addr().String())
 		return &sinktest.Harness{
@@ -155,7 +176,7 @@ func TestConformance(t *testing.T) {
 				return s
 			},
 			Received: func() []sinktest.Received { return r.received(t) },
-			Down:     proxy.Down, Hang: proxy.Hang, Up: proxy.Up,
+			Down:     proxy.Down, Hang: proxy.Hang, Up: proxy.Up, Hold: r.hold,
 		}
 	})
 }
