@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,13 +41,4 @@ func (d *doctor) checkSinks(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func examineStream(ctx context.Context, s subscription.Subscription) (err error) {
-	sink, err := openNATS(ctx, s, surroundings{log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, sink.Close()) }()
-	return sink.(*natssink.Sink).Examine(ctx)
 }

@@ -110,7 +110,7 @@ func (r *fileReader) known(e entry, allowed ...string) bool {
 	return false
 }
 
-var subscriptionKeys = append([]string{"name", "topics", "sink", "start"}, settingNames...)
+var subscriptionKeys = append([]string{"name", "topics", "sink", "start"}, subscription.SettingNames...)
 
 func (r *fileReader) subscriptions(list entry) []spec {
 	items, ok := r.sequence(list.value, "subscriptions")

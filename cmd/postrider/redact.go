@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
@@ -158,7 +159,7 @@ func redactSettings(settings json.RawMessage) json.RawMessage {
 		return json.RawMessage(`"` + hidden + `"`)
 	}
 	for name := range all {
-		if !slices.Contains(settingNames, name) {
+		if !slices.Contains(subscription.SettingNames, name) {
 			all[name] = json.RawMessage(`"` + hidden + `"`)
 		}
 	}

@@ -63,7 +63,7 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(s.relayConfig(specs, surroundings{logger, secrets, s.makeURL(urls)}, registry))
+	r, err := relay.New(s.relayConfig(specs, surroundings{logger, secrets, s.makeURL(urls), buildVersion()}, registry))
 	if err != nil {
 		return err
 	}

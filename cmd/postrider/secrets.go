@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -52,17 +53,10 @@ func (l *variableList) Decode(text string) error {
 // String is the list with commas.
 func (l variableList) String() string { return strings.Join(l, ",") }
 
-// inFull tells all of what is wrong with a reference: for who has started this process.
-func inFull(err error) error {
-	hidden, ok := errors.AsType[*sinks.HiddenError](err)
-	if !ok {
-		return err
-	}
-	full := errors.New(strings.Replace(err.Error(), hidden.Error(), hidden.Detail(), 1))
-	if _, ok := errors.AsType[optionsError](err); ok {
-		return optionsError{full}
-	}
-	return full
+// checkSink says what is wrong with a subscription's sink and options, as far as that can be said without connecting. Its
+// errors show no secret, but whether there is one: they are for who starts this process.
+func (s *settings) checkSink(sub subscription.Subscription) error {
+	return inFull(checkSinkFor(sub, s.secrets()))
 }
 
 // secretsNotes names what a file's subscriptions refer to and is not here: as relays on other machines may have it, that is no error.

@@ -39,6 +39,7 @@ type surroundings struct {
 	secrets *sinks.Secrets
 	// callbackURL makes the URLs of asynchronous webhooks, nil if they shall have none.
 	callbackURL func(subscription string, id, token int64) string
+	version     string // of this build, for the user agent
 }
 
 // kinds maps a sink URL's scheme to what it leads to.
@@ -81,12 +82,6 @@ type optionsError struct{ error }
 // Unwrap returns the reason.
 func (e optionsError) Unwrap() error { return e.error }
 
-// checkSink says what is wrong with a subscription's sink and options, as far as that can be said without connecting. Its
-// errors show no secret, but whether there is one: they are for who starts this process.
-func (s *settings) checkSink(sub subscription.Subscription) error {
-	return inFull(checkSinkFor(sub, s.secrets()))
-}
-
 // checkSinkElsewhere is checkSink for a sink that another machine is going to open: it needs no files to be here.
 func checkSinkElsewhere(s subscription.Subscription) error { return checkSinkFor(s, nil) }
 
@@ -100,6 +95,19 @@ func checkSinkFor(s subscription.Subscription, secrets *sinks.Secrets) error {
 		return err
 	}
 	return fmt.Errorf("sink %s: %w", redact(s.Sink), err)
+}
+
+// inFull tells all of what is wrong with a reference: for who has started this process.
+func inFull(err error) error {
+	hidden, ok := errors.AsType[*sinks.HiddenError](err)
+	if !ok {
+		return err
+	}
+	full := errors.New(strings.Replace(err.Error(), hidden.Error(), hidden.Detail(), 1))
+	if _, ok := errors.AsType[optionsError](err); ok {
+		return optionsError{full}
+	}
+	return full
 }
 
 // noOptions is for kinds whose URL says all.
@@ -137,7 +145,7 @@ func isNATS(sink string) bool {
 	return scheme == "nats" || scheme == "tls"
 }
 
-func webhookConfig(s subscription.Subscription) (webhook.Config, error) {
+func webhookConfig(s subscription.Subscription, version string) (webhook.Config, error) {
 	options, err := webhook.ParseOptions(s.Settings.Options)
 	if err != nil {
 		err = optionsError{err}
@@ -146,13 +154,13 @@ func webhookConfig(s subscription.Subscription) (webhook.Config, error) {
 		URL:     s.Sink,
 		Timeout: time.Duration(s.Settings.Timeout),
 		Lanes:   s.Settings.Lanes,
-		Version: buildVersion(),
+		Version: version,
 		Options: options,
 	}, err
 }
 
 func openWebhook(_ context.Context, s subscription.Subscription, with surroundings) (sinks.Sink, error) {
-	config, err := webhookConfig(s)
+	config, err := webhookConfig(s, with.version)
 	if err == nil {
 		err = config.Validate()
 	}
@@ -170,7 +178,7 @@ func openWebhook(_ context.Context, s subscription.Subscription, with surroundin
 }
 
 func checkWebhook(s subscription.Subscription, secrets *sinks.Secrets) error {
-	config, err := webhookConfig(s)
+	config, err := webhookConfig(s, "")
 	if err != nil {
 		return err
 	}
@@ -212,6 +220,16 @@ func checkNATS(s subscription.Subscription, secrets *sinks.Secrets) error {
 	}
 	config.Secrets = secrets
 	return config.CheckFiles()
+}
+
+// examineStream returns a *natssink.StreamError where the destination answers and yet can never confirm a message.
+func examineStream(ctx context.Context, s subscription.Subscription) (err error) {
+	sink, err := openNATS(ctx, s, surroundings{log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sink.Close()) }()
+	return sink.(*natssink.Sink).Examine(ctx)
 }
 
 func openStdout(_ context.Context, s subscription.Subscription, _ surroundings) (sinks.Sink, error) {

@@ -26,10 +26,6 @@ type spec struct {
 
 var subscriptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
-// settingNames are the settings of a subscription, as files and the database call them.
-var settingNames = []string{"ordering", "on_dead", "max_attempts", "lanes", "batch", "timeout", "backoff_initial", "backoff_max", "max_parked",
-	"backoff_schedule", "linger", "options"}
-
 // set parses one setting into s.
 func set(s *subscription.Settings, name, text string) error {
 	switch name {

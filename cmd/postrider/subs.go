@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 func (a *app) subsCommand() *cobra.Command {
@@ -84,7 +85,7 @@ func flat(object json.RawMessage) string {
 		return string(object)
 	}
 	var pairs []string
-	for _, name := range settingNames {
+	for _, name := range subscription.SettingNames {
 		if value, ok := m[name]; ok {
 			text, _ := json.Marshal(value)
 			pairs = append(pairs, name+"="+strings.Trim(string(text), `"`))
