@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -52,7 +53,7 @@ func differences(s spec, topics []string, sink string, settings []byte) []differ
 // sameSettings fills in the defaults on both sides: those of the kind of sink, then the engine's.
 func sameSettings(want, is subscription.Subscription) bool {
 	for _, s := range []*subscription.Subscription{&want, &is} {
-		setDefaults(s)
+		destination.Defaults(s)
 		if s.Settings.Validate() != nil {
 			return false
 		}
@@ -79,10 +80,10 @@ func fields(s subscription.Subscription) map[string]field {
 	topics := strings.Join(slices.Compact(slices.Sorted(slices.Values(s.Topics))), " ")
 	list := map[string]field{
 		"topics": {topics, strings.Join(s.Topics, ", ")},
-		"sink":   {s.Sink, redact(s.Sink)},
+		"sink":   {s.Sink, destination.Redact(s.Sink)},
 	}
 	given := settingsOf(s.Settings)
-	setDefaults(&s)
+	destination.Defaults(&s)
 	_ = s.Settings.Validate() // fills in defaults; what is wrong beyond that is reported where it is checked
 	for name, value := range settingsOf(s.Settings) {
 		if name == "options" {
@@ -95,9 +96,9 @@ func fields(s subscription.Subscription) map[string]field {
 		}
 		list[name] = field{text, shown}
 	}
-	options, shown := members(s.Settings.Options), members([]byte(redactOptions(s.Settings.Options)))
+	options, shown := members(s.Settings.Options), members([]byte(destination.RedactOptions(s.Settings.Options)))
 	for name, value := range options {
-		list["options."+name] = field{normal(value), cmp.Or(string(shown[name]), hidden)}
+		list["options."+name] = field{normal(value), cmp.Or(string(shown[name]), destination.Hidden)}
 	}
 	return list
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
@@ -22,7 +23,7 @@ func (l *referenceList) Decode(text string) error { return (*topicList)(l).Decod
 func (l referenceList) String() string {
 	var texts []string
 	for _, ref := range l {
-		texts = append(texts, fmt.Sprint(redactValues(ref)))
+		texts = append(texts, fmt.Sprint(destination.RedactReferences(ref)))
 	}
 	return strings.Join(texts, ",")
 }
@@ -33,7 +34,7 @@ func (s *settings) receivesCallbacks() bool { return s.CallbackAddr != "" && s.C
 // checkCallbacks says which setting of callbacks is wrong or missing. It follows no reference: most commands need none.
 func (s *settings) checkCallbacks() error {
 	if err := (webhook.CallbackConfig{BaseURL: s.CallbackURL}).Validate(); err != nil {
-		return fmt.Errorf("POSTRIDER_CALLBACK_URL=%s: %w", redact(s.CallbackURL), err)
+		return fmt.Errorf("POSTRIDER_CALLBACK_URL=%s: %w", destination.Redact(s.CallbackURL), err)
 	}
 	if err := (webhook.CallbackConfig{Secrets: s.CallbackSecrets}).Validate(); err != nil {
 		return fmt.Errorf("POSTRIDER_CALLBACK_SECRETS: %w", err)

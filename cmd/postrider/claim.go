@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay"
 )
 
@@ -36,7 +37,7 @@ func declarations(specs []spec) map[string]relay.Declaration {
 		for _, name := range slices.Sorted(maps.Keys(list)) {
 			fmt.Fprintf(hash, "%q=%q ", name, list[name].value)
 		}
-		all[s.Name] = relay.Declaration{Sum: hex.EncodeToString(hash.Sum(nil)[:8]), Sink: redact(s.Sink)}
+		all[s.Name] = relay.Declaration{Sum: hex.EncodeToString(hash.Sum(nil)[:8]), Sink: destination.Redact(s.Sink)}
 	}
 	return all
 }
@@ -82,7 +83,7 @@ func claim(ctx context.Context, db *dbconn.Conn, own *spec) error {
 		case rival != "" && time.Since(seen) > claimSure:
 			return fmt.Errorf("subscription %q leads to %s for relay %s, which runs now, and POSTRIDER_SINK here is %s. "+
 				"If this is another sidecar, give its subscription a name of its own with POSTRIDER_SUBSCRIPTION; "+
-				"if it is the same one, and is to lead elsewhere, set POSTRIDER_SUBSCRIPTION=%s", own.Name, sink, rival, redact(own.Sink), own.Name)
+				"if it is the same one, and is to lead elsewhere, set POSTRIDER_SUBSCRIPTION=%s", own.Name, sink, rival, destination.Redact(own.Sink), own.Name)
 		}
 		select {
 		case <-ctx.Done():
@@ -104,7 +105,9 @@ func (s *spec) compareWith(ctx context.Context, db *dbconn.Conn) (fresh bool, er
 }
 
 // leadsElsewhere compares destinations: another password makes no other one.
-func (s *spec) leadsElsewhere(sink string) bool { return redact(sink) != redact(s.Sink) }
+func (s *spec) leadsElsewhere(sink string) bool {
+	return destination.Redact(sink) != destination.Redact(s.Sink)
+}
 
 func findRival(ctx context.Context, db *dbconn.Conn, own *spec) (title, sink string, err error) {
 	relays, err := readRelays(ctx, db)
@@ -116,7 +119,7 @@ func findRival(ctx context.Context, db *dbconn.Conn, own *spec) (title, sink str
 		return "", "", err
 	}
 	for _, r := range relays {
-		if d, ok := r.declared[own.Name]; ok && d.Sink != redact(own.Sink) && r.lives(now) && r.Connected {
+		if d, ok := r.declared[own.Name]; ok && d.Sink != destination.Redact(own.Sink) && r.lives(now) && r.Connected {
 			return fmt.Sprintf("%s (%s)", r.Name, relay.Short(r.Incarnation)), d.Sink, nil
 		}
 	}

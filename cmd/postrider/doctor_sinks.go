@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks/natssink"
 )
@@ -36,7 +37,7 @@ func (d *doctor) checkSinks(ctx context.Context) error {
 			continue
 		}
 		seen[s.Sink] = true
-		if bad, ok := errors.AsType[*natssink.StreamError](examineStream(ctx, s)); ok {
+		if bad, ok := errors.AsType[*natssink.StreamError](destination.Examine(ctx, s)); ok {
 			d.report("destinations", statusFail, fmt.Sprintf("%q: %s", s.Name, bad.Text), bad.Remedy)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -167,7 +168,7 @@ func (r *fileReader) destination(s subscription.Subscription, lines map[string]i
 	if err == nil {
 		return
 	}
-	wrong, ok := errors.AsType[optionsError](err)
+	wrong, ok := errors.AsType[destination.OptionsError](err)
 	if !ok || options == nil {
 		r.problem(lines["sink"], "%s", err)
 		return

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -174,14 +175,14 @@ func TestFilesOfAnotherMachine(t *testing.T) {
 	if err := testSettings.checkSink(s); err == nil || !strings.Contains(err.Error(), "no/x.creds") {
 		t.Errorf("checkSink: %v", err)
 	}
-	if err := checkSinkElsewhere(s); err != nil {
+	if err := destination.CheckElsewhere(s); err != nil {
 		t.Errorf("checkSinkElsewhere: %v", err)
 	}
 	s = subscription.Subscription{Sink: "https://h", Settings: subscription.Settings{Options: []byte(`{"bearer":"file:/etc/no/token"}`)}}
 	if err := testSettings.checkSink(s); err == nil || !strings.Contains(err.Error(), "no/token") {
 		t.Errorf("checkSink: %v", err)
 	}
-	if err := checkSinkElsewhere(s); err != nil {
+	if err := destination.CheckElsewhere(s); err != nil {
 		t.Errorf("checkSinkElsewhere: %v", err)
 	}
 }

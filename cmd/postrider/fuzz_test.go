@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/internal/destination"
 )
 
 // FuzzFile: a file is read, or its problems are told, each with a line that it has; what is read is valid.
@@ -19,7 +21,7 @@ func FuzzFile(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		r := fileReader{check: checkSinkElsewhere, anchors: anchors{}, names: map[string]int{}}
+		r := fileReader{check: destination.CheckElsewhere, anchors: anchors{}, names: map[string]int{}}
 		specs := r.read(text)
 		for _, p := range r.problems {
 			if lines := strings.Count(string(text), "\n") + strings.Count(string(text), "\r") + 1; p.line < 1 || p.line > lines {
@@ -38,7 +40,7 @@ func FuzzFile(f *testing.F) {
 		names := map[string]bool{}
 		for _, s := range specs {
 			settings := s.Settings
-			err := errors.Join(checkName(s.Name), checkTopics(s.Topics), checkStart(s.start), checkSinkElsewhere(s.Subscription), settings.Validate())
+			err := errors.Join(checkName(s.Name), checkTopics(s.Topics), checkStart(s.start), destination.CheckElsewhere(s.Subscription), settings.Validate())
 			if err != nil || names[s.Name] {
 				t.Errorf("no problem with %+v, but %v", s, err)
 			}

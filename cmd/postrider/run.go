@@ -16,6 +16,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/sinks/webhook"
 )
@@ -63,7 +64,7 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(s.relayConfig(specs, surroundings{logger, secrets, s.makeURL(urls), buildVersion()}, registry))
+	r, err := relay.New(s.relayConfig(specs, destination.Surroundings{Log: logger, Secrets: secrets, CallbackURL: s.makeURL(urls), Version: buildVersion()}, registry))
 	if err != nil {
 		return err
 	}
@@ -175,7 +176,7 @@ func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []spec, lo
 	}
 	for _, c := range changes {
 		i := slices.IndexFunc(specs, func(s spec) bool { return s.Name == c.Name })
-		level, args := slog.LevelInfo, []any{"subscription", c.Name, "topics", specs[i].Topics, "sink", redact(specs[i].Sink)}
+		level, args := slog.LevelInfo, []any{"subscription", c.Name, "topics", specs[i].Topics, "sink", destination.Redact(specs[i].Sink)}
 		if len(c.Differences) > 0 { // somebody wrote something else there, perhaps another sidecar
 			level, args = slog.LevelWarn, append(args, "differences", c.Differences)
 		}
@@ -204,11 +205,11 @@ func (s *settings) specs() ([]spec, error) {
 }
 
 // relayConfig passes the settings on to the engine.
-func (s *settings) relayConfig(specs []spec, with surroundings, registry prometheus.Registerer) relay.Config {
+func (s *settings) relayConfig(specs []spec, with destination.Surroundings, registry prometheus.Registerer) relay.Config {
 	return relay.Config{
 		DatabaseURL:  s.DatabaseURL,
-		Open:         openSinks(with),
-		Defaults:     setDefaults,
+		Open:         destination.Open(with),
+		Defaults:     destination.Defaults,
 		Name:         s.Name,
 		Version:      buildVersion(),
 		Declared:     declarations(specs),
@@ -225,7 +226,7 @@ func (s *settings) relayConfig(specs []spec, with surroundings, registry prometh
 		DiscardedRetention: time.Duration(s.DiscardedRetention),
 
 		DrainTimeout: s.DrainTimeout.orTiny(),
-		Logger:       with.log,
+		Logger:       with.Log,
 		Registerer:   registry,
 	}
 }

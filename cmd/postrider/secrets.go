@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -56,14 +57,14 @@ func (l variableList) String() string { return strings.Join(l, ",") }
 // checkSink says what is wrong with a subscription's sink and options, as far as that can be said without connecting. Its
 // errors show no secret, but whether there is one: they are for who starts this process.
 func (s *settings) checkSink(sub subscription.Subscription) error {
-	return inFull(checkSinkFor(sub, s.secrets()))
+	return destination.InFull(destination.Check(sub, s.secrets()))
 }
 
 // secretsNotes names what a file's subscriptions refer to and is not here: as relays on other machines may have it, that is no error.
 func (s *settings) secretsNotes(specs []spec) []string {
 	var notes []string
 	for _, sub := range specs {
-		err := checkSinkFor(sub.Subscription, s.secrets())
+		err := destination.Check(sub.Subscription, s.secrets())
 		if hidden, ok := errors.AsType[*sinks.HiddenError](err); ok {
 			notes = append(notes, fmt.Sprintf("%s: %s: here, %s. Relays that lack it leave %[1]s to others", sub.Name, hidden.Setting, strings.TrimPrefix(hidden.Detail(), hidden.Setting+": ")))
 		}

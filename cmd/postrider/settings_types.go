@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -159,4 +160,4 @@ func (o *object) Decode(text string) error {
 	return nil
 }
 
-func (o object) String() string { return redactOptions([]byte(o)) }
+func (o object) String() string { return destination.RedactOptions([]byte(o)) }

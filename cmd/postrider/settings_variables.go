@@ -11,6 +11,7 @@ import (
 
 	"github.com/kelseyhightower/envconfig"
 
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/sinks"
 )
@@ -51,9 +52,9 @@ func (v variable) value(s *settings) string {
 	text := fmt.Sprint(reflect.ValueOf(s).Elem().FieldByName(v.field).Interface())
 	switch {
 	case v.field == "DatabaseURL":
-		return redactDatabase(text)
+		return destination.RedactDatabase(text)
 	case v.field == "Sink" || v.field == "CallbackURL":
-		return redact(text)
+		return destination.Redact(text)
 	case text == "0" || text == "0s" && v.initial == "":
 		return "" // not set
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -154,7 +155,7 @@ func inVariable(name string, err error) error {
 
 // sinkInVariable names the variable that is at fault.
 func sinkInVariable(err error) error {
-	if e, ok := errors.AsType[optionsError](err); ok {
+	if e, ok := errors.AsType[destination.OptionsError](err); ok {
 		return fmt.Errorf("%s_OPTIONS: %s", prefix, strings.TrimPrefix(e.Error(), "options: "))
 	}
 	return inVariable("SINK", err)

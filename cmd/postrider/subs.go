@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -55,7 +56,7 @@ func (a *app) subsList(ctx context.Context, db *dbconn.Conn) error {
 	var v subscriptionView
 	var settings string
 	_, err = pgx.ForEachRow(rows, []any{&v.Name, &v.State, &v.PausedReason, &v.Topics, &v.Sink, &settings, &v.CreatedAt, &v.UpdatedAt}, func() error {
-		v.Sink, v.Settings = redact(v.Sink), redactSettings(json.RawMessage(settings))
+		v.Sink, v.Settings = destination.Redact(v.Sink), destination.RedactSettings(json.RawMessage(settings))
 		views = append(views, v)
 		v.Topics = nil
 		return nil

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/destination"
 )
 
 func (a *app) subsApplyCommand() *cobra.Command {
@@ -30,7 +31,7 @@ In a sink, ${NAME} stands for the environment variable NAME; the database holds 
 		Example: "  postrider subs apply subscriptions.yaml --prune --dry-run\n  postrider subs apply subscriptions.yaml --prune --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			specs, err := readFile(args[0], checkSinkElsewhere)
+			specs, err := readFile(args[0], destination.CheckElsewhere)
 			if err != nil {
 				return err
 			}

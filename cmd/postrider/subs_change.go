@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/destination"
 )
 
 func (a *app) subsPauseCommand() *cobra.Command {
@@ -118,7 +119,7 @@ func (a *app) replay(ctx context.Context, db *dbconn.Conn, name, from string) er
 		return err
 	}
 	a.printf("Subscription %q goes on from %s.\n", name, from)
-	if isNATS(sink) && from != "now" {
+	if destination.IsNATS(sink) && from != "now" {
 		a.printf("Note: JetStream drops what it has stored within its duplicate window (2 minutes unless the stream says otherwise), so messages\n" +
 			"delivered that recently are not stored again. Replay them later, or make the window shorter first.\n")
 	}

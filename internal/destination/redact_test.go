@@ -1,4 +1,4 @@
-package main
+package destination
 
 import (
 	"strings"
@@ -18,7 +18,7 @@ func TestRedact(t *testing.T) {
 		"nats://u:50%@a:1":                    "nats://xxxxx@a:1",
 		"nats:u:p@a":                          "nats:xxxxx",
 	} {
-		if got := redact(sink); got != want {
+		if got := Redact(sink); got != want {
 			t.Errorf("redact(%q) = %q, want %q", sink, got, want)
 		}
 	}
@@ -30,11 +30,11 @@ func TestRedact(t *testing.T) {
 		`{"bearrer":"geheim","Rate":2,"secret":["geheim","env:A"],"x":{"y":"geheim"}}`: `{"Rate":"xxxxx","bearrer":"xxxxx","secret":["xxxxx","env:A"],"x":"xxxxx"}`,
 		`{"tls":{"certt":"geheim","ca":"/a"},"guard":"geheim","headers":"X: geheim"}`:  `{"guard":"xxxxx","headers":"xxxxx","tls":{"ca":"/a","certt":"xxxxx"}}`,
 	} {
-		if got := redactOptions([]byte(options)); got != want {
+		if got := RedactOptions([]byte(options)); got != want {
 			t.Errorf("redactOptions(%s) = %s, want %s", options, got, want)
 		}
 	}
-	if got := string(redactSettings([]byte(`{"lanes":2,"bearer":"geheim","option":{"bearer":"geheim"},"options":{"rate":1}}`))); strings.Contains(got, "geheim") || !strings.Contains(got, `"lanes":2`) {
+	if got := string(RedactSettings([]byte(`{"lanes":2,"bearer":"geheim","option":{"bearer":"geheim"},"options":{"rate":1}}`))); strings.Contains(got, "geheim") || !strings.Contains(got, `"lanes":2`) {
 		t.Errorf("settings show as %s", got)
 	}
 	for text, want := range map[string]string{
@@ -42,7 +42,7 @@ func TestRedact(t *testing.T) {
 		"postgres://u@h/db?password=p":        "postgres://u@h/db?password=xxxxx",
 		"host=h user=u password='a b' port=1": "host=h user=u password=xxxxx port=1",
 	} {
-		if got := redactDatabase(text); got != want {
+		if got := RedactDatabase(text); got != want {
 			t.Errorf("redactDatabase(%q) = %q, want %q", text, got, want)
 		}
 	}

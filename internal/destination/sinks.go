@@ -1,4 +1,4 @@
-package main
+package destination
 
 import (
 	"cmp"
@@ -25,7 +25,7 @@ import (
 // kind is one kind of destination.
 type kind struct {
 	// open connects to nothing that it would have to wait for.
-	open func(ctx context.Context, s subscription.Subscription, with surroundings) (sinks.Sink, error)
+	open func(ctx context.Context, s subscription.Subscription, with Surroundings) (sinks.Sink, error)
 	// check finds what is wrong without connecting. Where this machine is going to open it, secrets reads the files and variables
 	// that it needs; else it is nil.
 	check func(s subscription.Subscription, secrets *sinks.Secrets) error
@@ -33,13 +33,13 @@ type kind struct {
 	schedule func() []time.Duration
 }
 
-// surroundings are what a sink may need of this process.
-type surroundings struct {
-	log     *slog.Logger // for an operator
-	secrets *sinks.Secrets
-	// callbackURL makes the URLs of asynchronous webhooks, nil if they shall have none.
-	callbackURL func(subscription string, id, token int64) string
-	version     string // of this build, for the user agent
+// Surroundings are what a sink may need of this process.
+type Surroundings struct {
+	Log     *slog.Logger   // for an operator
+	Secrets *sinks.Secrets // what subscriptions may refer to
+	// CallbackURL makes the URLs of asynchronous webhooks, nil if they shall have none.
+	CallbackURL func(subscription string, id, token int64) string
+	Version     string // of this build, for the user agent
 }
 
 // kinds maps a sink URL's scheme to what it leads to.
@@ -51,21 +51,21 @@ var kinds = map[string]kind{
 	"stdout": {openStdout, checkStdout, nil},
 }
 
-// openSinks returns what connects to the destination of a subscription.
-func openSinks(with surroundings) func(ctx context.Context, s subscription.Subscription) (sinks.Sink, error) {
+// Open returns what connects to the destination of a subscription.
+func Open(with Surroundings) func(ctx context.Context, s subscription.Subscription) (sinks.Sink, error) {
 	return func(ctx context.Context, s subscription.Subscription) (sinks.Sink, error) {
 		k, err := kindOf(s.Sink)
 		if err != nil {
 			return nil, err
 		}
 		own := with
-		own.log = with.log.With("subscription", s.Name)
+		own.Log = with.Log.With("subscription", s.Name)
 		return k.open(ctx, s, own)
 	}
 }
 
-// setDefaults fills in the settings that have another default for this kind of sink than for others.
-func setDefaults(s *subscription.Subscription) {
+// Defaults fills in the settings that have another default for this kind of sink than for others.
+func Defaults(s *subscription.Subscription) {
 	k, err := kindOf(s.Sink)
 	own := &s.Settings
 	if err != nil || k.schedule == nil || len(own.BackoffSchedule) > 0 || own.BackoffInitial != 0 || own.BackoffMax != 0 {
@@ -76,36 +76,38 @@ func setDefaults(s *subscription.Subscription) {
 	}
 }
 
-// optionsError is what is wrong with the options, not with the sink's URL.
-type optionsError struct{ error }
+// OptionsError is what is wrong with the options, not with the sink's URL.
+type OptionsError struct{ error }
 
 // Unwrap returns the reason.
-func (e optionsError) Unwrap() error { return e.error }
+func (e OptionsError) Unwrap() error { return e.error }
 
-// checkSinkElsewhere is checkSink for a sink that another machine is going to open: it needs no files to be here.
-func checkSinkElsewhere(s subscription.Subscription) error { return checkSinkFor(s, nil) }
+// CheckElsewhere is Check for a sink that another machine is going to open: it needs no files to be here.
+func CheckElsewhere(s subscription.Subscription) error { return Check(s, nil) }
 
-func checkSinkFor(s subscription.Subscription, secrets *sinks.Secrets) error {
+// Check says what is wrong with a subscription's sink and options, as far as that can be said without connecting. With secrets, what it
+// refers to has to be here. Errors show no secret.
+func Check(s subscription.Subscription, secrets *sinks.Secrets) error {
 	k, err := kindOf(s.Sink)
 	if err != nil {
 		return err
 	}
 	err = k.check(s, secrets)
-	if _, ok := errors.AsType[optionsError](err); ok || err == nil {
+	if _, ok := errors.AsType[OptionsError](err); ok || err == nil {
 		return err
 	}
-	return fmt.Errorf("sink %s: %w", redact(s.Sink), err)
+	return fmt.Errorf("sink %s: %w", Redact(s.Sink), err)
 }
 
-// inFull tells all of what is wrong with a reference: for who has started this process.
-func inFull(err error) error {
+// InFull tells all of what is wrong with a reference: for who has started this process.
+func InFull(err error) error {
 	hidden, ok := errors.AsType[*sinks.HiddenError](err)
 	if !ok {
 		return err
 	}
 	full := errors.New(strings.Replace(err.Error(), hidden.Error(), hidden.Detail(), 1))
-	if _, ok := errors.AsType[optionsError](err); ok {
-		return optionsError{full}
+	if _, ok := errors.AsType[OptionsError](err); ok {
+		return OptionsError{full}
 	}
 	return full
 }
@@ -115,7 +117,7 @@ func noOptions(s subscription.Subscription, kind string) error {
 	if len(s.Settings.Options) == 0 || string(s.Settings.Options) == "{}" {
 		return nil
 	}
-	return optionsError{sinks.Unknown(fmt.Errorf("options: %s takes none", kind))}
+	return OptionsError{sinks.Unknown(fmt.Errorf("options: %s takes none", kind))}
 }
 
 // everywhere marks what is wrong with a subscription on any machine. What this build alone does not know stays as it is.
@@ -134,13 +136,13 @@ func kindOf(sink string) (kind, error) {
 	}
 	k, ok := kinds[scheme]
 	if !ok {
-		return kind{}, fmt.Errorf("sink %s: the scheme %q is unknown; known are %s", redact(sink), scheme, known)
+		return kind{}, fmt.Errorf("sink %s: the scheme %q is unknown; known are %s", Redact(sink), scheme, known)
 	}
 	return k, nil
 }
 
-// isNATS reports whether a sink leads to NATS, where replays meet the duplicate window.
-func isNATS(sink string) bool {
+// IsNATS reports whether a sink leads to NATS, where replays meet the duplicate window.
+func IsNATS(sink string) bool {
 	scheme, _, _ := strings.Cut(sink, ":")
 	return scheme == "nats" || scheme == "tls"
 }
@@ -148,7 +150,7 @@ func isNATS(sink string) bool {
 func webhookConfig(s subscription.Subscription, version string) (webhook.Config, error) {
 	options, err := webhook.ParseOptions(s.Settings.Options)
 	if err != nil {
-		err = optionsError{err}
+		err = OptionsError{err}
 	}
 	return webhook.Config{
 		URL:     s.Sink,
@@ -159,20 +161,20 @@ func webhookConfig(s subscription.Subscription, version string) (webhook.Config,
 	}, err
 }
 
-func openWebhook(_ context.Context, s subscription.Subscription, with surroundings) (sinks.Sink, error) {
-	config, err := webhookConfig(s, with.version)
+func openWebhook(_ context.Context, s subscription.Subscription, with Surroundings) (sinks.Sink, error) {
+	config, err := webhookConfig(s, with.Version)
 	if err == nil {
 		err = config.Validate()
 	}
 	if err != nil {
 		return nil, everywhere(err)
 	}
-	config.Log, config.Secrets, config.CallbackURL = with.log, with.secrets, with.callbackURL
-	if config.Options.Async && with.callbackURL == nil {
-		with.log.Info("asynchronous deliveries carry no callback URL, as POSTRIDER_CALLBACK_URL is not set: they can be settled in SQL")
+	config.Log, config.Secrets, config.CallbackURL = with.Log, with.Secrets, with.CallbackURL
+	if config.Options.Async && with.CallbackURL == nil {
+		with.Log.Info("asynchronous deliveries carry no callback URL, as POSTRIDER_CALLBACK_URL is not set: they can be settled in SQL")
 	}
 	config.Receipt = func(r webhook.Receipt) {
-		with.log.Info("delivered", "message", r.MessageID, "attempt", r.Attempt, "status", r.Status, "content_type", r.ContentType, "answer", string(r.Body))
+		with.Log.Info("delivered", "message", r.MessageID, "attempt", r.Attempt, "status", r.Status, "content_type", r.ContentType, "answer", string(r.Body))
 	}
 	return asSink(webhook.New(config))
 }
@@ -193,7 +195,7 @@ func checkWebhook(s subscription.Subscription, secrets *sinks.Secrets) error {
 	return sink.Close()
 }
 
-func openNATS(ctx context.Context, s subscription.Subscription, with surroundings) (sinks.Sink, error) {
+func openNATS(ctx context.Context, s subscription.Subscription, with Surroundings) (sinks.Sink, error) {
 	if err := noOptions(s, "NATS"); err != nil {
 		return nil, err
 	}
@@ -204,7 +206,7 @@ func openNATS(ctx context.Context, s subscription.Subscription, with surrounding
 	if config.Control, err = webhook.Guard(webhook.GuardOptions{}); err != nil {
 		return nil, err
 	}
-	config.Secrets = with.secrets
+	config.Secrets = with.Secrets
 	config.Lanes, config.Batch = s.Settings.Lanes, s.Settings.Batch
 	config.AckTimeout = cmp.Or(config.AckTimeout, time.Duration(s.Settings.Timeout))
 	return asSink(natssink.New(ctx, config))
@@ -222,9 +224,9 @@ func checkNATS(s subscription.Subscription, secrets *sinks.Secrets) error {
 	return config.CheckFiles()
 }
 
-// examineStream returns a *natssink.StreamError where the destination answers and yet can never confirm a message.
-func examineStream(ctx context.Context, s subscription.Subscription) (err error) {
-	sink, err := openNATS(ctx, s, surroundings{log: slog.New(slog.DiscardHandler)})
+// Examine returns a *natssink.StreamError where the destination answers and yet can never confirm a message.
+func Examine(ctx context.Context, s subscription.Subscription) (err error) {
+	sink, err := openNATS(ctx, s, Surroundings{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -232,7 +234,7 @@ func examineStream(ctx context.Context, s subscription.Subscription) (err error)
 	return sink.(*natssink.Sink).Examine(ctx)
 }
 
-func openStdout(_ context.Context, s subscription.Subscription, _ surroundings) (sinks.Sink, error) {
+func openStdout(_ context.Context, s subscription.Subscription, _ Surroundings) (sinks.Sink, error) {
 	if err := noOptions(s, "stdout"); err != nil {
 		return nil, err
 	}

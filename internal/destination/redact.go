@@ -1,4 +1,4 @@
-package main
+package destination
 
 import (
 	"encoding/json"
@@ -14,7 +14,8 @@ import (
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
-const hidden = "xxxxx"
+// Hidden stands in place of a secret.
+const Hidden = "xxxxx"
 
 // secretName matches the names of query parameters that carry secrets.
 var secretName = regexp.MustCompile(`(?i)token|key|secret|passw|pwd|sig|auth|creds|credential|seed|jwt`)
@@ -22,8 +23,8 @@ var secretName = regexp.MustCompile(`(?i)token|key|secret|passw|pwd|sig|auth|cre
 // secretValue hides password=… in a connection string of keywords.
 var secretValue = regexp.MustCompile(`(?i)((?:password|passfile|sslpassword)\s*=\s*)('(?:[^'\\]|\\.)*'|\S+)`)
 
-// redact returns a sink's URL without its userinfo and without the values of parameters that look like secrets.
-func redact(sink string) string {
+// Redact returns a sink's URL without its userinfo and without the values of parameters that look like secrets.
+func Redact(sink string) string {
 	if sink == "" {
 		return ""
 	}
@@ -32,14 +33,14 @@ func redact(sink string) string {
 		return redactText(sink)
 	}
 	if strings.Contains(u.Opaque, "@") {
-		u.Opaque = hidden
+		u.Opaque = Hidden
 	}
 	if u.User != nil {
-		u.User = url.User(hidden)
+		u.User = url.User(Hidden)
 	}
 	u.RawQuery = redactQuery(u.RawQuery)
 	if u.Fragment != "" {
-		u.Fragment = hidden
+		u.Fragment = Hidden
 	}
 	return u.String()
 }
@@ -49,7 +50,7 @@ func redact(sink string) string {
 func redactText(sink string) string {
 	scheme, rest, _ := strings.Cut(sink, "://")
 	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
-		rest = hidden + rest[i:]
+		rest = Hidden + rest[i:]
 	}
 	rest, query, ok := strings.Cut(rest, "?")
 	if ok {
@@ -67,7 +68,7 @@ func redactQuery(query string) string {
 	for i, part := range parts {
 		name, _, ok := strings.Cut(part, "=")
 		if plain, err := url.QueryUnescape(name); ok && (err != nil || secretName.MatchString(plain)) {
-			parts[i] = name + "=" + hidden
+			parts[i] = name + "=" + Hidden
 		}
 	}
 	return strings.Join(parts, "&")
@@ -76,35 +77,35 @@ func redactQuery(query string) string {
 // secretOption matches the names of options whose values are secrets, or have to be references to them.
 var secretOption = regexp.MustCompile(`^(secrets|basic|bearer|proxy)$`)
 
-// redactOptions returns a subscription's options without what should have been a reference and is not. References are shown.
-func redactOptions(options json.RawMessage) string {
+// RedactOptions returns a subscription's options without what should have been a reference and is not. References are shown.
+func RedactOptions(options json.RawMessage) string {
 	if len(options) == 0 {
 		return ""
 	}
 	var all map[string]any
 	if json.Unmarshal(options, &all) != nil {
-		return hidden
+		return Hidden
 	}
 	for name, value := range all {
 		switch known := optionNames[name]; {
 		case secretOption.MatchString(name), known == nil:
-			all[name] = redactValues(value) // of a name that is misspelt nobody knows what it holds
+			all[name] = RedactReferences(value) // of a name that is misspelt nobody knows what it holds
 		case known.Kind() == reflect.Struct:
 			all[name] = redactUnknown(value, jsonNames(known))
 		}
 	}
 	if headers, ok := all["headers"].(map[string]any); !ok && all["headers"] != nil {
-		all["headers"] = redactValues(all["headers"])
+		all["headers"] = RedactReferences(all["headers"])
 	} else if ok {
 		for name, value := range headers {
 			if secretName.MatchString(name) || strings.Contains(strings.ToLower(name), "cookie") {
-				headers[name] = redactValues(value)
+				headers[name] = RedactReferences(value)
 			}
 		}
 	}
 	text, err := json.Marshal(all)
 	if err != nil {
-		return hidden
+		return Hidden
 	}
 	return string(text)
 }
@@ -126,18 +127,18 @@ func jsonNames(t reflect.Type) map[string]reflect.Type {
 func redactUnknown(value any, known map[string]reflect.Type) any {
 	object, ok := value.(map[string]any)
 	if !ok {
-		return redactValues(value)
+		return RedactReferences(value)
 	}
 	for name, v := range object {
 		if known[name] == nil {
-			object[name] = redactValues(v)
+			object[name] = RedactReferences(v)
 		}
 	}
 	return object
 }
 
-// redactValues hides all texts that are no references.
-func redactValues(value any) any {
+// RedactReferences hides all texts that are no references.
+func RedactReferences(value any) any {
 	switch v := value.(type) {
 	case string:
 		if v == "environment" || strings.HasPrefix(v, "env:") || strings.HasPrefix(v, "file:") {
@@ -145,28 +146,28 @@ func redactValues(value any) any {
 		}
 	case []any:
 		for i := range v {
-			v[i] = redactValues(v[i])
+			v[i] = RedactReferences(v[i])
 		}
 		return v
 	}
-	return hidden
+	return Hidden
 }
 
-// redactSettings returns a subscription's settings as the database has them, with redacted options.
-func redactSettings(settings json.RawMessage) json.RawMessage {
+// RedactSettings returns a subscription's settings as the database has them, with redacted options.
+func RedactSettings(settings json.RawMessage) json.RawMessage {
 	var all map[string]json.RawMessage
 	if json.Unmarshal(settings, &all) != nil {
-		return json.RawMessage(`"` + hidden + `"`)
+		return json.RawMessage(`"` + Hidden + `"`)
 	}
 	for name := range all {
 		if !slices.Contains(subscription.SettingNames, name) {
-			all[name] = json.RawMessage(`"` + hidden + `"`)
+			all[name] = json.RawMessage(`"` + Hidden + `"`)
 		}
 	}
 	if all["options"] != nil {
-		options := redactOptions(all["options"])
-		if options == hidden {
-			options = `"` + hidden + `"`
+		options := RedactOptions(all["options"])
+		if options == Hidden {
+			options = `"` + Hidden + `"`
 		}
 		all["options"] = json.RawMessage(options)
 	}
@@ -177,8 +178,8 @@ func redactSettings(settings json.RawMessage) json.RawMessage {
 	return text
 }
 
-// redactDatabase returns a connection string without its password.
-func redactDatabase(text string) string {
+// RedactDatabase returns a connection string without its password.
+func RedactDatabase(text string) string {
 	if text == "" {
 		return ""
 	}
@@ -188,13 +189,13 @@ func redactDatabase(text string) string {
 	}
 	if err == nil && u.Scheme != "" {
 		if _, has := u.User.Password(); has {
-			u.User = url.UserPassword(u.User.Username(), hidden)
+			u.User = url.UserPassword(u.User.Username(), Hidden)
 		}
 		u.RawQuery = redactQuery(u.RawQuery)
 		return u.String()
 	}
 	if _, err := pgx.ParseConfig(text); err != nil {
-		return hidden
+		return Hidden
 	}
-	return secretValue.ReplaceAllString(text, "${1}"+hidden)
+	return secretValue.ReplaceAllString(text, "${1}"+Hidden)
 }

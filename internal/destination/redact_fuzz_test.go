@@ -1,4 +1,4 @@
-package main
+package destination
 
 import (
 	"net/url"
@@ -42,10 +42,10 @@ func FuzzRedact(f *testing.F) {
 				sinks = append(sinks, scheme+host+"?"+name+"="+encoded, scheme+"u@"+host+"/p?a=b&"+name+"="+encoded+"&c=d")
 			}
 			for _, sink := range sinks {
-				if shown := redact(sink); strings.Contains(shown, marked) {
+				if shown := Redact(sink); strings.Contains(shown, marked) {
 					t.Errorf("%q is shown as %q", sink, shown)
 				}
-				if err := checkSinkElsewhere(subscription.Subscription{Sink: sink}); err != nil && strings.Contains(err.Error(), marked) {
+				if err := CheckElsewhere(subscription.Subscription{Sink: sink}); err != nil && strings.Contains(err.Error(), marked) {
 					t.Errorf("%q is refused with %q", sink, err)
 				}
 			}
@@ -71,7 +71,7 @@ func FuzzRedactDatabase(f *testing.F) {
 		encoded := url.QueryEscape(before + marked + after)
 		configs = append(configs, "postgres://"+host+"/db?password="+encoded, "host="+host+" user=u password="+encoded)
 		for _, config := range configs {
-			if shown := redactDatabase(config); strings.Contains(shown, marked) {
+			if shown := RedactDatabase(config); strings.Contains(shown, marked) {
 				t.Errorf("%q is shown as %q", config, shown)
 			}
 		}
