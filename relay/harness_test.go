@@ -243,6 +243,13 @@ func (r *recorder) answer(f func(sinks.Delivery) error) {
 	r.outcome = f
 }
 
+// hold makes deliveries that begin from now on wait until the channel is closed; nil: no longer.
+func (r *recorder) hold(until chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.block = until
+}
+
 func (r *recorder) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -67,6 +67,46 @@ func TestMetricsOfARemovedSubscriptionGo(t *testing.T) {
 	eventually(t, "a namesake's series", func() bool { return g.series("gone")["postrider_delivery_latency_seconds"] == 1 })
 }
 
+// A destination that works again is not down, whatever else is the trouble by then.
+func TestDestinationDownIsAboutDestinations(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	sub := b.subscribe("s", "{>}", `{"max_parked": 1, "backoff_initial": "1h"}`, "now")
+	works := false
+	sub.answer(func(d sinks.Delivery) error {
+		switch {
+		case d.Topic == "bad":
+			return sinks.Retryable(errors.New("no"), 0)
+		case works:
+			return nil
+		}
+		return sinks.Unavailable(errors.New("no answer"), 0)
+	})
+	trouble := func(prefix string) func() bool {
+		return func() bool {
+			return strings.HasPrefix(scalar[string](b, "SELECT coalesce(trouble, '') FROM postrider.cursors"), prefix)
+		}
+	}
+	_, g := b.startWatched()
+	answer := make(chan struct{})
+	sub.hold(answer)
+	b.publish("good", "", `{}`)
+	eventually(t, "a delivery is under way", func() bool { sub.mu.Lock(); defer sub.mu.Unlock(); return sub.calls == 1 })
+	sub.hold(nil)
+	b.publish("bad", "", `{}`)
+	eventually(t, "intake stops", trouble("intake stopped"))
+	close(answer)
+	eventually(t, "the destination is down", func() bool { return g.sum("destination_down", "s") == 1 })
+	sub.mu.Lock()
+	works = true
+	sub.mu.Unlock()
+	eventually(t, "the destination works", func() bool { return sub.count() == 1 })
+	eventually(t, "intake is all that is stopped", trouble("intake stopped"))
+	if down := g.sum("destination_down", "s"); down != 0 {
+		t.Errorf("destination_down is %v, and the destination works", down)
+	}
+}
+
 // Ten thousand subscriptions that all deliver are gathered and written within a second.
 func TestMetricsOfTenThousandSubscriptions(t *testing.T) {
 	registry := prometheus.NewRegistry()

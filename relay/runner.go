@@ -295,9 +295,9 @@ func (r *runner) describeTrouble(now time.Time) {
 	}
 	r.trouble = trouble
 	r.troubles.tell(r.log, r.sub.Name, trouble, now)
-	if trouble == "" {
-		r.metrics.down.Set(0)
-	} else if r.breaker.open {
-		r.metrics.down.Set(1)
+	down := 0.0
+	if r.breaker.open {
+		down = 1
 	}
+	r.metrics.down.Set(down)
 }

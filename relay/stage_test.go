@@ -80,7 +80,7 @@ func (g *gauges) logged(text string) (n int) {
 	return n
 }
 
-// sum adds up the counters of a name that have the label value, all of the name for "".
+// sum adds up the counters and gauges of a name that have the label value, all of the name for "".
 func (g *gauges) sum(name, label string) (sum float64) {
 	families, err := g.registry.Gather()
 	if err != nil {
@@ -96,7 +96,7 @@ func (g *gauges) sum(name, label string) (sum float64) {
 				matches = matches || pair.GetValue() == label
 			}
 			if matches {
-				sum += m.GetCounter().GetValue()
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
 	}
