@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/relay/wal/waltest"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -153,31 +155,32 @@ func BenchmarkLivePath(b *testing.B) {
 		{subscription.OrderByKey, 0, 64, 1, 100},
 	} {
 		b.Run(fmt.Sprintf("keys=%d/lanes=%d/batch=%d/round=%d", c.keys, c.lanes, c.batch, c.round), func(b *testing.B) {
-			benchLive(b, streamBench(b), c.ordering, c.keys, c.lanes, c.batch, c.round)
+			benchLive(b, c.ordering, c.keys, c.lanes, c.batch, c.round)
 		})
 	}
 }
 
-func benchLive(b *testing.B, stream *reader, ordering subscription.Ordering, keys, lanes, batch, round int) {
+func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch, round int) {
 	f, share := benchFeed()
-	f.held = stream.held
+	stream, backlog := streamBench(b)
+	f.held = backlog
 	r := benchRunner(b, f, share, ordering, lanes, batch)
-	begin, commit := xlogData([]byte{msgBegin}), xlogData([]byte{msgCommit})
+	begin, commit := waltest.Frame(0, waltest.Begin(time.Time{})), waltest.Frame(0, waltest.Commit())
 	inserts := make([][]byte, max(keys, 1))
 	for i := range inserts {
 		key := ""
 		if keys > 0 {
 			key = fmt.Sprintf("customer-%d", i)
 		}
-		inserts[i] = xlogData(insertMessage(int64(i+1), 99, "bench.t1", key))
+		inserts[i] = benchInsert(key)
 	}
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
 		insert := inserts[n%len(inserts)]
-		number(insert, int64(n+1), uint64(100+n))
+		waltest.Renumber(insert, int64(n+1), uint64(100+n))
 		for _, m := range [][]byte{begin, insert, commit} {
-			if err := stream.copyData(m); err != nil {
+			if err := stream.take(m); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -196,4 +199,25 @@ func benchLive(b *testing.B, stream *reader, ordering subscription.Ordering, key
 	if got := r.sink.(*accepting).n.Load(); got != int64(n/round*round) {
 		b.Fatalf("%d of %d messages were delivered", got, n)
 	}
+}
+
+// benchPayload is a payload of 200 bytes.
+var benchPayload = `{"n": 1, "pad": "` + strings.Repeat("x", 181) + `"}`
+
+// benchInsert is a framed insertion.
+func benchInsert(key string) []byte {
+	r := &message.Row{XID: 99}
+	r.ID, r.CreatedAt, r.Topic, r.Key, r.Payload = 1, time.Unix(1_800_000_000, 0), "bench.t1", key, []byte(benchPayload)
+	return waltest.Frame(0, waltest.Insert(r))
+}
+
+// streamBench is the reading end of a stream without a connection.
+func streamBench(b *testing.B) (*assembler, *held) {
+	h := newHeld(1 << 30)
+	h.restart()
+	a := newAssembler(message.NewDecoder("source"), h)
+	if err := a.take(waltest.Frame(0, waltest.Relation())); err != nil {
+		b.Fatal(err)
+	}
+	return a, h
 }

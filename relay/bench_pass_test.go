@@ -100,3 +100,5 @@ func BenchmarkLaneHandOver(b *testing.B) {
 		})
 	}
 }
+
+func bigEndian(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }

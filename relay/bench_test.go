@@ -10,20 +10,6 @@ import (
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
-func BenchmarkDecodeStreamedRow(b *testing.B) {
-	relation, insert := seedMessages(b)
-	p := newPgoutput(message.NewDecoder("source"))
-	if _, _, err := p.parse(relation, true); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, r, err := p.parse(insert, true); err != nil || r == nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 // Rows of a pass, settled by eight lanes that are one batch apart.
 func BenchmarkProgressPass(b *testing.B) {
 	p := newProgress(snapshot.Position{})

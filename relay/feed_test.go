@@ -10,8 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/pgtest"
-	"github.com/postrider/postrider/relay/message"
-	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -223,96 +221,4 @@ func oldTransactionAtStart(t *testing.T, server *pgtest.Server) {
 	load.stop()
 	b.settled(all)
 	b.audit(all, 0)
-}
-
-// TestHeldAfterGap: what comes after something lost must not overtake it.
-func TestHeldAfterGap(t *testing.T) {
-	h := newHeld(1000)
-	h.connect(func() {})
-	all := snapshot.Snapshot{Xmax: 100}
-	give := func(xid uint64, bytes int64) []*message.Row {
-		h.add(&streamTx{xid: xid, rows: []*message.Row{{XID: xid}}, bytes: bytes})
-		visible, _ := h.take(all, nil)
-		return visible
-	}
-	if got := give(1, 10); len(got) != 0 {
-		t.Error("a stream that has just begun is relied on")
-	}
-	h.restart()
-	if got := give(2, 10); len(got) != 1 {
-		t.Errorf("%d transactions, want the one that is held", len(got))
-	}
-	for name, lose := range map[string]func(){
-		"overflow":  h.overflow,
-		"too large": func() { give(3, 1001) },
-		"cut":       func() { h.disconnect(); h.connect(func() {}) },
-	} {
-		lose()
-		if got := give(4, 10); len(got) != 0 {
-			t.Errorf("%s: a later transaction is handed out before what was lost", name)
-		}
-		h.restart()
-		if got := give(5, 10); len(got) != 1 {
-			t.Errorf("%s: %d transactions after a new start, want 1", name, len(got))
-		}
-	}
-}
-
-// TestHeldSignals: what is held gives a signal, the stream's progress only while somebody waits for it.
-func TestHeldSignals(t *testing.T) {
-	h, asked := newHeld(1000), 0
-	h.ask(10)
-	h.connect(func() { asked++ })
-	h.restart()
-	signalled := func() bool {
-		select {
-		case <-h.wake:
-			return true
-		default:
-			return false
-		}
-	}
-	signalled()
-	for _, step := range []struct {
-		what string
-		do   func()
-		want bool
-	}{
-		{"a transaction", func() { h.add(&streamTx{xid: 1, rows: []*message.Row{{XID: 1}}}) }, true},
-		{"its position", func() { h.advance(20) }, false},
-		{"a question", func() { h.ask(40) }, false},
-		{"a position before", func() { h.advance(30) }, true},
-		{"the same again", func() { h.advance(30) }, false},
-		{"the position asked for", func() { h.advance(40) }, true},
-		{"one after that", func() { h.advance(50) }, false},
-		{"a loss", h.overflow, true},
-		{"a transaction after it", func() { h.add(&streamTx{xid: 2}) }, true},
-		{"another question", func() { h.ask(70) }, false},
-		{"a cut", h.disconnect, true},
-		{"a position that nobody knew of", func() { h.connect(func() {}); signalled(); h.advance(60) }, false},
-	} {
-		if step.do(); signalled() != step.want {
-			t.Errorf("%s: a signal was to be given: %t", step.what, step.want)
-		}
-	}
-	if asked != 2 {
-		t.Errorf("the server was asked %d times, want 2", asked)
-	}
-}
-
-// TestReaderDropsWhatIsTooLarge: a transaction under way is bounded too, before anybody can take it.
-func TestReaderDropsWhatIsTooLarge(t *testing.T) {
-	h := newHeld(1000)
-	h.connect(func() {})
-	h.restart()
-	r := &reader{stream: &stream{held: h}, tx: &streamTx{}}
-	for n := range 5 {
-		r.insert(&message.Row{XID: 7}) // counts for 256 bytes
-		if dropped := r.tx == nil; dropped != (n >= 3) || dropped != r.lost {
-			t.Errorf("after row %d: dropped %t, known to be lost %t", n+1, dropped, r.lost)
-		}
-	}
-	if _, gap, _ := h.state(); !gap {
-		t.Error("what was dropped is no gap")
-	}
 }

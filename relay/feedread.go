@@ -68,7 +68,7 @@ func (s *rowSet) add(r *message.Row) error {
 	s.bytes += r.Arrived()
 	if s.over || len(s.rows) >= maxWindowRows || s.bytes > s.limit {
 		s.over, s.rows = true, nil
-		if s.bytes > s.limit+maxOverflow {
+		if s.bytes > s.limit+message.MaxOverflow {
 			return errOverflow
 		}
 		return nil

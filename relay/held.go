@@ -2,6 +2,7 @@ package relay
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pglogrepl"
 
@@ -28,8 +29,9 @@ type heldTx struct {
 // held keeps decoded transactions in commit order until a tick shows them visible. The stream's reader adds, the feed takes;
 // neither ever waits for the other. Past its bound it drops everything and says that there is a gap.
 type held struct {
-	wake  chan struct{} // has a value when there is something new
-	limit int64
+	wake     chan struct{} // has a value when there is something new
+	limit    int64
+	received atomic.Uint64 // id of the last transaction that the stream brought a row of
 
 	mu        sync.Mutex
 	txs       []heldTx
@@ -174,4 +176,11 @@ func (h *held) take(s snapshot.Snapshot, to []*message.Row) (visible []*message.
 	clear(h.rows[len(kept):])
 	h.txs, h.rows = rest, kept
 	return to, len(rest)
+}
+
+// holds returns how many transactions there are, and their bytes.
+func (h *held) holds() (txs int, bytes int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.txs), h.bytes
 }

@@ -152,7 +152,7 @@ func (p *passes) readParkedRows(ctx context.Context, s statement, name string, e
 	err = newSession(conn.Conn()).run(ctx, begin, byIndex,
 		call{statement: s, args: args, binary: true, row: toRow(message.NewDecoder(p.source), func(r *message.Row) error {
 			found[r.Ident()] = r
-			if arrived += r.Arrived(); arrived > maxOverflow {
+			if arrived += r.Arrived(); arrived > message.MaxOverflow {
 				return errOverflow
 			}
 			return nil

@@ -304,7 +304,7 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 		}
 		return nil
 	}
-	decode, rest := toRow(decoder, keep), overflow{most: maxOverflow}
+	decode, rest := toRow(decoder, keep), overflow{most: message.MaxOverflow}
 	calls := []call{begin, inOrder, {statement: which.way(p.heads), args: args, binary: true, row: func(values [][]byte) error {
 		if seen++; full {
 			return rest.add(values)

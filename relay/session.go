@@ -40,7 +40,7 @@ type session struct {
 
 // newSession uses prepared statements unless the connection string asks for a mode that avoids them, as poolers need.
 func newSession(conn *pgx.Conn) *session {
-	conn.PgConn().Frontend().SetMaxBodyLen(maxOverflow)
+	conn.PgConn().Frontend().SetMaxBodyLen(message.MaxOverflow)
 	return &session{conn: conn, prepare: dbconn.Prepares(conn.Config()), pooled: dbconn.Pooled(conn.PgConn())}
 }
 

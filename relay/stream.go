@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -16,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/postrider/postrider/internal/dbconn"
-	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/message"
 )
 
@@ -24,7 +22,6 @@ const (
 	publication   = "postrider"
 	statusEvery   = time.Second
 	slotPrefix    = "postrider_"
-	lateAfter     = 2 * time.Millisecond // more than the shortest time between a commit and its sending
 	createTimeout = "SET lock_timeout = '5s'; SET wal_sender_timeout = '10s'"
 )
 
@@ -35,8 +32,7 @@ type stream struct {
 	decoder     *message.Decoder
 	held        *held
 	log         *slog.Logger
-	lastXID     atomic.Uint64 // of the last transaction that was received
-	following   func()        // is called when the server has begun to send
+	following   func() // is called when the server has begun to send
 }
 
 // run follows the log until ctx is cancelled or the connection fails. The slot vanishes with the connection.
@@ -59,7 +55,7 @@ func (s *stream) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("stream: start: %w", err)
 	}
-	conn.Frontend().SetMaxBodyLen(int(max(s.held.limit, maxOverflow)))
+	conn.Frontend().SetMaxBodyLen(int(max(s.held.limit, message.MaxOverflow)))
 	s.following()
 	return s.follow(ctx, conn)
 }
@@ -85,21 +81,14 @@ func endStream(conn *pgconn.PgConn) {
 	}
 }
 
-// reader is the state of one connection's stream.
+// reader is one connection's stream.
 type reader struct {
-	*stream
-	conn   *pgconn.PgConn
-	parser *pgoutput
-	tx     *streamTx // under way; nil: none is
-	spare  streamTx  // what tx points to
-	lost   bool      // rows of the transaction under way were dropped
-	asked  atomic.Bool
-	seen   pglogrepl.LSN // received and acknowledged
-	lag    time.Duration // shortest so far between a commit and its sending; an fsync lies between them
+	*assembler
+	conn *pgconn.PgConn
 }
 
 func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
-	r := &reader{stream: s, conn: conn, parser: newPgoutput(s.decoder), lag: time.Hour}
+	r := &reader{newAssembler(s.decoder, s.held), conn}
 	socket := conn.Conn()
 	interrupt := func() { socket.SetReadDeadline(time.Now()) }
 	s.held.connect(func() {
@@ -160,87 +149,11 @@ func (r *reader) receive() error {
 	}
 	switch m := message.(type) {
 	case *pgproto3.CopyData:
-		return r.copyData(m.Data)
+		return r.take(m.Data)
 	case *pgproto3.ErrorResponse:
 		return fmt.Errorf("stream: %w", pgconn.ErrorResponseToPgError(m))
 	case *pgproto3.CopyDone:
 		return errors.New("stream: ended by the server")
 	}
 	return nil
-}
-
-func (r *reader) copyData(data []byte) error {
-	if len(data) == 0 {
-		return nil
-	}
-	switch data[0] {
-	case pglogrepl.PrimaryKeepaliveMessageByteID:
-		k, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
-		if err != nil {
-			return fmt.Errorf("stream: %w", err)
-		}
-		if k.ReplyRequested {
-			r.asked.Store(true)
-		}
-		r.seen = max(r.seen, k.ServerWALEnd)
-		r.held.advance(r.seen)
-	case pglogrepl.XLogDataByteID:
-		x, err := pglogrepl.ParseXLogData(data[1:])
-		if err != nil {
-			return fmt.Errorf("stream: %w", err)
-		}
-		return r.change(x)
-	}
-	return nil
-}
-
-func (r *reader) change(x pglogrepl.XLogData) error {
-	kind, row, err := r.parser.parse(x.WALData, !r.lost)
-	if err != nil {
-		return err
-	}
-	switch kind {
-	case msgBegin:
-		r.tx, r.lost = &r.spare, false
-	case msgInsert:
-		r.insert(row)
-	case msgCommit:
-		// The position is that of the commit record's end only after the transaction has been added.
-		if r.tx != nil && len(r.tx.rows) > 0 {
-			r.tx.late = r.isLate(x.ServerTime.Sub(r.parser.committed))
-			r.held.add(r.tx)
-		}
-		r.end()
-		r.seen = max(r.seen, x.WALStart)
-		r.held.advance(x.WALStart)
-	}
-	return nil
-}
-
-// isLate says whether the server has sent a transaction later than it can. Both times are its own.
-func (r *reader) isLate(lag time.Duration) bool {
-	r.lag = min(r.lag, lag)
-	return lag > r.lag+lateAfter
-}
-
-// insert adds a row to the transaction under way, unless that has grown past the bound: then it becomes a gap.
-func (r *reader) insert(row *message.Row) {
-	if row == nil || r.tx == nil {
-		return
-	}
-	r.tx.xid = row.XID
-	r.lastXID.Store(row.XID)
-	r.tx.rows = append(r.tx.rows, row)
-	r.tx.bytes += row.Size()
-	if r.tx.bytes > r.held.limit {
-		r.end()
-		r.lost = true
-		r.held.overflow()
-	}
-}
-
-// end forgets the transaction under way.
-func (r *reader) end() {
-	clear(r.spare.rows)
-	r.tx, r.spare = nil, streamTx{rows: fifo.Emptied(r.spare.rows)}
 }

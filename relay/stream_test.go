@@ -132,9 +132,8 @@ func streamOverflows(t *testing.T, server *pgtest.Server) {
 	want := b.stored()
 	eventually(t, "everything is delivered", func() bool {
 		if now := r.now.Load(); now != nil {
-			now.feed.held.mu.Lock()
-			most = max(most, now.feed.held.bytes+now.budget.used.Load())
-			now.feed.held.mu.Unlock()
+			_, bytes := now.feed.held.holds()
+			most = max(most, bytes+now.budget.used.Load())
 		}
 		return all.count() >= len(want)
 	})

@@ -118,7 +118,7 @@ func (s *streamer) runOnce(ctx context.Context) error {
 
 // suspect names the largest message that the stream may have met, as far as that shows without reading it.
 func (s *streamer) suspect(ctx context.Context, since snapshot.Snapshot) (which string) {
-	if seen := s.stream.lastXID.Load(); seen > since.Xmin() {
+	if seen := s.stream.held.received.Load(); seen > since.Xmin() {
 		since = snapshot.Snapshot{Xmax: seen}
 	}
 	err := s.pool.QueryRow(ctx, `SELECT format('%s, topic %s, %s bytes stored', id, topic,

@@ -76,9 +76,6 @@ var (
 	errOverflow = fmt.Errorf("%w: they are larger than memory has room for", errUnreadable)
 )
 
-// maxOverflow bounds what of a query is read in vain, be it many rows or a single one.
-const maxOverflow = 16 << 20
-
 // overflow counts what is not kept.
 type overflow struct{ most int64 }
 

@@ -57,6 +57,9 @@ const (
 	MaxKey      = 8 << 10  // bytes of a key; what has a longer one is never delivered
 )
 
+// MaxOverflow bounds what of a query is read in vain, be it many rows or a single one.
+const MaxOverflow = 16 << 20
+
 // Decoder turns rows in PostgreSQL's binary format, from queries and from the stream alike, into messages.
 type Decoder struct {
 	source string            // source id of the database, the first part of every message id
