@@ -34,7 +34,7 @@ func (f *feed) audit(ctx context.Context) error {
 	}
 	f.metrics.tick("audit")
 	took := time.Since(f.closedOn)
-	brought, late := f.held.pace()
+	brought, late := f.backlog.Pace()
 	left := f.takeVisible(t.snap)
 	missing := f.missing(counts)
 	if len(missing) > 0 {
@@ -81,17 +81,17 @@ func (f *feed) missing(counts map[uint64]int) (xids []uint64) {
 
 // waitForStream waits until the stream has passed the tick, but not for long, and dispatches what it brought.
 func (f *feed) waitForStream(ctx context.Context, t *tick) (left int, err error) {
-	f.held.ask(t.lsn)
+	f.backlog.Ask(t.lsn)
 	timeout := time.NewTimer(auditWait)
 	defer timeout.Stop()
 	for {
-		if _, gap, passed := f.held.state(); gap || passed >= t.lsn {
+		if _, gap, passed := f.backlog.State(); gap || passed >= t.lsn {
 			return f.takeVisible(t.snap), nil
 		}
 		select {
 		case <-ctx.Done():
 			return 0, ctx.Err()
-		case <-f.held.wake:
+		case <-f.backlog.Wake:
 		case <-timeout.C:
 			return f.takeVisible(t.snap), nil
 		}
@@ -116,7 +116,7 @@ func (f *feed) complete(ctx context.Context, t *tick, missing []uint64) error {
 	f.dispatchNew(found.rows)
 	f.metrics.completed.Inc()
 
-	_, gap, passed := f.held.state()
+	_, gap, passed := f.backlog.State()
 	f.slow++
 	switch {
 	case gap:

@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/relay/wal"
 	"github.com/postrider/postrider/relay/wal/waltest"
 	"github.com/postrider/postrider/sinks"
 )
@@ -163,7 +164,7 @@ func BenchmarkLivePath(b *testing.B) {
 func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch, round int) {
 	f, share := benchFeed()
 	stream, backlog := streamBench(b)
-	f.held = backlog
+	f.backlog = backlog
 	r := benchRunner(b, f, share, ordering, lanes, batch)
 	begin, commit := waltest.Frame(0, waltest.Begin(time.Time{})), waltest.Frame(0, waltest.Commit())
 	inserts := make([][]byte, max(keys, 1))
@@ -180,7 +181,7 @@ func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch,
 		insert := inserts[n%len(inserts)]
 		waltest.Renumber(insert, int64(n+1), uint64(100+n))
 		for _, m := range [][]byte{begin, insert, commit} {
-			if err := stream.take(m); err != nil {
+			if err := stream.Take(m); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -212,11 +213,11 @@ func benchInsert(key string) []byte {
 }
 
 // streamBench is the reading end of a stream without a connection.
-func streamBench(b *testing.B) (*assembler, *held) {
-	h := newHeld(1 << 30)
-	h.restart()
-	a := newAssembler(message.NewDecoder("source"), h)
-	if err := a.take(waltest.Frame(0, waltest.Relation())); err != nil {
+func streamBench(b *testing.B) (*wal.Assembler, *wal.Backlog) {
+	h := wal.NewBacklog(1 << 30)
+	h.Restart()
+	a := wal.NewAssembler(message.NewDecoder("source"), h)
+	if err := a.Take(waltest.Frame(0, waltest.Relation())); err != nil {
 		b.Fatal(err)
 	}
 	return a, h

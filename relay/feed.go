@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/wal"
 )
 
 const (
@@ -36,7 +37,7 @@ type feed struct {
 	incarnation string
 	connect     func(context.Context) (*dbconn.Conn, error)
 	decoder     *message.Decoder
-	held        *held
+	backlog     *wal.Backlog
 	wake        chan struct{} // requests, notifications
 	ended       atomic.Bool   // some live queue takes no more
 	active      atomic.Bool   // there are live runners: a stream is worth having
@@ -85,7 +86,7 @@ type opened struct {
 func newFeed(c *Config, m *metrics, incarnation, source string, connect func(context.Context) (*dbconn.Conn, error)) *feed {
 	return &feed{
 		config: c, log: c.Logger, metrics: m, incarnation: incarnation, connect: connect,
-		decoder: message.NewDecoder(source), held: newHeld(c.MemoryLimit / 4),
+		decoder: message.NewDecoder(source), backlog: wal.NewBacklog(c.MemoryLimit / 4),
 		wake: make(chan struct{}, 1), activated: make(chan struct{}, 1), outrun: make(chan struct{}, 1),
 		routes: make(map[string][]*queue), win: &snapshot.Window{N: 1},
 	}
@@ -169,7 +170,7 @@ func (f *feed) await(ctx context.Context, timer *time.Timer) error {
 			return nil
 		case <-f.wake:
 			return nil
-		case <-f.held.wake:
+		case <-f.backlog.Wake:
 			if f.streaming {
 				return nil
 			}
@@ -266,7 +267,7 @@ func (f *feed) release(ctx context.Context) error {
 	}
 	f.metrics.tick("stream")
 	left := f.takeVisible(t.snap)
-	if _, gap, _ := f.held.state(); gap {
+	if _, gap, _ := f.backlog.State(); gap {
 		f.endStreaming("the stream lost rows")
 		return nil
 	}
@@ -276,7 +277,7 @@ func (f *feed) release(ctx context.Context) error {
 
 // takeVisible dispatches held transactions that the snapshot sees and returns how many it does not see yet.
 func (f *feed) takeVisible(s snapshot.Snapshot) (left int) {
-	visible, left := f.held.take(s, f.visible)
+	visible, left := f.backlog.Take(s, f.visible)
 	f.dispatchOpen(slices.DeleteFunc(visible, func(r *message.Row) bool { return f.closed.Sees(r.XID) })) // dispatched from the table already
 	clear(visible)
 	f.visible = fifo.Emptied(visible)
@@ -334,5 +335,5 @@ func (f *feed) endStreaming(why string) {
 		f.metrics.gaps.Inc()
 	}
 	f.streaming, f.mark, f.slow, f.pace, f.delay = false, nil, 0, pace{}, 0
-	f.held.overflow()
+	f.backlog.Overflow()
 }

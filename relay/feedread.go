@@ -79,9 +79,9 @@ func (s *rowSet) add(r *message.Row) error {
 
 // read is a tick of the table: one look returns a snapshot and the rows of the window, which it closes.
 func (f *feed) read(ctx context.Context) error {
-	connected, gap, _ := f.held.state()
+	connected, gap, _ := f.backlog.State()
 	if connected && gap && !time.Now().Before(f.trustFrom) {
-		f.held.restart() // before the snapshot is taken: what commits after it is held
+		f.backlog.Restart() // before the snapshot is taken: what commits after it is held
 		f.mark = nil
 		if err := f.session.run(ctx, useUpID); err != nil {
 			return err
@@ -97,7 +97,7 @@ func (f *feed) read(ctx context.Context) error {
 	}
 	f.heads = false
 	f.metrics.tick("table")
-	f.held.take(t.snap, nil)
+	f.backlog.Take(t.snap, nil)
 	if found.over {
 		args := append(windowArgs(f.closed), []byte(t.snap.String()))
 		if err := f.demote(ctx, windowTopics, args); err != nil {
@@ -142,16 +142,16 @@ func (f *feed) adaptDelay(found int, took time.Duration) {
 // judgeStream applies the gap rule: the stream may carry the rows once every transaction that ran at the first tick after the
 // gap has ended and the stream has passed that tick. Else it could hand out a message before an older one that it never saw.
 func (f *feed) judgeStream(t *tick) {
-	connected, gap, passed := f.held.state()
+	connected, gap, passed := f.backlog.State()
 	switch {
 	case !connected || gap:
 		f.mark = nil
 	case f.mark == nil:
 		f.mark = t
-		f.held.ask(f.mark.lsn)
+		f.backlog.Ask(f.mark.lsn)
 	case t.snap.Xmin() < f.mark.snap.Xmax:
 	case passed < f.mark.lsn:
-		f.held.ask(f.mark.lsn)
+		f.backlog.Ask(f.mark.lsn)
 	default:
 		f.log.Info("feed: following the stream")
 		f.streaming, f.mark, f.slow = true, nil, 0

@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/wal"
 )
 
 const (
@@ -119,8 +120,8 @@ func (g *generation) run(ctx context.Context, follow Follow, healthy func()) err
 
 func (g *generation) newStreamer() *streamer {
 	s := &streamer{config: g.config, log: g.log, health: g.health, pool: g.pool, feed: g.feed}
-	s.stream = stream{databaseURL: g.config.DatabaseURL, slot: slotPrefix + g.incarnation[:8], decoder: message.NewDecoder(g.passes.source),
-		held: g.feed.held, log: g.log}
+	s.stream = wal.Stream{DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.source),
+		Backlog: g.feed.backlog, Log: g.log}
 	return s
 }
 

@@ -167,7 +167,7 @@ func (f *simFeed) checkEmpty() {
 	if n, bytes := f.budget.queues.Load(), f.budget.used.Load(); n != 0 || bytes != 0 || len(f.live) > 0 {
 		f.sim.failf("without a runner there are %d queues with %d bytes, %d of them live", n, bytes, len(f.live))
 	}
-	if txs, bytes := f.held.holds(); txs > 0 || bytes != 0 {
+	if txs, bytes := f.backlog.Holds(); txs > 0 || bytes != 0 {
 		f.sim.failf("the backlog has %d transactions of %d bytes", txs, bytes)
 	}
 }

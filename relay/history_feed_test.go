@@ -34,12 +34,12 @@ func newSimFeed(sim *simulation, memory, queues int64) *simFeed {
 
 func (f *simFeed) connect() {
 	f.disconnect()
-	f.stream = newSimStream(f.sim.server, f.held)
+	f.stream = newSimStream(f.sim.server, f.backlog)
 }
 
 func (f *simFeed) disconnect() {
 	if f.stream != nil {
-		f.held.disconnect()
+		f.backlog.Disconnect()
 		f.stream = nil
 	}
 }
@@ -62,7 +62,7 @@ func (f *simFeed) advance(closing, late bool) {
 		}
 	case "release":
 		f.takeStreamed(l.snap)
-		if _, gap, _ := f.held.state(); gap {
+		if _, gap, _ := f.backlog.State(); gap {
 			f.endStreaming("the stream lost rows")
 		}
 	}
@@ -82,8 +82,8 @@ func (f *simFeed) begin(closing bool) *simLook {
 		l.kind = "skip"
 	case !f.streaming:
 		l.kind = "read"
-		if connected, gap, _ := f.held.state(); connected && gap && !time.Now().Before(f.trustFrom) {
-			f.held.restart()
+		if connected, gap, _ := f.backlog.State(); connected && gap && !time.Now().Before(f.trustFrom) {
+			f.backlog.Restart()
 			f.mark = nil
 			f.sim.server.useUpID()
 		}
@@ -112,7 +112,7 @@ func (f *simFeed) takeStreamed(snap snapshot.Snapshot) {
 
 // finishRead is the second half of feed.read.
 func (f *simFeed) finishRead(l *simLook) {
-	f.held.take(l.snap, nil)
+	f.backlog.Take(l.snap, nil)
 	if l.found.over {
 		f.demoteAll(l.counts)
 	}
@@ -137,7 +137,7 @@ func (f *simFeed) finishAudit(l *simLook, late bool) bool {
 	f.takeStreamed(l.snap)
 	missing := f.missing(l.counts)
 	if len(missing) > 0 {
-		if _, gap, passed := f.held.state(); !gap && passed < l.lsn && !(l.waited && late) {
+		if _, gap, passed := f.backlog.State(); !gap && passed < l.lsn && !(l.waited && late) {
 			l.waited = true
 			return false
 		}
@@ -163,7 +163,7 @@ func (f *simFeed) complete(l *simLook, missing []uint64) {
 		f.demoteAll(counts)
 	}
 	f.dispatchNew(found.rows)
-	_, gap, passed := f.held.state()
+	_, gap, passed := f.backlog.State()
 	f.slow++
 	switch {
 	case gap:

@@ -4,20 +4,21 @@ import (
 	"github.com/jackc/pglogrepl"
 
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/wal"
 	"github.com/postrider/postrider/relay/wal/waltest"
 )
 
 // simStream is a logical replication connection: what assembles transactions of it, fed with the bytes that the server's output plugin and
 // WAL sender would send for the transactions of the log from a position on.
 type simStream struct {
-	*assembler
+	*wal.Assembler
 	server *simServer
 	at     int // number of the next commit record
 }
 
-func newSimStream(s *simServer, h *held) *simStream {
-	x := &simStream{server: s, at: len(s.wal), assembler: newAssembler(message.NewDecoder(simSource), h)}
-	h.connect(func() {})
+func newSimStream(s *simServer, h *wal.Backlog) *simStream {
+	x := &simStream{server: s, at: len(s.wal), Assembler: wal.NewAssembler(message.NewDecoder(simSource), h)}
+	h.Connect(func() {})
 	x.send(s.lsn, waltest.Relation())
 	return x
 }
@@ -26,7 +27,7 @@ func newSimStream(s *simServer, h *held) *simStream {
 func (x *simStream) send(lsn pglogrepl.LSN, message []byte) { x.give(waltest.Frame(lsn, message)) }
 
 func (x *simStream) give(data []byte) {
-	if err := x.take(data); err != nil {
+	if err := x.Take(data); err != nil {
 		panic(err)
 	}
 }

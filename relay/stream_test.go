@@ -132,7 +132,7 @@ func streamOverflows(t *testing.T, server *pgtest.Server) {
 	want := b.stored()
 	eventually(t, "everything is delivered", func() bool {
 		if now := r.now.Load(); now != nil {
-			_, bytes := now.feed.held.holds()
+			_, bytes := now.feed.backlog.Holds()
 			most = max(most, bytes+now.budget.used.Load())
 		}
 		return all.count() >= len(want)

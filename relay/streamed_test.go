@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/wal"
 	"github.com/postrider/postrider/relay/wal/waltest"
 )
 
@@ -32,7 +33,7 @@ func (b *bench) streamed(conn *pgx.Conn, insert func()) [][]byte {
 	mend(b.t, err)
 	insert()
 	rows, err := conn.Query(b.t.Context(), `SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL,
-		'proto_version', '1', 'publication_names', $2, 'binary', 'true')`, slot+"_"+b.db.Name, publication)
+		'proto_version', '1', 'publication_names', $2, 'binary', 'true')`, slot+"_"+b.db.Name, wal.Publication)
 	mend(b.t, err)
 	messages, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
 	mend(b.t, err)
@@ -54,18 +55,18 @@ func TestStreamedRowsAreTheTables(t *testing.T) {
 	_, want, _, err := readWindow(t.Context(), f, f.closed)
 	mend(t, err)
 
-	held := newHeld(1 << 30)
-	held.connect(func() {})
-	held.restart()
-	stream := newAssembler(message.NewDecoder("source"), held)
+	held := wal.NewBacklog(1 << 30)
+	held.Connect(func() {})
+	held.Restart()
+	stream := wal.NewAssembler(message.NewDecoder("source"), held)
 	var kinds []byte
 	for _, m := range messages {
 		frame := waltest.Frame(0, m)
-		mend(t, stream.take(frame))
+		mend(t, stream.Take(frame))
 		clear(frame) // the connection uses its buffer again
 		kinds = append(kinds, m[0])
 	}
-	got, _ := held.take(snapshot.Snapshot{Xmax: math.MaxUint64}, nil)
+	got, _ := held.Take(snapshot.Snapshot{Xmax: math.MaxUint64}, nil)
 	if len(want) != 8 || len(got) != len(want) {
 		t.Fatalf("%d rows streamed (%s), %d in the table, want 8", len(got), kinds, len(want))
 	}

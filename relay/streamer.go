@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/wal"
 )
 
 const (
@@ -34,7 +35,7 @@ type streamer struct {
 	health *health
 	pool   *dbconn.Pool
 	feed   *feed
-	stream stream
+	stream wal.Stream
 	hold   time.Duration // how long to read the table after the stream has not kept up
 }
 
@@ -96,8 +97,8 @@ func (s *streamer) runOnce(ctx context.Context) error {
 	default:
 	}
 	started, since := time.Now(), s.feed.closedWindow().Snapshot
-	s.stream.following = func() { s.health.works(cannotStream) }
-	go func() { ended <- s.stream.run(streamCtx) }()
+	s.stream.Following = func() { s.health.works(cannotStream) }
+	go func() { ended <- s.stream.Run(streamCtx) }()
 	err := s.watch(streamCtx, ended, cancel)
 	switch {
 	case errors.Is(err, errOverBudget):
@@ -118,7 +119,7 @@ func (s *streamer) runOnce(ctx context.Context) error {
 
 // suspect names the largest message that the stream may have met, as far as that shows without reading it.
 func (s *streamer) suspect(ctx context.Context, since snapshot.Snapshot) (which string) {
-	if seen := s.stream.held.received.Load(); seen > since.Xmin() {
+	if seen := s.stream.Backlog.Received.Load(); seen > since.Xmin() {
 		since = snapshot.Snapshot{Xmax: seen}
 	}
 	err := s.pool.QueryRow(ctx, `SELECT format('%s, topic %s, %s bytes stored', id, topic,
@@ -209,7 +210,7 @@ func (s *streamer) watch(ctx context.Context, ended <-chan error, cancel context
 func (s *streamer) overBudget(ctx context.Context) (bool, error) {
 	var over bool
 	err := s.pool.QueryRow(ctx, `SELECT coalesce(pg_current_wal_lsn() - restart_lsn, 0) > $2
-		FROM pg_replication_slots WHERE slot_name = $1`, s.stream.slot, s.config.WALBudget).Scan(&over)
+		FROM pg_replication_slots WHERE slot_name = $1`, s.stream.Slot, s.config.WALBudget).Scan(&over)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil // not created yet
 	}
@@ -287,7 +288,7 @@ func streamable(ctx context.Context, pool *dbconn.Pool) (why string, err error) 
 		             WHEN NOT p.pubinsert OR NOT p.pubviaroot THEN 'something else than insertions by way of the partitioned table'
 		             ELSE (SELECT coalesce(string_agg(DISTINCT t.schemaname || '.' || t.tablename, ', '), 'no table')
 		                   FROM pg_publication_tables t WHERE t.pubname = p.pubname) END
-		 FROM pg_publication p WHERE p.pubname = $1)`, publication).Scan(&level, &replication, &published)
+		 FROM pg_publication p WHERE p.pubname = $1)`, wal.Publication).Scan(&level, &replication, &published)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("look whether the server can stream: %w", err)

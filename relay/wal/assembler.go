@@ -1,4 +1,4 @@
-package relay
+package wal
 
 import (
 	"fmt"
@@ -14,24 +14,24 @@ import (
 // lateAfter is how much more than the shortest time between a commit and its sending makes a transaction late.
 const lateAfter = 2 * time.Millisecond
 
-// assembler makes transactions of what one connection brings, and hands them to the backlog. It does no I/O.
-type assembler struct {
+// Assembler makes transactions of what one connection brings, and hands them to the backlog. It does no I/O.
+type Assembler struct {
 	parser  *pgoutput
-	backlog *held
-	tx      *streamTx     // under way; nil: none is
-	spare   streamTx      // what tx points to
+	backlog *Backlog
+	tx      *transaction  // under way; nil: none is
+	spare   transaction   // what tx points to
 	lost    bool          // rows of the transaction under way were dropped
 	asked   atomic.Bool   // the server, or the feed, wants to be told how far this has come
 	seen    pglogrepl.LSN // received, to be acknowledged
 	lag     time.Duration // shortest so far between a commit and its sending; an fsync lies between them
 }
 
-func newAssembler(d *message.Decoder, b *held) *assembler {
-	return &assembler{parser: newPgoutput(d), backlog: b, lag: time.Hour}
+func NewAssembler(d *message.Decoder, b *Backlog) *Assembler {
+	return &Assembler{parser: newPgoutput(d), backlog: b, lag: time.Hour}
 }
 
-// take takes in what one CopyData message of the server holds (pglogrepl, "Streaming Replication Protocol" in PostgreSQL's documentation).
-func (a *assembler) take(data []byte) error {
+// Take takes in what one CopyData message of the server holds (pglogrepl, "Streaming Replication Protocol" in PostgreSQL's documentation).
+func (a *Assembler) Take(data []byte) error {
 	if len(data) == 0 {
 		return nil
 	}
@@ -56,7 +56,7 @@ func (a *assembler) take(data []byte) error {
 	return nil
 }
 
-func (a *assembler) change(x pglogrepl.XLogData) error {
+func (a *Assembler) change(x pglogrepl.XLogData) error {
 	kind, row, err := a.parser.parse(x.WALData, !a.lost)
 	if err != nil {
 		return err
@@ -80,29 +80,29 @@ func (a *assembler) change(x pglogrepl.XLogData) error {
 }
 
 // isLate says whether the server has sent a transaction later than it can. Both times are its own.
-func (a *assembler) isLate(lag time.Duration) bool {
+func (a *Assembler) isLate(lag time.Duration) bool {
 	a.lag = min(a.lag, lag)
 	return lag > a.lag+lateAfter
 }
 
 // insert adds a row to the transaction under way, unless that has grown past the bound: then it becomes a gap.
-func (a *assembler) insert(row *message.Row) {
+func (a *Assembler) insert(row *message.Row) {
 	if row == nil || a.tx == nil {
 		return
 	}
 	a.tx.xid = row.XID
-	a.backlog.received.Store(row.XID)
+	a.backlog.Received.Store(row.XID)
 	a.tx.rows = append(a.tx.rows, row)
 	a.tx.bytes += row.Size()
 	if a.tx.bytes > a.backlog.limit {
 		a.end()
 		a.lost = true
-		a.backlog.overflow()
+		a.backlog.Overflow()
 	}
 }
 
 // end forgets the transaction under way.
-func (a *assembler) end() {
+func (a *Assembler) end() {
 	clear(a.spare.rows)
-	a.tx, a.spare = nil, streamTx{rows: fifo.Emptied(a.spare.rows)}
+	a.tx, a.spare = nil, transaction{rows: fifo.Emptied(a.spare.rows)}
 }

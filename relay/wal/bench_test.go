@@ -1,4 +1,4 @@
-package relay
+package wal
 
 import (
 	"fmt"
@@ -11,13 +11,13 @@ import (
 	"github.com/postrider/postrider/relay/wal/waltest"
 )
 
-// walPayload is a payload of 200 bytes.
-var walPayload = `{"n": 1, "pad": "` + strings.Repeat("x", 181) + `"}`
+// benchPayload is a payload of 200 bytes.
+var benchPayload = `{"n": 1, "pad": "` + strings.Repeat("x", 181) + `"}`
 
-// walInsert is a framed insertion.
-func walInsert(key string) []byte {
+// benchInsert is a framed insertion.
+func benchInsert(key string) []byte {
 	r := &message.Row{XID: 99}
-	r.ID, r.CreatedAt, r.Topic, r.Key, r.Payload = 1, time.Unix(1_800_000_000, 0), "bench.t1", key, []byte(walPayload)
+	r.ID, r.CreatedAt, r.Topic, r.Key, r.Payload = 1, time.Unix(1_800_000_000, 0), "bench.t1", key, []byte(benchPayload)
 	return waltest.Frame(0, waltest.Insert(r))
 }
 
@@ -29,7 +29,7 @@ func BenchmarkDecode(b *testing.B) {
 			if _, _, err := p.parse(waltest.Relation(), true); err != nil {
 				b.Fatal(err)
 			}
-			insert := walInsert(key)[25:]
+			insert := benchInsert(key)[25:]
 			b.SetBytes(int64(len(insert)))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -45,27 +45,27 @@ func BenchmarkDecode(b *testing.B) {
 func BenchmarkStream(b *testing.B) {
 	for _, rows := range []int{1, 10} {
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
-			h := newHeld(1 << 30)
-			h.restart()
-			a := newAssembler(message.NewDecoder("source"), h)
-			if err := a.take(waltest.Frame(0, waltest.Relation())); err != nil {
+			h := NewBacklog(1 << 30)
+			h.Restart()
+			a := NewAssembler(message.NewDecoder("source"), h)
+			if err := a.Take(waltest.Frame(0, waltest.Relation())); err != nil {
 				b.Fatal(err)
 			}
-			begin, insert, commit := waltest.Frame(0, waltest.Begin(time.Time{})), walInsert(""), waltest.Frame(0, waltest.Commit())
+			begin, insert, commit := waltest.Frame(0, waltest.Begin(time.Time{})), benchInsert(""), waltest.Frame(0, waltest.Commit())
 			all := snapshot.Snapshot{Xmax: 100}
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				var err error
 				switch n % (rows + 2) {
 				case 0:
-					err = a.take(begin)
+					err = a.Take(begin)
 				case rows + 1:
-					err = a.take(commit)
+					err = a.Take(commit)
 					if n%200 == 199 {
-						h.take(all, nil)
+						h.Take(all, nil)
 					}
 				default:
-					err = a.take(insert)
+					err = a.Take(insert)
 				}
 				if err != nil {
 					b.Fatal(err)

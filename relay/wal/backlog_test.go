@@ -1,4 +1,4 @@
-package relay
+package wal
 
 import (
 	"testing"
@@ -7,48 +7,48 @@ import (
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
-// TestHeldAfterGap: what comes after something lost must not overtake it.
-func TestHeldAfterGap(t *testing.T) {
-	h := newHeld(1000)
-	h.connect(func() {})
+// TestBacklogAfterGap: what comes after something lost must not overtake it.
+func TestBacklogAfterGap(t *testing.T) {
+	h := NewBacklog(1000)
+	h.Connect(func() {})
 	all := snapshot.Snapshot{Xmax: 100}
 	give := func(xid uint64, bytes int64) []*message.Row {
-		h.add(&streamTx{xid: xid, rows: []*message.Row{{XID: xid}}, bytes: bytes})
-		visible, _ := h.take(all, nil)
+		h.add(&transaction{xid: xid, rows: []*message.Row{{XID: xid}}, bytes: bytes})
+		visible, _ := h.Take(all, nil)
 		return visible
 	}
 	if got := give(1, 10); len(got) != 0 {
 		t.Error("a stream that has just begun is relied on")
 	}
-	h.restart()
+	h.Restart()
 	if got := give(2, 10); len(got) != 1 {
 		t.Errorf("%d transactions, want the one that is held", len(got))
 	}
 	for name, lose := range map[string]func(){
-		"overflow":  h.overflow,
+		"overflow":  h.Overflow,
 		"too large": func() { give(3, 1001) },
-		"cut":       func() { h.disconnect(); h.connect(func() {}) },
+		"cut":       func() { h.Disconnect(); h.Connect(func() {}) },
 	} {
 		lose()
 		if got := give(4, 10); len(got) != 0 {
 			t.Errorf("%s: a later transaction is handed out before what was lost", name)
 		}
-		h.restart()
+		h.Restart()
 		if got := give(5, 10); len(got) != 1 {
 			t.Errorf("%s: %d transactions after a new start, want 1", name, len(got))
 		}
 	}
 }
 
-// TestHeldSignals: what is held gives a signal, the stream's progress only while somebody waits for it.
-func TestHeldSignals(t *testing.T) {
-	h, asked := newHeld(1000), 0
-	h.ask(10)
-	h.connect(func() { asked++ })
-	h.restart()
+// TestBacklogSignals: what is held gives a signal, the stream's progress only while somebody waits for it.
+func TestBacklogSignals(t *testing.T) {
+	h, asked := NewBacklog(1000), 0
+	h.Ask(10)
+	h.Connect(func() { asked++ })
+	h.Restart()
 	signalled := func() bool {
 		select {
-		case <-h.wake:
+		case <-h.Wake:
 			return true
 		default:
 			return false
@@ -60,18 +60,18 @@ func TestHeldSignals(t *testing.T) {
 		do   func()
 		want bool
 	}{
-		{"a transaction", func() { h.add(&streamTx{xid: 1, rows: []*message.Row{{XID: 1}}}) }, true},
+		{"a transaction", func() { h.add(&transaction{xid: 1, rows: []*message.Row{{XID: 1}}}) }, true},
 		{"its position", func() { h.advance(20) }, false},
-		{"a question", func() { h.ask(40) }, false},
+		{"a question", func() { h.Ask(40) }, false},
 		{"a position before", func() { h.advance(30) }, true},
 		{"the same again", func() { h.advance(30) }, false},
 		{"the position asked for", func() { h.advance(40) }, true},
 		{"one after that", func() { h.advance(50) }, false},
-		{"a loss", h.overflow, true},
-		{"a transaction after it", func() { h.add(&streamTx{xid: 2}) }, true},
-		{"another question", func() { h.ask(70) }, false},
-		{"a cut", h.disconnect, true},
-		{"a position that nobody knew of", func() { h.connect(func() {}); signalled(); h.advance(60) }, false},
+		{"a loss", h.Overflow, true},
+		{"a transaction after it", func() { h.add(&transaction{xid: 2}) }, true},
+		{"another question", func() { h.Ask(70) }, false},
+		{"a cut", h.Disconnect, true},
+		{"a position that nobody knew of", func() { h.Connect(func() {}); signalled(); h.advance(60) }, false},
 	} {
 		if step.do(); signalled() != step.want {
 			t.Errorf("%s: a signal was to be given: %t", step.what, step.want)
@@ -84,10 +84,10 @@ func TestHeldSignals(t *testing.T) {
 
 // TestTooLargeATransactionIsDropped: a transaction under way is bounded too, before anybody can take it.
 func TestTooLargeATransactionIsDropped(t *testing.T) {
-	h := newHeld(1000)
-	h.connect(func() {})
-	h.restart()
-	r := newAssembler(message.NewDecoder("source"), h)
+	h := NewBacklog(1000)
+	h.Connect(func() {})
+	h.Restart()
+	r := NewAssembler(message.NewDecoder("source"), h)
 	r.tx = &r.spare
 	for n := range 5 {
 		r.insert(&message.Row{XID: 7}) // counts for 256 bytes
@@ -95,7 +95,7 @@ func TestTooLargeATransactionIsDropped(t *testing.T) {
 			t.Errorf("after row %d: dropped %t, known to be lost %t", n+1, dropped, r.lost)
 		}
 	}
-	if _, gap, _ := h.state(); !gap {
+	if _, gap, _ := h.State(); !gap {
 		t.Error("what was dropped is no gap")
 	}
 }

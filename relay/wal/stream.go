@@ -1,4 +1,4 @@
-package relay
+package wal
 
 import (
 	"context"
@@ -19,24 +19,24 @@ import (
 )
 
 const (
-	publication   = "postrider"
+	Publication   = "postrider"
 	statusEvery   = time.Second
-	slotPrefix    = "postrider_"
+	SlotPrefix    = "postrider_"
 	createTimeout = "SET lock_timeout = '5s'; SET wal_sender_timeout = '10s'"
 )
 
-// stream reads committed insertions from a temporary replication slot into held. It never waits for a subscription.
-type stream struct {
-	databaseURL string
-	slot        string
-	decoder     *message.Decoder
-	held        *held
-	log         *slog.Logger
-	following   func() // is called when the server has begun to send
+// Stream reads committed insertions from a temporary replication slot into held. It never waits for a subscription.
+type Stream struct {
+	DatabaseURL string
+	Slot        string
+	Decoder     *message.Decoder
+	Backlog     *Backlog
+	Log         *slog.Logger
+	Following   func() // is called when the server has begun to send
 }
 
-// run follows the log until ctx is cancelled or the connection fails. The slot vanishes with the connection.
-func (s *stream) run(ctx context.Context) error {
+// Run follows the log until ctx is cancelled or the connection fails. The slot vanishes with the connection.
+func (s *Stream) Run(ctx context.Context) error {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return fmt.Errorf("stream: connect: %w", err)
@@ -45,27 +45,27 @@ func (s *stream) run(ctx context.Context) error {
 	if err := conn.Exec(ctx, createTimeout).Close(); err != nil {
 		return fmt.Errorf("stream: %w", err)
 	}
-	_, err = pglogrepl.CreateReplicationSlot(ctx, conn, s.slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
+	_, err = pglogrepl.CreateReplicationSlot(ctx, conn, s.Slot, "pgoutput", pglogrepl.CreateReplicationSlotOptions{
 		Temporary: true, Mode: pglogrepl.LogicalReplication, SnapshotAction: "NOEXPORT_SNAPSHOT"})
 	if err != nil {
-		return fmt.Errorf("stream: create slot %s: %w", s.slot, err)
+		return fmt.Errorf("stream: create slot %s: %w", s.Slot, err)
 	}
-	err = pglogrepl.StartReplication(ctx, conn, s.slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: []string{
-		"proto_version '1'", "publication_names '" + publication + "'", "binary 'true'"}})
+	err = pglogrepl.StartReplication(ctx, conn, s.Slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: []string{
+		"proto_version '1'", "publication_names '" + Publication + "'", "binary 'true'"}})
 	if err != nil {
 		return fmt.Errorf("stream: start: %w", err)
 	}
-	conn.Frontend().SetMaxBodyLen(int(max(s.held.limit, message.MaxOverflow)))
-	s.following()
+	conn.Frontend().SetMaxBodyLen(int(max(s.Backlog.limit, message.MaxOverflow)))
+	s.Following()
 	return s.follow(ctx, conn)
 }
 
-func (s *stream) connect(ctx context.Context) (*pgconn.PgConn, error) {
+func (s *Stream) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	// A missing publication is a mere warning from PostgreSQL 18 on: rows would be left out without a word.
-	return dbconn.Replication(ctx, s.databaseURL, "postrider stream", func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		if strings.Contains(n.Message, publication) {
-			s.log.Warn("stream", "notice", n.Message)
-			s.held.overflow()
+	return dbconn.Replication(ctx, s.DatabaseURL, "postrider stream", func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if strings.Contains(n.Message, Publication) {
+			s.Log.Warn("stream", "notice", n.Message)
+			s.Backlog.Overflow()
 		}
 	})
 }
@@ -83,19 +83,19 @@ func endStream(conn *pgconn.PgConn) {
 
 // reader is one connection's stream.
 type reader struct {
-	*assembler
+	*Assembler
 	conn *pgconn.PgConn
 }
 
-func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
-	r := &reader{newAssembler(s.decoder, s.held), conn}
+func (s *Stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
+	r := &reader{NewAssembler(s.Decoder, s.Backlog), conn}
 	socket := conn.Conn()
 	interrupt := func() { socket.SetReadDeadline(time.Now()) }
-	s.held.connect(func() {
+	s.Backlog.Connect(func() {
 		r.asked.Store(true)
 		interrupt()
 	})
-	defer s.held.disconnect()
+	defer s.Backlog.Disconnect()
 	interrupted := make(chan struct{})
 	defer context.AfterFunc(ctx, func() {
 		interrupt()
@@ -113,7 +113,7 @@ func (s *stream) follow(ctx context.Context, conn *pgconn.PgConn) error {
 			socket.SetReadDeadline(next)
 		}
 		if ctx.Err() != nil {
-			s.held.disconnect()
+			s.Backlog.Disconnect()
 			<-interrupted // else that would end the waiting for the server
 			endStream(conn)
 			return ctx.Err()
@@ -149,7 +149,7 @@ func (r *reader) receive() error {
 	}
 	switch m := message.(type) {
 	case *pgproto3.CopyData:
-		return r.take(m.Data)
+		return r.Take(m.Data)
 	case *pgproto3.ErrorResponse:
 		return fmt.Errorf("stream: %w", pgconn.ErrorResponseToPgError(m))
 	case *pgproto3.CopyDone:
