@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
@@ -115,15 +113,13 @@ func TestStartsNameWhoLocks(t *testing.T) {
 func TestUpLetsApplicationsThrough(t *testing.T) {
 	db := pgtest.New(t)
 	conn, reader := db.Conn(t), begin(t, db.Conn(t))
-	down(t, db, 6) // what changes subscriptions waits for the reader
 	exec(t, reader, `SELECT FROM postrider.subscriptions`)
 	exec(t, conn, `SELECT 1`)
 	lock := begin(t, db.Conn(t))
 	exec(t, lock, `LOCK TABLE postrider.source IN SHARE MODE`)
 	result := make(chan error, 1)
 	go func() {
-		_, err := Up(t.Context(), db.URL())
-		result <- err
+		result <- upNext(t, db, `UPDATE postrider.source SET segment_seconds = segment_seconds`)
 	}()
 	waiting := func() bool {
 		return one[bool](t, conn, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`)
@@ -145,52 +141,4 @@ func waitFor(t *testing.T, condition func() bool) {
 			t.Fatal("waited in vain")
 		}
 	}
-}
-
-// down goes back to an older version.
-func down(t *testing.T, db *pgtest.DB, version int64) {
-	t.Helper()
-	pool := openDB(t, db)
-	provider, err := newProvider(pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := provider.DownTo(t.Context(), version); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// What was there before this build works after going down to it, and up again.
-func TestDownOneByOne(t *testing.T) {
-	db := pgtest.New(t)
-	sources, err := read()
-	if err != nil {
-		t.Fatal(err)
-	}
-	try := func(at int64) {
-		t.Helper()
-		if err := pgx.BeginFunc(t.Context(), db.Conn(t), func(tx pgx.Tx) error {
-			subscribe(t, tx, "s", "earliest", "a")
-			enqueue(t, tx, "a")
-			exec(t, tx, `SELECT postrider.replay('s', 'now'), postrider.redrive('s'), postrider.pause('s')`)
-			exec(t, tx, `SELECT postrider.set_segment_length('1 hour')`)
-			exec(t, tx, `UPDATE postrider.source SET database_oid = 1`)
-			if n := one[int64](t, tx, `SELECT postrider.rebase()`); n != 1 {
-				t.Errorf("version %d: rebase says %d", at, n)
-			}
-			exec(t, tx, `SELECT postrider.unsubscribe('s')`)
-			exec(t, tx, `DELETE FROM postrider.outbox`)
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := len(sources) - 1; sources[i].version >= 2; i-- {
-		down(t, db, sources[i].version)
-		try(sources[i].version)
-	}
-	if _, err := Up(t.Context(), db.URL()); err != nil {
-		t.Fatal(err)
-	}
-	try(Version)
 }

@@ -110,15 +110,15 @@ func TestPauseAndResume(t *testing.T) {
 }
 
 func TestRedriveAndDiscard(t *testing.T) {
-	states := []string{"retry", "held", "scheduled", "dead", "discarded"}
+	states := []string{"retrying", "held", "scheduled", "dead", "discarded"}
 	for _, c := range []struct {
 		sql  string
 		n    int64
 		want []string // of the messages parked in these states
 	}{
-		{`SELECT postrider.redrive('s')`, 1, []string{"retry", "held", "scheduled", "retry", "discarded"}},
-		{`SELECT postrider.redrive('s', $1)`, 3, []string{"retry", "held", "scheduled", "retry", "retry"}},
-		{`SELECT postrider.discard('s')`, 1, []string{"retry", "held", "scheduled", "discarded", "discarded"}},
+		{`SELECT postrider.redrive('s')`, 1, []string{"retrying", "held", "scheduled", "retrying", "discarded"}},
+		{`SELECT postrider.redrive('s', $1)`, 3, []string{"retrying", "held", "scheduled", "retrying", "retrying"}},
+		{`SELECT postrider.discard('s')`, 1, []string{"retrying", "held", "scheduled", "discarded", "discarded"}},
 		{`SELECT postrider.discard('s', $1)`, 4, []string{"discarded", "discarded", "discarded", "discarded", "discarded"}},
 		{`SELECT postrider.redrive('none')`, 0, states},
 		{`SELECT postrider.discard('other', $1)`, 0, states},
@@ -142,7 +142,7 @@ func TestRedriveAndDiscard(t *testing.T) {
 				t.Errorf("returned %d, want %d", n, c.n)
 			}
 			expect(t, conn, "s", want)
-			if n := one[int64](t, conn, `SELECT count(*) FROM postrider.parked WHERE state = 'retry' AND topic <> 'retry' AND (attempts <> 0 OR due > now())`); n != 0 {
+			if n := one[int64](t, conn, `SELECT count(*) FROM postrider.parked WHERE state = 'retrying' AND topic <> 'retrying' AND (attempts <> 0 OR due > now())`); n != 0 {
 				t.Errorf("%d redriven messages do not begin anew", n)
 			}
 		})

@@ -54,7 +54,7 @@ func checkOwners(ctx context.Context, conn *dbconn.Conn) error {
 	}
 	if len(theirs) > 0 {
 		return fmt.Errorf("in the schema postrider, %d objects belong to roles that %s cannot act for: %s. Migrate as their owner, or make them its own with ALTER … OWNER TO %[2]s",
-			len(theirs), quote(conn.Config().User), list(theirs))
+			len(theirs), quote(conn.Config().User), enumerate(theirs))
 	}
 	return nil
 }
@@ -98,14 +98,14 @@ func checkLeftovers(ctx context.Context, conn *dbconn.Conn) error {
 	if err != nil || len(left) == 0 {
 		return err
 	}
-	text := fmt.Sprintf("the schema postrider holds %d objects (%s), but its table schema_migrations does not say which migrations made them", len(left), list(left))
+	text := fmt.Sprintf("the schema postrider holds %d objects (%s), but its table schema_migrations does not say which migrations made them", len(left), enumerate(left))
 	const again = "see whether anything in it is still needed, then run `postrider uninstall --yes --force` (or DROP SCHEMA postrider CASCADE) and `postrider migrate` again"
 	missing, versions, err := missingTables(left)
 	if err != nil {
 		return err
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("%s, and of what this build makes, %s is not there: %s", text, list(missing), again)
+		return fmt.Errorf("%s, and of what this build makes, %s is not there: %s", text, enumerate(missing), again)
 	}
 	return fmt.Errorf("%s. If that table was emptied, and this build (schema version %d) made the rest, run INSERT INTO %s (version_id, is_applied) SELECT v, true FROM unnest('{%s}'::bigint[]) v; otherwise %s",
 		text, Version, versionTable, strings.Join(versions, ","), again)
@@ -118,8 +118,10 @@ func ownTables() (tables, versions []string, err error) {
 	sources, err := read()
 	versions = []string{"0"}
 	for _, m := range sources {
-		for _, found := range createdTable.FindAllStringSubmatch(m.up, -1) {
-			tables = append(tables, strings.ToLower(found[1])+" "+found[2])
+		for _, f := range m.files {
+			for _, found := range createdTable.FindAllStringSubmatch(f.text, -1) {
+				tables = append(tables, strings.ToLower(found[1])+" "+found[2])
+			}
 		}
 		versions = append(versions, fmt.Sprint(m.version))
 	}

@@ -26,6 +26,9 @@ BEGIN
 		is_applied boolean NOT NULL,
 		tstamp timestamp NOT NULL DEFAULT now()
 	);
+	IF obj_description('postrider.schema_migrations'::regclass) IS NULL THEN
+		COMMENT ON TABLE postrider.schema_migrations IS 'Which migrations were applied.';
+	END IF;
 EXCEPTION WHEN unique_violation OR duplicate_schema OR duplicate_table THEN
 	CREATE SCHEMA IF NOT EXISTS postrider;
 END $$`

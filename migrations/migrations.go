@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,8 +18,8 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 )
 
-// Version is the newest migration: what a relay of this build expects to find.
-const Version = 20
+// Version is the newest migration: what a relay of this build expects to find. The first is 21: those before were never released.
+const Version = 21
 
 // versionTable is kept by the migration library.
 const versionTable = "postrider.schema_migrations"
@@ -36,14 +37,20 @@ const (
 // on the database and to own the schema if it exists, except if there is nothing to do. Locks are waited for for a short time each,
 // and half a minute in all; the error names who holds them.
 func Up(ctx context.Context, databaseURL string) (int, error) {
-	applied, err := up(ctx, databaseURL)
+	list, err := read()
+	if err != nil {
+		return 0, fmt.Errorf("migrate: %w", err)
+	}
+	applied, err := up(ctx, databaseURL, list)
 	if err != nil {
 		return 0, fmt.Errorf("migrate: %w", err)
 	}
 	return applied, nil
 }
 
-func up(ctx context.Context, databaseURL string) (applied int, err error) {
+// up brings the database to the last migration of the list.
+func up(ctx context.Context, databaseURL string, list []source) (applied int, err error) {
+	newest := int(list[len(list)-1].version)
 	pool, err := dbconn.ParseConfig(databaseURL)
 	if err != nil {
 		return 0, err
@@ -55,7 +62,7 @@ func up(ctx context.Context, databaseURL string) (applied int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
-	if done, err := upToDate(ctx, conn); done || err != nil {
+	if done, err := upToDate(ctx, conn, newest); done || err != nil {
 		return 0, err // roles that may not create anything are spared the attempt
 	}
 	if err := prepareSchema(ctx, conn); err != nil {
@@ -67,16 +74,16 @@ func up(ctx context.Context, databaseURL string) (applied int, err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	// Another may have done it meanwhile.
-	if done, err := upToDate(ctx, conn); done || err != nil {
+	if done, err := upToDate(ctx, conn, newest); done || err != nil {
 		return 0, err
 	}
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return applyMissing(ctx, conn, db)
+	return applyMissing(ctx, conn, db, list)
 }
 
 // applyMissing runs under the lock that conn holds, on connections of db.
-func applyMissing(ctx context.Context, conn *dbconn.Conn, db *sql.DB) (applied int, err error) {
+func applyMissing(ctx context.Context, conn *dbconn.Conn, db *sql.DB, list []source) (applied int, err error) {
 	foreign, err := clearTheWay(ctx, conn, db)
 	if err != nil {
 		return 0, err
@@ -85,7 +92,7 @@ func applyMissing(ctx context.Context, conn *dbconn.Conn, db *sql.DB) (applied i
 	if err != nil {
 		return 0, err
 	}
-	provider, err := provide(db, foreign)
+	provider, err := provide(db, list, foreign)
 	if err != nil {
 		return 0, err
 	}
@@ -121,9 +128,9 @@ func pause(ctx context.Context) error {
 	}
 }
 
-func upToDate(ctx context.Context, conn *dbconn.Conn) (bool, error) {
+func upToDate(ctx context.Context, conn *dbconn.Conn, newest int) (bool, error) {
 	version, err := Current(ctx, conn)
-	return version >= Version, err
+	return version >= newest, err
 }
 
 // Querier is the part of a pgx connection or pool that Current needs.
@@ -131,21 +138,37 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Current returns the version of the database's schema, 0 if there is none.
+// firstVersion is the oldest migration that there is. Older ones were of builds that were never released.
+const firstVersion = 21
+
+// ErrUnreleased is a schema that a build has made that was never released.
+var ErrUnreleased = errors.New("the schema postrider has migrations of a build that was never released")
+
+// Current returns the version of the database's schema, 0 if there is none. ErrUnreleased: nothing migrates from there.
 func Current(ctx context.Context, db Querier) (int, error) {
 	var version int
-	err := db.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM "+versionTable+" WHERE is_applied").Scan(&version)
+	var unreleased []int64
+	err := db.QueryRow(ctx, "SELECT coalesce(max(version_id), 0), coalesce(array_agg(DISTINCT version_id) FILTER (WHERE version_id BETWEEN 1 AND $1), '{}') FROM "+
+		versionTable+" WHERE is_applied", firstVersion-1).Scan(&version, &unreleased)
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "42P01" || pgErr.Code == "3F000") {
 		return 0, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read schema version: %w", err)
 	}
+	if len(unreleased) > 0 {
+		var names []string
+		for _, v := range unreleased {
+			names = append(names, strconv.FormatInt(v, 10))
+		}
+		return 0, fmt.Errorf("%w (%s), and nothing leads on from there: see whether anything in it is still needed, then run "+
+			"`postrider uninstall --yes --force` (or DROP SCHEMA postrider CASCADE) and `postrider migrate` again", ErrUnreleased, enumerate(names))
+	}
 	return version, nil
 }
 
-// list is names as a sentence has them, the first few of many.
-func list(names []string) string {
+// enumerate is names as a sentence has them, the first few of many.
+func enumerate(names []string) string {
 	const most = 8
 	if len(names) > most {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)

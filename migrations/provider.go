@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"embed"
 	"fmt"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,44 +17,33 @@ import (
 //go:embed *.sql
 var files embed.FS
 
-const (
-	upMarker   = "-- +goose Up\n"
-	downMarker = "-- +goose Down\n"
+const createPublication = "CREATE PUBLICATION postrider FOR TABLE postrider.outbox WITH (publish = 'insert', publish_via_partition_root = true);"
 
-	createPublication = "CREATE PUBLICATION postrider FOR TABLE postrider.outbox WITH (publish = 'insert', publish_via_partition_root = true);"
-	dropPublication   = "DROP PUBLICATION postrider;"
-)
-
-// newProvider is for a database whose publication is ours.
-func newProvider(db *sql.DB) (*goose.Provider, error) { return provide(db, false) }
-
-// provide runs each file in a transaction of its own whose statements wait for locks for a short time only. A publication
+// provide runs each migration in a transaction of its own whose statements wait for locks for a short time only. A publication
 // of our name that is somebody else's is left alone, and the schema does without.
-func provide(db *sql.DB, foreignPublication bool) (*goose.Provider, error) {
-	sources, err := read()
-	if err != nil {
-		return nil, err
-	}
-	var list []*goose.Migration
-	for _, m := range sources {
+func provide(db *sql.DB, list []source, foreignPublication bool) (*goose.Provider, error) {
+	var all []*goose.Migration
+	for _, m := range list {
 		if foreignPublication {
-			m.up = strings.Replace(m.up, createPublication, "", 1)
-			m.down = strings.Replace(m.down, dropPublication, "", 1)
+			for i := range m.files {
+				m.files[i].text = strings.Replace(m.files[i].text, createPublication, "", 1)
+			}
 		}
-		list = append(list, goose.NewGoMigration(m.version, m.run(m.up), m.run(m.down)))
+		all = append(all, goose.NewGoMigration(m.version, &goose.GoFunc{RunTx: m.run}, nil))
 	}
 	return goose.NewProvider(goose.DialectPostgres, db, nil,
-		goose.WithGoMigrations(list...), goose.WithDisableGlobalRegistry(true), goose.WithTableName(versionTable))
+		goose.WithGoMigrations(all...), goose.WithDisableGlobalRegistry(true), goose.WithTableName(versionTable))
 }
 
-// source is one file.
+// source is one migration: the files whose names begin with its version, in their order.
 type source struct {
-	name     string
-	version  int64
-	up, down string
+	version int64
+	files   []file
 }
 
-// read takes the files apart. goose would split them into statements; the server does so, too.
+type file struct{ name, text string }
+
+// read groups the files by their versions.
 func read() ([]source, error) {
 	entries, err := files.ReadDir(".")
 	if err != nil {
@@ -67,31 +55,31 @@ func read() ([]source, error) {
 		if err != nil {
 			return nil, err
 		}
-		number, _, _ := strings.Cut(path.Base(e.Name()), "_")
+		number, _, _ := strings.Cut(e.Name(), "_")
 		version, err := strconv.ParseInt(number, 10, 64)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Name(), err)
 		}
-		head, down, _ := strings.Cut(string(text), downMarker)
-		_, up, found := strings.Cut(head, upMarker)
-		if !found {
-			return nil, fmt.Errorf("%s: no %q", e.Name(), strings.TrimSpace(upMarker))
+		if len(list) == 0 || list[len(list)-1].version != version {
+			list = append(list, source{version: version})
 		}
-		list = append(list, source{e.Name(), version, up, down})
+		last := &list[len(list)-1]
+		last.files = append(last.files, file{e.Name(), string(text)})
 	}
 	return list, nil
 }
 
-// run executes a half of the file.
-func (s source) run(text string) *goose.GoFunc {
-	return &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
-		// Behind a pooler, each transaction is pinned for itself: before the text, which is read as a whole, is sent. Without arguments,
-		// pgx hands it to the server as it is.
-		for _, sql := range append(slices.Clone(dbconn.Pins), fmt.Sprintf("SET LOCAL lock_timeout = '%dms';\n%s", lockTimeout.Milliseconds(), text)) {
-			if _, err := tx.ExecContext(ctx, sql); err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
-			}
+// run executes the files. Behind a pooler, each transaction is pinned for itself: before the text, which is read as a whole, is sent.
+func (s source) run(ctx context.Context, tx *sql.Tx) error {
+	for _, sql := range append(slices.Clone(dbconn.Pins), fmt.Sprintf("SET LOCAL lock_timeout = '%dms'", lockTimeout.Milliseconds())) {
+		if _, err := tx.ExecContext(ctx, sql); err != nil {
+			return err
 		}
-		return nil
-	}}
+	}
+	for _, f := range s.files { // without arguments, pgx hands a text to the server as it is
+		if _, err := tx.ExecContext(ctx, f.text); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	return nil
 }

@@ -63,7 +63,7 @@ func (r *Removal) publication(ctx context.Context, db *dbconn.Conn) error {
 	switch {
 	case err != nil || !p.Exists:
 	case p.Ours:
-		r.Statements = append(r.Statements, dropPublication)
+		r.Statements = append(r.Statements, "DROP PUBLICATION postrider;")
 	default:
 		r.Kept = append(r.Kept, fmt.Sprintf("the publication postrider of role %s, for %s: it is not as Postrider makes it", p.Owner, p.Tables))
 	}

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/stdlib"
-
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
@@ -68,30 +66,6 @@ func TestSubscribeAtOnce(t *testing.T) {
 	commit(t, first)
 	if err := <-result; err != nil || answer != "changed" {
 		t.Errorf("the second says %q, %v, want changed", answer, err)
-	}
-}
-
-// Who might subscribe before the function was made anew still may, and nobody else.
-func TestSubscribeKeepsItsGrants(t *testing.T) {
-	db := pgtest.New(t)
-	role, stranger := db.Role(t, "Relay's", ""), db.Role(t, "stranger", "")
-	conn := db.Conn(t)
-	pool := stdlib.OpenDB(*conn.Config())
-	defer pool.Close()
-	provider, err := newProvider(pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := provider.DownTo(t.Context(), 10); err != nil {
-		t.Fatal(err)
-	}
-	exec(t, conn, RelayGrants(role))
-	if _, err := Up(t.Context(), db.URL()); err != nil {
-		t.Fatal(err)
-	}
-	const may = `SELECT has_function_privilege($1, 'postrider.subscribe(text, text[], text, jsonb, text)', 'EXECUTE')`
-	if !one[bool](t, conn, may, role) || one[bool](t, conn, may, stranger) {
-		t.Errorf("after the migration the relay's role may not subscribe, or a stranger may")
 	}
 }
 

@@ -1,13 +1,11 @@
 package migrations
 
 import (
-	"database/sql"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/postrider/postrider/internal/pgtest"
 )
@@ -115,38 +113,30 @@ func TestUpWithHostileSearchPath(t *testing.T) {
 	enqueue(t, later, "orders.created")
 }
 
-// openDB opens what the migration library needs.
-func openDB(t *testing.T, db *pgtest.DB) *sql.DB {
+// upNext applies all migrations and then one more, as the next build will.
+func upNext(t *testing.T, db *pgtest.DB, sql string) error {
 	t.Helper()
-	config, err := pgx.ParseConfig(db.URL())
+	list, err := read()
 	if err != nil {
 		t.Fatal(err)
 	}
-	pool := sql.OpenDB(stdlib.GetConnector(*config))
-	t.Cleanup(func() {
-		if err := pool.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return pool
+	_, err = up(t.Context(), db.URL(), append(list, source{Version + 1, []file{{"next", sql}}}))
+	return err
 }
 
-func TestDownAndUpAgain(t *testing.T) {
-	db := pgtest.New(t)
-	conn := db.Conn(t)
-	exec(t, conn, `SELECT postrider.enable_notify()`)
-	enqueue(t, conn, "orders.created")
-	down(t, db, 0)
-	left := one[int](t, conn, `SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'postrider'::regnamespace AND relname NOT LIKE 'schema_migrations%')
-		+ (SELECT count(*) FROM pg_proc WHERE pronamespace = 'postrider'::regnamespace) + (SELECT count(*) FROM pg_publication)`)
-	if left != 0 {
-		t.Errorf("%d objects are left after going down", left)
+// What a build that was never released has made is not taken for ours, nor for something to go on from.
+func TestUpAfterAnUnreleasedBuild(t *testing.T) {
+	for _, versions := range []string{"(1), (2), (3), (4), (20)", "(1)"} {
+		db := pgtest.New(t)
+		db.Exec(t, `DELETE FROM postrider.schema_migrations WHERE version_id > 0; INSERT INTO postrider.schema_migrations (version_id, is_applied)
+			SELECT v, true FROM (VALUES `+versions+`) n (v)`)
+		_, err := Up(t.Context(), db.URL())
+		if err == nil || !strings.Contains(err.Error(), "a build that was never released (1") || !strings.Contains(err.Error(), "postrider uninstall --yes --force") {
+			t.Errorf("Up where %s were applied: %v", versions, err)
+		}
+		db.Exec(t, `DROP SCHEMA postrider CASCADE`)
+		if n, err := Up(t.Context(), db.URL()); err != nil || n != count(t) {
+			t.Errorf("Up after that = %d, %v", n, err)
+		}
 	}
-	if v, err := Current(t.Context(), conn); err != nil || v != 0 {
-		t.Errorf("Current = %d, %v, want 0", v, err)
-	}
-	if n, err := Up(t.Context(), db.URL()); err != nil || n != count(t) {
-		t.Fatalf("Up = %d, %v", n, err)
-	}
-	enqueue(t, conn, "orders.created")
 }

@@ -31,7 +31,7 @@ func newProgress(t *testing.T) progress {
 	commit(t, open)
 	done := p.enqueue(t, p.conn, "delivered")
 	exec(t, p.conn, `UPDATE postrider.cursors SET done = int8multirange(int8range($1, $1, '[]')), saved_at = clock_timestamp()`, done)
-	for _, state := range []string{"retry", "held", "scheduled", "dead", "discarded"} {
+	for _, state := range []string{"retrying", "held", "scheduled", "dead", "discarded"} {
 		park(t, p.conn, "s", p.enqueue(t, p.conn, state), state)
 	}
 	enqueue(t, p.conn, "b") // not meant for the subscription

@@ -127,7 +127,7 @@ const heldUnprovenMost = 64
 // all that waits would become exceptions.
 func (r *runner) holds(t *task) bool {
 	head := r.parked.head(t.key)
-	return t.entry != nil || head.state != stateRetry || r.throughAt > head.failedAt || r.heldUnproven < heldUnprovenMost
+	return t.entry != nil || head.state != stateRetrying || r.throughAt > head.failedAt || r.heldUnproven < heldUnprovenMost
 }
 
 // onlySuspects says whether nothing is left to deliver but what must wait until something else has got through.

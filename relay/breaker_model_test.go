@@ -118,7 +118,7 @@ func (t *trial) run(limit time.Duration, done func() bool) bool {
 		}
 		n := 0
 		for _, p := range t.x.parked {
-			if p.state == stateRetry || p.state == stateHeld {
+			if p.state == stateRetrying || p.state == stateHeld {
 				n++
 			}
 		}

@@ -41,7 +41,7 @@ func TestOutageParksNothing(t *testing.T) {
 	if lag != len(ids) {
 		t.Errorf("lag %d, want %d", lag, len(ids))
 	}
-	if n := s.parkedIn("down", stateRetry, stateHeld, stateDead); n > 0 {
+	if n := s.parkedIn("down", stateRetrying, stateHeld, stateDead); n > 0 {
 		t.Errorf("%d messages are parked though the destination was down", n)
 	}
 	probes := len(a.all())
@@ -77,7 +77,7 @@ func TestEndpointThatFailsEverything(t *testing.T) {
 	})
 	probed := len(a.all()) + 2
 	eventually(t, "it is probed", func() bool { return len(a.all()) >= probed })
-	if n, most := s.parkedIn("sub", stateRetry, stateHeld, stateDead), tripAfter+4; n > most {
+	if n, most := s.parkedIn("sub", stateRetrying, stateHeld, stateDead), tripAfter+4; n > most {
 		t.Errorf("%d messages are parked, want at most %d", n, most)
 	}
 	r.stop()
@@ -157,7 +157,7 @@ func TestOutageWithParkedMessages(t *testing.T) {
 	})
 	s.play()
 	bad := s.publish("bad", "k", `1`)
-	s.shows("sub", "retry", bad...)
+	s.shows("sub", "retrying", bad...)
 	held := s.publish("good", "k", `2`, `3`)
 	s.shows("sub", "held", held...)
 	on.Store(true)

@@ -23,7 +23,7 @@ const (
 type calledBack struct {
 	name   string
 	row    snapshot.Ident
-	state  string // completed, failed or, if the lease is over, accepted
+	state  string // completed, failed or, if the lease is over, leased
 	due    *time.Time
 	reason string
 }
@@ -36,7 +36,7 @@ const (
 		WHERE subscription = n.name AND state IN ('completed', 'failed') ORDER BY id LIMIT $2) p`
 	lookLeases = `SELECT n.name, p.* FROM unnest($1::text[]) n (name) CROSS JOIN LATERAL (
 		SELECT id, timestamptz_send(created_at), state, timestamptz_send(due), coalesce(reason, '') FROM postrider.parked
-		WHERE subscription = n.name AND state = 'accepted' AND due <= clock_timestamp() LIMIT $2 FOR UPDATE SKIP LOCKED) p`
+		WHERE subscription = n.name AND state = 'leased' AND due <= clock_timestamp() LIMIT $2 FOR UPDATE SKIP LOCKED) p`
 )
 
 // lookForCallbacks concludes deliveries that a destination had taken over, as their callbacks say or because there was none.
@@ -126,7 +126,7 @@ func scanCalledBack(r pgx.CollectableRow) (c calledBack, err error) {
 // deferred parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
 // judged by it too.
 func (r *runner) deferred(t *task, err error, lease time.Duration) {
-	r.park(t, stateAccepted, time.Time{}, "")
+	r.park(t, stateLeased, time.Time{}, "")
 	e := r.parked.byID[t.ident()]
 	e.lease = lease
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
@@ -155,7 +155,7 @@ func (r *runner) calledBack(c calledBack, now time.Time) bool {
 	defer r.mu.Unlock()
 	defer r.wake()
 	e := r.parked.byID[c.row]
-	if r.gone || e == nil || e.state != stateAccepted || r.parked.pending(e.ident()) {
+	if r.gone || e == nil || e.state != stateLeased || r.parked.pending(e.ident()) {
 		return false
 	}
 	r.dirty = true
@@ -166,7 +166,7 @@ func (r *runner) calledBack(c calledBack, now time.Time) bool {
 		r.releaseKey(e.key)
 		r.save()
 		return true
-	case c.state == stateAccepted:
+	case c.state == stateLeased:
 		r.retry(t, "no callback came before the lease was over", 0, now)
 	case c.due == nil:
 		r.bury(t, c.reason)

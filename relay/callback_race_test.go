@@ -18,7 +18,7 @@ func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	r.sub.Settings = subscription.Settings{Ordering: subscription.OrderByKey, MaxAttempts: 3, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(time.Second)}
 	e := &entry{id: 1, state: stateScheduled, stored: stateScheduled} // its row was there before this attempt
 	r.parked.add(e)
-	r.parked.change(e, stateAccepted, time.Time{}, "")
+	r.parked.change(e, stateLeased, time.Time{}, "")
 	failed := calledBack{row: snapshot.Ident{ID: 1}, state: "failed", due: &now}
 	if r.calledBack(failed, now) {
 		t.Error("the callback is concluded before its delivery is saved")
@@ -31,7 +31,7 @@ func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 		t.Error("the callback is concluded before the save has been answered")
 	}
 	r.savedNow(item)
-	if !r.calledBack(failed, now) || e.state != stateRetry {
+	if !r.calledBack(failed, now) || e.state != stateRetrying {
 		t.Errorf("after the save the callback is not concluded: %+v", e)
 	}
 	if e.durable() {

@@ -34,7 +34,7 @@ func (s *scene) worker(name, settings string, lease time.Duration) *worker {
 func (w *worker) took(id int64, n int) (token int64) {
 	w.s.t.Helper()
 	eventually(w.s.t, "the message is taken over", func() bool {
-		return scalar[int](w.s.bench, `SELECT count(*) FROM postrider.parked WHERE subscription = $1 AND id = $2 AND state = 'accepted' AND attempts = $3`, w.name, id, n) == 1
+		return scalar[int](w.s.bench, `SELECT count(*) FROM postrider.parked WHERE subscription = $1 AND id = $2 AND state = 'leased' AND attempts = $3`, w.name, id, n) == 1
 	})
 	return scalar[int64](w.s.bench, "SELECT token FROM postrider.parked WHERE subscription = $1 AND id = $2", w.name, id)
 }
@@ -61,9 +61,9 @@ func TestCallbackCompletes(t *testing.T) {
 	behind, others := s.publish("note", "k", `2`), append(s.publish("note", "l", `3`), s.publish("note", "", `4`)...)
 	w.got(t, others)
 	s.shows("jobs", "held", behind...)
-	s.shows("jobs", "accepted", job)
-	if n := scalar[int](s.bench, "SELECT accepted FROM postrider.subscription_status"); n != 1 {
-		t.Errorf("status counts %d accepted deliveries, want 1", n)
+	s.shows("jobs", "leased", job)
+	if n := scalar[int](s.bench, "SELECT leased FROM postrider.subscription_status"); n != 1 {
+		t.Errorf("status counts %d leased deliveries, want 1", n)
 	}
 	if w.complete(job, token+1) || w.complete(job+1, token) || w.state(job, token) != "waiting" {
 		t.Error("a callback with another token or for another message counts")
@@ -73,7 +73,7 @@ func TestCallbackCompletes(t *testing.T) {
 	}
 	w.got(t, behind)
 	s.settledAll("jobs")
-	eventually(t, "nothing is parked", func() bool { return s.parkedIn("jobs", "completed", "accepted", "held") == 0 })
+	eventually(t, "nothing is parked", func() bool { return s.parkedIn("jobs", "completed", "leased", "held") == 0 })
 	if state := w.state(job, token); state != "over" {
 		t.Errorf("the attempt is %s, want over", state)
 	}
@@ -127,8 +127,8 @@ func TestTakenOverAtTheEndOfAStop(t *testing.T) {
 	job := s.publish("job", "k", `1`)[0]
 	<-begun
 	r.stop()
-	if state := s.status("jobs", job); state != "accepted" {
-		t.Errorf("the message is %s, want accepted", state)
+	if state := s.status("jobs", job); state != "leased" {
+		t.Errorf("the message is %s, want leased", state)
 	}
 }
 
@@ -301,7 +301,7 @@ func TestCallbacksOfALockedCursor(t *testing.T) {
 	s.exec("UPDATE postrider.subscriptions SET topics = '{none}' WHERE name = 'b'")
 	s.play()
 	jobs := s.bulk("job", lookAtMost+100, 0)
-	eventually(t, "all are taken over", func() bool { return s.parkedIn("a", "accepted") == len(jobs) })
+	eventually(t, "all are taken over", func() bool { return s.parkedIn("a", "leased") == len(jobs) })
 	s.exec("UPDATE postrider.subscriptions SET topics = '{job}' WHERE name = 'b'")
 	tx, err := s.admin.Begin(t.Context())
 	mend(t, err)
@@ -314,7 +314,7 @@ func TestCallbacksOfALockedCursor(t *testing.T) {
 	if !other.complete(job, token) {
 		t.Fatal("the callback does not count")
 	}
-	eventually(t, "the other's callback is looked up", func() bool { return s.parkedIn("b", "completed", "accepted") == 0 })
+	eventually(t, "the other's callback is looked up", func() bool { return s.parkedIn("b", "completed", "leased") == 0 })
 	if n := s.parkedIn("a", "completed"); n != len(jobs) {
 		t.Errorf("%d rows are left of a cursor that is locked, want %d", n, len(jobs))
 	}
@@ -367,13 +367,13 @@ func TestAcceptedIsBounded(t *testing.T) {
 		return scalar[string](s.bench, "SELECT coalesce(trouble, '') FROM postrider.cursors WHERE subscription = 'few'") != ""
 	})
 	bound := 2 + 64 + 1 // and what was on its way
-	if n := s.parkedIn("few", "accepted"); n > bound {
+	if n := s.parkedIn("few", "leased"); n > bound {
 		t.Errorf("%d deliveries are at work, want %d at most", n, bound)
 	}
 	done := 0
 	for deadline := time.Now().Add(patience); done < len(jobs)+len(more) && time.Now().Before(deadline); {
 		done += scalar[int](s.bench, `SELECT count(*) FROM (SELECT postrider.complete('few', id, token) AS ok FROM postrider.parked
-			WHERE subscription = 'few' AND state = 'accepted') c WHERE ok`)
+			WHERE subscription = 'few' AND state = 'leased') c WHERE ok`)
 	}
 	if want := len(jobs) + len(more); done != want || len(few.all()) != want {
 		t.Errorf("%d jobs completed in %d attempts, want %d", done, len(few.all()), want)
@@ -421,15 +421,15 @@ func TestStatesOfUnknownTokens(t *testing.T) {
 	}
 	const known = 1 << 62
 	for _, c := range []struct{ row, known, unknown string }{
-		{"'accepted', now() + interval '1 minute'", "waiting", "over"},
-		{"'accepted', now() - interval '1 minute'", "over", "over"},
+		{"'leased', now() + interval '1 minute'", "waiting", "over"},
+		{"'leased', now() - interval '1 minute'", "over", "over"},
 		{"'completed', NULL", "over", "over"},
 		{"'failed', now()", "over", "over"},
 		{"'dead', NULL", "over", "over"},
 		{"'discarded', NULL", "over", "over"},
-		{"'retry', now() - interval '1 minute'", "over", "early"},
-		{"'retry', now() + interval '1 minute'", "over", "early"}, // clocks differ
-		{"'retry', now() + interval '1 hour'", "over", "over"},
+		{"'retrying', now() - interval '1 minute'", "over", "early"},
+		{"'retrying', now() + interval '1 minute'", "over", "early"}, // clocks differ
+		{"'retrying', now() + interval '1 hour'", "over", "over"},
 		{"'held', NULL", "over", "early"},
 	} {
 		// A former life of its row waits for nothing.

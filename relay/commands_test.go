@@ -157,7 +157,7 @@ func TestDiscardOfWhatWaits(t *testing.T) {
 	a.plays(failing("bad", 1000000, errScene))
 	s.play()
 	bad := s.publish("bad", "k", `1`)
-	s.shows("sub", "retry", bad...)
+	s.shows("sub", "retrying", bad...)
 	held := s.publish("good", "k", `2`, `3`, `4`)
 	s.shows("sub", "held", held...)
 	s.exec("SELECT postrider.discard('sub', $1::bigint[])", []int64{bad[0], held[1]})
@@ -292,7 +292,7 @@ func TestUnsubscribeWhileDelivering(t *testing.T) {
 	stop := s.busy("x")
 	bad := s.publish("bad", "k", `1`)
 	a.more(t, 100)
-	s.shows("sub", "retry", bad...)
+	s.shows("sub", "retrying", bad...)
 	s.exec("SELECT postrider.unsubscribe('sub')")
 	ended := len(a.all())
 	eventually(t, "its deliveries end", func() bool {

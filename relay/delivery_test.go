@@ -134,7 +134,7 @@ func TestRetryBeforeThePassGoesOn(t *testing.T) {
 		}
 		r = s.play()
 		a.got(t, ids[:1])
-		eventually(t, "the parked row is gone", func() bool { return s.parkedIn("sub", stateRetry) == 0 })
+		eventually(t, "the parked row is gone", func() bool { return s.parkedIn("sub", stateRetrying) == 0 })
 		return nil
 	})
 	if err != nil {

@@ -46,7 +46,7 @@ func TestDeadAndDiscardedExpire(t *testing.T) {
 			stays = append(stays, b.park(name, state, 3*time.Hour, true), b.park(name, state, 10*time.Minute, false))
 		}
 	}
-	stays = append(stays, b.park("paused", stateRetry, 3*time.Hour, false), b.park("paused", stateHeld, 3*time.Hour, false), b.park("paused", stateScheduled, 3*time.Hour, false))
+	stays = append(stays, b.park("paused", stateRetrying, 3*time.Hour, false), b.park("paused", stateHeld, 3*time.Hour, false), b.park("paused", stateScheduled, 3*time.Hour, false))
 	_, g := b.startWatched(func(c *Config) { c.DeadRetention, c.DiscardedRetention = time.Hour, time.Hour })
 	eventually(t, "what is over to go", func() bool {
 		for _, id := range goes {

@@ -109,7 +109,7 @@ func TestReadinessOfCallbacks(t *testing.T) {
 	r := b.start(impatient)
 	ids := b.publish("a", "", `1`)
 	eventually(t, "it waits for a callback", func() bool {
-		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'accepted'") == 1
+		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'leased'") == 1
 	})
 	b.exec("ALTER TABLE postrider.parked RENAME TO hidden")
 	b.saysWhy(r, "jobs", false, cannotCallBack, "postrider.parked")
@@ -136,7 +136,9 @@ func TestOneCursorThatCannotBeSaved(t *testing.T) {
 		return scalar[int](b, "SELECT count(*) FROM postrider.deliveries WHERE subscription = 'good' AND status = 'delivered'") == 2
 	})
 	b.exec("ALTER TABLE postrider.parked DROP CONSTRAINT only_good")
-	eventually(t, "it is parked", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'retry'") == 1 })
+	eventually(t, "it is parked", func() bool {
+		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'retrying'") == 1
+	})
 	b.fine(r)
 }
 

@@ -2,18 +2,18 @@ package relay
 
 import "time"
 
-// The states that callbacks make of accepted deliveries.
+// The states that callbacks make of leased deliveries.
 const (
 	stateCompleted = "completed"
 	stateFailed    = "failed"
 )
 
-// simLease is how long a destination may take over what it has accepted.
+// simLease is how long a destination may take for what it has leased.
 const simLease = 20 * time.Second
 
 // lease begins when the save is carried out.
 func (x *simRunner) lease(e *simEntry, op *parkOp) {
-	if op.state == stateAccepted {
+	if op.state == stateLeased {
 		e.lease = op.lease
 		e.due = x.sim.server.now.Add(op.lease)
 	}
@@ -22,12 +22,12 @@ func (x *simRunner) lease(e *simEntry, op *parkOp) {
 // mayChange is the condition that the save statement has for parked rows.
 func (x *simRunner) mayChange(e *simEntry, op *parkOp) bool {
 	switch e.state {
-	case stateRetry, stateHeld, stateScheduled:
+	case stateRetrying, stateHeld, stateScheduled:
 		return true
 	case stateFailed:
-		return op.state != stateAccepted
-	case stateAccepted:
-		return op.state != stateAccepted && !e.due.After(x.sim.server.now)
+		return op.state != stateLeased
+	case stateLeased:
+		return op.state != stateLeased && !e.due.After(x.sim.server.now)
 	}
 	return false
 }
@@ -36,7 +36,7 @@ func (x *simRunner) mayChange(e *simEntry, op *parkOp) bool {
 func (x *simRunner) callBack(op simOp) {
 	for id := range x.sim.server.nextID {
 		p := x.parked[id]
-		if p == nil || p.state != stateAccepted || !p.due.After(x.sim.server.now) {
+		if p == nil || p.state != stateLeased || !p.due.After(x.sim.server.now) {
 			continue
 		}
 		switch op.c % 5 {
@@ -64,7 +64,7 @@ func (x *simRunner) look() (acted bool) {
 	now := x.sim.server.now
 	for id := range x.sim.server.nextID {
 		p := x.parked[id]
-		if p == nil || p.state != stateCompleted && p.state != stateFailed && (p.state != stateAccepted || p.due.After(now)) {
+		if p == nil || p.state != stateCompleted && p.state != stateFailed && (p.state != stateLeased || p.due.After(now)) {
 			continue
 		}
 		c := calledBack{row: p.row.Ident(), state: p.state, reason: p.reason}

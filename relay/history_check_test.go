@@ -45,7 +45,7 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 		x.sim.failf("%s: message %d is delivered again by the same runner", x.sub.Name, r.ID)
 	case p != nil && (p.state == stateDead || p.state == stateDiscarded):
 		x.sim.failf("%s: message %d is delivered, but it is %s", x.sub.Name, r.ID, p.state)
-	case p != nil && (p.state == stateCompleted || p.state == stateAccepted && p.due.After(x.sim.server.now)):
+	case p != nil && (p.state == stateCompleted || p.state == stateLeased && p.due.After(x.sim.server.now)):
 		x.sim.failf("%s: message %d is delivered, but its destination has taken it over: it is %s", x.sub.Name, r.ID, p.state)
 	case t.entry == nil && covers(x.loaded, r):
 		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.ID, x.loaded)
@@ -86,7 +86,7 @@ func (x *simRunner) outOfTheWay(m *simRow) bool {
 		return x.sub.Settings.OnDead == subscription.DeadSkips
 	case p != nil && p.state == stateHeld:
 		return !m.DeliverAt.IsZero() // after a restart it counts as scheduled again
-	case p != nil && (p.state == stateRetry || p.state == stateAccepted || p.state == stateFailed):
+	case p != nil && (p.state == stateRetrying || p.state == stateLeased || p.state == stateFailed):
 		return false
 	case p != nil: // scheduled, completed or discarded
 		return true
@@ -101,7 +101,7 @@ func (x *simRunner) checkParked(id int64) {
 		x.sim.failf("%s: message %d has %d attempts, but went out %d times", x.sub.Name, id, p.attempts, x.tries[id])
 	}
 	if p.state != stateDead {
-		if p.attempts >= x.sub.Settings.MaxAttempts && p.state != stateAccepted {
+		if p.attempts >= x.sub.Settings.MaxAttempts && p.state != stateLeased {
 			x.sim.failf("%s: message %d is not dead after %d attempts", x.sub.Name, id, p.attempts)
 		}
 		return

@@ -21,7 +21,7 @@ func (x *simRunner) load() (acted bool) {
 	}
 	l := &loadedRows{x.loading, make(map[snapshot.Ident]*message.Row)}
 	for _, e := range x.loading {
-		if p := x.parked[e.id]; p != nil && (p.state == stateRetry || p.state == stateHeld || p.state == stateScheduled) {
+		if p := x.parked[e.id]; p != nil && (p.state == stateRetrying || p.state == stateHeld || p.state == stateScheduled) {
 			l.rows[e.ident()] = p.row
 		}
 	}

@@ -143,10 +143,10 @@ func (x *simRunner) loadParked() {
 		switch {
 		case p.state == stateScheduled:
 			later = append(later, e)
-		case p.state == stateAccepted, p.state == stateCompleted, p.state == stateFailed:
-			e.state = stateAccepted
+		case p.state == stateLeased, p.state == stateCompleted, p.state == stateFailed:
+			e.state = stateLeased
 			waiting = append(waiting, e)
-		case p.state == stateRetry, p.state == stateHeld, p.state == stateDead && x.sub.Settings.OnDead == subscription.DeadHolds:
+		case p.state == stateRetrying, p.state == stateHeld, p.state == stateDead && x.sub.Settings.OnDead == subscription.DeadHolds:
 			waiting = append(waiting, e)
 		}
 	}

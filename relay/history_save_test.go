@@ -97,7 +97,7 @@ func (x *simRunner) apply() {
 
 // redrive and discard are the commands: the runner will stop in order and load anew.
 func (x *simRunner) redrive(id int64) {
-	x.command(id, func(e *simEntry) { e.state, e.attempts, e.due = stateRetry, 0, x.sim.server.now })
+	x.command(id, func(e *simEntry) { e.state, e.attempts, e.due = stateRetrying, 0, x.sim.server.now })
 }
 
 func (x *simRunner) discard(id int64) {

@@ -121,7 +121,7 @@ func (r *runner) endPostponing() {
 // releaseKey lets the key's next parked message go, if there is one that waits for nothing else.
 func (r *runner) releaseKey(key string) {
 	head := r.parked.head(key)
-	if head != nil && head.durable() && !head.busy && head.state != stateDead && head.state != stateAccepted && head.heapIndex < 0 {
+	if head != nil && head.durable() && !head.busy && head.state != stateDead && head.state != stateLeased && head.heapIndex < 0 {
 		r.load(head)
 	}
 }

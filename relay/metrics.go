@@ -108,7 +108,7 @@ func (m *metrics) forget(gone func(name string) bool) {
 		for k := range sinks.KindGone + 1 {
 			m.deliveries.DeleteLabelValues(name, k.String())
 		}
-		for _, state := range []string{stateRetry, stateHeld, stateScheduled, stateAccepted, stateDead} {
+		for _, state := range []string{stateRetrying, stateHeld, stateScheduled, stateLeased, stateDead} {
 			m.parked.DeleteLabelValues(name, state)
 		}
 		m.latency.DeleteLabelValues(name)

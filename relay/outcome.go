@@ -189,7 +189,7 @@ func (r *runner) retry(t *task, reason string, after time.Duration, now time.Tim
 		}
 		return
 	}
-	r.park(t, stateRetry, now.Add(max(s.Backoff(t.attempts), after)), reason)
+	r.park(t, stateRetrying, now.Add(max(s.Backoff(t.attempts), after)), reason)
 }
 
 func (r *runner) accepted(t *task, now time.Time) {

@@ -11,10 +11,10 @@ import (
 
 // The states of a parked delivery.
 const (
-	stateRetry     = "retry"     // failed; tried again when due
+	stateRetrying  = "retrying"  // failed; tried again when due
 	stateHeld      = "held"      // waits behind another message of its key
 	stateScheduled = "scheduled" // not to be delivered before it is due
-	stateAccepted  = "accepted"  // taken over by the destination: a callback will say what came of it
+	stateLeased    = "leased"    // the destination has taken it: a callback will say what came of it
 	stateDead      = "dead"      // given up
 	stateDiscarded = "discarded" // given up by a command
 )
@@ -34,7 +34,7 @@ type entry struct {
 
 	failedAt int // number of the last delivery that had started when it failed; 0: this runner does not know
 
-	token int64         // of the attempt that was accepted
+	token int64         // of the attempt that was leased
 	lease time.Duration // of that attempt
 }
 
@@ -44,7 +44,7 @@ func (e *entry) place() snapshot.Place { return snapshot.Place{Ident: e.ident(),
 
 // durable says whether the table has the entry in a state in which it can be loaded: saves of later states may still be under way.
 func (e *entry) durable() bool {
-	return e.stored == stateRetry || e.stored == stateHeld || e.stored == stateScheduled
+	return e.stored == stateRetrying || e.stored == stateHeld || e.stored == stateScheduled
 }
 
 // parkOp is a change to the parked table that waits for the next save.
@@ -75,9 +75,9 @@ type parkedSet struct {
 	byID    map[snapshot.Ident]*entry
 	keys    map[string][]*entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
 	due     dueHeap
-	blocked int // retrying, held and accepted
+	blocked int // retrying, held and leased
 	later   int // scheduled
-	waiting int // accepted
+	waiting int // leased
 	ops     map[snapshot.Ident]*parkOp
 	saving  map[snapshot.Ident]*parkOp
 	unsaved int64 // bytes of the messages in ops and saving
@@ -97,7 +97,7 @@ func (p *parkedSet) add(e *entry) {
 // enter files the entry by its state.
 func (p *parkedSet) enter(e *entry) {
 	switch e.state {
-	case stateRetry, stateScheduled:
+	case stateRetrying, stateScheduled:
 		p.await(e)
 	}
 	if e.state == stateScheduled {
@@ -107,7 +107,7 @@ func (p *parkedSet) enter(e *entry) {
 	if e.state != stateDead {
 		p.blocked++
 	}
-	if e.state == stateAccepted {
+	if e.state == stateLeased {
 		p.waiting++
 	}
 	if e.key != "" {
@@ -132,7 +132,7 @@ func (p *parkedSet) leave(e *entry) {
 	if e.state != stateDead {
 		p.blocked--
 	}
-	if e.state == stateAccepted {
+	if e.state == stateLeased {
 		p.waiting--
 	}
 	if e.key == "" {
@@ -223,7 +223,7 @@ func (p *parkedSet) nextDue(now time.Time) *entry {
 func (p *parkedSet) nextRetry() *entry {
 	var next *entry
 	for _, e := range p.due {
-		if e.state == stateRetry && e.durable() && (e.key == "" || p.head(e.key) == e) && (next == nil || e.due.Before(next.due)) {
+		if e.state == stateRetrying && e.durable() && (e.key == "" || p.head(e.key) == e) && (next == nil || e.due.Before(next.due)) {
 			next = e
 		}
 	}

@@ -54,7 +54,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 		table := make(parkedTable)
 		start := time.Unix(1_800_000_000, 0)
 		when := func() time.Time { return start.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "due")) * time.Second) }
-		states := rapid.SampledFrom([]string{stateRetry, stateHeld, stateScheduled, stateAccepted, stateDead})
+		states := rapid.SampledFrom([]string{stateRetrying, stateHeld, stateScheduled, stateLeased, stateDead})
 		next := int64(1)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			step := rapid.IntRange(0, 8).Draw(t, "step")
@@ -111,7 +111,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 	})
 }
 
-func isDueState(state string) bool { return state == stateRetry || state == stateScheduled }
+func isDueState(state string) bool { return state == stateRetrying || state == stateScheduled }
 
 func allDurable(p *parkedSet) bool {
 	for _, e := range p.byID {
@@ -148,10 +148,10 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 		case stateScheduled:
 			later++
 			continue
-		case stateAccepted:
+		case stateLeased:
 			waiting++
 			blocked++
-		case stateRetry, stateHeld:
+		case stateRetrying, stateHeld:
 			blocked++
 		}
 		if keys[id] != "" {
@@ -179,7 +179,7 @@ func TestParkedOperationsMerge(t *testing.T) {
 	e, message := &entry{id: 1, state: stateScheduled}, &message.Row{}
 	p.add(e)
 	p.record(&parkOp{entry: e, insert: message})
-	p.change(e, stateRetry, time.Unix(5, 0), "failed")
+	p.change(e, stateRetrying, time.Unix(5, 0), "failed")
 	if op := p.ops[snapshot.Ident{ID: 1}]; op.insert != message || op.remove || op.reason != "failed" {
 		t.Errorf("insert and update became %+v", op)
 	}
@@ -202,7 +202,7 @@ func TestParkedOperationsMerge(t *testing.T) {
 // What is not in the table yet is not due: its row could not be read.
 func TestParkedMustBeDurableToBeDue(t *testing.T) {
 	p := newParkedSet()
-	e := &entry{id: 1, state: stateRetry, due: time.Unix(5, 0)}
+	e := &entry{id: 1, state: stateRetrying, due: time.Unix(5, 0)}
 	p.add(e)
 	if got := p.nextDue(time.Unix(9, 0)); got != nil {
 		t.Errorf("%+v is due", got)
@@ -211,7 +211,7 @@ func TestParkedMustBeDurableToBeDue(t *testing.T) {
 	if got := p.nextDue(time.Unix(9, 0)); got != nil {
 		t.Errorf("%+v is due, but the table has it as dead still", got)
 	}
-	e.stored = stateRetry
+	e.stored = stateRetrying
 	if got := p.nextDue(time.Unix(4, 0)); got != nil {
 		t.Errorf("%+v is due too early", got)
 	}

@@ -22,7 +22,7 @@ const maxScheduled = 10_000
 // loadParked returns the parked deliveries that matter for what comes: those that wait, and dead ones whose key is held. It reads them
 // in pages, of which each looks at so many rows, whatever it finds among them.
 func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) (entries []*entry, err error) {
-	wanted := []string{stateRetry, stateHeld, stateAccepted, "completed", "failed"}
+	wanted := []string{stateRetrying, stateHeld, stateLeased, "completed", "failed"}
 	if hold {
 		wanted = append(wanted, stateDead)
 	}
@@ -108,7 +108,7 @@ func toEntry(r pgx.CollectableRow) (foundEntry, error) {
 	e.due, err3 = message.DecodeTime(due)
 	err := errors.Join(err1, err2, err3)
 	if e.state == "completed" || e.state == "failed" {
-		e.state = stateAccepted // until the callback is looked up
+		e.state = stateLeased // until the callback is looked up
 	}
 	e.stored = e.state
 	return e, err
@@ -130,7 +130,7 @@ func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) 
 // Many retries of many subscriptions may be due at once: only what is small as it is stored comes with the rest.
 var parkedRows = newReading("postrider_parked_rows", smallColumns, `FROM (
 	SELECT id, coalesce(xid, '0') AS xid, created_at, NULL::timestamptz AS deliver_at, topic, key, payload, body, headers
-	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retry', 'held', 'scheduled')) p`)
+	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retrying', 'held', 'scheduled')) p`)
 
 // loadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
 func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {

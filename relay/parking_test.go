@@ -116,7 +116,7 @@ func TestHeldMessagesFollowInOrder(t *testing.T) {
 	a.plays(failing("bad", 1000, errScene))
 	r := s.play()
 	first := s.publish("bad", "k", `1`)
-	s.shows("sub", "retry", first...)
+	s.shows("sub", "retrying", first...)
 	held := s.publish("good", "k", `2`, `3`, `4`, `5`)
 	others := append(s.publish("good", "", `6`, `7`), s.publish("good", "l", `8`)...)
 	a.got(t, others)
@@ -173,7 +173,7 @@ func TestParkedCopiesAreExact(t *testing.T) {
 			t.Fatal(err)
 		}
 		ids = append(ids, id)
-		s.shows("sub", "retry", id)
+		s.shows("sub", "retrying", id)
 		a.got(t, s.publish("good", "", `1`))
 	}
 	r.stop()
@@ -207,7 +207,7 @@ func TestScheduledMessages(t *testing.T) {
 	a.got(t, append(after, past))
 	s.shows("sub", "scheduled", soon, free)
 	blocker := s.publish("bad", "b", `3`)
-	s.shows("sub", "retry", blocker...)
+	s.shows("sub", "retrying", blocker...)
 	blocked := later("good", "b", "300 ms")
 	s.shows("sub", "held", blocked) // once it is due
 	r.stop()
@@ -258,7 +258,7 @@ func TestReasonIsKeptWhileRetrying(t *testing.T) {
 	a.plays(failing("bad", 1, errScene))
 	s.play()
 	bad := s.publish("bad", "", `1`)
-	s.shows("sub", "retry", bad...)
+	s.shows("sub", "retrying", bad...)
 	row := scalar[string](s.bench, `SELECT attempts || ' ' || reason || ' ' || (due > now() + interval '40 minutes')
 		FROM postrider.deliveries WHERE subscription = 'sub'`)
 	if !strings.HasPrefix(row, "1 the actor refuses true") {

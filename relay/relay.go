@@ -17,7 +17,7 @@ import (
 )
 
 // schemaVersion is the oldest schema that this engine works on.
-const schemaVersion = 14
+const schemaVersion = 21
 
 // distantPast is before every time that a message is due.
 var distantPast = time.Unix(0, 0)

@@ -89,7 +89,7 @@ func (u *updateArrays) add(name string, op *parkOp) {
 	}
 	u.dues = append(u.dues, due)
 	var token, lease *int64
-	if op.state == stateAccepted {
+	if op.state == stateLeased {
 		token, lease = &op.token, new(op.lease.Microseconds())
 	}
 	u.tokens, u.leases = append(u.tokens, token), append(u.leases, lease)

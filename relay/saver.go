@@ -269,9 +269,9 @@ WITH input AS (
 	FROM unnest($27::text[], $28::bigint[], $29::timestamptz[], $30::text[], $31::int[], $32::timestamptz[], $33::text[], $34::bigint[], $35::bigint[])
 		AS p (subscription, id, created_at, state, attempts, due, reason, token, lease)
 	JOIN saved USING (subscription)
-	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND (t.state IN ('retry', 'held', 'scheduled')
+	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND (t.state IN ('retrying', 'held', 'scheduled')
 	    -- What waits for a callback is the receiver's until that came or the lease is over.
-	    OR p.state <> 'accepted' AND (t.state = 'failed' OR t.state = 'accepted' AND t.due <= clock_timestamp()))
+	    OR p.state <> 'leased' AND (t.state = 'failed' OR t.state = 'leased' AND t.due <= clock_timestamp()))
 ), deleted AS (
 	DELETE FROM postrider.parked t USING unnest($36::text[], $37::bigint[], $38::timestamptz[]) AS p (subscription, id, created_at)
 	JOIN saved USING (subscription)

@@ -18,7 +18,7 @@ func TestLostCursorReleasesNoKey(t *testing.T) {
 	log.t = t
 	s.play(func(c *Config) { c.Logger = newTestLogger(&log) })
 	bad := s.publish("bad", "k", `1`)
-	s.shows("holds", "retry", bad...)
+	s.shows("holds", "retrying", bad...)
 	behind := s.publish("good", "k", `2`)
 	s.shows("holds", "held", behind...)
 
@@ -28,7 +28,7 @@ func TestLostCursorReleasesNoKey(t *testing.T) {
 	defer blocker.Rollback(context.WithoutCancel(t.Context()))
 	_, err = blocker.Exec(t.Context(), "LOCK TABLE postrider.subscriptions IN ACCESS EXCLUSIVE MODE")
 	mend(t, err)
-	s.exec("UPDATE postrider.cursors SET owner = gen_random_uuid(), epoch = epoch + 1; UPDATE postrider.parked SET state = 'dead' WHERE state = 'retry'")
+	s.exec("UPDATE postrider.cursors SET owner = gen_random_uuid(), epoch = epoch + 1; UPDATE postrider.parked SET state = 'dead' WHERE state = 'retrying'")
 	eventually(t, "the relay has looked for the message", func() bool { return log.logged(cannotLoad) > 0 })
 	mend(t, blocker.Rollback(t.Context()))
 

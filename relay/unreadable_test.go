@@ -236,7 +236,7 @@ func TestMessageThatBreaksConnections(t *testing.T) {
 		END $$`)
 	b.start(func(c *Config) { c.Follow = FollowTimer })
 	eventually(t, "the message waits for a retry", func() bool {
-		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE id = $1 AND state = 'retry' AND reason LIKE 'the connection broke 3 times%'", bad) == 1
+		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE id = $1 AND state = 'retrying' AND reason LIKE 'the connection broke 3 times%'", bad) == 1
 	})
 	b.publish("a.b", "", `1`)
 	eventually(t, "the others arrive", func() bool { return len(wants.missing([]int64{good})) == 0 && wants.distinct() == 2 })

@@ -325,7 +325,7 @@ func TestPassLeavesOutWhatIsParked(t *testing.T) {
 	}
 	ids := b.publish("a.b", "", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 	b.exec(`INSERT INTO postrider.parked (subscription, id, state, created_at, topic, payload)
-		SELECT CASE WHEN id % 2 = 0 THEN 'mine' ELSE 'other' END, id, (ARRAY['retry', 'dead', 'discarded'])[1 + id % 3], created_at, topic, payload
+		SELECT CASE WHEN id % 2 = 0 THEN 'mine' ELSE 'other' END, id, (ARRAY['retrying', 'dead', 'discarded'])[1 + id % 3], created_at, topic, payload
 		FROM postrider.outbox WHERE id <> $1`, ids[4])
 	for name, own := range map[string]int64{"mine": 0, "other": 1} {
 		r := b.passReader(b.onePool(), snapshot.Snapshot{})

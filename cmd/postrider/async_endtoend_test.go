@@ -158,7 +158,7 @@ func TestAsynchronousDeliveries(t *testing.T) {
 	first := w.next(t)
 	first.wants(t, "silent", "1")
 	eventually(t, "status shows it", func() bool {
-		return one[bool](t, db, "SELECT accepted = 1 FROM postrider.subscription_status") || len(w.attempts) > 0
+		return one[bool](t, db, "SELECT leased = 1 FROM postrider.subscription_status") || len(w.attempts) > 0
 	})
 	second := w.next(t)
 	second.wants(t, "silent", "2")
@@ -167,9 +167,9 @@ func TestAsynchronousDeliveries(t *testing.T) {
 	}
 	post(t, first.callback+"/complete", "").wants(t, "the first attempt", 410)
 	post(t, first.callback+"/heartbeat", "").wants(t, "the first attempt", 410)
-	waitUntilParked(t, db, "discarded,accepted,held")
-	on(t, db.URL(), "status").ok("ACCEPTED")
-	on(t, db.URL(), "parked", "list").ok("accepted 2 in 4m")
+	waitUntilParked(t, db, "discarded,leased,held")
+	on(t, db.URL(), "status").ok("LEASED")
+	on(t, db.URL(), "parked", "list").ok("leased 2 in 4m")
 	post(t, second.callback+"/heartbeat", `{"lease": 30}`).wants(t, "the second attempt", 200, "until")
 	post(t, second.callback+"/complete", "").wants(t, "the second attempt", 204)
 	w.next(t).wants(t, "at once, but behind it", "1")
@@ -204,7 +204,7 @@ func TestAnotherRelayReceivesCallbacks(t *testing.T) {
 	enqueueWork(t, db, "second")
 	second := w.next(t)
 	second.wants(t, "second", "1")
-	waitUntilParked(t, db, "accepted")
+	waitUntilParked(t, db, "leased")
 	sender.signal(syscall.SIGTERM)
 	if status := sender.ends(); status != 0 {
 		t.Errorf("status %d", status)

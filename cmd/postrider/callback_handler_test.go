@@ -54,7 +54,7 @@ func TestCallbackFails(t *testing.T) {
 		answer := post(t, c.urls.URL("billing", id, token)+"/fail", body)
 		state, reason, due := c.row(t, id)
 		if want.reason == "" {
-			if answer.status != 400 || state != "accepted" {
+			if answer.status != 400 || state != "leased" {
 				t.Errorf("%s: %+v, and the message is %s", body, answer, state)
 			}
 			continue
@@ -100,7 +100,7 @@ func TestCallbacksOfAttemptsThatAreOver(t *testing.T) {
 	for _, action := range actions {
 		post(t, late+action, "").wants(t, "the attempt before"+action, 410)
 	}
-	if state, _, _ := c.row(t, id); state != "accepted" {
+	if state, _, _ := c.row(t, id); state != "leased" {
 		t.Errorf("an old attempt has made the new one %s", state)
 	}
 	post(t, c.urls.URL("billing", id, token+5)+"/complete", "").wants(t, "the new attempt", 204)
@@ -134,7 +134,7 @@ func TestForgedCallbacksAreRefused(t *testing.T) {
 	for _, url := range forged {
 		post(t, url+"/complete", "{").wants(t, url, 403, "the signature in the URL does not verify")
 	}
-	if state, _, _ := c.row(t, id); state != "accepted" {
+	if state, _, _ := c.row(t, id); state != "leased" {
 		t.Errorf("the message is %s", state)
 	}
 	text := c.log.String()
@@ -179,7 +179,7 @@ func TestCallbacksThatAreWrong(t *testing.T) {
 		post(t, url+"/"+bad.action, bad.body).wants(t, bad.body, 400, bad.want)
 	}
 	post(t, url+"/fail", `{"reason": "`+strings.Repeat("x", maxCallbackBody)+`"}`).wants(t, "a long body", 413, "longer than 65536 bytes")
-	if state, _, due := c.row(t, id); state != "accepted" || due < 9*time.Minute {
+	if state, _, due := c.row(t, id); state != "leased" || due < 9*time.Minute {
 		t.Errorf("the message is %s, due in %v", state, due)
 	}
 }

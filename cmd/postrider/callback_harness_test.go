@@ -99,9 +99,9 @@ func enqueued(t *testing.T, db *pgtest.DB) int64 {
 func recordAccepted(t *testing.T, db *pgtest.DB, id, token int64, lease string) {
 	t.Helper()
 	db.Exec(t, `INSERT INTO postrider.parked (subscription, id, state, attempts, due, created_at, topic, payload, token, lease)
-		VALUES ('billing', $1, 'accepted', 1, clock_timestamp() + $3::text::interval,
+		VALUES ('billing', $1, 'leased', 1, clock_timestamp() + $3::text::interval,
 			coalesce((SELECT created_at FROM postrider.outbox WHERE id = $1), now()), 'orders.created', '{}', $2, $3::text::interval)
-		ON CONFLICT (subscription, id, created_at) DO UPDATE SET state = 'accepted', attempts = postrider.parked.attempts + 1, due = excluded.due, token = excluded.token`,
+		ON CONFLICT (subscription, id, created_at) DO UPDATE SET state = 'leased', attempts = postrider.parked.attempts + 1, due = excluded.due, token = excluded.token`,
 		id, token, lease)
 }
 

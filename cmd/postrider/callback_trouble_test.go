@@ -27,7 +27,7 @@ func TestEarlyCallbacks(t *testing.T) {
 		"complete": func() {},
 		"fail": func() { // the attempt before, whose lease is over: else there would be no other
 			recordAccepted(t, c.db, id, token-1, "0")
-			c.db.Exec(t, "UPDATE postrider.parked SET state = 'retry', due = now()")
+			c.db.Exec(t, "UPDATE postrider.parked SET state = 'retrying', due = now()")
 		},
 	} {
 		before()

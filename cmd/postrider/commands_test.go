@@ -120,7 +120,7 @@ func TestApplyShowsAndPrunes(t *testing.T) {
 	apply(only, "--dry-run").ok(diff...).lacks("bus")
 	apply(only, "--dry-run", "--prune").ok(append(diff, "bus removed, with its cursor")...)
 	apply(only, "--dry-run", "--json").ok(`"field": "max_attempts"`, `"from": "10"`, `"to": "20 (default)"`)
-	db.Exec(t, "INSERT INTO postrider.parked (subscription, id, state, created_at, topic) VALUES ('bus', 1, 'dead', now(), 'a'), ('bus', 2, 'retry', now(), 'a')")
+	db.Exec(t, "INSERT INTO postrider.parked (subscription, id, state, created_at, topic) VALUES ('bus', 1, 'dead', now(), 'a'), ('bus', 2, 'retrying', now(), 'a')")
 	apply(only, "--prune").fails("--prune would remove what the file does not name: bus (with its cursor, 2 messages parked and 1 dead letter among them)", "--yes does it")
 	if now := on(t, db.URL(), "subs", "list", "--json").ok().out; now != before {
 		t.Errorf("it is\n%s, was\n%s", now, before)
@@ -221,7 +221,7 @@ func TestStatus(t *testing.T) {
 	db.Exec(t, `WITH r AS (INSERT INTO postrider.relays (incarnation, name, version, started_at) VALUES (gen_random_uuid(), 'host-a', 'v1', now() - interval '90 minutes') RETURNING incarnation)
 		UPDATE postrider.cursors SET owner = (SELECT incarnation FROM r), trouble = 'connection refused' WHERE subscription = 'billing'`)
 	on(t, db.URL(), "status").ok(
-		"SUBSCRIPTION STATE OWNER LAG LAG TIME RETRY HELD SCHEDULED ACCEPTED DEAD SEGMENTS TROUBLE",
+		"SUBSCRIPTION STATE OWNER LAG LAG TIME RETRYING HELD SCHEDULED LEASED DEAD SEGMENTS TROUBLE",
 		"billing active host-a 1 ", " 1 1 1 1 2 1 connection refused",
 		"bus active - 1 ", "host-a v1 1h 30m ago 1")
 	var report statusReport
@@ -240,10 +240,10 @@ func TestStatus(t *testing.T) {
 func park(t *testing.T, db *pgtest.DB) {
 	t.Helper()
 	db.Exec(t, `INSERT INTO postrider.parked (subscription, id, state, attempts, due, reason, created_at, topic, key, payload, body, headers) VALUES
-		('billing', 101, 'retry', 3, now() + interval '90 seconds', 'status 503', now(), 'orders.paid', 'k', '{"n": 1}', NULL, NULL),
+		('billing', 101, 'retrying', 3, now() + interval '90 seconds', 'status 503', now(), 'orders.paid', 'k', '{"n": 1}', NULL, NULL),
 		('billing', 102, 'held', 0, NULL, 'behind 101', now(), 'orders.paid', 'k', '{"n": 2}', NULL, NULL),
 		('billing', 103, 'scheduled', 0, now() + interval '2 days', NULL, now(), 'orders.due', NULL, '{}', NULL, NULL),
-		('billing', 107, 'accepted', 1, now() + interval '10 minutes', NULL, now(), 'orders.paid', 'y', '{}', NULL, NULL),
+		('billing', 107, 'leased', 1, now() + interval '10 minutes', NULL, now(), 'orders.paid', 'y', '{}', NULL, NULL),
 		('billing', 104, 'dead', 20, NULL, E'status 400:\nno \x1b[31m such order', now(), 'orders.paid', 'x', '{"amount": 7}', NULL, '{"a": "b"}'),
 		('billing', 105, 'dead', 1, NULL, 'too large', now(), 'orders.scan', NULL, NULL, '\x00ff', NULL),
 		('billing', 106, 'discarded', 1, NULL, 'nobody wants it', now(), 'orders.scan', NULL, NULL, 'some text', NULL)`)
@@ -259,13 +259,13 @@ func TestParked(t *testing.T) {
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	park(t, db)
 
-	parked("list").ok("billing 101 retry 3 in 1m ", "orders.paid k", "status 503", "102 held", "103 scheduled 0 in 1d 23h", "104 dead 20 -",
+	parked("list").ok("billing 101 retrying 3 in 1m ", "orders.paid k", "status 503", "102 held", "103 scheduled 0 in 1d 23h", "104 dead 20 -",
 		"status 400: no �[31m such order").lacks("106", "\x1b")
 	parked("list", "bus").ok("Nothing is parked.")
 	parked("list", "billing", "--state", "dead,discarded").ok("104", "105", "106 discarded").lacks("101")
 	parked("list", "--limit", "2").ok("101", "… and 4 more").lacks("103")
 	parked("list", "--json").ok(`"id": 104`, `"state": "dead"`, `"key": null`)
-	parked("list", "--state", "died").fails(`state "died": must be one of retry, held, scheduled, accepted, failed, completed, dead, discarded`)
+	parked("list", "--state", "died").fails(`state "died": must be one of retrying, held, scheduled, leased, failed, completed, dead, discarded`)
 	parked("list", "--limit", "0").fails("limit 0")
 	parked("list", "biling").fails(`did you mean "billing"?`)
 
@@ -281,9 +281,9 @@ func TestParked(t *testing.T) {
 	parked("redrive", "billing", "104", "--all").fails("either ids or --all")
 	parked("redrive", "biling", "--all").fails("did you mean")
 	parked("redrive", "billing", "104", "102", "999").fails("message 102 is held: redrive does nothing to it", "message 999 is not parked").has("1 message of subscription")
-	parked("show", "billing", "107").ok("state accepted", "due ", "(in 9m 5")
+	parked("show", "billing", "107").ok("state leased", "due ", "(in 9m 5")
 	parked("redrive", "billing", "107").ok("1 message of subscription")
-	parked("list", "--state", "accepted,completed,failed").ok("Nothing is parked.")
+	parked("list", "--state", "leased,completed,failed").ok("Nothing is parked.")
 	parked("redrive", "billing", "--all").ok("1 message of subscription")
 	parked("redrive", "billing", "--all").ok("has no dead letters")
 	parked("list", "--state", "dead").ok("Nothing is parked.")
@@ -345,10 +345,10 @@ func TestParkedWithOddTimesAndTwins(t *testing.T) {
 	db := newDB(t)
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	db.Exec(t, `INSERT INTO postrider.parked (subscription, id, state, due, created_at, topic, payload) VALUES
-		('billing', 1, 'retry', 'infinity', '-infinity', 'a', '1'), ('billing', 2, 'retry', '294276-12-31', 'infinity', 'a', '2'),
+		('billing', 1, 'retrying', 'infinity', '-infinity', 'a', '1'), ('billing', 2, 'retrying', '294276-12-31', 'infinity', 'a', '2'),
 		('billing', 3, 'discarded', NULL, '2026-01-01', 'a', '3'), ('billing', 3, 'dead', NULL, '2026-01-02', 'a', '33'),
 		('billing', 3, 'completed', NULL, '2026-01-03', 'a', '333')`)
-	on(t, db.URL(), "parked", "list", "billing").ok("1 retry", "2 retry", "3 dead", "3 completed")
+	on(t, db.URL(), "parked", "list", "billing").ok("1 retrying", "2 retrying", "3 dead", "3 completed")
 	on(t, db.URL(), "parked", "list", "billing", "--json").ok("9999-12-31T00:00:00Z", "0001-01-02T00:00:00Z")
 	on(t, db.URL(), "parked", "show", "billing", "3").ok("333")
 	on(t, db.URL(), "parked", "redrive", "billing", "3").ok("2 messages")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -27,6 +28,9 @@ func (d *doctor) checkSchema(ctx context.Context) bool {
 	}
 	version, err := migrations.Current(ctx, d.db)
 	switch {
+	case errors.Is(err, migrations.ErrUnreleased):
+		d.report("schema", statusFail, human.OneLine(err.Error()), "postrider uninstall --yes --force", "postrider migrate")
+		return false
 	case err != nil:
 		d.report("schema", statusFail, human.OneLine(err.Error()), fmt.Sprintf("as the schema's owner, run what `postrider grants --relay %s` prints", d.role))
 		return false

@@ -44,11 +44,14 @@ func TestDoctorWithoutADatabase(t *testing.T) {
 	}
 }
 
-func TestDoctorOnOldSchema(t *testing.T) {
+func TestDoctorOnOtherSchemas(t *testing.T) {
 	db := newDB(t)
-	db.Exec(t, "DELETE FROM postrider.schema_migrations WHERE version_id = $1", migrations.Version)
-	on(t, db.URL(), "doctor").fails("failed").has("fail schema the schema has version", "→ postrider migrate")
-	on(t, db.URL(), "status").fails("run `postrider migrate`")
+	db.Exec(t, "UPDATE postrider.schema_migrations SET version_id = 20 WHERE version_id = $1", migrations.Version)
+	on(t, db.URL(), "doctor").fails("failed").has("fail schema the schema postrider has migrations of a build that was never released (20)", "→ postrider uninstall --yes --force")
+	on(t, db.URL(), "status").fails("run `postrider uninstall --yes --force`")
+	on(t, db.URL(), "migrate").fails("run `postrider uninstall --yes --force`")
+	on(t, db.URL(), "uninstall", "--yes", "--force").ok()
+	on(t, db.URL(), "migrate").ok("1 migration applied")
 	db.Exec(t, "INSERT INTO postrider.schema_migrations (version_id, is_applied) VALUES ($1, true)", migrations.Version+1)
 	on(t, db.URL(), "doctor").ok("note schema", "upgrade this relay")
 }

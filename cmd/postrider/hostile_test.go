@@ -178,7 +178,7 @@ func hostileSQL(t *testing.T, url string) {
 		"SELECT postrider.heartbeat('s', 1, 1, '1 min')", "SELECT postrider.attempt_state('s', 1, 1)", "SELECT postrider.set_segment_length('3h')",
 		"SELECT postrider.enable_notify()", "INSERT INTO postrider.outbox (topic, payload, headers) VALUES ('a', '1', '{}')", "SELECT postrider.disable_notify()",
 		"UPDATE postrider.subscriptions SET topics = '{c,d.>}'", "TABLE postrider.deliveries", "TABLE postrider.subscription_status",
-		"SELECT postrider.backlog('s')", "SELECT postrider.unsubscribe('s')", "UPDATE postrider.source SET database_oid = '1'", "SELECT postrider.rebase()",
+		"SELECT postrider.backlogs()", "SELECT postrider.unsubscribe('s')", "UPDATE postrider.source SET database_oid = '1'", "SELECT postrider.rebase()",
 	} {
 		if _, err := conn.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 			t.Errorf("%s: %v", sql, err)

@@ -15,7 +15,7 @@ import (
 	"github.com/postrider/postrider/internal/human"
 )
 
-var parkedStates = []string{"retry", "held", "scheduled", "accepted", "failed", "completed", "dead", "discarded"}
+var parkedStates = []string{"retrying", "held", "scheduled", "leased", "failed", "completed", "dead", "discarded"}
 
 func (a *app) parkedCommand() *cobra.Command {
 	return group("parked", "List, redrive and discard messages that did not simply work",
@@ -30,11 +30,11 @@ func (a *app) parkedListCommand() *cobra.Command {
 		Short: "List parked messages",
 		Long: `List the messages that are not simply delivered or pending:
 
-  retry      failed, and is tried again when due
+  retrying   failed, and is tried again when due
   held       waits behind another message of its key
   scheduled  is delivered when due
-  accepted   was taken over by its receiver, which will call back; is delivered again when due, the end of its lease
-  failed     the receiver called back that it failed; is about to become retry or dead
+  leased     was taken by its receiver, which will call back; is delivered again when due, the end of its lease
+  failed     the receiver called back that it failed; is about to become retrying or dead
   completed  the receiver called back that it is done; is about to leave this list
   dead       was given up: redrive or discard it
   discarded  was given up for good (listed only with --state discarded)`,

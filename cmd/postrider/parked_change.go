@@ -18,11 +18,11 @@ func (a *app) parkedRedriveCommand() *cobra.Command {
 	return a.parkedChangeCommand(parkedChange{
 		function: "redrive",
 		done:     "will be tried again, from the first attempt",
-		from:     []string{"dead", "retry", "accepted", "failed", "discarded"},
+		from:     []string{"dead", "retrying", "leased", "failed", "discarded"},
 	}, &cobra.Command{
 		Use:   "redrive SUBSCRIPTION [ID…|--all]",
 		Short: "Try dead letters again",
-		Long:  "Try parked messages again from their first attempt: with --all the dead ones, else those with the given ids, which may\nalso be retrying, accepted, failed or discarded. Callbacks for an accepted one's attempt come too late then.",
+		Long:  "Try parked messages again from their first attempt: with --all the dead ones, else those with the given ids, which may\nalso be retrying, leased, failed or discarded. Callbacks for a leased one's attempt come too late then.",
 	})
 }
 
@@ -30,7 +30,7 @@ func (a *app) parkedDiscardCommand() *cobra.Command {
 	return a.parkedChangeCommand(parkedChange{
 		function: "discard",
 		done:     "discarded",
-		from:     []string{"dead", "retry", "held", "scheduled", "accepted", "failed"},
+		from:     []string{"dead", "retrying", "held", "scheduled", "leased", "failed"},
 	}, &cobra.Command{
 		Use:   "discard SUBSCRIPTION [ID…|--all]",
 		Short: "Give dead letters up for good",

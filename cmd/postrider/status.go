@@ -18,11 +18,11 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show where each subscription stands, and the relays",
 		Long: `Show where each subscription stands, and the relays:
 
-  LAG, LAG TIME  messages neither delivered nor parked, and the age of the oldest
-  RETRY … DEAD   parked messages by state: ` + "`postrider parked list`" + ` explains and lists them
-  SEGMENTS       parts of the outbox that cannot be emptied because of this subscription
-  TROUBLE        why deliveries stand still, or are paused
-  LAST SEEN      when a relay last asked the database for something. One that is gone was killed: another takes over`,
+  LAG, LAG TIME    messages neither delivered nor parked, and the age of the oldest
+  RETRYING … DEAD  parked messages by state: ` + "`postrider parked list`" + ` explains and lists them
+  SEGMENTS         parts of the outbox that cannot be emptied because of this subscription
+  TROUBLE          why deliveries stand still, or are paused
+  LAST SEEN        when a relay last asked the database for something. One that is gone was killed: another takes over`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
@@ -64,7 +64,7 @@ type subscriptionStatus struct {
 	Retrying     int64     `json:"retrying"`
 	Held         int64     `json:"held"`
 	Scheduled    int64     `json:"scheduled"`
-	Accepted     int64     `json:"accepted"`
+	Leased       int64     `json:"leased"`
 	Dead         int64     `json:"dead"`
 	Discarded    int64     `json:"discarded"`
 	SegmentsHeld int64     `json:"segments_held"`
@@ -81,14 +81,14 @@ func readStatus(ctx context.Context, db querier) (*statusReport, error) {
 	}
 	rows, err := db.Query(ctx, `
 		SELECT name, state, coalesce(paused_reason, ''), coalesce(trouble, ''), coalesce(owner, ''), lag_messages, lag_more, lag_seconds,
-		       retrying, held, scheduled, accepted, dead, discarded, segments_held, saved_at
+		       retrying, held, scheduled, leased, dead, discarded, segments_held, saved_at
 		FROM postrider.subscription_status ORDER BY name`)
 	if err != nil {
 		return nil, err
 	}
 	report.Subscriptions, err = pgx.AppendRows(report.Subscriptions, rows, func(row pgx.CollectableRow) (s subscriptionStatus, err error) {
 		return s, row.Scan(&s.Name, &s.State, &s.PausedReason, &s.Trouble, &s.Owner, &s.LagMessages, &s.LagMore, &s.LagSeconds, &s.Retrying, &s.Held,
-			&s.Scheduled, &s.Accepted, &s.Dead, &s.Discarded, &s.SegmentsHeld, &s.SavedAt)
+			&s.Scheduled, &s.Leased, &s.Dead, &s.Discarded, &s.SegmentsHeld, &s.SavedAt)
 	})
 	if err != nil {
 		return nil, err
@@ -125,10 +125,10 @@ func (a *app) printStatus(r *statusReport) {
 	if len(r.Subscriptions) == 0 {
 		a.printf("There are no subscriptions: messages are kept for the retention and delivered to nobody.\n")
 	} else {
-		list := newTable("SUBSCRIPTION", "STATE", "OWNER", ">LAG", ">LAG TIME", ">RETRY", ">HELD", ">SCHEDULED", ">ACCEPTED", ">DEAD", ">SEGMENTS", "TROUBLE")
+		list := newTable("SUBSCRIPTION", "STATE", "OWNER", ">LAG", ">LAG TIME", ">RETRYING", ">HELD", ">SCHEDULED", ">LEASED", ">DEAD", ">SEGMENTS", "TROUBLE")
 		for _, s := range r.Subscriptions {
 			list.add(s.Name, s.State, cmp.Or(s.owner, "-"), s.lag(), human.Duration(human.Seconds(s.LagSeconds)),
-				human.Number(s.Retrying), human.Number(s.Held), human.Number(s.Scheduled), human.Number(s.Accepted), human.Number(s.Dead), human.Number(s.SegmentsHeld), human.Clip(s.why(), 100))
+				human.Number(s.Retrying), human.Number(s.Held), human.Number(s.Scheduled), human.Number(s.Leased), human.Number(s.Dead), human.Number(s.SegmentsHeld), human.Clip(s.why(), 100))
 		}
 		list.print(a.out)
 	}

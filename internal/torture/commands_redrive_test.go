@@ -170,7 +170,7 @@ func (s *scene) goOn(x *subscription) {
 	s.t.Helper()
 	s.until("keys without a dead letter go on", func() error {
 		held := s.parkedAs(x.Name, "held", `NOT EXISTS (SELECT FROM postrider.parked d
-			WHERE d.subscription = p.subscription AND d.key = p.key AND d.state IN ('dead', 'retry'))`)
+			WHERE d.subscription = p.subscription AND d.key = p.key AND d.state IN ('dead', 'retrying'))`)
 		if len(held) > 0 {
 			return fmt.Errorf("%d letters are held, such as %s", len(held), idString(held[0].id))
 		}

@@ -42,7 +42,7 @@ func (s *scene) during(name, parked string, work func()) (p spell) {
 				return
 			case <-time.After(20 * time.Millisecond):
 			}
-			n, err := one[int](s.t.Context(), s.db, "SELECT count(*)::int FROM postrider.parked WHERE subscription = $1 AND state IN ('retry', 'held')", parked)
+			n, err := one[int](s.t.Context(), s.db, "SELECT count(*)::int FROM postrider.parked WHERE subscription = $1 AND state IN ('retrying', 'held')", parked)
 			if err == nil {
 				p.parked = max(p.parked, n)
 			}

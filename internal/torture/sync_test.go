@@ -21,7 +21,7 @@ func TestSynchronousStandby(t *testing.T) {
 	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow), 1)
 	t.Cleanup(w.apps.stop)
 	eventually(t, time.Minute, func() error {
-		n, err := one[int](t.Context(), w.db, "SELECT count(*)::int FROM postrider.parked WHERE subscription = 'victim' AND state = 'retry'")
+		n, err := one[int](t.Context(), w.db, "SELECT count(*)::int FROM postrider.parked WHERE subscription = 'victim' AND state = 'retrying'")
 		if err == nil && n == 0 {
 			err = fmt.Errorf("there is nothing to try again")
 		}

@@ -58,7 +58,7 @@ type Settings struct {
 	BackoffSchedule []Duration `json:"backoff_schedule,omitempty"`
 	// Linger is how long a lane without a full batch waits for more, counted from its oldest message; default: 0, not at all.
 	Linger    Duration `json:"linger,omitempty"`
-	MaxParked int      `json:"max_parked,omitempty"` // retrying, held and accepted messages before intake stops; default: 100000
+	MaxParked int      `json:"max_parked,omitempty"` // retrying, held and leased messages before intake stops; default: 100000
 	// Options are what only the sink understands: a JSON object, or nil.
 	Options json.RawMessage `json:"options,omitempty"`
 }

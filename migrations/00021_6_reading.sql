@@ -1,14 +1,10 @@
--- +goose Up
-
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- Relays read small messages many at a time. A row that is larger, or that may be, they read by itself with these functions: what
 -- is wrong with it is its own trouble then.
 
--- The key, unless it is too long or cannot be read.
--- +goose StatementBegin
 CREATE FUNCTION postrider.readable_key(key text, longest integer) RETURNS text
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 BEGIN
     IF octet_length(key) > longest THEN
         RETURN NULL;
@@ -20,12 +16,10 @@ EXCEPTION WHEN OTHERS THEN
     END IF;
     RAISE;
 END $$;
--- +goose StatementEnd
+COMMENT ON FUNCTION postrider.readable_key IS 'The key, unless it is too long or cannot be read.';
 
--- How many bytes the numbers of a document that are much longer as text than they are stored have as text, counted up to most.
--- +goose StatementBegin
 CREATE FUNCTION postrider.long_numbers(document jsonb, most bigint) RETURNS bigint
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     total bigint := 0;
     n     bigint;
@@ -45,13 +39,10 @@ BEGIN
     END LOOP;
     RETURN total;
 END $$;
--- +goose StatementEnd
+COMMENT ON FUNCTION postrider.long_numbers IS 'How many bytes the numbers of a document that are much longer as text than they are stored have as text, counted up to most.';
 
--- A message of the outbox, for somebody who writes it elsewhere. Careful: nothing of it if it is damaged; else that shows only when
--- it is written.
--- +goose StatementBegin
 CREATE FUNCTION postrider.copied_message(id bigint, created_at timestamptz, careful boolean, OUT payload jsonb, OUT body bytea, OUT headers jsonb)
-    RETURNS SETOF record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    RETURNS SETOF record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off
     SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 BEGIN
     FOR payload, body, headers IN
@@ -70,15 +61,11 @@ EXCEPTION WHEN OTHERS THEN
         RAISE;
     END IF;
 END $$;
--- +goose StatementEnd
+COMMENT ON FUNCTION postrider.copied_message IS 'A message of the outbox, for somebody who writes it elsewhere. Careful: nothing of it if it is damaged; else that shows only when it is written.';
 
--- A message in parts, after a row that says how large it is; that row alone if it has more than most bytes. It is the one that
--- the subscription has parked, or that of the outbox for NULL, or if the parked row has no copy. What stands in its way becomes a
--- row as well: a problem that stays, or trouble that may pass. No row: there is no such message.
--- +goose StatementBegin
 CREATE FUNCTION postrider.read_message(subscription text, id bigint, created_at timestamptz, longest_key integer, largest bigint, most bigint,
         OUT kind text, OUT size bigint, OUT part bytea)
-    RETURNS SETOF record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    RETURNS SETOF record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off
     SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     chunk CONSTANT integer := 1048576;
@@ -94,7 +81,7 @@ DECLARE
 BEGIN
     IF subscription IS NOT NULL THEN
         SELECT true, octet_length(t.key), t.payload, t.body, t.headers INTO known, key, p, b, h FROM postrider.parked t
-        WHERE t.subscription = read_message.subscription AND t.id = read_message.id;
+        WHERE t.subscription = read_message.subscription AND t.id = read_message.id AND t.created_at = read_message.created_at;
     END IF;
     IF p IS NULL AND b IS NULL THEN
         SELECT true, octet_length(o.key), o.payload, o.body, o.headers::jsonb INTO known, key, p, b, h FROM postrider.outbox o
@@ -150,13 +137,25 @@ EXCEPTION WHEN OTHERS THEN
     part := convert_to(said || ' (' || state || ')', 'UTF8');
     RETURN NEXT;
 END $$;
--- +goose StatementEnd
+COMMENT ON FUNCTION postrider.read_message IS 'A message in parts, after a row that says how large it is; that row alone if it has more than most bytes. It is the one that the subscription has parked, or that of the outbox for NULL, or if the parked row has no copy. What stands in its way becomes a row as well: a problem that stays, or trouble that may pass. No row: there is no such message.';
 
-REVOKE ALL ON FUNCTION postrider.readable_key(text, integer), postrider.long_numbers(jsonb, bigint),
-    postrider.copied_message(bigint, timestamptz, boolean),
-    postrider.read_message(text, bigint, timestamptz, integer, bigint, bigint) FROM PUBLIC;
-
--- +goose Down
-DROP FUNCTION postrider.read_message(text, bigint, timestamptz, integer, bigint, bigint),
-    postrider.copied_message(bigint, timestamptz, boolean),
-    postrider.long_numbers(jsonb, bigint), postrider.readable_key(text, integer);
+-- Ids may have been set back: the newest by id and by transaction. A time that has not come yet tells nothing (the clock was wrong, or a role
+-- that may do so has set it): then the ring does, in which a segment that was current is not current again for fourteen turns.
+CREATE FUNCTION postrider.segment_is_old(segment smallint, retention interval) RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off AS $$
+DECLARE
+    newest timestamptz;
+    turns  integer := (postrider.current_segment() - segment) & 15;
+BEGIN
+    IF turns IN (0, 15) THEN
+        RETURN false;
+    END IF;
+    -- The newest by id and by transaction: ids may have been set back.
+    newest := greatest((SELECT o.created_at FROM postrider.outbox o WHERE o.segment = segment_is_old.segment ORDER BY o.id DESC LIMIT 1),
+                       (SELECT o.created_at FROM postrider.outbox o WHERE o.segment = segment_is_old.segment ORDER BY o.xid DESC LIMIT 1));
+    IF newest IS NULL OR newest <= clock_timestamp() THEN
+        RETURN coalesce(newest < clock_timestamp() - retention, false);
+    END IF;
+    RETURN (turns - 1) * (SELECT s.segment_seconds FROM postrider.source s) >= extract(epoch FROM retention);
+END $$;
+COMMENT ON FUNCTION postrider.segment_is_old IS 'Is the segment old enough to be emptied? Neither current nor next, and its newest row past the retention.';
