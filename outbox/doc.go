@@ -24,18 +24,28 @@
 // With database/sql, and whatever PostgreSQL driver is behind it, the functions are [EnqueueSQL] and [EnqueueBatchSQL]. Many
 // messages at once are best handed to [EnqueueBatch]: one statement instead of one round trip each.
 //
-// A message is checked before the database sees it, so an error about the message itself leaves the transaction usable. An
-// error from the database (no schema, no privilege, a message larger than it accepts, a lost connection) aborts the transaction, as any failed statement does.
+// Only transactions are taken. A pool or a connection does not compile: the message would be sent although what it tells about is
+// rolled back. Where BEGIN is sent by hand, [Begun] and [BegunSQL] say so.
+//
+// A message is checked before the database sees it. An [InvalidError] says what is wrong with the message, and leaves the transaction
+// usable. Any other error comes from the database or the connection to it (no schema, no privilege, a message larger than it accepts):
+// then the transaction is aborted, as by any statement that fails.
+//
+//	if invalid, ok := errors.AsType[*outbox.InvalidError](err); ok {
+//		return fmt.Errorf("bad request: %s: %s", invalid.Field, invalid.Want)
+//	}
+//
+// An application's own tests ask package outboxtest what was enqueued.
 //
 // # Traces
 //
 // A message takes the W3C traceparent of its context along as a header, so that a receiver can continue the trace. Without a
-// tracing library, [WithTraceparent] puts one into a context. With OpenTelemetry, one assignment to [Traceparent] at the start
-// of main is enough:
+// tracing library, [WithTraceparent] puts one into a context. With OpenTelemetry, the context that all others descend from gets
+// a function, once:
 //
-//	outbox.Traceparent = func(ctx context.Context) string {
+//	ctx = outbox.WithTraceparentFrom(ctx, func(ctx context.Context) string {
 //		carrier := propagation.MapCarrier{}
 //		propagation.TraceContext{}.Inject(ctx, carrier)
 //		return carrier["traceparent"]
-//	}
+//	})
 package outbox

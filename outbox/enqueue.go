@@ -7,18 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Tx is what Enqueue needs of a transaction of pgx: a pgx.Tx, or a *pgx.Conn on which one was begun by hand.
-type Tx interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-var (
-	_ Tx = pgx.Tx(nil)
-	_ Tx = (*pgx.Conn)(nil)
-)
-
-// Enqueue inserts a message in the transaction and returns its id. Ids ascend in the order of insertion. An error about the
-// message itself leaves the transaction usable.
+// Enqueue inserts a message in the transaction and returns its id. Ids ascend in the order of insertion. An *InvalidError,
+// which is about the message itself, leaves the transaction usable.
 func Enqueue(ctx context.Context, tx Tx, m Message) (int64, error) {
 	r, err := m.encode(ctx)
 	if err != nil {
@@ -36,8 +26,8 @@ func Enqueue(ctx context.Context, tx Tx, m Message) (int64, error) {
 }
 
 // EnqueueBatch inserts messages in the transaction, with one statement for up to thousands of them, and returns their ids in
-// the same order; they ascend. All messages are checked first: an error about one of them leaves the transaction usable and
-// nothing enqueued.
+// the same order; they ascend. All messages are checked first: an *InvalidError, about one of them, leaves the transaction usable
+// and nothing enqueued.
 func EnqueueBatch(ctx context.Context, tx Tx, messages []Message) ([]int64, error) {
 	return enqueueBatch(ctx, messages, true, func(sql string, args []any) ([]int64, error) {
 		rows, err := tx.Query(ctx, sql, args...)

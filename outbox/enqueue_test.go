@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -69,32 +70,32 @@ func TestEveryWay(t *testing.T) {
 // A message that the database would refuse is refused before, and the transaction goes on.
 func TestBadMessages(t *testing.T) {
 	cases := []struct {
-		m    outbox.Message
-		want string
+		m           outbox.Message
+		field, want string
 	}{
-		{outbox.Message{Payload: 1}, "topic is empty"},
-		{outbox.Message{Topic: "orders created", Payload: 1}, `topic "orders created" holds " " at byte 7: a topic is`},
-		{outbox.Message{Topic: "a.*", Payload: 1}, `topic "a.*" holds "*"`},
-		{outbox.Message{Topic: "a"}, "message with topic a: neither Payload nor Body is given"},
-		{outbox.Message{Topic: "a", Payload: 1, Body: []byte("x")}, "message with topic a: both Payload and Body are given"},
-		{outbox.Message{Topic: "a", Payload: []byte(`{}`)}, "payload: is a []byte"},
-		{outbox.Message{Topic: "a", Payload: json.RawMessage(`{"a":}`)}, "payload: is not JSON: invalid character '}'"},
-		{outbox.Message{Topic: "a", Payload: json.RawMessage{}}, "payload: is empty"},
-		{outbox.Message{Topic: "a", Payload: json.RawMessage("\"\xff\"")}, "payload: is not valid UTF-8"},
-		{outbox.Message{Topic: "a", Payload: "a\x00b"}, `payload: holds the escape \u0000`},
-		{outbox.Message{Topic: "a", Payload: json.RawMessage(`"\\\ud800x\udc00"`)}, `payload: holds the escape \ud800, half a surrogate pair`},
-		{outbox.Message{Topic: "a", Payload: json.RawMessage(`["1e5", 1e131073]`)}, "payload: holds the number 1e131073, which is out of the range"},
-		{outbox.Message{Topic: "a", Payload: json.RawMessage("0." + strings.Repeat("1", 20_000))}, "payload: holds the number 0.1111"},
-		{outbox.Message{Topic: "a", Payload: json.RawMessage("[1e-16384]")}, "payload: holds the number 1e-16384"},
-		{outbox.Message{Topic: "a", Payload: math.NaN()}, "payload: json: unsupported value: NaN"},
-		{outbox.Message{Topic: "a", Payload: make(chan int)}, "payload: json: unsupported type"},
-		{outbox.Message{Topic: "a", Payload: 1, Key: "a\x00"}, `key "a\x00": holds a zero byte`},
-		{outbox.Message{Topic: "a", Payload: 1, Key: "\xff"}, `key "\xff": is not valid UTF-8`},
-		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"": "x"}}, `a header has an empty name (its value is "x")`},
-		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"h": "\x00"}}, `header "h" with value "\x00": holds a zero byte`},
-		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"h\xff": "x"}}, `header "h\xff" with value "x": is not valid UTF-8`},
-		{outbox.Message{Topic: "a", Payload: 1, DeliverAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, "DeliverAt 10000-01-01 00:00:00 +0000 UTC: must be in the years 1 to 9999"},
-		{outbox.Message{Topic: "a", Body: make([]byte, 70<<20)}, "message with topic a has 146800705 bytes: at most"},
+		{outbox.Message{Payload: 1}, "Topic", "topic is empty"},
+		{outbox.Message{Topic: "orders created", Payload: 1}, "Topic", `topic "orders created" holds " " at byte 7: a topic is`},
+		{outbox.Message{Topic: "a.*", Payload: 1}, "Topic", `topic "a.*" holds "*"`},
+		{outbox.Message{Topic: "a"}, "", "message with topic a: neither Payload nor Body is given"},
+		{outbox.Message{Topic: "a", Payload: 1, Body: []byte("x")}, "", "message with topic a: both Payload and Body are given"},
+		{outbox.Message{Topic: "a", Payload: []byte(`{}`)}, "Payload", "Payload is a []byte"},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage(`{"a":}`)}, "Payload", "Payload is not JSON: invalid character '}'"},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage{}}, "Payload", "Payload is empty"},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage("\"\xff\"")}, "Payload", "Payload is not valid UTF-8"},
+		{outbox.Message{Topic: "a", Payload: "a\x00b"}, "Payload", `Payload holds the escape \u0000`},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage(`"\\\ud800x\udc00"`)}, "Payload", `Payload holds the escape \ud800, half a surrogate pair`},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage(`["1e5", 1e131073]`)}, "Payload", "Payload holds the number 1e131073, which is out of the range"},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage("0." + strings.Repeat("1", 20_000))}, "Payload", "Payload holds the number 0.1111"},
+		{outbox.Message{Topic: "a", Payload: json.RawMessage("[1e-16384]")}, "Payload", "Payload holds the number 1e-16384"},
+		{outbox.Message{Topic: "a", Payload: math.NaN()}, "Payload", "Payload cannot be marshalled: json: unsupported value: NaN"},
+		{outbox.Message{Topic: "a", Payload: make(chan int)}, "Payload", "Payload cannot be marshalled: json: unsupported type"},
+		{outbox.Message{Topic: "a", Payload: 1, Key: "a\x00"}, "Key", `Key "a\x00" holds a zero byte`},
+		{outbox.Message{Topic: "a", Payload: 1, Key: "\xff"}, "Key", `Key "\xff" is not valid UTF-8`},
+		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"": "x"}}, "Headers", `a header with value "x" has an empty name`},
+		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"h": "\x00"}}, "Headers", `header "h" with value "\x00" holds a zero byte`},
+		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"h\xff": "x"}}, "Headers", `header "h\xff" with value "x" is not valid UTF-8`},
+		{outbox.Message{Topic: "a", Payload: 1, DeliverAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, "DeliverAt", "DeliverAt 10000-01-01 00:00:00 +0000 UTC is out of range: give a time in the years 1 to 9999"},
+		{outbox.Message{Topic: "a", Body: make([]byte, 70<<20)}, "", "message with topic a: it has 146800705 bytes: at most"},
 	}
 	db, url := newDB(t)
 	for _, w := range ways(t, url)[:4] {
@@ -103,10 +104,18 @@ func TestBadMessages(t *testing.T) {
 			if err == nil || !strings.HasPrefix(err.Error(), "enqueue") || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s: got ids %v, error %v, want %s", w.name, ids, err, c.want)
 			}
+			invalid, ok := errors.AsType[*outbox.InvalidError](err)
+			if !ok || invalid.Field != c.field || invalid.Topic != c.m.Topic || invalid.Index != 0 ||
+				invalid.Want == "" || !strings.HasSuffix(err.Error(), invalid.Want) || !strings.Contains(err.Error(), invalid.Problem) {
+				t.Errorf("%s: got %#v for %v", w.name, invalid, err)
+			}
 		}
 		_, err := w.enqueue(t, []outbox.Message{{Topic: "good", Payload: 1}, {Topic: "b d", Payload: 1}})
 		if strings.Contains(w.name, "batch") && (err == nil || !strings.HasPrefix(err.Error(), `enqueue batch: at index 1: topic "b d"`)) {
 			t.Errorf("%s: got error %v", w.name, err)
+		}
+		if invalid, ok := errors.AsType[*outbox.InvalidError](err); !ok || strings.Contains(w.name, "batch") && invalid.Index != 1 {
+			t.Errorf("%s: got %#v", w.name, invalid)
 		}
 	}
 	for _, m := range messages(t, db) {
@@ -116,6 +125,21 @@ func TestBadMessages(t *testing.T) {
 	}
 	if n := len(messages(t, db)); n != 2 { // one by one, the good one came first
 		t.Errorf("%d messages were stored, want 2", n)
+	}
+}
+
+// badPayload cannot be marshalled, for a reason of its own.
+type badPayload struct{ why error }
+
+func (b badPayload) MarshalJSON() ([]byte, error) { return nil, b.why }
+
+// The application finds its own error in that of the message.
+func TestCauseOfInvalidPayload(t *testing.T) {
+	_, url := newDB(t)
+	why := errors.New("the order has no customer")
+	tx := begin(t, connect(t, url))
+	if _, err := outbox.Enqueue(t.Context(), tx, outbox.Message{Topic: "a", Payload: badPayload{why}}); !errors.Is(err, why) {
+		t.Errorf("got %v, want %v in it", err, why)
 	}
 }
 
@@ -149,7 +173,7 @@ func TestLargeBatch(t *testing.T) {
 	if byKey, err := pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil || !slices.Equal(byKey, ids) {
 		t.Errorf("the ids in the table are not those returned (%v)", err)
 	}
-	if ids, err := outbox.EnqueueBatch(t.Context(), conn, nil); len(ids) != 0 || err != nil {
+	if ids, err := outbox.EnqueueBatch(t.Context(), begin(t, conn), nil); len(ids) != 0 || err != nil {
 		t.Errorf("an empty batch returned %v, %v", ids, err)
 	}
 }
@@ -169,8 +193,12 @@ func TestDatabaseErrors(t *testing.T) {
 		},
 	} {
 		tx := begin(t, conn)
-		if err := f(tx); err == nil || !strings.HasPrefix(err.Error(), name) {
+		err := f(tx)
+		if err == nil || !strings.HasPrefix(err.Error(), name) {
 			t.Errorf("got %v, want %s", err, name)
+		}
+		if _, ok := errors.AsType[*outbox.InvalidError](err); ok {
+			t.Errorf("%v is told from an error of the database no longer", err)
 		}
 		if err := tx.Rollback(t.Context()); err != nil {
 			t.Error(err)
@@ -189,7 +217,10 @@ func BenchmarkEnqueueBatch(b *testing.B) {
 		batch[i] = outbox.Message{Topic: "orders.created", Key: fmt.Sprint(i), Payload: json.RawMessage(`{"order":` + fmt.Sprint(i) + `,"text":"` + strings.Repeat("x", 150) + `"}`)}
 	}
 	for b.Loop() {
-		if _, err := outbox.EnqueueBatch(b.Context(), conn, batch); err != nil {
+		if err := pgx.BeginFunc(b.Context(), conn, func(tx pgx.Tx) error {
+			_, err := outbox.EnqueueBatch(b.Context(), tx, batch)
+			return err
+		}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log"
 
@@ -99,6 +100,58 @@ func ExampleEnqueueSQL() {
 	// 0 messages <nil>
 }
 
+// An error about the message can be told from one of the database, and the transaction goes on.
+func ExampleInvalidError() {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, newDatabase())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close(ctx)
+
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		_, err := outbox.Enqueue(ctx, tx, outbox.Message{Topic: "orders.created", Key: "\xff", Payload: Order{ID: 17}})
+		if invalid, ok := errors.AsType[*outbox.InvalidError](err); ok {
+			fmt.Println(invalid.Field)
+			fmt.Println(invalid.Problem)
+			fmt.Println(invalid.Want)
+		}
+		_, err = outbox.Enqueue(ctx, tx, outbox.Message{Topic: "orders.rejected", Payload: "a key that is not text"})
+		return err
+	})
+	fmt.Println(err)
+	// Output:
+	// Key
+	// Key "\xff" is not valid UTF-8
+	// give UTF-8, or put the bytes into Body
+	// <nil>
+}
+
+// BEGIN was sent by hand.
+func ExampleBegun() {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, newDatabase())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close(ctx)
+
+	m := outbox.Message{Topic: "orders.created", Payload: Order{ID: 17}}
+	_, err = outbox.Enqueue(ctx, outbox.Begun(conn), m)
+	fmt.Println(err)
+
+	if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL SERIALIZABLE"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(outbox.Enqueue(ctx, outbox.Begun(conn), m))
+	_, err = conn.Exec(ctx, "COMMIT")
+	fmt.Println(err)
+	// Output:
+	// enqueue: no transaction is open on the connection: send BEGIN first, or use the Tx of its method Begin
+	// 1 <nil>
+	// <nil>
+}
+
 func ExampleWithTraceparent() {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, newDatabase())
@@ -109,7 +162,11 @@ func ExampleWithTraceparent() {
 
 	// Such as the header of the request that is being served.
 	ctx = outbox.WithTraceparent(ctx, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	if _, err := outbox.Enqueue(ctx, conn, outbox.Message{Topic: "orders.created", Payload: Order{ID: 17}}); err != nil {
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		_, err := outbox.Enqueue(ctx, tx, outbox.Message{Topic: "orders.created", Payload: Order{ID: 17}})
+		return err
+	})
+	if err != nil {
 		log.Fatal(err)
 	}
 	var headers string

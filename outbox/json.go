@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"unicode/utf8"
@@ -14,35 +13,35 @@ const maxDigits = 16_000
 
 // checkJSON tells what jsonb refuses: besides what is no JSON, text that is not UTF-8, escaped zero characters and halves of
 // surrogate pairs, and numbers out of its range.
-func checkJSON(text []byte) error {
+func checkJSON(text []byte) *flaw {
 	if len(text) == 0 {
-		return errors.New("is empty, which is not JSON")
+		return &flaw{problem: "is empty, which is not JSON", want: `json.RawMessage("null") is a payload without content`}
 	}
 	if !utf8.Valid(text) {
-		return errors.New("is not valid UTF-8")
+		return &flaw{problem: "is not valid UTF-8", want: "give JSON in UTF-8, or use Body"}
 	}
 	if !json.Valid(text) {
-		return fmt.Errorf("is not JSON: %w", json.Unmarshal(text, new(json.RawMessage)))
+		return &flaw{problem: "is not JSON", cause: json.Unmarshal(text, new(json.RawMessage)), want: "give JSON, or use Body"}
 	}
 	for i := 0; i < len(text); {
-		var err error
+		var f *flaw
 		switch c := text[i]; {
 		case c == '"':
-			i, err = checkString(text, i+1)
+			i, f = checkString(text, i+1)
 		case c == '-' || '0' <= c && c <= '9':
-			i, err = checkNumber(text, i)
+			i, f = checkNumber(text, i)
 		default:
 			i++
 		}
-		if err != nil {
-			return err
+		if f != nil {
+			return f
 		}
 	}
 	return nil
 }
 
 // checkString checks the string that begins at i, of valid JSON, and returns where it ends.
-func checkString(text []byte, i int) (end int, err error) {
+func checkString(text []byte, i int) (end int, f *flaw) {
 	for text[i] != '"' {
 		if text[i] != '\\' {
 			i++
@@ -55,9 +54,9 @@ func checkString(text []byte, i int) (end int, err error) {
 		unit := hex4(text[i+2:])
 		switch {
 		case unit == 0:
-			return i, errors.New(`holds the escape \u0000, which PostgreSQL cannot store in jsonb: use Body`)
+			return i, &flaw{problem: `holds the escape \u0000, which PostgreSQL cannot store in jsonb`, want: "use Body"}
 		case 0xDC00 <= unit && unit < 0xE000, 0xD800 <= unit && unit < 0xDC00 && !lowSurrogate(text[i+6:]):
-			return i, fmt.Errorf("holds the escape %s, half a surrogate pair, which is not a character", text[i:i+6])
+			return i, &flaw{problem: fmt.Sprintf("holds the escape %s, half a surrogate pair, which is not a character", text[i:i+6]), want: "use Body"}
 		case 0xD800 <= unit && unit < 0xDC00:
 			i += 6
 		}
@@ -81,7 +80,7 @@ func hex4(text []byte) uint64 {
 }
 
 // checkNumber checks the number that begins at i, of valid JSON, and returns where it ends.
-func checkNumber(text []byte, i int) (end int, err error) {
+func checkNumber(text []byte, i int) (end int, f *flaw) {
 	exponent := 0
 	end = i
 	for end < len(text) && isNumberByte(text[end]) {
@@ -94,14 +93,22 @@ func checkNumber(text []byte, i int) (end int, err error) {
 	if exponent > 0 {
 		n, err := strconv.Atoi(string(text[exponent:end]))
 		if err != nil || n > maxDigits || n < -maxDigits {
-			return end, fmt.Errorf("holds the number %.40s, which is out of the range of PostgreSQL's numeric", text[i:end])
+			return end, outOfRange(text[i:end])
 		}
 		digits += max(n, -n)
 	}
 	if digits > maxDigits {
-		return end, fmt.Errorf("holds the number %.40s…, which is out of the range of PostgreSQL's numeric", text[i:end])
+		return end, outOfRange(text[i:end])
 	}
 	return end, nil
+}
+
+func outOfRange(number []byte) *flaw {
+	text := string(number)
+	if len(text) > 40 {
+		text = text[:40] + "…"
+	}
+	return &flaw{problem: "holds the number " + text + ", which is out of the range of PostgreSQL's numeric", want: "give it as a string"}
 }
 
 func isNumberByte(c byte) bool {

@@ -2,20 +2,8 @@ package outbox
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-)
-
-// SQLTx is what EnqueueSQL needs of a transaction of database/sql: a *sql.Tx, or a *sql.Conn on which one was begun by hand.
-// The driver must take $1 as a placeholder, as those for PostgreSQL do.
-type SQLTx interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-var (
-	_ SQLTx = (*sql.Tx)(nil)
-	_ SQLTx = (*sql.Conn)(nil)
 )
 
 // EnqueueSQL is Enqueue for database/sql.

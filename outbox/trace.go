@@ -7,24 +7,28 @@ import (
 
 const traceHeader = "traceparent"
 
-// Traceparent, if set, returns the W3C traceparent of a context, "" if it has none. It is asked for each call of an Enqueue
-// function whose context does not have one from WithTraceparent. Set it at the start of main: it is read without a lock.
-var Traceparent func(ctx context.Context) string
-
 type traceKey struct{}
 
 // WithTraceparent returns a context whose messages carry the given W3C traceparent (https://www.w3.org/TR/trace-context/),
 // unless they have a header of that name already. A malformed one, such as a client may have sent, is left out.
 func WithTraceparent(ctx context.Context, traceparent string) context.Context {
-	return context.WithValue(ctx, traceKey{}, traceparent)
+	return WithTraceparentFrom(ctx, func(context.Context) string { return traceparent })
+}
+
+// WithTraceparentFrom returns a context whose messages carry the W3C traceparent that find returns, "" for none. Each call of an
+// Enqueue function asks it for each message, with the context that it was itself given: so one that is set at the root (such as
+// http.Server's BaseContext) finds the span that is open where the message is enqueued. The innermost of these two functions holds.
+func WithTraceparentFrom(ctx context.Context, find func(ctx context.Context) string) context.Context {
+	return context.WithValue(ctx, traceKey{}, find)
 }
 
 // traceparent returns the valid traceparent of ctx, or "".
 func traceparent(ctx context.Context) string {
-	trace, ok := ctx.Value(traceKey{}).(string)
-	if !ok && Traceparent != nil {
-		trace = Traceparent(ctx)
+	find, ok := ctx.Value(traceKey{}).(func(context.Context) string)
+	if !ok {
+		return ""
 	}
+	trace := find(ctx)
 	if !validTraceparent(trace) {
 		return ""
 	}

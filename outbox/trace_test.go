@@ -9,10 +9,9 @@ const trace1, trace2 = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 func TestTraceparentIsCaptured(t *testing.T) {
 	type key struct{}
-	Traceparent = func(ctx context.Context) string { s, _ := ctx.Value(key{}).(string); return s }
-	defer func() { Traceparent = nil }()
 	plain := t.Context()
-	hooked := context.WithValue(plain, key{}, trace2)
+	root := WithTraceparentFrom(plain, func(ctx context.Context) string { s, _ := ctx.Value(key{}).(string); return s })
+	found := context.WithValue(root, key{}, trace2)
 	for _, c := range []struct {
 		name    string
 		ctx     context.Context
@@ -23,10 +22,11 @@ func TestTraceparentIsCaptured(t *testing.T) {
 		{"none, headers", plain, map[string]string{"a": "b"}, `{"a":"b"}`},
 		{"context", WithTraceparent(plain, trace1), nil, `{"traceparent":"` + trace1 + `"}`},
 		{"context, headers", WithTraceparent(plain, trace1), map[string]string{"a": "b"}, `{"a":"b","traceparent":"` + trace1 + `"}`},
-		{"hook", hooked, nil, `{"traceparent":"` + trace2 + `"}`},
-		{"context before hook", WithTraceparent(hooked, trace1), nil, `{"traceparent":"` + trace1 + `"}`},
+		{"found", found, nil, `{"traceparent":"` + trace2 + `"}`},
+		{"none found", root, nil, ""},
+		{"the innermost", WithTraceparent(found, trace1), nil, `{"traceparent":"` + trace1 + `"}`},
 		{"own header", WithTraceparent(plain, trace1), map[string]string{"Traceparent": "mine"}, `{"Traceparent":"mine"}`},
-		{"malformed", WithTraceparent(hooked, "garbage\x00"), nil, ""},
+		{"malformed", WithTraceparent(found, "garbage\x00"), nil, ""},
 	} {
 		given := len(c.headers)
 		r, err := (&Message{Topic: "a", Payload: 1, Headers: c.headers}).encode(c.ctx)

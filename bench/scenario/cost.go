@@ -221,15 +221,23 @@ func (v variant) insert(ctx context.Context, conn *pgx.Conn, batch int) (err err
 	return err
 }
 
+// oneStatement is a transaction of one statement, which PostgreSQL begins and ends by itself: as those of the other variants.
+type oneStatement struct{ *pgx.Conn }
+
+var errEndsItself = errors.New("a transaction of one statement ends by itself")
+
+func (oneStatement) Commit(context.Context) error   { return errEndsItself }
+func (oneStatement) Rollback(context.Context) error { return errEndsItself }
+
 func enqueue(ctx context.Context, conn *pgx.Conn, batch int) error {
 	messages := make([]outbox.Message, batch)
 	for i := range messages {
 		messages[i] = outbox.Message{Topic: "bench.t1", Payload: json.RawMessage(system.Payload(int64(i)))}
 	}
 	if batch == 1 {
-		_, err := outbox.Enqueue(ctx, conn, messages[0])
+		_, err := outbox.Enqueue(ctx, oneStatement{conn}, messages[0])
 		return err
 	}
-	_, err := outbox.EnqueueBatch(ctx, conn, messages)
+	_, err := outbox.EnqueueBatch(ctx, oneStatement{conn}, messages)
 	return err
 }

@@ -144,12 +144,18 @@ func hostileRound(t *testing.T, db *pgtest.DB, url, appURL, follow string) {
 	p.waitFor("delivering")
 	conn := connectTo(t, appURL)
 	for _, m := range []outbox.Message{{Topic: "a.x", Key: "k", Payload: 1, Headers: map[string]string{"h": "v"}}, {Topic: "a.y", Body: []byte("2")}} {
-		if _, err := outbox.Enqueue(t.Context(), conn, m); err != nil {
+		if err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+			_, err := outbox.Enqueue(t.Context(), tx, m)
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
 		receive(t, received)
 	}
-	if _, err := outbox.EnqueueBatch(t.Context(), conn, []outbox.Message{{Topic: "a.z", Payload: 1}, {Topic: "b", Body: []byte("2")}}); err != nil {
+	if err := pgx.BeginFunc(t.Context(), conn, func(tx pgx.Tx) error {
+		_, err := outbox.EnqueueBatch(t.Context(), tx, []outbox.Message{{Topic: "a.z", Payload: 1}, {Topic: "b", Body: []byte("2")}})
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	receive(t, received)

@@ -1,20 +1,17 @@
 package topic
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // ValidatePattern returns nil if p is a pattern as in NATS: a topic in which '*' may stand in place of a token and '>' in
-// place of the last one, where it matches one or more. Otherwise the error names the pattern and what is wrong with it.
+// place of the last one, where it matches one or more. Otherwise it returns an *InvalidError.
 func ValidatePattern(p string) error {
 	switch {
 	case p == "":
-		return fmt.Errorf("pattern is empty: %s", patternRule)
+		return invalid(patternRule, "pattern is empty")
 	case len(p) > MaxLen:
 		return tooLong("pattern", p)
 	case p[0] == '$':
-		return fmt.Errorf("pattern %q begins with '$', as no topic does: %s", p, patternRule)
+		return invalid(patternRule, "pattern %q begins with '$', as no topic does", p)
 	}
 	for start := 0; ; {
 		end := tokenEnd(p, start)
@@ -32,11 +29,11 @@ func validatePatternToken(p string, start, end int) error {
 	token := p[start:end]
 	switch {
 	case token == "":
-		return fmt.Errorf("pattern %q has an empty token at byte %d: %s", p, start+1, patternRule)
+		return invalid(patternRule, "pattern %q has an empty token at byte %d", p, start+1)
 	case token == "*", token == ">" && end == len(p):
 		return nil
 	case token == ">":
-		return fmt.Errorf("pattern %q has '>' before its last token: %s", p, patternRule)
+		return invalid(patternRule, "pattern %q has '>' before its last token", p)
 	}
 	if i := notPlain(token); i >= 0 {
 		return badByte("pattern", p, start+i, patternRule)

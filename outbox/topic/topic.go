@@ -10,21 +10,33 @@ import (
 // MaxLen is the length of the longest topic and of the longest pattern, in bytes.
 const MaxLen = 255
 
+// InvalidError says why a text is no topic or no pattern.
+type InvalidError struct {
+	Problem string // names the text and what is wrong with it
+	Rule    string // what would be right
+}
+
+func (e *InvalidError) Error() string { return e.Problem + ": " + e.Rule }
+
+func invalid(rule, format string, args ...any) error {
+	return &InvalidError{Problem: fmt.Sprintf(format, args...), Rule: rule}
+}
+
 // Validate returns nil if topic is a topic: tokens of printable ASCII joined by dots, none of them empty, without '*' and
-// '>', not beginning with '$', at most MaxLen bytes. Otherwise the error names the topic and what is wrong with it.
+// '>', not beginning with '$', at most MaxLen bytes. Otherwise it returns an *InvalidError.
 func Validate(topic string) error {
 	switch {
 	case topic == "":
-		return fmt.Errorf("topic is empty: %s", topicRule)
+		return invalid(topicRule, "topic is empty")
 	case len(topic) > MaxLen:
 		return tooLong("topic", topic)
 	case topic[0] == '$':
-		return fmt.Errorf("topic %q begins with '$': %s", topic, topicRule)
+		return invalid(topicRule, "topic %q begins with '$'", topic)
 	}
 	for start := 0; ; {
 		end := tokenEnd(topic, start)
 		if end == start {
-			return fmt.Errorf("topic %q has an empty token at byte %d: %s", topic, start+1, topicRule)
+			return invalid(topicRule, "topic %q has an empty token at byte %d", topic, start+1)
 		}
 		if i := notPlain(topic[start:end]); i >= 0 {
 			return badByte("topic", topic, start+i, topicRule)
@@ -60,9 +72,9 @@ func notPlain(token string) int {
 }
 
 func badByte(kind, s string, i int, rule string) error {
-	return fmt.Errorf("%s %q holds %q at byte %d: %s", kind, s, s[i:i+1], i+1, rule)
+	return invalid(rule, "%s %q holds %q at byte %d", kind, s, s[i:i+1], i+1)
 }
 
 func tooLong(kind, s string) error {
-	return fmt.Errorf("%s %.20q… has %d bytes: at most %d are allowed", kind, s, len(s), MaxLen)
+	return invalid(fmt.Sprintf("at most %d are allowed", MaxLen), "%s %.20q… has %d bytes", kind, s, len(s))
 }

@@ -1,0 +1,159 @@
+package outbox
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// row is a message as the database takes it; nil stands for NULL.
+type row struct {
+	topic                            string
+	key, payload, headers, deliverAt *string
+	body                             []byte
+}
+
+// size is roughly how much of a statement the row takes, in bytes.
+func (r *row) size() int {
+	n := 64 + len(r.topic) + 2*len(r.body)
+	for _, s := range []*string{r.key, r.payload, r.headers} {
+		if s != nil {
+			n += len(*s)
+		}
+	}
+	return n
+}
+
+// field is a column of the outbox that a message may fill. It has one of text and bytes.
+type field struct {
+	name  string
+	kind  string             // its type, unless text
+	text  func(*row) *string // its value
+	bytes func(*row) []byte
+}
+
+// fields is the only list of them: statements and arguments are made from it. What goes to the database are texts and one bytea, for
+// which every driver has the same idea. The session is the application's, with whatever search_path: every name is qualified, so
+// that nobody's type or function stands in for PostgreSQL's.
+var fields = [...]field{
+	{name: "topic", text: func(r *row) *string { return &r.topic }},
+	{name: "key", text: func(r *row) *string { return r.key }},
+	{name: "payload", kind: "jsonb", text: func(r *row) *string { return r.payload }},
+	{name: "body", kind: "bytea", bytes: func(r *row) []byte { return r.body }},
+	{name: "headers", kind: "jsonb", text: func(r *row) *string { return r.headers }},
+	{name: "deliver_at", kind: "timestamptz", text: func(r *row) *string { return r.deliverAt }},
+}
+
+// given reports whether the row has the field.
+func (f *field) given(r *row) bool {
+	if f.bytes != nil {
+		return f.bytes(r) != nil
+	}
+	return f.text(r) != nil
+}
+
+// cast turns the text that was sent into the column's type.
+func (f *field) cast() string {
+	if f.kind == "" {
+		return ""
+	}
+	return "::pg_catalog." + f.kind
+}
+
+// insertOne inserts one row; its arguments are row.args.
+var insertOne = func() string {
+	names, values := make([]string, len(fields)), make([]string, len(fields))
+	for i, f := range fields {
+		names[i], values[i] = f.name, fmt.Sprintf("$%d::pg_catalog.text%s", i+1, f.cast())
+		if f.bytes != nil {
+			values[i] = fmt.Sprintf("$%d%s", i+1, f.cast())
+		}
+	}
+	return "INSERT INTO postrider.outbox (" + strings.Join(names, ", ") + ") VALUES (" + strings.Join(values, ", ") + ") RETURNING id"
+}()
+
+func (r *row) args() []any {
+	args := make([]any, len(fields))
+	for i := range fields {
+		switch f := &fields[i]; {
+		case !f.given(r):
+		case f.bytes != nil:
+			args[i] = f.bytes(r)
+		default:
+			args[i] = *f.text(r)
+		}
+	}
+	return args
+}
+
+// insertMany returns a statement that fills the columns that some of the rows have, and its arguments, an array per column: native ones, or
+// texts in PostgreSQL's notation of arrays. The ids are drawn after the sort, and rows are returned as they are inserted.
+func insertMany(rows []row, native bool) (sql string, args []any) {
+	var names, values, arrays []string
+	for i := range fields {
+		f := &fields[i]
+		if !slices.ContainsFunc(rows, func(r row) bool { return f.given(&r) }) {
+			continue
+		}
+		array, kind, cast := f.array(rows, native)
+		args = append(args, array)
+		names = append(names, f.name)
+		values = append(values, "m."+f.name+cast)
+		arrays = append(arrays, fmt.Sprintf("pg_catalog.unnest($%d::%s)", len(args), kind))
+	}
+	into := strings.Join(names, ", ")
+	return "INSERT INTO postrider.outbox (" + into + ") SELECT " + strings.Join(values, ", ") +
+		" FROM ROWS FROM (" + strings.Join(arrays, ", ") + ") WITH ORDINALITY AS m (" + into + ", n) ORDER BY m.n RETURNING id", args
+}
+
+// array returns the rows' values of the field, the type to send them as, and what turns one of them into the column's type.
+func (f *field) array(rows []row, native bool) (array any, kind, cast string) {
+	switch {
+	case !native:
+		return f.notation(rows), "pg_catalog.text::pg_catalog.text[]", f.cast()
+	case f.bytes != nil:
+		return each(rows, f.bytes), "pg_catalog.bytea[]", ""
+	default:
+		return each(rows, f.text), "pg_catalog.text[]", f.cast()
+	}
+}
+
+func each[T any](rows []row, value func(*row) T) []T {
+	values := make([]T, len(rows))
+	for i := range rows {
+		values[i] = value(&rows[i])
+	}
+	return values
+}
+
+// notation is the rows' values as PostgreSQL writes an array of texts.
+func (f *field) notation(rows []row) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i := range rows {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		f.element(&b, &rows[i])
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+func (f *field) element(b *strings.Builder, r *row) {
+	if !f.given(r) {
+		b.WriteString("NULL")
+		return
+	}
+	b.WriteByte('"')
+	if f.bytes != nil {
+		b.WriteString(`\\x`)
+		b.WriteString(hex.EncodeToString(f.bytes(r)))
+	} else {
+		quoted.WriteString(b, *f.text(r))
+	}
+	b.WriteByte('"')
+}
+
+var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
