@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"html"
 	"net/url"
 	"slices"
@@ -134,36 +133,12 @@ func (r *Redactor) RedactStart(text []byte, n int) []byte {
 	return clean[:min(n, len(clean))]
 }
 
-// RedactOutcome returns an outcome whose text holds no secret, and no character that does not show but changes what does.
-func (r *Redactor) RedactOutcome(err error) error {
-	if err == nil {
-		return nil
-	}
-	text := err.Error()
-	clean := strings.Map(func(c rune) rune {
+// Clean returns the text without the secrets, and without characters that do not show but change what does.
+func (r *Redactor) Clean(text string) string {
+	return strings.Map(func(c rune) rune {
 		if unicode.In(c, unicode.Cc, unicode.Cf) && c != '\n' && c != '\t' {
 			return '.'
 		}
 		return c
 	}, r.Redact(text))
-	if clean == text {
-		return err
-	}
-	if o, ok := errors.AsType[*OutcomeError](err); ok {
-		kind := *o
-		kind.Err = &redactedError{clean, o.Err}
-		return &kind
-	}
-	return &redactedError{clean, err}
 }
-
-type redactedError struct {
-	text string
-	err  error
-}
-
-// Error returns the text without secrets.
-func (r *redactedError) Error() string { return r.text }
-
-// Unwrap returns the error as it was.
-func (r *redactedError) Unwrap() error { return r.err }

@@ -46,7 +46,7 @@ func (s *Sink) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []e
 	all := outcomes
 	defer func() {
 		for i, err := range all {
-			all[i] = s.cfg.Secrets.RedactOutcome(err)
+			all[i] = sinks.RedactOutcome(&s.cfg.Secrets.Redactor, err)
 		}
 	}()
 	for len(batch) > 0 {

@@ -83,7 +83,7 @@ func TestURLsAreEncodedOrRefused(t *testing.T) {
 // Reasons hold nothing that turns or hides what stands beside it.
 func TestReasonsShowWhatTheyHold(t *testing.T) {
 	var r sinks.Redactor
-	err := r.RedactOutcome(sinks.Gone(fmt.Errorf("a\u202eb\u2066c\x1b[31md\x00e\u200bf")))
+	err := sinks.RedactOutcome(&r, sinks.Gone(fmt.Errorf("a\u202eb\u2066c\x1b[31md\x00e\u200bf")))
 	if kind, _ := sinks.Classify(err); kind != sinks.KindGone || err.Error() != "a.b.c.[31md.e.f" {
 		t.Errorf("outcome %q", err)
 	}

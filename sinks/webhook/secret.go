@@ -70,7 +70,7 @@ func parseReference(setting, text string) (reference, error) {
 	return reference{kind, at}, nil
 }
 
-// isVariable also refuses what is a secret in the place of its name.
+// isVariable also refuses what is a secret in the place of its name, as Standard Webhooks writes them.
 func isVariable(name string) bool {
 	for i := range len(name) {
 		c := name[i]
@@ -78,7 +78,7 @@ func isVariable(name string) bool {
 			return false
 		}
 	}
-	return name != "" && !strings.HasPrefix(name, prefixHMAC) && !strings.HasPrefix(name, prefixKey)
+	return name != "" && !strings.HasPrefix(name, "whsec_") && !strings.HasPrefix(name, "whsk_")
 }
 
 // read fetches the secret, without the line end that a file has behind its last line. Errors name the reference. Where

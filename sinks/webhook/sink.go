@@ -105,7 +105,7 @@ func (s *Sink) Limits() sinks.Limits {
 func (s *Sink) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
 	defer func() {
 		for i, err := range outcomes {
-			outcomes[i] = s.secrets.RedactOutcome(err)
+			outcomes[i] = sinks.RedactOutcome(&s.secrets.Redactor, err)
 		}
 	}()
 	if s.options.batches() {
