@@ -1,9 +1,13 @@
 package sinks
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/postrider/postrider/internal/secret"
+)
 
 // RedactOutcome returns an outcome whose text holds no secret, and no character that does not show but changes what does.
-func RedactOutcome(r *Redactor, err error) error {
+func RedactOutcome(r *secret.Redactor, err error) error {
 	if err == nil {
 		return nil
 	}

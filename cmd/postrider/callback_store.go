@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/dbconn"
-	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
@@ -19,7 +19,7 @@ const (
 // callbackStore records callbacks. It has connections of its own: receivers must not have to wait for deliveries.
 type callbackStore struct {
 	pool    *dbconn.Pool
-	secrets *sinks.Secrets // that no reason shows
+	secrets *secret.Store // that no reason shows
 }
 
 // newCallbackStore connects to nothing yet.
@@ -36,7 +36,7 @@ func newCallbackStore(databaseURL string) (*callbackStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	return &callbackStore{pool, new(sinks.Secrets)}, nil
+	return &callbackStore{pool, new(secret.Store)}, nil
 }
 
 // close waits until nobody uses a connection.

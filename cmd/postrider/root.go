@@ -13,8 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/internal/strict"
-	"github.com/postrider/postrider/sinks"
 )
 
 // app is what all commands share.
@@ -120,7 +120,7 @@ func (a *app) settings() (*settings, error) {
 }
 
 // logger writes to standard error: standard output belongs to a command's result, and to the stdout sink.
-func (a *app) logger(s *settings, secrets *sinks.Secrets) *slog.Logger {
+func (a *app) logger(s *settings, secrets *secret.Store) *slog.Logger {
 	to := redacting{a.err, secrets}
 	options := &slog.HandlerOptions{Level: s.LogLevel}
 	if s.LogFormat == "json" {

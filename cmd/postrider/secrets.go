@@ -9,13 +9,13 @@ import (
 	"strings"
 
 	"github.com/postrider/postrider/internal/destination"
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/relay/subscription"
-	"github.com/postrider/postrider/sinks"
 )
 
 // secrets returns the rules for what subscriptions may refer to. What signs callbacks is none of their business.
-func (s *settings) secrets() *sinks.Secrets {
-	return &sinks.Secrets{Dir: s.SecretsDir, Variables: s.SecretsAllow, Except: s.CallbackSecrets}
+func (s *settings) secrets() *secret.Store {
+	return &secret.Store{Dir: s.SecretsDir, Variables: s.SecretsAllow, Except: s.CallbackSecrets}
 }
 
 // checkSecrets says which setting of secrets is wrong.
@@ -65,7 +65,7 @@ func (s *settings) secretsNotes(specs []spec) []string {
 	var notes []string
 	for _, sub := range specs {
 		err := destination.Check(sub.Subscription, s.secrets())
-		if hidden, ok := errors.AsType[*sinks.HiddenError](err); ok {
+		if hidden, ok := errors.AsType[*secret.HiddenError](err); ok {
 			notes = append(notes, fmt.Sprintf("%s: %s: here, %s. Relays that lack it leave %[1]s to others", sub.Name, hidden.Setting, strings.TrimPrefix(hidden.Detail(), hidden.Setting+": ")))
 		}
 	}
@@ -75,7 +75,7 @@ func (s *settings) secretsNotes(specs []spec) []string {
 // redacting keeps secrets out of a log, wherever they come from.
 type redacting struct {
 	to      io.Writer
-	secrets *sinks.Secrets
+	secrets *secret.Store
 }
 
 // Write implements io.Writer.

@@ -12,8 +12,8 @@ import (
 	"github.com/kelseyhightower/envconfig"
 
 	"github.com/postrider/postrider/internal/destination"
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/internal/strict"
-	"github.com/postrider/postrider/sinks"
 )
 
 // variable is one setting as the environment and the documentation know it.
@@ -90,7 +90,7 @@ func unknownVariables(environ []string) []string {
 	var unknown []string
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, prefix+"_") && !strings.HasPrefix(name, sinks.SecretPrefix) && !slices.Contains(known, name) && !injected.MatchString(name) {
+		if strings.HasPrefix(name, prefix+"_") && !strings.HasPrefix(name, secret.Prefix) && !slices.Contains(known, name) && !injected.MatchString(name) {
 			unknown = append(unknown, name)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/human"
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -28,15 +29,15 @@ type kind struct {
 	open func(ctx context.Context, s subscription.Subscription, with Surroundings) (sinks.Sink, error)
 	// check finds what is wrong without connecting. Where this machine is going to open it, secrets reads the files and variables
 	// that it needs; else it is nil.
-	check func(s subscription.Subscription, secrets *sinks.Secrets) error
+	check func(s subscription.Subscription, secrets *secret.Store) error
 	// schedule is the kind's own retry schedule, nil if it has none.
 	schedule func() []time.Duration
 }
 
 // Surroundings are what a sink may need of this process.
 type Surroundings struct {
-	Log     *slog.Logger   // for an operator
-	Secrets *sinks.Secrets // what subscriptions may refer to
+	Log     *slog.Logger  // for an operator
+	Secrets *secret.Store // what subscriptions may refer to
 	// CallbackURL makes the URLs of asynchronous webhooks, nil if they shall have none.
 	CallbackURL func(subscription string, id, token int64) string
 	Version     string // of this build, for the user agent
@@ -87,7 +88,7 @@ func CheckElsewhere(s subscription.Subscription) error { return Check(s, nil) }
 
 // Check says what is wrong with a subscription's sink and options, as far as that can be said without connecting. With secrets, what it
 // refers to has to be here. Errors show no secret.
-func Check(s subscription.Subscription, secrets *sinks.Secrets) error {
+func Check(s subscription.Subscription, secrets *secret.Store) error {
 	k, err := kindOf(s.Sink)
 	if err != nil {
 		return err
@@ -101,7 +102,7 @@ func Check(s subscription.Subscription, secrets *sinks.Secrets) error {
 
 // InFull tells all of what is wrong with a reference: for who has started this process.
 func InFull(err error) error {
-	hidden, ok := errors.AsType[*sinks.HiddenError](err)
+	hidden, ok := errors.AsType[*secret.HiddenError](err)
 	if !ok {
 		return err
 	}
@@ -179,7 +180,7 @@ func openWebhook(_ context.Context, s subscription.Subscription, with Surroundin
 	return asSink(webhook.New(config))
 }
 
-func checkWebhook(s subscription.Subscription, secrets *sinks.Secrets) error {
+func checkWebhook(s subscription.Subscription, secrets *secret.Store) error {
 	config, err := webhookConfig(s, "")
 	if err != nil {
 		return err
@@ -212,7 +213,7 @@ func openNATS(ctx context.Context, s subscription.Subscription, with Surrounding
 	return asSink(natssink.New(ctx, config))
 }
 
-func checkNATS(s subscription.Subscription, secrets *sinks.Secrets) error {
+func checkNATS(s subscription.Subscription, secrets *secret.Store) error {
 	if err := noOptions(s, "NATS"); err != nil {
 		return err
 	}
@@ -241,7 +242,7 @@ func openStdout(_ context.Context, s subscription.Subscription, _ Surroundings) 
 	return stdout.New(os.Stdout), nil
 }
 
-func checkStdout(s subscription.Subscription, _ *sinks.Secrets) error {
+func checkStdout(s subscription.Subscription, _ *secret.Store) error {
 	u, err := url.Parse(s.Sink)
 	if err != nil || u.Opaque+u.Host+u.Path+u.RawQuery != "" {
 		return errors.New("stdout takes nothing after the colon")

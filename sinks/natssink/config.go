@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -36,8 +37,8 @@ type Config struct {
 	CredsFile string
 	// CAFile is a PEM file of certificate authorities, CertFile and KeyFile are the client's own certificate.
 	CAFile, CertFile, KeyFile string
-	// Secrets reads those files. Nil means that they may be any that this process can read.
-	Secrets *sinks.Secrets
+	// Store reads those files. Nil means that they may be any that this process can read.
+	Secrets *secret.Store
 	// Control is a net.Dialer's ControlContext: it says which addresses may be connected to. Nil means any.
 	Control func(ctx context.Context, network, address string, conn syscall.RawConn) error
 	// AckTimeout bounds the wait for the acknowledgements of a batch once it is out. Default 5 seconds.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -37,7 +38,7 @@ type CallbackConfig struct {
 // and nothing else. Methods may be called by several goroutines at once.
 type Callbacks struct {
 	base, path string // without a slash at the end; path is that of base
-	secrets    []*watched[[]callbackSigner]
+	secrets    []*secret.Watched[[]callbackSigner]
 }
 
 // callbackSigner returns the signature of an attempt. It is a function so that nothing can print its key.
@@ -49,7 +50,7 @@ func (c CallbackConfig) Validate() error {
 		return err
 	}
 	for i, ref := range c.Secrets {
-		if _, err := parseReference(callbackSetting(i), ref); err != nil {
+		if _, err := secret.ParseReference(callbackSetting(i), ref); err != nil {
 			return err
 		}
 	}
@@ -70,7 +71,7 @@ func NewCallbacks(c CallbackConfig) (*Callbacks, error) {
 	}
 	all := &Callbacks{base: base, path: path}
 	for i, ref := range c.Secrets {
-		w, err := watch(c.Log, (*sinks.Secrets)(nil).Own(), callbackSetting(i), ref, parseCallbackSecrets)
+		w, err := secret.Watch(c.Log, (*secret.Store)(nil).Own(), callbackSetting(i), ref, parseCallbackSecrets)
 		if err != nil {
 			return nil, err
 		}
@@ -111,9 +112,9 @@ func (c CallbackConfig) parseBase() (base, path string, err error) {
 	return u.Scheme + "://" + u.Host + path, path, nil
 }
 
-func parseCallbackSecrets(text secret) ([]callbackSigner, error) {
+func parseCallbackSecrets(text secret.Text) ([]callbackSigner, error) {
 	var all []callbackSigner
-	for line := range strings.Lines(text.reveal()) {
+	for line := range strings.Lines(text.Reveal()) {
 		if strings.HasPrefix(strings.TrimSpace(line), "#") {
 			continue
 		}
@@ -143,7 +144,7 @@ func (c *Callbacks) URL(subscription string, id, token int64) string {
 	if c.base == "" {
 		return ""
 	}
-	sign := c.secrets[0].get(time.Now())[0]
+	sign := c.secrets[0].Get(time.Now())[0]
 	return fmt.Sprintf("%s/callbacks/%s/%d/%d/%s", c.base, url.PathEscape(subscription), id, token, sign(subscription, id, token))
 }
 
@@ -151,7 +152,7 @@ func (c *Callbacks) URL(subscription string, id, token int64) string {
 func (c *Callbacks) verifies(cb Callback, signature string) bool {
 	now, ok := time.Now(), false
 	for _, w := range c.secrets {
-		for _, sign := range w.get(now) {
+		for _, sign := range w.Get(now) {
 			if hmac.Equal([]byte(signature), []byte(sign(cb.Subscription, cb.ID, cb.Token))) {
 				ok = true
 			}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const (
@@ -136,7 +137,7 @@ func TestCallbackSecretsRotate(t *testing.T) {
 	next := newCallbacks(t, "https://h", otherKey).URL("s", 1, 2)
 	want := func(stage string, signs string, oldOK, nextOK bool) {
 		t.Helper()
-		c.secrets[0].due.Store(0) // as if a second had passed
+		c.secrets[0].Check(time.Now()) // as if a second had passed
 		if got := c.URL("s", 1, 2); got != signs {
 			t.Errorf("%s: it makes %s, want %s", stage, got, signs)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -43,9 +44,9 @@ type Config struct {
 	// CallbackURL returns the signed URL that the header postrider-callback carries where Options.Async is set, such as
 	// Callbacks.URL. Nil means that there is no such header: receivers settle messages in the database.
 	CallbackURL func(subscription string, id, token int64) string
-	// Secrets reads what the options refer to. Nil means that they may refer to whatever this process can read: for programs that
+	// Store reads what the options refer to. Nil means that they may refer to whatever this process can read: for programs that
 	// make the options by themselves.
-	Secrets *sinks.Secrets
+	Secrets *secret.Store
 	// Log is told what an operator should know and no outcome says, such as certificates and secrets that were replaced, or
 	// that cannot be read any more. Nil means nobody.
 	Log *slog.Logger

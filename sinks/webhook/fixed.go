@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -28,19 +29,19 @@ func literal(name, value string) fixedHeader {
 	return fixedHeader{name, func(time.Time) []string { return values }}
 }
 
-func referred(log *slog.Logger, from *sinks.Secrets, setting, name, ref string, parse func(secret) (string, error)) (fixedHeader, error) {
-	w, err := watch(log, from, setting, ref, func(text secret) ([]string, error) {
+func referred(log *slog.Logger, from *secret.Store, setting, name, ref string, parse func(secret.Text) (string, error)) (fixedHeader, error) {
+	w, err := secret.Watch(log, from, setting, ref, func(text secret.Text) ([]string, error) {
 		value, err := parse(text)
 		return []string{value}, err
 	})
 	if err != nil {
 		return fixedHeader{}, err
 	}
-	return fixedHeader{name, w.get}, nil
+	return fixedHeader{name, w.Get}, nil
 }
 
 // fixedHeaders reads authentication and static headers, and the references in them. User info is that of the URL.
-func fixedHeaders(log *slog.Logger, from *sinks.Secrets, o *Options, user *url.Userinfo) ([]fixedHeader, error) {
+func fixedHeaders(log *slog.Logger, from *secret.Store, o *Options, user *url.Userinfo) ([]fixedHeader, error) {
 	var all []fixedHeader
 	add := func(h fixedHeader, err error) error {
 		all = append(all, h)
@@ -53,8 +54,8 @@ func fixedHeaders(log *slog.Logger, from *sinks.Secrets, o *Options, user *url.U
 		all = append(all, literal("Authorization", basic(plain)))
 	}
 	if o.Basic != "" {
-		parse := func(text secret) (string, error) {
-			_, password, _ := strings.Cut(text.reveal(), ":")
+		parse := func(text secret.Text) (string, error) {
+			_, password, _ := strings.Cut(text.Reveal(), ":")
 			from.Learn(password)
 			return parseBasic(text)
 		}
@@ -69,7 +70,7 @@ func fixedHeaders(log *slog.Logger, from *sinks.Secrets, o *Options, user *url.U
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Headers)) {
 		value, canonical := o.Headers[name], http.CanonicalHeaderKey(name)
-		if !isReference(value) {
+		if !secret.IsReference(value) {
 			all = append(all, literal(canonical, value))
 		} else if err := add(referred(log, from, headerSetting(name), canonical, value, parseHeader)); err != nil {
 			return nil, err
@@ -82,29 +83,29 @@ func headerSetting(name string) string { return fmt.Sprintf("headers[%q]", name)
 
 func basic(plain string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(plain)) }
 
-func parseBasic(text secret) (string, error) {
-	user, _, ok := strings.Cut(text.reveal(), ":")
+func parseBasic(text secret.Text) (string, error) {
+	user, _, ok := strings.Cut(text.Reveal(), ":")
 	switch {
 	case !ok:
 		return "", errors.New("must hold user:password")
-	case strings.ContainsFunc(text.reveal(), isControl):
+	case strings.ContainsFunc(text.Reveal(), isControl):
 		return "", errors.New("must hold user:password in one line")
 	case user == "":
 		return "", errors.New("must hold user:password, and the user is empty")
 	}
-	return basic(text.reveal()), nil
+	return basic(text.Reveal()), nil
 }
 
-func parseBearer(text secret) (string, error) {
-	token := strings.TrimSpace(text.reveal())
+func parseBearer(text secret.Text) (string, error) {
+	token := strings.TrimSpace(text.Reveal())
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", errors.New("must hold a token: visible ASCII characters without blanks")
 	}
 	return "Bearer " + token, nil
 }
 
-func parseHeader(text secret) (string, error) {
-	value := strings.TrimSpace(text.reveal())
+func parseHeader(text secret.Text) (string, error) {
+	value := strings.TrimSpace(text.Reveal())
 	if strings.ContainsFunc(value, isControl) {
 		return "", errors.New("must hold one line without control characters")
 	}
@@ -129,7 +130,7 @@ func (o *Options) checkAuth() error {
 		if ref == "" {
 			continue
 		}
-		if _, err := parseReference(setting, ref); err != nil {
+		if _, err := secret.ParseReference(setting, ref); err != nil {
 			return err
 		}
 	}
@@ -157,8 +158,8 @@ func (o *Options) checkHeaders() error {
 			return fmt.Errorf("headers: %w", checkName(name))
 		case lower == "authorization" && (o.Basic != "" || o.Bearer != ""):
 			return fmt.Errorf("%s is given, and so is basic or bearer: a request has room for one of them", headerSetting(name))
-		case isReference(value):
-			if _, err := parseReference(headerSetting(name), value); err != nil {
+		case secret.IsReference(value):
+			if _, err := secret.ParseReference(headerSetting(name), value); err != nil {
 				return err
 			}
 		case namesSecret(lower):

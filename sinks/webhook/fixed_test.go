@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -83,7 +84,7 @@ func TestTokenChangesInAFile(t *testing.T) {
 
 func TestTextThatCannotBeAHeader(t *testing.T) {
 	for _, c := range []struct {
-		parse func(secret) (string, error)
+		parse func(secret.Text) (string, error)
 		text  string
 		want  string
 	}{
@@ -96,7 +97,7 @@ func TestTextThatCannotBeAHeader(t *testing.T) {
 		{parseBearer, "hushé", "must hold a token"},
 		{parseHeader, "hush\r\nX: y", "one line without control characters"},
 	} {
-		if _, err := c.parse(newSecret(c.text)); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hush") {
+		if _, err := c.parse(secret.NewText(c.text)); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%q: error %v, want %q and no secret", c.text, err, c.want)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -82,7 +83,7 @@ func TestURLsAreEncodedOrRefused(t *testing.T) {
 
 // Reasons hold nothing that turns or hides what stands beside it.
 func TestReasonsShowWhatTheyHold(t *testing.T) {
-	var r sinks.Redactor
+	var r secret.Redactor
 	err := sinks.RedactOutcome(&r, sinks.Gone(fmt.Errorf("a\u202eb\u2066c\x1b[31md\x00e\u200bf")))
 	if kind, _ := sinks.Classify(err); kind != sinks.KindGone || err.Error() != "a.b.c.[31md.e.f" {
 		t.Errorf("outcome %q", err)

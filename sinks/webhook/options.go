@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/sinks"
 )
@@ -184,7 +185,7 @@ func (o *Options) checkSecrets() error {
 		return fmt.Errorf("secrets holds %d references: at most %d can sign", len(o.Secrets), maxSignatures)
 	}
 	for i, ref := range o.Secrets {
-		if _, err := parseReference(secretSetting(i), ref); err != nil {
+		if _, err := secret.ParseReference(secretSetting(i), ref); err != nil {
 			return err
 		}
 	}

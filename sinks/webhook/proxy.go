@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -22,7 +23,7 @@ const proxyEnvironment = "environment"
 // proxySource says where a proxy's URL comes from: Options.Proxy.
 type proxySource struct {
 	literal string
-	ref     reference
+	ref     secret.Reference
 }
 
 // checkProxy finds what is wrong without following a reference. Its errors never show user info.
@@ -34,8 +35,8 @@ func (o *Options) checkProxy() error {
 		return errors.New("guard.public_only and proxy are both set: a proxy resolves names by itself, so that their addresses cannot be judged here")
 	case o.Proxy == proxyEnvironment:
 		return nil
-	case isReference(o.Proxy):
-		_, err := parseReference("proxy", o.Proxy)
+	case secret.IsReference(o.Proxy):
+		_, err := secret.ParseReference("proxy", o.Proxy)
 		return err
 	case strings.Contains(o.Proxy, "@"):
 		return errors.New("proxy holds user info: put the whole URL where a reference leads to, such as env:NAME or file:/path")
@@ -55,8 +56,8 @@ func newProxySource(option string, target *url.URL) (s proxySource, err error) {
 		if u != nil {
 			s.literal = u.String()
 		}
-	case isReference(option):
-		s.ref, err = parseReference("proxy", option)
+	case secret.IsReference(option):
+		s.ref, err = secret.ParseReference("proxy", option)
 	default:
 		s.literal = option
 	}
@@ -64,12 +65,12 @@ func newProxySource(option string, target *url.URL) (s proxySource, err error) {
 }
 
 // read returns the proxy's URL, nil for none. What is wrong with one behind a reference is not said to everybody.
-func (s proxySource) read(from *sinks.Secrets) (*url.URL, error) {
+func (s proxySource) read(from *secret.Store) (*url.URL, error) {
 	u, err := parseProxy(s.literal)
-	if s.ref != (reference{}) {
-		var text secret
-		if text, err = s.ref.read(from); err == nil {
-			u, err = parseProxy(text.reveal())
+	if s.ref != (secret.Reference{}) {
+		var text secret.Text
+		if text, err = s.ref.Read(from); err == nil {
+			u, err = parseProxy(text.Reveal())
 		}
 		if err != nil {
 			err = from.Hide("proxy", s.ref.String(), err)

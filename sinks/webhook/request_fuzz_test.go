@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/postrider/postrider/internal/secret"
 )
 
 // What a receiver answers to a batch is input from outside.
@@ -40,7 +42,7 @@ func FuzzSecrets(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		all, err := parseSigners(newSecret(text))
+		all, err := parseSigners(secret.NewText(text))
 		if (err == nil) != (len(all) > 0) {
 			t.Fatalf("%d signers and the error %v", len(all), err)
 		}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/postrider/postrider/internal/secret"
 )
 
 // How secrets begin (https://www.standardwebhooks.com, "Signature scheme").
@@ -48,7 +50,7 @@ func (c *signedContent) all() []byte {
 type signer func(dst []byte, c *signedContent) []byte
 
 // signers are the secrets of one reference.
-type signers []*watched[[]signer]
+type signers []*secret.Watched[[]signer]
 
 // signature returns the header's value: a signature by each secret, separated by spaces. It is empty without secrets.
 func (s signers) signature(now time.Time, id, timestamp string, body []byte) string {
@@ -60,7 +62,7 @@ func (s signers) signature(now time.Time, id, timestamp string, body []byte) str
 	c.body = body
 	out := c.out[:0]
 	for _, w := range s {
-		for _, sign := range w.get(now) {
+		for _, sign := range w.Get(now) {
 			if len(out) > 0 {
 				out = append(out, ' ')
 			}
@@ -74,10 +76,10 @@ func (s signers) signature(now time.Time, id, timestamp string, body []byte) str
 
 // parseSigners reads secrets separated by white space or line ends; lines that begin with # are comments. Errors tell
 // which one is wrong and show none.
-func parseSigners(text secret) ([]signer, error) {
+func parseSigners(text secret.Text) ([]signer, error) {
 	var all []signer
 	seen := map[string]bool{}
-	for line := range strings.Lines(text.reveal()) {
+	for line := range strings.Lines(text.Reveal()) {
 		if strings.HasPrefix(strings.TrimSpace(line), "#") {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -43,7 +44,7 @@ func keyPair(t testing.TB) (private string, public ed25519.PublicKey) {
 func signersOf(t testing.TB, secrets string) signers {
 	t.Helper()
 	t.Setenv("POSTRIDER_TEST_SECRET", secrets)
-	w, err := watch(slog.New(slog.DiscardHandler), (*sinks.Secrets)(nil).Own(), "secrets[0]", "env:POSTRIDER_TEST_SECRET", parseSigners)
+	w, err := secret.Watch(slog.New(slog.DiscardHandler), (*secret.Store)(nil).Own(), "secrets[0]", "env:POSTRIDER_TEST_SECRET", parseSigners)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +119,7 @@ func TestSecretsThatCannotSign(t *testing.T) {
 		encodeSecret("whpk_", 32):                           "public key, for receivers",
 		many.String():                                       "holds 17 secrets: at most 16",
 	} {
-		_, err := parseSigners(newSecret(secrets))
+		_, err := parseSigners(secret.NewText(secrets))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.40s: error %v, want %q", secrets, err, want)
 			continue

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -37,7 +38,7 @@ type Sink struct {
 
 	lastSource atomic.Pointer[string]
 	log        *slog.Logger
-	secrets    *sinks.Secrets
+	secrets    *secret.Store
 	end        context.CancelFunc
 }
 
@@ -80,7 +81,7 @@ func (s *Sink) readSecrets(log *slog.Logger) (err error) {
 		s.taken[dashed(h.name)] = true
 	}
 	for i, ref := range s.options.Secrets {
-		w, err := watch(log, s.secrets, secretSetting(i), ref, parseSigners)
+		w, err := secret.Watch(log, s.secrets, secretSetting(i), ref, parseSigners)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -43,7 +44,7 @@ func (o TLSOptions) check() error {
 func (o TLSOptions) files() bool { return o.CA != "" || o.Cert != "" }
 
 // read reads the files anew.
-func (o TLSOptions) read(from *sinks.Secrets) (p pemText, err error) {
+func (o TLSOptions) read(from *secret.Store) (p pemText, err error) {
 	for _, f := range []struct {
 		setting, path string
 		to            *[]byte
@@ -59,7 +60,7 @@ func (o TLSOptions) read(from *sinks.Secrets) (p pemText, err error) {
 }
 
 // config makes a configuration for the destination. Its errors show nothing of the files but their paths.
-func (o TLSOptions) config(from *sinks.Secrets, base *tls.Config, p pemText) (*tls.Config, error) {
+func (o TLSOptions) config(from *secret.Store, base *tls.Config, p pemText) (*tls.Config, error) {
 	conf := new(tls.Config)
 	if base != nil {
 		conf = base.Clone()

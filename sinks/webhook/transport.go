@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/postrider/postrider/internal/secret"
 )
 
 const (
@@ -82,8 +84,8 @@ func newTransport(life context.Context, target *url.URL, userAgent string, cfg C
 		return nil, err
 	}
 	t.current.Store(p)
-	if o.TLS.files() || t.proxy.ref.kind == "file" {
-		t.due.Store(time.Now().Add(rereadInterval).UnixNano())
+	if o.TLS.files() || t.proxy.ref.InFile() {
+		t.due.Store(time.Now().Add(secret.RereadInterval).UnixNano())
 	}
 	if o.TLS.InsecureSkipVerify {
 		t.log.Warn("tls.insecure_skip_verify is set: anybody between here and the destination can read and forge", "host", target.Host)
@@ -143,7 +145,7 @@ func (t *transport) get(now time.Time) *pool {
 // check makes a new pool if what the old one was made of has changed. Trouble keeps the old one and is logged once:
 // certificate and key are often replaced one after the other.
 func (t *transport) check(now time.Time) {
-	t.due.Store(now.Add(rereadInterval).UnixNano())
+	t.due.Store(now.Add(secret.RereadInterval).UnixNano())
 	old := t.current.Load()
 	p, err := t.read(old)
 	if err != nil {

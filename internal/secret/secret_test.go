@@ -1,4 +1,4 @@
-package webhook
+package secret
 
 import (
 	"bytes"
@@ -13,14 +13,12 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/postrider/postrider/sinks"
 )
 
 func TestSecretsDoNotShow(t *testing.T) {
 	const text = "hush-hush"
-	s := newSecret(text)
-	nested := struct{ a, B any }{s, struct{ s secret }{s}}
+	s := NewText(text)
+	nested := struct{ a, B any }{s, struct{ s Text }{s}}
 	var log bytes.Buffer
 	logger := slog.New(slog.NewJSONHandler(&log, nil))
 	logger.Info("x", "secret", s, "nested", nested)
@@ -37,8 +35,8 @@ func TestSecretsDoNotShow(t *testing.T) {
 			t.Errorf("the secret shows in %s", one)
 		}
 	}
-	if s.reveal() != text {
-		t.Errorf("reveal returns %q", s.reveal())
+	if s.Reveal() != text {
+		t.Errorf("reveal returns %q", s.Reveal())
 	}
 }
 
@@ -48,7 +46,7 @@ func TestReferences(t *testing.T) {
 		"file:/run/a b":       "file:/run/a b",
 		"file:///run/secrets": "file:/run/secrets",
 	} {
-		if r, err := parseReference("bearer", text); err != nil || r.String() != want {
+		if r, err := ParseReference("bearer", text); err != nil || r.String() != want {
 			t.Errorf("%s: %v, %v, want %s", text, r, err, want)
 		}
 	}
@@ -66,7 +64,7 @@ func TestReferences(t *testing.T) {
 		"file://hush":       "an absolute path",
 		"file://user@hush/": "an absolute path",
 	} {
-		_, err := parseReference("bearer", text)
+		_, err := ParseReference("bearer", text)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: error %v, want %q and nothing of the text", text, err, want)
 		}
@@ -95,10 +93,10 @@ func TestReadingReferences(t *testing.T) {
 		}
 	}
 	for ref, want := range map[string]string{
-		"env:POSTRIDER_TEST_EMPTY": "is empty",
-		file("empty", "\n"):        "is empty",
-		"file:" + dir:              "not a regular file",
-		file("long", string(make([]byte, maxSecretBytes+1))): "longer than 65536 bytes",
+		"env:POSTRIDER_TEST_EMPTY":                     "is empty",
+		file("empty", "\n"):                            "is empty",
+		"file:" + dir:                                  "not a regular file",
+		file("long", string(make([]byte, maxBytes+1))): "longer than 65536 bytes",
 	} {
 		if _, err := read(t, ref); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q", ref, err, want)
@@ -112,12 +110,12 @@ func TestReadingReferences(t *testing.T) {
 }
 
 func read(t *testing.T, ref string) (string, error) {
-	r, err := parseReference("test", ref)
+	r, err := ParseReference("test", ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := r.read((*sinks.Secrets)(nil).Own())
-	return s.reveal(), err
+	s, err := r.Read((*Store)(nil).Own())
+	return s.Reveal(), err
 }
 
 // logged is a log that a test can look at.
@@ -138,6 +136,14 @@ func (l *logged) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
+// parseToken stands for what a sink makes of a secret.
+func parseToken(text Text) (string, error) {
+	if strings.ContainsAny(text.Reveal(), " \n") {
+		return "", errors.New("must hold a token")
+	}
+	return "Bearer " + text.Reveal(), nil
+}
+
 func TestWatchedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	write := func(text string) {
@@ -148,18 +154,18 @@ func TestWatchedFile(t *testing.T) {
 	}
 	log := new(logged)
 	write("first\n")
-	w, err := watch(slog.New(slog.NewTextHandler(log, nil)), (*sinks.Secrets)(nil).Own(), "bearer", "file:"+path, parseBearer)
+	w, err := Watch(slog.New(slog.NewTextHandler(log, nil)), (*Store)(nil).Own(), "bearer", "file:"+path, parseToken)
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
 	step := func(what, want string) {
 		t.Helper()
-		if got := w.get(now); got != "Bearer "+want {
+		if got := w.Get(now); got != "Bearer "+want {
 			t.Errorf("%s: %q is used, want %q", what, got, want)
 		}
 	}
-	later := func() { now = now.Add(rereadInterval) }
+	later := func() { now = now.Add(RereadInterval) }
 
 	write("other\n") // the same size, and perhaps the same time
 	step("changed a moment ago", "first")
@@ -205,7 +211,7 @@ func TestWatchErrors(t *testing.T) {
 		"env:POSTRIDER_TEST_SECRET":  "bearer: env:POSTRIDER_TEST_SECRET: must hold a token",
 		"env:POSTRIDER_TEST_NOT_SET": "bearer: the variable POSTRIDER_TEST_NOT_SET is not set",
 	} {
-		_, err := watch(slog.New(slog.DiscardHandler), (*sinks.Secrets)(nil).Own(), "bearer", ref, parseBearer)
+		_, err := Watch(slog.New(slog.DiscardHandler), (*Store)(nil).Own(), "bearer", ref, parseToken)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: error %v, want %q and no secret", ref, err, want)
 		}

@@ -1,4 +1,4 @@
-package sinks
+package secret
 
 import (
 	"errors"
@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// SecretPrefix begins the names of the variables that every subscription may refer to.
-const SecretPrefix = "POSTRIDER_SECRET_"
+// Prefix begins the names of the variables that every subscription may refer to.
+const Prefix = "POSTRIDER_SECRET_"
 
-// Secrets reads what the options of subscriptions refer to, and remembers it, so that no text shows it later. Who may write
+// Store reads what the options of subscriptions refer to, and remembers it, so that no text shows it later. Who may write
 // subscriptions is not to read everything else that this process can: not its own variables, nor files of the machine. Its methods
 // may be called by several goroutines at once.
-type Secrets struct {
+type Store struct {
 	Redactor
 	// Dir is the directory that all files have to be in; symbolic links do not lead out of it. Empty: no file can be used.
 	Dir string
@@ -31,11 +31,11 @@ type Secrets struct {
 
 // Own returns what one sink uses: with the same rules, and a memory of its own, of which s knows all. For nil there are no rules, as
 // it should be only where a program makes the options by itself.
-func (s *Secrets) Own() *Secrets {
+func (s *Store) Own() *Store {
 	if s == nil {
-		return &Secrets{open: true}
+		return &Store{open: true}
 	}
-	return &Secrets{Redactor: Redactor{parent: &s.Redactor}, Dir: s.Dir, Variables: s.Variables, Except: s.Except, open: s.open}
+	return &Store{Redactor: Redactor{parent: &s.Redactor}, Dir: s.Dir, Variables: s.Variables, Except: s.Except, open: s.open}
 }
 
 // HiddenError is what is wrong with a reference. Its text tells nobody whether there is such a file or variable, or what is in it.
@@ -54,7 +54,7 @@ func (h *HiddenError) Detail() string { return h.Setting + ": " + h.Err.Error() 
 func (h *HiddenError) Unwrap() error { return h.Err }
 
 // Hide makes an error of what came of a setting's reference.
-func (s *Secrets) Hide(setting, ref string, err error) error {
+func (s *Store) Hide(setting, ref string, err error) error {
 	if s.open {
 		return fmt.Errorf("%s: %w", setting, err)
 	}
@@ -62,9 +62,9 @@ func (s *Secrets) Hide(setting, ref string, err error) error {
 }
 
 // Variable returns an environment variable. Where there is none the error wraps fs.ErrNotExist.
-func (s *Secrets) Variable(name string) (string, error) {
-	if !s.open && !strings.HasPrefix(name, SecretPrefix) && !slices.Contains(s.Variables, name) {
-		return "", fmt.Errorf("the variable %s is not for subscriptions: its name has to begin with %s, or be in POSTRIDER_SECRETS_ALLOW", name, SecretPrefix)
+func (s *Store) Variable(name string) (string, error) {
+	if !s.open && !strings.HasPrefix(name, Prefix) && !slices.Contains(s.Variables, name) {
+		return "", fmt.Errorf("the variable %s is not for subscriptions: its name has to begin with %s, or be in POSTRIDER_SECRETS_ALLOW", name, Prefix)
 	}
 	if slices.Contains(s.Except, "env:"+name) {
 		return "", fmt.Errorf("the variable %s is this relay's own", name)
@@ -77,7 +77,7 @@ func (s *Secrets) Variable(name string) (string, error) {
 }
 
 // File returns the text of a regular file of at most so many bytes.
-func (s *Secrets) File(path string, most int64) ([]byte, error) {
+func (s *Store) File(path string, most int64) ([]byte, error) {
 	// Pipes and devices yield their text once, or for ever: they are not opened.
 	info, open, err := s.find(path)
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *Secrets) File(path string, most int64) ([]byte, error) {
 }
 
 // find looks at a file, if it may be used, and returns what opens it.
-func (s *Secrets) find(path string) (fs.FileInfo, func() (*os.File, error), error) {
+func (s *Store) find(path string) (fs.FileInfo, func() (*os.File, error), error) {
 	if s.open {
 		info, err := os.Stat(path)
 		return info, func() (*os.File, error) { return os.Open(path) }, err
