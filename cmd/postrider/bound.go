@@ -34,18 +34,3 @@ func setMaxMessage(ctx context.Context, db *dbconn.Conn, most messageSize, logge
 	logger.Info("the database accepts messages up to another size now", "from", byteSize(before), "to", byteSize(most))
 	return nil
 }
-
-// checkMaxMessage says how large a message may be.
-func (d *doctor) checkMaxMessage(ctx context.Context) error {
-	var most int64
-	if err := d.db.QueryRow(ctx, "SELECT postrider.max_message()").Scan(&most); err != nil {
-		return err
-	}
-	if want := d.settings.MaxMessage; want != 0 && int64(want) != most {
-		d.report("message size", statusNote, fmt.Sprintf("the database accepts messages up to %s, POSTRIDER_MAX_MESSAGE says %s", byteSize(most), want),
-			fmt.Sprintf("start the relay again, or: SELECT postrider.set_max_message(%d);", int64(want)))
-		return nil
-	}
-	d.report("message size", statusOK, fmt.Sprintf("messages up to %s are accepted", byteSize(most)))
-	return nil
-}

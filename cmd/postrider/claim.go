@@ -119,7 +119,7 @@ func findRival(ctx context.Context, db *dbconn.Conn, own *spec) (title, sink str
 		return "", "", err
 	}
 	for _, r := range relays {
-		if d, ok := r.declared[own.Name]; ok && d.Sink != destination.Redact(own.Sink) && r.lives(now) && r.Connected {
+		if d, ok := r.Declared[own.Name]; ok && d.Sink != destination.Redact(own.Sink) && r.lives(now) && r.Connected {
 			return fmt.Sprintf("%s (%s)", r.Name, relay.Short(r.Incarnation)), d.Sink, nil
 		}
 	}

@@ -1,13 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
@@ -30,40 +30,33 @@ type finding struct {
 	Remedy []string `json:"remedy,omitempty"`
 }
 
+// doctorOptions are what an examination needs to know of the relay whose database it is.
+type doctorOptions struct {
+	DatabaseURL string
+	Follow      string        // what tells the relay of new messages: auto, stream, listen or timer
+	Retention   time.Duration // how long settled messages are to stay
+	MaxMessage  int64         // the largest message that the database is to accept, in bytes; 0: not set
+	// OldTransaction is how long a transaction may be open. Default: 5 minutes.
+	OldTransaction time.Duration
+}
+
 // doctor is one examination.
 type doctor struct {
+	doctorOptions
 	db       *dbconn.Conn
-	settings *settings
 	version  int // server_version_num
 	role     string
 	findings []finding
 }
 
-func (a *app) doctorCommand() *cobra.Command {
-	return a.withJSON(&cobra.Command{
-		Use:   "doctor",
-		Short: "Check the database and say what mends what is wrong",
-		Long: `Check the server, the schema, the privileges of the connecting role and the state of the subscriptions. For each thing that
-is wrong it prints the SQL, setting or command that mends it. The exit status is 1 if something does not work.
-Run it with the settings and as the role of the relay. As the role of an application or a worker it says whether that role has what
-it needs and no more.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.settings()
-			if err != nil {
-				return err
-			}
-			if err := s.requireDatabase(); err != nil {
-				return err
-			}
-			d := doctor{settings: s}
-			d.examine(cmd.Context())
-			return a.printFindings(d.findings)
-		},
-	})
+// examineDatabase runs all checks that make sense; a later one may rest on what an earlier one found.
+func examineDatabase(ctx context.Context, o doctorOptions) []finding {
+	d := doctor{doctorOptions: o}
+	d.OldTransaction = cmp.Or(o.OldTransaction, 5*time.Minute)
+	d.examine(ctx)
+	return d.findings
 }
 
-// examine runs all checks that make sense; a later one may rest on what an earlier one found.
 func (d *doctor) examine(ctx context.Context) {
 	if !d.connect(ctx) {
 		return
@@ -109,44 +102,15 @@ func (d *doctor) report(name, status, message string, remedy ...string) {
 
 // wantsStream reports whether the relay would stream if it could.
 func (d *doctor) wantsStream() bool {
-	return d.settings.Follow == "auto" || d.settings.Follow == "stream"
+	return d.Follow == "auto" || d.Follow == "stream"
 }
 
 // streamStatus is how bad it is when streaming does not work: with FOLLOW=auto the timer takes its place.
 func (d *doctor) streamStatus(otherwise string) string {
-	if d.settings.Follow == "stream" {
+	if d.Follow == "stream" {
 		return statusFail
 	}
 	return otherwise
-}
-
-func (a *app) printFindings(findings []finding) error {
-	counts := map[string]int{}
-	for _, f := range findings {
-		counts[f.Status]++
-	}
-	if a.json {
-		if err := a.printJSON(map[string]any{"findings": findings}); err != nil {
-			return err
-		}
-	} else {
-		for _, f := range findings {
-			a.printFinding(f)
-		}
-		a.printf("\n%d ok, %s, %s, %d failed\n", counts[statusOK], human.Plural(int64(counts[statusNote]), "note"),
-			human.Plural(int64(counts[statusWarn]), "warning"), counts[statusFail])
-	}
-	if n := counts[statusFail]; n > 0 {
-		return errors.New(human.Plural(int64(n), "check") + " failed")
-	}
-	return nil
-}
-
-func (a *app) printFinding(f finding) {
-	a.printf("%-5s %-14s %s\n", f.Status, f.Name, strings.ReplaceAll(f.Message, "\n", "\n"+strings.Repeat(" ", 21)))
-	for _, line := range f.Remedy {
-		a.printf("%21s%s\n", "→ ", line)
-	}
 }
 
 // alterSystem is the remedy for a server setting that takes a restart.

@@ -9,7 +9,7 @@ import (
 
 // checkPooler finds out whether a connection pooler sits in between, and what passes through it. A relay finds out for itself.
 func (d *doctor) checkPooler(ctx context.Context) error {
-	config, err := connConfig(d.settings.DatabaseURL)
+	config, err := connConfig(d.DatabaseURL)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (d *doctor) checkPooler(ctx context.Context) error {
 func (d *doctor) reportTransactionPooler(place dbconn.Place) {
 	message := fmt.Sprintf("%s sits in between: the relay looks at the table on a timer, and prepares no statement", place)
 	direct := "for streaming, connect the relay to PostgreSQL itself or through PgBouncer 1.23 or newer"
-	switch d.settings.Follow {
+	switch d.Follow {
 	case "timer":
 		d.report("pooler", statusOK, message)
 	case "listen":

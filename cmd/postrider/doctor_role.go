@@ -120,7 +120,7 @@ func (d *doctor) checkAttributes(ctx context.Context) error {
 		}
 	}
 	if has[len(attributes)] && !has[0] && !d.wantsStream() {
-		d.report("replication", statusNote, fmt.Sprintf("role %q has REPLICATION, which POSTRIDER_FOLLOW=%s does not need: %s", d.role, d.settings.Follow, replicationMeans),
+		d.report("replication", statusNote, fmt.Sprintf("role %q has REPLICATION, which POSTRIDER_FOLLOW=%s does not need: %s", d.role, d.Follow, replicationMeans),
 			fmt.Sprintf("ALTER ROLE %s NOREPLICATION;", quoteName(d.role)))
 	}
 	if len(d.findings) == n {

@@ -128,12 +128,12 @@ func (d *doctor) checkNotify(ctx context.Context) error {
 		return err
 	}
 	switch {
-	case d.settings.Follow == "listen" && !there:
+	case d.Follow == "listen" && !there:
 		d.report("notify", statusFail, "POSTRIDER_FOLLOW=listen needs the trigger that notifies, and it is not there", "SELECT postrider.enable_notify();")
-	case d.settings.Follow == "listen":
+	case d.Follow == "listen":
 		d.report("notify", statusOK, "the trigger that notifies is there")
 	case there:
-		d.report("notify", statusNote, "the outbox has the trigger for LISTEN, which POSTRIDER_FOLLOW="+d.settings.Follow+" does not need; each commit that notifies takes a cluster-wide lock",
+		d.report("notify", statusNote, "the outbox has the trigger for LISTEN, which POSTRIDER_FOLLOW="+d.Follow+" does not need; each commit that notifies takes a cluster-wide lock",
 			"SELECT postrider.disable_notify();  -- unless another relay listens")
 	}
 	return nil

@@ -19,7 +19,7 @@ func (d *doctor) checkSegments(ctx context.Context) error {
 	if err := d.db.QueryRow(ctx, "SELECT segment_seconds FROM postrider.source").Scan(&length); err != nil {
 		return err
 	}
-	retention, each := time.Duration(d.settings.Retention), time.Duration(length)*time.Second
+	retention, each := d.Retention, time.Duration(length)*time.Second
 	if ideal := max(retention/(migrations.Segments-4), 2*time.Hour); each > max(retention, ideal) {
 		d.report("segments", statusNote, fmt.Sprintf("a segment of the outbox is filled for %s, and emptied afterwards: settled messages stay longer than the retention of %s", human.Duration(each), human.Duration(retention)),
 			fmt.Sprintf("SELECT postrider.set_segment_length('%d seconds');", int64(ideal/time.Second)))
@@ -30,7 +30,7 @@ func (d *doctor) checkSegments(ctx context.Context) error {
 		FROM generate_series(0, $2::int - 1) s (n) CROSS JOIN LATERAL postrider.lock_holders('outbox_' || s.n) h
 		WHERE coalesce(h.since < clock_timestamp() - $1::bigint * interval '1 second', false)
 		   OR h.since IS NULL AND postrider.segment_is_old(s.n::smallint, $3::bigint * interval '1 second')
-		GROUP BY 2, 3, 4, 5, 6, h.since ORDER BY h.since`, int64(oldTransaction.Seconds()), migrations.Segments, int64(retention.Seconds()))
+		GROUP BY 2, 3, 4, 5, 6, h.since ORDER BY h.since`, int64(d.OldTransaction.Seconds()), migrations.Segments, int64(retention.Seconds()))
 	if err != nil {
 		return err
 	}
@@ -60,4 +60,19 @@ func (d *doctor) checkSegments(ctx context.Context) error {
 		d.report("segments", statusOK, "nobody keeps segments of the outbox from being emptied")
 	}
 	return err
+}
+
+// checkMaxMessage says how large a message may be.
+func (d *doctor) checkMaxMessage(ctx context.Context) error {
+	var most int64
+	if err := d.db.QueryRow(ctx, "SELECT postrider.max_message()").Scan(&most); err != nil {
+		return err
+	}
+	if want := d.MaxMessage; want != 0 && want != most {
+		d.report("message size", statusNote, fmt.Sprintf("the database accepts messages up to %s, POSTRIDER_MAX_MESSAGE says %s", human.Size(most), human.Size(want)),
+			fmt.Sprintf("start the relay again, or: SELECT postrider.set_max_message(%d);", want))
+		return nil
+	}
+	d.report("message size", statusOK, fmt.Sprintf("messages up to %s are accepted", human.Size(most)))
+	return nil
 }

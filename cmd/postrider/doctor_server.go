@@ -15,13 +15,13 @@ const oldestServer = 140000
 
 // connect reports whether there is a server to examine.
 func (d *doctor) connect(ctx context.Context) bool {
-	db, err := connect(ctx, d.settings.DatabaseURL)
+	db, err := connect(ctx, d.DatabaseURL)
 	if err != nil {
 		if _, standby := errors.AsType[*dberr.Standby](err); standby && len(dberr.Codes(err)) == 0 {
 			d.report("primary", statusFail, dberr.Cause(err), "point POSTRIDER_DATABASE_URL at the primary, or name all hosts: the primary is found")
 			return false
 		}
-		d.report("connection", statusFail, human.OneLine(dberr.Cause(err)), connectRemedy(err, d.settings.DatabaseURL)...)
+		d.report("connection", statusFail, human.OneLine(dberr.Cause(err)), connectRemedy(err, d.DatabaseURL)...)
 		return false
 	}
 	d.db = db

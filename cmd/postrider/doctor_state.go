@@ -14,9 +14,6 @@ import (
 // abandonedAfter is how long a subscription may stand still before it counts as abandoned.
 const abandonedAfter = time.Hour
 
-// oldTransaction is how long a transaction may be open; tests lower it.
-var oldTransaction = 5 * time.Minute
-
 // checkTransactions finds open transactions that have written: their own messages wait for them, and the stream's WAL too.
 func (d *doctor) checkTransactions(ctx context.Context) error {
 	var sees bool
@@ -32,7 +29,7 @@ func (d *doctor) checkTransactions(ctx context.Context) error {
 		SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''), extract(epoch FROM clock_timestamp() - xact_start)::float8
 		FROM pg_stat_activity
 		WHERE datname = current_database() AND backend_xid IS NOT NULL AND xact_start < clock_timestamp() - $1::bigint * interval '1 second' ORDER BY xact_start`,
-		int64(oldTransaction.Seconds()))
+		int64(d.OldTransaction.Seconds()))
 	if err != nil {
 		return err
 	}
@@ -46,7 +43,7 @@ func (d *doctor) checkTransactions(ctx context.Context) error {
 		return nil
 	})
 	if err == nil && len(d.findings) == n {
-		d.report("transactions", statusOK, "no writing transaction is older than "+human.Duration(oldTransaction))
+		d.report("transactions", statusOK, "no writing transaction is older than "+human.Duration(d.OldTransaction))
 	}
 	return err
 }
@@ -56,7 +53,7 @@ func (d *doctor) checkPrepared(ctx context.Context) error {
 	rows, err := d.db.Query(ctx, `
 		SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts
 		WHERE database = current_database() AND prepared < clock_timestamp() - $1::bigint * interval '1 second' ORDER BY prepared`,
-		int64(oldTransaction.Seconds()))
+		int64(d.OldTransaction.Seconds()))
 	if err != nil {
 		return err
 	}
@@ -105,6 +102,21 @@ func (d *doctor) checkRelays(ctx context.Context) error {
 		d.report("relays", statusOK, human.Plural(int64(alive), "relay")+" registered, all seen a moment ago")
 	}
 	return nil
+}
+
+// checkUnable finds relays that lack what a subscription needs, also where others deliver it meanwhile.
+func (d *doctor) checkUnable(ctx context.Context) error {
+	rows, err := d.db.Query(ctx, "SELECT r.name, u.key, u.value ->> 'reason' FROM postrider.relays r, jsonb_each(r.unable) u ORDER BY 2, 1")
+	if err != nil {
+		return err
+	}
+	var relay, subscription, reason string
+	_, err = pgx.ForEachRow(rows, []any{&relay, &subscription, &reason}, func() error {
+		d.report("relays", statusWarn, fmt.Sprintf("relay %q cannot deliver %q and leaves it to others: %s", relay, subscription, reason),
+			"its log says more; it tries again by itself")
+		return nil
+	})
+	return err
 }
 
 // subscriptionHealth is what checkSubscriptions looks at; ages are in seconds.

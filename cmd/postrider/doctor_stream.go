@@ -17,7 +17,7 @@ func (d *doctor) checkStreaming(ctx context.Context) error {
 		return err
 	}
 	if !d.wantsStream() {
-		d.report("wal_level", statusOK, "POSTRIDER_FOLLOW="+d.settings.Follow+" needs no logical replication")
+		d.report("wal_level", statusOK, "POSTRIDER_FOLLOW="+d.Follow+" needs no logical replication")
 		return nil
 	}
 	var level string

@@ -134,9 +134,6 @@ func TestDoctorOnSubscriptions(t *testing.T) {
 }
 
 func TestDoctorOnOldTransactions(t *testing.T) {
-	was := oldTransaction
-	oldTransaction = 0
-	t.Cleanup(func() { oldTransaction = was })
 	db := newDB(t)
 	conn := db.Conn(t)
 	if _, err := conn.Exec(t.Context(), "SET application_name = 'batch'; BEGIN; SELECT pg_current_xact_id()"); err != nil {
@@ -144,10 +141,8 @@ func TestDoctorOnOldTransactions(t *testing.T) {
 	}
 	db.Exec(t, "BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'forgotten'")
 
-	d := doctor{settings: &settings{DatabaseURL: db.URL()}}
-	d.examine(t.Context())
 	var found []string
-	for _, f := range d.findings {
+	for _, f := range examineDatabase(t.Context(), doctorOptions{DatabaseURL: db.URL(), OldTransaction: time.Nanosecond}) {
 		found = append(found, f.Status+" "+f.Name+" "+f.Message+" "+strings.Join(f.Remedy, " "))
 	}
 	all := strings.Join(found, "\n")

@@ -79,12 +79,3 @@ func (a *app) rebase(ctx context.Context, db *dbconn.Conn, yes, newID bool) erro
 	}
 	return nil
 }
-
-// sameIdentity reports whether the stored transaction ids are of this cluster and database.
-func sameIdentity(ctx context.Context, db querier) (same bool, err error) {
-	err = db.QueryRow(ctx, `
-		SELECT system_identifier = (SELECT system_identifier FROM pg_control_system())
-		   AND database_oid = (SELECT oid FROM pg_database WHERE datname = current_database())
-		FROM postrider.source`).Scan(&same)
-	return same, err
-}

@@ -88,19 +88,15 @@ func TestGrantsSaysWhatReplicationMeans(t *testing.T) {
 
 // Who keeps segments from being emptied is shown, be it a reader or a prepared transaction; so is a length that stops the ring.
 func TestDoctorOnHeldSegments(t *testing.T) {
-	was := oldTransaction
-	oldTransaction = 0
-	t.Cleanup(func() { oldTransaction = was })
 	db := newDB(t)
 	conn := db.Conn(t)
 	if _, err := conn.Exec(t.Context(), "SET application_name = 'report'; BEGIN; SELECT FROM postrider.outbox_3"); err != nil {
 		t.Fatal(err)
 	}
 	db.Exec(t, "BEGIN; INSERT INTO postrider.outbox (segment, topic, payload) VALUES (5, 'a', '1'); PREPARE TRANSACTION 'held segment'; SELECT postrider.set_segment_length('10 years')")
-	d := doctor{settings: &settings{DatabaseURL: db.URL(), Retention: duration(24 * time.Hour), Follow: "timer"}}
-	d.examine(t.Context())
+	options := doctorOptions{DatabaseURL: db.URL(), Retention: 24 * time.Hour, Follow: "timer", OldTransaction: time.Nanosecond}
 	var all strings.Builder
-	for _, f := range d.findings {
+	for _, f := range examineDatabase(t.Context(), options) {
 		fmt.Fprintln(&all, f.Status, f.Name, f.Message, f.Remedy)
 	}
 	for _, want := range []string{

@@ -70,12 +70,7 @@ func (b *byteSize) Decode(text string) error {
 }
 
 func (b byteSize) String() string {
-	for _, u := range human.ByteUnits[:4] {
-		if int64(b) >= u.Bytes && int64(b)%u.Bytes == 0 {
-			return fmt.Sprintf("%d%s", int64(b)/u.Bytes, u.Name)
-		}
-	}
-	return fmt.Sprintf("%dB", int64(b))
+	return human.Size(int64(b))
 }
 
 // messageSize is a size that postrider.set_max_message takes; 0 is none.

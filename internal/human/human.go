@@ -90,6 +90,16 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%d B", n)
 }
 
+// Size writes a number of bytes exactly, in the largest unit that does: 64MiB, 1000B.
+func Size(n int64) string {
+	for _, u := range ByteUnits[:4] {
+		if n >= u.Bytes && n%u.Bytes == 0 {
+			return fmt.Sprintf("%d%s", n/u.Bytes, u.Name)
+		}
+	}
+	return fmt.Sprintf("%dB", n)
+}
+
 // ByteUnits are the units in which sizes are read, the larger ones first; the first four are those in which they are written.
 var ByteUnits = []struct {
 	Name  string

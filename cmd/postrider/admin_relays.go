@@ -31,8 +31,8 @@ type relayStatus struct {
 	Connected bool `json:"connected"`
 	// Unable says by subscription what this relay cannot deliver, for something that it lacks.
 	Unable map[string]unableStatus `json:"unable"`
-	// declared are the subscriptions that it was started with.
-	declared map[string]relay.Declaration
+	// Declared are the subscriptions that it was started with.
+	Declared map[string]relay.Declaration `json:"-"`
 }
 
 // readRelays lists the relays. A relay that is alone and idle writes nothing: its sessions, which have its incarnation in their
@@ -43,7 +43,7 @@ func readRelays(ctx context.Context, db querier) ([]relayStatus, error) {
 			SELECT right(application_name, 8) AS short,
 			       max(CASE WHEN state IS NULL OR state = 'active' THEN clock_timestamp() ELSE state_change END) AS at
 			FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'postrider %' GROUP BY 1)
-		SELECT r.name, r.version, r.incarnation::text, r.started_at, coalesce(c.n, 0), greatest(r.seen_at, s.at), s.at IS NOT NULL, r.declared::text, r.unable
+		SELECT r.name, r.version, r.incarnation::text, r.started_at, coalesce(c.n, 0), greatest(r.seen_at, s.at), s.at IS NOT NULL, r.Declared::text, r.unable
 		FROM postrider.relays r
 		LEFT JOIN (SELECT owner, count(*) AS n FROM postrider.cursors GROUP BY owner) c ON c.owner = r.incarnation
 		LEFT JOIN sessions s ON s.short = left(r.incarnation::text, 8)
@@ -55,8 +55,8 @@ func readRelays(ctx context.Context, db querier) ([]relayStatus, error) {
 	var r relayStatus
 	var declared string
 	_, err = pgx.ForEachRow(rows, []any{&r.Name, &r.Version, &r.Incarnation, &r.StartedAt, &r.Subscriptions, &r.LastSeen, &r.Connected, &declared, &r.Unable}, func() error {
-		r.declared = nil
-		_ = json.Unmarshal([]byte(declared), &r.declared) // what cannot be read declares nothing
+		r.Declared = nil
+		_ = json.Unmarshal([]byte(declared), &r.Declared) // what cannot be read declares nothing
 		list = append(list, r)
 		r.Unable = nil
 		return nil
@@ -99,7 +99,7 @@ func titles(relays []relayStatus) map[string]string {
 // startedWith returns a relay that has sessions and was started with the subscription, or "".
 func startedWith(relays []relayStatus, subscription string) string {
 	for _, r := range relays {
-		if _, ok := r.declared[subscription]; ok && r.Connected {
+		if _, ok := r.Declared[subscription]; ok && r.Connected {
 			return r.Name
 		}
 	}
@@ -114,8 +114,8 @@ func contested(relays []relayStatus, now time.Time) map[string]string {
 		if !r.lives(now) {
 			continue
 		}
-		for _, name := range slices.Sorted(maps.Keys(r.declared)) {
-			d := r.declared[name]
+		for _, name := range slices.Sorted(maps.Keys(r.Declared)) {
+			d := r.Declared[name]
 			if sums[name] == nil {
 				sums[name] = map[string]bool{}
 			}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/dbconn"
+)
+
+// statusReport is what status prints; the keys are stable.
+type statusReport struct {
+	Now           time.Time            `json:"now"`
+	Subscriptions []subscriptionStatus `json:"subscriptions"`
+	Relays        []relayStatus        `json:"relays"`
+}
+
+// subscriptionStatus is a row of the view subscription_status.
+type subscriptionStatus struct {
+	Name         string    `json:"name"`
+	State        string    `json:"state"`
+	PausedReason string    `json:"paused_reason"`
+	Trouble      string    `json:"trouble"`
+	Owner        string    `json:"owner"`
+	LagMessages  int64     `json:"lag_messages"`
+	LagMore      bool      `json:"lag_more"` // than could be counted in time
+	LagSeconds   float64   `json:"lag_seconds"`
+	Retrying     int64     `json:"retrying"`
+	Held         int64     `json:"held"`
+	Scheduled    int64     `json:"scheduled"`
+	Leased       int64     `json:"leased"`
+	Dead         int64     `json:"dead"`
+	Discarded    int64     `json:"discarded"`
+	SegmentsHeld int64     `json:"segments_held"`
+	SavedAt      time.Time `json:"saved_at"`
+	// Contested says which relays were started with different settings for it.
+	Contested string `json:"contested"`
+	// OwnerTitle is the owner, with its incarnation where relays share a name.
+	OwnerTitle string `json:"-"`
+}
+
+// status reads where everything stands, of one moment.
+func status(ctx context.Context, db *dbconn.Conn) (report *statusReport, err error) {
+	err = readOnly(ctx, db, func(tx pgx.Tx) error {
+		report, err = readStatus(ctx, tx)
+		return err
+	})
+	return report, err
+}
+
+func readStatus(ctx context.Context, db querier) (*statusReport, error) {
+	report := statusReport{Subscriptions: []subscriptionStatus{}, Relays: []relayStatus{}}
+	if err := db.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&report.Now); err != nil {
+		return nil, err
+	}
+	rows, err := db.Query(ctx, `
+		SELECT name, state, coalesce(paused_reason, ''), coalesce(trouble, ''), coalesce(owner, ''), lag_messages, lag_more, lag_seconds,
+		       retrying, held, scheduled, leased, dead, discarded, segments_held, saved_at
+		FROM postrider.subscription_status ORDER BY name`)
+	if err != nil {
+		return nil, err
+	}
+	report.Subscriptions, err = pgx.AppendRows(report.Subscriptions, rows, func(row pgx.CollectableRow) (s subscriptionStatus, err error) {
+		return s, row.Scan(&s.Name, &s.State, &s.PausedReason, &s.Trouble, &s.Owner, &s.LagMessages, &s.LagMore, &s.LagSeconds, &s.Retrying, &s.Held,
+			&s.Scheduled, &s.Leased, &s.Dead, &s.Discarded, &s.SegmentsHeld, &s.SavedAt)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if report.Relays, err = readRelays(ctx, db); err != nil {
+		return nil, err
+	}
+	report.explainStranded()
+	return &report, report.nameOwners(ctx, db)
+}
+
+// nameOwners tells relays of one name apart, and says which subscriptions relays fight over.
+func (r *statusReport) nameOwners(ctx context.Context, db querier) error {
+	owners := map[string]string{}
+	title := titles(r.Relays)
+	rows, err := db.Query(ctx, "SELECT subscription, owner::text FROM postrider.cursors WHERE owner IS NOT NULL")
+	if err != nil {
+		return err
+	}
+	var name, owner string
+	_, err = pgx.ForEachRow(rows, []any{&name, &owner}, func() error {
+		owners[name] = title[owner]
+		return nil
+	})
+	fights := contested(r.Relays, r.Now)
+	for i := range r.Subscriptions {
+		s := &r.Subscriptions[i]
+		s.OwnerTitle, s.Contested = cmp.Or(owners[s.Name], s.Owner), fights[s.Name]
+	}
+	return err
+}
+
+// unableStatus says why a relay leaves a subscription to others.
+type unableStatus struct {
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
+}
+
+// explainStranded gives a subscription that nobody delivers the reasons of the relays that cannot.
+func (r *statusReport) explainStranded() {
+	for i := range r.Subscriptions {
+		s := &r.Subscriptions[i]
+		if s.State != "active" || s.Owner != "" {
+			continue
+		}
+		for _, relay := range r.Relays {
+			if u, ok := relay.Unable[s.Name]; ok {
+				s.Trouble = cmp.Or(s.Trouble, fmt.Sprintf("nobody delivers it: relay %s cannot: %s", relay.Name, u.Reason))
+			}
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/human"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	return a.withJSON(&cobra.Command{
+		Use:   "doctor",
+		Short: "Check the database and say what mends what is wrong",
+		Long: `Check the server, the schema, the privileges of the connecting role and the state of the subscriptions. For each thing that
+is wrong it prints the SQL, setting or command that mends it. The exit status is 1 if something does not work.
+Run it with the settings and as the role of the relay. As the role of an application or a worker it says whether that role has what
+it needs and no more.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.settings()
+			if err != nil {
+				return err
+			}
+			if err := s.requireDatabase(); err != nil {
+				return err
+			}
+			return a.printFindings(examineDatabase(cmd.Context(), doctorOptions{
+				DatabaseURL: s.DatabaseURL, Follow: s.Follow, Retention: time.Duration(s.Retention), MaxMessage: int64(s.MaxMessage)}))
+		},
+	})
+}
+
+func (a *app) printFindings(findings []finding) error {
+	counts := map[string]int{}
+	for _, f := range findings {
+		counts[f.Status]++
+	}
+	if a.json {
+		if err := a.printJSON(map[string]any{"findings": findings}); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range findings {
+			a.printFinding(f)
+		}
+		a.printf("\n%d ok, %s, %s, %d failed\n", counts[statusOK], human.Plural(int64(counts[statusNote]), "note"),
+			human.Plural(int64(counts[statusWarn]), "warning"), counts[statusFail])
+	}
+	if n := counts[statusFail]; n > 0 {
+		return errors.New(human.Plural(int64(n), "check") + " failed")
+	}
+	return nil
+}
+
+func (a *app) printFinding(f finding) {
+	a.printf("%-5s %-14s %s\n", f.Status, f.Name, strings.ReplaceAll(f.Message, "\n", "\n"+strings.Repeat(" ", 21)))
+	for _, line := range f.Remedy {
+		a.printf("%21s%s\n", "→ ", line)
+	}
+}
