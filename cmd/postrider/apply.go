@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 )
@@ -104,13 +105,13 @@ func prune(ctx context.Context, tx pgx.Tx, specs []spec, how applying, changes *
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	relays, err := readRelays(ctx, tx)
+	relays, err := admin.ReadRelays(ctx, tx)
 	if err != nil {
 		return err
 	}
 	var removed []string
 	for _, c := range list {
-		c.StartedWith = startedWith(relays, c.Name)
+		c.StartedWith = admin.StartedWith(relays, c.Name)
 		*changes = append(*changes, c)
 		removed = append(removed, fmt.Sprintf("%s (%s)", c.Name, c.loss()))
 	}

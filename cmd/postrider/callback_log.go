@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/sinks/webhook"
 )
@@ -56,7 +57,7 @@ func (l *callbackLog) answered(r *http.Request, cb webhook.Callback, out reply, 
 		}
 	case out.err != nil && !errors.Is(out.err, context.Canceled):
 		if missed, ok := l.broken.now(); ok {
-			l.log.Warn("a callback cannot be recorded", append(attrs, "error", explain(out.err), "others_since_the_last_line", missed)...)
+			l.log.Warn("a callback cannot be recorded", append(attrs, "error", admin.Explain(out.err), "others_since_the_last_line", missed)...)
 		}
 	default:
 		l.log.Debug("callback", append(attrs, "status", out.status, "result", out.result, "took", took.Round(time.Microsecond))...)

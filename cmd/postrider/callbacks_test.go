@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 )
 
@@ -90,10 +91,10 @@ func TestWorkersSettleInSQL(t *testing.T) {
 
 func connectAs(t *testing.T, url string) *dbconn.Conn {
 	t.Helper()
-	conn, err := connect(t.Context(), url)
+	conn, err := admin.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeConn(conn) })
+	t.Cleanup(func() { admin.Close(conn) })
 	return conn
 }

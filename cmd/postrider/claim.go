@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay"
@@ -110,7 +111,7 @@ func (s *spec) leadsElsewhere(sink string) bool {
 }
 
 func findRival(ctx context.Context, db *dbconn.Conn, own *spec) (title, sink string, err error) {
-	relays, err := readRelays(ctx, db)
+	relays, err := admin.ReadRelays(ctx, db)
 	if err != nil {
 		return "", "", err
 	}
@@ -119,7 +120,7 @@ func findRival(ctx context.Context, db *dbconn.Conn, own *spec) (title, sink str
 		return "", "", err
 	}
 	for _, r := range relays {
-		if d, ok := r.Declared[own.Name]; ok && d.Sink != destination.Redact(own.Sink) && r.lives(now) && r.Connected {
+		if d, ok := r.Declared[own.Name]; ok && d.Sink != destination.Redact(own.Sink) && r.Lives(now) && r.Connected {
 			return fmt.Sprintf("%s (%s)", r.Name, relay.Short(r.Incarnation)), d.Sink, nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
@@ -224,7 +225,7 @@ func TestStatus(t *testing.T) {
 		"SUBSCRIPTION STATE OWNER LAG LAG TIME RETRYING HELD SCHEDULED LEASED DEAD SEGMENTS TROUBLE",
 		"billing active host-a 1 ", " 1 1 1 1 2 1 connection refused",
 		"bus active - 1 ", "host-a v1 1h 30m ago 1")
-	var report statusReport
+	var report admin.StatusReport
 	if err := json.Unmarshal([]byte(on(t, db.URL(), "status", "--json").ok().out), &report); err != nil {
 		t.Fatal(err)
 	}

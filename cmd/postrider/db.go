@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // withDB runs f on a connection to a database that has this build's schema.
 func (a *app) withDB(ctx context.Context, f func(ctx context.Context, db *dbconn.Conn) error) error {
 	return a.withRawDB(ctx, func(ctx context.Context, db *dbconn.Conn, _ *settings) error {
-		if err := checkSchema(ctx, db); err != nil {
+		if err := admin.CheckSchema(ctx, db); err != nil {
 			return err
 		}
 		return f(ctx, db)
@@ -25,10 +26,10 @@ func (a *app) withRawDB(ctx context.Context, f func(ctx context.Context, db *dbc
 	if err := s.requireDatabase(); err != nil {
 		return err
 	}
-	db, err := connect(ctx, s.DatabaseURL)
+	db, err := admin.Connect(ctx, s.DatabaseURL)
 	if err != nil {
 		return err
 	}
-	defer closeConn(db)
+	defer admin.Close(db)
 	return f(ctx, db, s)
 }

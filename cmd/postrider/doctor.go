@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 )
@@ -61,7 +62,7 @@ func (d *doctor) examine(ctx context.Context) {
 	if !d.connect(ctx) {
 		return
 	}
-	defer closeConn(d.db)
+	defer admin.Close(d.db)
 	run := func(name string, check func(context.Context) error) {
 		if err := check(ctx); err != nil {
 			d.report(name, statusWarn, "cannot be checked: "+human.OneLine(err.Error()))

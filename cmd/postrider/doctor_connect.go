@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/postrider/postrider/internal/admin"
 )
 
 // connectRemedy says what mends a connection that cannot be opened. A server's answer tells more than what went wrong on the way to
@@ -73,7 +75,7 @@ func tlsRemedy(err error) string {
 
 // connectingAs returns the role and the database of a connection string.
 func connectingAs(databaseURL string) (role, database string) {
-	config, err := connConfig(databaseURL)
+	config, err := admin.ConnConfig(databaseURL)
 	if err != nil {
 		return "", ""
 	}
@@ -82,7 +84,7 @@ func connectingAs(databaseURL string) (role, database string) {
 
 // wantsNoTLS says whether the connection string leaves TLS off.
 func wantsNoTLS(databaseURL string) bool {
-	config, err := connConfig(databaseURL)
+	config, err := admin.ConnConfig(databaseURL)
 	return err == nil && config.TLSConfig == nil
 }
 

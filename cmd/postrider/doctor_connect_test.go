@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -84,12 +83,6 @@ func TestDoctorOnTLS(t *testing.T) {
 	}
 	db := newDB(t)
 	doctorOn(t, db.URL()+"&sslmode=require").fails("1 check failed").has("→ TLS: the server has it off")
-}
-
-func TestTLSRemedyIsForTLS(t *testing.T) {
-	if got := tlsRemedy(errors.New("connection refused")); got != "" {
-		t.Errorf("got %q", got)
-	}
 }
 
 // A stream that can never confirm a message is found; one that cannot be reached is the relay's to tell.

@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 )
 
 // checkPooler finds out whether a connection pooler sits in between, and what passes through it. A relay finds out for itself.
 func (d *doctor) checkPooler(ctx context.Context) error {
-	config, err := connConfig(d.DatabaseURL)
+	config, err := admin.ConnConfig(d.DatabaseURL)
 	if err != nil {
 		return err
 	}

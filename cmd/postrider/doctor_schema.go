@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
 )
@@ -70,7 +71,7 @@ func (d *doctor) checkRowSecurity(ctx context.Context) error {
 }
 
 func (d *doctor) checkIdentity(ctx context.Context) error {
-	same, err := sameIdentity(ctx, d.db)
+	same, err := admin.SameIdentity(ctx, d.db)
 	if err != nil {
 		return err
 	}

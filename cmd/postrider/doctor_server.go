@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/internal/human"
 )
@@ -15,7 +16,7 @@ const oldestServer = 140000
 
 // connect reports whether there is a server to examine.
 func (d *doctor) connect(ctx context.Context) bool {
-	db, err := connect(ctx, d.DatabaseURL)
+	db, err := admin.Connect(ctx, d.DatabaseURL)
 	if err != nil {
 		if _, standby := errors.AsType[*dberr.Standby](err); standby && len(dberr.Codes(err)) == 0 {
 			d.report("primary", statusFail, dberr.Cause(err), "point POSTRIDER_DATABASE_URL at the primary, or name all hosts: the primary is found")
@@ -30,13 +31,13 @@ func (d *doctor) connect(ctx context.Context) bool {
 		Scan(&d.role, &version, &d.version)
 	if err != nil {
 		d.report("connection", statusFail, human.OneLine(err.Error()))
-		closeConn(db)
+		admin.Close(db)
 		return false
 	}
 	d.report("connection", statusOK, fmt.Sprintf("database %q at %s as role %q", db.Config().Database, db.Config().Host, d.role))
 	if d.version < oldestServer {
 		d.report("version", statusFail, fmt.Sprintf("PostgreSQL %s is too old", version), "upgrade the server to PostgreSQL 14 or newer")
-		closeConn(db)
+		admin.Close(db)
 		return false
 	}
 	d.report("version", statusOK, "PostgreSQL "+version)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/human"
 )
 
@@ -72,15 +73,15 @@ func (d *doctor) checkRelays(ctx context.Context) error {
 	if err := d.db.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
 		return err
 	}
-	relays, err := readRelays(ctx, d.db)
+	relays, err := admin.ReadRelays(ctx, d.db)
 	if err != nil {
 		return err
 	}
-	title, alive := titles(relays), 0
+	title, alive := admin.Titles(relays), 0
 	for _, r := range relays {
 		what := ""
 		switch {
-		case !r.silent(now):
+		case !r.Silent(now):
 			alive++
 			continue
 		case r.Connected:
@@ -92,7 +93,7 @@ func (d *doctor) checkRelays(ctx context.Context) error {
 			title[r.Incarnation], what, human.Duration(now.Sub(r.LastSeen)), human.Plural(r.Subscriptions, "subscription")),
 			"postrider run", fmt.Sprintf("or, if none is to run: DELETE FROM postrider.relays WHERE incarnation = '%s';", r.Incarnation))
 	}
-	for name, text := range contested(relays, now) {
+	for name, text := range admin.Contested(relays, now) {
 		d.report("relays", statusWarn, fmt.Sprintf("subscription %q: %s", name, text), "set another POSTRIDER_SUBSCRIPTION for one of them")
 	}
 	switch {
@@ -128,7 +129,7 @@ type subscriptionHealth struct {
 
 func (d *doctor) checkSubscriptions(ctx context.Context) error {
 	var list []subscriptionHealth
-	err := readOnly(ctx, d.db, func(tx pgx.Tx) error {
+	err := admin.ReadOnly(ctx, d.db, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `
 			SELECT v.name, v.state, coalesce(v.paused_reason, ''), coalesce(v.trouble, ''), coalesce(v.owner, ''), v.segments_held,
 			       extract(epoch FROM clock_timestamp() - s.updated_at)::float8, extract(epoch FROM clock_timestamp() - v.saved_at)::float8

@@ -173,23 +173,3 @@ func TestDoctorOnFewSlots(t *testing.T) {
 	on(t, db.URL(), "migrate").ok()
 	doctorOn(t, db.URL()).ok("warn slots 0 of 1 replication slots are taken", "→ ALTER SYSTEM SET max_replication_slots = 6;", "warn senders", "→ ALTER SYSTEM SET max_wal_senders = 6;")
 }
-
-func TestClockFinding(t *testing.T) {
-	before := time.Now()
-	after := before.Add(3 * time.Second)
-	for _, c := range []struct {
-		server time.Time
-		status string
-		words  string
-	}{
-		{before.Add(time.Second), statusOK, "agree"},
-		{before.Add(-900 * time.Millisecond), statusOK, "agree"},
-		{after.Add(900 * time.Millisecond), statusOK, "agree"},
-		{before.Add(-time.Minute), statusWarn, "1m behind"},
-		{after.Add(time.Hour), statusWarn, "1h ahead of"},
-	} {
-		if f := clockFinding(before, after, c.server); f.Status != c.status || !strings.Contains(f.Message, c.words) {
-			t.Errorf("server at %v: %+v, want %s, %q", c.server.Sub(before), f, c.status, c.words)
-		}
-	}
-}

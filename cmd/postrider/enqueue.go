@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/outbox/topic"
 )
@@ -126,7 +127,7 @@ func (m *newMessage) setFlags(f enqueueFlags) error {
 	return nil
 }
 
-func (m *newMessage) insert(ctx context.Context, db querier) (id int64, err error) {
+func (m *newMessage) insert(ctx context.Context, db admin.Querier) (id int64, err error) {
 	call, payload := "enqueue($1, $2::jsonb", any(string(m.payload))
 	if m.bytes {
 		call, payload = "enqueue_bytes($1, $2::bytea", any(m.payload)

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 )
@@ -132,13 +133,13 @@ func (a *app) printParked(views []parkedView, now time.Time) {
 	list.print(a.out)
 }
 
-func requireSubscription(ctx context.Context, db querier, name string) error {
+func requireSubscription(ctx context.Context, db admin.Querier, name string) error {
 	var found bool
 	if err := db.QueryRow(ctx, "SELECT EXISTS (SELECT FROM postrider.subscriptions WHERE name = $1)", name).Scan(&found); err != nil {
 		return err
 	}
 	if !found {
-		return noSubscription(ctx, db, name)
+		return admin.NoSubscription(ctx, db, name)
 	}
 	return nil
 }

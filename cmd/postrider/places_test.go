@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/migrations"
 )
@@ -57,11 +58,11 @@ func throughBouncer(t *testing.T, db *pgtest.DB, mode string) string {
 func delivered(t *testing.T, url string, n int) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d messages are delivered", n), func() bool {
-		conn, err := connect(t.Context(), url)
+		conn, err := admin.Connect(t.Context(), url)
 		if err != nil {
 			return false
 		}
-		defer closeConn(conn)
+		defer admin.Close(conn)
 		var got int
 		err = conn.QueryRow(t.Context(), "SELECT count(*)::int FROM postrider.deliveries WHERE subscription = 'default' AND status = 'delivered'").Scan(&got)
 		return err == nil && got == n
@@ -74,12 +75,12 @@ const named = "the server is a standby"
 // Of several hosts everything finds the primary, in whatever order they stand; a standby alone is named as what it is.
 func TestStandbyFirst(t *testing.T) {
 	primary := pgtest.Servers(t, pgtest.Options{WALLevel: "logical"})
-	admin, err := connect(t.Context(), primary.URL("postgres"))
+	owner, err := admin.Connect(t.Context(), primary.URL("postgres"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = admin.Exec(t.Context(), "CREATE DATABASE shop") // which nobody drops in the end: the server has gone by then
-	closeConn(admin)
+	_, err = owner.Exec(t.Context(), "CREATE DATABASE shop") // which nobody drops in the end: the server has gone by then
+	admin.Close(owner)
 	if err != nil {
 		t.Fatal(err)
 	}

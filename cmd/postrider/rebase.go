@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
@@ -46,7 +47,7 @@ different messages could carry one id, and receivers of both would drop one of t
 const rebasePatience = 10 * time.Second
 
 func (a *app) rebase(ctx context.Context, db *dbconn.Conn, yes, newID bool) error {
-	same, err := sameIdentity(ctx, db)
+	same, err := admin.SameIdentity(ctx, db)
 	if err != nil {
 		return err
 	}

@@ -6,12 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
-func relaysOf(t *testing.T, db *pgtest.DB) []relayStatus {
+func relaysOf(t *testing.T, db *pgtest.DB) []admin.RelayStatus {
 	t.Helper()
-	var report statusReport
+	var report admin.StatusReport
 	if err := json.Unmarshal([]byte(on(t, db.URL(), "status", "--json").ok().out), &report); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/internal/strict"
 )
@@ -45,7 +46,7 @@ func execute(args []string, in io.Reader, out, errOut io.Writer) int {
 	root := newRoot(&app{in: in, out: out, err: errOut})
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(errOut, "postrider: %s\n", explain(err))
+		fmt.Fprintf(errOut, "postrider: %s\n", admin.Explain(err))
 		return 1
 	}
 	return 0

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/internal/destination"
@@ -132,7 +133,7 @@ func prepare(ctx context.Context, s *settings, specs []spec, logger *slog.Logger
 		}
 		err = prepareOn(ctx, db, s, specs, logger)
 		lost := err != nil && (db.IsClosed() && worthWaiting(err) || dberr.Code(err) == "25006") // read-only: a standby now
-		closeConn(db)
+		admin.Close(db)
 		if !lost || ctx.Err() != nil {
 			return err
 		}
@@ -156,7 +157,7 @@ func prepareOn(ctx context.Context, db *dbconn.Conn, s *settings, specs []spec, 
 
 func prepareSchema(ctx context.Context, db *dbconn.Conn, s *settings, logger *slog.Logger) error {
 	if !s.Migrate {
-		return checkSchema(ctx, db)
+		return admin.CheckSchema(ctx, db)
 	}
 	n, err := migrate(ctx, db, s.DatabaseURL)
 	if n > 0 {

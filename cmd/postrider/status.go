@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 )
@@ -26,7 +27,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
-				report, err := status(ctx, db)
+				report, err := admin.Status(ctx, db)
 				if err != nil {
 					return err
 				}
@@ -40,7 +41,7 @@ func (a *app) statusCommand() *cobra.Command {
 	})
 }
 
-func (a *app) printStatus(r *statusReport) {
+func (a *app) printStatus(r *admin.StatusReport) {
 	if len(r.Subscriptions) == 0 {
 		a.printf("There are no subscriptions: messages are kept for the retention and delivered to nobody.\n")
 	} else {
@@ -56,17 +57,17 @@ func (a *app) printStatus(r *statusReport) {
 		a.printf("No relay is registered: nothing is delivered until `postrider run` runs.\n")
 		return
 	}
-	list, title := newTable("RELAY", "VERSION", "STARTED", ">SUBSCRIPTIONS", "LAST SEEN"), titles(r.Relays)
+	list, title := newTable("RELAY", "VERSION", "STARTED", ">SUBSCRIPTIONS", "LAST SEEN"), admin.Titles(r.Relays)
 	for _, relay := range r.Relays {
-		list.add(title[relay.Incarnation], relay.Version, human.Ago(r.Now, relay.StartedAt), human.Number(relay.Subscriptions), relay.seen(r.Now))
+		list.add(title[relay.Incarnation], relay.Version, human.Ago(r.Now, relay.StartedAt), human.Number(relay.Subscriptions), relay.Seen(r.Now))
 	}
 	list.print(a.out)
 	a.printUnable(r)
 }
 
 // printUnable lists what relays leave to others.
-func (a *app) printUnable(r *statusReport) {
-	list, title, n := newTable("RELAY", "CANNOT DELIVER", "SINCE", "BECAUSE"), titles(r.Relays), 0
+func (a *app) printUnable(r *admin.StatusReport) {
+	list, title, n := newTable("RELAY", "CANNOT DELIVER", "SINCE", "BECAUSE"), admin.Titles(r.Relays), 0
 	for _, relay := range r.Relays {
 		for _, name := range slices.Sorted(maps.Keys(relay.Unable)) {
 			u := relay.Unable[name]
@@ -81,7 +82,7 @@ func (a *app) printUnable(r *statusReport) {
 }
 
 // lag is how many messages wait, "10,000+" if there are more than could be counted in time.
-func lag(s *subscriptionStatus) string {
+func lag(s *admin.SubscriptionStatus) string {
 	if s.LagMore {
 		return human.Number(s.LagMessages) + "+"
 	}
@@ -89,7 +90,7 @@ func lag(s *subscriptionStatus) string {
 }
 
 // why says why deliveries stand still, when they do.
-func why(s *subscriptionStatus) string {
+func why(s *admin.SubscriptionStatus) string {
 	if s.State == "paused" {
 		return cmp.Or(s.PausedReason, s.Trouble, s.Contested)
 	}

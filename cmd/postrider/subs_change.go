@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/destination"
 )
@@ -100,7 +101,7 @@ func back(text string) (time.Duration, bool) {
 }
 
 // timeAgo goes by the server's clock, as messages do.
-func timeAgo(ctx context.Context, db querier, since time.Duration) (string, error) {
+func timeAgo(ctx context.Context, db admin.Querier, since time.Duration) (string, error) {
 	var at time.Time
 	err := db.QueryRow(ctx, "SELECT clock_timestamp() - $1::bigint * interval '1 microsecond'", since.Microseconds()).Scan(&at)
 	return at.UTC().Format(time.RFC3339Nano), err
@@ -110,7 +111,7 @@ func (a *app) replay(ctx context.Context, db *dbconn.Conn, name, from string) er
 	var sink string
 	err := db.QueryRow(ctx, "SELECT sink FROM postrider.subscriptions WHERE name = $1", name).Scan(&sink)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return noSubscription(ctx, db, name)
+		return admin.NoSubscription(ctx, db, name)
 	}
 	if err != nil {
 		return err
@@ -142,7 +143,7 @@ func (a *app) changeSub(ctx context.Context, name, now, sql string, args ...any)
 			return err
 		}
 		if !found {
-			return noSubscription(ctx, db, name)
+			return admin.NoSubscription(ctx, db, name)
 		}
 		a.printf("Subscription %q is %s.\n", name, now)
 		return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
 )
@@ -16,7 +17,7 @@ import (
 // such as a wrong password or a database that does not exist, is returned at once. What it waits for is logged once, and again when
 // that has changed.
 func waitForDatabase(ctx context.Context, databaseURL string, logger *slog.Logger, note func(error)) (*dbconn.Conn, error) {
-	config, err := connConfig(databaseURL)
+	config, err := admin.ConnConfig(databaseURL)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"context"
@@ -18,8 +18,8 @@ import (
 // silentAfter is how long nothing may be seen of a relay: it looks at the database at least every second.
 const silentAfter = 30 * time.Second
 
-// relayStatus is a relay that is registered, alive or not.
-type relayStatus struct {
+// RelayStatus is a relay that is registered, alive or not.
+type RelayStatus struct {
 	Name          string    `json:"name"`
 	Version       string    `json:"version"`
 	Incarnation   string    `json:"incarnation"`
@@ -35,9 +35,9 @@ type relayStatus struct {
 	Declared map[string]relay.Declaration `json:"-"`
 }
 
-// readRelays lists the relays. A relay that is alone and idle writes nothing: its sessions, which have its incarnation in their
+// ReadRelays lists the relays. A relay that is alone and idle writes nothing: its sessions, which have its incarnation in their
 // names, show that it is there. What they last did is hidden from roles that may not see it; that they are there is not.
-func readRelays(ctx context.Context, db querier) ([]relayStatus, error) {
+func ReadRelays(ctx context.Context, db Querier) ([]RelayStatus, error) {
 	rows, err := db.Query(ctx, `
 		WITH sessions AS MATERIALIZED (
 			SELECT right(application_name, 8) AS short,
@@ -51,8 +51,8 @@ func readRelays(ctx context.Context, db querier) ([]relayStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := []relayStatus{}
-	var r relayStatus
+	list := []RelayStatus{}
+	var r RelayStatus
 	var declared string
 	_, err = pgx.ForEachRow(rows, []any{&r.Name, &r.Version, &r.Incarnation, &r.StartedAt, &r.Subscriptions, &r.LastSeen, &r.Connected, &declared, &r.Unable}, func() error {
 		r.Declared = nil
@@ -64,24 +64,24 @@ func readRelays(ctx context.Context, db querier) ([]relayStatus, error) {
 	return list, err
 }
 
-// silent says whether nothing has been seen of the relay for too long.
-func (r relayStatus) silent(now time.Time) bool { return now.Sub(r.LastSeen) >= silentAfter }
+// Silent says whether nothing has been seen of the relay for too long.
+func (r RelayStatus) Silent(now time.Time) bool { return now.Sub(r.LastSeen) >= silentAfter }
 
-// lives is the opposite, but for a relay that was killed a moment after its start: it has neither sessions nor renewed its lease.
-func (r relayStatus) lives(now time.Time) bool {
-	return !r.silent(now) && (r.Connected || r.LastSeen.Sub(r.StartedAt) > time.Second)
+// Lives is the opposite, but for a relay that was killed a moment after its start: it has neither sessions nor renewed its lease.
+func (r RelayStatus) Lives(now time.Time) bool {
+	return !r.Silent(now) && (r.Connected || r.LastSeen.Sub(r.StartedAt) > time.Second)
 }
 
-// seen says when the relay was last seen.
-func (r relayStatus) seen(now time.Time) string {
+// Seen says when the relay was last seen.
+func (r RelayStatus) Seen(now time.Time) string {
 	if r.Connected && now.Sub(r.LastSeen) < 5*time.Second {
 		return "now"
 	}
 	return human.Ago(now, r.LastSeen)
 }
 
-// titles returns what to call each relay: by its name, and where several have one name by its incarnation, too.
-func titles(relays []relayStatus) map[string]string {
+// Titles returns what to call each relay: by its name, and where several have one name by its incarnation, too.
+func Titles(relays []RelayStatus) map[string]string {
 	times := map[string]int{}
 	for _, r := range relays {
 		times[r.Name]++
@@ -96,8 +96,8 @@ func titles(relays []relayStatus) map[string]string {
 	return all
 }
 
-// startedWith returns a relay that has sessions and was started with the subscription, or "".
-func startedWith(relays []relayStatus, subscription string) string {
+// StartedWith returns a relay that has sessions and was started with the subscription, or "".
+func StartedWith(relays []RelayStatus, subscription string) string {
 	for _, r := range relays {
 		if _, ok := r.Declared[subscription]; ok && r.Connected {
 			return r.Name
@@ -106,12 +106,12 @@ func startedWith(relays []relayStatus, subscription string) string {
 	return ""
 }
 
-// contested returns what to say of each subscription that relays which live were started with different settings for.
-func contested(relays []relayStatus, now time.Time) map[string]string {
+// Contested returns what to say of each subscription that relays which live were started with different settings for.
+func Contested(relays []RelayStatus, now time.Time) map[string]string {
 	sums, told := map[string]map[string]bool{}, map[string][]string{}
-	title := titles(relays)
+	title := Titles(relays)
 	for _, r := range relays {
-		if !r.lives(now) {
+		if !r.Lives(now) {
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(r.Declared)) {

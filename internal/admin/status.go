@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"cmp"
@@ -11,15 +11,15 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 )
 
-// statusReport is what status prints; the keys are stable.
-type statusReport struct {
+// StatusReport is what status prints; the keys are stable.
+type StatusReport struct {
 	Now           time.Time            `json:"now"`
-	Subscriptions []subscriptionStatus `json:"subscriptions"`
-	Relays        []relayStatus        `json:"relays"`
+	Subscriptions []SubscriptionStatus `json:"subscriptions"`
+	Relays        []RelayStatus        `json:"relays"`
 }
 
-// subscriptionStatus is a row of the view subscription_status.
-type subscriptionStatus struct {
+// SubscriptionStatus is a row of the view subscription_status.
+type SubscriptionStatus struct {
 	Name         string    `json:"name"`
 	State        string    `json:"state"`
 	PausedReason string    `json:"paused_reason"`
@@ -42,17 +42,17 @@ type subscriptionStatus struct {
 	OwnerTitle string `json:"-"`
 }
 
-// status reads where everything stands, of one moment.
-func status(ctx context.Context, db *dbconn.Conn) (report *statusReport, err error) {
-	err = readOnly(ctx, db, func(tx pgx.Tx) error {
+// Status reads where everything stands, of one moment.
+func Status(ctx context.Context, db *dbconn.Conn) (report *StatusReport, err error) {
+	err = ReadOnly(ctx, db, func(tx pgx.Tx) error {
 		report, err = readStatus(ctx, tx)
 		return err
 	})
 	return report, err
 }
 
-func readStatus(ctx context.Context, db querier) (*statusReport, error) {
-	report := statusReport{Subscriptions: []subscriptionStatus{}, Relays: []relayStatus{}}
+func readStatus(ctx context.Context, db Querier) (*StatusReport, error) {
+	report := StatusReport{Subscriptions: []SubscriptionStatus{}, Relays: []RelayStatus{}}
 	if err := db.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&report.Now); err != nil {
 		return nil, err
 	}
@@ -63,14 +63,14 @@ func readStatus(ctx context.Context, db querier) (*statusReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	report.Subscriptions, err = pgx.AppendRows(report.Subscriptions, rows, func(row pgx.CollectableRow) (s subscriptionStatus, err error) {
+	report.Subscriptions, err = pgx.AppendRows(report.Subscriptions, rows, func(row pgx.CollectableRow) (s SubscriptionStatus, err error) {
 		return s, row.Scan(&s.Name, &s.State, &s.PausedReason, &s.Trouble, &s.Owner, &s.LagMessages, &s.LagMore, &s.LagSeconds, &s.Retrying, &s.Held,
 			&s.Scheduled, &s.Leased, &s.Dead, &s.Discarded, &s.SegmentsHeld, &s.SavedAt)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if report.Relays, err = readRelays(ctx, db); err != nil {
+	if report.Relays, err = ReadRelays(ctx, db); err != nil {
 		return nil, err
 	}
 	report.explainStranded()
@@ -78,9 +78,9 @@ func readStatus(ctx context.Context, db querier) (*statusReport, error) {
 }
 
 // nameOwners tells relays of one name apart, and says which subscriptions relays fight over.
-func (r *statusReport) nameOwners(ctx context.Context, db querier) error {
+func (r *StatusReport) nameOwners(ctx context.Context, db Querier) error {
 	owners := map[string]string{}
-	title := titles(r.Relays)
+	title := Titles(r.Relays)
 	rows, err := db.Query(ctx, "SELECT subscription, owner::text FROM postrider.cursors WHERE owner IS NOT NULL")
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (r *statusReport) nameOwners(ctx context.Context, db querier) error {
 		owners[name] = title[owner]
 		return nil
 	})
-	fights := contested(r.Relays, r.Now)
+	fights := Contested(r.Relays, r.Now)
 	for i := range r.Subscriptions {
 		s := &r.Subscriptions[i]
 		s.OwnerTitle, s.Contested = cmp.Or(owners[s.Name], s.Owner), fights[s.Name]
@@ -105,7 +105,7 @@ type unableStatus struct {
 }
 
 // explainStranded gives a subscription that nobody delivers the reasons of the relays that cannot.
-func (r *statusReport) explainStranded() {
+func (r *StatusReport) explainStranded() {
 	for i := range r.Subscriptions {
 		s := &r.Subscriptions[i]
 		if s.State != "active" || s.Owner != "" {

@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"context"
@@ -16,17 +16,17 @@ import (
 	"github.com/postrider/postrider/migrations"
 )
 
-// connect opens one connection. Statements are not prepared: a command runs a handful of them, and behind a pooler in
+// Connect opens one connection. Statements are not prepared: a command runs a handful of them, and behind a pooler in
 // transaction mode prepared ones may be gone at the next.
-func connect(ctx context.Context, databaseURL string) (*dbconn.Conn, error) {
-	config, err := connConfig(databaseURL)
+func Connect(ctx context.Context, databaseURL string) (*dbconn.Conn, error) {
+	config, err := ConnConfig(databaseURL)
 	if err != nil {
 		return nil, err
 	}
 	return dbconn.Connect(ctx, config)
 }
 
-func connConfig(databaseURL string) (*pgx.ConnConfig, error) {
+func ConnConfig(databaseURL string) (*pgx.ConnConfig, error) {
 	config, err := dbconn.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, err
@@ -35,19 +35,19 @@ func connConfig(databaseURL string) (*pgx.ConnConfig, error) {
 	return config.ConnConfig, nil
 }
 
-// readOnly runs f in a transaction that sees one state of the database.
-func readOnly(ctx context.Context, db *dbconn.Conn, f func(tx pgx.Tx) error) error {
+// ReadOnly runs f in a transaction that sees one state of the database.
+func ReadOnly(ctx context.Context, db *dbconn.Conn, f func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
 }
 
-func closeConn(db *dbconn.Conn) {
+func Close(db *dbconn.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_ = db.Close(ctx) // nothing is under way on it
 }
 
-// checkSchema says what to do about a schema that is not this build's.
-func checkSchema(ctx context.Context, db *dbconn.Conn) error {
+// CheckSchema says what to do about a schema that is not this build's.
+func CheckSchema(ctx context.Context, db *dbconn.Conn) error {
 	version, err := migrations.Current(ctx, db)
 	switch {
 	case err != nil:
@@ -60,8 +60,8 @@ func checkSchema(ctx context.Context, db *dbconn.Conn) error {
 	return nil
 }
 
-// explain adds to a database's error what mends it, where that is known. It turns err into the text for a person.
-func explain(err error) string {
+// Explain adds to a database's error what mends it, where that is known. It turns err into the text for a person.
+func Explain(err error) string {
 	text := err.Error()
 	if dberr.Connecting(err) {
 		text = dberr.Cause(err)
@@ -87,8 +87,8 @@ func explain(err error) string {
 	return text
 }
 
-// noSubscription is the error for a name that nobody has, with the nearest that somebody has.
-func noSubscription(ctx context.Context, db querier, name string) error {
+// NoSubscription is the error for a name that nobody has, with the nearest that somebody has.
+func NoSubscription(ctx context.Context, db Querier, name string) error {
 	rows, err := db.Query(ctx, "SELECT name FROM postrider.subscriptions ORDER BY name")
 	if err != nil {
 		return err
@@ -107,14 +107,14 @@ func noSubscription(ctx context.Context, db querier, name string) error {
 	return errors.New(text + ": `postrider subs list` lists them")
 }
 
-// querier is a connection or a transaction.
-type querier interface {
+// Querier is a connection or a transaction.
+type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// sameIdentity reports whether the stored transaction ids are of this cluster and database.
-func sameIdentity(ctx context.Context, db querier) (same bool, err error) {
+// SameIdentity reports whether the stored transaction ids are of this cluster and database.
+func SameIdentity(ctx context.Context, db Querier) (same bool, err error) {
 	err = db.QueryRow(ctx, `
 		SELECT system_identifier = (SELECT system_identifier FROM pg_control_system())
 		   AND database_oid = (SELECT oid FROM pg_database WHERE datname = current_database())
