@@ -1,124 +1,64 @@
 package main
 
 import (
-	"cmp"
-	"context"
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
 
-	"github.com/postrider/postrider/internal/admin"
-	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/admin/doctor"
 	"github.com/postrider/postrider/internal/human"
 )
 
-// What a check may find.
-const (
-	statusOK   = "ok"
-	statusNote = "note" // works, but something could be gained
-	statusWarn = "warn" // works, but trouble is near
-	statusFail = "fail" // does not work
-)
-
-// finding is what one check found; the keys are stable.
-type finding struct {
-	Name    string `json:"name"`
-	Status  string `json:"status"`
-	Message string `json:"message"`
-	// Remedy is the exact SQL, setting or command that mends it, line by line.
-	Remedy []string `json:"remedy,omitempty"`
+func (a *app) doctorCommand() *cobra.Command {
+	return a.withJSON(&cobra.Command{
+		Use:   "doctor",
+		Short: "Check the database and say what mends what is wrong",
+		Long: `Check the server, the schema, the privileges of the connecting role and the state of the subscriptions. For each thing that
+is wrong it prints the SQL, setting or command that mends it. The exit status is 1 if something does not work.
+Run it with the settings and as the role of the relay. As the role of an application or a worker it says whether that role has what
+it needs and no more.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.settings()
+			if err != nil {
+				return err
+			}
+			if err := s.requireDatabase(); err != nil {
+				return err
+			}
+			return a.printFindings(doctor.Examine(cmd.Context(), doctor.Options{
+				DatabaseURL: s.DatabaseURL, Follow: s.Follow, Retention: time.Duration(s.Retention), MaxMessage: int64(s.MaxMessage)}))
+		},
+	})
 }
 
-// doctorOptions are what an examination needs to know of the relay whose database it is.
-type doctorOptions struct {
-	DatabaseURL string
-	Follow      string        // what tells the relay of new messages: auto, stream, listen or timer
-	Retention   time.Duration // how long settled messages are to stay
-	MaxMessage  int64         // the largest message that the database is to accept, in bytes; 0: not set
-	// OldTransaction is how long a transaction may be open. Default: 5 minutes.
-	OldTransaction time.Duration
-}
-
-// doctor is one examination.
-type doctor struct {
-	doctorOptions
-	db       *dbconn.Conn
-	version  int // server_version_num
-	role     string
-	findings []finding
-}
-
-// examineDatabase runs all checks that make sense; a later one may rest on what an earlier one found.
-func examineDatabase(ctx context.Context, o doctorOptions) []finding {
-	d := doctor{doctorOptions: o}
-	d.OldTransaction = cmp.Or(o.OldTransaction, 5*time.Minute)
-	d.examine(ctx)
-	return d.findings
-}
-
-func (d *doctor) examine(ctx context.Context) {
-	if !d.connect(ctx) {
-		return
+func (a *app) printFindings(findings []doctor.Finding) error {
+	counts := map[string]int{}
+	for _, f := range findings {
+		counts[f.Status]++
 	}
-	defer admin.Close(d.db)
-	run := func(name string, check func(context.Context) error) {
-		if err := check(ctx); err != nil {
-			d.report(name, statusWarn, "cannot be checked: "+human.OneLine(err.Error()))
+	if a.json {
+		if err := a.printJSON(map[string]any{"findings": findings}); err != nil {
+			return err
 		}
+	} else {
+		for _, f := range findings {
+			a.printFinding(f)
+		}
+		a.printf("\n%d ok, %s, %s, %d failed\n", counts[doctor.StatusOK], human.Plural(int64(counts[doctor.StatusNote]), "note"),
+			human.Plural(int64(counts[doctor.StatusWarn]), "warning"), counts[doctor.StatusFail])
 	}
-	run("primary", d.checkPrimary)
-	run("pooler", d.checkPooler)
-	run("connections", d.checkConnections)
-	run("clock", d.checkClock)
-	if !d.checkPurpose(ctx) {
-		return
+	if n := counts[doctor.StatusFail]; n > 0 {
+		return errors.New(human.Plural(int64(n), "check") + " failed")
 	}
-	run("role", d.checkAttributes)
-	run("streaming", d.checkStreaming)
-	run("row security", d.checkRowSecurity)
-	if !d.checkSchema(ctx) {
-		return
+	return nil
+}
+
+func (a *app) printFinding(f doctor.Finding) {
+	a.printf("%-5s %-14s %s\n", f.Status, f.Name, strings.ReplaceAll(f.Message, "\n", "\n"+strings.Repeat(" ", 21)))
+	for _, line := range f.Remedy {
+		a.printf("%21s%s\n", "→ ", line)
 	}
-	run("privileges", d.checkPrivileges)
-	run("identity", d.checkIdentity)
-	run("publication", d.checkPublication)
-	run("notify", d.checkNotify)
-	run("message size", d.checkMaxMessage)
-	run("transactions", d.checkTransactions)
-	run("prepared", d.checkPrepared)
-	run("segments", d.checkSegments)
-	run("relays", d.checkRelays)
-	run("relays", d.checkUnable)
-	run("subscriptions", d.checkSubscriptions)
-	run("destinations", d.checkSinks)
-	run("dead letters", d.checkDead)
-	run("ids", d.checkSequence)
 }
-
-func (d *doctor) report(name, status, message string, remedy ...string) {
-	d.findings = append(d.findings, finding{name, status, message, remedy})
-}
-
-// wantsStream reports whether the relay would stream if it could.
-func (d *doctor) wantsStream() bool {
-	return d.Follow == "auto" || d.Follow == "stream"
-}
-
-// streamStatus is how bad it is when streaming does not work: with FOLLOW=auto the timer takes its place.
-func (d *doctor) streamStatus(otherwise string) string {
-	if d.Follow == "stream" {
-		return statusFail
-	}
-	return otherwise
-}
-
-// alterSystem is the remedy for a server setting that takes a restart.
-func alterSystem(name, value string) []string {
-	return []string{fmt.Sprintf("ALTER SYSTEM SET %s = %s;", name, value), "then restart the server (managed services: change it in the parameter group)"}
-}
-
-func quoteName(name string) string { return pgx.Identifier{name}.Sanitize() }
-
-func quoteText(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/admin/doctor"
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/migrations"
 )
@@ -25,7 +26,7 @@ func TestDoctorOnAHealthyDatabase(t *testing.T) {
 		"ok senders", "ok schema version", "ok privileges", "ok identity", "ok publication", "ok transactions",
 		"note relays no relay is registered", "ok subscriptions 2 subscriptions", "ok dead letters none", "note role role \"postgres\" has SUPERUSER", "ok segments", ", 2 notes, 0 warnings, 0 failed")
 	r.lacks("cannot be checked", "→ SELECT")
-	var report struct{ Findings []finding }
+	var report struct{ Findings []doctor.Finding }
 	if err := json.Unmarshal([]byte(on(t, db.URL(), "doctor", "--json").ok().out), &report); err != nil || len(report.Findings) < 15 {
 		t.Errorf("JSON: %d findings, %v", len(report.Findings), err)
 	}
@@ -142,7 +143,7 @@ func TestDoctorOnOldTransactions(t *testing.T) {
 	db.Exec(t, "BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'forgotten'")
 
 	var found []string
-	for _, f := range examineDatabase(t.Context(), doctorOptions{DatabaseURL: db.URL(), OldTransaction: time.Nanosecond}) {
+	for _, f := range doctor.Examine(t.Context(), doctor.Options{DatabaseURL: db.URL(), OldTransaction: time.Nanosecond}) {
 		found = append(found, f.Status+" "+f.Name+" "+f.Message+" "+strings.Join(f.Remedy, " "))
 	}
 	all := strings.Join(found, "\n")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/internal/admin/doctor"
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
@@ -94,9 +95,9 @@ func TestDoctorOnHeldSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.Exec(t, "BEGIN; INSERT INTO postrider.outbox (segment, topic, payload) VALUES (5, 'a', '1'); PREPARE TRANSACTION 'held segment'; SELECT postrider.set_segment_length('10 years')")
-	options := doctorOptions{DatabaseURL: db.URL(), Retention: 24 * time.Hour, Follow: "timer", OldTransaction: time.Nanosecond}
+	options := doctor.Options{DatabaseURL: db.URL(), Retention: 24 * time.Hour, Follow: "timer", OldTransaction: time.Nanosecond}
 	var all strings.Builder
-	for _, f := range examineDatabase(t.Context(), options) {
+	for _, f := range doctor.Examine(t.Context(), options) {
 		fmt.Fprintln(&all, f.Status, f.Name, f.Message, f.Remedy)
 	}
 	for _, want := range []string{

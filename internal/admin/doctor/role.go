@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -49,15 +49,15 @@ const purposeQuery = `
 
 // checkPurpose finds out what the role is for, and whether it is a relay's, which the other checks are for. An application's or a
 // worker's role is judged as that, and is not told to become a relay's.
-func (d *doctor) checkPurpose(ctx context.Context) (relay bool) {
+func (d *examination) checkPurpose(ctx context.Context) (relay bool) {
 	rows, err := d.db.Query(ctx, purposeQuery)
 	if err != nil {
-		d.report("role", statusWarn, "cannot be checked: "+human.OneLine(err.Error()))
+		d.report("role", StatusWarn, "cannot be checked: "+human.OneLine(err.Error()))
 		return true
 	}
 	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[purpose])
 	if err != nil {
-		d.report("role", statusWarn, "cannot be checked: "+human.OneLine(err.Error()))
+		d.report("role", StatusWarn, "cannot be checked: "+human.OneLine(err.Error()))
 		return true
 	}
 	if !p.Exists || !p.Usable || p.Relay || !p.App && !p.Worker {
@@ -73,14 +73,14 @@ func (d *doctor) checkPurpose(ctx context.Context) (relay bool) {
 	grants := fmt.Sprintf("as the schema's owner, run what `postrider grants %s` prints", flags)
 	switch {
 	case p.App && len(p.Missing) > 0:
-		d.report("role", statusFail, fmt.Sprintf("role %q may %s, as %s does, but lacks %s", d.role, may, kind, strings.Join(p.Missing, ", ")), grants)
+		d.report("role", StatusFail, fmt.Sprintf("role %q may %s, as %s does, but lacks %s", d.role, may, kind, strings.Join(p.Missing, ", ")), grants)
 	case len(p.Beyond) > 0:
-		d.report("role", statusNote, fmt.Sprintf("role %q may %s, as %s does, and more than that: %s", d.role, may, kind, strings.Join(p.Beyond, ", ")),
+		d.report("role", StatusNote, fmt.Sprintf("role %q may %s, as %s does, and more than that: %s", d.role, may, kind, strings.Join(p.Beyond, ", ")),
 			"REVOKE what it does not need, and "+grants)
 	default:
-		d.report("role", statusOK, fmt.Sprintf("role %q may %s, and nothing else: as it should be for %s", d.role, may, kind))
+		d.report("role", StatusOK, fmt.Sprintf("role %q may %s, and nothing else: as it should be for %s", d.role, may, kind))
 	}
-	d.report("relay", statusOK, "what concerns relays is not looked at: to examine a relay, run `postrider doctor` as its role")
+	d.report("relay", StatusOK, "what concerns relays is not looked at: to examine a relay, run `postrider doctor` as its role")
 	return false
 }
 
@@ -94,7 +94,7 @@ var attributes = []struct{ column, name, meaning string }{
 }
 
 // checkAttributes tells of privileges that a relay does not need.
-func (d *doctor) checkAttributes(ctx context.Context) error {
+func (d *examination) checkAttributes(ctx context.Context) error {
 	has := make([]bool, len(attributes)+1)
 	var columns []string
 	to := []any{&has[len(attributes)]}
@@ -114,17 +114,17 @@ func (d *doctor) checkAttributes(ctx context.Context) error {
 		if a.name == "SUPERUSER" {
 			remedy = "let the relay connect as a role of its own: CREATE ROLE relay LOGIN PASSWORD '…'; and what `postrider grants --relay relay` prints"
 		}
-		d.report("role", statusNote, fmt.Sprintf("role %q has %s, which a relay does not need: %s", d.role, a.name, a.meaning), remedy)
+		d.report("role", StatusNote, fmt.Sprintf("role %q has %s, which a relay does not need: %s", d.role, a.name, a.meaning), remedy)
 		if a.name == "SUPERUSER" {
 			break // it has all others, too
 		}
 	}
 	if has[len(attributes)] && !has[0] && !d.wantsStream() {
-		d.report("replication", statusNote, fmt.Sprintf("role %q has REPLICATION, which POSTRIDER_FOLLOW=%s does not need: %s", d.role, d.Follow, replicationMeans),
+		d.report("replication", StatusNote, fmt.Sprintf("role %q has REPLICATION, which POSTRIDER_FOLLOW=%s does not need: %s", d.role, d.Follow, replicationMeans),
 			fmt.Sprintf("ALTER ROLE %s NOREPLICATION;", quoteName(d.role)))
 	}
 	if len(d.findings) == n {
-		d.report("role", statusOK, fmt.Sprintf("role %q has no attribute that a relay does not need", d.role))
+		d.report("role", StatusOK, fmt.Sprintf("role %q has no attribute that a relay does not need", d.role))
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 // checkSegments finds what keeps the ring from going round: segments that are too long or too short for the retention, and locks of
 // sessions and prepared transactions on segments that could be emptied.
-func (d *doctor) checkSegments(ctx context.Context) error {
+func (d *examination) checkSegments(ctx context.Context) error {
 	n := len(d.findings)
 	var length int64
 	if err := d.db.QueryRow(ctx, "SELECT segment_seconds FROM postrider.source").Scan(&length); err != nil {
@@ -21,7 +21,7 @@ func (d *doctor) checkSegments(ctx context.Context) error {
 	}
 	retention, each := d.Retention, time.Duration(length)*time.Second
 	if ideal := max(retention/(migrations.Segments-4), 2*time.Hour); each > max(retention, ideal) {
-		d.report("segments", statusNote, fmt.Sprintf("a segment of the outbox is filled for %s, and emptied afterwards: settled messages stay longer than the retention of %s", human.Duration(each), human.Duration(retention)),
+		d.report("segments", StatusNote, fmt.Sprintf("a segment of the outbox is filled for %s, and emptied afterwards: settled messages stay longer than the retention of %s", human.Duration(each), human.Duration(retention)),
 			fmt.Sprintf("SELECT postrider.set_segment_length('%d seconds');", int64(ideal/time.Second)))
 	}
 	rows, err := d.db.Query(ctx, `
@@ -53,26 +53,26 @@ func (d *doctor) checkSegments(ctx context.Context) error {
 		if age != nil {
 			since = " for " + human.Duration(human.Seconds(*age))
 		}
-		d.report("segments", statusWarn, fmt.Sprintf("%s has used segments of the outbox%s (%s): they are not emptied meanwhile", who, since, list), remedy)
+		d.report("segments", StatusWarn, fmt.Sprintf("%s has used segments of the outbox%s (%s): they are not emptied meanwhile", who, since, list), remedy)
 		return nil
 	})
 	if err == nil && len(d.findings) == n {
-		d.report("segments", statusOK, "nobody keeps segments of the outbox from being emptied")
+		d.report("segments", StatusOK, "nobody keeps segments of the outbox from being emptied")
 	}
 	return err
 }
 
 // checkMaxMessage says how large a message may be.
-func (d *doctor) checkMaxMessage(ctx context.Context) error {
+func (d *examination) checkMaxMessage(ctx context.Context) error {
 	var most int64
 	if err := d.db.QueryRow(ctx, "SELECT postrider.max_message()").Scan(&most); err != nil {
 		return err
 	}
 	if want := d.MaxMessage; want != 0 && want != most {
-		d.report("message size", statusNote, fmt.Sprintf("the database accepts messages up to %s, POSTRIDER_MAX_MESSAGE says %s", human.Size(most), human.Size(want)),
+		d.report("message size", StatusNote, fmt.Sprintf("the database accepts messages up to %s, POSTRIDER_MAX_MESSAGE says %s", human.Size(most), human.Size(want)),
 			fmt.Sprintf("start the relay again, or: SELECT postrider.set_max_message(%d);", want))
 		return nil
 	}
-	d.report("message size", statusOK, fmt.Sprintf("messages up to %s are accepted", human.Size(most)))
+	d.report("message size", StatusOK, fmt.Sprintf("messages up to %s are accepted", human.Size(most)))
 	return nil
 }

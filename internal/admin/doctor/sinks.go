@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -18,7 +18,7 @@ const sinksTogether = 10 * time.Second
 
 // checkSinks looks for destinations that answer and yet can never confirm a message. One that cannot be reached from here is left to
 // its relay, which tells of it in status.
-func (d *doctor) checkSinks(ctx context.Context) error {
+func (d *examination) checkSinks(ctx context.Context) error {
 	rows, err := d.db.Query(ctx, "SELECT name, sink FROM postrider.subscriptions WHERE state = 'active' AND sink ~ '^(nats|tls):' ORDER BY name")
 	if err != nil {
 		return err
@@ -38,7 +38,7 @@ func (d *doctor) checkSinks(ctx context.Context) error {
 		}
 		seen[s.Sink] = true
 		if bad, ok := errors.AsType[*natssink.StreamError](destination.Examine(ctx, s)); ok {
-			d.report("destinations", statusFail, fmt.Sprintf("%q: %s", s.Name, bad.Text), bad.Remedy)
+			d.report("destinations", StatusFail, fmt.Sprintf("%q: %s", s.Name, bad.Text), bad.Remedy)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"cmp"
@@ -16,13 +16,13 @@ import (
 const abandonedAfter = time.Hour
 
 // checkTransactions finds open transactions that have written: their own messages wait for them, and the stream's WAL too.
-func (d *doctor) checkTransactions(ctx context.Context) error {
+func (d *examination) checkTransactions(ctx context.Context) error {
 	var sees bool
 	if err := d.db.QueryRow(ctx, "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')").Scan(&sees); err != nil {
 		return err
 	}
 	if !sees {
-		d.report("transactions", statusNote, "this role may not see the sessions of others, so old open transactions cannot be found",
+		d.report("transactions", StatusNote, "this role may not see the sessions of others, so old open transactions cannot be found",
 			fmt.Sprintf("GRANT pg_read_all_stats TO %s;", quoteName(d.role)))
 		return nil
 	}
@@ -39,18 +39,18 @@ func (d *doctor) checkTransactions(ctx context.Context) error {
 	var age float64
 	n := len(d.findings)
 	_, err = pgx.ForEachRow(rows, []any{&pid, &role, &application, &age}, func() error {
-		d.report("transactions", statusWarn, fmt.Sprintf("process %d (role %q, application %q) has had a transaction open for %s: it holds back WAL, and the segments it wrote to",
+		d.report("transactions", StatusWarn, fmt.Sprintf("process %d (role %q, application %q) has had a transaction open for %s: it holds back WAL, and the segments it wrote to",
 			pid, role, application, human.Duration(human.Seconds(age))), fmt.Sprintf("SELECT pg_terminate_backend(%d);", pid))
 		return nil
 	})
 	if err == nil && len(d.findings) == n {
-		d.report("transactions", statusOK, "no writing transaction is older than "+human.Duration(d.OldTransaction))
+		d.report("transactions", StatusOK, "no writing transaction is older than "+human.Duration(d.OldTransaction))
 	}
 	return err
 }
 
 // checkPrepared finds transactions that were prepared for a two-phase commit and forgotten.
-func (d *doctor) checkPrepared(ctx context.Context) error {
+func (d *examination) checkPrepared(ctx context.Context) error {
 	rows, err := d.db.Query(ctx, `
 		SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8 FROM pg_prepared_xacts
 		WHERE database = current_database() AND prepared < clock_timestamp() - $1::bigint * interval '1 second' ORDER BY prepared`,
@@ -61,14 +61,14 @@ func (d *doctor) checkPrepared(ctx context.Context) error {
 	var gid string
 	var age float64
 	_, err = pgx.ForEachRow(rows, []any{&gid, &age}, func() error {
-		d.report("prepared", statusWarn, fmt.Sprintf("the transaction %q was prepared %s ago and never ended: it holds back WAL and vacuum", gid, human.Duration(human.Seconds(age))),
+		d.report("prepared", StatusWarn, fmt.Sprintf("the transaction %q was prepared %s ago and never ended: it holds back WAL and vacuum", gid, human.Duration(human.Seconds(age))),
 			fmt.Sprintf("COMMIT PREPARED %s;  -- or ROLLBACK PREPARED", quoteText(gid)))
 		return nil
 	})
 	return err
 }
 
-func (d *doctor) checkRelays(ctx context.Context) error {
+func (d *examination) checkRelays(ctx context.Context) error {
 	var now time.Time
 	if err := d.db.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
 		return err
@@ -89,31 +89,31 @@ func (d *doctor) checkRelays(ctx context.Context) error {
 		default:
 			what = "has no session here, and has not been seen"
 		}
-		d.report("relays", statusWarn, fmt.Sprintf("relay %s %s for %s: it hangs or is gone, without a clean stop. It owns %s, which another relay takes over",
+		d.report("relays", StatusWarn, fmt.Sprintf("relay %s %s for %s: it hangs or is gone, without a clean stop. It owns %s, which another relay takes over",
 			title[r.Incarnation], what, human.Duration(now.Sub(r.LastSeen)), human.Plural(r.Subscriptions, "subscription")),
 			"postrider run", fmt.Sprintf("or, if none is to run: DELETE FROM postrider.relays WHERE incarnation = '%s';", r.Incarnation))
 	}
 	for name, text := range admin.Contested(relays, now) {
-		d.report("relays", statusWarn, fmt.Sprintf("subscription %q: %s", name, text), "set another POSTRIDER_SUBSCRIPTION for one of them")
+		d.report("relays", StatusWarn, fmt.Sprintf("subscription %q: %s", name, text), "set another POSTRIDER_SUBSCRIPTION for one of them")
 	}
 	switch {
 	case len(relays) == 0:
-		d.report("relays", statusNote, "no relay is registered: nothing is delivered", "postrider run")
+		d.report("relays", StatusNote, "no relay is registered: nothing is delivered", "postrider run")
 	case alive == len(relays):
-		d.report("relays", statusOK, human.Plural(int64(alive), "relay")+" registered, all seen a moment ago")
+		d.report("relays", StatusOK, human.Plural(int64(alive), "relay")+" registered, all seen a moment ago")
 	}
 	return nil
 }
 
 // checkUnable finds relays that lack what a subscription needs, also where others deliver it meanwhile.
-func (d *doctor) checkUnable(ctx context.Context) error {
+func (d *examination) checkUnable(ctx context.Context) error {
 	rows, err := d.db.Query(ctx, "SELECT r.name, u.key, u.value ->> 'reason' FROM postrider.relays r, jsonb_each(r.unable) u ORDER BY 2, 1")
 	if err != nil {
 		return err
 	}
 	var relay, subscription, reason string
 	_, err = pgx.ForEachRow(rows, []any{&relay, &subscription, &reason}, func() error {
-		d.report("relays", statusWarn, fmt.Sprintf("relay %q cannot deliver %q and leaves it to others: %s", relay, subscription, reason),
+		d.report("relays", StatusWarn, fmt.Sprintf("relay %q cannot deliver %q and leaves it to others: %s", relay, subscription, reason),
 			"its log says more; it tries again by itself")
 		return nil
 	})
@@ -127,7 +127,7 @@ type subscriptionHealth struct {
 	Unchanged, Unsaved                  float64
 }
 
-func (d *doctor) checkSubscriptions(ctx context.Context) error {
+func (d *examination) checkSubscriptions(ctx context.Context) error {
 	var list []subscriptionHealth
 	err := admin.ReadOnly(ctx, d.db, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `
@@ -144,25 +144,25 @@ func (d *doctor) checkSubscriptions(ctx context.Context) error {
 		return err
 	}
 	if len(list) == 0 {
-		d.report("subscriptions", statusNote, "there are no subscriptions", "postrider subs apply FILE, or POSTRIDER_SINK and POSTRIDER_TOPICS for `postrider run`")
+		d.report("subscriptions", StatusNote, "there are no subscriptions", "postrider subs apply FILE, or POSTRIDER_SINK and POSTRIDER_TOPICS for `postrider run`")
 		return nil
 	}
 	well := 0
 	for _, s := range list {
-		if f := s.finding(); f.Status == statusOK {
+		if f := s.finding(); f.Status == StatusOK {
 			well++
 		} else {
 			d.findings = append(d.findings, f)
 		}
 	}
 	if well == len(list) {
-		d.report("subscriptions", statusOK, human.Plural(int64(well), "subscription")+", none in trouble")
+		d.report("subscriptions", StatusOK, human.Plural(int64(well), "subscription")+", none in trouble")
 	}
 	return nil
 }
 
 // finding judges one subscription.
-func (s subscriptionHealth) finding() finding {
+func (s subscriptionHealth) finding() Finding {
 	const name = "subscriptions"
 	holds := ""
 	if s.Segments > 0 {
@@ -171,22 +171,22 @@ func (s subscriptionHealth) finding() finding {
 	remove := "or, if nobody needs it any more: postrider subs remove " + s.Name
 	switch {
 	case s.State == "paused":
-		status := statusNote
+		status := StatusNote
 		if s.Segments > 0 && human.Seconds(s.Unchanged) > abandonedAfter {
-			status = statusWarn
+			status = StatusWarn
 		}
-		return finding{name, status, fmt.Sprintf("%q has been paused for %s (%s)%s", s.Name, human.Duration(human.Seconds(s.Unchanged)), cmp.Or(s.Reason, "no reason given"), holds),
+		return Finding{name, status, fmt.Sprintf("%q has been paused for %s (%s)%s", s.Name, human.Duration(human.Seconds(s.Unchanged)), cmp.Or(s.Reason, "no reason given"), holds),
 			[]string{"postrider subs resume " + s.Name, remove}}
 	case s.Trouble != "":
-		return finding{name, statusWarn, fmt.Sprintf("%q: %s%s", s.Name, s.Trouble, holds), nil}
+		return Finding{name, StatusWarn, fmt.Sprintf("%q: %s%s", s.Name, s.Trouble, holds), nil}
 	case s.Owner == "" && s.Segments > 0 && human.Seconds(s.Unsaved) > abandonedAfter:
-		return finding{name, statusWarn, fmt.Sprintf("%q has been delivered by nobody for %s%s", s.Name, human.Duration(human.Seconds(s.Unsaved)), holds),
+		return Finding{name, StatusWarn, fmt.Sprintf("%q has been delivered by nobody for %s%s", s.Name, human.Duration(human.Seconds(s.Unsaved)), holds),
 			[]string{"postrider run", remove}}
 	}
-	return finding{name, statusOK, "", nil}
+	return Finding{name, StatusOK, "", nil}
 }
 
-func (d *doctor) checkDead(ctx context.Context) error {
+func (d *examination) checkDead(ctx context.Context) error {
 	rows, err := d.db.Query(ctx, "SELECT subscription, count(*) FROM postrider.parked WHERE state = 'dead' GROUP BY 1 ORDER BY 1")
 	if err != nil {
 		return err
@@ -195,24 +195,24 @@ func (d *doctor) checkDead(ctx context.Context) error {
 	var n int64
 	found := len(d.findings)
 	_, err = pgx.ForEachRow(rows, []any{&name, &n}, func() error {
-		d.report("dead letters", statusWarn, fmt.Sprintf("%q has %s", name, human.Plural(n, "dead letter")),
+		d.report("dead letters", StatusWarn, fmt.Sprintf("%q has %s", name, human.Plural(n, "dead letter")),
 			"postrider parked list "+name+" --state dead", "postrider parked redrive "+name+" --all", "or: postrider parked discard "+name+" --all")
 		return nil
 	})
 	if err == nil && found == len(d.findings) {
-		d.report("dead letters", statusOK, "none")
+		d.report("dead letters", StatusOK, "none")
 	}
 	return err
 }
 
 // checkSequence finds a sequence that was set back, or left behind by a copy: new messages get ids that are there.
-func (d *doctor) checkSequence(ctx context.Context) error {
+func (d *examination) checkSequence(ctx context.Context) error {
 	var may bool
 	if err := d.db.QueryRow(ctx, "SELECT has_sequence_privilege('postrider.outbox_id_seq', 'SELECT')").Scan(&may); err != nil {
 		return err
 	}
 	if !may {
-		d.report("ids", statusNote, "this role may not read the sequence of ids, so it is not known whether it is behind",
+		d.report("ids", StatusNote, "this role may not read the sequence of ids, so it is not known whether it is behind",
 			fmt.Sprintf("GRANT SELECT ON SEQUENCE postrider.outbox_id_seq TO %s;", quoteName(d.role)))
 		return nil
 	}
@@ -225,10 +225,10 @@ func (d *doctor) checkSequence(ctx context.Context) error {
 		return err
 	}
 	if next > highest {
-		d.report("ids", statusOK, fmt.Sprintf("the next message gets id %d, beyond all in the outbox", next))
+		d.report("ids", StatusOK, fmt.Sprintf("the next message gets id %d, beyond all in the outbox", next))
 		return nil
 	}
-	d.report("ids", statusWarn, fmt.Sprintf("the sequence of ids is behind: the next message gets id %d, and the outbox holds ids up to %d; an INSERT fails where its id is taken in the same segment",
+	d.report("ids", StatusWarn, fmt.Sprintf("the sequence of ids is behind: the next message gets id %d, and the outbox holds ids up to %d; an INSERT fails where its id is taken in the same segment",
 		next, highest), "SELECT setval('postrider.outbox_id_seq', (SELECT max(id) FROM postrider.outbox));")
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"errors"
@@ -15,11 +15,11 @@ func TestClockFinding(t *testing.T) {
 		status string
 		words  string
 	}{
-		{before.Add(time.Second), statusOK, "agree"},
-		{before.Add(-900 * time.Millisecond), statusOK, "agree"},
-		{after.Add(900 * time.Millisecond), statusOK, "agree"},
-		{before.Add(-time.Minute), statusWarn, "1m behind"},
-		{after.Add(time.Hour), statusWarn, "1h ahead of"},
+		{before.Add(time.Second), StatusOK, "agree"},
+		{before.Add(-900 * time.Millisecond), StatusOK, "agree"},
+		{after.Add(900 * time.Millisecond), StatusOK, "agree"},
+		{before.Add(-time.Minute), StatusWarn, "1m behind"},
+		{after.Add(time.Hour), StatusWarn, "1h ahead of"},
 	} {
 		if f := clockFinding(before, after, c.server); f.Status != c.status || !strings.Contains(f.Message, c.words) {
 			t.Errorf("server at %v: %+v, want %s, %q", c.server.Sub(before), f, c.status, c.words)

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -97,7 +97,7 @@ type room struct {
 
 // checkConnections looks at what is left of the limits on connections: the server's, the database's and the role's. A relay takes up
 // to ten.
-func (d *doctor) checkConnections(ctx context.Context) error {
+func (d *examination) checkConnections(ctx context.Context) error {
 	const needed = 10
 	var server, database, role room
 	var superuser bool
@@ -125,17 +125,17 @@ func (d *doctor) checkConnections(ctx context.Context) error {
 		limited := r.what == server.what || r.most >= 0 && !superuser
 		if limited && r.most-r.used < needed {
 			tight = true
-			d.report("connections", statusWarn, fmt.Sprintf("%d of %d %s, a relay may take up to %d", r.used, r.most, r.what, needed), r.remedy...)
+			d.report("connections", StatusWarn, fmt.Sprintf("%d of %d %s, a relay may take up to %d", r.used, r.most, r.what, needed), r.remedy...)
 		}
 	}
 	if !tight {
-		d.report("connections", statusOK, fmt.Sprintf("%d of %d %s", server.used, server.most, server.what))
+		d.report("connections", StatusOK, fmt.Sprintf("%d of %d %s", server.used, server.most, server.what))
 	}
 	return nil
 }
 
 // mayUseReserved says whether the role may use the connections that reserved_connections sets aside.
-func (d *doctor) mayUseReserved(ctx context.Context) (may bool) {
+func (d *examination) mayUseReserved(ctx context.Context) (may bool) {
 	if err := d.db.QueryRow(ctx, "SELECT pg_has_role(session_user, 'pg_use_reserved_connections', 'USAGE')").Scan(&may); err != nil {
 		return false
 	}

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 )
 
 // checkStreaming looks at all that logical replication needs of the server and the role.
-func (d *doctor) checkStreaming(ctx context.Context) error {
+func (d *examination) checkStreaming(ctx context.Context) error {
 	if err := d.checkLeftovers(ctx); err != nil {
 		return err
 	}
 	if !d.wantsStream() {
-		d.report("wal_level", statusOK, "POSTRIDER_FOLLOW="+d.Follow+" needs no logical replication")
+		d.report("wal_level", StatusOK, "POSTRIDER_FOLLOW="+d.Follow+" needs no logical replication")
 		return nil
 	}
 	var level string
@@ -25,28 +25,28 @@ func (d *doctor) checkStreaming(ctx context.Context) error {
 		return err
 	}
 	if level != "logical" {
-		d.report("wal_level", d.streamStatus(statusNote),
+		d.report("wal_level", d.streamStatus(StatusNote),
 			fmt.Sprintf("wal_level is %s: new messages are found on the timer. Streaming, with wal_level logical, delivers them sooner and reads less", level),
 			alterSystem("wal_level", "logical")...)
 		return nil
 	}
-	d.report("wal_level", statusOK, "logical: new messages can be streamed")
+	d.report("wal_level", StatusOK, "logical: new messages can be streamed")
 	if err := d.checkReplicationRole(ctx); err != nil {
 		return err
 	}
 	return d.checkSlots(ctx)
 }
 
-func (d *doctor) checkReplicationRole(ctx context.Context) error {
+func (d *examination) checkReplicationRole(ctx context.Context) error {
 	var allowed bool
 	if err := d.db.QueryRow(ctx, "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user").Scan(&allowed); err != nil {
 		return err
 	}
 	if allowed {
-		d.report("replication", statusOK, fmt.Sprintf("role %q may replicate, so it can stream; %s", d.role, replicationMeans))
+		d.report("replication", StatusOK, fmt.Sprintf("role %q may replicate, so it can stream; %s", d.role, replicationMeans))
 		return nil
 	}
-	d.report("replication", d.streamStatus(statusNote), fmt.Sprintf("role %q lacks REPLICATION: new messages are found on the timer. With it the relay streams; %s", d.role, replicationMeans),
+	d.report("replication", d.streamStatus(StatusNote), fmt.Sprintf("role %q lacks REPLICATION: new messages are found on the timer. With it the relay streams; %s", d.role, replicationMeans),
 		fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteName(d.role)),
 		fmt.Sprintf("on RDS: GRANT rds_replication TO %s;", quoteName(d.role)),
 		"or, if it is not to have it: POSTRIDER_FOLLOW=timer")
@@ -54,7 +54,7 @@ func (d *doctor) checkReplicationRole(ctx context.Context) error {
 }
 
 // checkSlots wants two replication slots and two walsenders free; what relays use already counts as free.
-func (d *doctor) checkSlots(ctx context.Context) error {
+func (d *examination) checkSlots(ctx context.Context) error {
 	var most, used, ours, mostSenders, senders int
 	err := d.db.QueryRow(ctx, `
 		SELECT current_setting('max_replication_slots')::int, count(*)::int,
@@ -73,16 +73,16 @@ func (d *doctor) checkSlots(ctx context.Context) error {
 	} {
 		message := fmt.Sprintf("%d of %d %s are taken", r.used, r.most, r.what)
 		if r.most-r.used+ours >= 2 {
-			d.report(r.name, statusOK, message)
+			d.report(r.name, StatusOK, message)
 			continue
 		}
-		d.report(r.name, d.streamStatus(statusWarn), message+": a relay streams only if two are free", alterSystem(r.setting, strconv.Itoa(r.most+5))...)
+		d.report(r.name, d.streamStatus(StatusWarn), message+": a relay streams only if two are free", alterSystem(r.setting, strconv.Itoa(r.most+5))...)
 	}
 	return nil
 }
 
 // checkLeftovers finds slots of this database that nobody uses any more: they hold back WAL.
-func (d *doctor) checkLeftovers(ctx context.Context) error {
+func (d *examination) checkLeftovers(ctx context.Context) error {
 	rows, err := d.db.Query(ctx, `
 		SELECT slot_name::text, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint FROM pg_replication_slots
 		WHERE slot_name LIKE 'postrider\_%' AND NOT active AND database = current_database() AND NOT pg_is_in_recovery() ORDER BY 1`)
@@ -92,7 +92,7 @@ func (d *doctor) checkLeftovers(ctx context.Context) error {
 	var name string
 	var held int64
 	_, err = pgx.ForEachRow(rows, []any{&name, &held}, func() error {
-		d.report("leftover slot", statusWarn, fmt.Sprintf("slot %s is used by nobody and holds back %s of WAL", name, human.Bytes(held)),
+		d.report("leftover slot", StatusWarn, fmt.Sprintf("slot %s is used by nobody and holds back %s of WAL", name, human.Bytes(held)),
 			fmt.Sprintf("SELECT pg_drop_replication_slot(%s);", quoteText(name)))
 		return nil
 	})
@@ -100,7 +100,7 @@ func (d *doctor) checkLeftovers(ctx context.Context) error {
 }
 
 // checkPublication looks at the publication that the stream is made of.
-func (d *doctor) checkPublication(ctx context.Context) error {
+func (d *examination) checkPublication(ctx context.Context) error {
 	if !d.wantsStream() {
 		return nil
 	}
@@ -117,7 +117,7 @@ func (d *doctor) checkPublication(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch status := d.streamStatus(statusWarn); {
+	switch status := d.streamStatus(StatusWarn); {
 	case !found.Exists:
 		d.report("publication", status, "the publication postrider is missing: nothing can be streamed", create)
 	case found.Tables == "no table":
@@ -132,7 +132,7 @@ func (d *doctor) checkPublication(ctx context.Context) error {
 		d.report("publication", status, "the publication postrider does not publish inserts by way of the partitioned table",
 			"ALTER PUBLICATION postrider SET (publish = 'insert', publish_via_partition_root = true);")
 	default:
-		d.report("publication", statusOK, "the publication holds the outbox")
+		d.report("publication", StatusOK, "the publication holds the outbox")
 	}
 	return nil
 }

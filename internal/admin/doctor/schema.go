@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -14,44 +14,44 @@ import (
 )
 
 // checkSchema reports whether there is a schema to examine. Its version is read only by those who may read it.
-func (d *doctor) checkSchema(ctx context.Context) bool {
+func (d *examination) checkSchema(ctx context.Context) bool {
 	var exists, usable bool
 	err := d.db.QueryRow(ctx, `SELECT count(*) > 0, coalesce(bool_and(has_schema_privilege(oid, 'USAGE')), false)
 		FROM pg_namespace WHERE nspname = 'postrider'`).Scan(&exists, &usable)
 	if err != nil {
-		d.report("schema", statusFail, human.OneLine(err.Error()))
+		d.report("schema", StatusFail, human.OneLine(err.Error()))
 		return false
 	}
 	if exists && !usable {
-		d.report("schema", statusFail, fmt.Sprintf("role %q may not use the schema postrider", d.role),
+		d.report("schema", StatusFail, fmt.Sprintf("role %q may not use the schema postrider", d.role),
 			fmt.Sprintf("as the schema's owner, run what `postrider grants --relay %s` prints", d.role))
 		return false
 	}
 	version, err := migrations.Current(ctx, d.db)
 	switch {
 	case errors.Is(err, migrations.ErrUnreleased):
-		d.report("schema", statusFail, human.OneLine(err.Error()), "postrider uninstall --yes --force", "postrider migrate")
+		d.report("schema", StatusFail, human.OneLine(err.Error()), "postrider uninstall --yes --force", "postrider migrate")
 		return false
 	case err != nil:
-		d.report("schema", statusFail, human.OneLine(err.Error()), fmt.Sprintf("as the schema's owner, run what `postrider grants --relay %s` prints", d.role))
+		d.report("schema", StatusFail, human.OneLine(err.Error()), fmt.Sprintf("as the schema's owner, run what `postrider grants --relay %s` prints", d.role))
 		return false
 	case version == 0:
-		d.report("schema", statusFail, "the database holds no Postrider schema", "postrider migrate")
+		d.report("schema", StatusFail, "the database holds no Postrider schema", "postrider migrate")
 		return false
 	case version < migrations.Version:
-		d.report("schema", statusFail, fmt.Sprintf("the schema has version %d, this build needs %d", version, migrations.Version), "postrider migrate")
+		d.report("schema", StatusFail, fmt.Sprintf("the schema has version %d, this build needs %d", version, migrations.Version), "postrider migrate")
 		return false
 	case version > migrations.Version:
-		d.report("schema", statusNote, fmt.Sprintf("the schema has version %d, this build knows %d", version, migrations.Version), "upgrade this relay")
+		d.report("schema", StatusNote, fmt.Sprintf("the schema has version %d, this build knows %d", version, migrations.Version), "upgrade this relay")
 	default:
-		d.report("schema", statusOK, fmt.Sprintf("version %d", version))
+		d.report("schema", StatusOK, fmt.Sprintf("version %d", version))
 	}
 	return true
 }
 
 // checkRowSecurity finds tables whose rows the role may not see all of. (A partition's own policies do not apply to who reads the
 // whole table.)
-func (d *doctor) checkRowSecurity(ctx context.Context) error {
+func (d *examination) checkRowSecurity(ctx context.Context) error {
 	rows, err := d.db.Query(ctx, `SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = 'postrider' AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND row_security_active(c.oid) ORDER BY 1`)
 	if err != nil {
@@ -65,20 +65,20 @@ func (d *doctor) checkRowSecurity(ctx context.Context) error {
 	for _, table := range tables {
 		remedy = append(remedy, fmt.Sprintf("ALTER TABLE %s DISABLE ROW LEVEL SECURITY;", table))
 	}
-	d.report("row security", statusFail, fmt.Sprintf("row security hides rows of %s from role %q: a relay refuses to take what it cannot see for what is not there",
+	d.report("row security", StatusFail, fmt.Sprintf("row security hides rows of %s from role %q: a relay refuses to take what it cannot see for what is not there",
 		strings.Join(tables, ", "), d.role), remedy...)
 	return nil
 }
 
-func (d *doctor) checkIdentity(ctx context.Context) error {
+func (d *examination) checkIdentity(ctx context.Context) error {
 	same, err := admin.SameIdentity(ctx, d.db)
 	if err != nil {
 		return err
 	}
 	if same {
-		d.report("identity", statusOK, "the outbox belongs to this database")
+		d.report("identity", StatusOK, "the outbox belongs to this database")
 	} else {
-		d.report("identity", statusFail, "the outbox came from another database: its transaction ids mean nothing here, and a relay refuses to start",
+		d.report("identity", StatusFail, "the outbox came from another database: its transaction ids mean nothing here, and a relay refuses to start",
 			"postrider rebase --yes")
 	}
 	return nil
@@ -102,7 +102,7 @@ const missingGrants = `
 	SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I;', string_agg(p.oid::regprocedure::text, ', ' ORDER BY p.proname), current_user)
 	FROM pg_proc p JOIN n ON n.oid = p.pronamespace WHERE NOT has_function_privilege(p.oid, 'EXECUTE') HAVING count(*) > 0`
 
-func (d *doctor) checkPrivileges(ctx context.Context) error {
+func (d *examination) checkPrivileges(ctx context.Context) error {
 	rows, err := d.db.Query(ctx, missingGrants)
 	if err != nil {
 		return err
@@ -112,16 +112,16 @@ func (d *doctor) checkPrivileges(ctx context.Context) error {
 		return err
 	}
 	if len(grants) == 0 {
-		d.report("privileges", statusOK, fmt.Sprintf("role %q has what a relay needs", d.role))
+		d.report("privileges", StatusOK, fmt.Sprintf("role %q has what a relay needs", d.role))
 		return nil
 	}
-	d.report("privileges", statusFail, fmt.Sprintf("role %q lacks privileges that a relay needs", d.role),
+	d.report("privileges", StatusFail, fmt.Sprintf("role %q lacks privileges that a relay needs", d.role),
 		append(grants, fmt.Sprintf("or all at once: what `postrider grants --relay %s` prints", d.role))...)
 	return nil
 }
 
 // checkNotify looks at the trigger that LISTEN rests on.
-func (d *doctor) checkNotify(ctx context.Context) error {
+func (d *examination) checkNotify(ctx context.Context) error {
 	var there bool
 	err := d.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE n.nspname = 'postrider' AND c.relname = 'outbox' AND t.tgname = 'notify_outbox' AND t.tgenabled <> 'D')`).Scan(&there)
@@ -130,11 +130,11 @@ func (d *doctor) checkNotify(ctx context.Context) error {
 	}
 	switch {
 	case d.Follow == "listen" && !there:
-		d.report("notify", statusFail, "POSTRIDER_FOLLOW=listen needs the trigger that notifies, and it is not there", "SELECT postrider.enable_notify();")
+		d.report("notify", StatusFail, "POSTRIDER_FOLLOW=listen needs the trigger that notifies, and it is not there", "SELECT postrider.enable_notify();")
 	case d.Follow == "listen":
-		d.report("notify", statusOK, "the trigger that notifies is there")
+		d.report("notify", StatusOK, "the trigger that notifies is there")
 	case there:
-		d.report("notify", statusNote, "the outbox has the trigger for LISTEN, which POSTRIDER_FOLLOW="+d.Follow+" does not need; each commit that notifies takes a cluster-wide lock",
+		d.report("notify", StatusNote, "the outbox has the trigger for LISTEN, which POSTRIDER_FOLLOW="+d.Follow+" does not need; each commit that notifies takes a cluster-wide lock",
 			"SELECT postrider.disable_notify();  -- unless another relay listens")
 	}
 	return nil
