@@ -26,6 +26,7 @@ func Connect(ctx context.Context, databaseURL string) (*dbconn.Conn, error) {
 	return dbconn.Connect(ctx, config)
 }
 
+// ConnConfig is the configuration of such a connection.
 func ConnConfig(databaseURL string) (*pgx.ConnConfig, error) {
 	config, err := dbconn.ParseConfig(databaseURL)
 	if err != nil {
@@ -40,6 +41,7 @@ func ReadOnly(ctx context.Context, db *dbconn.Conn, f func(tx pgx.Tx) error) err
 	return pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
 }
 
+// Close closes a connection, and does not wait long for the server.
 func Close(db *dbconn.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()

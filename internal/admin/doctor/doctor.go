@@ -63,38 +63,15 @@ func (d *examination) examine(ctx context.Context) {
 		return
 	}
 	defer admin.Close(d.db)
-	run := func(name string, check func(context.Context) error) {
-		if err := check(ctx); err != nil {
-			d.report(name, StatusWarn, "cannot be checked: "+human.OneLine(err.Error()))
+	for _, c := range checks {
+		if c.gate != nil {
+			if !c.gate(d, ctx) {
+				return
+			}
+		} else if err := c.run(d, ctx); err != nil {
+			d.report(c.name, StatusWarn, "cannot be checked: "+human.OneLine(err.Error()))
 		}
 	}
-	run("primary", d.checkPrimary)
-	run("pooler", d.checkPooler)
-	run("connections", d.checkConnections)
-	run("clock", d.checkClock)
-	if !d.checkPurpose(ctx) {
-		return
-	}
-	run("role", d.checkAttributes)
-	run("streaming", d.checkStreaming)
-	run("row security", d.checkRowSecurity)
-	if !d.checkSchema(ctx) {
-		return
-	}
-	run("privileges", d.checkPrivileges)
-	run("identity", d.checkIdentity)
-	run("publication", d.checkPublication)
-	run("notify", d.checkNotify)
-	run("message size", d.checkMaxMessage)
-	run("transactions", d.checkTransactions)
-	run("prepared", d.checkPrepared)
-	run("segments", d.checkSegments)
-	run("relays", d.checkRelays)
-	run("relays", d.checkUnable)
-	run("subscriptions", d.checkSubscriptions)
-	run("destinations", d.checkSinks)
-	run("dead letters", d.checkDead)
-	run("ids", d.checkSequence)
 }
 
 func (d *examination) report(name, status, message string, remedy ...string) {
