@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/relay"
@@ -204,9 +205,11 @@ func openNATS(ctx context.Context, s subscription.Subscription, with Surrounding
 	if err != nil {
 		return nil, everywhere(err)
 	}
-	if config.Control, err = webhook.Guard(webhook.GuardOptions{}); err != nil {
+	defaults, err := guard.New(guard.Options{})
+	if err != nil {
 		return nil, err
 	}
+	config.Control = defaults.Control
 	config.Secrets = with.Secrets
 	config.Lanes, config.Batch = s.Settings.Lanes, s.Settings.Batch
 	config.AckTimeout = cmp.Or(config.AckTimeout, time.Duration(s.Settings.Timeout))

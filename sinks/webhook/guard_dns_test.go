@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -124,7 +125,7 @@ func TestGuardAgainstDNSThatChangesItsAnswer(t *testing.T) {
 			}
 			s := open(t, Config{
 				URL: "http://receiver.example:" + port, Resolver: ns.resolver(t), Timeout: 10 * time.Second,
-				Options: Options{Guard: GuardOptions{Deny: []string{"127.0.0.2/32"}}},
+				Options: Options{Guard: guard.Options{Deny: []string{"127.0.0.2/32"}}},
 			})
 			for range 8 {
 				err := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))[0]
@@ -175,7 +176,7 @@ func TestGuardWithTheSystemsResolver(t *testing.T) {
 	for _, host := range []string{"2130706433", "0177.0.0.1", "127.1", "localhost", "127.0.0.1", "[::ffff:127.0.0.1]"} {
 		s := open(t, Config{
 			URL: "http://" + host + ":" + port, Resolver: &net.Resolver{}, Timeout: 10 * time.Second,
-			Options: Options{Guard: GuardOptions{PublicOnly: true}},
+			Options: Options{Guard: guard.Options{PublicOnly: true}},
 		})
 		out := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))
 		sinktest.WantKinds(t, out, sinks.KindUnavailable)
@@ -193,7 +194,7 @@ func TestGuardRefusesWhatIsListening(t *testing.T) {
 		"127.0.0.2":          "refused by the guard: 127.0.0.2 is in 127.0.0.2/32 of guard.deny",
 		"[::ffff:127.0.0.2]": "refused by the guard: 127.0.0.2 is in 127.0.0.2/32 of guard.deny",
 	} {
-		s := open(t, Config{URL: "http://" + host + ":" + port, Options: Options{Guard: GuardOptions{Deny: []string{"127.0.0.2/32"}}}})
+		s := open(t, Config{URL: "http://" + host + ":" + port, Options: Options{Guard: guard.Options{Deny: []string{"127.0.0.2/32"}}}})
 		err := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))[0]
 		want = strings.ReplaceAll(want, "PORT", port)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/sinks"
@@ -48,9 +49,9 @@ type Options struct {
 	// Basic is a reference to user:password.
 	Basic string `json:"basic,omitempty"`
 	// Bearer is a reference to a token.
-	Bearer string       `json:"bearer,omitempty"`
-	TLS    TLSOptions   `json:"tls,omitzero"`
-	Guard  GuardOptions `json:"guard,omitzero"`
+	Bearer string        `json:"bearer,omitempty"`
+	TLS    TLSOptions    `json:"tls,omitzero"`
+	Guard  guard.Options `json:"guard,omitzero"`
 	// Proxy is empty (none), environment, a URL without user info, or a reference to a URL: http or https.
 	Proxy string `json:"proxy,omitempty"`
 	// HTTP2 false keeps to HTTP/1.1. Default: HTTP/2 where TLS negotiates it.
@@ -86,16 +87,6 @@ type TLSOptions struct {
 	MinVersion string `json:"min_version,omitempty"`
 	// InsecureSkipVerify accepts any certificate: anybody in between can read and forge.
 	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty"`
-}
-
-// GuardOptions say which addresses may be connected to.
-type GuardOptions struct {
-	// Allow and Deny are networks in CIDR notation. Of those that hold an address the most specific decides, Deny where
-	// two are as specific. Both win over the defaults and PublicOnly.
-	Allow []string `json:"allow,omitempty"`
-	Deny  []string `json:"deny,omitempty"`
-	// PublicOnly refuses every address that is not public: for endpoints that customers register. It excludes a Proxy.
-	PublicOnly bool `json:"public_only,omitempty"`
 }
 
 // Duration is a time.Duration that is written as in "1m30s".
@@ -156,7 +147,7 @@ func (o Options) Validate() error {
 }
 
 func (o *Options) checkGuard() error {
-	_, err := newGuard(o.Guard)
+	_, err := guard.New(o.Guard)
 	return err
 }
 

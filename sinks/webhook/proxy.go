@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -113,24 +112,6 @@ func proxyAddr(u *url.URL) string {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
 	return net.JoinHostPort(u.Hostname(), port)
-}
-
-// checkBehindProxy judges a host that a proxy is going to resolve. Only an address can be judged; a host that programs
-// other than ours take for one (such as 0xa9fea9fe, or 2852039166) is refused, since it is no name either.
-func (g *guard) checkBehindProxy(host string) error {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return g.check(a)
-	}
-	last := strings.TrimSuffix(host, ".")
-	last = strings.ToLower(last[strings.LastIndexByte(last, '.')+1:])
-	digits := "0123456789"
-	if rest, ok := strings.CutPrefix(last, "0x"); ok {
-		last, digits = rest, "0123456789abcdef"
-	}
-	if strings.Trim(last, digits) == "" {
-		return fmt.Errorf("refused by the guard: the proxy may take %s for an address: write it in the usual form", host)
-	}
-	return nil
 }
 
 // tunnel asks a proxy to connect us to addr (RFC 9110, section 9.3.6). It bounds its waiting by ctx.

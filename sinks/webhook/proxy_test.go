@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -167,26 +168,26 @@ func TestProxyTroubles(t *testing.T) {
 	long := strings.Repeat("x", 100)
 	for name, c := range map[string]struct {
 		proxy, url, want string
-		guard            GuardOptions
+		guard            guard.Options
 	}{
-		"wrong password":        {"http://joe:s3cret2@" + proxy.addr, "https://receiver.test", "answered 407 to CONNECT", GuardOptions{}},
-		"nobody there":          {"http://joe:s3cret@" + freeAddr(t), "https://receiver.test", "connection refused", GuardOptions{}},
-		"nobody there, http":    {"http://joe:s3cret@" + freeAddr(t), "http://receiver.test", "connection refused", GuardOptions{}},
-		"nobody behind":         {"http://" + dead.addr, "https://receiver.test", "answered 502 Bad Gateway to CONNECT", GuardOptions{}},
-		"nobody behind, http":   {"http://" + dead.addr, "http://receiver.test", "answered 502", GuardOptions{}},
-		"TLS to one without":    {"https://joe:s3cret@" + proxy.addr, "https://receiver.test", "during the TLS handshake", GuardOptions{}},
-		"no HTTP":               {"http://" + speaking("220 s3cret\r\n"), "https://receiver.test", "CONNECT: malformed HTTP", GuardOptions{}},
-		"silence":               {"http://" + speaking(""), "https://receiver.test", "no answer within 1s", GuardOptions{}},
-		"endless headers":       {"http://" + servePeer(t, say("HTTP/1.1 200 OK\r\n", "a: "+long+"\r\n", 0)), "https://receiver.test", "CONNECT", GuardOptions{}},
-		"bytes of its own":      {"http://" + speaking("HTTP/1.1 200 OK\r\n\r\ns3cret"), "https://receiver.test", "bytes of its own", GuardOptions{}},
-		"guard: the proxy":      {"http://" + proxy.addr, "https://receiver.test", "127.0.0.1 is in 127.0.0.0/8 of guard.deny", GuardOptions{Deny: []string{"127.0.0.0/8"}}},
-		"guard: metadata":       {"http://" + metadata.addr, "http://169.254.169.254/latest", "refused by the guard: 169.254.169.254", GuardOptions{}},
-		"guard: mapped":         {"http://" + metadata.addr, "https://[::ffff:169.254.169.254]/", "refused by the guard: 169.254.169.254", GuardOptions{}},
-		"guard: hexadecimal":    {"http://" + metadata.addr, "http://0xA9FEA9FE/", "refused by the guard", GuardOptions{}},
-		"guard: decimal":        {"http://" + metadata.addr, "http://2852039166/", "refused by the guard", GuardOptions{}},
-		"guard: octal":          {"http://" + metadata.addr, "https://0251.0376.0251.0376/", "refused by the guard", GuardOptions{}},
-		"guard: mixed":          {"http://" + metadata.addr, "http://169.254.0xa9fe./", "refused by the guard", GuardOptions{}},
-		"guard: denied address": {"http://" + metadata.addr, "http://10.1.2.3/", "10.0.0.0/8 of guard.deny", GuardOptions{Deny: []string{"10.0.0.0/8"}}},
+		"wrong password":        {"http://joe:s3cret2@" + proxy.addr, "https://receiver.test", "answered 407 to CONNECT", guard.Options{}},
+		"nobody there":          {"http://joe:s3cret@" + freeAddr(t), "https://receiver.test", "connection refused", guard.Options{}},
+		"nobody there, http":    {"http://joe:s3cret@" + freeAddr(t), "http://receiver.test", "connection refused", guard.Options{}},
+		"nobody behind":         {"http://" + dead.addr, "https://receiver.test", "answered 502 Bad Gateway to CONNECT", guard.Options{}},
+		"nobody behind, http":   {"http://" + dead.addr, "http://receiver.test", "answered 502", guard.Options{}},
+		"TLS to one without":    {"https://joe:s3cret@" + proxy.addr, "https://receiver.test", "during the TLS handshake", guard.Options{}},
+		"no HTTP":               {"http://" + speaking("220 s3cret\r\n"), "https://receiver.test", "CONNECT: malformed HTTP", guard.Options{}},
+		"silence":               {"http://" + speaking(""), "https://receiver.test", "no answer within 1s", guard.Options{}},
+		"endless headers":       {"http://" + servePeer(t, say("HTTP/1.1 200 OK\r\n", "a: "+long+"\r\n", 0)), "https://receiver.test", "CONNECT", guard.Options{}},
+		"bytes of its own":      {"http://" + speaking("HTTP/1.1 200 OK\r\n\r\ns3cret"), "https://receiver.test", "bytes of its own", guard.Options{}},
+		"guard: the proxy":      {"http://" + proxy.addr, "https://receiver.test", "127.0.0.1 is in 127.0.0.0/8 of guard.deny", guard.Options{Deny: []string{"127.0.0.0/8"}}},
+		"guard: metadata":       {"http://" + metadata.addr, "http://169.254.169.254/latest", "refused by the guard: 169.254.169.254", guard.Options{}},
+		"guard: mapped":         {"http://" + metadata.addr, "https://[::ffff:169.254.169.254]/", "refused by the guard: 169.254.169.254", guard.Options{}},
+		"guard: hexadecimal":    {"http://" + metadata.addr, "http://0xA9FEA9FE/", "refused by the guard", guard.Options{}},
+		"guard: decimal":        {"http://" + metadata.addr, "http://2852039166/", "refused by the guard", guard.Options{}},
+		"guard: octal":          {"http://" + metadata.addr, "https://0251.0376.0251.0376/", "refused by the guard", guard.Options{}},
+		"guard: mixed":          {"http://" + metadata.addr, "http://169.254.0xa9fe./", "refused by the guard", guard.Options{}},
+		"guard: denied address": {"http://" + metadata.addr, "http://10.1.2.3/", "10.0.0.0/8 of guard.deny", guard.Options{Deny: []string{"10.0.0.0/8"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -216,8 +217,8 @@ func TestProxyOptions(t *testing.T) {
 		"proxy cannot be parsed":                {Proxy: "file:" + f.put("a", []byte("http://joe:s3cret@pro xy:31\x7f28"))},
 		"proxy: the variable NO_SUCH_PROXY":     {Proxy: "env:NO_SUCH_PROXY"},
 		"proxy: stat":                           {Proxy: "file:" + f.path("missing")},
-		"guard.public_only and proxy":           {Proxy: "http://proxy", Guard: GuardOptions{PublicOnly: true}},
-		"guard.public_only and proxy are":       {Proxy: "environment", Guard: GuardOptions{PublicOnly: true}},
+		"guard.public_only and proxy":           {Proxy: "http://proxy", Guard: guard.Options{PublicOnly: true}},
+		"guard.public_only and proxy are":       {Proxy: "environment", Guard: guard.Options{PublicOnly: true}},
 	} {
 		_, err := New(Config{URL: "https://receiver.test", Options: o})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
 )
 
@@ -36,7 +37,7 @@ type transport struct {
 	target    *url.URL
 	userAgent string
 	cfg       Config
-	guard     *guard
+	guard     *guard.Guard
 	proxy     proxySource
 	dialer    *net.Dialer
 	log       *slog.Logger
@@ -70,14 +71,14 @@ func newTransport(life context.Context, target *url.URL, userAgent string, cfg C
 	o := cfg.Options
 	t := &transport{target: target, userAgent: userAgent, cfg: cfg, life: life, log: cfg.Log}
 	var err error
-	if t.guard, err = newGuard(o.Guard); err != nil {
+	if t.guard, err = guard.New(o.Guard); err != nil {
 		return nil, err
 	}
 	if t.proxy, err = newProxySource(o.Proxy, target); err != nil {
 		return nil, err
 	}
 	t.dialer = &net.Dialer{
-		Timeout: connectTimeout, KeepAlive: 30 * time.Second, Resolver: cfg.Resolver, ControlContext: t.guard.control,
+		Timeout: connectTimeout, KeepAlive: 30 * time.Second, Resolver: cfg.Resolver, ControlContext: t.guard.Control,
 	}
 	p, err := t.read(nil)
 	if err != nil {
@@ -207,7 +208,7 @@ func (t *transport) read(old *pool) (*pool, error) {
 	}
 	p.Transport = t.overNet(dialer{t.life, t.dialer.DialContext, conf, proxy})
 	if proxy != nil {
-		p.refused = t.guard.checkBehindProxy(t.target.Hostname())
+		p.refused = t.guard.CheckHost(t.target.Hostname())
 	}
 	return p, nil
 }

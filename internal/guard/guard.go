@@ -1,4 +1,4 @@
-package webhook
+package guard
 
 import (
 	"cmp"
@@ -6,16 +6,17 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 )
 
-// guard decides which addresses may be connected to. It is asked about each address that is about to be dialled, after
+// Guard decides which addresses may be connected to. It is asked about each address that is about to be dialled, after
 // names were resolved, so that neither a spelling nor a change of DNS gets around it.
 //
 // An IPv6 address that stands for an IPv4 address is judged as both, and either can refuse it. For each, the most specific
 // network of guard.allow and guard.deny that holds it decides, guard.deny where both are as specific. If there is none, the
 // defaults decide: the networks in refused and, with guard.public_only, all that is not public.
-type guard struct {
+type Guard struct {
 	rules      []rule // most specific first, at equal length deny first
 	publicOnly bool
 }
@@ -25,9 +26,19 @@ type rule struct {
 	deny   bool
 }
 
-// newGuard checks the options. Its errors name the list and the entry that is wrong.
-func newGuard(o GuardOptions) (*guard, error) {
-	g := &guard{publicOnly: o.PublicOnly}
+// Options say which addresses may be connected to.
+type Options struct {
+	// Allow and Deny are networks in CIDR notation. Of those that hold an address the most specific decides, Deny where
+	// two are as specific. Both win over the defaults and PublicOnly.
+	Allow []string `json:"allow,omitempty"`
+	Deny  []string `json:"deny,omitempty"`
+	// PublicOnly refuses every address that is not public: for endpoints that customers register. It excludes a Proxy.
+	PublicOnly bool `json:"public_only,omitempty"`
+}
+
+// New checks the options. Its errors name the list and the entry that is wrong.
+func New(o Options) (*Guard, error) {
+	g := &Guard{publicOnly: o.PublicOnly}
 	for _, list := range []struct {
 		name    string
 		entries []string
@@ -43,15 +54,6 @@ func newGuard(o GuardOptions) (*guard, error) {
 	}
 	slices.SortStableFunc(g.rules, func(a, b rule) int { return cmp.Compare(b.prefix.Bits(), a.prefix.Bits()) })
 	return g, nil
-}
-
-// Guard returns what guards sinks that are no webhooks in the same way: a net.Dialer's ControlContext.
-func Guard(o GuardOptions) (func(ctx context.Context, network, address string, conn syscall.RawConn) error, error) {
-	g, err := newGuard(o)
-	if err != nil {
-		return nil, err
-	}
-	return g.control, nil
 }
 
 func parseNetwork(entry string) (netip.Prefix, error) {
@@ -74,17 +76,17 @@ func parseNetwork(entry string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// control is a net.Dialer's ControlContext.
-func (g *guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+// Control is a net.Dialer's ControlContext.
+func (g *Guard) Control(_ context.Context, _, address string, _ syscall.RawConn) error {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return fmt.Errorf("refused by the guard: %q is no address: %w", address, err)
 	}
-	return g.check(a.Addr())
+	return g.Check(a.Addr())
 }
 
-// check returns nil if a may be connected to, else an error that names the address and the rule.
-func (g *guard) check(a netip.Addr) error {
+// Check returns nil if a may be connected to, else an error that names the address and the rule.
+func (g *Guard) Check(a netip.Addr) error {
 	a = a.WithZone("").Unmap()
 	if why := g.judge(a); why != "" {
 		return fmt.Errorf("refused by the guard: %s %s", a, why)
@@ -98,7 +100,7 @@ func (g *guard) check(a netip.Addr) error {
 }
 
 // judge says why an address is refused, empty if it is not.
-func (g *guard) judge(a netip.Addr) string {
+func (g *Guard) judge(a netip.Addr) string {
 	for _, r := range g.rules {
 		if !r.prefix.Contains(a) {
 			continue
@@ -121,4 +123,22 @@ func (g *guard) judge(a netip.Addr) string {
 		return "is not in the public part of IPv6, and guard.public_only is set"
 	}
 	return ""
+}
+
+// CheckHost judges the host of a URL that a proxy is going to resolve. Only an address can be judged; a host that programs
+// other than ours take for one (such as 0xa9fea9fe, or 2852039166) is refused, since it is no name either.
+func (g *Guard) CheckHost(host string) error {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return g.Check(a)
+	}
+	last := strings.TrimSuffix(host, ".")
+	last = strings.ToLower(last[strings.LastIndexByte(last, '.')+1:])
+	digits := "0123456789"
+	if rest, ok := strings.CutPrefix(last, "0x"); ok {
+		last, digits = rest, "0123456789abcdef"
+	}
+	if strings.Trim(last, digits) == "" {
+		return fmt.Errorf("refused by the guard: the proxy may take %s for an address: write it in the usual form", host)
+	}
+	return nil
 }

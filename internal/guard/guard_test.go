@@ -1,4 +1,4 @@
-package webhook
+package guard
 
 import (
 	"net/netip"
@@ -8,9 +8,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-func newTestGuard(t testing.TB, o GuardOptions) *guard {
+func newTestGuard(t testing.TB, o Options) *Guard {
 	t.Helper()
-	g, err := newGuard(o)
+	g, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,14 +131,14 @@ var judged = []struct{ addr, byDefault, publicOnly string }{
 }
 
 func TestGuard(t *testing.T) {
-	lenient, strict := newTestGuard(t, GuardOptions{}), newTestGuard(t, GuardOptions{PublicOnly: true})
+	lenient, strict := newTestGuard(t, Options{}), newTestGuard(t, Options{PublicOnly: true})
 	for _, c := range judged {
 		for _, with := range []struct {
-			g    *guard
+			g    *Guard
 			name string
 			want string
 		}{{lenient, "by default", c.byDefault}, {strict, "with public_only", c.publicOnly}} {
-			err := with.g.check(netip.MustParseAddr(c.addr))
+			err := with.g.Check(netip.MustParseAddr(c.addr))
 			if with.want == "" && err != nil || with.want != "" && (err == nil || !strings.Contains(err.Error(), with.want)) {
 				t.Errorf("%s %s: %v, want %q", c.addr, with.name, err, with.want)
 			}
@@ -151,39 +151,39 @@ func TestGuard(t *testing.T) {
 
 func TestGuardLists(t *testing.T) {
 	for name, c := range map[string]struct {
-		o    GuardOptions
+		o    Options
 		want map[string]string
 	}{
-		"deny": {GuardOptions{Deny: []string{"10.0.0.0/8", "2a00::/16"}}, map[string]string{
+		"deny": {Options{Deny: []string{"10.0.0.0/8", "2a00::/16"}}, map[string]string{
 			"10.1.2.3": "in 10.0.0.0/8 of guard.deny", "::ffff:10.1.2.3": "guard.deny", "64:ff9b::a01:203": "stands for 10.1.2.3, which is in",
 			"2002:a01:203::": "guard.deny", "2a00:1::": "2a00::/16", "11.0.0.1": "", "2a01::": "", "169.254.1.1": "link-local",
 		}},
-		"allow over the defaults": {GuardOptions{Allow: []string{"169.254.0.0/16", "fe80::/10"}}, map[string]string{
+		"allow over the defaults": {Options{Allow: []string{"169.254.0.0/16", "fe80::/10"}}, map[string]string{
 			"169.254.169.254": "", "::ffff:169.254.169.254": "", "64:ff9b::a9fe:a9fe": "", "fe80::1%eth0": "", "fd00:ec2::254": "metadata",
 		}},
-		"allow over public_only": {GuardOptions{PublicOnly: true, Allow: []string{"10.1.0.0/16"}}, map[string]string{
+		"allow over public_only": {Options{PublicOnly: true, Allow: []string{"10.1.0.0/16"}}, map[string]string{
 			"10.1.2.3": "", "10.2.0.1": "private", "64:ff9b::10.1.2.3": "", "8.8.8.8": "",
 			"2002:a01:203::": "6to4", // the outer address is not allowed
 		}},
-		"an allowed translator allows not what is behind": {GuardOptions{Allow: []string{"64:ff9b::/96"}}, map[string]string{
+		"an allowed translator allows not what is behind": {Options{Allow: []string{"64:ff9b::/96"}}, map[string]string{
 			"64:ff9b::a9fe:a9fe": "metadata", "64:ff9b::808:808": "",
 		}},
 		"the most specific decides": {
-			GuardOptions{Deny: []string{"10.0.0.0/8", "10.1.2.0/24"}, Allow: []string{"10.1.0.0/16", "10.1.2.3/32"}}, map[string]string{
+			Options{Deny: []string{"10.0.0.0/8", "10.1.2.0/24"}, Allow: []string{"10.1.0.0/16", "10.1.2.3/32"}}, map[string]string{
 				"10.9.9.9": "10.0.0.0/8", "10.1.1.1": "", "10.1.2.1": "10.1.2.0/24", "10.1.2.3": "",
 			}},
-		"deny where both are as specific": {GuardOptions{Deny: []string{"10.0.0.0/8"}, Allow: []string{"10.0.0.0/8"}}, map[string]string{
+		"deny where both are as specific": {Options{Deny: []string{"10.0.0.0/8"}, Allow: []string{"10.0.0.0/8"}}, map[string]string{
 			"10.0.0.1": "guard.deny",
 		}},
-		"nothing but": {GuardOptions{Deny: []string{"0.0.0.0/0", "::/0"}, Allow: []string{"203.0.113.7/32"}}, map[string]string{
+		"nothing but": {Options{Deny: []string{"0.0.0.0/0", "::/0"}, Allow: []string{"203.0.113.7/32"}}, map[string]string{
 			"203.0.113.7": "", "203.0.113.8": "guard.deny", "2606:4700::1111": "guard.deny", "127.0.0.1": "guard.deny", "::1": "guard.deny",
 		}},
-		"everything":             {GuardOptions{Allow: []string{"0.0.0.0/0", "::/0"}}, map[string]string{"169.254.169.254": "", "ff02::1": "", "0.0.0.0": ""}},
-		"IPv4 in IPv6's clothes": {GuardOptions{Deny: []string{"::ffff:10.0.0.0/104"}}, map[string]string{"10.1.1.1": "guard.deny", "11.1.1.1": ""}},
+		"everything":             {Options{Allow: []string{"0.0.0.0/0", "::/0"}}, map[string]string{"169.254.169.254": "", "ff02::1": "", "0.0.0.0": ""}},
+		"IPv4 in IPv6's clothes": {Options{Deny: []string{"::ffff:10.0.0.0/104"}}, map[string]string{"10.1.1.1": "guard.deny", "11.1.1.1": ""}},
 	} {
 		g := newTestGuard(t, c.o)
 		for addr, want := range c.want {
-			err := g.check(netip.MustParseAddr(addr))
+			err := g.Check(netip.MustParseAddr(addr))
 			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 				t.Errorf("%s: %s: %v, want %q", name, addr, err, want)
 			}
@@ -208,8 +208,8 @@ func TestGuardOptions(t *testing.T) {
 		"::ffff:10.1.0.0/104":  "10.0.0.0/8 is the network",
 		"169.254.169.254 / 32": "CIDR notation",
 	} {
-		for name, o := range map[string]GuardOptions{"guard.allow": {Allow: []string{"10.0.0.0/8", entry}}, "guard.deny": {Deny: []string{entry}}} {
-			_, err := newGuard(o)
+		for name, o := range map[string]Options{"guard.allow": {Allow: []string{"10.0.0.0/8", entry}}, "guard.deny": {Deny: []string{entry}}} {
+			_, err := New(o)
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), name+` has the entry "`+entry+`"`) {
 				t.Errorf("%s: [%q]: %v, want %q", name, entry, err, want)
 			}
@@ -219,20 +219,20 @@ func TestGuardOptions(t *testing.T) {
 
 // However an IPv4 address is dressed up, it is refused if it is refused as such.
 func TestGuardSeesThroughEverySpelling(t *testing.T) {
-	strict := newTestGuard(t, GuardOptions{PublicOnly: true})
-	lenient := newTestGuard(t, GuardOptions{})
+	strict := newTestGuard(t, Options{PublicOnly: true})
+	lenient := newTestGuard(t, Options{})
 	rapid.Check(t, func(t *rapid.T) {
 		var v4 [4]byte
 		for i := range v4 {
 			v4[i] = rapid.SampledFrom([]byte{0, 1, 8, 10, 127, 169, 254, 192, 168, 172, 16, 224, 255}).Draw(t, "byte")
 		}
-		g := rapid.SampledFrom([]*guard{lenient, strict}).Draw(t, "guard")
+		g := rapid.SampledFrom([]*Guard{lenient, strict}).Draw(t, "guard")
 		a := netip.AddrFrom4(v4)
-		if g.check(a) == nil {
+		if g.Check(a) == nil {
 			return
 		}
 		for name, spelled := range spellings(v4) {
-			if err := g.check(spelled); err == nil {
+			if err := g.Check(spelled); err == nil {
 				t.Errorf("%s is refused, and %s (%s) is not", a, spelled, name)
 			}
 		}
