@@ -19,7 +19,7 @@ import (
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
-	"github.com/postrider/postrider/sinks/natssink"
+	natssink "github.com/postrider/postrider/sinks/nats"
 	"github.com/postrider/postrider/sinks/stdout"
 	"github.com/postrider/postrider/sinks/webhook"
 )

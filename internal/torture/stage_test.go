@@ -12,7 +12,7 @@ import (
 
 	// The tests build the program: results of theirs are void once any of it has changed.
 	_ "github.com/postrider/postrider/relay"
-	_ "github.com/postrider/postrider/sinks/natssink"
+	_ "github.com/postrider/postrider/sinks/nats"
 	_ "github.com/postrider/postrider/sinks/webhook"
 )
 

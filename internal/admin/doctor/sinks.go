@@ -10,7 +10,7 @@ import (
 
 	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay/subscription"
-	"github.com/postrider/postrider/sinks/natssink"
+	natssink "github.com/postrider/postrider/sinks/nats"
 )
 
 // sinksTogether is how long all looks at destinations may take together.
