@@ -64,7 +64,7 @@ CREATE TABLE postrider.subscriptions (
     version       bigint NOT NULL DEFAULT 1,
     created_at    timestamptz NOT NULL DEFAULT now(),
     updated_at    timestamptz NOT NULL DEFAULT now()
-);
+) WITH (autovacuum_analyze_threshold = 0, autovacuum_analyze_scale_factor = 0); -- that there are few is worth knowing
 COMMENT ON TABLE postrider.subscriptions IS 'Who wants what, and where it goes.';
 COMMENT ON COLUMN postrider.subscriptions.name IS 'Lower-case letters, digits, _ and -.';
 COMMENT ON COLUMN postrider.subscriptions.topics IS 'Patterns, of which one must match.';

@@ -9,7 +9,6 @@ DECLARE
     here_database oid := (SELECT oid FROM pg_database WHERE datname = current_database());
     origin        postrider.source;
     me            numeric := pg_current_xact_id()::text::numeric;
-    copied        numeric;
     fresh         pg_snapshot;
     retained      bigint;
     sub           record;
@@ -24,20 +23,20 @@ BEGIN
     IF (origin.system_identifier, origin.database_oid) = (here_cluster, here_database) THEN
         RAISE EXCEPTION 'nothing to rebase: the schema postrider belongs to this database' USING ERRCODE = '55000';
     END IF;
-    -- Tables get their keys when a copy has been filled. Rows that are younger and carry a transaction id that can be their
+    -- A segment gets its key when the copy has been filled. Rows that are younger and carry a transaction id that can be their
     -- own were enqueued here, since; the old snapshots say nothing of them. Within one cluster ids keep their meaning.
-    SELECT me - age(xmin) INTO STRICT copied FROM pg_constraint WHERE conrelid = 'postrider.outbox'::regclass AND contype = 'p';
 
     FOR sub IN SELECT s.name FROM postrider.subscriptions s ORDER BY s.name LOOP
         PERFORM postrider.lock_subscription(sub.name);
         WITH message AS (
             SELECT o.*, s.topics, s.earlier, s.started, c.base, c.target, c.after_id, c.done, c.saved_at, c.done_ids, c.done_first, c.done_last, r.regex,
-                   origin.system_identifier <> here_cluster AND o.full_xid > copied AND o.full_xid <= me - o.age AS native
+                   origin.system_identifier <> here_cluster AND o.full_xid > o.copied AND o.full_xid <= me - o.age AS native
             FROM postrider.subscriptions s
             JOIN postrider.cursors c ON c.subscription = s.name
             CROSS JOIN LATERAL (SELECT postrider.topic_regex(s.topics) AS regex OFFSET 0) r
             CROSS JOIN (
-                SELECT id, xid, created_at, topic, xid::text::numeric AS full_xid, age(xmin) AS age FROM postrider.outbox) o
+                SELECT m.id, m.xid, m.created_at, m.topic, m.xid::text::numeric AS full_xid, age(m.xmin) AS age, coalesce(me - age(k.xmin), me) AS copied
+                FROM postrider.outbox m LEFT JOIN pg_constraint k ON k.conrelid = m.tableoid AND k.contype = 'p') o
             WHERE s.name = sub.name
         ), judged AS (
             SELECT m.id,

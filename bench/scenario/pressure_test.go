@@ -87,16 +87,17 @@ func TestThousands(t *testing.T) {
 
 // Parts are added to a copy as the table has them.
 func TestCopyHasTheParts(t *testing.T) {
-	a := anatomy{key: "LIST (segment)", primary: "PRIMARY KEY (id, segment)", indexes: []string{"USING btree (xid)"},
+	a := anatomy{key: "LIST (segment)", indexes: []string{"USING btree (xid)"},
 		checks: []constraint{{"c1", "CHECK ((id > 0))"}}, leaves: []leaf{{"FOR VALUES IN (0)", "autovacuum_enabled=false"}, {"FOR VALUES IN (1)", ""}},
 		generated: []string{"xid"}}
 	whole := a.copySQL("v.t", parts{defaults: true, index: true, ring: true, checks: a.checks})
 	want := `CREATE TABLE v.t (LIKE postrider.outbox INCLUDING DEFAULTS) PARTITION BY LIST (segment);
-ALTER TABLE v.t ADD PRIMARY KEY (id, segment);
 CREATE INDEX ON v.t USING btree (xid);
 ALTER TABLE v.t ADD CONSTRAINT c1 CHECK ((id > 0));
 CREATE TABLE v.t_0 PARTITION OF v.t FOR VALUES IN (0) WITH (autovacuum_enabled=false);
+ALTER TABLE v.t_0 ADD PRIMARY KEY (id);
 CREATE TABLE v.t_1 PARTITION OF v.t FOR VALUES IN (1) ;
+ALTER TABLE v.t_1 ADD PRIMARY KEY (id);
 `
 	if whole != want {
 		t.Errorf("got\n%s\nwant\n%s", whole, want)

@@ -19,7 +19,6 @@ type variant struct {
 // anatomy is what postrider.outbox consists of, as the database has it.
 type anatomy struct {
 	key       string // of the partitions, such as LIST (segment); "" if there are none
-	primary   string // PRIMARY KEY (id, segment)
 	indexes   []string
 	checks    []constraint
 	leaves    []leaf
@@ -40,8 +39,7 @@ const outboxTable = "postrider.outbox"
 
 // dissect reads the table's anatomy.
 func dissect(ctx context.Context, conn *pgx.Conn) (a anatomy, err error) {
-	err = conn.QueryRow(ctx, `SELECT coalesce(pg_get_partkeydef($1::text::regclass), ''),
-		(SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = $1::text::regclass AND contype = 'p')`, outboxTable).Scan(&a.key, &a.primary)
+	err = conn.QueryRow(ctx, `SELECT coalesce(pg_get_partkeydef($1::text::regclass), '')`, outboxTable).Scan(&a.key)
 	if err != nil {
 		return a, fmt.Errorf("dissect %s: %w", outboxTable, err)
 	}
@@ -86,12 +84,12 @@ func leafOf(row pgx.CollectableRow) (l leaf, err error) {
 // copySQL makes a table with some of the outbox's parts.
 func (a anatomy) copySQL(table string, p parts) string {
 	var b strings.Builder
-	like, key, primary := outboxTable, "", "PRIMARY KEY (id)"
+	like, key := outboxTable, ""
 	if p.defaults {
 		like += " INCLUDING DEFAULTS"
 	}
 	if p.ring {
-		key, primary = "PARTITION BY "+a.key, a.primary
+		key = "PARTITION BY " + a.key
 	}
 	fmt.Fprintf(&b, "CREATE TABLE %s (LIKE %s) %s;\n", table, like, key)
 	if !p.defaults {
@@ -100,7 +98,10 @@ func (a anatomy) copySQL(table string, p parts) string {
 			fmt.Fprintf(&b, "ALTER TABLE %s ALTER %s DROP NOT NULL;\n", table, column)
 		}
 	}
-	fmt.Fprintf(&b, "ALTER TABLE %s ADD %s;\n", table, primary)
+	const primary = "ALTER TABLE %s ADD PRIMARY KEY (id);\n"
+	if !p.ring {
+		fmt.Fprintf(&b, primary, table)
+	}
 	if p.index {
 		for _, using := range a.indexes {
 			fmt.Fprintf(&b, "CREATE INDEX ON %s %s;\n", table, using)
@@ -116,6 +117,7 @@ func (a anatomy) copySQL(table string, p parts) string {
 				options = "WITH (" + l.options + ")"
 			}
 			fmt.Fprintf(&b, "CREATE TABLE %[1]s_%[2]d PARTITION OF %[1]s %[3]s %[4]s;\n", table, i, l.bound, options)
+			fmt.Fprintf(&b, primary, fmt.Sprintf("%s_%d", table, i)) // as the outbox: a key for each segment
 		}
 	}
 	return b.String()
