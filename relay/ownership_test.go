@@ -2,9 +2,11 @@ package relay
 
 import (
 	"fmt"
+	"net/url"
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -120,21 +122,33 @@ func TestRelaysShareTheCursors(t *testing.T) {
 	}
 }
 
+// through makes a relay connect to its server over the link.
+func through(t *testing.T, link *linktest.InTest) func(*Config) {
+	return func(c *Config) {
+		u, err := url.Parse(c.DatabaseURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Host = link.Addr()
+		c.DatabaseURL = u.String()
+	}
+}
+
 // TestHungRelayIsTakenOver freezes a relay's connections, as if its process or network hung, and lets it go on later.
 func TestHungRelayIsTakenOver(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.logCursors()
 	all := b.subscribe("all", "{>}", "{}", "now")
-	p := newProxy(t, b.db.Server.Port())
-	hung, g := b.startWatched(named("hung"), p.config)
+	link := linktest.New(t, fmt.Sprintf("127.0.0.1:%d", b.db.Server.Port()))
+	hung, g := b.startWatched(named("hung"), through(t, link))
 	eventually(t, "the first relay owns the cursor", func() bool { return b.owned("hung") == 1 })
 	b.start(named("heir"))
 	eventually(t, "both have seen each other", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.relays WHERE counter > 1") == 2 })
 	load := b.traffic(2, 5*time.Millisecond)
 	eventually(t, "messages are delivered", func() bool { return all.count() > 100 })
 	old := hung.now.Load()
-	p.freeze()
+	link.Hang()
 	frozen := time.Now()
 	eventually(t, "the other relay takes over", func() bool { return b.owned("heir") == 1 })
 	// The lease counts from the last change that the heir has seen, by polls of its own.
@@ -147,7 +161,7 @@ func TestHungRelayIsTakenOver(t *testing.T) {
 	eventually(t, "messages are delivered by the heir", func() bool { return all.distinct() > was+50 })
 	writes := scalar[int](b, "SELECT count(*) FROM cursor_log WHERE owner = $1", old.incarnation)
 
-	p.thaw()
+	link.Up()
 	eventually(t, "the hung relay starts over", func() bool { return g.logged("registration is gone") == 1 && hung.Ready() == nil })
 	eventually(t, "it is registered anew", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.relays WHERE name = 'hung' AND incarnation <> $1", old.incarnation) == 1

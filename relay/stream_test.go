@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/relay/internal/async"
 )
@@ -244,10 +245,10 @@ func streamNeedsLiveSubscriptions(t *testing.T, server *pgtest.Server) {
 func slotVanishes(t *testing.T, server *pgtest.Server) {
 	b := benchAt(t, server)
 	b.subscribe("all", "{>}", "{}", "now")
-	p := newProxy(t, server.Port())
-	_, g := b.startWatched(p.config, func(c *Config) { c.DrainTimeout = 100 * time.Millisecond })
+	link := linktest.New(t, fmt.Sprintf("127.0.0.1:%d", server.Port()))
+	_, g := b.startWatched(through(t, link), func(c *Config) { c.DrainTimeout = 100 * time.Millisecond })
 	g.follows(1)
-	p.cut()
+	link.Down()
 	eventually(t, "no slot is left", func() bool { return scalar[int](b, slotCount) == 0 })
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -120,8 +121,8 @@ func TestConformance(t *testing.T) {
 		srv := startServer(t, func(o *server.Options) { o.MaxPayload = 256 << 10 })
 		_, js := client(t, srv)
 		r := &reader{t: t, stream: addStream(t, js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"pg.>"}})}
-		proxy := sinktest.NewProxy(t, srv.Addr().String())
-		return harness(proxy, r.read, Config{Stream: "PG"})
+		link := linktest.New(t, srv.Addr().String())
+		return harness(link, r.read, Config{Stream: "PG"})
 	})
 }
 
@@ -154,12 +155,12 @@ func TestConformanceCore(t *testing.T) {
 			defer mu.Unlock()
 			return append([]sinktest.Received(nil), got...)
 		}
-		return harness(sinktest.NewProxy(t, srv.Addr().String()), read, Config{Core: true})
+		return harness(linktest.New(t, srv.Addr().String()), read, Config{Core: true})
 	})
 }
 
-func harness(proxy *sinktest.Proxy, read func() []sinktest.Received, cfg Config) *sinktest.Harness {
-	cfg.Servers = []string{"nats://" + proxy.Addr()}
+func harness(link *linktest.InTest, read func() []sinktest.Received, cfg Config) *sinktest.Harness {
+	cfg.Servers = []string{"nats://" + link.Addr()}
 	cfg.Prefix = "pg."
 	cfg.AckTimeout = 4 * time.Second
 	return &sinktest.Harness{
@@ -171,6 +172,6 @@ func harness(proxy *sinktest.Proxy, read func() []sinktest.Received, cfg Config)
 			return s
 		},
 		Received: read, TooLarge: 256 << 10, NoAttempt: true,
-		Down: proxy.Down, Hang: proxy.Hang, Up: proxy.Up,
+		Down: link.Down, Hang: link.Hang, Up: link.Up,
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -37,11 +38,11 @@ func TestOpensWhileDown(t *testing.T) {
 	srv := startServer(t, nil)
 	_, js := client(t, srv)
 	addStream(t, js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"a"}})
-	proxy := sinktest.NewProxy(t, srv.Addr().String())
-	proxy.Down()
-	s := open(t, Config{Servers: []string{"nats://" + proxy.Addr()}})
+	link := linktest.New(t, srv.Addr().String())
+	link.Down()
+	s := open(t, Config{Servers: []string{"nats://" + link.Addr()}})
 	wantReason(t, deliver(t, s, sinktest.NewDelivery("a", "1"))[0], sinks.KindUnavailable, "NATS is not connected")
-	proxy.Up()
+	link.Up()
 	eventually(t, s, sinktest.NewDelivery("a", "2"))
 }
 
@@ -63,14 +64,14 @@ func TestNothingIsBuffered(t *testing.T) {
 	srv := startServer(t, nil)
 	_, js := client(t, srv)
 	r := &reader{t: t, stream: addStream(t, js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"a"}})}
-	proxy := sinktest.NewProxy(t, srv.Addr().String())
-	s := open(t, Config{Servers: []string{"nats://" + proxy.Addr()}})
+	link := linktest.New(t, srv.Addr().String())
+	s := open(t, Config{Servers: []string{"nats://" + link.Addr()}})
 	eventually(t, s, sinktest.NewDelivery("a", "1"))
 	c, err := s.link.get()
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy.Down()
+	link.Down()
 	for c.nc.IsConnected() {
 		time.Sleep(time.Millisecond)
 	}
@@ -79,7 +80,7 @@ func TestNothingIsBuffered(t *testing.T) {
 	s.publish(t.Context(), c, []sinks.Delivery{failed}, outcomes)
 	sinktest.WantKinds(t, outcomes, sinks.KindUnavailable)
 	sinktest.WantKinds(t, deliver(t, s, failed), sinks.KindUnavailable)
-	proxy.Up()
+	link.Up()
 	eventually(t, s, sinktest.NewDelivery("a", "3"))
 	for _, m := range r.read() {
 		if m.MessageID == failed.MessageID {
@@ -92,12 +93,12 @@ func TestNoAcknowledgementInTime(t *testing.T) {
 	srv := startServer(t, nil)
 	_, js := client(t, srv)
 	addStream(t, js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"a"}})
-	proxy := sinktest.NewProxy(t, srv.Addr().String())
-	s := open(t, Config{Servers: []string{"nats://" + proxy.Addr()}, AckTimeout: 300 * time.Millisecond})
+	link := linktest.New(t, srv.Addr().String())
+	s := open(t, Config{Servers: []string{"nats://" + link.Addr()}, AckTimeout: 300 * time.Millisecond})
 	eventually(t, s, sinktest.NewDelivery("a", "1"))
-	proxy.Hang()
+	link.Hang()
 	wantReason(t, deliver(t, s, sinktest.NewDelivery("a", "2"))[0], sinks.KindUnavailable, "timeout")
-	proxy.Up()
+	link.Up()
 	eventually(t, s, sinktest.NewDelivery("a", "3"))
 }
 
@@ -106,17 +107,17 @@ func TestConnectionLostBeforeTheAcknowledgement(t *testing.T) {
 		srv := startServer(t, nil)
 		_, js := client(t, srv)
 		addStream(t, js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"a"}})
-		proxy := sinktest.NewProxy(t, srv.Addr().String())
-		s := open(t, Config{Servers: []string{"nats://" + proxy.Addr()}, Core: core, AckTimeout: time.Minute})
+		link := linktest.New(t, srv.Addr().String())
+		s := open(t, Config{Servers: []string{"nats://" + link.Addr()}, Core: core, AckTimeout: time.Minute})
 		eventually(t, s, sinktest.NewDelivery("a", "1"))
-		proxy.Hang()
+		link.Hang()
 		out := make(chan []error)
 		go func() { out <- deliver(t, s, sinktest.NewDelivery("a", "2"), sinktest.NewDelivery("a", "3")) }()
 		for c, _ := s.link.get(); c.nc.Stats().OutMsgs < 3; {
 			time.Sleep(time.Millisecond)
 		}
-		proxy.Down()
-		proxy.Up()
+		link.Down()
+		link.Up()
 		failed := <-out
 		sinktest.WantKinds(t, failed, sinks.KindUnavailable, sinks.KindUnavailable)
 		if !core {
@@ -127,8 +128,8 @@ func TestConnectionLostBeforeTheAcknowledgement(t *testing.T) {
 }
 
 func TestFlushOverANewConnectionConfirmsNothing(t *testing.T) {
-	proxy := sinktest.NewProxy(t, startServer(t, nil).Addr().String())
-	s := open(t, Config{Servers: []string{"nats://" + proxy.Addr()}, Core: true})
+	link := linktest.New(t, startServer(t, nil).Addr().String())
+	s := open(t, Config{Servers: []string{"nats://" + link.Addr()}, Core: true})
 	c, err := s.link.get()
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +138,7 @@ func TestFlushOverANewConnectionConfirmsNothing(t *testing.T) {
 	if err := s.flush(t.Context(), c, before); err != nil {
 		t.Fatal(err)
 	}
-	proxy.Cut()
+	link.Reset()
 	for c.nc.Stats().Reconnects == before {
 		time.Sleep(time.Millisecond)
 	}
@@ -231,13 +232,13 @@ func TestPendingIsBounded(t *testing.T) {
 	srv := startServer(t, nil)
 	_, js := client(t, srv)
 	r := &reader{t: t, stream: addStream(t, js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"a"}})}
-	proxy := sinktest.NewProxy(t, srv.Addr().String())
-	s := open(t, Config{Servers: []string{"nats://" + proxy.Addr()}, MaxPending: 7})
+	link := linktest.New(t, srv.Addr().String())
+	s := open(t, Config{Servers: []string{"nats://" + link.Addr()}, MaxPending: 7})
 	batch := make([]sinks.Delivery, 20)
 	for i := range batch {
 		batch[i] = sinktest.NewDelivery("a", "1")
 	}
-	proxy.Hang()
+	link.Hang()
 	ctx, cancel := context.WithCancel(t.Context())
 	out := make(chan []error, 1)
 	go func() { out <- sinktest.Deliver(ctx, s, batch...) }()
@@ -257,7 +258,7 @@ func TestPendingIsBounded(t *testing.T) {
 	if n := c.nc.Stats().OutMsgs; n != 7 {
 		t.Errorf("%d messages were pending, want 7", n)
 	}
-	proxy.Up()
+	link.Up()
 	sinktest.WantKinds(t, deliver(t, s, batch...), make([]sinks.Kind, 20)...)
 	if n := len(r.read()); n != 20 {
 		t.Errorf("the stream holds %d messages, want 20", n)

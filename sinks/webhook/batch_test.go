@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -23,11 +24,11 @@ func TestConformanceOfFormats(t *testing.T) {
 		t.Run(format, func(t *testing.T) {
 			sinktest.Run(t, func(t *testing.T) *sinktest.Harness {
 				r := new(receiver)
-				proxy := sinktest.NewProxy(t, serve(t, r.ServeHTTP).Listener.Addr().String())
+				link := linktest.New(t, serve(t, r.ServeHTTP).Listener.Addr().String())
 				return &sinktest.Harness{
 					Open: func(t testing.TB) sinks.Sink {
 						s, err := New(Config{
-							URL: "http://" + proxy.Addr() + "/hook", Lanes: 4, Timeout: 10 * time.Second, Options: Options{Format: format},
+							URL: "http://" + link.Addr() + "/hook", Lanes: 4, Timeout: 10 * time.Second, Options: Options{Format: format},
 						})
 						if err != nil {
 							t.Fatal(err)
@@ -35,7 +36,7 @@ func TestConformanceOfFormats(t *testing.T) {
 						return s
 					},
 					Received: func() []sinktest.Received { return r.extended(t) },
-					Down:     proxy.Down, Hang: proxy.Hang, Up: proxy.Up,
+					Down:     link.Down, Hang: link.Hang, Up: link.Up,
 				}
 			})
 		})

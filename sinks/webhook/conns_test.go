@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -78,10 +79,10 @@ func TestConnectionsAreBounded(t *testing.T) {
 // A destination that restarts closes connections that the sink still holds for good.
 func TestStaleConnectionIsNoFailure(t *testing.T) {
 	r := new(receiver)
-	proxy := sinktest.NewProxy(t, serve(t, r.ServeHTTP).Listener.Addr().String())
-	s := open(t, Config{URL: "http://" + proxy.Addr()})
+	link := linktest.New(t, serve(t, r.ServeHTTP).Listener.Addr().String())
+	s := open(t, Config{URL: "http://" + link.Addr()})
 	for range 200 {
-		proxy.Cut()
+		link.Reset()
 		sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
 	}
 }

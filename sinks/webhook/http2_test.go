@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -264,17 +265,17 @@ func TestHTTP2Conformance(t *testing.T) {
 	sinktest.RunSender(t, func(t *testing.T) *sinktest.Harness {
 		r := new(receiver)
 		srv := serveTLS(t, &tls.Config{}, r)
-		proxy := sinktest.NewProxy(t, srv.Listener.Addr().String())
+		link := linktest.New(t, srv.Listener.Addr().String())
 		return &sinktest.Harness{
 			Open: func(t testing.TB) sinks.Sink {
-				s, err := New(Config{URL: "https://" + proxy.Addr() + "/hook", Lanes: 4, Timeout: 10 * time.Second, Options: Options{TLS: skipVerify}})
+				s, err := New(Config{URL: "https://" + link.Addr() + "/hook", Lanes: 4, Timeout: 10 * time.Second, Options: Options{TLS: skipVerify}})
 				if err != nil {
 					t.Fatal(err)
 				}
 				return s
 			},
 			Received: func() []sinktest.Received { return r.received(t) },
-			Down:     proxy.Down, Hang: proxy.Hang, Up: proxy.Up,
+			Down:     link.Down, Hang: link.Hang, Up: link.Up,
 		}
 	})
 }

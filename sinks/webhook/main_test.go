@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -166,17 +167,17 @@ func open(t testing.TB, cfg Config) *Sink {
 func TestConformance(t *testing.T) {
 	sinktest.RunSender(t, func(t *testing.T) *sinktest.Harness {
 		r := new(receiver)
-		proxy := sinktest.NewProxy(t, serve(t, r.ServeHTTP).Listener.Addr().String())
+		link := linktest.New(t, serve(t, r.ServeHTTP).Listener.Addr().String())
 		return &sinktest.Harness{
 			Open: func(t testing.TB) sinks.Sink {
-				s, err := New(Config{URL: "http://" + proxy.Addr() + "/hook", Lanes: 4, Timeout: 10 * time.Second})
+				s, err := New(Config{URL: "http://" + link.Addr() + "/hook", Lanes: 4, Timeout: 10 * time.Second})
 				if err != nil {
 					t.Fatal(err)
 				}
 				return s
 			},
 			Received: func() []sinktest.Received { return r.received(t) },
-			Down:     proxy.Down, Hang: proxy.Hang, Up: proxy.Up, Hold: r.hold,
+			Down:     link.Down, Hang: link.Hang, Up: link.Up, Hold: r.hold,
 		}
 	})
 }
