@@ -1,0 +1,61 @@
+package rooms
+
+// commentShare is the least share of lines of the engine that have a comment, in percent. It rises to 14, and does not fall.
+const commentShare = 12.0
+
+// medianExceptions are trees whose median file is longer than it should be. The list only shrinks.
+var medianExceptions = map[string]int{"relay": 145}
+
+// exceptions are what is too large today. The list only shrinks, and so do the numbers.
+var exceptions = map[string]int{
+	"fields of the struct: cmd/postrider.settings":                              39,
+	"fields of the struct: internal/admin.SubscriptionStatus":                   18,
+	"fields of the struct: internal/linktest.Link":                              16,
+	"fields of the struct: internal/torture.world":                              20,
+	"fields of the struct: relay.Config":                                        23,
+	"fields of the struct: relay.breaker":                                       16,
+	"fields of the struct: relay.feed":                                          39,
+	"fields of the struct: relay.generation":                                    27,
+	"fields of the struct: relay.passReader":                                    17,
+	"fields of the struct: relay.runner":                                        64,
+	"fields of the struct: sinks/natssink.inbox":                                17,
+	"fields of the struct: sinks/webhook.Options":                               21,
+	"fields of the struct: sinks/webhook.Sink":                                  18,
+	"lines of the file: internal/torture/relay.go":                              307,
+	"lines of the file: relay/breaker.go":                                       343,
+	"lines of the file: relay/feed.go":                                          339,
+	"lines of the file: relay/pass.go":                                          327,
+	"lines of the file: relay/runner.go":                                        303,
+	"lines of the file: relay/saver.go":                                         368,
+	"lines of the file: relay/streamer.go":                                      305,
+	"lines of the file: relay/withheld.go":                                      305,
+	"lines of the function: cmd/postrider.app.run":                              67,
+	"ways through the function: cmd/demo.ledger.tally":                          14,
+	"ways through the function: cmd/postrider.claim":                            15,
+	"ways through the function: cmd/postrider.containerMemory":                  13,
+	"ways through the function: cmd/postrider.set":                              13,
+	"ways through the function: internal/admin/doctor.examination.checkPurpose": 14,
+	"ways through the function: internal/destination.RedactOptions":             13,
+	"ways through the function: internal/torture.Config.Validate":               13,
+	"ways through the function: internal/torture.history.settle":                16,
+	"ways through the function: outbox.validTraceparent":                        16,
+	"ways through the function: relay.generation.lookForCallbacks":              13,
+	"ways through the function: relay.losses.judge":                             13,
+	"ways through the function: relay.owner.acquire":                            16,
+	"ways through the function: relay.owner.watchPeers":                         14,
+	"ways through the function: relay.passReader.fetch":                         14,
+	"ways through the function: relay.passReader.read":                          14,
+	"ways through the function: relay.retention.empty":                          18,
+	"ways through the function: relay.runner.collect":                           13,
+	"ways through the function: relay.runner.explore":                           13,
+	"ways through the function: relay.runner.formKeyed":                         14,
+	"ways through the function: relay.runner.handleBatch":                       15,
+	"ways through the function: relay.runner.heads":                             15,
+	"ways through the function: relay.saver.insist":                             13,
+	"ways through the function: relay/subscription.Settings.Validate":           15,
+	"ways through the function: sinks.CheckHost":                                14,
+	"ways through the function: sinks/natssink.Config.validate":                 13,
+	"ways through the function: sinks/webhook.CallbackConfig.parseBase":         16,
+	"ways through the function: sinks/webhook.Options.checkHeaders":             13,
+	"ways through the function: sinks/webhook.Options.checkRate":                14,
+}
