@@ -1,133 +1,91 @@
 package relay
 
-import (
-	"context"
-	"encoding/binary"
-	"fmt"
-	"time"
+import "time"
 
-	"github.com/postrider/postrider/relay/internal/async"
-	"github.com/postrider/postrider/relay/message"
-	"github.com/postrider/postrider/relay/snapshot"
-)
+const auditWait = 100 * time.Millisecond // for a stream that is behind
 
-const (
-	auditWait   = 100 * time.Millisecond // for a stream that is behind
-	slowWindows = 3                      // so many windows in a row that it was too late for, and ticks read the table
-)
+// audit is what a tick that closes has counted.
+type audit struct {
+	counts  map[uint64]int // rows of the window in the table, by transaction
+	missing []uint64       // transactions of which not all were dispatched
+	left    int            // transactions that the stream has brought and nobody sees yet
+	until   time.Time      // for how long to wait for the stream
+	passed  bool           // it had passed the tick when what it had brought was compared: what was missing then is a hole
 
-// audit is a tick that closes: the rows of the window are counted per transaction in the table and compared with what was
-// dispatched. A transaction's streamed rows are a subset of its rows in the table, so equal counts are equal sets.
-func (f *feed) audit(ctx context.Context) error {
-	var t tick
-	counts := make(map[uint64]int)
-	err := f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
-		call{statement: countStatement, args: windowArgs(f.closed), binary: true, row: func(values [][]byte) error {
-			if len(values[0]) != 8 || len(values[1]) != 8 {
-				return message.ErrFormat
-			}
-			counts[binary.BigEndian.Uint64(values[0])] = int(binary.BigEndian.Uint64(values[1]))
-			return nil
-		}}, commit)
-	if err != nil {
-		return err
+	// As the stream did when the tick came.
+	window        time.Duration
+	brought, late int
+}
+
+// tookCounts goes on with a tick that closes: the rows of the window are counted per transaction in the table and compared with what
+// was dispatched. A transaction's streamed rows are a subset of its rows in the table, so equal counts are equal sets.
+func (c *core) tookCounts(now time.Time, a *answer) ask {
+	c.news.kind = "audit"
+	c.at = a.tick
+	c.audit = audit{counts: a.counts, window: now.Sub(c.win.closedOn), until: now.Add(auditWait)}
+	c.audit.brought, c.audit.late = c.backlog.Pace()
+	if c.compare(); len(c.audit.missing) == 0 {
+		c.trust.whole(now)
+		return c.finishAudit(now)
 	}
-	f.metrics.tick("audit")
-	took := time.Since(f.closedOn)
-	brought, late := f.backlog.Pace()
-	left := f.takeVisible(t.snap)
-	missing := f.missing(counts)
-	if len(missing) > 0 {
-		if left, err = f.waitForStream(ctx, &t); err != nil {
-			return err
-		}
-		missing = f.missing(counts)
+	c.backlog.Ask(c.at.lsn)
+	return c.awaitStream(now)
+}
+
+// compare dispatches what the stream has brought, and compares.
+func (c *core) compare() {
+	c.audit.left = c.takeVisible(c.at.snap)
+	c.audit.missing = c.win.missing(c.audit.counts)
+}
+
+// awaitStream waits until the stream has passed the tick, but not for long, and asks the table for what it has not brought by then.
+func (c *core) awaitStream(now time.Time) ask {
+	_, gap, passed := c.backlog.State()
+	if !gap && passed < c.at.lsn && now.Before(c.audit.until) {
+		c.phase = awaiting
+		return ask{what: askStream, wait: c.audit.until.Sub(now)}
 	}
-	if len(missing) > 0 {
-		if err := f.complete(ctx, &t, missing); err != nil {
-			return err
-		}
-	} else {
-		f.slow = 0
-		if time.Since(f.trustFrom) > 10*time.Minute {
-			f.distrust = 0
-		}
+	c.audit.passed = passed >= c.at.lsn
+	if c.compare(); len(c.audit.missing) == 0 {
+		c.trust.whole(now)
+		return c.finishAudit(now)
 	}
-	f.close(t.snap)
+	c.phase = completing
+	return ask{what: askTransactions, xids: c.audit.missing, heads: c.heads, most: c.bounds.rowBytes}
+}
+
+func (c *core) tookMissing(now time.Time, a *answer) ask {
+	c.heads = false
+	if a.rows.over {
+		c.phase = demotingMissing
+		return ask{what: askTransactionTopics, xids: c.audit.missing}
+	}
+	return c.finishCompletion(now, &a.rows)
+}
+
+// finishCompletion dispatches what the stream has not brought and draws the consequences for the stream.
+func (c *core) finishCompletion(now time.Time, found *rowSet) ask {
+	c.out.dispatch(c.win.without(found.rows), c.win.win)
+	c.news.completed = true
+	_, gap, _ := c.backlog.State()
+	if why := c.trust.completed(now, gap, c.audit.passed); why != "" {
+		c.endStreaming(why)
+	}
+	return c.finishAudit(now)
+}
+
+// finishAudit closes the window.
+func (c *core) finishAudit(now time.Time) ask {
+	c.close(now, c.at.snap)
+	x := &c.audit
 	switch {
-	case !f.streaming:
-	case f.pace.outrun(took, len(counts), brought, late, f.config.busyRate):
-		f.endStreaming("the producers outrun the stream")
-		async.Signal(f.outrun)
+	case !c.trust.streaming:
+	case c.trust.pace.outrun(x.window, len(x.counts), x.brought, x.late, c.bounds.busyRate):
+		c.endStreaming(isOutrun)
+		c.news.outrun = true
 	default:
-		f.setDelay(left)
+		c.setDelay(now, x.left)
 	}
-	return nil
-}
-
-// missing returns the transactions of which fewer rows were dispatched than the table has.
-func (f *feed) missing(counts map[uint64]int) (xids []uint64) {
-	had := make(map[uint64]int, len(counts))
-	for _, o := range f.open {
-		had[o.xid]++
-	}
-	for xid, n := range counts {
-		if had[xid] < n {
-			xids = append(xids, xid)
-		}
-	}
-	return xids
-}
-
-// waitForStream waits until the stream has passed the tick, but not for long, and dispatches what it brought.
-func (f *feed) waitForStream(ctx context.Context, t *tick) (left int, err error) {
-	f.backlog.Ask(t.lsn)
-	timeout := time.NewTimer(auditWait)
-	defer timeout.Stop()
-	for {
-		if _, gap, passed := f.backlog.State(); gap || passed >= t.lsn {
-			return f.takeVisible(t.snap), nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-f.backlog.Wake:
-		case <-timeout.C:
-			return f.takeVisible(t.snap), nil
-		}
-	}
-}
-
-// complete reads the transactions that the stream did not bring from the table, and draws the consequences for the stream.
-func (f *feed) complete(ctx context.Context, t *tick, missing []uint64) error {
-	found := rowSet{limit: f.config.MemoryLimit / 8}
-	args := [][]byte{append(snapshot.AppendIDs([]byte{'{'}, missing), '}')}
-	err := f.session.run(ctx, begin, byIndex,
-		call{statement: transactionRows.way(f.heads), args: args, binary: true, row: toRow(f.decoder, found.add)}, commit)
-	if err != nil {
-		return fmt.Errorf("complete a window: %w", f.careful(err))
-	}
-	f.heads = false
-	if found.over {
-		if err := f.demote(ctx, transactionTopics, args); err != nil {
-			return err
-		}
-	}
-	f.dispatchNew(found.rows)
-	f.metrics.completed.Inc()
-
-	_, gap, passed := f.backlog.State()
-	f.slow++
-	switch {
-	case gap:
-		f.endStreaming("the stream lost rows")
-	case passed >= t.lsn:
-		// The stream has a hole, such as a publication that was dropped: trust it again later and later.
-		f.distrust = min(max(2*f.distrust, time.Second), time.Minute)
-		f.trustFrom = time.Now().Add(f.distrust)
-		f.endStreaming("the stream has a hole: is publication postrider as it should be? `postrider doctor` tells")
-	case f.slow >= slowWindows:
-		f.endStreaming("the stream is behind")
-	}
-	return nil
+	c.audit = audit{}
+	return c.rest(now)
 }

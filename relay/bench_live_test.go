@@ -38,7 +38,6 @@ func (s *accepting) Close() error { return nil }
 func benchFeed() (*feed, *budget) {
 	c := &Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 30}
 	f := newFeed(c, newMetrics(nil), "", "source", nil)
-	f.close(snapshot.Snapshot{Xmax: 10})
 	return f, &budget{limit: 1 << 30}
 }
 
@@ -48,11 +47,16 @@ func addLive(b *testing.B, f *feed, share *budget, wake func(), patterns ...stri
 	if err != nil {
 		b.Fatal(err)
 	}
-	q := newQueue(match, share, wake, &f.ended)
+	q := f.newQueue(match, share, wake)
 	f.attach(q)
-	f.attaching = 1
-	f.close(f.closed)
+	f.closeAt(snapshot.Snapshot{Xmax: 10})
 	return q
+}
+
+// closeAt makes a tick that finds nothing.
+func (f *feed) closeAt(s snapshot.Snapshot) {
+	f.begin(time.Now())
+	f.core.took(time.Now(), &answer{tick: tick{snap: s}})
 }
 
 // One message: that many subscriptions want it of those that are live.
@@ -74,7 +78,7 @@ func BenchmarkDispatchTo(b *testing.B) {
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
-				f.dispatch(rows)
+				f.core.out.dispatch(rows, f.core.win.win)
 				if n++; n%64 == 0 {
 					for _, q := range queues[:c.wanting] {
 						q.take(64)
@@ -94,8 +98,8 @@ func BenchmarkRouteUnknownTopic(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		clear(f.routes)
-		if len(f.route("orders.n500.created")) != 1 {
+		clear(f.core.out.routes)
+		if len(f.core.out.route("orders.n500.created")) != 1 {
 			b.Fatal("not one subscription matches")
 		}
 	}
@@ -164,7 +168,7 @@ func BenchmarkLivePath(b *testing.B) {
 func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch, round int) {
 	f, share := benchFeed()
 	stream, backlog := streamBench(b)
-	f.backlog = backlog
+	f.core.backlog = backlog
 	r := benchRunner(b, f, share, ordering, lanes, batch)
 	begin, commit := waltest.Frame(0, waltest.Begin(time.Time{})), waltest.Frame(0, waltest.Commit())
 	inserts := make([][]byte, max(keys, 1))
@@ -189,10 +193,10 @@ func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch,
 			continue
 		}
 		all := snapshot.Snapshot{Xmax: uint64(100 + n)}
-		f.takeVisible(all)
+		f.core.takeVisible(all)
 		settleAll(r)
-		if len(f.open) >= closeRows {
-			f.close(all)
+		if len(f.core.win.dispatched) >= closeRows {
+			f.core.close(time.Now(), all)
 			r.advance()
 		}
 	}

@@ -70,19 +70,18 @@ func BenchmarkDispatch(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		q := newQueue(match, share, func() {}, &f.ended)
+		q := f.newQueue(match, share, func() {})
 		queues = append(queues, q)
 		f.attach(q)
 	}
-	f.attaching = len(queues)
-	f.close(snapshot.Snapshot{Xmax: 10})
+	f.closeAt(snapshot.Snapshot{Xmax: 10})
 	r := &message.Row{XID: 11}
 	r.Topic = "orders.n500.created"
 	rows := []*message.Row{r}
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		f.dispatch(rows)
+		f.core.out.dispatch(rows, f.core.win.win)
 		if n++; n%1000 == 0 {
 			if got := len(queues[500].take(1000)); got != 1000 {
 				b.Fatalf("%d messages arrived, want 1000", got)

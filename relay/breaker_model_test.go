@@ -105,9 +105,7 @@ func (t *trial) run(limit time.Duration, done func() bool) bool {
 			return false
 		}
 		acted := false
-		for range 2 {
-			t.x.feed.advance(true, true)
-		}
+		t.x.feed.tick()
 		for stepped := true; stepped; {
 			stepped = t.x.step()
 			other := t.x.readPage(500) || t.x.load() || t.x.answer(0, 0)

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
-	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/message"
 )
 
 // planNode is a node of EXPLAIN (ANALYZE, FORMAT JSON).
@@ -97,24 +97,18 @@ func (b *bench) fillSegments(rows int, segments ...int) {
 		SELECT ($1::int[])[1 + n * $2::int / $3::int], 'a.b', '{}' FROM generate_series(0, $3::int - 1) n`, segments, len(segments), rows)
 }
 
-// tableFeed is a feed of the table without a goroutine: its ticks are the test's to call.
-func (b *bench) tableFeed(closed snapshot.Snapshot) *feed {
+// outboxReader is a session that answers a feed's questions.
+func (b *bench) outboxReader() *outboxReader {
 	b.t.Helper()
 	const incarnation = "5f0c1d6e-0000-4000-8000-000000000001"
 	b.exec("INSERT INTO postrider.relays (incarnation, name, version) VALUES ('" + incarnation + "', 'test', 'test') ON CONFLICT DO NOTHING")
-	c := b.config()
-	if err := c.Validate(); err != nil {
-		b.t.Fatal(err)
-	}
 	conn, err := pgx.Connect(b.t.Context(), b.db.RoleURL(b.role))
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	f := newFeed(&c, newMetrics(nil), incarnation, "source", nil)
-	f.session = newSession(conn)
-	f.closed = closed
-	b.t.Cleanup(f.session.close)
-	return f
+	o := &outboxReader{session: newSession(conn), incarnation: incarnation, decoder: message.NewDecoder("source")}
+	b.t.Cleanup(o.session.close)
+	return o
 }
 
 // onePool is the relay's pool with a single connection.
@@ -147,14 +141,15 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		t.Fatal(err)
 	}
 	admin := b.db.Conn(t)
-	feed, pool := b.tableFeed(snapshotOf(t, admin)), b.onePool()
+	outbox, pool := b.outboxReader(), b.onePool()
 	reader := b.passReader(pool, snapshotOf(t, admin))
 	use := func() {
 		t.Helper()
-		mend(t, feed.read(t.Context()))
-		mend(t, feed.audit(t.Context()))
-		mend(t, feed.demote(t.Context(), windowTopics, append(windowArgs(feed.closed), []byte(feed.closed.String()))))
-		mend(t, feed.complete(t.Context(), &tick{}, []uint64{1}))
+		now := snapshotOf(t, admin)
+		for _, what := range []question{askTick, askWindow, askCounts, askWindowTopics, askTransactions, askTransactionTopics} {
+			a := ask{what: what, base: now, seen: now, xids: []uint64{1}, most: 1 << 20}
+			mend(t, a.put(t.Context(), outbox, &answer{}))
+		}
 		for _, reader.exclude = range []bool{false, true} {
 			_, err := reader.readPage(t.Context(), page{begun: true, start: 1}, 1)
 			mend(t, err)
@@ -171,7 +166,7 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 	for _, how := range []string{"plans of an empty table", "plans of a full table", "plans of an analyzed table"} {
 		switch how {
 		case "plans of a full table":
-			feed, pool = b.tableFeed(snapshotOf(t, admin)), b.onePool()
+			outbox, pool = b.outboxReader(), b.onePool()
 			reader.pool = pool
 		case "plans of an analyzed table":
 			b.exec("ANALYZE postrider.outbox")
@@ -201,7 +196,7 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 			{passPages[0].whole, page[:6], false},
 			{passPages[1].whole, page, false},
 		} {
-			conn := feed.session.conn
+			conn := outbox.session.conn
 			if strings.Contains(c.name, "page") || strings.Contains(c.name, "pass") {
 				held, err := pool.Acquire(t.Context())
 				mend(t, err)

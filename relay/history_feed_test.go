@@ -1,35 +1,30 @@
 package relay
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
-// simFeed is a relay's feed. Its looks at the server are the model's, since they are statements on a connection; everything that
-// the engine makes of them is the engine's. A look and what follows from it are separate steps: the stream goes on meanwhile.
+// simFeed is a relay's feed: the engine's, from its core to what runners see of it. The model answers what it asks and has a clock
+// for it. A question is answered at once, but the feed hears of it later: the stream goes on meanwhile.
 type simFeed struct {
 	*feed
 	budget *budget
 	sim    *simulation
 	stream *simStream // nil: not connected
-	look   *simLook   // under way
-}
-
-// simLook is what one look at the server gave.
-type simLook struct {
-	tick
-	kind   string
-	found  rowSet
-	counts map[uint64]int
-	waited bool
+	now    time.Time  // by the relay's own clock, which goes as the history wants
+	asked  ask        // the question under way
+	lost   uint8      // bit by bit, whether the next questions are not answered
 }
 
 func newSimFeed(sim *simulation, memory, queues int64) *simFeed {
-	config := &Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: memory, PollMin: time.Millisecond, PollMax: time.Millisecond}
-	return &simFeed{feed: newFeed(config, simMetrics, "", simSource, nil), budget: &budget{limit: queues}, sim: sim}
+	config := &Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: memory, PollMin: time.Millisecond, PollMax: time.Millisecond, busyRate: 2}
+	return &simFeed{feed: newFeed(config, simMetrics, "", simSource, nil), budget: &budget{limit: queues}, sim: sim, now: simStart}
 }
 
 func (f *simFeed) connect() {
@@ -44,140 +39,137 @@ func (f *simFeed) disconnect() {
 	}
 }
 
-// advance begins a look, or goes on with the one under way. closing chooses between the ticks of a stream; late ends waiting for it.
+// ticking says whether a tick is under way.
+func (f *simFeed) ticking() bool { return f.asked.what != askNothing }
+
+// advance begins a tick, or goes on with the one under way. closing lets so much time pass before that the window is to be closed; late
+// lets the time pass that the feed waits for its stream.
 func (f *simFeed) advance(closing, late bool) {
-	if f.look == nil {
-		f.look = f.begin(closing)
+	f.now = f.now.Add(time.Millisecond)
+	if !f.ticking() {
+		if closing {
+			f.now = f.now.Add(idleEvery)
+		}
+		f.ask(f.begin(f.now))
 		return
 	}
-	switch l := f.look; l.kind {
-	case "skip":
-		f.streaming, f.mark = false, nil
-		f.close(l.snap)
-	case "read":
-		f.finishRead(l)
-	case "audit":
-		if !f.finishAudit(l, late) {
-			return
-		}
-	case "release":
-		f.takeStreamed(l.snap)
-		if _, gap, _ := f.backlog.State(); gap {
-			f.endStreaming("the stream lost rows")
-		}
+	if f.asked.what == askStream && late {
+		f.now = f.now.Add(f.asked.wait)
 	}
-	f.look = nil
+	before := len(f.core.win.dispatched)
+	next := f.core.took(f.now, &f.answer)
+	f.sim.streamed += max(0, len(f.core.win.dispatched)-before)
+	n := f.core.takeNews()
+	if n.ended == hasHole && !f.sim.server.holes {
+		f.sim.failf("the stream is found to have a hole, but has brought all that it was to bring")
+	}
+	f.tell(n)
+	if n.outrun {
+		f.disconnect()
+	}
+	f.ask(next)
 }
 
-// begin is feed.next, up to the answer of the server.
-func (f *simFeed) begin(closing bool) *simLook {
-	f.prune()
-	f.attaching = len(f.pending)
-	l := &simLook{}
-	switch {
-	case len(f.live) == 0 && f.attaching == 0:
-		f.streaming, f.mark = false, nil
-		return nil
-	case len(f.live) == 0:
-		l.kind = "skip"
-	case !f.streaming:
-		l.kind = "read"
-		if connected, gap, _ := f.backlog.State(); connected && gap && !time.Now().Before(f.trustFrom) {
-			f.backlog.Restart()
-			f.mark = nil
-			f.sim.server.useUpID()
-		}
-	case f.attaching > 0 || closing:
-		l.kind = "audit"
-	default:
-		l.kind = "release"
-	}
-	l.snap, l.lsn = f.sim.server.snapshot(), f.sim.server.lsn
-	l.counts, l.found.limit = make(map[uint64]int), f.config.MemoryLimit/4
-	if l.kind == "read" || l.kind == "audit" {
-		for _, r := range f.sim.server.window(f.closed) {
-			l.counts[r.XID]++
-			l.found.add(r)
-		}
-	}
-	return l
-}
-
-// takeStreamed is feed.takeVisible, and counts what it dispatches.
-func (f *simFeed) takeStreamed(snap snapshot.Snapshot) {
-	before := len(f.open)
-	f.takeVisible(snap)
-	f.sim.streamed += len(f.open) - before
-}
-
-// finishRead is the second half of feed.read.
-func (f *simFeed) finishRead(l *simLook) {
-	f.backlog.Take(l.snap, nil)
-	if l.found.over {
-		f.demoteAll(l.counts)
-	}
-	f.dispatchNew(l.found.rows)
-	f.close(l.snap)
-	f.judgeStream(&l.tick)
-}
-
-// demoteAll is feed.demote for what whole transactions hold.
-func (f *simFeed) demoteAll(counts map[uint64]int) {
-	for _, r := range f.sim.server.committed {
-		if counts[r.XID] > 0 {
-			for _, q := range f.route(r.Topic) {
-				q.refuse(f.win)
-			}
-		}
+// finishTick goes on with a tick until it has ended, or been lost.
+func (f *simFeed) finishTick() {
+	for f.ticking() {
+		f.advance(false, true)
 	}
 }
 
-// finishAudit is the second half of feed.audit; false while it waits for the stream.
-func (f *simFeed) finishAudit(l *simLook, late bool) bool {
-	f.takeStreamed(l.snap)
-	missing := f.missing(l.counts)
-	if len(missing) > 0 {
-		if _, gap, passed := f.backlog.State(); !gap && passed < l.lsn && !(l.waited && late) {
-			l.waited = true
-			return false
-		}
-	}
-	if len(missing) > 0 {
-		slices.Sort(missing)
-		f.complete(l, missing)
-	} else {
-		f.slow = 0
-	}
-	f.close(l.snap)
-	return true
+// tick makes a whole one that closes, after the one under way.
+func (f *simFeed) tick() {
+	f.finishTick()
+	f.advance(true, true)
+	f.finishTick()
 }
 
-// complete is feed.complete.
-func (f *simFeed) complete(l *simLook, missing []uint64) {
-	found, counts := rowSet{limit: f.config.MemoryLimit / 4}, make(map[uint64]int)
-	for _, r := range f.sim.server.of(missing) {
-		counts[r.XID]++
-		found.add(r)
+// ask lets the server answer.
+func (f *simFeed) ask(a ask) {
+	if f.asked = a; a.what == askNothing || a.what == askStream {
+		return
 	}
-	if found.over {
-		f.demoteAll(counts)
-	}
-	f.dispatchNew(found.rows)
-	_, gap, passed := f.backlog.State()
-	f.slow++
-	switch {
-	case gap:
-		f.endStreaming("the stream lost rows")
-	case passed >= l.lsn:
-		if !f.sim.server.holes {
-			f.sim.failf("the stream is found to have a hole: it had brought all up to %s, but transactions %d are missing", passed, missing)
-		}
-		f.trustFrom = time.Now().Add(time.Hour)
-		f.endStreaming("the stream has a hole")
-	case f.slow >= slowWindows:
-		f.endStreaming("the stream is behind")
+	if err := f.put(context.Background(), &simLooks{f.sim.server, &f.lost}, &a); err != nil {
+		f.sim.notef("a look of a feed fails")
+		f.asked = ask{}
 	}
 }
 
 // trust lets the time pass after which a stream that had a hole is relied on again.
-func (f *simFeed) trust() { f.trustFrom = time.Time{} }
+func (f *simFeed) trust() { f.now = f.now.Add(distrustMost) }
+
+// simLooks answers the feed's questions about the server of the model.
+type simLooks struct {
+	*simServer
+	lost *uint8
+}
+
+var _ server = (*simLooks)(nil)
+
+// fails says whether the connection breaks.
+func (s *simLooks) fails() error {
+	fails := *s.lost&1 == 1
+	if *s.lost >>= 1; fails {
+		return errSim
+	}
+	return nil
+}
+
+func (s *simLooks) useUpID(context.Context) error {
+	if err := s.fails(); err != nil {
+		return err
+	}
+	s.simServer.useUpID()
+	return nil
+}
+
+func (s *simLooks) look(context.Context) (tick, error) {
+	return tick{s.snapshot(), s.lsn}, s.fails()
+}
+
+func (s *simLooks) readWindow(ctx context.Context, base snapshot.Snapshot, _ bool, to *rowSet) (tick, error) {
+	if err := addAll(to, s.window(base)); err != nil {
+		return tick{}, err
+	}
+	return s.look(ctx)
+}
+
+func (s *simLooks) countWindow(ctx context.Context, base snapshot.Snapshot, to map[uint64]int) (tick, error) {
+	for _, r := range s.window(base) {
+		to[r.XID]++
+	}
+	return s.look(ctx)
+}
+
+func (s *simLooks) windowTopics(_ context.Context, base, seen snapshot.Snapshot) ([]string, error) {
+	return topicsOf(slices.DeleteFunc(s.window(base), func(r *message.Row) bool { return !seen.Sees(r.XID) })), s.fails()
+}
+
+func (s *simLooks) readTransactions(_ context.Context, xids []uint64, _ bool, to *rowSet) error {
+	if err := addAll(to, s.of(xids)); err != nil {
+		return err
+	}
+	return s.fails()
+}
+
+func (s *simLooks) transactionTopics(_ context.Context, xids []uint64) ([]string, error) {
+	return topicsOf(s.of(xids)), s.fails()
+}
+
+func addAll(to *rowSet, rows []*message.Row) error {
+	for _, r := range rows {
+		if err := to.add(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func topicsOf(rows []*message.Row) (topics []string) {
+	for _, r := range rows {
+		if !slices.Contains(topics, r.Topic) {
+			topics = append(topics, r.Topic)
+		}
+	}
+	return topics
+}

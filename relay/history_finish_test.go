@@ -19,6 +19,9 @@ func (s *simulation) finish() {
 	for _, x := range s.subs {
 		x.down = false
 	}
+	for _, f := range s.feeds {
+		f.lost = 0
+	}
 	for n := 0; n < 120 && !s.rested; n++ {
 		s.rested = s.round()
 	}
@@ -40,9 +43,7 @@ func (s *simulation) round() bool {
 			for f.stream != nil && f.stream.at < len(s.server.wal) {
 				f.stream.next(0)
 			}
-			for range 3 {
-				f.advance(true, true)
-			}
+			f.tick()
 		}
 		for _, x := range s.subs {
 			s.settle(x)

@@ -157,10 +157,9 @@ func (s *simulation) follow(op simOp) {
 		for f.stream.at < len(s.server.wal) {
 			f.stream.next(0)
 		}
-		for range 2 { // the look under way, if any, and one that sees the transaction
-			f.advance(false, true)
-		}
-		f.advance(false, true)
+		f.finishTick()
+		f.advance(false, true) // this one sees the transaction
+		f.finishTick()
 	}
 }
 
@@ -171,9 +170,10 @@ func (s *simulation) warmUp() {
 			if x.feed.stream == nil {
 				x.feed.connect()
 			}
-			x.feed.advance(true, true)
-			x.feed.advance(true, true)
-			x.feed.stream.keepalive()
+			x.feed.tick()
+			if x.feed.stream != nil {
+				x.feed.stream.keepalive()
+			}
 			s.settle(x)
 		}
 	}
@@ -208,6 +208,10 @@ func (s *simulation) playTrouble(what uint8, x *simRunner, f *simFeed, op simOp)
 	case 52, 53:
 		s.server.now = s.server.now.Add(time.Minute)
 	case 54:
+		if op.c > 192 {
+			f.lost = op.a
+			return
+		}
 		f.disconnect()
 	case 55:
 		if f.stream != nil && op.c < 64 {
@@ -230,7 +234,7 @@ func (s *simulation) playTrouble(what uint8, x *simRunner, f *simFeed, op simOp)
 		})
 	case 62:
 		if x.r != nil && x.r.queue != nil {
-			x.r.queue.refuse(x.feed.win)
+			x.r.queue.refuse(x.feed.core.win.win)
 		}
 	default:
 		s.handOver(x, op)
@@ -246,7 +250,7 @@ func (s *simulation) handOver(x *simRunner, op simOp) {
 	if to == from {
 		to = s.feeds[1]
 	}
-	if to.look == nil {
+	if !to.ticking() {
 		to.advance(true, false)
 	}
 	s.transact(1, op)

@@ -88,7 +88,7 @@ func (r *runner) nextPass() {
 		r.startReader(nil, nil)
 		return
 	}
-	r.queue = newQueue(r.filter.current, r.budget, r.wake, &r.feed.ended)
+	r.queue = r.feed.newQueue(r.filter.current, r.budget, r.wake)
 	r.awaiting = true
 	r.feed.attach(r.queue)
 }

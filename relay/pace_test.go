@@ -45,7 +45,7 @@ func TestHold(t *testing.T) {
 
 // Ticks that read the table rest the longer, the more they find and the longer that takes, within bounds.
 func TestRest(t *testing.T) {
-	f := &feed{config: &Config{PollMin: time.Millisecond, PollMax: 100 * time.Millisecond}}
+	c := &core{bounds: bounds{pollMin: time.Millisecond, pollMax: 100 * time.Millisecond}}
 	for _, step := range []struct {
 		found      int
 		took, want time.Duration
@@ -60,8 +60,8 @@ func TestRest(t *testing.T) {
 		{1, time.Microsecond, time.Millisecond},
 		{0, time.Microsecond, 1500 * time.Microsecond},
 	} {
-		if f.adaptDelay(step.found, step.took); f.delay != step.want {
-			t.Errorf("after a tick that took %v and found %d rows: %v, want %v", step.took, step.found, f.delay, step.want)
+		if c.adaptDelay(step.found, step.took); c.delay != step.want {
+			t.Errorf("after a tick that took %v and found %d rows: %v, want %v", step.took, step.found, c.delay, step.want)
 		}
 	}
 }

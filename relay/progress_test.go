@@ -2,9 +2,11 @@ package relay
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -12,6 +14,8 @@ import (
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/snapshot/snapshottest"
+	"github.com/postrider/postrider/relay/wal"
+	"github.com/postrider/postrider/relay/wal/waltest"
 )
 
 // history is a subscription's life in a model: transactions, two relays' feeds whose ticks take time, and a runner that takes in,
@@ -53,21 +57,88 @@ type modelPass struct {
 	read    bool
 }
 
-// modelFeed is a feed whose looks at the server may be some time ago when it acts on them.
+// modelFeed is a feed whose looks at the server may be some time ago when it hears of them, and what it asks.
 type modelFeed struct {
 	*feed
-	closing *snapshot.Snapshot // of a closing tick under way
+	*history
+	now   time.Time
+	asked ask // under way: answered, but the feed does not know it yet
+
+	stream *wal.Assembler
+	at     int // rows that it has brought
 }
 
-// tick dispatches what the snapshot sees and no window had yet.
-func (f *modelFeed) tick(s snapshot.Snapshot, rows []snapshottest.Row) {
-	f.prune()
-	for _, r := range rows {
-		if s.Sees(r.XID) && !f.feed.closed.Sees(r.XID) && !slices.Contains(f.open, opened{r.XID, r.Ident}) {
-			m := &message.Row{XID: r.XID}
-			m.ID, m.Born, m.Topic = r.ID, r.Born, "a"
-			f.dispatchOpen([]*message.Row{m})
+var _ server = (*modelFeed)(nil)
+
+func (f *modelFeed) useUpID(context.Context) error { return nil }
+
+func (f *modelFeed) look(context.Context) (tick, error) { return tick{f.Snapshot(), 1}, nil }
+
+func (f *modelFeed) readWindow(_ context.Context, base snapshot.Snapshot, _ bool, to *rowSet) (tick, error) {
+	f.rows(to, func(r snapshottest.Row) bool { return !base.Sees(r.XID) })
+	return tick{f.Snapshot(), 1}, nil
+}
+
+func (f *modelFeed) countWindow(_ context.Context, base snapshot.Snapshot, to map[uint64]int) (tick, error) {
+	for _, r := range f.Visible {
+		if !base.Sees(r.XID) {
+			to[r.XID]++
 		}
+	}
+	return tick{f.Snapshot(), 1}, nil
+}
+
+func (f *modelFeed) readTransactions(_ context.Context, xids []uint64, _ bool, to *rowSet) error {
+	f.rows(to, func(r snapshottest.Row) bool { return slices.Contains(xids, r.XID) })
+	return nil
+}
+
+func (f *modelFeed) windowTopics(context.Context, snapshot.Snapshot, snapshot.Snapshot) ([]string, error) {
+	return []string{"a"}, nil
+}
+
+func (f *modelFeed) transactionTopics(context.Context, []uint64) ([]string, error) {
+	return []string{"a"}, nil
+}
+
+func (f *modelFeed) rows(to *rowSet, wanted func(snapshottest.Row) bool) {
+	for _, r := range f.Visible {
+		if wanted(r) {
+			if err := to.add(modelRow(r)); err != nil {
+				f.Fatal(err)
+			}
+		}
+	}
+}
+
+func modelRow(r snapshottest.Row) *message.Row {
+	m := &message.Row{XID: r.XID}
+	m.ID, m.Born, m.CreatedAt, m.Topic = r.ID, r.Born, time.UnixMicro(r.Born+snapshot.Epoch), "a"
+	m.Payload = []byte("1")
+	return m
+}
+
+func (f *modelFeed) connect() {
+	f.stream = wal.NewAssembler(message.NewDecoder("source"), f.backlog)
+	f.backlog.Connect(func() {})
+	f.bring(waltest.Relation())
+}
+
+// streams brings what has become visible, transaction by transaction.
+func (f *modelFeed) streams() {
+	for f.at < len(f.Visible) {
+		xid := f.Visible[f.at].XID
+		f.bring(waltest.Begin(simStart))
+		for ; f.at < len(f.Visible) && f.Visible[f.at].XID == xid; f.at++ {
+			f.bring(waltest.Insert(modelRow(f.Visible[f.at])))
+		}
+		f.bring(waltest.Commit())
+	}
+}
+
+func (f *modelFeed) bring(message []byte) {
+	if err := f.stream.Take(waltest.Frame(1, message)); err != nil {
+		f.Fatal(err)
 	}
 }
 
@@ -77,9 +148,8 @@ func newHistory(t *rapid.T) *history {
 		h.Act(t)
 	}
 	for i := range h.feeds {
-		f := newFeed(&Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 20}, newMetrics(nil), "", "", nil)
-		h.feeds[i] = &modelFeed{feed: f}
-		f.close(h.Snapshot())
+		h.feeds[i] = &modelFeed{feed: newFeed(&Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 20}, simMetrics, "", "", nil), history: h}
+		h.feeds[i].connect()
 	}
 	if rapid.Bool().Draw(t, "now") {
 		h.stored.Base = h.Snapshot()
@@ -159,7 +229,7 @@ func (h *history) nextPass() {
 	if err != nil {
 		h.Fatal(err)
 	}
-	h.queue, h.awaiting = newQueue(match, &budget{limit: 1 << 20}, func() {}, &h.on.ended), true
+	h.queue, h.awaiting = h.on.newQueue(match, &budget{limit: 1 << 20}, func() {}), true
 	h.on.attach(h.queue)
 }
 
@@ -301,15 +371,15 @@ func (h *history) step() {
 	case 0, 1, 2:
 		h.Act(h.T)
 	case 3:
-		if f.closing == nil {
-			f.tick(h.Snapshot(), h.Visible)
+		if f.asked.what == askNothing {
+			f.tick(time.Millisecond)
 		}
 	case 4, 5: // a closing tick begins, or ends
-		if f.closing == nil {
-			f.beginTick(h)
+		if f.asked.what == askNothing {
+			f.beginTick(idleEvery)
 			return
 		}
-		f.endTick(h)
+		f.endTick()
 	case 6, 7, 8:
 		h.intake(rapid.IntRange(1, 5).Draw(h.T, "most"))
 	case 9, 10:
@@ -320,7 +390,7 @@ func (h *history) step() {
 		h.save()
 	case 12:
 		if h.queue != nil && rapid.Bool().Draw(h.T, "refuse") {
-			h.queue.refuse(h.on.win)
+			h.queue.refuse(h.on.core.win.win)
 		}
 	case 13:
 		if len(h.Running) == 0 && rapid.IntRange(0, 2).Draw(h.T, "reset") == 0 {
@@ -338,20 +408,38 @@ func (h *history) reset() {
 	h.IDs = rapid.Int64Range(0, h.IDs).Draw(h.T, "back to")
 	if rapid.Bool().Draw(h.T, "truncate") {
 		h.Visible = nil
+		h.feeds[0].at, h.feeds[1].at = 0, 0
 	}
 }
 
-// beginTick looks at the server for a tick that will close.
-func (f *modelFeed) beginTick(h *history) {
-	f.attaching = len(f.pending)
-	s := h.Snapshot()
-	f.closing = &s
+// tick makes a whole tick, for which the stream may come too late. Only one that comes long after the last closes a window of the stream's.
+func (f *modelFeed) tick(after time.Duration) {
+	f.beginTick(after)
+	f.endTick()
 }
 
-func (f *modelFeed) endTick(h *history) {
-	f.tick(*f.closing, h.Visible)
-	f.close(*f.closing)
-	f.closing = nil
+func (f *modelFeed) beginTick(after time.Duration) {
+	if rapid.IntRange(0, 3).Draw(f.T, "stream") > 0 {
+		f.streams()
+	}
+	f.now = f.now.Add(after)
+	f.ask(f.begin(f.now))
+}
+
+func (f *modelFeed) endTick() {
+	for f.asked.what != askNothing {
+		f.now = f.now.Add(f.asked.wait)
+		f.ask(f.core.took(f.now, &f.answer))
+	}
+}
+
+func (f *modelFeed) ask(a ask) {
+	if f.asked = a; a.what == askNothing || a.what == askStream {
+		return
+	}
+	if err := f.put(context.Background(), f, &a); err != nil {
+		f.Fatal(err)
+	}
 }
 
 // finish lets everything come to rest and checks that nothing is left.
@@ -361,10 +449,8 @@ func (h *history) finish() {
 	}
 	for range 8 {
 		for _, f := range h.feeds {
-			if f.closing == nil {
-				f.beginTick(h)
-			}
-			f.endTick(h)
+			f.endTick()
+			f.tick(idleEvery)
 		}
 		for range 100 {
 			h.intake(50)

@@ -44,7 +44,7 @@ func (b *bench) streamed(conn *pgx.Conn, insert func()) [][]byte {
 func TestStreamedRowsAreTheTables(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	f := b.tableFeed(snapshot.Snapshot{Xmax: 3})
+	o := b.outboxReader()
 	messages := b.streamed(b.db.Conn(t), func() {
 		_, err := b.app.Exec(t.Context(), strangeRows)
 		mend(t, err)
@@ -52,7 +52,7 @@ func TestStreamedRowsAreTheTables(t *testing.T) {
 		b.exec("BEGIN; SELECT postrider.enqueue('a', '3'); ROLLBACK")
 		b.exec("UPDATE postrider.outbox SET topic = 'b' WHERE false; TRUNCATE postrider.outbox_13")
 	})
-	_, want, _, err := readWindow(t.Context(), f, f.closed)
+	_, want, _, err := readWindow(t.Context(), o, snapshot.Snapshot{Xmax: 3})
 	mend(t, err)
 
 	held := wal.NewBacklog(1 << 30)

@@ -51,16 +51,16 @@ func TestLook(t *testing.T) {
 	old, err := b.app.Begin(t.Context())
 	mend(t, err)
 	defer old.Rollback(context.WithoutCancel(t.Context()))
-	f := b.tableFeed(snapshot.Snapshot{})
+	o := b.outboxReader()
 	ctx := t.Context() // the session's, which ends with it
 	for _, prepare := range []bool{true, false} {
 		t.Run("prepared="+strconv.FormatBool(prepare), func(t *testing.T) {
-			f.session.prepare = prepare
+			o.session.prepare = prepare
 			for range 8 { // past the custom plans
 				var mine uint64
 				mend(t, old.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text::bigint").Scan(&mine))
 				committed, before := commitNow(t, b)
-				tick, err := f.session.look(ctx, f.incarnation)
+				tick, err := o.session.look(ctx, o.incarnation)
 				mend(t, err)
 				if tick.snap.Sees(mine) || !tick.snap.Sees(committed) {
 					t.Errorf("%s: transaction %d runs, %d has committed", tick.snap, mine, committed)
@@ -91,9 +91,9 @@ func walPosition(t *testing.T, b *bench) (at int64) {
 func TestLookFails(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	f := b.tableFeed(snapshot.Snapshot{})
+	o := b.outboxReader()
 	ctx := t.Context()
-	if _, err := f.session.look(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, errLost) {
+	if _, err := o.session.look(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, errLost) {
 		t.Errorf("nobody is registered: %v", err)
 	}
 	connect := func() *session {
@@ -110,7 +110,7 @@ func TestLookFails(t *testing.T) {
 
 	hanging := connect()
 	inTime, cancel := context.WithCancel(ctx)
-	_, err = hanging.look(inTime, f.incarnation)
+	_, err = hanging.look(inTime, o.incarnation)
 	mend(t, err)
 	lock, err := b.admin.Begin(ctx)
 	mend(t, err)
@@ -119,7 +119,7 @@ func TestLookFails(t *testing.T) {
 	mend(t, err)
 	done := make(chan error, 1)
 	go func() {
-		_, err := hanging.look(inTime, f.incarnation)
+		_, err := hanging.look(inTime, o.incarnation)
 		done <- err
 	}()
 	eventually(t, "the look waits", func() bool {
@@ -129,7 +129,7 @@ func TestLookFails(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("a server that does not answer has answered")
 	}
-	if _, err := hanging.look(inTime, f.incarnation); err == nil {
+	if _, err := hanging.look(inTime, o.incarnation); err == nil {
 		t.Error("a session is used again after its end")
 	}
 }

@@ -199,11 +199,11 @@ func (l *ledger) settle(b *bench, where string) {
 }
 
 // readWindow is what the feed's reading tick and its audit do, in one look.
-func readWindow(ctx context.Context, f *feed, from snapshot.Snapshot) (to snapshot.Snapshot, rows []*message.Row, counted map[uint64]int, err error) {
+func readWindow(ctx context.Context, o *outboxReader, from snapshot.Snapshot) (to snapshot.Snapshot, rows []*message.Row, counted map[uint64]int, err error) {
 	var t tick
 	counted = make(map[uint64]int)
-	err = f.session.run(ctx, beginRead, byIndex, tickCall(f.incarnation, &t),
-		call{statement: windowStatement.whole, args: windowArgs(from), binary: true, row: toRow(f.decoder, func(r *message.Row) error {
+	err = o.session.run(ctx, beginRead, byIndex, tickCall(o.incarnation, &t),
+		call{statement: windowStatement.whole, args: windowArgs(from), binary: true, row: toRow(o.decoder, func(r *message.Row) error {
 			rows = append(rows, r)
 			return nil
 		})},
@@ -217,12 +217,12 @@ func readWindow(ctx context.Context, f *feed, from snapshot.Snapshot) (to snapsh
 func TestWindowsReadEachCommittedRowOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	f := b.tableFeed(snapshotOf(t, b.db.Conn(t)))
+	o, at := b.outboxReader(), snapshotOf(t, b.db.Conn(t))
 	p, ledger := newProducers(b), &ledger{t, make(map[int64]int)}
 	done := make(chan error, 1)
 	go func() { done <- p.run(t.Context(), 8, 40) }()
 
-	at, windows, overtaken := f.closed, 0, 0
+	windows, overtaken := 0, 0
 	for last := false; !last; windows++ {
 		select {
 		case err := <-done:
@@ -230,7 +230,7 @@ func TestWindowsReadEachCommittedRowOnce(t *testing.T) {
 			last = true
 		default:
 		}
-		to, rows, counted, err := readWindow(t.Context(), f, at)
+		to, rows, counted, err := readWindow(t.Context(), o, at)
 		if err != nil {
 			p.finish()
 			t.Fatal(err)
