@@ -59,7 +59,7 @@ var trialSettings = func() (all []subscription.Settings) {
 				continue
 			}
 			all = append(all, subscription.Settings{Ordering: ordering, OnDead: subscription.DeadSkips, MaxAttempts: 3, Lanes: lanes[0], Batch: lanes[1],
-				MaxParked: 100_000, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(10 * time.Second)})
+				MaxParked: 100_000, MaxScheduled: 100_000, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(10 * time.Second)})
 		}
 	}
 	return all

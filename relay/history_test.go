@@ -53,12 +53,12 @@ var (
 		return filters
 	}()
 	simSettings = []subscription.Settings{
-		{Ordering: subscription.OrderByKey, OnDead: subscription.DeadSkips, MaxAttempts: 3, Lanes: 2, Batch: 4, MaxParked: 1000},
-		{Ordering: subscription.OrderByKey, OnDead: subscription.DeadHolds, MaxAttempts: 2, Lanes: 3, Batch: 1, MaxParked: 1000},
-		{Ordering: subscription.OrderStrict, OnDead: subscription.DeadSkips, MaxAttempts: 2, Lanes: 1, Batch: 1, MaxParked: 1000},
-		{Ordering: subscription.OrderByKey, OnDead: subscription.DeadSkips, MaxAttempts: 1, Lanes: 1, Batch: 3, MaxParked: 2},
-		{Ordering: subscription.OrderNone, OnDead: subscription.DeadHolds, MaxAttempts: 2, Lanes: 2, Batch: 2, MaxParked: 1000},
-		{Ordering: subscription.OrderStrict, OnDead: subscription.DeadHolds, MaxAttempts: 3, Lanes: 1, Batch: 1, MaxParked: 1000},
+		{Ordering: subscription.OrderByKey, OnDead: subscription.DeadSkips, MaxAttempts: 3, Lanes: 2, Batch: 4, MaxParked: 1000, MaxScheduled: 1000},
+		{Ordering: subscription.OrderByKey, OnDead: subscription.DeadHolds, MaxAttempts: 2, Lanes: 3, Batch: 1, MaxParked: 1000, MaxScheduled: 1000},
+		{Ordering: subscription.OrderStrict, OnDead: subscription.DeadSkips, MaxAttempts: 2, Lanes: 1, Batch: 1, MaxParked: 1000, MaxScheduled: 1000},
+		{Ordering: subscription.OrderByKey, OnDead: subscription.DeadSkips, MaxAttempts: 1, Lanes: 1, Batch: 3, MaxParked: 2, MaxScheduled: 1},
+		{Ordering: subscription.OrderNone, OnDead: subscription.DeadHolds, MaxAttempts: 2, Lanes: 2, Batch: 2, MaxParked: 1000, MaxScheduled: 2},
+		{Ordering: subscription.OrderStrict, OnDead: subscription.DeadHolds, MaxAttempts: 3, Lanes: 1, Batch: 1, MaxParked: 1000, MaxScheduled: 1000},
 	}
 	simMemory = []int64{1 << 20, 16000, 6000} // of a feed, a quarter of it for what is held: rows count for some 260 bytes
 	simQueues = []int64{1 << 20, 2000}        // of all queues of a relay

@@ -29,8 +29,8 @@ func (r *runner) intake(now time.Time) {
 
 // full says whether the runner must settle something before it takes more in.
 func (r *runner) full() bool {
-	return r.tasks >= r.maxTasks() || r.taskBytes+r.parked.unsaved >= r.maxTaskBytes() || r.prog.done >= maxDone ||
-		r.parked.blocked >= r.sub.Settings.MaxParked
+	return r.tasks >= r.maxTasks() || r.taskBytes+r.parked.unsaved+r.scheduled.beyond.bytes >= r.maxTaskBytes() || r.prog.done >= maxDone ||
+		r.parked.blocked >= r.sub.Settings.MaxParked || len(r.scheduled.beyond.tasks) >= maxBeyond
 }
 
 func (r *runner) maxTasks() int {
@@ -177,13 +177,18 @@ func (r *runner) endPage() {
 
 // intakeLive admits messages from the feed.
 func (r *runner) intakeLive(now time.Time) {
-	rows := r.queue.take(r.maxTasks() - r.tasks)
-	for _, l := range rows {
-		t := r.newTask(l.row)
-		t.win, t.seq = l.win, r.prog.admitLive(l.win, l.row.Ident())
-		r.admit(t, now)
+	for !r.full() { // what is parked or settled at once makes room for more
+		rows := r.queue.take(r.maxTasks() - r.tasks)
+		if len(rows) == 0 {
+			return
+		}
+		for _, l := range rows {
+			t := r.newTask(l.row)
+			t.win, t.seq = l.win, r.prog.admitLive(l.win, l.row.Ident())
+			r.admit(t, now)
+		}
+		clear(rows)
 	}
-	clear(rows)
 }
 
 // tasksAtOnce are allocated together, and live as long as the last of them.
@@ -229,7 +234,7 @@ func (r *runner) admit(t *task, now time.Time) {
 	case r.prog.skip.Has(m), r.parked.byID[m] != nil:
 		r.settle(t)
 	case t.row.DeliverAt.After(now):
-		r.park(t, stateScheduled, t.row.DeliverAt, "")
+		r.schedule(t)
 	default:
 		t.since = now
 		r.enqueue(t)

@@ -236,7 +236,9 @@ func (r *runner) lookFurther() {
 // scheduledAhead is what a runner knows of its scheduled deliveries.
 type scheduledAhead struct {
 	horizon time.Time // later ones are only in the table; zero: all are known
+	unseen  int       // how many are only in the table
 	loading bool
+	beyond  beyondBound
 }
 
 // lookFrom sets the horizon after deliveries were read; more says that there are later ones.
@@ -244,6 +246,8 @@ func (s *scheduledAhead) lookFrom(entries []*entry, more bool) {
 	s.horizon = time.Time{}
 	if more {
 		s.horizon = entries[len(entries)-1].due
+	} else {
+		s.unseen = 0
 	}
 }
 
@@ -252,6 +256,7 @@ func (r *runner) addScheduled(entries []*entry) {
 	for _, e := range entries {
 		if !r.parked.knows(e.ident()) {
 			r.parked.add(e)
+			r.scheduled.unseen = max(r.scheduled.unseen-1, 0)
 		}
 	}
 }
@@ -295,5 +300,6 @@ func (r *runner) trimScheduled() {
 func (r *runner) forgetScheduled(e *entry) {
 	if e.state == stateScheduled && e.stored == stateScheduled && !e.busy && !r.parked.pending(e.ident()) {
 		r.parked.forget(e)
+		r.scheduled.unseen++
 	}
 }

@@ -33,7 +33,7 @@ func TestLinger(t *testing.T) {
 		"no room for more":         {second, []*task{ago(0)}, nil, true, false, 0},
 	} {
 		r := &runner{parked: newParkedSet(), prog: newProgress(snapshot.Position{}), budget: &budget{limit: 1 << 26}, lanes: newLanes(2, 3), free: c.free}
-		r.sub.Settings = subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10}
+		r.sub.Settings = subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10, MaxScheduled: 10}
 		r.lanes[0].queue = c.queue
 		if c.full {
 			r.tasks = r.maxTasks()

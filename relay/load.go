@@ -185,6 +185,12 @@ func (r *runner) loadParked(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	r.scheduled.unseen = len(later)
+	if more {
+		if r.scheduled.unseen, err = countScheduled(ctx, r.passes.pool, r.sub.Name); err != nil {
+			return err
+		}
+	}
 	for _, e := range append(waiting, later...) {
 		e.key = r.parkedKey(e.key)
 	}

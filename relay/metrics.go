@@ -24,6 +24,7 @@ type metrics struct {
 	owned      prometheus.Gauge
 	unable     prometheus.Gauge
 	down       *prometheus.GaugeVec
+	stopped    *prometheus.GaugeVec
 
 	mu    sync.Mutex
 	names map[string]bool // subscriptions that have series
@@ -56,9 +57,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Subscriptions that this relay leaves to others, for something that it lacks."}),
 		down: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "postrider", Name: "destination_down",
 			Help: "1 while the breaker of a subscription's destination is open."}, []string{"subscription"}),
+		stopped: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "postrider", Name: "intake_stopped",
+			Help: "1 while a subscription takes nothing in because as many messages wait as max_parked or max_scheduled allows."}, []string{"subscription"}),
 	}
 	if r != nil {
-		r.MustRegister(m.ticks, m.gaps, m.completed, m.deliveries, m.latency, m.parked, m.passes, m.saves, m.emptied, m.expired, m.owned, m.unable, m.down)
+		r.MustRegister(m.ticks, m.gaps, m.completed, m.deliveries, m.latency, m.parked, m.passes, m.saves, m.emptied, m.expired, m.owned, m.unable, m.down, m.stopped)
 	}
 	return m
 }
@@ -74,13 +77,15 @@ type runnerMetrics struct {
 	latency  prometheus.Observer
 	passes   prometheus.Counter
 	down     prometheus.Gauge
+	stopped  prometheus.Gauge
 }
 
 func (m *metrics) runner(name string) runnerMetrics {
 	m.mu.Lock()
 	m.names[name] = true
 	m.mu.Unlock()
-	return runnerMetrics{all: m, name: name, passes: m.passes.WithLabelValues(name), down: m.down.WithLabelValues(name)}
+	return runnerMetrics{all: m, name: name, passes: m.passes.WithLabelValues(name), down: m.down.WithLabelValues(name),
+		stopped: m.stopped.WithLabelValues(name)}
 }
 
 func (r *runnerMetrics) attempted(k sinks.Kind) {
@@ -114,6 +119,7 @@ func (m *metrics) forget(gone func(name string) bool) {
 		m.latency.DeleteLabelValues(name)
 		m.passes.DeleteLabelValues(name)
 		m.down.DeleteLabelValues(name)
+		m.stopped.DeleteLabelValues(name)
 		delete(m.names, name)
 	}
 }

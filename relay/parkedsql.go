@@ -19,6 +19,9 @@ import (
 // maxScheduled bounds the scheduled messages of a subscription that are kept in memory; later ones are looked up in time.
 const maxScheduled = 10_000
 
+// maxCounted is what the setting max_scheduled is at most.
+const maxCounted = 100_000_000
+
 // loadParked returns the parked deliveries that matter for what comes: those that wait, and dead ones whose key is held. It reads them
 // in pages, of which each looks at so many rows, whatever it finds among them.
 func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) (entries []*entry, err error) {
@@ -73,6 +76,23 @@ func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.
 			entries = append(entries, e.entry)
 		}
 		return entries, len(found) == most, nil
+	}
+}
+
+// countScheduled counts the scheduled deliveries; of more than could be counted in time, so many.
+func countScheduled(ctx context.Context, db *dbconn.Pool, name string) (n int, err error) {
+	for most := maxCounted; ; most /= 2 {
+		err = read(ctx, db, func(b *pgx.Batch) {
+			b.Queue(`SELECT count(*) FROM (SELECT FROM postrider.parked WHERE subscription = $1 AND state = 'scheduled' LIMIT $2) s`, name, most).
+				QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
+		})
+		if err != nil && isCutOff(err) && ctx.Err() == nil && most > maxScheduled {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("count scheduled messages: %w", err)
+		}
+		return n, nil
 	}
 }
 

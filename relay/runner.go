@@ -175,6 +175,7 @@ func (r *runner) step(now time.Time) time.Duration {
 	r.lingers = time.Time{}
 	if !r.stopping {
 		r.takeDue(now)
+		r.takeBeyond(now)
 		r.intake(now)
 		r.dispatch(now)
 	}
@@ -195,6 +196,9 @@ func (r *runner) nextLook(now time.Time) time.Duration {
 	}
 	if !r.lingers.IsZero() {
 		look = min(look, r.lingers.Sub(now))
+	}
+	if b := &r.scheduled.beyond; len(b.tasks) > 0 {
+		look = min(look, b.next.Sub(now))
 	}
 	if _, wait := r.deaths.due(now); wait > 0 {
 		look = min(look, wait)
@@ -282,6 +286,8 @@ func (r *runner) describeTrouble(now time.Time) {
 		trouble = "destination is down: " + r.breaker.reason
 	case r.parked.blocked >= r.sub.Settings.MaxParked:
 		trouble = "intake stopped: max_parked messages wait for a retry or a callback"
+	case r.scheduledStop():
+		trouble = "intake stopped: max_scheduled messages wait for their time, and the next one is another"
 	}
 	described := trouble
 	if ours := r.health.trouble(r.sub.Name); ours != "" {
@@ -295,9 +301,13 @@ func (r *runner) describeTrouble(now time.Time) {
 	}
 	r.trouble = trouble
 	r.troubles.tell(r.log, r.sub.Name, trouble, now)
-	down := 0.0
-	if r.breaker.open {
+	down, stopped := 0.0, 0.0
+	switch {
+	case r.breaker.open:
 		down = 1
+	case trouble != "":
+		stopped = 1
 	}
 	r.metrics.down.Set(down)
+	r.metrics.stopped.Set(stopped)
 }

@@ -80,6 +80,7 @@ func TestSettingsAreEqual(t *testing.T) {
 		{`{"backoff_initial": "1s"}`, `{}`, false},
 		{`{"backoff_max": "1s"}`, `{}`, false},
 		{`{"max_parked": 1}`, `{}`, false},
+		{`{"max_scheduled": 1}`, `{}`, false},
 	} {
 		a, errA := subscription.DecodeSettings([]byte(c.a))
 		b, errB := subscription.DecodeSettings([]byte(c.b))

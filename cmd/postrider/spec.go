@@ -40,6 +40,8 @@ func set(s *subscription.Settings, name, text string) error {
 		return setCount(&s.Lanes, text)
 	case "batch":
 		return setCount(&s.Batch, text)
+	case "max_scheduled":
+		return setCount(&s.MaxScheduled, text)
 	case "max_parked":
 		return setCount(&s.MaxParked, text)
 	case "timeout":

@@ -25,7 +25,7 @@ what would change, field by field, and changes nothing.
       start: earliest          # when it is created; the default is now
       max_attempts: 10
 
-Settings: ordering, on_dead, max_attempts, lanes, batch, timeout, backoff_initial, backoff_max, max_parked,
+Settings: ordering, on_dead, max_attempts, lanes, batch, timeout, backoff_initial, backoff_max, max_parked, max_scheduled,
 backoff_schedule (a list of waits), linger, and options: what only this kind of sink has.
 In a sink, ${NAME} stands for the environment variable NAME; the database holds the value.`,
 		Example: "  postrider subs apply subscriptions.yaml --prune --dry-run\n  postrider subs apply subscriptions.yaml --prune --yes",

@@ -59,6 +59,8 @@ type Settings struct {
 	// Linger is how long a lane without a full batch waits for more, counted from its oldest message; default: 0, not at all.
 	Linger    Duration `json:"linger,omitempty"`
 	MaxParked int      `json:"max_parked,omitempty"` // retrying, held and leased messages before intake stops; default: 100000
+	// MaxScheduled bounds the messages that are parked until they are due; further ones stay in the log. Default: 1000000.
+	MaxScheduled int `json:"max_scheduled,omitempty"`
 	// Options are what only the sink understands: a JSON object, or nil.
 	Options json.RawMessage `json:"options,omitempty"`
 }
@@ -93,14 +95,14 @@ func (s Settings) Equal(o Settings) bool {
 
 // plainSettings are the settings that == compares.
 type plainSettings struct {
-	ordering                                    Ordering
-	onDead                                      OnDead
-	maxAttempts, lanes, batch, maxParked        int
-	timeout, backoffInitial, backoffMax, linger Duration
+	ordering                                           Ordering
+	onDead                                             OnDead
+	maxAttempts, lanes, batch, maxParked, maxScheduled int
+	timeout, backoffInitial, backoffMax, linger        Duration
 }
 
 func (s Settings) plain() plainSettings {
-	return plainSettings{s.Ordering, s.OnDead, s.MaxAttempts, s.Lanes, s.Batch, s.MaxParked, s.Timeout, s.BackoffInitial, s.BackoffMax, s.Linger}
+	return plainSettings{s.Ordering, s.OnDead, s.MaxAttempts, s.Lanes, s.Batch, s.MaxParked, s.MaxScheduled, s.Timeout, s.BackoffInitial, s.BackoffMax, s.Linger}
 }
 
 // sameJSON compares objects as values: the database keeps neither blanks nor the order of keys. None is an empty one.
@@ -122,6 +124,7 @@ func (s *Settings) Validate() error {
 	s.Ordering = cmp.Or(s.Ordering, OrderByKey)
 	s.OnDead = cmp.Or(s.OnDead, DeadSkips)
 	s.MaxParked = cmp.Or(s.MaxParked, 100_000)
+	s.MaxScheduled = cmp.Or(s.MaxScheduled, 1_000_000)
 	if len(s.BackoffSchedule) == 0 {
 		s.MaxAttempts = cmp.Or(s.MaxAttempts, 20)
 		s.BackoffInitial = cmp.Or(s.BackoffInitial, Duration(time.Second))
@@ -145,6 +148,7 @@ func (s *Settings) Validate() error {
 		{"lanes", s.Lanes, 0, 4096},
 		{"batch", s.Batch, 0, 10_000},
 		{"max_parked", s.MaxParked, 1, 10_000_000},
+		{"max_scheduled", s.MaxScheduled, 1, 100_000_000},
 	} {
 		if n.is < n.from || n.is > n.to {
 			return fmt.Errorf("%s %d: must be from %d to %d", n.name, n.is, max(n.from, 1), n.to)
