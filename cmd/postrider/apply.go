@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // change is what became of one subscription.
@@ -34,10 +35,11 @@ type change struct {
 
 // applying is how specs are applied.
 type applying struct {
-	prune  bool // remove what no spec names
-	yes    bool // also if that removes something
-	dryRun bool // change nothing
-	notes  []string
+	Prune  bool // remove what no spec names
+	Yes    bool // also if that removes something
+	DryRun bool // change nothing
+	// claimed is where subscriptions of the default name led when they were claimed.
+	claimed map[string]string
 }
 
 // errRaced says that somebody else, such as another relay that was started at the same time, created the subscription first. What it has
@@ -50,16 +52,16 @@ var errDryRun = errors.New("dry run")
 // applySpecs brings the database's subscriptions to what the specs say, in one transaction: it creates, changes in place what
 // differs, and leaves alone what does not, and (unless they are to be pruned) those that no spec names. The cursor and the state
 // stay. A dry run does the same and rolls it back.
-func applySpecs(ctx context.Context, db *dbconn.Conn, specs []spec, how applying) ([]change, error) {
+func applySpecs(ctx context.Context, db *dbconn.Conn, specs []subscription.Spec, how applying) ([]change, error) {
 	specs = slices.Clone(specs)
-	slices.SortFunc(specs, func(a, b spec) int { return cmp.Compare(a.Name, b.Name) }) // rows are locked in this order
+	slices.SortFunc(specs, func(a, b subscription.Spec) int { return cmp.Compare(a.Name, b.Name) }) // rows are locked in this order
 	for attempt := 1; ; attempt++ {
 		var changes []change
 		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
-			if changes, err = applyAll(ctx, tx, specs); err == nil && how.prune {
+			if changes, err = applyAll(ctx, tx, specs, how); err == nil && how.Prune {
 				err = prune(ctx, tx, specs, how, &changes)
 			}
-			if err == nil && how.dryRun {
+			if err == nil && how.DryRun {
 				err = errDryRun
 			}
 			return err
@@ -74,10 +76,10 @@ func applySpecs(ctx context.Context, db *dbconn.Conn, specs []spec, how applying
 	}
 }
 
-func applyAll(ctx context.Context, tx pgx.Tx, specs []spec) ([]change, error) {
+func applyAll(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how applying) ([]change, error) {
 	changes := make([]change, 0, len(specs))
 	for _, s := range specs {
-		c, err := applyOne(ctx, tx, s)
+		c, err := applyOne(ctx, tx, s, how.claimed)
 		if err != nil {
 			return nil, fmt.Errorf("subscription %q: %w", s.Name, err)
 		}
@@ -87,7 +89,7 @@ func applyAll(ctx context.Context, tx pgx.Tx, specs []spec) ([]change, error) {
 }
 
 // prune removes the subscriptions that no spec names, if that was confirmed.
-func prune(ctx context.Context, tx pgx.Tx, specs []spec, how applying, changes *[]change) error {
+func prune(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how applying, changes *[]change) error {
 	names := make([]string, len(specs))
 	for i, s := range specs {
 		names[i] = s.Name
@@ -115,14 +117,14 @@ func prune(ctx context.Context, tx pgx.Tx, specs []spec, how applying, changes *
 		*changes = append(*changes, c)
 		removed = append(removed, fmt.Sprintf("%s (%s)", c.Name, c.loss()))
 	}
-	if !how.yes && !how.dryRun {
+	if !how.Yes && !how.DryRun {
 		return fmt.Errorf("--prune would remove what the file does not name: %s. Nothing was changed: --yes does it, --dry-run shows all", strings.Join(removed, ", "))
 	}
 	_, err = tx.Exec(ctx, "SELECT postrider.unsubscribe(s.name) FROM postrider.subscriptions s WHERE s.name <> ALL ($1)", names)
 	return err
 }
 
-func applyOne(ctx context.Context, tx pgx.Tx, s spec) (change, error) {
+func applyOne(ctx context.Context, tx pgx.Tx, s subscription.Spec, claimed map[string]string) (change, error) {
 	settings, err := json.Marshal(s.Settings)
 	if err != nil {
 		return change{}, err
@@ -133,7 +135,7 @@ func applyOne(ctx context.Context, tx pgx.Tx, s spec) (change, error) {
 	err = tx.QueryRow(ctx, "SELECT topics, sink, settings::text FROM postrider.subscriptions WHERE name = $1 FOR UPDATE", s.Name).Scan(&topics, &sink, &is)
 	if errors.Is(err, pgx.ErrNoRows) {
 		var became string
-		err = tx.QueryRow(ctx, "SELECT postrider.subscribe($1, $2, $3, $4::jsonb, $5)", s.Name, s.Topics, s.Sink, string(settings), s.start).Scan(&became)
+		err = tx.QueryRow(ctx, "SELECT postrider.subscribe($1, $2, $3, $4::jsonb, $5)", s.Name, s.Topics, s.Sink, string(settings), s.Start).Scan(&became)
 		if err == nil && became != "created" {
 			err = errRaced
 		}
@@ -142,7 +144,7 @@ func applyOne(ctx context.Context, tx pgx.Tx, s spec) (change, error) {
 	if err != nil {
 		return change{}, err
 	}
-	if s.unnamed && sink != s.claimed && s.leadsElsewhere(sink) {
+	if s.Unnamed && sink != claimed[s.Name] && leadsElsewhere(s, sink) {
 		return change{}, errUnclaimed
 	}
 	list := differences(s, topics, sink, is)
@@ -161,8 +163,8 @@ func sameSet(a, b []string) bool {
 	return slices.Equal(normal(a), normal(b))
 }
 
-// describe says what became of a subscription.
-func (c change) describe() string {
+// Describe says what became of a subscription.
+func (c change) Describe() string {
 	switch {
 	case c.Action == "removed":
 		return "removed, " + c.loss()

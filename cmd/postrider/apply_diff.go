@@ -31,7 +31,7 @@ type field struct{ value, shown string }
 
 // differences compares a subscription in the database with the spec, field by field. Defaults that are written out equal those
 // that are not.
-func differences(s spec, topics []string, sink string, settings []byte) []difference {
+func differences(s subscription.Spec, topics []string, sink string, settings []byte) []difference {
 	is := subscription.Subscription{Topics: topics, Sink: sink}
 	var unreadable error
 	is.Settings, unreadable = subscription.DecodeSettings(settings)

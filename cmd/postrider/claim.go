@@ -16,6 +16,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // A sidecar that is started from the environment alone has a subscription of the default name. Two of them that lead to different
@@ -23,14 +24,14 @@ import (
 // tells for sure that two processes are two sidecars and not one that is being changed. Who lives is the evidence: a sidecar that was
 // stopped, and is started with another destination, changes its subscription. One that is replaced while it runs says its name.
 const (
-	claimLook  = 250 * time.Millisecond
+	claimCheck = 250 * time.Millisecond
 	claimSure  = 1500 * time.Millisecond // a process that was killed a moment ago still has sessions for that long
 	claimFresh = 10 * time.Second        // whoever changed the subscription so recently may be about to register
 	claimWait  = 3 * time.Second         // for it to register
 )
 
 // declarations are what others see of what this process was started with.
-func declarations(specs []spec) map[string]relay.Declaration {
+func declarations(specs []subscription.Spec) map[string]relay.Declaration {
 	all := make(map[string]relay.Declaration, len(specs))
 	for _, s := range specs {
 		list := fields(s.Subscription)
@@ -47,70 +48,71 @@ func declarations(specs []spec) map[string]relay.Declaration {
 var errUnclaimed = errors.New("the subscription was changed by somebody else in this moment")
 
 // applyClaimed applies specs, after a look whether those of the default name are another sidecar's.
-func applyClaimed(ctx context.Context, db *dbconn.Conn, specs []spec) ([]change, error) {
+func applyClaimed(ctx context.Context, db *dbconn.Conn, specs []subscription.Spec) ([]change, error) {
 	for {
-		for i := range specs {
-			if err := claim(ctx, db, &specs[i]); err != nil {
+		claimed := make(map[string]string)
+		for _, s := range specs {
+			if !s.Unnamed {
+				continue
+			}
+			var err error
+			if claimed[s.Name], err = claim(ctx, db, s); err != nil {
 				return nil, err
 			}
 		}
-		changes, err := applySpecs(ctx, db, specs, applying{})
+		changes, err := applySpecs(ctx, db, specs, applying{claimed: claimed})
 		if !errors.Is(err, errUnclaimed) {
 			return changes, err
 		}
 	}
 }
 
-// claim refuses a subscription of the default name that leads elsewhere for another relay, which lives.
-func claim(ctx context.Context, db *dbconn.Conn, own *spec) error {
-	if !own.unnamed {
-		return nil
-	}
+// claim refuses a subscription of the default name that leads elsewhere for another relay, which lives. It returns where it leads.
+func claim(ctx context.Context, db *dbconn.Conn, own subscription.Spec) (sink string, err error) {
 	began := time.Now()
 	var seen time.Time // when the rival was seen first
 	for {
-		fresh, err := own.compareWith(ctx, db)
-		if err != nil || !own.leadsElsewhere(own.claimed) {
-			return err
+		sink, fresh, err := leadsTo(ctx, db, own)
+		if err != nil || !leadsElsewhere(own, sink) {
+			return sink, err
 		}
-		rival, sink, err := findRival(ctx, db, own)
+		rival, to, err := findRival(ctx, db, own)
 		switch {
 		case err != nil:
-			return err
+			return "", err
 		case rival == "" && (!fresh || time.Since(began) > claimWait):
-			return nil // a deliberate change
+			return sink, nil // a deliberate change
 		case rival != "" && seen.IsZero():
 			seen = time.Now()
 		case rival != "" && time.Since(seen) > claimSure:
-			return fmt.Errorf("subscription %q leads to %s for relay %s, which runs now, and POSTRIDER_SINK here is %s. "+
+			return "", fmt.Errorf("subscription %q leads to %s for relay %s, which runs now, and POSTRIDER_SINK here is %s. "+
 				"If this is another sidecar, give its subscription a name of its own with POSTRIDER_SUBSCRIPTION; "+
-				"if it is the same one, and is to lead elsewhere, set POSTRIDER_SUBSCRIPTION=%s", own.Name, sink, rival, destination.Redact(own.Sink), own.Name)
+				"if it is the same one, and is to lead elsewhere, set POSTRIDER_SUBSCRIPTION=%s", own.Name, to, rival, destination.Redact(own.Sink), own.Name)
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(claimLook):
+			return "", ctx.Err()
+		case <-time.After(claimCheck):
 		}
 	}
 }
 
-// compareWith takes note of where the subscription leads at present, and says whether somebody changed it a moment ago.
-func (s *spec) compareWith(ctx context.Context, db *dbconn.Conn) (fresh bool, err error) {
+// leadsTo returns where the subscription leads at present, and whether somebody changed it a moment ago.
+func leadsTo(ctx context.Context, db *dbconn.Conn, own subscription.Spec) (sink string, fresh bool, err error) {
 	err = db.QueryRow(ctx, "SELECT sink, updated_at > clock_timestamp() - $2::bigint * interval '1 millisecond' FROM postrider.subscriptions WHERE name = $1",
-		s.Name, claimFresh.Milliseconds()).Scan(&s.claimed, &fresh)
+		own.Name, claimFresh.Milliseconds()).Scan(&sink, &fresh)
 	if errors.Is(err, pgx.ErrNoRows) {
-		s.claimed = s.Sink
-		return false, nil
+		return own.Sink, false, nil
 	}
-	return fresh, err
+	return sink, fresh, err
 }
 
 // leadsElsewhere compares destinations: another password makes no other one.
-func (s *spec) leadsElsewhere(sink string) bool {
+func leadsElsewhere(s subscription.Spec, sink string) bool {
 	return destination.Redact(sink) != destination.Redact(s.Sink)
 }
 
-func findRival(ctx context.Context, db *dbconn.Conn, own *spec) (title, sink string, err error) {
+func findRival(ctx context.Context, db *dbconn.Conn, own subscription.Spec) (title, sink string, err error) {
 	relays, err := admin.ReadRelays(ctx, db)
 	if err != nil {
 		return "", "", err

@@ -72,13 +72,13 @@ func TestSubs(t *testing.T) {
 	list("billing active")
 	on(t, db.URL(), "subs", "pause", "biling").fails(`there is no subscription "biling"; did you mean "billing"?`)
 
-	on(t, db.URL(), "subs", "replay", "billing", "--from", "earliest").ok(`"billing" goes on from earliest`).lacks("JetStream")
-	on(t, db.URL(), "subs", "replay", "bus", "--from", "2026-01-31T12:00:00Z").ok("duplicate window")
-	on(t, db.URL(), "subs", "replay", "bus", "--from", "now").ok().lacks("JetStream")
-	on(t, db.URL(), "subs", "replay", "bus").fails("--from is missing")
-	on(t, db.URL(), "subs", "replay", "bus", "--from", "tomorrow").fails(`--from "tomorrow": must be earliest, now, a time such as`)
-	on(t, db.URL(), "subs", "replay", "bus", "--from", "-1h").fails(`--from "-1h": must be`)
-	on(t, db.URL(), "subs", "replay", "zzz", "--from", "now").fails(`there is no subscription "zzz": `)
+	on(t, db.URL(), "subs", "replay", "billing", "--start", "earliest").ok(`"billing" goes on from earliest`).lacks("JetStream")
+	on(t, db.URL(), "subs", "replay", "bus", "--start", "2026-01-31T12:00:00Z").ok("duplicate window")
+	on(t, db.URL(), "subs", "replay", "bus", "--start", "now").ok().lacks("JetStream")
+	on(t, db.URL(), "subs", "replay", "bus").fails("--start is missing")
+	on(t, db.URL(), "subs", "replay", "bus", "--start", "tomorrow").fails(`--start "tomorrow": must be earliest, now, a time such as`)
+	on(t, db.URL(), "subs", "replay", "bus", "--start", "-1h").fails(`--start "-1h": must be`)
+	on(t, db.URL(), "subs", "replay", "zzz", "--start", "now").fails(`there is no subscription "zzz": `)
 
 	on(t, db.URL(), "subs", "remove", "bus").ok(`"bus" is removed`)
 	on(t, db.URL(), "subs", "remove", "bus").fails(`there is no subscription "bus"`)
@@ -94,7 +94,7 @@ func TestReplayFromADuration(t *testing.T) {
 	db.Exec(t, "SELECT postrider.subscribe('s', '{>}', 'stdout:')")
 	for _, c := range []struct{ from, lag string }{{"1h", "1"}, {"2h30m", "1"}, {"4h", "3"}, {"2d", "3"}, {"2d3h", "3"}, {"1s", "0"}} {
 		db.Exec(t, "UPDATE postrider.cursors SET base = pg_current_snapshot()")
-		on(t, db.URL(), "subs", "replay", "s", "--from", c.from).ok("goes on from 20")
+		on(t, db.URL(), "subs", "replay", "s", "--start", c.from).ok("goes on from 20")
 		lag := on(t, db.URL(), "status", "--json").ok().out
 		if want := `"lag_messages": ` + c.lag + ","; !strings.Contains(lag, want) {
 			t.Errorf("after a replay from %s no %s in\n%s", c.from, want, lag)

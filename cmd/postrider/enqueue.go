@@ -39,7 +39,7 @@ func (a *app) enqueueCommand() *cobra.Command {
 			}
 			// The schema's version is not looked at: an application's role may not read it.
 			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, _ *settings) error {
-				id, err := m.insert(ctx, db)
+				id, err := admin.Enqueue(ctx, db, *m)
 				if err == nil {
 					a.printf("%d\n", id)
 				}
@@ -54,48 +54,37 @@ func (a *app) enqueueCommand() *cobra.Command {
 	return cmd
 }
 
-// newMessage is a message on its way into the outbox. Nil pointers are SQL's NULL.
-type newMessage struct {
-	topic     string
-	payload   []byte
-	bytes     bool
-	key       *string
-	headers   *string
-	deliverAt *time.Time
-	deliverIn *int64 // microseconds from the database's now
-}
-
-func (a *app) newMessage(f enqueueFlags, args []string) (*newMessage, error) {
-	m := newMessage{topic: args[0], payload: []byte("{}"), bytes: f.bytes}
-	if err := topic.Validate(m.topic); err != nil {
+func (a *app) newMessage(f enqueueFlags, args []string) (*admin.Message, error) {
+	m := admin.Message{Topic: args[0], Payload: []byte("{}"), Bytes: f.bytes}
+	if err := topic.Validate(m.Topic); err != nil {
 		return nil, err
 	}
-	if err := m.setFlags(f); err != nil {
+	if err := f.set(&m); err != nil {
 		return nil, err
 	}
 	if len(args) == 2 {
-		m.payload = []byte(args[1])
+		m.Payload = []byte(args[1])
 		if args[1] == "-" {
 			var err error
-			if m.payload, err = io.ReadAll(a.in); err != nil {
+			if m.Payload, err = io.ReadAll(a.in); err != nil {
 				return nil, fmt.Errorf("read the payload from standard input: %w", err)
 			}
 		}
 	} else if f.bytes {
-		m.payload = []byte{}
+		m.Payload = []byte{}
 	}
 	if !f.bytes {
 		var v any
-		if err := json.Unmarshal(m.payload, &v); err != nil {
+		if err := json.Unmarshal(m.Payload, &v); err != nil {
 			return nil, fmt.Errorf("the payload is not JSON (%w): quote it for the shell, or use --bytes", err)
 		}
 	}
 	return &m, nil
 }
 
-func (m *newMessage) setFlags(f enqueueFlags) error {
+func (f enqueueFlags) set(m *admin.Message) error {
 	if f.key != "" {
-		m.key = &f.key
+		m.Key = &f.key
 	}
 	if len(f.headers) > 0 {
 		headers := map[string]string{}
@@ -110,29 +99,19 @@ func (m *newMessage) setFlags(f enqueueFlags) error {
 		if err != nil {
 			return err
 		}
-		m.headers = new(string(text))
+		m.Headers = new(string(text))
 	}
 	if f.deliverAt == "" {
 		return nil
 	}
 	if at, err := time.Parse(time.RFC3339, f.deliverAt); err == nil {
-		m.deliverAt = &at
+		m.DeliverAt = &at
 		return nil
 	}
 	wait, err := time.ParseDuration(f.deliverAt)
 	if err != nil || wait < 0 {
 		return fmt.Errorf("deliver-at %q: must be a time such as 2026-01-31T12:00:00Z or a wait such as 10m", f.deliverAt)
 	}
-	m.deliverIn = new(wait.Microseconds())
+	m.DeliverIn = &wait
 	return nil
-}
-
-func (m *newMessage) insert(ctx context.Context, db admin.Querier) (id int64, err error) {
-	call, payload := "enqueue($1, $2::jsonb", any(string(m.payload))
-	if m.bytes {
-		call, payload = "enqueue_bytes($1, $2::bytea", any(m.payload)
-	}
-	err = db.QueryRow(ctx, "SELECT postrider."+call+`, $3, $4::jsonb, coalesce($5::timestamptz, clock_timestamp() + $6::bigint * interval '1 microsecond'))`,
-		m.topic, payload, m.key, m.headers, m.deliverAt, m.deliverIn).Scan(&id)
-	return id, err
 }

@@ -20,7 +20,7 @@ import (
 
 // readFile returns the subscriptions of a YAML file, with their sinks checked by check. All its problems are reported at once,
 // each with its line.
-func readFile(path string, check func(subscription.Subscription) error) ([]spec, error) {
+func readFile(path string, check func(subscription.Subscription) error) ([]subscription.Spec, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (r *fileReader) problem(line int, format string, args ...any) {
 // bareStdout is a sink that YAML takes for a key, since it ends with a colon. No quotes are needed for what can mean one thing only.
 var bareStdout = regexp.MustCompile(`(?m)(\bsink:[ \t]+)stdout:([ \t]*(?:#.*)?\r?$|[ \t]*[,}])`)
 
-func (r *fileReader) read(text []byte) []spec {
+func (r *fileReader) read(text []byte) []subscription.Spec {
 	file, err := parser.ParseBytes(bareStdout.ReplaceAll(text, []byte("$1'stdout:'$2")), 0)
 	if yamlErr, ok := errors.AsType[yaml.Error](err); ok {
 		text := yamlErr.GetMessage()
@@ -81,7 +81,7 @@ func (r *fileReader) read(text []byte) []spec {
 		r.problem(1, "%s", err)
 		return nil
 	}
-	var specs []spec
+	var specs []subscription.Spec
 	for _, doc := range file.Docs {
 		if doc.Body == nil {
 			continue
@@ -113,12 +113,12 @@ func (r *fileReader) known(e entry, allowed ...string) bool {
 
 var subscriptionKeys = append([]string{"name", "topics", "sink", "start"}, subscription.SettingNames...)
 
-func (r *fileReader) subscriptions(list entry) []spec {
+func (r *fileReader) subscriptions(list entry) []subscription.Spec {
 	items, ok := r.sequence(list.value, "subscriptions")
 	if !ok {
 		return nil
 	}
-	var specs []spec
+	var specs []subscription.Spec
 	for _, item := range items {
 		if entries, ok := r.mapping(item, "a subscription"); ok {
 			specs = append(specs, r.subscription(line(item), entries))
@@ -127,8 +127,8 @@ func (r *fileReader) subscriptions(list entry) []spec {
 	return specs
 }
 
-func (r *fileReader) subscription(at int, entries []entry) spec {
-	s := spec{start: "now"}
+func (r *fileReader) subscription(at int, entries []entry) subscription.Spec {
+	s := subscription.Spec{Start: "now"}
 	lines := map[string]int{}
 	var options ast.Node
 	for _, e := range entries {
@@ -190,7 +190,7 @@ var optionName = regexp.MustCompile(`^[a-z0-9_]+`)
 const quoteHint = "a pattern that begins with > needs quotes: '>'"
 
 // field reads one key of a subscription and checks its value.
-func (r *fileReader) field(s *spec, e entry) error {
+func (r *fileReader) field(s *subscription.Spec, e entry) error {
 	if e.key == "topics" {
 		items, ok := r.sequence(e.value, "topics")
 		if !ok {
@@ -204,7 +204,7 @@ func (r *fileReader) field(s *spec, e entry) error {
 				s.Topics = append(s.Topics, text)
 			}
 		}
-		return checkTopics(s.Topics)
+		return subscription.CheckTopics(s.Topics)
 	}
 	switch e.key {
 	case "options":
@@ -219,10 +219,10 @@ func (r *fileReader) field(s *spec, e entry) error {
 	switch e.key {
 	case "name":
 		s.Name = text
-		return checkName(text)
+		return subscription.CheckName(text)
 	case "start":
-		s.start = text
-		return checkStart(text)
+		s.Start = text
+		return subscription.CheckStart(text)
 	case "sink":
 		var err error
 		s.Sink, err = expand(text)
@@ -232,7 +232,7 @@ func (r *fileReader) field(s *spec, e entry) error {
 }
 
 // options takes a mapping as it stands: what it means is the sink's affair.
-func (r *fileReader) options(s *spec, e entry) error {
+func (r *fileReader) options(s *subscription.Spec, e entry) error {
 	if _, ok := r.mapping(e.value, "options"); !ok {
 		return nil
 	}
@@ -247,7 +247,7 @@ func (r *fileReader) options(s *spec, e entry) error {
 	return checkSetting(&s.Settings, e.key, string(text))
 }
 
-func (r *fileReader) schedule(s *spec, e entry) error {
+func (r *fileReader) schedule(s *subscription.Spec, e entry) error {
 	items, ok := r.sequence(e.value, e.key)
 	if !ok {
 		return nil

@@ -62,15 +62,15 @@ subscriptions:
 		t.Fatal(err)
 	}
 	second := func(n int) subscription.Duration { return subscription.Duration(time.Duration(n) * time.Second) }
-	first := spec{start: "earliest", Subscription: subscription.Subscription{
+	first := subscription.Spec{Start: "earliest", Subscription: subscription.Subscription{
 		Name: "billing", Topics: []string{"orders.>", "payments.*"}, Sink: "https://host/hook?token=geheim",
 		Settings: subscription.Settings{Ordering: "strict", OnDead: "hold", MaxAttempts: 10, Lanes: 2, Batch: 3, Timeout: second(30),
 			BackoffInitial: second(2), BackoffMax: second(300), MaxParked: 50, Linger: second(1) / 20,
 			Options: []byte(`{"format":"batch","headers":{"X-Shop":"42"},"http2":false,"rate":2.5,"secrets":["env:HOOK_SECRET"]}`)}}}
 	third := first
 	third.Name = "third"
-	want := []spec{first, {start: "now", Subscription: subscription.Subscription{Name: "second", Topics: first.Topics, Sink: "stdout:"}}, third,
-		{start: "now", Subscription: subscription.Subscription{Name: "fourth", Topics: first.Topics, Sink: "http://host", Settings: subscription.Settings{
+	want := []subscription.Spec{first, {Start: "now", Subscription: subscription.Subscription{Name: "second", Topics: first.Topics, Sink: "stdout:"}}, third,
+		{Start: "now", Subscription: subscription.Subscription{Name: "fourth", Topics: first.Topics, Sink: "http://host", Settings: subscription.Settings{
 			BackoffSchedule: []subscription.Duration{second(5), second(60)},
 			Options:         []byte(`{"format":"ndjson","headers":{"X-Shop":"42"},"http2":false,"rate":2.5,"secrets":["env:HOOK_SECRET"]}`)}}}}
 	if !reflect.DeepEqual(specs, want) {

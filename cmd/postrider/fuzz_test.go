@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/destination"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // FuzzFile: a file is read, or its problems are told, each with a line that it has; what is read is valid.
@@ -40,7 +41,7 @@ func FuzzFile(f *testing.F) {
 		names := map[string]bool{}
 		for _, s := range specs {
 			settings := s.Settings
-			err := errors.Join(checkName(s.Name), checkTopics(s.Topics), checkStart(s.start), destination.CheckElsewhere(s.Subscription), settings.Validate())
+			err := errors.Join(subscription.CheckName(s.Name), subscription.CheckTopics(s.Topics), subscription.CheckStart(s.Start), destination.CheckElsewhere(s.Subscription), settings.Validate())
 			if err != nil || names[s.Name] {
 				t.Errorf("no problem with %+v, but %v", s, err)
 			}
@@ -72,7 +73,7 @@ func FuzzSettingTypes(f *testing.F) {
 		if err := errors.Join(l.Decode(text), l2.Decode(l.String())); err != nil || l.String() != l2.String() {
 			t.Errorf("%q is the list %q, and that %q, %v", text, l, l2, err)
 		}
-		for name, start := range map[string]error{text: checkStart(text), "": checkName(text)} {
+		for name, start := range map[string]error{text: subscription.CheckStart(text), "": subscription.CheckName(text)} {
 			if start != nil && !strings.Contains(start.Error(), "must be") {
 				t.Errorf("%q: %v does not say what would be right", name, start)
 			}

@@ -162,7 +162,7 @@ func hostileRound(t *testing.T, db *pgtest.DB, url, appURL, follow string) {
 	receive(t, received)
 	for _, args := range [][]string{
 		{"enqueue", "a.q", `{"n":1}`}, {"status"}, {"subs", "list"}, {"subs", "pause", "other", "--reason", "x"}, {"subs", "resume", "other"},
-		{"subs", "replay", "other", "--from", "earliest"}, {"subs", "replay", "default", "--from", "2020-01-01T00:00:00Z"}, {"parked", "list", "default"},
+		{"subs", "replay", "other", "--start", "earliest"}, {"subs", "replay", "default", "--start", "2020-01-01T00:00:00Z"}, {"parked", "list", "default"},
 		{"migrate"}, {"subs", "remove", "other"}, {"parked", "redrive", "default", "--all"}, {"parked", "discard", "default", "--all"},
 	} {
 		on(t, url, args...).ok()

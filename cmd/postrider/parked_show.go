@@ -3,17 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 )
@@ -29,54 +27,21 @@ func (a *app) parkedShowCommand() *cobra.Command {
 				return err
 			}
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
-				return a.parkedShow(ctx, db, args[0], ids[0])
+				m, err := admin.ShowParked(ctx, db, args[0], ids[0])
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(m)
+				}
+				a.printMessage(m)
+				return nil
 			})
 		},
 	})
 }
 
-// parkedMessage is a parked message with its contents. In JSON, one of payload and body_base64 is there, unless there
-// is no copy of what the message carries.
-type parkedMessage struct {
-	parkedView
-	Headers json.RawMessage `json:"headers"`
-	Payload json.RawMessage `json:"payload,omitempty"`
-	Body    *string         `json:"body_base64,omitempty"`
-
-	body []byte
-}
-
-func (a *app) parkedShow(ctx context.Context, db *dbconn.Conn, name string, id int64) error {
-	if err := requireSubscription(ctx, db, name); err != nil {
-		return err
-	}
-	var m parkedMessage
-	var payload, headers *string
-	var now time.Time
-	err := db.QueryRow(ctx, "SELECT "+parkedColumns+", clock_timestamp(), payload::text, headers::text, body FROM postrider.parked WHERE subscription = $1 AND id = $2 ORDER BY parked.created_at DESC LIMIT 1", name, id).
-		Scan(&m.Subscription, &m.ID, &m.State, &m.Attempts, &m.Due, &m.Topic, &m.Key, &m.Reason, &m.ParkedAt, &m.CreatedAt, &now, &payload, &headers, &m.body)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("message %d of subscription %q is not parked: the view postrider.deliveries tells its status", id, name)
-	}
-	if err != nil {
-		return err
-	}
-	if headers != nil {
-		m.Headers = json.RawMessage(*headers)
-	}
-	if payload != nil {
-		m.Payload = json.RawMessage(*payload)
-	} else if m.body != nil {
-		m.Body = new(base64.StdEncoding.EncodeToString(m.body))
-	}
-	if a.json {
-		return a.printJSON(m)
-	}
-	a.printMessage(m, now)
-	return nil
-}
-
-func (a *app) printMessage(m parkedMessage, now time.Time) {
+func (a *app) printMessage(m admin.ParkedMessage) {
 	line := func(name, format string, args ...any) {
 		a.printf("%-13s %s\n", name, human.OneLine(fmt.Sprintf(format, args...)))
 	}
@@ -88,10 +53,10 @@ func (a *app) printMessage(m parkedMessage, now time.Time) {
 	}
 	line("attempts", "%d", m.Attempts)
 	if m.Due != nil {
-		line("due", "%s (%s)", m.Due.Format(time.RFC3339), human.Ago(now, *m.Due))
+		line("due", "%s (%s)", m.Due.Format(time.RFC3339), human.Ago(m.Now, *m.Due))
 	}
-	line("created", "%s (%s)", m.CreatedAt.Format(time.RFC3339), human.Ago(now, m.CreatedAt))
-	line("parked", "%s (%s)", m.ParkedAt.Format(time.RFC3339), human.Ago(now, m.ParkedAt))
+	line("created", "%s (%s)", m.CreatedAt.Format(time.RFC3339), human.Ago(m.Now, m.CreatedAt))
+	line("parked", "%s (%s)", m.ParkedAt.Format(time.RFC3339), human.Ago(m.Now, m.ParkedAt))
 	line("topic", "%s", m.Topic)
 	if m.Key != nil {
 		line("key", "%s", *m.Key)
@@ -99,11 +64,11 @@ func (a *app) printMessage(m parkedMessage, now time.Time) {
 	if m.Headers != nil {
 		line("headers", "%s", m.Headers)
 	}
-	a.printf("\n%s\n", m.contents())
+	a.printf("\n%s\n", contents(m))
 }
 
 // contents is the payload as a person can read it: indented JSON, text, or a hex dump.
-func (m parkedMessage) contents() string {
+func contents(m admin.ParkedMessage) string {
 	if m.Payload != nil {
 		var b bytes.Buffer
 		if json.Indent(&b, m.Payload, "", "  ") == nil {
@@ -111,11 +76,11 @@ func (m parkedMessage) contents() string {
 		}
 		return string(m.Payload)
 	}
-	if m.body == nil {
+	if m.Body == nil {
 		return "There is no copy of what it carries."
 	}
-	if text := string(m.body); utf8.Valid(m.body) && text == human.OneLine(text) {
+	if text := string(m.Body); utf8.Valid(m.Body) && text == human.OneLine(text) {
 		return text
 	}
-	return hex.Dump(m.body)
+	return hex.Dump(m.Body)
 }

@@ -3,17 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
-	"github.com/postrider/postrider/migrations"
 )
 
 func (a *app) rebaseCommand() *cobra.Command {
@@ -43,9 +38,6 @@ different messages could carry one id, and receivers of both would drop one of t
 	return cmd
 }
 
-// rebasePatience is how long a rebase waits for transactions that have written to the outbox: applications wait behind it.
-const rebasePatience = 10 * time.Second
-
 func (a *app) rebase(ctx context.Context, db *dbconn.Conn, yes, newID bool) error {
 	same, err := admin.SameIdentity(ctx, db)
 	if err != nil {
@@ -58,17 +50,7 @@ func (a *app) rebase(ctx context.Context, db *dbconn.Conn, yes, newID bool) erro
 	if !yes {
 		return errors.New("the outbox came from another database; --yes makes it belong to this one. First make sure that no relay still delivers from the old one")
 	}
-	var retained int64
-	err = pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = '%dms'", rebasePatience.Milliseconds())); err != nil {
-			return err
-		}
-		return tx.QueryRow(ctx, "SELECT postrider.rebase($1)", newID).Scan(&retained)
-	})
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "55P03" { // lock_not_available
-		holders, holdersErr := migrations.Holders(ctx, db)
-		return errors.Join(fmt.Errorf("the outbox could not be locked within %s, nothing is changed: it is in use by %s", rebasePatience, holders), holdersErr)
-	}
+	retained, err := admin.Rebase(ctx, db, newID)
 	if err != nil {
 		return err
 	}

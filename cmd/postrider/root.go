@@ -47,7 +47,7 @@ func execute(args []string, in io.Reader, out, errOut io.Writer) int {
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(errOut, "postrider: %s\n", admin.Explain(err))
-		return 1
+		return admin.CodeOf(err).ExitStatus()
 	}
 	return 0
 }

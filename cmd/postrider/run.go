@@ -19,6 +19,7 @@ import (
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
@@ -123,7 +124,7 @@ func unlessStopped(ctx context.Context, err error) error {
 
 // prepare waits for the database, brings its schema up to date and applies the specs. If the database goes away meanwhile, it
 // begins again.
-func prepare(ctx context.Context, s *settings, specs []spec, logger *slog.Logger, ready *readiness) error {
+func prepare(ctx context.Context, s *settings, specs []subscription.Spec, logger *slog.Logger, ready *readiness) error {
 	for {
 		db, err := waitForDatabase(ctx, s.DatabaseURL, logger, func(err error) {
 			ready.set(notYet("the database cannot be used yet: " + dberr.Cause(err)))
@@ -145,11 +146,11 @@ func prepare(ctx context.Context, s *settings, specs []spec, logger *slog.Logger
 	}
 }
 
-func prepareOn(ctx context.Context, db *dbconn.Conn, s *settings, specs []spec, logger *slog.Logger) error {
+func prepareOn(ctx context.Context, db *dbconn.Conn, s *settings, specs []subscription.Spec, logger *slog.Logger) error {
 	if err := prepareSchema(ctx, db, s, logger); err != nil {
 		return err
 	}
-	if err := setMaxMessage(ctx, db, s.MaxMessage, logger); err != nil {
+	if err := admin.SetMaxMessage(ctx, db, int64(s.MaxMessage), logger); err != nil {
 		return err
 	}
 	return prepareSubscriptions(ctx, db, specs, logger)
@@ -159,14 +160,14 @@ func prepareSchema(ctx context.Context, db *dbconn.Conn, s *settings, logger *sl
 	if !s.Migrate {
 		return admin.CheckSchema(ctx, db)
 	}
-	n, err := migrate(ctx, db, s.DatabaseURL)
+	n, err := admin.Migrate(ctx, db, s.DatabaseURL)
 	if n > 0 {
 		logger.Info("the schema is up to date now", "migrations", n)
 	}
 	return err
 }
 
-func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []spec, logger *slog.Logger) error {
+func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []subscription.Spec, logger *slog.Logger) error {
 	if len(specs) == 0 {
 		logger.Info("the environment names no subscription: those of the database are delivered")
 		return nil
@@ -176,19 +177,19 @@ func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []spec, lo
 		return err
 	}
 	for _, c := range changes {
-		i := slices.IndexFunc(specs, func(s spec) bool { return s.Name == c.Name })
+		i := slices.IndexFunc(specs, func(s subscription.Spec) bool { return s.Name == c.Name })
 		level, args := slog.LevelInfo, []any{"subscription", c.Name, "topics", specs[i].Topics, "sink", destination.Redact(specs[i].Sink)}
 		if len(c.Differences) > 0 { // somebody wrote something else there, perhaps another sidecar
 			level, args = slog.LevelWarn, append(args, "differences", c.Differences)
 		}
-		logger.Log(ctx, level, "subscription "+c.describe(), args...)
+		logger.Log(ctx, level, "subscription "+c.Describe(), args...)
 	}
 	return nil
 }
 
 // specs returns the subscriptions of the environment and of the file.
-func (s *settings) specs() ([]spec, error) {
-	var specs []spec
+func (s *settings) specs() ([]subscription.Spec, error) {
+	var specs []subscription.Spec
 	if s.Config != "" {
 		var err error
 		if specs, err = readFile(s.Config, s.checkSink); err != nil {
@@ -199,14 +200,14 @@ func (s *settings) specs() ([]spec, error) {
 	if err != nil || own == nil {
 		return specs, err
 	}
-	if slices.ContainsFunc(specs, func(other spec) bool { return other.Name == own.Name }) {
+	if slices.ContainsFunc(specs, func(other subscription.Spec) bool { return other.Name == own.Name }) {
 		return nil, fmt.Errorf("POSTRIDER_SUBSCRIPTION=%s: a subscription of this name is in %s too; give one of them another name", own.Name, s.Config)
 	}
 	return append(specs, *own), nil
 }
 
 // relayConfig passes the settings on to the engine.
-func (s *settings) relayConfig(specs []spec, with destination.Surroundings, registry prometheus.Registerer) relay.Config {
+func (s *settings) relayConfig(specs []subscription.Spec, with destination.Surroundings, registry prometheus.Registerer) relay.Config {
 	return relay.Config{
 		DatabaseURL:  s.DatabaseURL,
 		Open:         destination.Open(with),

@@ -61,7 +61,7 @@ func (s *settings) checkSink(sub subscription.Subscription) error {
 }
 
 // secretsNotes names what a file's subscriptions refer to and is not here: as relays on other machines may have it, that is no error.
-func (s *settings) secretsNotes(specs []spec) []string {
+func (s *settings) secretsNotes(specs []subscription.Spec) []string {
 	var notes []string
 	for _, sub := range specs {
 		err := destination.Check(sub.Subscription, s.secrets())

@@ -5,27 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
-	"time"
 
 	"github.com/postrider/postrider/internal/destination"
-	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/subscription"
 )
-
-// spec is a subscription as a file or the environment asks for it.
-type spec struct {
-	subscription.Subscription
-	// start is where it begins when it is created: now, earliest or a time.
-	start string
-	// unnamed says that it has the default name, which nobody has chosen.
-	unnamed bool
-	// claimed is the sink that the subscription had in the database when it was claimed.
-	claimed string
-}
-
-var subscriptionName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 // set parses one setting into s.
 func set(s *subscription.Settings, name, text string) error {
@@ -82,38 +66,8 @@ func checkSetting(s *subscription.Settings, name, text string) error {
 	return set(s, name, text)
 }
 
-func checkName(name string) error {
-	if !subscriptionName.MatchString(name) {
-		return fmt.Errorf("name %q: must be 1 to 63 lower-case letters, digits, '-' and '_', the first a letter or a digit", name)
-	}
-	return nil
-}
-
-func checkTopics(topics []string) error {
-	if len(topics) == 0 {
-		return errors.New("no topics: at least one pattern is needed, such as orders.> (or > for all)")
-	}
-	var errs []error
-	for _, pattern := range topics {
-		if err := topic.ValidatePattern(pattern); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func checkStart(start string) error {
-	if start == "now" || start == "earliest" {
-		return nil
-	}
-	if _, err := time.Parse(time.RFC3339, start); err != nil {
-		return fmt.Errorf("start %q: must be now, earliest or a time such as 2026-01-31T12:00:00Z", start)
-	}
-	return nil
-}
-
 // fromEnvironment returns the one subscription that the environment describes, or nil.
-func (s *settings) fromEnvironment() (*spec, error) {
+func (s *settings) fromEnvironment() (*subscription.Spec, error) {
 	if s.Sink == "" && len(s.Topics) == 0 {
 		return nil, nil
 	}
@@ -124,7 +78,7 @@ func (s *settings) fromEnvironment() (*spec, error) {
 		return nil, errors.New("POSTRIDER_SINK is set, but POSTRIDER_TOPICS is not: set it to patterns such as orders.>,payments.* (or > for all)")
 	}
 	_, named := os.LookupEnv(prefix + "_SUBSCRIPTION")
-	sub := spec{start: s.Start, unnamed: !named, Subscription: subscription.Subscription{
+	sub := subscription.Spec{Start: s.Start, Unnamed: !named, Subscription: subscription.Subscription{
 		Name: s.Subscription, Topics: s.Topics, Sink: s.Sink, Settings: subscription.Settings{
 			Ordering:       subscription.Ordering(s.Ordering),
 			OnDead:         subscription.OnDead(s.OnDead),
@@ -141,10 +95,10 @@ func (s *settings) fromEnvironment() (*spec, error) {
 		}}}
 	filled := sub.Settings
 	return &sub, errors.Join(
-		inVariable("SUBSCRIPTION", checkName(sub.Name)),
-		inVariable("TOPICS", checkTopics(sub.Topics)),
+		inVariable("SUBSCRIPTION", subscription.CheckName(sub.Name)),
+		inVariable("TOPICS", subscription.CheckTopics(sub.Topics)),
 		sinkInVariable(s.checkSink(sub.Subscription)),
-		inVariable("START", checkStart(sub.start)),
+		inVariable("START", subscription.CheckStart(sub.Start)),
 		settingInVariable(filled.Validate()))
 }
 

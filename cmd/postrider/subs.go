@@ -5,13 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
-	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
-	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -33,34 +31,8 @@ func (a *app) subsListCommand() *cobra.Command {
 	})
 }
 
-// subscriptionView is a subscription in a listing; the keys are stable.
-type subscriptionView struct {
-	Name         string          `json:"name"`
-	State        string          `json:"state"`
-	PausedReason string          `json:"paused_reason"`
-	Topics       []string        `json:"topics"`
-	Sink         string          `json:"sink"`
-	Settings     json.RawMessage `json:"settings"`
-	CreatedAt    time.Time       `json:"created_at"`
-	UpdatedAt    time.Time       `json:"updated_at"`
-}
-
 func (a *app) subsList(ctx context.Context, db *dbconn.Conn) error {
-	rows, err := db.Query(ctx, `
-		SELECT name, state, coalesce(paused_reason, ''), topics, sink, settings::text, created_at, updated_at
-		FROM postrider.subscriptions ORDER BY name`)
-	if err != nil {
-		return err
-	}
-	views := []subscriptionView{}
-	var v subscriptionView
-	var settings string
-	_, err = pgx.ForEachRow(rows, []any{&v.Name, &v.State, &v.PausedReason, &v.Topics, &v.Sink, &settings, &v.CreatedAt, &v.UpdatedAt}, func() error {
-		v.Sink, v.Settings = destination.Redact(v.Sink), destination.RedactSettings(json.RawMessage(settings))
-		views = append(views, v)
-		v.Topics = nil
-		return nil
-	})
+	views, err := admin.Subscriptions(ctx, db)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 func (a *app) subsApplyCommand() *cobra.Command {
 	var how applying
+	var notes []string
 	cmd := a.withJSON(&cobra.Command{
 		Use:   "apply FILE",
 		Short: "Create and change subscriptions as a YAML file says",
@@ -39,7 +40,7 @@ In a sink, ${NAME} stands for the environment variable NAME; the database holds 
 			if err != nil {
 				return err
 			}
-			how.notes = s.secretsNotes(specs)
+			notes = s.secretsNotes(specs)
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				changes, err := applySpecs(ctx, db, specs, how)
 				if err != nil {
@@ -48,30 +49,30 @@ In a sink, ${NAME} stands for the environment variable NAME; the database holds 
 				if a.json {
 					return a.printJSON(changes)
 				}
-				a.printChanges(changes, how)
+				a.printChanges(changes, notes)
+				if how.DryRun {
+					a.printf("\nThis was a dry run: nothing was changed.\n")
+				}
 				return nil
 			})
 		},
 	})
-	cmd.Flags().BoolVar(&how.prune, "prune", false, "remove the subscriptions that the file does not name, with what they have parked; needs --yes")
-	cmd.Flags().BoolVar(&how.yes, "yes", false, "really remove them")
-	cmd.Flags().BoolVar(&how.dryRun, "dry-run", false, "show what would change, and change nothing")
+	cmd.Flags().BoolVar(&how.Prune, "prune", false, "remove the subscriptions that the file does not name, with what they have parked; needs --yes")
+	cmd.Flags().BoolVar(&how.Yes, "yes", false, "really remove them")
+	cmd.Flags().BoolVar(&how.DryRun, "dry-run", false, "show what would change, and change nothing")
 	return cmd
 }
 
-func (a *app) printChanges(changes []change, how applying) {
+func (a *app) printChanges(changes []change, notes []string) {
 	list := newTable("SUBSCRIPTION", "CHANGE")
 	for _, c := range changes {
-		list.add(c.Name, c.describe())
+		list.add(c.Name, c.Describe())
 		for _, d := range c.Differences {
 			list.add("", "  "+d.String())
 		}
 	}
 	list.print(a.out)
-	for _, note := range how.notes {
+	for _, note := range notes {
 		a.printf("\nnote: %s\n", note)
-	}
-	if how.dryRun {
-		a.printf("\nThis was a dry run: nothing was changed.\n")
 	}
 }

@@ -167,7 +167,7 @@ func worksWith(t *testing.T, where string, settings []setting) {
 		})
 		on(t, url, "status").ok("default active")
 		on(t, url, "subs", "list").ok("default")
-		on(t, url, "subs", "replay", "default", "--from", "2100-01-01T00:00:00Z").ok()
+		on(t, url, "subs", "replay", "default", "--start", "2100-01-01T00:00:00Z").ok()
 		doctorOn(t, url, "POSTRIDER_FOLLOW="+follow).has("ok clock", " 0 failed")
 		p.signal(syscall.SIGTERM)
 		if status := p.ends(); status != 0 {

@@ -2,16 +2,12 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/postrider/postrider/internal/dbconn"
-	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/migrations"
 )
@@ -55,42 +51,15 @@ func CheckSchema(ctx context.Context, db *dbconn.Conn) error {
 	case err != nil:
 		return err
 	case version == 0:
-		return fmt.Errorf("database %q holds no Postrider schema: run `postrider migrate`", db.Config().Database)
+		return errorf(Conflict, "database %q holds no Postrider schema: run `postrider migrate`", db.Config().Database)
 	case version < migrations.Version:
-		return fmt.Errorf("the schema in database %q has version %d, this build needs %d: run `postrider migrate`", db.Config().Database, version, migrations.Version)
+		return errorf(Conflict, "the schema in database %q has version %d, this build needs %d: run `postrider migrate`", db.Config().Database, version, migrations.Version)
 	}
 	return nil
 }
 
-// Explain adds to a database's error what mends it, where that is known. It turns err into the text for a person.
-func Explain(err error) string {
-	text := err.Error()
-	if dberr.Connecting(err) {
-		text = dberr.Cause(err)
-	}
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return text
-	}
-	if dbconn.Hides(err) {
-		return text + "\n" + dbconn.HidesRemedy
-	}
-	switch pgErr.Code {
-	case "42501": // insufficient_privilege
-		text += "\n`postrider grants --relay ROLE` (for applications --app ROLE) prints the SQL that grants what is needed"
-	case "3F000", "42P01", "42883": // no such schema, table, function
-		if strings.Contains(pgErr.Message, "postrider") {
-			text += "\nthe database holds no Postrider schema, or an older one: run `postrider migrate`"
-		}
-	}
-	if pgErr.Hint != "" {
-		text += "\nhint: " + pgErr.Hint
-	}
-	return text
-}
-
-// NoSubscription is the error for a name that nobody has, with the nearest that somebody has.
-func NoSubscription(ctx context.Context, db Querier, name string) error {
+// noSubscription is the error for a name that nobody has, with the nearest that somebody has.
+func noSubscription(ctx context.Context, db Querier, name string) error {
 	rows, err := db.Query(ctx, "SELECT name FROM postrider.subscriptions ORDER BY name")
 	if err != nil {
 		return err
@@ -100,26 +69,17 @@ func NoSubscription(ctx context.Context, db Querier, name string) error {
 		return err
 	}
 	text := fmt.Sprintf("there is no subscription %q", name)
-	if near := strict.Nearest(name, names); near != "" {
-		return fmt.Errorf("%s; did you mean %q?", text, near)
+	switch near := strict.Nearest(name, names); {
+	case near != "":
+		return errorf(NotFound, "%s; did you mean %q?", text, near)
+	case len(names) == 0:
+		return errorf(NotFound, "%s: there are none at all", text)
 	}
-	if len(names) == 0 {
-		return errors.New(text + ": there are none at all")
-	}
-	return errors.New(text + ": `postrider subs list` lists them")
+	return errorf(NotFound, "%s: `postrider subs list` lists them", text)
 }
 
 // Querier is a connection or a transaction.
 type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
-// SameIdentity reports whether the stored transaction ids are of this cluster and database.
-func SameIdentity(ctx context.Context, db Querier) (same bool, err error) {
-	err = db.QueryRow(ctx, `
-		SELECT system_identifier = (SELECT system_identifier FROM pg_control_system())
-		   AND database_oid = (SELECT oid FROM pg_database WHERE datname = current_database())
-		FROM postrider.source`).Scan(&same)
-	return same, err
 }

@@ -165,7 +165,7 @@ func TestReplayWhileBusy(t *testing.T) {
 		s.more(x, 200)
 		s.comesAgain(x, second)
 		at := time.Now()
-		s.cli("subs", "replay", "again", "--from", "earliest")
+		s.cli("subs", "replay", "again", "--start", "earliest")
 		s.incident(Incident{Fault: "replay", From: at, To: time.Now(), Repeats: []string{"again"}, Replays: true})
 		s.more(x, 200)
 		truth := s.settled()
