@@ -40,7 +40,7 @@ func TestMigrate(t *testing.T) {
 	db := pgtest.Empty(t)
 	on(t, db.URL(), "status").fails(`holds no Postrider schema: run `+"`postrider migrate`", db.Name)
 	on(t, db.URL(), "enqueue", "a.b").fails("run `postrider migrate`")
-	on(t, db.URL(), "migrate").ok("migrations applied: the schema has version")
+	on(t, db.URL(), "migrate").ok(" applied: the schema has version")
 	on(t, db.URL(), "migrate").ok("The schema is up to date")
 	on(t, db.URL(), "status").ok("There are no subscriptions", "No relay is registered")
 	runCommand(t, nil, "", "status", "--database-url", db.URL()).ok("There are no subscriptions")

@@ -121,7 +121,7 @@ func TestGrantsNeedsARole(t *testing.T) {
 func TestQuickStartAsOrdinaryRoles(t *testing.T) {
 	db := pgtest.Empty(t)
 	relay, shop := db.Role(t, "relay", ""), db.Role(t, "shop", "")
-	on(t, db.URL(), "migrate", "--grant-relay", relay, "--grant-app", shop).ok("migrations applied")
+	on(t, db.URL(), "migrate", "--grant-relay", relay, "--grant-app", shop).ok(" applied")
 	on(t, db.URL(), "migrate", "--grant-relay-no-stream", relay).ok("The schema is up to date")
 	on(t, db.URL(), "migrate", "--grant-app", "nobody-of-that-name").fails(`grant role "nobody-of-that-name" what it needs`, "does not exist")
 	url, received := webhookReceiver(t, accepts)

@@ -172,7 +172,7 @@ func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []subscrip
 		logger.Info("the environment names no subscription: those of the database are delivered")
 		return nil
 	}
-	changes, err := applyClaimed(ctx, db, specs)
+	changes, err := admin.ApplyClaimed(ctx, db, specs)
 	if err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (s *settings) relayConfig(specs []subscription.Spec, with destination.Surro
 		Defaults:     destination.Defaults,
 		Name:         s.Name,
 		Version:      buildVersion(),
-		Declared:     declarations(specs),
+		Declared:     admin.Declarations(specs),
 		Follow:       relay.Follow(s.Follow),
 		Retention:    s.Retention.orTiny(),
 		Lease:        s.Lease.orTiny(),

@@ -5,12 +5,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/destination"
 )
 
 func (a *app) subsApplyCommand() *cobra.Command {
-	var how applying
+	var how admin.ApplyOptions
 	var notes []string
 	cmd := a.withJSON(&cobra.Command{
 		Use:   "apply FILE",
@@ -42,7 +43,7 @@ In a sink, ${NAME} stands for the environment variable NAME; the database holds 
 			}
 			notes = s.secretsNotes(specs)
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
-				changes, err := applySpecs(ctx, db, specs, how)
+				changes, err := admin.Apply(ctx, db, specs, how)
 				if err != nil {
 					return err
 				}
@@ -63,7 +64,7 @@ In a sink, ${NAME} stands for the environment variable NAME; the database holds 
 	return cmd
 }
 
-func (a *app) printChanges(changes []change, notes []string) {
+func (a *app) printChanges(changes []admin.Change, notes []string) {
 	list := newTable("SUBSCRIPTION", "CHANGE")
 	for _, c := range changes {
 		list.add(c.Name, c.Describe())

@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay"
@@ -30,8 +29,8 @@ const (
 	claimWait  = 3 * time.Second         // for it to register
 )
 
-// declarations are what others see of what this process was started with.
-func declarations(specs []subscription.Spec) map[string]relay.Declaration {
+// Declarations are what others see of what this process was started with.
+func Declarations(specs []subscription.Spec) map[string]relay.Declaration {
 	all := make(map[string]relay.Declaration, len(specs))
 	for _, s := range specs {
 		list := fields(s.Subscription)
@@ -47,8 +46,8 @@ func declarations(specs []subscription.Spec) map[string]relay.Declaration {
 // errUnclaimed says that a subscription leads elsewhere than it did when it was claimed.
 var errUnclaimed = errors.New("the subscription was changed by somebody else in this moment")
 
-// applyClaimed applies specs, after a look whether those of the default name are another sidecar's.
-func applyClaimed(ctx context.Context, db *dbconn.Conn, specs []subscription.Spec) ([]change, error) {
+// ApplyClaimed applies specs, after a look whether those of the default name are another sidecar's.
+func ApplyClaimed(ctx context.Context, db *dbconn.Conn, specs []subscription.Spec) ([]Change, error) {
 	for {
 		claimed := make(map[string]string)
 		for _, s := range specs {
@@ -60,7 +59,7 @@ func applyClaimed(ctx context.Context, db *dbconn.Conn, specs []subscription.Spe
 				return nil, err
 			}
 		}
-		changes, err := applySpecs(ctx, db, specs, applying{claimed: claimed})
+		changes, err := Apply(ctx, db, specs, ApplyOptions{claimed: claimed})
 		if !errors.Is(err, errUnclaimed) {
 			return changes, err
 		}
@@ -85,7 +84,7 @@ func claim(ctx context.Context, db *dbconn.Conn, own subscription.Spec) (sink st
 		case rival != "" && seen.IsZero():
 			seen = time.Now()
 		case rival != "" && time.Since(seen) > claimSure:
-			return "", fmt.Errorf("subscription %q leads to %s for relay %s, which runs now, and POSTRIDER_SINK here is %s. "+
+			return "", errorf(Conflict, "subscription %q leads to %s for relay %s, which runs now, and POSTRIDER_SINK here is %s. "+
 				"If this is another sidecar, give its subscription a name of its own with POSTRIDER_SUBSCRIPTION; "+
 				"if it is the same one, and is to lead elsewhere, set POSTRIDER_SUBSCRIPTION=%s", own.Name, to, rival, destination.Redact(own.Sink), own.Name)
 		}
@@ -113,7 +112,7 @@ func leadsElsewhere(s subscription.Spec, sink string) bool {
 }
 
 func findRival(ctx context.Context, db *dbconn.Conn, own subscription.Spec) (title, sink string, err error) {
-	relays, err := admin.ReadRelays(ctx, db)
+	relays, err := ReadRelays(ctx, db)
 	if err != nil {
 		return "", "", err
 	}

@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"cmp"
@@ -11,14 +11,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
-// change is what became of one subscription.
-type change struct {
+// Change is what became of one subscription.
+type Change struct {
 	Name string `json:"name"`
 	// Action is created, changed, unchanged or removed.
 	Action string `json:"action"`
@@ -33,8 +32,8 @@ type change struct {
 	StartedWith string `json:"started_with,omitempty"`
 }
 
-// applying is how specs are applied.
-type applying struct {
+// ApplyOptions say how specs are applied.
+type ApplyOptions struct {
 	Prune  bool // remove what no spec names
 	Yes    bool // also if that removes something
 	DryRun bool // change nothing
@@ -49,14 +48,14 @@ var errRaced = errors.New("somebody else creates the same subscription at this m
 // errDryRun undoes what a dry run has tried.
 var errDryRun = errors.New("dry run")
 
-// applySpecs brings the database's subscriptions to what the specs say, in one transaction: it creates, changes in place what
+// Apply brings the database's subscriptions to what the specs say, in one transaction: it creates, changes in place what
 // differs, and leaves alone what does not, and (unless they are to be pruned) those that no spec names. The cursor and the state
 // stay. A dry run does the same and rolls it back.
-func applySpecs(ctx context.Context, db *dbconn.Conn, specs []subscription.Spec, how applying) ([]change, error) {
+func Apply(ctx context.Context, db *dbconn.Conn, specs []subscription.Spec, how ApplyOptions) ([]Change, error) {
 	specs = slices.Clone(specs)
 	slices.SortFunc(specs, func(a, b subscription.Spec) int { return cmp.Compare(a.Name, b.Name) }) // rows are locked in this order
 	for attempt := 1; ; attempt++ {
-		var changes []change
+		var changes []Change
 		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
 			if changes, err = applyAll(ctx, tx, specs, how); err == nil && how.Prune {
 				err = prune(ctx, tx, specs, how, &changes)
@@ -76,8 +75,8 @@ func applySpecs(ctx context.Context, db *dbconn.Conn, specs []subscription.Spec,
 	}
 }
 
-func applyAll(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how applying) ([]change, error) {
-	changes := make([]change, 0, len(specs))
+func applyAll(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how ApplyOptions) ([]Change, error) {
+	changes := make([]Change, 0, len(specs))
 	for _, s := range specs {
 		c, err := applyOne(ctx, tx, s, how.claimed)
 		if err != nil {
@@ -89,7 +88,7 @@ func applyAll(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how app
 }
 
 // prune removes the subscriptions that no spec names, if that was confirmed.
-func prune(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how applying, changes *[]change) error {
+func prune(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how ApplyOptions, changes *[]Change) error {
 	names := make([]string, len(specs))
 	for i, s := range specs {
 		names[i] = s.Name
@@ -100,34 +99,34 @@ func prune(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how applyi
 	if err != nil {
 		return err
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (change, error) {
-		c := change{Action: "removed"}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Change, error) {
+		c := Change{Action: "removed"}
 		return c, row.Scan(&c.Name, &c.Parked, &c.Dead)
 	})
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	relays, err := admin.ReadRelays(ctx, tx)
+	relays, err := ReadRelays(ctx, tx)
 	if err != nil {
 		return err
 	}
 	var removed []string
 	for _, c := range list {
-		c.StartedWith = admin.StartedWith(relays, c.Name)
+		c.StartedWith = StartedWith(relays, c.Name)
 		*changes = append(*changes, c)
 		removed = append(removed, fmt.Sprintf("%s (%s)", c.Name, c.loss()))
 	}
 	if !how.Yes && !how.DryRun {
-		return fmt.Errorf("--prune would remove what the file does not name: %s. Nothing was changed: --yes does it, --dry-run shows all", strings.Join(removed, ", "))
+		return errorf(Conflict, "--prune would remove what the file does not name: %s. Nothing was changed: --yes does it, --dry-run shows all", strings.Join(removed, ", "))
 	}
 	_, err = tx.Exec(ctx, "SELECT postrider.unsubscribe(s.name) FROM postrider.subscriptions s WHERE s.name <> ALL ($1)", names)
 	return err
 }
 
-func applyOne(ctx context.Context, tx pgx.Tx, s subscription.Spec, claimed map[string]string) (change, error) {
+func applyOne(ctx context.Context, tx pgx.Tx, s subscription.Spec, claimed map[string]string) (Change, error) {
 	settings, err := json.Marshal(s.Settings)
 	if err != nil {
-		return change{}, err
+		return Change{}, err
 	}
 	var topics []string
 	var sink string
@@ -139,23 +138,23 @@ func applyOne(ctx context.Context, tx pgx.Tx, s subscription.Spec, claimed map[s
 		if err == nil && became != "created" {
 			err = errRaced
 		}
-		return change{Name: s.Name, Action: "created"}, err
+		return Change{Name: s.Name, Action: "created"}, err
 	}
 	if err != nil {
-		return change{}, err
+		return Change{}, err
 	}
 	if s.Unnamed && sink != claimed[s.Name] && leadsElsewhere(s, sink) {
-		return change{}, errUnclaimed
+		return Change{}, errUnclaimed
 	}
 	list := differences(s, topics, sink, is)
 	if len(list) == 0 {
-		return change{Name: s.Name, Action: "unchanged"}, nil
+		return Change{Name: s.Name, Action: "unchanged"}, nil
 	}
 	if sameSet(s.Topics, topics) {
 		s.Topics = topics // in another order they mean the same, and are no change
 	}
 	_, err = tx.Exec(ctx, "UPDATE postrider.subscriptions SET topics = $2, sink = $3, settings = $4::jsonb WHERE name = $1", s.Name, s.Topics, s.Sink, string(settings))
-	return change{Name: s.Name, Action: "changed", Fields: groups(list), Differences: list}, err
+	return Change{Name: s.Name, Action: "changed", Fields: groups(list), Differences: list}, err
 }
 
 func sameSet(a, b []string) bool {
@@ -164,7 +163,7 @@ func sameSet(a, b []string) bool {
 }
 
 // Describe says what became of a subscription.
-func (c change) Describe() string {
+func (c Change) Describe() string {
 	switch {
 	case c.Action == "removed":
 		return "removed, " + c.loss()
@@ -175,7 +174,7 @@ func (c change) Describe() string {
 }
 
 // loss says what goes with a subscription that is removed.
-func (c change) loss() string {
+func (c Change) loss() string {
 	text := "with its cursor"
 	if c.Parked > 0 {
 		text += fmt.Sprintf(", %s parked and %s among them", human.Plural(c.Parked, "message"), human.Plural(c.Dead, "dead letter"))
