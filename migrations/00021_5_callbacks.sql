@@ -18,6 +18,15 @@ COMMENT ON FUNCTION postrider.complete IS 'The work is done: the message counts 
 CREATE FUNCTION postrider.fail(subscription text, id bigint, token bigint, reason text DEFAULT NULL,
         retry_after interval DEFAULT NULL, dead boolean DEFAULT false) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+DECLARE
+    -- What does not show, and changes what does: control characters, and those that turn the direction of what follows. A character's
+    -- number is that of the database's encoding; without one, what is UTF-8 is found by its bytes.
+    unprintable CONSTANT text := CASE getdatabaseencoding()
+        WHEN 'UTF8' THEN E'[\\u0001-\\u001f\\u007f-\\u009f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\U000e0001-\\U000e007f]'
+        WHEN 'SQL_ASCII' THEN E'[\\u0001-\\u001f\\u007f]|\\u00c2[\\u0080-\\u009f\\u00ad]|\\u00d8\\u009c|\\u00e1\\u00a0\\u008e'
+            || E'|\\u00e2\\u0080[\\u008b-\\u008f\\u00a8-\\u00ae]|\\u00e2\\u0081[\\u00a0-\\u00af]|\\u00ef\\u00bb\\u00bf|\\u00ef\\u00bf[\\u00b9-\\u00bb]|\\u00f3\\u00a0[\\u0080\\u0081].'
+        WHEN 'LATIN1' THEN E'[\\u0001-\\u001f\\u007f-\\u009f\\u00ad]'
+        ELSE E'[\\u0001-\\u001f\\u007f]' END;
 BEGIN
     IF retry_after NOT BETWEEN '0' AND '1 year' THEN
         RAISE EXCEPTION 'retry_after %: must be an interval from 0 to 1 year', retry_after USING ERRCODE = '22023';
@@ -25,7 +34,7 @@ BEGIN
     -- Without a due time it is to be dead.
     UPDATE postrider.parked p SET state = 'failed', updated_at = now(),
         due = CASE WHEN NOT coalesce(fail.dead, false) THEN clock_timestamp() + coalesce(fail.retry_after, '0') END,
-        reason = 'the receiver reports: ' || coalesce(nullif(left(fail.reason, 1000), ''), 'failed')
+        reason = 'the receiver reports: ' || coalesce(nullif(btrim(regexp_replace(left(fail.reason, 1000), unprintable, ' ', 'g')), ''), 'failed')
     WHERE p.subscription = fail.subscription AND p.id = fail.id AND p.token = fail.token
       AND p.state = 'leased' AND p.due > clock_timestamp();
     RETURN FOUND;
