@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -81,7 +82,7 @@ func TestEveryStatus(t *testing.T) {
 				400: retryable, 413: retryable, 415: retryable, 422: retryable, 429: retryable, 503: retryable},
 		},
 	} {
-		s := open(t, Config{URL: "http://" + host, Options: c.options})
+		s := open(t, Config{URL: "http://" + host, Timeout: time.Hour, Options: c.options}) // Nothing waits for a body that does not come.
 		for status := 100; status <= 599; status++ {
 			want := retryable
 			switch k, changed := c.changed[status]; {
@@ -94,11 +95,9 @@ func TestEveryStatus(t *testing.T) {
 			}
 			d := sinktest.NewDelivery("a", "1")
 			d.Key = strconv.Itoa(status)
-			start := time.Now()
-			err := sinktest.Deliver(t.Context(), s, d)[0]
-			if took := time.Since(start); took > DefaultTimeout/2 {
-				t.Errorf("%s: %d took %v", name, status, took)
-			}
+			ctx, cancel := context.WithTimeout(t.Context(), sinktest.Patience)
+			err := sinktest.Deliver(ctx, s, d)[0]
+			cancel()
 			if kind, _ := sinks.Classify(err); kind != want {
 				t.Errorf("%s: %d is %v (%v), want %v", name, status, kind, err, want)
 			}
