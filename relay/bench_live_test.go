@@ -106,32 +106,30 @@ func BenchmarkRouteUnknownTopic(b *testing.B) {
 }
 
 // benchRunner is a live runner on the feed.
-func benchRunner(b *testing.B, f *feed, share *budget, ordering subscription.Ordering, lanes, batch int) *runner {
+func benchRunner(b *testing.B, f *feed, share *budget, ordering subscription.Ordering, n, batch int) *runner {
 	match, err := topic.NewMatcher([]string{">"})
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := &runner{
-		sub:  subscription.Subscription{Name: "bench", Settings: subscription.Settings{Ordering: ordering}},
-		sink: &accepting{}, filter: &filter{current: match}, feed: f, budget: share,
-		log: f.log, metrics: f.metrics.runner("bench"), parked: newParkedSet(), prog: newProgress(snapshot.Position{}),
-		wakeup: make(chan struct{}, 1), quit: make(chan struct{}), lanes: newLanes(lanes, batch),
-		save: func() {}, pause: func(string) {}, parkedC: func(string) {},
-	}
-	if err := r.sub.Settings.Validate(); err != nil {
+	s := subscription.Subscription{Name: "bench", Settings: subscription.Settings{Ordering: ordering}}
+	if err := s.Settings.Validate(); err != nil {
 		b.Fatal(err)
 	}
+	r := newRunner(environment{
+		sub: s, sink: &accepting{}, feed: f, budget: share, log: f.log, metrics: f.metrics.runner("bench"),
+		save: func() {}, pause: func(string) {}, parked: func(string) {},
+	}, &filter{current: match}, sinks.Limits{Lanes: n, Batch: batch})
 	ctx, cancel := context.WithCancel(b.Context())
-	r.deliver, r.giveUp = ctx, cancel
-	r.reading, r.unread = context.WithCancel(ctx)
-	r.queue = addLive(b, f, share, r.wake, ">")
+	r.life.deliver, r.life.giveUp = ctx, cancel
+	r.life.reading, r.life.unread = context.WithCancel(ctx)
+	r.intake.live.queue = addLive(b, f, share, r.life.wake, ">")
 	b.Cleanup(func() {
-		for _, l := range r.lanes {
+		for _, l := range r.lanes.all {
 			l.close()
 			l.done.Wait()
 		}
 		cancel()
-		r.unread()
+		r.life.unread()
 	})
 	return r
 }
@@ -140,10 +138,10 @@ func benchRunner(b *testing.B, f *feed, share *budget, ordering subscription.Ord
 func settleAll(r *runner) {
 	for {
 		r.step(time.Now())
-		if r.tasks == 0 && r.queue.first() == nil {
+		if r.lanes.tasks == 0 && r.intake.live.queue.first() == nil {
 			return
 		}
-		<-r.wakeup
+		<-r.life.wakeup
 	}
 }
 
@@ -197,11 +195,11 @@ func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch,
 		settleAll(r)
 		if len(f.core.win.dispatched) >= closeRows {
 			f.core.close(time.Now(), all)
-			r.advance()
+			r.intake.advance()
 		}
 	}
 	b.StopTimer()
-	if got := r.sink.(*accepting).n.Load(); got != int64(n/round*round) {
+	if got := r.env.sink.(*accepting).n.Load(); got != int64(n/round*round) {
 		b.Fatalf("%d of %d messages were delivered", got, n)
 	}
 }

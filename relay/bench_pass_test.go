@@ -36,9 +36,9 @@ func BenchmarkPassPath(b *testing.B) {
 func benchPass(b *testing.B, keys, lanes, batch int) {
 	f, share := benchFeed()
 	r := benchRunner(b, f, share, subscription.OrderByKey, lanes, batch)
-	r.endQueue()
-	r.reader = &passReader{pages: make(chan page, 1)}
-	r.prog.startPass(snapshot.Snapshot{Xmax: 100}, 0, true)
+	r.intake.endQueue()
+	r.intake.pass.reader = &passReader{pages: make(chan page, 1)}
+	r.intake.prog.startPass(snapshot.Snapshot{Xmax: 100}, 0, true)
 	d := message.NewDecoder("0123abcd")
 	values := []*[len(message.Columns)][]byte{pageValues("")}
 	for i := range keys {
@@ -50,10 +50,10 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	var rows []*message.Row
 	n := 0
 	deliver := func() {
-		r.reader.pages <- page{rows: rows}
+		r.intake.pass.reader.pages <- page{rows: rows}
 		rows = nil
-		for r.step(time.Now()); len(r.reader.pages) > 0 || len(r.pageAt.rows) > 0 || r.tasks > 0; r.step(time.Now()) {
-			<-r.wakeup
+		for r.step(time.Now()); len(r.intake.pass.reader.pages) > 0 || len(r.intake.pass.page.rows) > 0 || r.lanes.tasks > 0; r.step(time.Now()) {
+			<-r.life.wakeup
 		}
 	}
 	b.ReportAllocs()
@@ -71,8 +71,8 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	}
 	b.StopTimer()
 	deliver()
-	if got := r.sink.(*accepting).n.Load(); got != int64(n) || r.prog.done > 0 {
-		b.Fatalf("%d of %d messages were delivered, %d are left beyond the rest", got, n, r.prog.done)
+	if got := r.env.sink.(*accepting).n.Load(); got != int64(n) || r.intake.prog.done > 0 {
+		b.Fatalf("%d of %d messages were delivered, %d are left beyond the rest", got, n, r.intake.prog.done)
 	}
 }
 
@@ -82,7 +82,7 @@ func BenchmarkLaneHandOver(b *testing.B) {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
 			f, share := benchFeed()
 			r := benchRunner(b, f, share, subscription.OrderNone, 1, size)
-			l := r.lanes[0]
+			l := r.lanes.all[0]
 			tasks := make([]*task, size)
 			for i := range tasks {
 				tasks[i] = &task{row: &message.Row{Message: sinks.Message{ID: int64(i)}}}
@@ -91,8 +91,8 @@ func BenchmarkLaneHandOver(b *testing.B) {
 			for b.Loop() {
 				l.batch = append(l.batch[:0], tasks...)
 				l.send(r)
-				<-r.wakeup
-				for _, l := range r.collectFinished() {
+				<-r.life.wakeup
+				for _, l := range r.lanes.collectFinished() {
 					l.busy = false
 				}
 			}

@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-
-	"github.com/postrider/postrider/relay/subscription"
 )
 
 const (
@@ -31,22 +29,15 @@ const (
 type breaker struct {
 	open   bool
 	reason string
-	waits  *backoff.ExponentialBackOff
+	rounds rounds
 	opened int       // number of the last delivery that had started when it opened
-	next   time.Time // when the next round begins, if none is under way
 	since  time.Time // when it opened
-	quota  int       // messages in a round
 	parked int       // messages that explore has parked
 	wide   bool      // more is taken in than the lanes need
 	fresh  bool      // there may be messages in memory that have not failed yet
 
-	round bool // one is under way
-	began int  // number of the last delivery that had started when it began
-	left  int  // messages that may still be sent in it
-	out   int  // lanes that carry one
-	sent  int  // messages that were sent in it
-
-	blames bool // a message was found to be to blame lately: one more failure says little about the destination
+	blames   bool // a message was found to be to blame lately: one more failure says little about the destination
+	evidence evidence
 }
 
 // fault is what is known of a suspect.
@@ -57,20 +48,20 @@ type fault struct {
 	why   string // it failed the last time
 }
 
-// trip opens the breaker, or keeps it open.
-func (b *breaker) trip(now time.Time, after time.Duration, err error) {
+// trip opens the breaker, or keeps it open. What of the deliveries, so many of which have started, began before says nothing about whether
+// the destination is back.
+func (b *breaker) trip(now time.Time, after time.Duration, err error, started int) {
 	if b.open {
-		b.next = later(b.next, now.Add(after))
+		b.rounds.next = later(b.rounds.next, now.Add(after))
 		return
 	}
-	waits := b.waits
+	waits := b.rounds.waits
 	if waits == nil {
 		waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst),
 			backoff.WithMaxInterval(probeMost), backoff.WithMaxElapsedTime(0))
 	}
 	waits.Reset()
-	*b = breaker{open: true, reason: err.Error(), waits: waits, since: now, quota: 1, fresh: true,
-		next: now.Add(max(waits.NextBackOff(), after))}
+	*b = breaker{open: true, reason: err.Error(), rounds: rounds{waits: waits, quota: 1, next: now.Add(max(waits.NextBackOff(), after))}, opened: started, since: now, fresh: true, evidence: b.evidence}
 }
 
 func later(a, b time.Time) time.Time {
@@ -81,41 +72,34 @@ func later(a, b time.Time) time.Time {
 }
 
 // close lets deliveries go on as usual.
-func (b *breaker) close() { *b = breaker{waits: b.waits, blames: b.blames} }
-
-// trip opens the breaker. What has started before says nothing about whether the destination is back.
-func (r *runner) trip(now time.Time, after time.Duration, err error) {
-	was := r.breaker.open
-	r.breaker.trip(now, after, err)
-	if !was {
-		r.breaker.opened = r.started
-	}
+func (b *breaker) close() {
+	*b = breaker{rounds: rounds{waits: b.rounds.waits}, blames: b.blames, evidence: b.evidence}
 }
 
-// gotThrough draws the conclusion from a delivery that the destination answered as one that works does.
-func (r *runner) gotThrough(l *lane) {
-	r.throughAt = max(r.throughAt, l.started)
-	r.failures, r.heldUnproven = 0, 0
-	if r.breaker.open && l.started > r.breaker.opened {
-		r.breaker.close()
-		for _, l := range r.lanes {
-			l.probes = false // what is still out belongs to no round any more
-		}
+// gotThrough draws the conclusion from a delivery that the destination answered as one that works does. True: that closes the breaker.
+func (b *breaker) gotThrough(delivery int) (closed bool) {
+	b.evidence.throughAt = max(b.evidence.throughAt, delivery)
+	b.evidence.failures, b.evidence.heldUnproven = 0, 0
+	if closed = b.open && delivery > b.opened; closed {
+		b.close()
 	}
+	return closed
 }
 
 // restrained says whether a suspect must wait until something that was sent later has got through.
-func (r *runner) restrained(t *task) bool { return t.fault != nil && r.throughAt <= t.fault.since }
+func (b *breaker) restrained(t *task) bool {
+	return t.fault != nil && b.evidence.throughAt <= t.fault.since
+}
 
 // suspect makes the task one, or remembers that it has failed again. The probes of a round are sent at about the same time.
-func (r *runner) suspect(t *task, l *lane, probe bool, why string) {
+func (b *breaker) suspect(t *task, l *lane, probe bool, why string) {
 	if t.fault == nil {
 		t.fault = &fault{}
-		r.suspects++
+		b.evidence.suspects++
 	}
 	t.fault.last, t.fault.since, t.fault.why = l.started, l.started, why
 	if probe {
-		t.fault.since = r.breaker.began
+		t.fault.since = b.rounds.began
 	}
 	t.fault.times++
 }
@@ -126,13 +110,13 @@ const heldUnprovenMost = 64
 // holds says whether a message may become an exception behind the one that its key waits for. In an outage of which nothing is known yet
 // all that waits would become exceptions.
 func (r *runner) holds(t *task) bool {
-	head := r.parked.head(t.key)
-	return t.entry != nil || head.state != stateRetrying || r.throughAt > head.failedAt || r.heldUnproven < heldUnprovenMost
+	head := r.retries.parked.head(t.key)
+	return t.entry != nil || head.state != stateRetrying || r.breaker.evidence.throughAt > head.failedAt || r.breaker.evidence.heldUnproven < heldUnprovenMost
 }
 
 // onlySuspects says whether nothing is left to deliver but what must wait until something else has got through.
 func (r *runner) onlySuspects() bool {
-	return (r.suspects > 0 || r.heldUnproven >= heldUnprovenMost) && r.tasks > 0 && r.inFlight == 0 && r.lingers.IsZero()
+	return (r.breaker.evidence.suspects > 0 || r.breaker.evidence.heldUnproven >= heldUnprovenMost) && r.lanes.tasks > 0 && r.lanes.inFlight == 0 && r.lanes.lingers.IsZero()
 }
 
 var errSuspects = errors.New("all that could be delivered has failed")
@@ -140,27 +124,27 @@ var errSuspects = errors.New("all that could be delivered has failed")
 // probe sends messages of a round, if it is time.
 func (r *runner) probe(now time.Time) {
 	b := &r.breaker
-	if !b.round {
-		if now.Before(b.next) {
+	if !b.rounds.underWay {
+		if now.Before(b.rounds.next) {
 			return
 		}
-		b.round, b.began, b.left, b.sent = true, r.started, b.quota, 0
+		b.rounds.underWay, b.rounds.began, b.rounds.left, b.rounds.sent = true, r.lanes.started, b.rounds.quota, 0
 	}
-	for b.left > 0 && r.sendProbe() {
-		b.left--
-		b.sent++
+	for b.rounds.left > 0 && r.sendProbe() {
+		b.rounds.left--
+		b.rounds.sent++
 	}
-	if b.out > 0 {
+	if b.rounds.out > 0 {
 		return
 	}
-	b.round = false
-	if b.sent == 0 {
+	b.rounds.underWay = false
+	if b.rounds.sent == 0 {
 		r.probeParked() // the round begins when there is something to send
 		r.widen()
 		return
 	}
-	b.quota = min(2*b.quota, probesMost)
-	b.next = later(b.next, now.Add(b.waits.NextBackOff()))
+	b.rounds.quota = min(2*b.rounds.quota, probesMost)
+	b.rounds.next = later(b.rounds.next, now.Add(b.rounds.waits.NextBackOff()))
 	r.explore(now)
 }
 
@@ -173,17 +157,17 @@ func (r *runner) sendProbe() bool {
 			best, carrier = t, l
 			break
 		}
-		if t.fault.last <= r.breaker.began && (best == nil || t.fault.last < best.fault.last) {
+		if t.fault.last <= r.breaker.rounds.began && (best == nil || t.fault.last < best.fault.last) {
 			best, carrier = t, l
 		}
 	}
 	if best == nil {
 		return false
 	}
-	r.withdraw(best)
+	r.lanes.withdraw(best)
 	carrier.batch = append(carrier.batch[:0], best)
 	carrier.probes = true
-	r.breaker.out++
+	r.breaker.rounds.out++
 	carrier.send(r)
 	return true
 }
@@ -191,7 +175,7 @@ func (r *runner) sendProbe() bool {
 // heads yields what may be delivered next, each with an idle lane: the first message of each key, and those without a key.
 func (r *runner) heads(yield func(*lane, *task) bool) {
 	var idle *lane
-	for _, l := range r.lanes {
+	for _, l := range r.lanes.all {
 		if l.busy {
 			continue
 		}
@@ -201,28 +185,28 @@ func (r *runner) heads(yield func(*lane, *task) bool) {
 			if keys[t.key] {
 				continue
 			}
-			gate := r.gate(t)
+			gate := r.retries.gate(t)
 			keys[t.key] = gate != gateHold // whom it waits for may stand behind it
 			if gate == gateOpen && !r.logFirst(t) && !r.tooLarge(t) && !yield(l, t) {
 				return
 			}
 		}
 	}
-	for _, t := range r.free {
+	for _, t := range r.lanes.free {
 		if r.tooLarge(t) {
 			continue
 		}
-		if idle == nil || r.strictWait(t) || !yield(idle, t) || r.sub.Settings.Ordering == subscription.OrderStrict {
+		if idle == nil || r.strictWait(t) || !yield(idle, t) || r.env.order().strict() {
 			return
 		}
 	}
 }
 
 // withdraw takes a task out of its queue.
-func (r *runner) withdraw(t *task) {
-	queue := &r.free
+func (ls *lanes) withdraw(t *task) {
+	queue := &ls.free
 	if t.key != "" {
-		queue = &r.laneOf(t.key).queue
+		queue = &ls.laneOf(t.key).queue
 	}
 	for i, x := range *queue {
 		if x == t {
@@ -237,14 +221,14 @@ func (r *runner) withdraw(t *task) {
 func (r *runner) probeParked() {
 	if r.breaker.fresh {
 		r.breaker.fresh = false
-		r.wake() // what is due is taken now
+		r.life.wake() // what is due is taken now
 		return
 	}
-	if r.loading || len(r.toLoad) > 0 {
+	if r.retries.loading || len(r.retries.toLoad) > 0 {
 		return
 	}
-	if e := r.parked.nextRetry(); e != nil {
-		r.load(e)
+	if e := r.retries.parked.nextRetry(); e != nil {
+		r.retries.load(e)
 		r.startLoad()
 	}
 }
@@ -277,13 +261,13 @@ func (r *runner) explore(now time.Time) {
 		return
 	}
 	r.widen()
-	if len(failed) == 0 || r.parked.blocked >= r.sub.Settings.MaxParked {
+	if len(failed) == 0 || r.retries.parked.blocked >= r.env.sub.Settings.MaxParked {
 		return
 	}
-	if heads == 1 && r.tasks > 1 { // at most one at a time
+	if heads == 1 && r.lanes.tasks > 1 { // at most one at a time
 		if failed[0].fault.times >= patientTimes || b.parked > 0 {
 			r.blame(failed[0], now)
-			b.waits.Reset()
+			b.rounds.waits.Reset()
 			b.parked++
 		}
 		return
@@ -291,7 +275,7 @@ func (r *runner) explore(now time.Time) {
 	failed, most := r.suspected(failed, heads, now.Sub(b.since))
 	for _, t := range failed[:min(len(failed), max(most-b.parked, 0))] {
 		r.blame(t, now)
-		b.waits.Reset() // for their next attempts
+		b.rounds.waits.Reset() // for their next attempts
 		b.parked++
 	}
 }
@@ -305,12 +289,12 @@ func (r *runner) suspected(failed []*task, heads int, down time.Duration) (chose
 	}
 	slowly := int(math.Sqrt(down.Minutes()))
 	quickly := min(exploreFirst<<min((down-exploreAfter)/exploreEvery, 8), exploreMost) + slowly
-	noRoom := r.full() || r.reader == nil && r.queue == nil
+	noRoom := r.full() || r.intake.pass.reader == nil && r.intake.live.queue == nil
 	if heads <= exploreFew || noRoom && heads < probesMost {
 		return failed, quickly
 	}
 	waiting := make(map[string]int)
-	for _, l := range r.lanes {
+	for _, l := range r.lanes.all {
 		for _, t := range l.queue {
 			waiting[t.key]++
 		}
@@ -330,14 +314,32 @@ func (r *runner) suspected(failed []*task, heads int, down time.Duration) (chose
 func (r *runner) widen() {
 	if !r.breaker.wide {
 		r.breaker.wide = true
-		r.wake()
+		r.life.wake()
 	}
 }
 
 // blame parks a suspect that is in its queue.
 func (r *runner) blame(t *task, now time.Time) {
-	r.withdraw(t)
-	r.release(t)
+	r.lanes.withdraw(t)
+	r.free(t)
 	t.attempts = 1
 	r.retry(t, t.fault.why, 0, now)
+}
+
+type evidence struct {
+	throughAt    int // number of the latest delivery in which something got through
+	failures     int // deliveries in a row in which nothing did
+	suspects     int // tasks with a fault
+	heldUnproven int // held since something got through the last time, behind messages that had failed by then
+}
+
+type rounds struct {
+	underWay bool // one is under way
+	began    int  // number of the last delivery that had started when it began
+	left     int  // messages that may still be sent in it
+	out      int  // lanes that carry one
+	sent     int  // messages that were sent in it
+	quota    int  // messages in a round
+	waits    *backoff.ExponentialBackOff
+	next     time.Time // when the next round begins, if none is under way
 }

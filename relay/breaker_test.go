@@ -11,57 +11,57 @@ func TestBreakerTrips(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	for range 50 { // each time anew, from the shortest wait
 		b.open = false
-		b.trip(now, 0, errors.New("refused"))
-		wait := b.next.Sub(now)
+		b.trip(now, 0, errors.New("refused"), 0)
+		wait := b.rounds.next.Sub(now)
 		if !b.open || b.reason != "refused" || wait < probeFirst/2 || wait > 2*probeFirst {
 			t.Fatalf("open %t because of %q, next probe in %s", b.open, b.reason, wait)
 		}
-		b.waits.NextBackOff()
+		b.rounds.waits.NextBackOff()
 	}
-	b.trip(now, time.Minute, errors.New("busy")) // while it is open, the destination asks for more time
-	if got := b.next.Sub(now); got != time.Minute || b.reason != "refused" {
+	b.trip(now, time.Minute, errors.New("busy"), 0) // while it is open, the destination asks for more time
+	if got := b.rounds.next.Sub(now); got != time.Minute || b.reason != "refused" {
 		t.Errorf("next probe in %s because of %q", got, b.reason)
 	}
-	b.trip(now, time.Second, errors.New("busy"))
-	if got := b.next.Sub(now); got != time.Minute {
+	b.trip(now, time.Second, errors.New("busy"), 0)
+	if got := b.rounds.next.Sub(now); got != time.Minute {
 		t.Errorf("a shorter wait has replaced the longer: %s", got)
 	}
 	b.open = false
-	b.trip(now, time.Hour, errors.New("busy"))
-	if got := b.next.Sub(now); got != time.Hour {
+	b.trip(now, time.Hour, errors.New("busy"), 0)
+	if got := b.rounds.next.Sub(now); got != time.Hour {
 		t.Errorf("the destination asked for an hour, next probe in %s", got)
 	}
 	for range 30 {
-		if wait := b.waits.NextBackOff(); wait > 2*probeMost || wait <= 0 {
+		if wait := b.rounds.waits.NextBackOff(); wait > 2*probeMost || wait <= 0 {
 			t.Errorf("wait between probes %s", wait)
 		}
 	}
 }
 
 func TestWithdraw(t *testing.T) {
-	r := &runner{lanes: newLanes(3, 1)}
+	r := &runner{lanes: lanes{all: newLanes(3, 1)}}
 	tasks := []*task{{key: "a"}, {key: "b"}, {}, {key: "a"}}
 	for _, x := range tasks[:3] {
 		if x.key == "" {
-			r.free = append(r.free, x)
+			r.lanes.free = append(r.lanes.free, x)
 			continue
 		}
-		l := r.laneOf(x.key)
+		l := r.lanes.laneOf(x.key)
 		l.queue = append(l.queue, x)
 	}
 	queued := func() int {
-		n := len(r.free)
-		for _, l := range r.lanes {
+		n := len(r.lanes.free)
+		for _, l := range r.lanes.all {
 			n += len(l.queue)
 		}
 		return n
 	}
-	r.withdraw(tasks[3])
+	r.lanes.withdraw(tasks[3])
 	if n := queued(); n != 3 {
 		t.Errorf("%d tasks are left after one that is nowhere was withdrawn, want 3", n)
 	}
 	for i, x := range tasks[:3] {
-		if r.withdraw(x); queued() != 2-i {
+		if r.lanes.withdraw(x); queued() != 2-i {
 			t.Errorf("the task of key %q was not withdrawn", x.key)
 		}
 	}

@@ -127,7 +127,7 @@ func scanCalledBack(r pgx.CollectableRow) (c calledBack, err error) {
 // judged by it too.
 func (r *runner) deferred(t *task, err error, lease time.Duration) {
 	r.park(t, stateLeased, time.Time{}, "")
-	e := r.parked.byID[t.ident()]
+	e := r.retries.parked.byID[t.ident()]
 	e.lease = lease
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
 		e.token = o.Token
@@ -145,7 +145,7 @@ func (t *task) ident() snapshot.Ident {
 func (r *runner) awaitsCallbacks() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.parked.waiting > 0
+	return r.retries.parked.waiting > 0
 }
 
 // calledBack concludes a delivery. False says that it cannot be concluded now: it is found again, if it still matters. It waits for the
@@ -153,18 +153,18 @@ func (r *runner) awaitsCallbacks() bool {
 func (r *runner) calledBack(c calledBack, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	defer r.wake()
-	e := r.parked.byID[c.row]
-	if r.gone || e == nil || e.state != stateLeased || r.parked.pending(e.ident()) {
+	defer r.life.wake()
+	e := r.retries.parked.byID[c.row]
+	if r.gone || e == nil || e.state != stateLeased || r.retries.parked.pending(e.ident()) {
 		return false
 	}
-	r.dirty = true
+	r.intake.dirty = true
 	t := &task{key: e.key, entry: e, attempts: e.attempts}
 	switch {
 	case c.state == "completed":
-		r.parked.remove(e)
-		r.releaseKey(e.key)
-		r.save()
+		r.retries.parked.remove(e)
+		r.retries.unblock(e.key)
+		r.env.save()
 		return true
 	case c.state == stateLeased:
 		r.retry(t, "no callback came before the lease was over", 0, now)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
 )
 
 // A callback may be found between the commit of the save that recorded its delivery and the answer of that save. It must wait: the
@@ -13,12 +14,11 @@ import (
 // failed, take it for discarded, and forget it until the next start.
 func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	r := &runner{lanes: newLanes(1, 1), parked: newParkedSet(), prog: newProgress(snapshot.Position{}), wakeup: make(chan struct{}, 1),
-		save: func() {}, parkedC: func(string) {}}
-	r.sub.Settings = subscription.Settings{Ordering: subscription.OrderByKey, MaxAttempts: 3, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(time.Second)}
+	s := subscription.Settings{Ordering: subscription.OrderByKey, MaxAttempts: 3, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(time.Second)}
+	r := newRunner(environment{sub: subscription.Subscription{Settings: s}, save: func() {}, parked: func(string) {}}, nil, sinks.Limits{})
 	e := &entry{id: 1, state: stateScheduled, stored: stateScheduled} // its row was there before this attempt
-	r.parked.add(e)
-	r.parked.change(e, stateLeased, time.Time{}, "")
+	r.retries.parked.add(e)
+	r.retries.parked.change(e, stateLeased, time.Time{}, "")
 	failed := calledBack{row: snapshot.Ident{ID: 1}, state: "failed", due: &now}
 	if r.calledBack(failed, now) {
 		t.Error("the callback is concluded before its delivery is saved")

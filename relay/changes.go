@@ -14,8 +14,8 @@ import (
 func (o *owner) stopChanged(ctx context.Context, standings map[string]standing) {
 	for name, r := range o.running() {
 		s, exists := standings[name]
-		lost := !exists || s.epoch != r.cursor.epoch || s.owner == nil || *s.owner != o.incarnation
-		if !lost && s.version == r.cursor.version && s.active {
+		lost := !exists || s.epoch != r.env.cursor.epoch || s.owner == nil || *s.owner != o.incarnation
+		if !lost && s.version == r.env.cursor.version && s.active {
 			continue
 		}
 		o.tellChange(ctx, r, s, exists)
@@ -31,13 +31,13 @@ func (o *owner) stopChanged(ctx context.Context, standings map[string]standing) 
 }
 
 func (o *owner) tellChange(ctx context.Context, r *runner, s standing, exists bool) {
-	log := o.log.With("subscription", r.sub.Name)
+	log := o.log.With("subscription", r.env.sub.Name)
 	switch {
 	case !exists:
 		log.Warn("subscription removed")
 	case s.owner == nil || *s.owner != o.incarnation:
 		log.Warn("subscription lost: another relay has taken it over")
-	case !s.active && o.ownPauses[r.sub.Name] == s.version: // told when it was done
+	case !s.active && o.ownPauses[r.env.sub.Name] == s.version: // told when it was done
 	case !s.active:
 		log.Warn("subscription paused by a command", "because", orUnknown(s.reason))
 	default:
@@ -47,7 +47,7 @@ func (o *owner) tellChange(ctx context.Context, r *runner, s standing, exists bo
 			log.Info("subscription changed")
 		case len(fields) > 0:
 			log.Info("subscription changed", "fields", fields)
-		case s.epoch != r.cursor.epoch:
+		case s.epoch != r.env.cursor.epoch:
 			log.Info("subscription replayed: its cursor was set by a command")
 		default:
 			log.Info("parked messages redriven or discarded by a command")
@@ -67,18 +67,18 @@ func (o *owner) changedFields(ctx context.Context, r *runner) (fields []string, 
 	var topics []string
 	var sink string
 	var settings []byte
-	err = o.pool.QueryRow(ctx, "SELECT topics, sink, settings FROM postrider.subscriptions WHERE name = $1", r.sub.Name).
+	err = o.pool.QueryRow(ctx, "SELECT topics, sink, settings FROM postrider.subscriptions WHERE name = $1", r.env.sub.Name).
 		Scan(&topics, &sink, &settings)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Equal(topics, r.sub.Topics) {
+	if !slices.Equal(topics, r.env.sub.Topics) {
 		fields = append(fields, "topics")
 	}
-	if sink != r.sub.Sink {
+	if sink != r.env.sub.Sink {
 		fields = append(fields, "sink")
 	}
-	if !bytes.Equal(settings, r.cursor.settings) {
+	if !bytes.Equal(settings, r.env.cursor.settings) {
 		fields = append(fields, "settings")
 	}
 	return fields, nil

@@ -177,7 +177,7 @@ func (g *generation) dropAll() {
 
 // stopRunner stops a runner in the background: no intake, drain, save, release. The next poll finds it gone.
 func (g *generation) stopRunner(r *runner) {
-	name := r.sub.Name
+	name := r.env.sub.Name
 	g.mu.Lock()
 	if g.ending[name] || g.runners[name] != r {
 		g.mu.Unlock()
@@ -204,27 +204,27 @@ func (g *generation) finishRunner(ctx context.Context, r *runner) {
 	saveCtx, cancel := context.WithTimeout(ctx, max(g.config.DrainTimeout, time.Second))
 	defer cancel()
 	if err := g.saver.saveLast(saveCtx, r); err != nil && !errors.Is(err, errLost) {
-		g.log.Warn("last progress not saved: some messages will come again", "subscription", r.sub.Name, "error", err)
+		g.log.Warn("last progress not saved: some messages will come again", "subscription", r.env.sub.Name, "error", err)
 	}
 	g.saver.remove(r)
 	r.close()
-	g.health.forget(r.sub.Name)
+	g.health.forget(r.env.sub.Name)
 	if saveCtx.Err() != nil {
 		return
 	}
 	// Whatever the epoch: a command that raised it has left the cursor ours, and we may have no room to take it again.
 	err := writeLocal(saveCtx, g.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND owner = $2", r.sub.Name, g.incarnation)
+		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND owner = $2", r.env.sub.Name, g.incarnation)
 	})
 	if err != nil && saveCtx.Err() == nil {
-		g.log.Warn("cursor not released", "subscription", r.sub.Name, "error", err)
+		g.log.Warn("cursor not released", "subscription", r.env.sub.Name, "error", err)
 	}
 }
 
 // track starts a runner.
 func (g *generation) track(r *runner) {
 	g.mu.Lock()
-	g.runners[r.sub.Name] = r
+	g.runners[r.env.sub.Name] = r
 	g.metrics.owned.Set(float64(len(g.runners)))
 	g.mu.Unlock()
 	g.saver.add(r)

@@ -50,7 +50,7 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 	case t.entry == nil && covers(x.loaded, r):
 		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.ID, x.loaded)
 	}
-	for i, l := range x.r.lanes {
+	for i, l := range x.r.lanes.all {
 		for _, other := range l.batch {
 			if l.busy && x.sent[i] && other != t && other.row.ID == r.ID {
 				x.sim.failf("%s: message %d is delivered twice at once", x.sub.Name, r.ID)

@@ -26,22 +26,22 @@ func (x *simRunner) load() (acted bool) {
 		}
 	}
 	x.loading = nil
-	x.r.loaded.Store(l)
-	x.r.wake()
+	x.r.retries.loaded.Store(l)
+	x.r.life.wake()
 	return true
 }
 
 // readPage is a round of passReader.read.
 func (x *simRunner) readPage(limit int) (acted bool) {
-	if x.r == nil || x.r.reader == nil {
+	if x.r == nil || x.r.intake.pass.reader == nil {
 		return false
 	}
 	if x.stale {
 		x.drop()
 		return true
 	}
-	if x.pass == nil || x.pass.reader != x.r.reader {
-		p := x.r.reader
+	if x.pass == nil || x.pass.reader != x.r.intake.pass.reader {
+		p := x.r.intake.pass.reader
 		x.pass = &simPass{reader: p, target: p.target, next: page{begun: p.resumed, fresh: !p.resumed, start: p.afterID}}
 	}
 	p := x.pass
@@ -94,9 +94,9 @@ func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
 	if x.r == nil {
 		return false
 	}
-	for i := range x.r.lanes {
-		n := (i + lane) % len(x.r.lanes)
-		if l := x.r.lanes[n]; l.busy && x.sent[n] && len(l.begin) > 0 {
+	for i := range x.r.lanes.all {
+		n := (i + lane) % len(x.r.lanes.all)
+		if l := x.r.lanes.all[n]; l.busy && x.sent[n] && len(l.begin) > 0 {
 			<-l.begin
 			if x.says != nil {
 				x.says(l.batch, l.outcomes)

@@ -233,8 +233,8 @@ func (s *simulation) playTrouble(what uint8, x *simRunner, f *simFeed, op simOp)
 			return !slices.ContainsFunc(s.subs, func(x *simRunner) bool { return !x.stored.Base.Sees(r.XID) })
 		})
 	case 62:
-		if x.r != nil && x.r.queue != nil {
-			x.r.queue.refuse(x.feed.core.win.win)
+		if x.r != nil && x.r.intake.live.queue != nil {
+			x.r.intake.live.queue.refuse(x.feed.core.win.win)
 		}
 	default:
 		s.handOver(x, op)

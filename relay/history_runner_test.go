@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
 )
 
 // simRunner is a subscription with its rows in the database, and the runner that has it at the moment, if any. The runner is the
@@ -97,20 +98,20 @@ func (x *simRunner) takeOver(f *simFeed) {
 	}
 	x.feed, x.loaded, x.accepted, x.touched = f, stored, make(map[int64]bool), make(map[int64]bool)
 	x.stale, x.reload, x.paused, x.pass, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
-	r := &runner{sub: x.sub, cursor: cursor{sub: x.sub, saved: stored}, filter: x.filter, feed: f.feed, passes: simPasses,
-		budget: f.budget, log: slog.New(slog.DiscardHandler), metrics: simRunnerMetrics, parked: newParkedSet(), prog: newProgress(stored),
-		wakeup: make(chan struct{}, 1), resume: &stored, saved: stored.String(),
-		save: func() {}, parkedC: func(string) {}, giveUp: func() {}, unread: func() {}, deliver: context.Background(), reading: simNever}
-	r.pause = func(string) { x.paused = true }
-	r.breaker.waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst), backoff.WithMaxInterval(probeMost),
+	r := newRunner(environment{
+		sub: x.sub, cursor: cursor{sub: x.sub, saved: stored}, feed: f.feed, passes: simPasses, budget: f.budget,
+		log: slog.New(slog.DiscardHandler), metrics: simRunnerMetrics,
+		save: func() {}, pause: func(string) { x.paused = true }, parked: func(string) {},
+	}, x.filter, sinks.Limits{})
+	r.life.giveUp, r.life.unread, r.life.deliver, r.life.reading = func() {}, func() {}, context.Background(), simNever
+	r.breaker.rounds.waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst), backoff.WithMaxInterval(probeMost),
 		backoff.WithMaxElapsedTime(0), backoff.WithRandomizationFactor(0))
-	r.lanes = newLanes(x.sub.Settings.Lanes, x.sub.Settings.Batch)
-	for _, l := range r.lanes {
+	for _, l := range r.lanes.all {
 		l.begin = make(chan struct{}, 1) // instead of its goroutine
 	}
-	x.r, x.sent = r, make([]bool, len(r.lanes))
+	x.r, x.sent = r, make([]bool, len(r.lanes.all))
 	x.loadParked()
-	r.wake()
+	r.life.wake()
 	x.sim.notef("%s taken over with %s", x.sub.Name, stored)
 }
 
@@ -134,12 +135,12 @@ func roundTrip(s snapshot.Position) (back snapshot.Position, err error) {
 // loadParked is runner.loadParked.
 func (x *simRunner) loadParked() {
 	r := x.r
-	if r.exclude = len(x.parked) > 0; !r.exclude {
+	if r.intake.pass.exclude = len(x.parked) > 0; !r.intake.pass.exclude {
 		return
 	}
 	var waiting, later []*entry
 	for id, p := range x.parked {
-		e := &entry{id: id, born: p.row.Born, xid: p.row.XID, key: r.parkedKey(p.row.Key), state: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
+		e := &entry{id: id, born: p.row.Born, xid: p.row.XID, key: r.env.order().parkedKey(p.row.Key), state: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
 		switch {
 		case p.state == stateScheduled:
 			later = append(later, e)
@@ -156,7 +157,7 @@ func (x *simRunner) loadParked() {
 	byID := func(a, b *entry) int { return cmp.Compare(a.id, b.id) }
 	slices.SortFunc(waiting, byID)
 	slices.SortFunc(later, func(a, b *entry) int { return cmp.Or(a.due.Compare(b.due), byID(a, b)) })
-	r.takeInParked(waiting, later)
+	r.retries.takeInParked(waiting, later)
 }
 
 // step is a round of runner.loop, if anything has woken it.
@@ -165,7 +166,7 @@ func (x *simRunner) step() (acted bool) {
 		return false
 	}
 	select {
-	case <-x.r.wakeup:
+	case <-x.r.life.wakeup:
 	default:
 		if x.sim.server.now.Before(x.lookAt) {
 			return false
@@ -173,7 +174,7 @@ func (x *simRunner) step() (acted bool) {
 	}
 	x.lookAt = x.sim.server.now.Add(x.r.step(x.sim.server.now))
 	x.count()
-	for i, l := range x.r.lanes {
+	for i, l := range x.r.lanes.all {
 		if l.busy && !x.sent[i] {
 			x.sent[i] = true
 			for j, t := range l.batch {
@@ -181,7 +182,7 @@ func (x *simRunner) step() (acted bool) {
 			}
 		}
 	}
-	if x.r.loading && x.loading == nil {
+	if x.r.retries.loading && x.loading == nil {
 		x.loading = x.beingLoaded()
 	}
 	return true
@@ -197,11 +198,11 @@ func (x *simRunner) count() {
 // beingLoaded finds the entries that startLoad has taken.
 func (x *simRunner) beingLoaded() (found []*entry) {
 	elsewhere := make(map[*entry]bool)
-	for _, e := range slices.Concat(x.r.toLoad, x.r.postponed) {
+	for _, e := range slices.Concat(x.r.retries.toLoad, x.r.retries.postponed) {
 		elsewhere[e] = true
 	}
-	tasks := slices.Clone(x.r.free)
-	for _, l := range x.r.lanes {
+	tasks := slices.Clone(x.r.lanes.free)
+	for _, l := range x.r.lanes.all {
 		tasks = append(tasks, l.queue...)
 		if l.busy {
 			tasks = append(tasks, l.batch...)
@@ -210,7 +211,7 @@ func (x *simRunner) beingLoaded() (found []*entry) {
 	for _, t := range tasks {
 		elsewhere[t.entry] = true
 	}
-	for _, e := range x.r.parked.byID {
+	for _, e := range x.r.retries.parked.byID {
 		if e.busy && !elsewhere[e] {
 			found = append(found, e)
 		}
@@ -224,9 +225,9 @@ func (x *simRunner) drop() {
 	if x.r == nil {
 		return
 	}
-	if x.r.reader != nil {
-		x.r.reader.stop()
+	if x.r.intake.pass.reader != nil {
+		x.r.intake.pass.reader.stop()
 	}
-	x.r.endQueue()
+	x.r.intake.endQueue()
 	x.r = nil
 }

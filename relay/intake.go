@@ -5,36 +5,38 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
-	"github.com/postrider/postrider/relay/subscription"
 )
 
-// intake takes messages in from where the runner stands: from the pass under way, from the feed, or it starts the next pass.
-func (r *runner) intake(now time.Time) {
-	r.watchQueue()
-	if r.prog.done >= maxDone/2 {
-		r.advance() // not only when progress is saved
+// takeIn takes messages in from where the runner stands: from the pass under way, from the feed, or it starts the next pass.
+func (r *runner) takeIn(now time.Time) {
+	r.intake.watchQueue()
+	if r.intake.prog.done >= maxDone/2 {
+		r.intake.advance() // not only when progress is saved
 	}
 	if r.full() {
 		return
 	}
 	r.intakePage(now)
+	if r.intake.pass.present {
+		r.retries.endPostponing()
+	}
 	switch {
-	case r.reader != nil || r.awaiting:
-	case r.queue != nil:
+	case r.intake.pass.reader != nil || r.intake.live.awaiting:
+	case r.intake.live.queue != nil:
 		r.intakeLive(now)
-	case r.prog.idle():
-		r.nextPass()
+	case r.intake.prog.idle():
+		r.intake.nextPass()
 	}
 }
 
 // full says whether the runner must settle something before it takes more in.
 func (r *runner) full() bool {
-	return r.tasks >= r.maxTasks() || r.taskBytes+r.parked.unsaved+r.scheduled.beyond.bytes >= r.maxTaskBytes() || r.prog.done >= maxDone ||
-		r.parked.blocked >= r.sub.Settings.MaxParked || len(r.scheduled.beyond.tasks) >= maxBeyond
+	return r.lanes.tasks >= r.maxTasks() || r.lanes.bytes+r.retries.parked.unsaved+r.retries.scheduled.beyond.bytes >= r.maxTaskBytes() || r.intake.prog.done >= maxDone ||
+		r.retries.parked.blocked >= r.env.sub.Settings.MaxParked || len(r.retries.scheduled.beyond.tasks) >= maxBeyond
 }
 
 func (r *runner) maxTasks() int {
-	most := max(2*len(r.lanes)*r.lanes[0].batchMax, 64)
+	most := max(2*len(r.lanes.all)*r.lanes.all[0].batchMax, 64)
 	if r.breaker.wide {
 		return max(most, widestLook)
 	}
@@ -42,113 +44,113 @@ func (r *runner) maxTasks() int {
 }
 
 func (r *runner) maxTaskBytes() int64 {
-	return min(max(r.budget.share(), minLaneBytes), laneBytes)
+	return min(max(r.env.budget.share(), minLaneBytes), laneBytes)
 }
 
 // watchQueue follows what the feed did to the queue.
-func (r *runner) watchQueue() {
-	if r.queue == nil {
+func (in *intake) watchQueue() {
+	if in.live.queue == nil {
 		return
 	}
-	target, attached, refused := r.queue.state()
+	target, attached, refused := in.live.queue.state()
 	if refused {
-		r.endQueue()
+		in.endQueue()
 		return
 	}
-	if attached && r.awaiting {
-		r.awaiting = false
+	if attached && in.live.awaiting {
+		in.live.awaiting = false
 		snap := target.Snapshot
-		r.startReader(&snap, nil)
+		in.startReader(&snap, nil)
 	}
 }
 
 // endQueue loses the queue's rest: a pass will read it again.
-func (r *runner) endQueue() {
-	if r.queue == nil {
+func (in *intake) endQueue() {
+	if in.live.queue == nil {
 		return
 	}
-	r.frozen.closed = r.feed.closedWindow() // before drop tells what was not taken
-	r.frozen.limit = r.queue.drop()
-	if r.awaiting || r.reader != nil {
-		r.frozen.closed = snapshot.Closed{} // nothing was taken from it
+	in.live.frozen.closed = in.env.feed.closedWindow() // before drop tells what was not taken
+	in.live.frozen.limit = in.live.queue.drop()
+	if in.live.awaiting || in.pass.reader != nil {
+		in.live.frozen.closed = snapshot.Closed{} // nothing was taken from it
 	}
-	r.queue, r.awaiting = nil, false
+	in.live.queue, in.live.awaiting = nil, false
 }
 
 // nextPass starts the next pass: from where the cursor was loaded, to the feed's next closed snapshot if the present is near,
 // or to the present.
-func (r *runner) nextPass() {
-	r.advance()
-	if r.resume != nil && r.resume.Target != nil {
-		r.startReader(r.resume.Target, r.resume)
+func (in *intake) nextPass() {
+	in.advance()
+	if in.pass.resume != nil && in.pass.resume.Target != nil {
+		in.startReader(in.pass.resume.Target, in.pass.resume)
 		return
 	}
-	r.resume = nil
-	if r.passed && r.passRows > nearRows {
-		r.startReader(nil, nil)
+	in.pass.resume = nil
+	if in.pass.made && in.pass.rows > nearRows {
+		in.startReader(nil, nil)
 		return
 	}
-	r.queue = r.feed.newQueue(r.filter.current, r.budget, r.wake)
-	r.awaiting = true
-	r.feed.attach(r.queue)
+	in.live.queue = in.env.feed.newQueue(in.filter.current, in.env.budget, in.env.life.wake)
+	in.live.awaiting = true
+	in.env.feed.attach(in.live.queue)
 }
 
 // startReader begins a pass from the base to target, nil for the present.
-func (r *runner) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
-	p := &passReader{passes: r.passes, name: r.sub.Name, filter: r.filter, base: r.prog.base, target: target,
-		exclude: r.exclude, wake: r.wake, mine: []call{mineCall(r.passes.incarnation, r.sub.Name, r.cursor.epoch)}}
+func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
+	p := &passReader{passes: in.env.passes, name: in.env.sub.Name, filter: in.filter, base: in.prog.base, target: target,
+		exclude: in.pass.exclude, wake: in.env.life.wake, mine: []call{mineCall(in.env.passes.incarnation, in.env.sub.Name, in.env.cursor.epoch)}}
 	if resume != nil {
 		p.resumed, p.afterID = true, resume.AfterID
 	}
-	r.passRows, r.passed = 0, true
-	r.metrics.passes.Inc()
-	r.reader = p
-	p.start(r.reading)
+	in.pass.rows, in.pass.made = 0, true
+	in.env.metrics.passes.Inc()
+	in.pass.reader = p
+	p.start(in.env.life.reading)
 }
 
 // intakePage admits rows of the pass under way.
 func (r *runner) intakePage(now time.Time) {
-	for r.reader != nil && !r.full() {
-		if len(r.pageAt.rows) == 0 && !r.nextPage() {
+	for r.intake.pass.reader != nil && !r.full() {
+		if len(r.intake.pass.page.rows) == 0 && !r.intake.nextPage() {
 			return
 		}
-		n := min(len(r.pageAt.rows), r.maxTasks()-r.tasks)
-		for n < len(r.pageAt.rows) && r.pageAt.rows[n].ID == r.pageAt.rows[n-1].ID {
+		n := min(len(r.intake.pass.page.rows), r.maxTasks()-r.lanes.tasks)
+		for n < len(r.intake.pass.page.rows) && r.intake.pass.page.rows[n].ID == r.intake.pass.page.rows[n-1].ID {
 			n++ // an id that comes twice is passed at once
 		}
 		var tasks []*task
-		for _, row := range r.pageAt.rows[:n] {
-			if r.filter.wants(row) {
-				t := r.newTask(row)
-				t.seq = r.prog.admitPass(row.Ident())
+		for _, row := range r.intake.pass.page.rows[:n] {
+			if r.intake.filter.wants(row) {
+				t := r.intake.newTask(row)
+				t.seq = r.intake.prog.admitPass(row.Ident())
 				tasks = append(tasks, t)
 			}
 		}
 		for _, t := range tasks { // after all of them are known
-			r.passRows++
+			r.intake.pass.rows++
 			r.admit(t, now)
 		}
-		r.pageAt.rows = r.pageAt.rows[n:]
-		r.endPage()
+		r.intake.pass.page.rows = r.intake.pass.page.rows[n:]
+		r.intake.endPage()
 	}
 }
 
 // nextPage gets the page that was read ahead, if it is there.
-func (r *runner) nextPage() bool {
+func (in *intake) nextPage() bool {
 	select {
-	case p := <-r.reader.pages:
-		if r.prog.pass == nil {
-			r.advance()
+	case p := <-in.pass.reader.pages:
+		if in.prog.pass == nil {
+			in.advance()
 			after := p.start
 			if !p.fresh {
-				after = r.reader.afterID
+				after = in.pass.reader.afterID
 			}
-			r.prog.startPass(p.target, after, p.fresh)
-			r.frozen.closed, r.frozen.limit = snapshot.Closed{}, nil
-			r.resume = nil
+			in.prog.startPass(p.target, after, p.fresh)
+			in.live.frozen.closed, in.live.frozen.limit = snapshot.Closed{}, nil
+			in.pass.resume = nil
 		}
-		r.pageAt = p
-		r.endPage()
+		in.pass.page = p
+		in.endPage()
 		return len(p.rows) > 0
 	default:
 		return false
@@ -156,35 +158,35 @@ func (r *runner) nextPage() bool {
 }
 
 // endPage ends the pass after its last row was admitted.
-func (r *runner) endPage() {
-	if len(r.pageAt.rows) > 0 {
+func (in *intake) endPage() {
+	if len(in.pass.page.rows) > 0 {
 		return
 	}
-	if !r.pageAt.last {
-		if r.pageAt.end != 0 && r.prog.reachPass(r.pageAt.end) {
-			r.dirty = true
+	if !in.pass.page.last {
+		if in.pass.page.end != 0 && in.prog.reachPass(in.pass.page.end) {
+			in.dirty = true
 		}
 		return
 	}
-	r.prog.scanPass()
-	if !r.reader.resumed { // it ends past what any former runner knew
-		r.endPostponing()
+	in.prog.scanPass()
+	if !in.pass.reader.resumed { // it ends past what any former runner knew
+		in.pass.present = true
 	}
-	r.reader.stop()
-	r.reader, r.pageAt, r.exclude = nil, page{}, false
-	r.dirty = true
+	in.pass.reader.stop()
+	in.pass.reader, in.pass.page, in.pass.exclude = nil, page{}, false
+	in.dirty = true
 }
 
 // intakeLive admits messages from the feed.
 func (r *runner) intakeLive(now time.Time) {
 	for !r.full() { // what is parked or settled at once makes room for more
-		rows := r.queue.take(r.maxTasks() - r.tasks)
+		rows := r.intake.live.queue.take(r.maxTasks() - r.lanes.tasks)
 		if len(rows) == 0 {
 			return
 		}
 		for _, l := range rows {
-			t := r.newTask(l.row)
-			t.win, t.seq = l.win, r.prog.admitLive(l.win, l.row.Ident())
+			t := r.intake.newTask(l.row)
+			t.win, t.seq = l.win, r.intake.prog.admitLive(l.win, l.row.Ident())
 			r.admit(t, now)
 		}
 		clear(rows)
@@ -195,44 +197,23 @@ func (r *runner) intakeLive(now time.Time) {
 const tasksAtOnce = 16
 
 // newTask makes a task for a message from the log.
-func (r *runner) newTask(row *message.Row) *task {
-	if len(r.newTasks) == 0 {
-		r.newTasks = make([]task, tasksAtOnce)
+func (in *intake) newTask(row *message.Row) *task {
+	if len(in.newTasks) == 0 {
+		in.newTasks = make([]task, tasksAtOnce)
 	}
-	t := &r.newTasks[0]
-	r.newTasks = r.newTasks[1:]
-	t.row, t.key = row, r.keyOf(row)
+	t := &in.newTasks[0]
+	in.newTasks = in.newTasks[1:]
+	t.row, t.key = row, in.env.order().key(row)
 	return t
-}
-
-func (r *runner) keyOf(row *message.Row) string {
-	if r.sub.Settings.Ordering != subscription.OrderByKey {
-		return ""
-	}
-	return row.Key
-}
-
-// strictKey is what all parked deliveries of a strict subscription have for a key: each waits for those before it.
-const strictKey = "\x00"
-
-// parkedKey is the key by which a parked delivery blocks others.
-func (r *runner) parkedKey(key string) string {
-	switch r.sub.Settings.Ordering {
-	case subscription.OrderStrict:
-		return strictKey
-	case subscription.OrderNone:
-		return ""
-	}
-	return key
 }
 
 // admit puts a message from the log into its lane, unless it is settled already or must wait.
 func (r *runner) admit(t *task, now time.Time) {
-	r.dirty = true
+	r.intake.dirty = true
 	m := t.row.Ident()
 	switch {
-	case r.prog.skip.Has(m), r.parked.byID[m] != nil:
-		r.settle(t)
+	case r.intake.prog.skip.Has(m), r.retries.parked.byID[m] != nil:
+		r.intake.settle(t)
 	case t.row.DeliverAt.After(now):
 		r.schedule(t)
 	default:
@@ -242,24 +223,54 @@ func (r *runner) admit(t *task, now time.Time) {
 }
 
 // settle counts a message from the log off.
-func (r *runner) settle(t *task) {
-	r.dirty = true
+func (in *intake) settle(t *task) {
+	in.dirty = true
 	if t.win != nil {
-		r.prog.settleLive(t.win, t.seq)
+		in.prog.settleLive(t.win, t.seq)
 		return
 	}
-	r.prog.settlePass(t.seq)
+	in.prog.settlePass(t.seq)
 }
 
 // advance moves the base as far as the feed's closed snapshots allow.
-func (r *runner) advance() {
-	if r.queue == nil {
-		r.prog.advance(r.frozen.closed, r.frozen.limit)
+func (in *intake) advance() {
+	if in.live.queue == nil {
+		in.prog.advance(in.live.frozen.closed, in.live.frozen.limit)
 		return
 	}
-	if r.awaiting || r.reader != nil {
+	if in.live.awaiting || in.pass.reader != nil {
 		return
 	}
-	closed := r.feed.closedWindow() // before the queue is looked at: its messages are in the queue by then
-	r.prog.advance(closed, r.queue.first())
+	closed := in.env.feed.closedWindow() // before the queue is looked at: its messages are in the queue by then
+	in.prog.advance(closed, in.live.queue.first())
+}
+
+// intake takes messages in for one cursor, from the table or from the feed, and counts off what is settled.
+type intake struct {
+	env      *environment
+	filter   *filter
+	prog     *progress
+	live     live
+	dirty    bool // there is progress to save
+	pass     passing
+	newTasks []task // allocated, not used yet
+}
+
+type passing struct {
+	reader  *passReader
+	page    page // rows not admitted yet
+	resume  *snapshot.Position
+	rows    int
+	made    bool // a pass has been made since the start
+	present bool // and one that began after the start has been admitted whole
+	exclude bool
+}
+
+type live struct {
+	queue    *queue
+	awaiting bool // the queue's target
+	frozen   struct {
+		closed snapshot.Closed
+		limit  *snapshot.Window
+	}
 }

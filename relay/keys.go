@@ -2,12 +2,12 @@ package relay
 
 import (
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
-	"github.com/postrider/postrider/relay/subscription"
 )
 
 // So many parked messages are read at once, or so many as the share of memory allows if each has so many bytes.
@@ -32,8 +32,8 @@ const (
 )
 
 // gate asks whether anything parked stands before the task's key.
-func (r *runner) gate(t *task) gateState {
-	list := r.parked.keys[t.key]
+func (q *retries) gate(t *task) gateState {
+	list := q.parked.keys[t.key]
 	switch {
 	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].place().Compare(t.row.Place()) > 0:
 		return gateOpen // younger ones, such as were scheduled, wait for it, not it for them
@@ -45,10 +45,10 @@ func (r *runner) gate(t *task) gateState {
 
 // strictWait says whether a task must wait because the subscription is strict and something before it is not settled.
 func (r *runner) strictWait(t *task) bool {
-	if r.sub.Settings.Ordering != subscription.OrderStrict || t.entry != nil {
+	if !r.env.order().strict() || t.entry != nil {
 		return false
 	}
-	head := r.parked.head(strictKey)
+	head := r.retries.parked.head(strictKey)
 	return head != nil && head.place().Compare(t.row.Place()) < 0
 }
 
@@ -56,25 +56,25 @@ func (r *runner) strictWait(t *task) bool {
 func (r *runner) hold(t *task) {
 	e := t.entry
 	if e == nil {
-		r.heldUnproven++
+		r.breaker.evidence.heldUnproven++
 		r.park(t, stateHeld, time.Time{}, "")
 		return
 	}
 	e.busy = false
 	if e.state == stateScheduled {
-		r.parked.queueUp(e)
+		r.retries.parked.queueUp(e)
 	}
 }
 
 // takesDue says whether parked deliveries may go into the lanes now; while the destination is down, as many as a round of probes has
 // room for, when nothing else is left to probe with.
 func (r *runner) takesDue() bool {
-	waiting := r.tasks + len(r.toLoad)
-	if r.sub.Settings.Ordering == subscription.OrderStrict {
-		waiting -= len(r.free) // these wait for the parked ones
+	waiting := r.lanes.tasks + len(r.retries.toLoad)
+	if r.env.order().strict() {
+		waiting -= len(r.lanes.free) // these wait for the parked ones
 	}
 	if b := &r.breaker; b.open {
-		return !r.loading && len(r.toLoad) < b.quota && (waiting == len(r.toLoad) || !b.fresh)
+		return !r.retries.loading && len(r.retries.toLoad) < b.rounds.quota && (waiting == len(r.retries.toLoad) || !b.fresh)
 	}
 	return waiting < r.maxTasks()
 }
@@ -82,19 +82,19 @@ func (r *runner) takesDue() bool {
 // takeDue asks for the messages of parked deliveries whose time has come.
 func (r *runner) takeDue(now time.Time) {
 	for r.takesDue() {
-		e := r.parked.nextDue(now)
+		e := r.retries.parked.nextDue(now)
 		if e == nil {
 			break
 		}
-		head := r.parked.head(e.key)
+		head := r.retries.parked.head(e.key)
 		switch {
-		case e.state == stateScheduled && e.key != "" && !r.present:
-			r.postpone(e)
+		case e.state == stateScheduled && e.key != "" && !r.intake.pass.present:
+			r.retries.postpone(e)
 		case head == nil || head == e || e.key == "":
-			r.load(e)
+			r.retries.load(e)
 		case e.state == stateScheduled:
-			r.parked.queueUp(e)
-			r.dirty = true
+			r.retries.parked.queueUp(e)
+			r.intake.dirty = true
 		}
 		// A retry that is not its key's head goes on when it has become that.
 	}
@@ -103,51 +103,50 @@ func (r *runner) takeDue(now time.Time) {
 }
 
 // postpone keeps a message with a key that was scheduled from going before what the runner has still to read.
-func (r *runner) postpone(e *entry) {
+func (q *retries) postpone(e *entry) {
 	e.busy = true
-	r.postponed = append(r.postponed, e)
+	q.postponed = append(q.postponed, e)
 }
 
 // endPostponing lets such messages go: whatever comes before them is now in the lanes or parked.
-func (r *runner) endPostponing() {
-	r.present = true
-	for _, e := range r.postponed {
+func (q *retries) endPostponing() {
+	for _, e := range q.postponed {
 		e.busy = false
-		r.parked.await(e)
+		q.parked.await(e)
 	}
-	r.postponed = nil
+	q.postponed = nil
 }
 
-// releaseKey lets the key's next parked message go, if there is one that waits for nothing else.
-func (r *runner) releaseKey(key string) {
-	head := r.parked.head(key)
+// unblock lets the key's next parked message go, if there is one that waits for nothing else.
+func (q *retries) unblock(key string) {
+	head := q.parked.head(key)
 	if head != nil && head.durable() && !head.busy && head.state != stateDead && head.state != stateLeased && head.heapIndex < 0 {
-		r.load(head)
+		q.load(head)
 	}
 }
 
-func (r *runner) load(e *entry) {
+func (q *retries) load(e *entry) {
 	e.busy = true
-	r.toLoad = append(r.toLoad, e)
+	q.toLoad = append(q.toLoad, e)
 }
 
 // startLoad reads messages of parked deliveries from the table.
 func (r *runner) startLoad() {
-	if r.loading || len(r.toLoad) == 0 {
+	if r.retries.loading || len(r.retries.toLoad) == 0 {
 		return
 	}
-	n := min(len(r.toLoad), maxLoad, int(max(r.budget.share()/loadBytes, 1)))
-	entries := r.toLoad[:n:n]
-	r.toLoad = r.toLoad[n:]
-	r.loading = true
+	n := min(len(r.retries.toLoad), maxLoad, int(max(r.env.budget.share()/loadBytes, 1)))
+	entries := r.retries.toLoad[:n:n]
+	r.retries.toLoad = r.retries.toLoad[n:]
+	r.retries.loading = true
 	ids := make([]int64, n)
 	for i, e := range entries {
 		ids[i] = e.id
 	}
-	r.done.Go(func() {
+	r.life.done.Go(func() {
 		if rows := r.readParked(ids); rows != nil {
-			r.loaded.Store(&loadedRows{entries, rows})
-			r.wake()
+			r.retries.loaded.Store(&loadedRows{entries, rows})
+			r.life.wake()
 		}
 	})
 }
@@ -158,24 +157,24 @@ func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 	found := make(map[snapshot.Ident]*message.Row, len(ids))
 	for most := len(ids); len(ids) > 0; {
 		most = min(most, len(ids))
-		rows, err := r.passes.loadParkedRows(r.reading, r.sub.Name, r.cursor.epoch, ids[:most])
+		rows, err := r.env.passes.loadParkedRows(r.life.reading, r.env.sub.Name, r.env.cursor.epoch, ids[:most])
 		if err == nil {
 			maps.Copy(found, rows)
 			ids = ids[most:]
 			retry.Reset()
-			r.health.works(cannotLoad, r.sub.Name)
+			r.env.health.works(cannotLoad, r.env.sub.Name)
 			continue
 		}
-		if r.reading.Err() != nil {
+		if r.life.reading.Err() != nil {
 			return nil
 		}
 		if isCutOff(err) && most > 1 {
 			most /= 2
 			retry.Reset()
 		}
-		r.health.failed(cannotLoad, err, r.sub.Name)
-		r.wake()
-		if !async.Sleep(r.reading, retry.NextBackOff()) {
+		r.env.health.failed(cannotLoad, err, r.env.sub.Name)
+		r.life.wake()
+		if !async.Sleep(r.life.reading, retry.NextBackOff()) {
 			return nil
 		}
 	}
@@ -184,52 +183,52 @@ func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 
 // collectLoaded puts messages that were read from the parked table into their lanes.
 func (r *runner) collectLoaded() {
-	l := r.loaded.Swap(nil)
+	l := r.retries.loaded.Swap(nil)
 	if l == nil {
 		return
 	}
-	r.loading = false
+	r.retries.loading = false
 	for _, e := range l.entries {
 		row := l.rows[e.ident()]
 		if row == nil { // discarded by a command
-			r.parked.forget(e)
-			r.releaseKey(e.key)
+			r.retries.parked.forget(e)
+			r.retries.unblock(e.key)
 			continue
 		}
 		t := &task{row: row, key: e.key, entry: e, attempts: e.attempts}
 		t.alone = e.attempts > 0
 		r.enqueue(t)
 		if t.key == "" { // before what may have to wait for it
-			copy(r.free[1:], r.free[:len(r.free)-1])
-			r.free[0] = t
+			copy(r.lanes.free[1:], r.lanes.free[:len(r.lanes.free)-1])
+			r.lanes.free[0] = t
 		}
 	}
 }
 
 // lookFurther reads the next scheduled deliveries when those in memory run out.
 func (r *runner) lookFurther() {
-	s := &r.scheduled
-	if s.horizon.IsZero() || s.loading || r.parked.later > maxScheduled/10 {
+	s := &r.retries.scheduled
+	if s.horizon.IsZero() || s.loading || r.retries.parked.later > maxScheduled/10 {
 		return
 	}
 	s.loading = true
 	from := s.horizon
-	r.done.Go(func() {
-		entries, more, err := loadScheduled(r.reading, r.passes.pool, r.sub.Name, from)
-		if err != nil && r.reading.Err() == nil {
-			r.health.failed(cannotSchedule, err, r.sub.Name)
-			r.wake()
-			async.Sleep(r.reading, time.Second)
+	r.life.done.Go(func() {
+		entries, more, err := loadScheduled(r.life.reading, r.env.passes.pool, r.env.sub.Name, from)
+		if err != nil && r.life.reading.Err() == nil {
+			r.env.health.failed(cannotSchedule, err, r.env.sub.Name)
+			r.life.wake()
+			async.Sleep(r.life.reading, time.Second)
 		}
 		r.mu.Lock()
 		s.loading = false
 		if err == nil {
-			r.health.works(cannotSchedule, r.sub.Name)
-			r.addScheduled(entries)
+			r.env.health.works(cannotSchedule, r.env.sub.Name)
+			r.retries.addScheduled(entries)
 			s.lookFrom(entries, more)
 		}
 		r.mu.Unlock()
-		r.wake()
+		r.life.wake()
 	})
 }
 
@@ -252,54 +251,65 @@ func (s *scheduledAhead) lookFrom(entries []*entry, more bool) {
 }
 
 // addScheduled takes in scheduled deliveries that were read from the table, in order of time.
-func (r *runner) addScheduled(entries []*entry) {
+func (q *retries) addScheduled(entries []*entry) {
 	for _, e := range entries {
-		if !r.parked.knows(e.ident()) {
-			r.parked.add(e)
-			r.scheduled.unseen = max(r.scheduled.unseen-1, 0)
+		if !q.parked.knows(e.ident()) {
+			q.parked.add(e)
+			q.scheduled.unseen = max(q.scheduled.unseen-1, 0)
 		}
 	}
 }
 
 // acknowledge remembers what the table has now and lets go what waited for it.
-func (r *runner) acknowledge() {
-	saving := r.parked.saving
-	r.parked.saved()
+func (q *retries) acknowledge() {
+	saving := q.parked.saving
+	q.parked.saved()
 	for m, op := range saving {
 		if op.remove {
 			continue
 		}
 		e := op.entry
 		e.stored = op.state
-		if e.leaving && r.parked.ops[m] == nil {
-			r.parked.forget(e)
+		if e.leaving && q.parked.ops[m] == nil {
+			q.parked.forget(e)
 		}
-		if s := &r.scheduled; !s.horizon.IsZero() && !s.loading && e.due.After(s.horizon) {
-			r.forgetScheduled(e)
+		if s := &q.scheduled; !s.horizon.IsZero() && !s.loading && e.due.After(s.horizon) {
+			q.forgetScheduled(e)
 		}
 		if e.key != "" {
-			r.releaseKey(e.key)
+			q.unblock(e.key)
 		}
 	}
-	r.trimScheduled()
+	q.trimScheduled()
 }
 
 // trimScheduled forgets scheduled deliveries when they have become too many for memory: the next ones are looked up again. Not
 // while that goes on, since the look-up may be older than what is forgotten.
-func (r *runner) trimScheduled() {
-	if r.parked.later < 2*maxScheduled || r.scheduled.loading {
+func (q *retries) trimScheduled() {
+	if q.parked.later < 2*maxScheduled || q.scheduled.loading {
 		return
 	}
-	r.scheduled.horizon = distantPast
-	for _, e := range r.parked.byID {
-		r.forgetScheduled(e)
+	q.scheduled.horizon = distantPast
+	for _, e := range q.parked.byID {
+		q.forgetScheduled(e)
 	}
 }
 
 // forgetScheduled drops a scheduled delivery from memory if the table has it as it is.
-func (r *runner) forgetScheduled(e *entry) {
-	if e.state == stateScheduled && e.stored == stateScheduled && !e.busy && !r.parked.pending(e.ident()) {
-		r.parked.forget(e)
-		r.scheduled.unseen++
+func (q *retries) forgetScheduled(e *entry) {
+	if e.state == stateScheduled && e.stored == stateScheduled && !e.busy && !q.parked.pending(e.ident()) {
+		q.parked.forget(e)
+		q.scheduled.unseen++
 	}
+}
+
+// retries are the deliveries that wait for something: parked, or to be read from the table.
+type retries struct {
+	env       *environment
+	parked    *parkedSet
+	postponed []*entry // scheduled, due, and waiting for that
+	scheduled scheduledAhead
+	toLoad    []*entry
+	loading   bool
+	loaded    atomic.Pointer[loadedRows]
 }

@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -35,18 +34,18 @@ func newLanes(n, batch int) []*lane {
 // send starts the delivery of the lane's batch.
 func (l *lane) send(r *runner) {
 	l.deliveries, l.outcomes = l.deliveries[:0], l.outcomes[:0]
-	r.started++
-	l.started = r.started
+	r.lanes.started++
+	l.started = r.lanes.started
 	for _, t := range l.batch {
-		l.deliveries = append(l.deliveries, sinks.Delivery{Message: &t.row.Message, Subscription: r.sub.Name, Attempt: t.attempts + 1})
+		l.deliveries = append(l.deliveries, sinks.Delivery{Message: &t.row.Message, Subscription: r.env.sub.Name, Attempt: t.attempts + 1})
 		l.outcomes = append(l.outcomes, nil)
 	}
 	if l.batch[0].row.Withheld {
-		r.alone++
+		r.lanes.alone++
 		l.doubted = r.inDoubt() || l.batch[0].attempts > 0
 	}
 	l.busy = true
-	r.inFlight++
+	r.lanes.inFlight++
 	if l.begin == nil { // most subscriptions never need most of their lanes
 		l.begin = make(chan struct{}, 1)
 		l.done.Go(func() { l.work(r) })
@@ -59,7 +58,7 @@ func (l *lane) work(r *runner) {
 		if l.batch[0].row.Withheld { // it is alone
 			r.deliverWithheld(l)
 		} else {
-			r.sink.Deliver(r.deliver, l.deliveries, l.outcomes)
+			r.env.sink.Deliver(r.life.deliver, l.deliveries, l.outcomes)
 		}
 		r.finish(l)
 	}
@@ -74,49 +73,54 @@ func (l *lane) close() {
 
 // finish is called by lanes: a batch has come back.
 func (r *runner) finish(l *lane) {
-	r.finished.Lock()
-	r.finished.lanes = append(r.finished.lanes, l)
-	r.finished.Unlock()
-	r.wake()
+	r.lanes.finished.Lock()
+	r.lanes.finished.lanes = append(r.lanes.finished.lanes, l)
+	r.lanes.finished.Unlock()
+	r.life.wake()
 }
 
 // collectFinished returns the lanes whose batches have come back; they are valid until the next call.
-func (r *runner) collectFinished() []*lane {
-	r.finished.Lock()
-	defer r.finished.Unlock()
-	lanes := r.finished.lanes
-	r.finished.lanes, r.finished.collected = r.finished.collected[:0], lanes
+func (ls *lanes) collectFinished() []*lane {
+	ls.finished.Lock()
+	defer ls.finished.Unlock()
+	lanes := ls.finished.lanes
+	ls.finished.lanes, ls.finished.collected = ls.finished.collected[:0], lanes
 	return lanes
 }
 
 // enqueue puts a task where a lane will find it.
 func (r *runner) enqueue(t *task) {
-	r.tasks++
-	r.taskBytes += t.row.Size()
+	r.lanes.add(t)
 	r.breaker.fresh = true
+}
+
+// add puts a task where a lane will find it.
+func (ls *lanes) add(t *task) {
+	ls.tasks++
+	ls.bytes += t.row.Size()
 	if t.key == "" {
-		r.free = append(r.free, t)
+		ls.free = append(ls.free, t)
 		return
 	}
-	l := r.laneOf(t.key)
+	l := ls.laneOf(t.key)
 	l.queue = append(l.queue, t)
 }
 
 // laneOf maps a key to its lane, fixed for the runner's life (FNV-1a).
-func (r *runner) laneOf(key string) *lane {
+func (ls *lanes) laneOf(key string) *lane {
 	h := uint32(2166136261)
 	for i := range len(key) {
 		h = (h ^ uint32(key[i])) * 16777619
 	}
-	return r.lanes[h%uint32(len(r.lanes))]
+	return ls.all[h%uint32(len(ls.all))]
 }
 
-// release takes a task out of the lanes' account.
-func (r *runner) release(t *task) {
-	r.tasks--
-	r.taskBytes -= t.row.Size()
+// free takes a task that is in no queue out of all accounts.
+func (r *runner) free(t *task) {
+	r.lanes.tasks--
+	r.lanes.bytes -= t.row.Size()
 	if t.fault != nil {
-		r.suspects--
+		r.breaker.evidence.suspects--
 	}
 }
 
@@ -126,8 +130,8 @@ func (r *runner) dispatch(now time.Time) {
 		r.probe(now)
 		return
 	}
-	for _, l := range r.lanes {
-		if l.busy || len(l.queue) == 0 && len(r.free) == 0 || r.linger(l, now) {
+	for _, l := range r.lanes.all {
+		if l.busy || len(l.queue) == 0 && len(r.lanes.free) == 0 || r.linger(l, now) {
 			continue
 		}
 		r.form(l, l.batchMax)
@@ -136,19 +140,19 @@ func (r *runner) dispatch(now time.Time) {
 		}
 	}
 	if r.onlySuspects() {
-		r.trip(now, 0, errSuspects)
+		r.breaker.trip(now, 0, errSuspects, r.lanes.started)
 	}
 }
 
 // linger says whether a lane shall wait until it has a full batch. It does so until its oldest message has waited long
 // enough; parked ones, which come back when they are due, wait for nothing, nor does anybody if the runner takes in no more.
 func (r *runner) linger(l *lane, now time.Time) bool {
-	most := time.Duration(r.sub.Settings.Linger)
-	if most == 0 || len(l.queue)+len(r.free) >= l.batchMax || r.full() {
+	most := time.Duration(r.env.sub.Settings.Linger)
+	if most == 0 || len(l.queue)+len(r.lanes.free) >= l.batchMax || r.full() {
 		return false
 	}
 	until := time.Time{}
-	for _, queue := range [][]*task{l.queue, r.free} {
+	for _, queue := range [][]*task{l.queue, r.lanes.free} {
 		if len(queue) == 0 {
 			continue
 		}
@@ -159,8 +163,8 @@ func (r *runner) linger(l *lane, now time.Time) bool {
 	if !now.Before(until) {
 		return false
 	}
-	if r.lingers.IsZero() || until.Before(r.lingers) {
-		r.lingers = until
+	if r.lanes.lingers.IsZero() || until.Before(r.lanes.lingers) {
+		r.lanes.lingers = until
 	}
 	return true
 }
@@ -174,19 +178,19 @@ func (r *runner) form(l *lane, most int) {
 	if len(l.queue) > 0 {
 		most = r.formKeyed(l, most)
 	}
-	strict := r.sub.Settings.Ordering == subscription.OrderStrict
-	kept := r.free[:0] // few enough to be moved
-	for i, t := range r.free {
-		if len(l.batch) >= most || r.strictWait(t) || strict && r.restrained(t) {
-			kept = append(kept, r.free[i:]...)
+	strict := r.env.order().strict()
+	kept := r.lanes.free[:0] // few enough to be moved
+	for i, t := range r.lanes.free {
+		if len(l.batch) >= most || r.strictWait(t) || strict && r.breaker.restrained(t) {
+			kept = append(kept, r.lanes.free[i:]...)
 			break
 		}
-		if r.restrained(t) || !r.takes(l, t, &most) {
+		if r.breaker.restrained(t) || !r.takes(l, t, &most) {
 			kept = append(kept, t)
 		}
 	}
-	clear(r.free[len(kept):])
-	r.free = kept
+	clear(r.lanes.free[len(kept):])
+	r.lanes.free = kept
 }
 
 // takes adds the task to the lane's batch, unless it must go alone and would not; most is lowered when it does.
@@ -203,14 +207,14 @@ func (r *runner) takes(l *lane, t *task, most *int) bool {
 
 // tooLarge says whether the task cannot go yet because another one that is to be read is under way to a destination that is in doubt: it
 // would take memory that others have a use for.
-func (r *runner) tooLarge(t *task) bool { return t.row.Withheld && r.alone > 0 && r.inDoubt() }
+func (r *runner) tooLarge(t *task) bool { return t.row.Withheld && r.lanes.alone > 0 && r.inDoubt() }
 
 // inDoubt says whether the destination does not work, or has not shown yet that it does.
-func (r *runner) inDoubt() bool { return r.breaker.open || r.throughAt == 0 }
+func (r *runner) inDoubt() bool { return r.breaker.open || r.breaker.evidence.throughAt == 0 }
 
 // logFirst says whether a strict subscription's next message is from the log, not this parked one.
 func (r *runner) logFirst(t *task) bool {
-	return r.sub.Settings.Ordering == subscription.OrderStrict && len(r.free) > 0 && r.free[0].row.ID < t.row.ID && !r.strictWait(r.free[0])
+	return r.env.order().strict() && len(r.lanes.free) > 0 && r.lanes.free[0].row.ID < t.row.ID && !r.strictWait(r.lanes.free[0])
 }
 
 // formKeyed returns the bound on the batch that its tasks leave.
@@ -221,7 +225,7 @@ func (r *runner) formKeyed(l *lane, most int) int {
 	defer clear(l.keys)
 	kept := l.queue[:0]
 	for i, t := range l.queue {
-		if len(l.batch) >= most || i >= scanAhead*l.batchMax && r.suspects == 0 { // suspects may stand before all others for long
+		if len(l.batch) >= most || i >= scanAhead*l.batchMax && r.breaker.evidence.suspects == 0 { // suspects may stand before all others for long
 			kept = append(kept, l.queue[i:]...)
 			break
 		}
@@ -229,10 +233,10 @@ func (r *runner) formKeyed(l *lane, most int) int {
 			kept = append(kept, t)
 			continue
 		}
-		switch r.gate(t) {
+		switch r.retries.gate(t) {
 		case gateOpen:
 			l.keys[t.key] = true
-			if r.logFirst(t) || r.restrained(t) || !r.takes(l, t, &most) {
+			if r.logFirst(t) || r.breaker.restrained(t) || !r.takes(l, t, &most) {
 				kept = append(kept, t)
 			}
 		case gateWait:
@@ -243,11 +247,28 @@ func (r *runner) formKeyed(l *lane, most int) int {
 				kept = append(kept, t)
 				continue
 			}
-			r.release(t)
+			r.free(t)
 			r.hold(t)
 		}
 	}
 	clear(l.queue[len(kept):])
 	l.queue = kept
 	return most
+}
+
+type lanes struct {
+	all      []*lane
+	free     []*task // without a key: for any lane
+	tasks    int     // in lanes and free, delivering included
+	bytes    int64
+	inFlight int
+	alone    int       // of these, messages that are read by themselves
+	lingers  time.Time // when the first lane stops to wait for a full batch; zero: none waits
+	started  int       // deliveries, which are numbered by it
+	finished struct {
+		sync.Mutex
+		lanes     []*lane
+		collected []*lane // the other of two arrays that take turns
+	}
+	tenant tenant // of the room for messages that are read by themselves
 }

@@ -16,11 +16,11 @@ type beyondBound struct {
 
 // schedule parks a message until it is due, or leaves it in the log while too many are.
 func (r *runner) schedule(t *task) {
-	if r.scheduledCount() < r.sub.Settings.MaxScheduled {
+	if r.scheduledCount() < r.env.sub.Settings.MaxScheduled {
 		r.park(t, stateScheduled, t.row.DeliverAt, "")
 		return
 	}
-	b := &r.scheduled.beyond
+	b := &r.retries.scheduled.beyond
 	if len(b.tasks) == 0 || t.row.DeliverAt.Before(b.next) {
 		b.next = t.row.DeliverAt
 	}
@@ -29,15 +29,15 @@ func (r *runner) schedule(t *task) {
 }
 
 // scheduledCount is how many messages are parked until they are due, in memory or in the table alone.
-func (r *runner) scheduledCount() int { return r.parked.later + r.scheduled.unseen }
+func (r *runner) scheduledCount() int { return r.retries.parked.later + r.retries.scheduled.unseen }
 
 // takeBeyond goes on with messages that were left in the log: with those that are due by now, and as far as there are places again.
 func (r *runner) takeBeyond(now time.Time) {
-	waiting := r.scheduled.beyond.tasks
-	if len(waiting) == 0 || r.scheduledCount() >= r.sub.Settings.MaxScheduled && now.Before(r.scheduled.beyond.next) {
+	waiting := r.retries.scheduled.beyond.tasks
+	if len(waiting) == 0 || r.scheduledCount() >= r.env.sub.Settings.MaxScheduled && now.Before(r.retries.scheduled.beyond.next) {
 		return
 	}
-	r.scheduled.beyond = beyondBound{}
+	r.retries.scheduled.beyond = beyondBound{}
 	for _, t := range waiting {
 		if t.row.DeliverAt.After(now) {
 			r.schedule(t)
@@ -49,9 +49,9 @@ func (r *runner) takeBeyond(now time.Time) {
 
 // scheduledStop says whether scheduled messages hold up what comes after them.
 func (r *runner) scheduledStop() bool {
-	b := &r.scheduled.beyond
+	b := &r.retries.scheduled.beyond
 	if r.stopping || len(b.tasks) == 0 {
 		return false
 	}
-	return len(b.tasks) >= maxBeyond || b.bytes >= r.maxTaskBytes() || r.prog.done >= maxDone || r.queue == nil && r.reader == nil
+	return len(b.tasks) >= maxBeyond || b.bytes >= r.maxTaskBytes() || r.intake.prog.done >= maxDone || r.intake.live.queue == nil && r.intake.pass.reader == nil
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/message"
-	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -32,17 +31,18 @@ func TestLinger(t *testing.T) {
 		"parked":                   {second, []*task{parked, ago(0)}, nil, false, false, 0},
 		"no room for more":         {second, []*task{ago(0)}, nil, true, false, 0},
 	} {
-		r := &runner{parked: newParkedSet(), prog: newProgress(snapshot.Position{}), budget: &budget{limit: 1 << 26}, lanes: newLanes(2, 3), free: c.free}
-		r.sub.Settings = subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10, MaxScheduled: 10}
-		r.lanes[0].queue = c.queue
+		r := newRunner(environment{budget: &budget{limit: 1 << 26}}, nil, sinks.Limits{Lanes: 2, Batch: 3})
+		r.lanes.free = c.free
+		r.env.sub.Settings = subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10, MaxScheduled: 10}
+		r.lanes.all[0].queue = c.queue
 		if c.full {
-			r.tasks = r.maxTasks()
+			r.lanes.tasks = r.maxTasks()
 		}
-		if got := r.linger(r.lanes[0], now); got != c.want {
+		if got := r.linger(r.lanes.all[0], now); got != c.want {
 			t.Errorf("%s: waits %t, want %t", name, got, c.want)
 		}
-		if c.want != (r.lingers == now.Add(c.look)) || !c.want && !r.lingers.IsZero() {
-			t.Errorf("%s: looks again in %s, want %s", name, r.lingers.Sub(now), c.look)
+		if c.want != (r.lanes.lingers == now.Add(c.look)) || !c.want && !r.lanes.lingers.IsZero() {
+			t.Errorf("%s: looks again in %s, want %s", name, r.lanes.lingers.Sub(now), c.look)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func TestFullBatchDoesNotLinger(t *testing.T) {
 		run := r.now.Load().running()["sub"]
 		run.mu.Lock()
 		defer run.mu.Unlock()
-		return run.tasks == 1 && !run.lingers.IsZero()
+		return run.lanes.tasks == 1 && !run.lanes.lingers.IsZero()
 	})
 	r.stop()
 	a.exactly(t, ids)

@@ -134,21 +134,13 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 	if g.pool.Encoding().Unchecked() {
 		sink = sinks.Wrap(sink, onlyUTF8)
 	}
-	r := &runner{
-		sub: c.sub, cursor: c, sink: sink, filter: filter, feed: g.feed, passes: g.passes, budget: g.budget,
-		log: g.log, health: g.health, metrics: g.metrics.runner(c.sub.Name), parked: newParkedSet(), prog: newProgress(c.saved),
-		wakeup: make(chan struct{}, 1), quit: make(chan struct{}), resume: &c.saved, saved: c.saved.String(),
-		described: c.trouble, dirty: c.trouble != "", // whoever had it before may have had another
+	r := newRunner(environment{
+		sub: c.sub, cursor: c, sink: sink, feed: g.feed, passes: g.passes, budget: g.budget, log: g.log, health: g.health,
+		metrics: g.metrics.runner(c.sub.Name),
 		save:    func() { async.Signal(g.saver.urgent) },
 		pause:   func(reason string) { g.requestPause(c.sub.Name, reason) },
-		parkedC: func(state string) { g.metrics.parked.WithLabelValues(c.sub.Name, state).Inc() },
-	}
-	limits := sink.Limits()
-	lanes, batch := orDefault(c.sub.Settings.Lanes, limits.Lanes), orDefault(c.sub.Settings.Batch, limits.Batch)
-	if c.sub.Settings.Ordering == subscription.OrderStrict {
-		lanes, batch = 1, 1
-	}
-	r.lanes = newLanes(lanes, batch)
+		parked:  func(state string) { g.metrics.parked.WithLabelValues(c.sub.Name, state).Inc() },
+	}, filter, sink.Limits())
 	if err := r.loadParked(ctx); err != nil {
 		sink.Close()
 		return nil, err
@@ -174,45 +166,45 @@ func orDefault(n, standard int) int {
 
 // loadParked takes in the parked deliveries: their ids are skipped in the log, their keys are blocked.
 func (r *runner) loadParked(ctx context.Context) (err error) {
-	if r.exclude, err = anyParked(ctx, r.passes.pool, r.sub.Name); err != nil || !r.exclude {
+	if r.intake.pass.exclude, err = anyParked(ctx, r.env.passes.pool, r.env.sub.Name); err != nil || !r.intake.pass.exclude {
 		return err
 	}
-	waiting, err := loadParked(ctx, r.passes.pool, r.sub.Name, r.sub.Settings.OnDead == subscription.DeadHolds)
+	waiting, err := loadParked(ctx, r.env.passes.pool, r.env.sub.Name, r.env.sub.Settings.OnDead == subscription.DeadHolds)
 	if err != nil {
 		return err
 	}
-	later, more, err := loadScheduled(ctx, r.passes.pool, r.sub.Name, distantPast)
+	later, more, err := loadScheduled(ctx, r.env.passes.pool, r.env.sub.Name, distantPast)
 	if err != nil {
 		return err
 	}
-	r.scheduled.unseen = len(later)
+	r.retries.scheduled.unseen = len(later)
 	if more {
-		if r.scheduled.unseen, err = countScheduled(ctx, r.passes.pool, r.sub.Name); err != nil {
+		if r.retries.scheduled.unseen, err = countScheduled(ctx, r.env.passes.pool, r.env.sub.Name); err != nil {
 			return err
 		}
 	}
 	for _, e := range append(waiting, later...) {
-		e.key = r.parkedKey(e.key)
+		e.key = r.env.order().parkedKey(e.key)
 	}
-	r.takeInParked(waiting, later)
-	r.scheduled.lookFrom(later, more)
+	r.retries.takeInParked(waiting, later)
+	r.retries.scheduled.lookFrom(later, more)
 	return nil
 }
 
 // takeInParked files what is parked, and lets go what waits for nothing.
-func (r *runner) takeInParked(waiting, later []*entry) {
+func (q *retries) takeInParked(waiting, later []*entry) {
 	for _, e := range waiting {
-		r.parked.add(e)
+		q.parked.add(e)
 		switch {
 		case e.state == stateHeld && e.key == "": // it was held under another ordering
-			r.load(e)
+			q.load(e)
 		case e.state == stateHeld && e.due.Unix() > 0: // it was scheduled, and holds nobody up before its turn comes
-			r.parked.change(e, stateScheduled, e.due, "")
+			q.parked.change(e, stateScheduled, e.due, "")
 		}
 	}
-	r.addScheduled(later)
-	for key := range r.parked.keys {
-		r.releaseKey(key)
+	q.addScheduled(later)
+	for key := range q.parked.keys {
+		q.unblock(key)
 	}
 }
 

@@ -78,7 +78,7 @@ func shorten(reason string) string {
 func (r *runner) noteDead(item *saveItem) {
 	for m, op := range item.ops {
 		if op.state == stateDead && !op.remove {
-			r.deaths.add(m.ID, op.reason)
+			r.report.deaths.add(m.ID, op.reason)
 		}
 	}
 }

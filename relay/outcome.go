@@ -12,11 +12,11 @@ import (
 
 // collectResults handles what came back from the sink.
 func (r *runner) collectResults(now time.Time) {
-	for _, l := range r.collectFinished() {
+	for _, l := range r.lanes.collectFinished() {
 		l.busy = false
-		r.inFlight--
+		r.lanes.inFlight--
 		if l.batch[0].row.Withheld {
-			r.alone--
+			r.lanes.alone--
 		}
 		r.handleBatch(l, now)
 		clear(l.batch)
@@ -28,11 +28,13 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 	probe := l.probes
 	if probe {
 		l.probes = false
-		r.breaker.out--
+		r.breaker.rounds.out--
 	}
 	through := r.anyThrough(l)
-	if through {
-		r.gotThrough(l)
+	if through && r.breaker.gotThrough(l.started) {
+		for _, l := range r.lanes.all {
+			l.probes = false // what is still out belongs to no round any more
+		}
 	}
 	told := through || len(l.batch) == 1 // else it may be any of them that the sink refused them all for
 	var back []*task                     // goes back into the lanes, in order
@@ -40,7 +42,7 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 	for i, t := range l.batch {
 		err := l.outcomes[i]
 		if u, ok := errors.AsType[*unreadError](err); ok {
-			r.release(t)
+			r.free(t)
 			r.notRead(t, u, now)
 			continue
 		}
@@ -48,17 +50,17 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 		if r.gaveUp(err, kind) {
 			continue
 		}
-		r.metrics.attempted(kind)
-		r.dirty = true
+		r.env.metrics.attempted(kind)
+		r.intake.dirty = true
 		t.attempts++
 		if kind == sinks.KindGone {
 			r.stopping = true
-			r.pause(err.Error())
+			r.env.pause(err.Error())
 			back = append(back, t)
 			continue
 		}
-		if r.requeues(t, kind, told) {
-			r.suspect(t, l, probe, err.Error())
+		if r.breaker.keeps(t, kind, told) {
+			r.breaker.suspect(t, l, probe, err.Error())
 			t.alone = t.alone || !told
 			failed.add(kind, err, after)
 			back = append(back, t)
@@ -67,18 +69,18 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 		if kind == sinks.KindRetryable && t.entry == nil && t.fault == nil {
 			failed.add(kind, err, after)
 		}
-		r.release(t)
+		r.free(t)
 		r.conclude(t, kind, err, after, now)
 	}
-	r.putBack(l, back)
+	r.lanes.putBack(l, back)
 	if failed.err != nil && !through {
-		r.deliveryFailed(failed, now)
+		r.breaker.deliveryFailed(failed, now, r.lanes.started)
 	}
 }
 
 // gaveUp says whether a delivery was given up by the runner: then its outcome says nothing about the message.
 func (r *runner) gaveUp(err error, kind sinks.Kind) bool {
-	return err != nil && kind != sinks.KindLeased && r.deliver.Err() != nil
+	return err != nil && kind != sinks.KindLeased && r.life.deliver.Err() != nil
 }
 
 // anyThrough says whether the destination has answered for some message as one that works does.
@@ -95,9 +97,9 @@ func (r *runner) anyThrough(l *lane) bool {
 	return false
 }
 
-// requeues says whether the task stays in the lanes: its outcome may be the destination's fault, or another message's. told says
+// keeps says whether the task stays in the lanes: its outcome may be the destination's fault, or another message's. told says
 // whether the outcome is about this message alone.
-func (r *runner) requeues(t *task, kind sinks.Kind, told bool) bool {
+func (b *breaker) keeps(t *task, kind sinks.Kind, told bool) bool {
 	switch {
 	case kind != sinks.KindRetryable && kind != sinks.KindUnavailable:
 		return false
@@ -105,11 +107,11 @@ func (r *runner) requeues(t *task, kind sinks.Kind, told bool) bool {
 		return true
 	case t.entry != nil:
 		return false // its row counts its attempts
-	case t.fault != nil && r.throughAt > t.fault.since:
-		r.breaker.blames = true
+	case t.fault != nil && b.evidence.throughAt > t.fault.since:
+		b.blames = true
 		return false
 	}
-	return kind == sinks.KindUnavailable || r.breaker.open || r.failures+1 >= tripAfter
+	return kind == sinks.KindUnavailable || b.open || b.evidence.failures+1 >= tripAfter
 }
 
 // failedDelivery is the worst outcome of a delivery in which nothing got through, as far as it may be the destination's fault.
@@ -129,17 +131,16 @@ func (f *failedDelivery) add(kind sinks.Kind, err error, after time.Duration) {
 }
 
 // deliveryFailed draws the conclusion from a delivery in which nothing got through.
-func (r *runner) deliveryFailed(f failedDelivery, now time.Time) {
-	r.failures++
-	b := &r.breaker
+func (b *breaker) deliveryFailed(f failedDelivery, now time.Time, started int) {
+	b.evidence.failures++
 	switch {
 	case b.open:
 		b.reason = f.err.Error()
-		b.next = later(b.next, now.Add(f.after))
+		b.rounds.next = later(b.rounds.next, now.Add(f.after))
 	case f.kind == sinks.KindUnavailable && (!b.blames || f.after > 0):
-		r.trip(now, f.after, f.err)
-	case r.failures >= tripAfter:
-		r.trip(now, 0, fmt.Errorf("%d deliveries in a row failed, the last with: %w", r.failures, f.err))
+		b.trip(now, f.after, f.err, started)
+	case b.evidence.failures >= tripAfter:
+		b.trip(now, 0, fmt.Errorf("%d deliveries in a row failed, the last with: %w", b.evidence.failures, f.err), started)
 	}
 }
 
@@ -168,24 +169,24 @@ func (r *runner) conclude(t *task, kind sinks.Kind, err error, after time.Durati
 func (r *runner) failed(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) {
 	e := t.entry
 	// A retry finds the destination down, unless something got through since it failed the last time; or it is told to leave it alone.
-	if e != nil && kind == sinks.KindUnavailable && (after > 0 || !r.breaker.blames && r.throughAt <= e.failedAt) {
-		r.trip(now, after, err)
+	if e != nil && kind == sinks.KindUnavailable && (after > 0 || !r.breaker.blames && r.breaker.evidence.throughAt <= e.failedAt) {
+		r.breaker.trip(now, after, err, r.lanes.started)
 	}
 	if e != nil && e.due.After(now) {
-		r.parked.await(e) // it was sent early, to probe
+		r.retries.parked.await(e) // it was sent early, to probe
 		return
 	}
 	r.retry(t, err.Error(), after, now)
-	r.parked.byID[t.ident()].failedAt = r.started
+	r.retries.parked.byID[t.ident()].failedAt = r.lanes.started
 }
 
 // retry parks the message until its next attempt, or for good if that was the last.
 func (r *runner) retry(t *task, reason string, after time.Duration, now time.Time) {
-	s := &r.sub.Settings
+	s := &r.env.sub.Settings
 	if t.attempts >= s.MaxAttempts {
 		r.bury(t, fmt.Sprintf("gave up after %d attempts: %s", t.attempts, reason))
 		if r.breaker.open { // the next message may be another matter
-			r.breaker.waits.Reset()
+			r.breaker.rounds.waits.Reset()
 		}
 		return
 	}
@@ -195,13 +196,13 @@ func (r *runner) retry(t *task, reason string, after time.Duration, now time.Tim
 func (r *runner) accepted(t *task, now time.Time) {
 	if t.entry == nil {
 		if t.fault == nil {
-			r.metrics.arrived(now.Sub(t.row.CreatedAt))
+			r.env.metrics.arrived(now.Sub(t.row.CreatedAt))
 		}
-		r.settle(t)
+		r.intake.settle(t)
 		return
 	}
-	r.parked.remove(t.entry)
-	r.releaseKey(t.entry.key)
+	r.retries.parked.remove(t.entry)
+	r.retries.unblock(t.entry.key)
 }
 
 // bury makes the message a dead letter.
@@ -210,28 +211,28 @@ func (r *runner) bury(t *task, reason string) { r.park(t, stateDead, time.Time{}
 // park makes an exception of the message, or changes the one that it is. In the log the message counts as settled: the
 // parked row and the cursor are saved in one statement.
 func (r *runner) park(t *task, state string, due time.Time, reason string) {
-	r.dirty = true
-	r.parkedC(state)
+	r.intake.dirty = true
+	r.env.parked(state)
 	e := t.entry
 	if e == nil {
-		e = &entry{id: t.row.ID, born: t.row.Born, xid: t.row.XID, key: strings.Clone(r.parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
-		r.parked.add(e)
-		r.parked.record(&parkOp{entry: e, insert: t.row, bare: t.bare, reason: reason})
-		r.settle(t)
+		e = &entry{id: t.row.ID, born: t.row.Born, xid: t.row.XID, key: strings.Clone(r.env.order().parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
+		r.retries.parked.add(e)
+		r.retries.parked.record(&parkOp{entry: e, insert: t.row, bare: t.bare, reason: reason})
+		r.intake.settle(t)
 	} else {
 		e.attempts = t.attempts
-		r.parked.change(e, state, due, reason)
+		r.retries.parked.change(e, state, due, reason)
 	}
-	if state == stateDead && r.sub.Settings.OnDead == subscription.DeadSkips {
+	if state == stateDead && r.env.sub.Settings.OnDead == subscription.DeadSkips {
 		e.leaving = true // its key goes on once that is durable
 	}
-	if state != stateHeld && state != stateScheduled || r.parked.unsaved > r.maxTaskBytes()/2 {
-		r.save()
+	if state != stateHeld && state != stateScheduled || r.retries.parked.unsaved > r.maxTaskBytes()/2 {
+		r.env.save()
 	}
 }
 
 // putBack returns tasks to the front of where they came from.
-func (r *runner) putBack(l *lane, tasks []*task) {
+func (ls *lanes) putBack(l *lane, tasks []*task) {
 	var keyed, free []*task
 	for _, t := range tasks {
 		if t.key == "" {
@@ -244,6 +245,6 @@ func (r *runner) putBack(l *lane, tasks []*task) {
 		l.queue = append(keyed, l.queue...)
 	}
 	if len(free) > 0 {
-		r.free = append(free, r.free...)
+		ls.free = append(free, ls.free...)
 	}
 }

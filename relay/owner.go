@@ -134,7 +134,7 @@ func (o *owner) poll(ctx context.Context) error {
 	if sick := o.health.any(); sick || o.sick {
 		o.sick = sick
 		for _, r := range o.running() {
-			r.wake() // it may be its trouble
+			r.life.wake() // it may be its trouble
 		}
 	}
 	o.stopChanged(ctx, standings)

@@ -187,14 +187,14 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	eventually(t, "the message is settled in memory", func() bool {
 		run.mu.Lock()
 		defer run.mu.Unlock()
-		return run.tasks == 0
+		return run.lanes.tasks == 0
 	})
 	run.mu.Lock()
 	e := &entry{id: 999, state: stateDead}
-	run.parked.add(e)
-	run.parked.record(&parkOp{entry: e, reason: "a test", insert: &message.Row{}})
-	run.parked.ops[snapshot.Ident{ID: 999}].insert.Topic = "t"
-	run.dirty = true
+	run.retries.parked.add(e)
+	run.retries.parked.record(&parkOp{entry: e, reason: "a test", insert: &message.Row{}})
+	run.retries.parked.ops[snapshot.Ident{ID: 999}].insert.Topic = "t"
+	run.intake.dirty = true
 	run.mu.Unlock()
 	if _, err := g.saver.save(t.Context(), g.saver.all(), true); err != nil {
 		t.Fatal(err)

@@ -284,7 +284,7 @@ func TestScheduledBeyondMemoryWhileRunning(t *testing.T) {
 	eventually(t, "memory holds the next ones only", func() bool {
 		run.mu.Lock()
 		defer run.mu.Unlock()
-		return len(run.parked.byID) <= maxScheduled+500 && !run.scheduled.loading
+		return len(run.retries.parked.byID) <= maxScheduled+500 && !run.retries.scheduled.loading
 	})
 	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
 		SELECT 'soon', to_jsonb(g), clock_timestamp() + interval '200 ms' FROM generate_series(1, 5) g`); err != nil {

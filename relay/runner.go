@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/outbox/topic"
@@ -25,83 +24,30 @@ const (
 // runner delivers one subscription. All its state belongs to step, which never waits: deliveries happen in lanes, reading in
 // goroutines of their own, and everything that happens wakes the runner's goroutine for another step.
 type runner struct {
-	sub     subscription.Subscription
-	cursor  cursor
-	sink    sinks.Sink
-	filter  *filter
-	feed    *feed
-	passes  *passes
-	budget  *budget
-	log     *slog.Logger
-	health  *health
-	metrics runnerMetrics
-	save    func() // asks for a save soon
-	pause   func(reason string)
-	parkedC func(state string)
-
-	wakeup   chan struct{}
-	deliver  context.Context // cancelled to give up deliveries under way
-	giveUp   context.CancelFunc
-	reading  context.Context // cancelled to end reading from the database
-	unread   context.CancelFunc
-	quit     chan struct{} // closed to end the goroutine
-	done     sync.WaitGroup
-	finished struct {
-		sync.Mutex
-		lanes     []*lane
-		collected []*lane // the other of two arrays that take turns
-	}
-	loaded atomic.Pointer[loadedRows]
+	env  environment
+	life lifecycle
 
 	mu       sync.Mutex // guards everything below
-	prog     *progress
-	stopping bool
+	intake   intake
+	lanes    lanes
+	retries  retries
+	breaker  breaker
+	report   report
+	stopping bool // nothing more is taken in, and no delivery starts
 	gone     bool // the cursor was lost: nothing may be delivered or saved any more
-	frozen   struct {
-		closed snapshot.Closed
-		limit  *snapshot.Window
-	}
+}
 
-	queue     *queue
-	awaiting  bool // the queue's target
-	reader    *passReader
-	pageAt    page // rows not admitted yet
-	resume    *snapshot.Position
-	passRows  int
-	passed    bool     // a pass has been made since the start
-	present   bool     // and one that began after the start has been admitted whole
-	postponed []*entry // scheduled, due, and waiting for that
-	exclude   bool
-	scheduled scheduledAhead
-
-	tenant    tenant // of the room for messages that are read by themselves
-	lanes     []*lane
-	free      []*task // without a key: for any lane
-	newTasks  []task  // allocated, not used yet
-	tasks     int     // in lanes and free, delivering included
-	taskBytes int64
-	inFlight  int
-	alone     int       // of these, messages that are read by themselves
-	lingers   time.Time // when the first lane stops to wait for a full batch; zero: none waits
-	parked    *parkedSet
-	loading   bool
-	toLoad    []*entry
-	breaker   breaker
-	started   int // deliveries, which are numbered by it
-	throughAt int // number of the latest delivery in which something got through
-	failures  int // deliveries in a row in which nothing did
-	suspects  int // tasks with a fault
-
-	heldUnproven int // held since something got through the last time, behind messages that had failed by then
-
-	dirty      bool
-	trouble    string
-	describing string // what the cursor's row shall say of it
-	troubles   troubleNotices
-	deaths     deathNotices
-	saved      string // the cursor as it was last saved
-	savedAt    time.Time
-	described  string // the trouble as it was last saved
+// newRunner makes a runner that stands where its cursor does. The limits are the sink's.
+func newRunner(env environment, f *filter, limits sinks.Limits) *runner {
+	at, s := env.cursor.saved, env.sub.Settings
+	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
+	r := &runner{env: env, life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
+	r.env.life = &r.life
+	r.intake = intake{env: &r.env, filter: f, prog: newProgress(at), pass: passing{resume: &at}, dirty: env.cursor.trouble != ""} // whoever had it before may have had another
+	r.lanes.all = newLanes(n, batch)
+	r.retries = retries{env: &r.env, parked: newParkedSet()}
+	r.report = report{saved: at.String(), described: env.cursor.trouble}
+	return r
 }
 
 // task is a message on its way through a lane.
@@ -141,22 +87,22 @@ func (f *filter) wants(r *message.Row) bool {
 
 // start begins to deliver.
 func (r *runner) start(ctx context.Context) {
-	r.reading, r.unread = context.WithCancel(ctx)
-	r.deliver, r.giveUp = context.WithCancel(context.WithoutCancel(ctx))
-	r.done.Go(r.loop)
-	r.wake()
+	r.life.reading, r.life.unread = context.WithCancel(ctx)
+	r.life.deliver, r.life.giveUp = context.WithCancel(context.WithoutCancel(ctx))
+	r.life.done.Go(r.loop)
+	r.life.wake()
 }
 
-func (r *runner) wake() { async.Signal(r.wakeup) }
+func (l *lifecycle) wake() { async.Signal(l.wakeup) }
 
 func (r *runner) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		select {
-		case <-r.quit:
+		case <-r.life.quit:
 			return
-		case <-r.wakeup:
+		case <-r.life.wakeup:
 		case <-timer.C:
 		}
 		timer.Reset(r.step(time.Now()))
@@ -172,38 +118,38 @@ func (r *runner) step(now time.Time) time.Duration {
 		return time.Hour
 	}
 	r.collectLoaded()
-	r.lingers = time.Time{}
+	r.lanes.lingers = time.Time{}
 	if !r.stopping {
 		r.takeDue(now)
 		r.takeBeyond(now)
-		r.intake(now)
+		r.takeIn(now)
 		r.dispatch(now)
 	}
 	r.describeTrouble(now)
-	if due, _ := r.deaths.due(now); due {
-		r.deaths.tell(r.log, r.sub.Name, now)
+	if due, _ := r.report.deaths.due(now); due {
+		r.report.deaths.tell(r.env.log, r.env.sub.Name, now)
 	}
 	return r.nextLook(now)
 }
 
 func (r *runner) nextLook(now time.Time) time.Duration {
 	look := time.Hour // or until something happens
-	if r.takesDue() && len(r.parked.due) > 0 && r.parked.due[0].durable() {
-		look = min(look, r.parked.due[0].due.Sub(now))
+	if r.takesDue() && len(r.retries.parked.due) > 0 && r.retries.parked.due[0].durable() {
+		look = min(look, r.retries.parked.due[0].due.Sub(now))
 	}
-	if r.breaker.open && !r.breaker.round && now.Before(r.breaker.next) {
-		look = min(look, r.breaker.next.Sub(now))
+	if r.breaker.open && !r.breaker.rounds.underWay && now.Before(r.breaker.rounds.next) {
+		look = min(look, r.breaker.rounds.next.Sub(now))
 	}
-	if !r.lingers.IsZero() {
-		look = min(look, r.lingers.Sub(now))
+	if !r.lanes.lingers.IsZero() {
+		look = min(look, r.lanes.lingers.Sub(now))
 	}
-	if b := &r.scheduled.beyond; len(b.tasks) > 0 {
+	if b := &r.retries.scheduled.beyond; len(b.tasks) > 0 {
 		look = min(look, b.next.Sub(now))
 	}
-	if _, wait := r.deaths.due(now); wait > 0 {
+	if _, wait := r.report.deaths.due(now); wait > 0 {
 		look = min(look, wait)
 	}
-	if r.prog.done >= maxDone {
+	if r.intake.prog.done >= maxDone {
 		look = min(look, closeEvery) // a window may have closed
 	}
 	return max(look, time.Millisecond)
@@ -214,7 +160,7 @@ func (r *runner) stop() {
 	r.mu.Lock()
 	r.stopping = true
 	r.mu.Unlock()
-	r.wake()
+	r.life.wake()
 }
 
 // noticing is how long a sink may take to return from deliveries that are given up: what it has confirmed is still counted.
@@ -224,7 +170,7 @@ const noticing = time.Second
 func (r *runner) drain(ctx context.Context) {
 	for !r.drained() && async.Sleep(ctx, time.Millisecond) {
 	}
-	r.giveUp()
+	r.life.giveUp()
 	for until := time.Now().Add(noticing); !r.drained() && time.Now().Before(until); {
 		async.Sleep(context.Background(), time.Millisecond)
 	}
@@ -233,7 +179,7 @@ func (r *runner) drain(ctx context.Context) {
 func (r *runner) drained() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.inFlight == 0
+	return r.lanes.inFlight == 0
 }
 
 // abandon makes sure that nothing more is saved: the cursor belongs to somebody else, or its history has changed.
@@ -241,7 +187,7 @@ func (r *runner) abandon() {
 	r.mu.Lock()
 	r.gone, r.stopping = true, true
 	r.mu.Unlock()
-	r.giveUp()
+	r.life.giveUp()
 }
 
 func (r *runner) isGone() bool {
@@ -253,28 +199,28 @@ func (r *runner) isGone() bool {
 // close ends all goroutines and closes the sink.
 func (r *runner) close() {
 	r.stop()
-	r.giveUp()
+	r.life.giveUp()
 	r.mu.Lock()
-	reader := r.reader
-	r.endQueue()
-	for _, l := range r.lanes {
+	reader := r.intake.pass.reader
+	r.intake.endQueue()
+	for _, l := range r.lanes.all {
 		l.close()
 	}
 	r.mu.Unlock()
-	r.unread()
+	r.life.unread()
 	if reader != nil {
 		reader.stop()
 	}
-	for _, l := range r.lanes {
+	for _, l := range r.lanes.all {
 		l.done.Wait()
 	}
-	close(r.quit)
-	r.done.Wait()
+	close(r.life.quit)
+	r.life.done.Wait()
 	r.mu.Lock()
-	r.deaths.tell(r.log, r.sub.Name, time.Now())
+	r.report.deaths.tell(r.env.log, r.env.sub.Name, time.Now())
 	r.mu.Unlock()
-	if err := r.sink.Close(); err != nil {
-		r.log.Warn("sink not closed", "error", err)
+	if err := r.env.sink.Close(); err != nil {
+		r.env.log.Warn("sink not closed", "error", err)
 	}
 }
 
@@ -284,23 +230,23 @@ func (r *runner) describeTrouble(now time.Time) {
 	switch {
 	case r.breaker.open:
 		trouble = "destination is down: " + r.breaker.reason
-	case r.parked.blocked >= r.sub.Settings.MaxParked:
+	case r.retries.parked.blocked >= r.env.sub.Settings.MaxParked:
 		trouble = "intake stopped: max_parked messages wait for a retry or a callback"
 	case r.scheduledStop():
 		trouble = "intake stopped: max_scheduled messages wait for their time, and the next one is another"
 	}
 	described := trouble
-	if ours := r.health.trouble(r.sub.Name); ours != "" {
+	if ours := r.env.health.trouble(r.env.sub.Name); ours != "" {
 		described = ours // which is in the log already
 	}
-	if described != r.describing {
-		r.describing, r.dirty = described, true
+	if described != r.report.describing {
+		r.report.describing, r.intake.dirty = described, true
 	}
-	if trouble == r.trouble {
+	if trouble == r.report.trouble {
 		return
 	}
-	r.trouble = trouble
-	r.troubles.tell(r.log, r.sub.Name, trouble, now)
+	r.report.trouble = trouble
+	r.report.troubles.tell(r.env.log, r.env.sub.Name, trouble, now)
 	down, stopped := 0.0, 0.0
 	switch {
 	case r.breaker.open:
@@ -308,6 +254,48 @@ func (r *runner) describeTrouble(now time.Time) {
 	case trouble != "":
 		stopped = 1
 	}
-	r.metrics.down.Set(down)
-	r.metrics.stopped.Set(stopped)
+	r.env.metrics.down.Set(down)
+	r.env.metrics.stopped.Set(stopped)
+}
+
+// environment is what a runner is given, and what does not change while it runs.
+type environment struct {
+	sub    subscription.Subscription
+	cursor cursor // as it was taken over
+	sink   sinks.Sink
+	feed   *feed
+	passes *passes
+	budget *budget // of the queues and of what is in the lanes
+	life   *lifecycle
+
+	log     *slog.Logger
+	health  *health
+	metrics runnerMetrics
+	save    func()              // asks for a save soon
+	pause   func(reason string) // asks for a pause of the subscription
+	parked  func(state string)  // counts an exception
+}
+
+func (e *environment) order() order { return order(e.sub.Settings.Ordering) }
+
+// lifecycle is how a runner and its goroutines are woken and ended.
+type lifecycle struct {
+	wakeup  chan struct{}
+	deliver context.Context // cancelled to give up deliveries under way
+	giveUp  context.CancelFunc
+	reading context.Context // cancelled to end reading from the database
+	unread  context.CancelFunc
+	quit    chan struct{} // closed to end the goroutine
+	done    sync.WaitGroup
+}
+
+// report is what others are told of a runner: its cursor's row, the log, metrics.
+type report struct {
+	trouble    string
+	describing string // what the cursor's row shall say of it
+	troubles   troubleNotices
+	deaths     deathNotices
+	saved      string // the cursor as it was last saved
+	savedAt    time.Time
+	described  string // the trouble as it was last saved
 }

@@ -19,7 +19,7 @@ func saveArgs(items []*saveItem, encoding dbconn.Encoding) []any {
 	var del deleteArrays
 	for _, item := range items {
 		c.add(item)
-		name := item.runner.sub.Name
+		name := item.runner.env.sub.Name
 		for m, op := range item.ops {
 			switch {
 			case op.remove:
@@ -47,8 +47,8 @@ type cursorArrays struct {
 }
 
 func (c *cursorArrays) add(item *saveItem) {
-	c.names = append(c.names, item.runner.sub.Name)
-	c.epochs = append(c.epochs, item.runner.cursor.epoch)
+	c.names = append(c.names, item.runner.env.sub.Name)
+	c.epochs = append(c.epochs, item.runner.env.cursor.epoch)
 	c.bases = append(c.bases, item.cursor.Base.String())
 	ids, first, last := item.cursor.Done.Columns()
 	c.ids, c.firsts, c.lasts = append(c.ids, ids), append(c.firsts, first), append(c.lasts, last)

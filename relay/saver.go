@@ -50,14 +50,14 @@ type saveItem struct {
 func (s *saver) add(r *runner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.runs[r.sub.Name] = r
+	s.runs[r.env.sub.Name] = r
 }
 
 func (s *saver) remove(r *runner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.runs[r.sub.Name] == r {
-		delete(s.runs, r.sub.Name)
+	if s.runs[r.env.sub.Name] == r {
+		delete(s.runs, r.env.sub.Name)
 	}
 }
 
@@ -101,13 +101,13 @@ func (s *saver) save(ctx context.Context, runners []*runner, final bool) (int, e
 	if len(items) == 0 {
 		return 0, nil
 	}
-	slices.SortFunc(items, func(a, b *saveItem) int { return strings.Compare(a.runner.sub.Name, b.runner.sub.Name) })
+	slices.SortFunc(items, func(a, b *saveItem) int { return strings.Compare(a.runner.env.sub.Name, b.runner.env.sub.Name) })
 	fates, err := s.insist(ctx, items)
 	if err != nil {
 		return 0, err
 	}
 	for _, item := range items {
-		s.settle(item, fates[item.runner.sub.Name])
+		s.settle(item, fates[item.runner.env.sub.Name])
 	}
 	return len(items), nil
 }
@@ -177,7 +177,7 @@ func (s *saver) settle(item *saveItem, f fate) {
 		r.savedNow(item)
 	case fateRefused:
 		r.abandon()
-		s.lost(r.sub.Name)
+		s.lost(r.env.sub.Name)
 	case fateBusy:
 		if !r.isGone() {
 			s.busy[r] = item
@@ -199,7 +199,7 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 			s.metrics.saves.WithLabelValues("ok").Inc()
 			s.health.works(cannotSave)
 			for _, item := range items[:most] {
-				s.health.works(cannotSave, item.runner.sub.Name)
+				s.health.works(cannotSave, item.runner.env.sub.Name)
 			}
 			items = items[most:]
 			continue
@@ -217,8 +217,8 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 			most = (most + 1) / 2
 			continue
 		case !dberr.Away(err):
-			s.health.failed(cannotSave, err, items[0].runner.sub.Name)
-			fates[items[0].runner.sub.Name] = fateBusy
+			s.health.failed(cannotSave, err, items[0].runner.env.sub.Name)
+			fates[items[0].runner.env.sub.Name] = fateBusy
 			items = items[1:]
 			continue
 		}
@@ -325,25 +325,25 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 	if r.gone {
 		return nil
 	}
-	r.advance()
-	item := &saveItem{runner: r, cursor: r.prog.save(), trouble: r.describing}
-	if r.prog.pass == nil && r.resume != nil {
-		item.cursor = *r.resume // the pass that it was loaded with has not gone on yet, but parked messages may have
+	r.intake.advance()
+	item := &saveItem{runner: r, cursor: r.intake.prog.save(), trouble: r.report.describing}
+	if r.intake.prog.pass == nil && r.intake.pass.resume != nil {
+		item.cursor = *r.intake.pass.resume // the pass that it was loaded with has not gone on yet, but parked messages may have
 	}
 	if final {
 		item.trouble = ""
 	}
 	item.text = item.cursor.String()
-	if len(r.parked.ops) == 0 && item.text == r.saved && item.trouble == r.described {
+	if len(r.retries.parked.ops) == 0 && item.text == r.report.saved && item.trouble == r.report.described {
 		return nil
 	}
-	if !r.dirty && !final && now.Sub(r.savedAt) < idleSave {
+	if !r.intake.dirty && !final && now.Sub(r.report.savedAt) < idleSave {
 		return nil
 	}
 	// What is settled beyond the base goes into it when its window closes: segments wait for bases.
-	r.dirty = item.cursor.Target != nil || len(item.cursor.Done) > 0
-	r.parked.saving, r.parked.ops = r.parked.ops, make(map[snapshot.Ident]*parkOp)
-	item.ops = r.parked.saving
+	r.intake.dirty = item.cursor.Target != nil || len(item.cursor.Done) > 0
+	r.retries.parked.saving, r.retries.parked.ops = r.retries.parked.ops, make(map[snapshot.Ident]*parkOp)
+	item.ops = r.retries.parked.saving
 	for _, op := range item.ops {
 		op.fix()
 	}
@@ -354,15 +354,15 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 func (r *runner) hasParked() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.parked.ops) > 0
+	return len(r.retries.parked.ops) > 0
 }
 
 // savedNow takes note that the item was saved.
 func (r *runner) savedNow(item *saveItem) {
 	r.mu.Lock()
-	r.saved, r.savedAt, r.described = item.text, time.Now(), item.trouble
+	r.report.saved, r.report.savedAt, r.report.described = item.text, time.Now(), item.trouble
 	r.noteDead(item)
-	r.acknowledge()
+	r.retries.acknowledge()
 	r.mu.Unlock()
-	r.wake()
+	r.life.wake()
 }

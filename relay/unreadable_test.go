@@ -267,8 +267,8 @@ func TestUnsavedCopiesStopIntake(t *testing.T) {
 		}
 		run.mu.Lock()
 		defer run.mu.Unlock()
-		if most := run.maxTaskBytes() + 2*message.InlineBytes; run.parked.unsaved > most {
-			t.Errorf("%d bytes wait to be saved, at most %d may", run.parked.unsaved, most)
+		if most := run.maxTaskBytes() + 2*message.InlineBytes; run.retries.parked.unsaved > most {
+			t.Errorf("%d bytes wait to be saved, at most %d may", run.retries.parked.unsaved, most)
 		}
 		return run.full()
 	})

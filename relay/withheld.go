@@ -113,7 +113,7 @@ func (u *unreadError) Error() string { return u.reason }
 
 // notRead draws the consequences for the message alone: its destination has not been asked.
 func (r *runner) notRead(t *task, u *unreadError, now time.Time) {
-	r.dirty = true
+	r.intake.dirty = true
 	t.attempts++
 	if t.entry != nil {
 		t.entry.busy = false
@@ -135,16 +135,16 @@ func (r *runner) deliverWithheld(l *lane) {
 		return
 	}
 	l.deliveries[0].Message = &b.row.Message
-	r.sink.Deliver(r.deliver, l.deliveries, l.outcomes)
+	r.env.sink.Deliver(r.life.deliver, l.deliveries, l.outcomes)
 	l.deliveries[0].Message = &t.row.Message
-	r.passes.shelf.put(b)
+	r.env.passes.shelf.put(b)
 }
 
 // readWithheld retries until there is an answer or deliveries are given up.
 func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 	mark := shelfMark{id: t.row.ID, created: t.row.CreatedAt.UnixMicro()}
 	if t.entry != nil {
-		mark.parked = r.sub.Name
+		mark.parked = r.env.sub.Name
 	}
 	size := t.row.Bytes
 	if size == 0 {
@@ -152,20 +152,20 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 	}
 	retry := async.ReconnectBackoff()
 	for {
-		b, err := r.passes.shelf.take(r.deliver, mark, claim{tenant: &r.tenant, doubted: doubted}, size, func(most int64) (*message.Row, error) {
-			whole, err := r.passes.readMessage(r.deliver, r.sub.Name, r.cursor.epoch, t, most)
-			return whole, r.passes.losses.judge(mark, err)
+		b, err := r.env.passes.shelf.take(r.life.deliver, mark, claim{tenant: &r.lanes.tenant, doubted: doubted}, size, func(most int64) (*message.Row, error) {
+			whole, err := r.env.passes.readMessage(r.life.deliver, r.env.sub.Name, r.env.cursor.epoch, t, most)
+			return whole, r.env.passes.losses.judge(mark, err)
 		})
 		switch _, final := errors.AsType[*unreadError](err); {
 		case err == nil || final:
-			r.health.works(cannotReadMessage, r.sub.Name)
+			r.env.health.works(cannotReadMessage, r.env.sub.Name)
 			return b, err
-		case r.deliver.Err() != nil:
-			return nil, r.deliver.Err()
+		case r.life.deliver.Err() != nil:
+			return nil, r.life.deliver.Err()
 		}
-		r.health.failed(cannotReadMessage, fmt.Errorf("message %d: %w", t.row.ID, err), r.sub.Name)
-		if !async.Sleep(r.deliver, retry.NextBackOff()) {
-			return nil, r.deliver.Err()
+		r.env.health.failed(cannotReadMessage, fmt.Errorf("message %d: %w", t.row.ID, err), r.env.sub.Name)
+		if !async.Sleep(r.life.deliver, retry.NextBackOff()) {
+			return nil, r.life.deliver.Err()
 		}
 	}
 }
