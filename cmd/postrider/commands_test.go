@@ -293,6 +293,16 @@ func TestParked(t *testing.T) {
 	parked("discard", "billing", "103").fails("message 103 is discarded").lacks("0 messages")
 }
 
+// A message whose text has more than a gigabyte is shown, but for that.
+func TestParkedShowOfWhatCannotBeRead(t *testing.T) {
+	db := newDB(t)
+	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
+	park(t, db)
+	db.Exec(t, `UPDATE postrider.parked SET payload = (SELECT jsonb_agg('1e131071'::jsonb) FROM generate_series(1, 9000)) WHERE id = 103`)
+	on(t, db.URL(), "parked", "show", "billing", "103").ok("state scheduled", "due ", "topic orders.due", "What it carries cannot be read: ", "54000")
+	on(t, db.URL(), "parked", "show", "billing", "103", "--json").ok(`"state": "scheduled"`, `"unreadable": "`).lacks(`"payload"`)
+}
+
 func TestRebase(t *testing.T) {
 	db := newDB(t)
 	on(t, db.URL(), "rebase").ok("belongs to this database already")

@@ -69,6 +69,9 @@ func (a *app) printMessage(m admin.ParkedMessage) {
 
 // contents is the payload as a person can read it: indented JSON, text, or a hex dump.
 func contents(m admin.ParkedMessage) string {
+	if m.Unreadable != "" {
+		return "What it carries cannot be read: " + human.OneLine(m.Unreadable)
+	}
 	if m.Payload != nil {
 		var b bytes.Buffer
 		if json.Indent(&b, m.Payload, "", "  ") == nil {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/dberr"
 )
 
 // ParkedStates are the states of a parked message, as they are listed.
@@ -96,6 +98,8 @@ type ParkedMessage struct {
 	Payload json.RawMessage `json:"payload,omitempty"`
 	Base64  *string         `json:"body_base64,omitempty"`
 	Body    []byte          `json:"-"`
+	// Unreadable says why what the message carries cannot be shown.
+	Unreadable string `json:"unreadable,omitempty"`
 
 	Now time.Time `json:"-"` // by the database's clock
 }
@@ -105,15 +109,31 @@ func ShowParked(ctx context.Context, db Querier, name string, id int64) (m Parke
 	if err := requireSubscription(ctx, db, name); err != nil {
 		return m, err
 	}
-	var payload, headers *string
-	err = db.QueryRow(ctx, "SELECT "+parkedColumns+`, clock_timestamp(), payload::text, headers::text, body
+	var created string
+	err = db.QueryRow(ctx, "SELECT "+parkedColumns+`, clock_timestamp(), parked.created_at::text
 		FROM postrider.parked WHERE subscription = $1 AND id = $2 ORDER BY parked.created_at DESC LIMIT 1`, name, id).
-		Scan(&m.Subscription, &m.ID, &m.State, &m.Attempts, &m.Due, &m.Topic, &m.Key, &m.Reason, &m.ParkedAt, &m.CreatedAt, &m.Now, &payload, &headers, &m.Body)
+		Scan(&m.Subscription, &m.ID, &m.State, &m.Attempts, &m.Due, &m.Topic, &m.Key, &m.Reason, &m.ParkedAt, &m.CreatedAt, &m.Now, &created)
+	if err == nil {
+		err = m.read(ctx, db, created)
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return m, errorf(NotFound, "message %d of subscription %q is not parked: the view postrider.deliveries tells its status", id, name)
 	}
+	return m, err
+}
+
+// read adds what the message carries. A value that cannot be read, such as one whose text has more than a gigabyte, is no reason not to
+// show the rest.
+func (m *ParkedMessage) read(ctx context.Context, db Querier, created string) error {
+	var payload, headers *string
+	err := db.QueryRow(ctx, `SELECT payload::text, headers::text, body FROM postrider.parked
+		WHERE subscription = $1 AND id = $2 AND created_at = $3::text::timestamptz`, m.Subscription, m.ID, created).Scan(&payload, &headers, &m.Body)
+	if code := dberr.Code(err); len(code) == 5 && (code == "53200" || slices.Contains([]string{"22", "54", "XX"}, code[:2])) {
+		m.Unreadable = dberr.Cause(err)
+		return nil
+	}
 	if err != nil {
-		return m, err
+		return err
 	}
 	if headers != nil {
 		m.Headers = json.RawMessage(*headers)
@@ -123,5 +143,5 @@ func ShowParked(ctx context.Context, db Querier, name string, id int64) (m Parke
 	} else if m.Body != nil {
 		m.Base64 = new(base64.StdEncoding.EncodeToString(m.Body))
 	}
-	return m, nil
+	return nil
 }
