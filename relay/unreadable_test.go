@@ -177,6 +177,48 @@ func TestDamagedRowIsIsolated(t *testing.T) {
 	}
 }
 
+// A window whose rows cannot be read together is read without what they carry: nobody has to make a pass for it, and each message but
+// the damaged one arrives.
+func TestDamagedRowWhileLive(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	wants := b.subscribe("wants", "{>}", "{}", "now")
+	_, g := b.startWatched(func(c *Config) { c.Follow = FollowTimer })
+	first := b.publish("a.b", "k", `1`)
+	eventually(t, "it is live", func() bool { return wants.count() == 1 })
+
+	tx, err := b.app.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids [3]int64
+	for i, values := range []string{"'2'", noise(5000), "'3'"} {
+		if err := tx.QueryRow(t.Context(), "INSERT INTO postrider.outbox (topic, key, payload) VALUES ('a.b', 'k', "+values+") RETURNING id").Scan(&ids[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mend := b.breakTOAST()
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if reason := b.dies("wants", ids[1]); !strings.Contains(reason, "no valid index found for toast relation") {
+		t.Errorf("it is dead because %q", reason)
+	}
+	eventually(t, "the others arrive", func() bool { return wants.count() == 3 })
+	if n := g.logged("feed: a message cannot be read with the others"); n != 1 {
+		t.Errorf("%d lines say that the feed reads messages by themselves, want one", n)
+	}
+	mend()
+	large := b.insert("a.b", "k", "payload", noise(5000))
+	eventually(t, "what comes later arrives", func() bool { return wants.count() == 4 })
+	if want := []int64{first[0], ids[0], ids[2], large}; !slices.Equal(wants.rows(), want) {
+		t.Errorf("delivered %v, want %v", wants.rows(), want)
+	}
+	if n := g.sum("passes_total", "wants"); n != 1 {
+		t.Errorf("%v passes, want that of the start alone", n)
+	}
+}
+
 // A large message that fails is parked with a copy, which outlives the outbox, and is offered as it was.
 func TestLargeMessageIsRetried(t *testing.T) {
 	t.Parallel()
