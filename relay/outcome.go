@@ -3,10 +3,8 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
-	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -53,24 +51,27 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 		r.env.metrics.attempted(kind)
 		r.intake.dirty = true
 		t.attempts++
-		if kind == sinks.KindGone {
+		s := r.breaker.situation(t, told)
+		a := s.action(kind)
+		switch {
+		case a == actStop:
 			r.stopping = true
 			r.env.pause(err.Error())
 			back = append(back, t)
 			continue
-		}
-		if r.breaker.keeps(t, kind, told) {
+		case a == actSuspect:
 			r.breaker.suspect(t, l, probe, err.Error())
 			t.alone = t.alone || !told
 			failed.add(kind, err, after)
 			back = append(back, t)
 			continue
-		}
-		if kind == sinks.KindRetryable && t.entry == nil && t.fault == nil {
+		case a == actRetry && s.proven:
+			r.breaker.blames = true
+		case kind == sinks.KindRetryable && !s.parked && t.fault == nil:
 			failed.add(kind, err, after)
 		}
 		r.free(t)
-		r.conclude(t, kind, err, after, now)
+		r.conclude(t, a, kind, err, after, now)
 	}
 	r.lanes.putBack(l, back)
 	if failed.err != nil && !through {
@@ -95,23 +96,6 @@ func (r *runner) anyThrough(l *lane) bool {
 		}
 	}
 	return false
-}
-
-// keeps says whether the task stays in the lanes: its outcome may be the destination's fault, or another message's. told says
-// whether the outcome is about this message alone.
-func (b *breaker) keeps(t *task, kind sinks.Kind, told bool) bool {
-	switch {
-	case kind != sinks.KindRetryable && kind != sinks.KindUnavailable:
-		return false
-	case !told:
-		return true
-	case t.entry != nil:
-		return false // its row counts its attempts
-	case t.fault != nil && b.evidence.throughAt > t.fault.since:
-		b.blames = true
-		return false
-	}
-	return kind == sinks.KindUnavailable || b.open || b.evidence.failures+1 >= tripAfter
 }
 
 // failedDelivery is the worst outcome of a delivery in which nothing got through, as far as it may be the destination's fault.
@@ -144,8 +128,8 @@ func (b *breaker) deliveryFailed(f failedDelivery, now time.Time, started int) {
 	}
 }
 
-// conclude settles or parks.
-func (r *runner) conclude(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) {
+// conclude carries out what ends the task.
+func (r *runner) conclude(t *task, a action, kind sinks.Kind, err error, after time.Duration, now time.Time) {
 	if t.fault != nil {
 		t.attempts = 1 // of its attempts only the last says something about the message: the others may have met an outage
 	}
@@ -153,12 +137,12 @@ func (r *runner) conclude(t *task, kind sinks.Kind, err error, after time.Durati
 		t.entry.busy = false
 		t.attempts = t.entry.attempts + 1
 	}
-	switch kind {
-	case sinks.KindAccepted:
+	switch a {
+	case actSettle:
 		r.accepted(t, now)
-	case sinks.KindLeased:
+	case actLease:
 		r.deferred(t, err, after)
-	case sinks.KindPermanent:
+	case actBury:
 		r.bury(t, err.Error())
 	default:
 		r.failed(t, kind, err, after, now)
@@ -178,73 +162,4 @@ func (r *runner) failed(t *task, kind sinks.Kind, err error, after time.Duration
 	}
 	r.retry(t, err.Error(), after, now)
 	r.retries.parked.byID[t.ident()].failedAt = r.lanes.started
-}
-
-// retry parks the message until its next attempt, or for good if that was the last.
-func (r *runner) retry(t *task, reason string, after time.Duration, now time.Time) {
-	s := &r.env.sub.Settings
-	if t.attempts >= s.MaxAttempts {
-		r.bury(t, fmt.Sprintf("gave up after %d attempts: %s", t.attempts, reason))
-		if r.breaker.open { // the next message may be another matter
-			r.breaker.rounds.waits.Reset()
-		}
-		return
-	}
-	r.park(t, stateRetrying, now.Add(max(s.Backoff(t.attempts), after)), reason)
-}
-
-func (r *runner) accepted(t *task, now time.Time) {
-	if t.entry == nil {
-		if t.fault == nil {
-			r.env.metrics.arrived(now.Sub(t.row.CreatedAt))
-		}
-		r.intake.settle(t)
-		return
-	}
-	r.retries.parked.remove(t.entry)
-	r.retries.unblock(t.entry.key)
-}
-
-// bury makes the message a dead letter.
-func (r *runner) bury(t *task, reason string) { r.park(t, stateDead, time.Time{}, reason) }
-
-// park makes an exception of the message, or changes the one that it is. In the log the message counts as settled: the
-// parked row and the cursor are saved in one statement.
-func (r *runner) park(t *task, state string, due time.Time, reason string) {
-	r.intake.dirty = true
-	r.env.parked(state)
-	e := t.entry
-	if e == nil {
-		e = &entry{id: t.row.ID, born: t.row.Born, xid: t.row.XID, key: strings.Clone(r.env.order().parkedKey(t.key)), state: state, attempts: t.attempts, due: due}
-		r.retries.parked.add(e)
-		r.retries.parked.record(&parkOp{entry: e, insert: t.row, bare: t.bare, reason: reason})
-		r.intake.settle(t)
-	} else {
-		e.attempts = t.attempts
-		r.retries.parked.change(e, state, due, reason)
-	}
-	if state == stateDead && r.env.sub.Settings.OnDead == subscription.DeadSkips {
-		e.leaving = true // its key goes on once that is durable
-	}
-	if state != stateHeld && state != stateScheduled || r.retries.parked.unsaved > r.maxTaskBytes()/2 {
-		r.env.save()
-	}
-}
-
-// putBack returns tasks to the front of where they came from.
-func (ls *lanes) putBack(l *lane, tasks []*task) {
-	var keyed, free []*task
-	for _, t := range tasks {
-		if t.key == "" {
-			free = append(free, t)
-		} else {
-			keyed = append(keyed, t)
-		}
-	}
-	if len(keyed) > 0 {
-		l.queue = append(keyed, l.queue...)
-	}
-	if len(free) > 0 {
-		ls.free = append(free, ls.free...)
-	}
 }
