@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pglogrepl"
-
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -44,12 +42,6 @@ type answer struct {
 	rows   rowSet
 	counts map[uint64]int
 	topics []string
-}
-
-// tick is what every look at the server gives.
-type tick struct {
-	snap snapshot.Snapshot
-	lsn  pglogrepl.LSN // everything that snap sees was written to the log before it
 }
 
 // server answers the core's questions, in one round trip each. After an error it is not asked again.

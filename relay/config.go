@@ -85,6 +85,9 @@ type Declaration struct {
 	Sink string `json:"sink"` // without secrets
 }
 
+// largestMessage is the least bound above which a message is never delivered; four times the bound on memory is the other.
+const largestMessage = 256 << 20
+
 // Validate fills in the defaults and says which setting is wrong, with its value and what would be right.
 func (c *Config) Validate() error {
 	c.setDefaults()

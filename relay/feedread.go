@@ -11,15 +11,6 @@ import (
 
 const maxWindowRows = 10_000
 
-// A window's rows are those of transactions at or past its start's xmax, and those that were running then and are no longer:
-// two branches, so that an old open transaction costs nothing. No test of visibility is needed: a statement sees a row exactly
-// if its snapshot sees the row's transaction.
-const (
-	fromXmax = ` FROM postrider.outbox WHERE xid >= $1::text::xid8`
-	fromXip  = ` FROM postrider.outbox WHERE xid = ANY (ARRAY(
-		SELECT unnest($2::text::xid8[]) EXCEPT SELECT pg_snapshot_xip(pg_current_snapshot())))`
-)
-
 var (
 	windowStatement = newReading("postrider_window", readColumns, `FROM (
 		SELECT `+message.ColumnList+fromXmax+` UNION ALL SELECT `+message.ColumnList+fromXip+` LIMIT `+strconv.Itoa(maxWindowRows+1)+`
@@ -33,14 +24,6 @@ var (
 		WHERE xid = ANY ($1::text::xid8[]) LIMIT `+strconv.Itoa(maxWindowRows+1)+`) w ORDER BY id`)
 	transactionTopics = statement{"postrider_transaction_topics", `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
 )
-
-func windowArgs(a snapshot.Snapshot) [][]byte {
-	return [][]byte{strconv.AppendUint(nil, a.Xmax, 10), a.XipArray()}
-}
-
-func xidsArg(xids []uint64) [][]byte {
-	return [][]byte{append(snapshot.AppendIDs([]byte{'{'}, xids), '}')}
-}
 
 var useUpID = call{statement: statement{"postrider_use_up_id",
 	`SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_xact_id() END`}}

@@ -15,6 +15,12 @@ import (
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
+// tick is what every look at the server gives.
+type tick struct {
+	snap snapshot.Snapshot
+	lsn  pglogrepl.LSN // everything that snap sees was written to the log before it
+}
+
 var tickStatement = statement{"postrider_tick", `SELECT pg_current_snapshot(),
 	CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END,
 	EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid) AND NOT pg_is_in_recovery()`}

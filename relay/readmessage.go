@@ -1,0 +1,117 @@
+package relay
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/snapshot"
+)
+
+// unreadError says why a message could not be read.
+type unreadError struct {
+	reason string
+	passes bool // reading it again may help
+}
+
+// Error returns the reason.
+func (u *unreadError) Error() string { return u.reason }
+
+var messageStatement = statement{"postrider_message",
+	`SELECT kind, size, part FROM postrider.read_message($1::text, $2::text::bigint, $3::text::timestamptz, $4::text::integer, $5::text::bigint, $6::text::bigint)`}
+
+// readMessage reads what a row has withheld. It fails with a largerError if that is more than most bytes.
+func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *task, most int64) (*message.Row, error) {
+	if err := p.single.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer p.single.Release(1)
+	conn, err := p.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	m := messageParts{Row: *t.row, most: most, largest: p.largest}
+	m.Payload, m.Headers = nil, nil
+	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
+	args := [][]byte{nil, number(t.row.ID), []byte(snapshot.TimeText(t.row.Born)), number(message.MaxKey), number(p.largest), number(most)}
+	if t.entry != nil {
+		args[0] = []byte(name)
+	}
+	err = newSession(conn.Conn()).run(ctx, begin, byIndex, call{statement: messageStatement, args: args, binary: true, row: m.add},
+		mineCall(p.incarnation, name, epoch), commit)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errRead, err)
+	}
+	return m.whole()
+}
+
+// messageParts puts a message together.
+type messageParts struct {
+	message.Row
+	most    int64
+	largest int64
+	found   bool
+	err     error
+}
+
+func (m *messageParts) add(values [][]byte) error {
+	m.found = true
+	var size int64
+	if len(values[1]) == 8 {
+		size = int64(binary.BigEndian.Uint64(values[1]))
+	}
+	switch part := values[2]; string(values[0]) {
+	case "key":
+		m.err = &unreadError{reason: fmt.Sprintf("the key has %d bytes: it may have %d at most", size, message.MaxKey)}
+	case "size":
+		m.err = &unreadError{reason: tooLarge(size, m.largest)}
+	case "problem", "trouble":
+		m.err = &unreadError{reason: "the message cannot be read: " + string(part), passes: string(values[0]) == "trouble"}
+	case "message":
+		if size > m.most {
+			m.err = &largerError{size}
+		}
+	case "headers":
+		m.Headers = append(m.Headers, part...)
+	case "payload", "body":
+		if m.Payload == nil {
+			m.Payload = make([]byte, 0, size)
+			m.JSON = string(values[0]) == "payload"
+		}
+		m.Payload = append(m.Payload, part...)
+	}
+	return nil
+}
+
+func (m *messageParts) whole() (*message.Row, error) {
+	switch {
+	case m.err != nil:
+		return nil, m.err
+	case !m.found:
+		return nil, &unreadError{reason: "the message is not in the outbox any more, and there is no copy of it"}
+	}
+	m.Withheld = false
+	return &m.Row, nil
+}
+
+// tooLarge says of a message of so many bytes why it is not read.
+func tooLarge(size, most int64) string {
+	text := "the message has " + decimalBytes(size)
+	if size > 1<<30 {
+		return text + " as text: more than PostgreSQL can hand out (1 GiB)"
+	}
+	return text + ": more than this relay reads (" + decimalBytes(most) + "; a larger POSTRIDER_MEMORY_LIMIT makes it more)"
+}
+
+func decimalBytes(n int64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.2f GB", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
