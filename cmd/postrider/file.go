@@ -13,9 +13,9 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
-	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
 )
 
 // readFile returns the subscriptions of a YAML file, with their sinks checked by check. All its problems are reported at once,
@@ -168,7 +168,7 @@ func (r *fileReader) destination(s subscription.Subscription, lines map[string]i
 	if err == nil {
 		return
 	}
-	wrong, ok := errors.AsType[destination.OptionsError](err)
+	wrong, ok := errors.AsType[sinks.OptionsError](err)
 	if !ok || options == nil {
 		r.problem(lines["sink"], "%s", err)
 		return

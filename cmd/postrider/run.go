@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
@@ -66,7 +67,7 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(s.relayConfig(specs, destination.Surroundings{Log: logger, Secrets: secrets, CallbackURL: s.makeURL(urls), Version: buildVersion()}, registry))
+	r, err := relay.New(s.relayConfig(specs, sinks.Surroundings{Log: logger, Secrets: secrets, CallbackURL: s.makeURL(urls), Version: buildVersion()}, registry))
 	if err != nil {
 		return err
 	}
@@ -207,7 +208,7 @@ func (s *settings) specs() ([]subscription.Spec, error) {
 }
 
 // relayConfig passes the settings on to the engine.
-func (s *settings) relayConfig(specs []subscription.Spec, with destination.Surroundings, registry prometheus.Registerer) relay.Config {
+func (s *settings) relayConfig(specs []subscription.Spec, with sinks.Surroundings, registry prometheus.Registerer) relay.Config {
 	return relay.Config{
 		DatabaseURL:  s.DatabaseURL,
 		Open:         destination.Open(with),

@@ -7,8 +7,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
 )
 
 // set parses one setting into s.
@@ -111,7 +111,7 @@ func inVariable(name string, err error) error {
 
 // sinkInVariable names the variable that is at fault.
 func sinkInVariable(err error) error {
-	if e, ok := errors.AsType[destination.OptionsError](err); ok {
+	if e, ok := errors.AsType[sinks.OptionsError](err); ok {
 		return fmt.Errorf("%s_OPTIONS: %s", prefix, strings.TrimPrefix(e.Error(), "options: "))
 	}
 	return inVariable("SINK", err)

@@ -74,9 +74,8 @@ func (a *app) subsReplayCommand() *cobra.Command {
 					return err
 				}
 				a.printf("Subscription %q goes on from %s.\n", args[0], done.Start)
-				if done.Deduplicates {
-					a.printf("Note: JetStream drops what it has stored within its duplicate window (2 minutes unless the stream says otherwise), so messages\n" +
-						"delivered that recently are not stored again. Replay them later, or make the window shorter first.\n")
+				if done.Note != "" {
+					a.printf("Note: %s\n", done.Note)
 				}
 				return nil
 			})

@@ -18,8 +18,8 @@ import (
 type Replayed struct {
 	// Start is where the subscription goes on: earliest, now or a time.
 	Start string
-	// Deduplicates says that the destination drops what it has got a short while ago.
-	Deduplicates bool
+	// Note is what the destination does with messages that it has got before, empty for nothing in particular.
+	Note string
 }
 
 // Replay sets a subscription's cursor to start: earliest, now, a time such as 2026-01-31T12:00:00Z, or how long ago, such as 1h or 2d.
@@ -42,7 +42,9 @@ func Replay(ctx context.Context, db *dbconn.Conn, name, start string) (Replayed,
 	if err != nil {
 		return done, err
 	}
-	done.Deduplicates = destination.IsNATS(sink) && start != "now"
+	if start != "now" {
+		done.Note = destination.ReplayNote(sink)
+	}
 	_, err = db.Exec(ctx, "SELECT postrider.replay($1, $2)", name, done.Start)
 	return done, err
 }

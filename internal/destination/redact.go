@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/subscription"
-	"github.com/postrider/postrider/sinks/webhook"
 )
 
 // Hidden stands in place of a secret.
@@ -74,8 +73,43 @@ func redactQuery(query string) string {
 	return strings.Join(parts, "&")
 }
 
-// secretOption matches the names of options whose values are secrets, or have to be references to them.
-var secretOption = regexp.MustCompile(`^(secrets|basic|bearer|proxy)$`)
+// optionNames are the options of all kinds of destinations.
+var optionNames = func() map[string]option {
+	names := make(map[string]option)
+	for _, d := range all {
+		if d.Options != nil {
+			addNames(names, reflect.TypeOf(d.Options))
+		}
+	}
+	return names
+}()
+
+// option is one key of the options.
+type option struct {
+	secret  bool              // its value has to be a reference, or several
+	perName bool              // its values are secrets if their names say so
+	object  map[string]option // nil if it is no object
+}
+
+// addNames adds the keys of a struct in JSON. A key that is secret for one kind of destination is so for all.
+func addNames(names map[string]option, t reflect.Type) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		o := names[name]
+		o.secret = o.secret || field.Tag.Get("secret") != ""
+		switch field.Type.Kind() {
+		case reflect.Map:
+			o.perName = true
+		case reflect.Struct:
+			if o.object == nil {
+				o.object = make(map[string]option)
+			}
+			addNames(o.object, field.Type)
+		}
+		names[name] = o
+	}
+}
 
 // RedactOptions returns a subscription's options without what should have been a reference and is not. References are shown.
 func RedactOptions(options json.RawMessage) string {
@@ -86,23 +120,7 @@ func RedactOptions(options json.RawMessage) string {
 	if json.Unmarshal(options, &all) != nil {
 		return Hidden
 	}
-	for name, value := range all {
-		switch known := optionNames[name]; {
-		case secretOption.MatchString(name), known == nil:
-			all[name] = RedactReferences(value) // of a name that is misspelt nobody knows what it holds
-		case known.Kind() == reflect.Struct:
-			all[name] = redactUnknown(value, jsonNames(known))
-		}
-	}
-	if headers, ok := all["headers"].(map[string]any); !ok && all["headers"] != nil {
-		all["headers"] = RedactReferences(all["headers"])
-	} else if ok {
-		for name, value := range headers {
-			if secretName.MatchString(name) || strings.Contains(strings.ToLower(name), "cookie") {
-				headers[name] = RedactReferences(value)
-			}
-		}
-	}
+	redactNamed(all, optionNames)
 	text, err := json.Marshal(all)
 	if err != nil {
 		return Hidden
@@ -110,31 +128,24 @@ func RedactOptions(options json.RawMessage) string {
 	return string(text)
 }
 
-// optionNames are the options of webhooks, the only ones that there are, with the types of their values.
-var optionNames = jsonNames(reflect.TypeFor[webhook.Options]())
-
-// jsonNames returns the keys of a struct in JSON.
-func jsonNames(t reflect.Type) map[string]reflect.Type {
-	names := make(map[string]reflect.Type)
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		names[name] = t.Field(i).Type
-	}
-	return names
-}
-
-// redactUnknown hides the values of all keys but the known ones.
-func redactUnknown(value any, known map[string]reflect.Type) any {
-	object, ok := value.(map[string]any)
-	if !ok {
-		return RedactReferences(value)
-	}
-	for name, v := range object {
-		if known[name] == nil {
-			object[name] = RedactReferences(v)
+// redactNamed hides the values of an object that are or may be secrets: of a name that is misspelt nobody knows what it holds.
+func redactNamed(object map[string]any, known map[string]option) {
+	for name, value := range object {
+		o, ok := known[name]
+		inner, isObject := value.(map[string]any)
+		switch {
+		case !ok || o.secret || (o.perName || o.object != nil) && !isObject:
+			object[name] = RedactReferences(value)
+		case o.object != nil:
+			redactNamed(inner, o.object)
+		case o.perName:
+			for name, value := range inner {
+				if secretName.MatchString(name) || strings.Contains(strings.ToLower(name), "cookie") {
+					inner[name] = RedactReferences(value)
+				}
+			}
 		}
 	}
-	return object
 }
 
 // RedactReferences hides all texts that are no references.

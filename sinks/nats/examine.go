@@ -6,15 +6,11 @@ import (
 	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postrider/postrider/sinks"
 )
 
-// StreamError is what is wrong with a stream, so that nothing can be delivered to it.
-type StreamError struct{ Text, Remedy string }
-
-// Error says what is wrong.
-func (e *StreamError) Error() string { return e.Text }
-
-// Examine looks at the stream that messages are published to, and returns a StreamError if it cannot confirm them. Another error means
+// Examine looks at the stream that messages are published to, and returns a sinks.UnfitError if it cannot confirm them. Another error means
 // that it could not be looked at, and nil that nothing is known against it: without a stream's name there is none to look at.
 func (s *Sink) Examine(ctx context.Context) error {
 	if s.cfg.Core || s.cfg.Stream == "" {
@@ -26,7 +22,7 @@ func (s *Sink) Examine(ctx context.Context) error {
 	}
 	stream, err := c.js.Stream(ctx, s.cfg.Stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return &StreamError{fmt.Sprintf("stream %s does not exist", s.cfg.Stream), fmt.Sprintf("nats stream add %s --subjects '%s>'", s.cfg.Stream, s.cfg.Prefix)}
+		return &sinks.UnfitError{Text: fmt.Sprintf("stream %s does not exist", s.cfg.Stream), Remedy: fmt.Sprintf("nats stream add %s --subjects '%s>'", s.cfg.Stream, s.cfg.Prefix)}
 	}
 	if err != nil {
 		return err
@@ -34,13 +30,13 @@ func (s *Sink) Examine(ctx context.Context) error {
 	config := stream.CachedInfo().Config
 	switch {
 	case config.NoAck:
-		return &StreamError{fmt.Sprintf("stream %s has no_ack set: it never confirms a message, so each is sent again for ever", s.cfg.Stream),
-			fmt.Sprintf("nats stream edit %s --ack", s.cfg.Stream)}
+		return &sinks.UnfitError{Text: fmt.Sprintf("stream %s has no_ack set: it never confirms a message, so each is sent again for ever", s.cfg.Stream),
+			Remedy: fmt.Sprintf("nats stream edit %s --ack", s.cfg.Stream)}
 	case config.Mirror != nil:
-		return &StreamError{fmt.Sprintf("stream %s is a mirror of %s: nothing can be published to it", s.cfg.Stream, config.Mirror.Name),
-			"name a stream in the sink that has subjects of its own"}
+		return &sinks.UnfitError{Text: fmt.Sprintf("stream %s is a mirror of %s: nothing can be published to it", s.cfg.Stream, config.Mirror.Name),
+			Remedy: "name a stream in the sink that has subjects of its own"}
 	case config.Sealed:
-		return &StreamError{fmt.Sprintf("stream %s is sealed: nothing can be published to it", s.cfg.Stream), "name another stream in the sink"}
+		return &sinks.UnfitError{Text: fmt.Sprintf("stream %s is sealed: nothing can be published to it", s.cfg.Stream), Remedy: "name another stream in the sink"}
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
-	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -43,17 +41,17 @@ type Options struct {
 	Source string `json:"source,omitempty"`
 	// Secrets are references (env:NAME, file:/path) to secrets of Standard Webhooks: whsec_… (HMAC-SHA256, v1) and whsk_…
 	// (ed25519, v1a). All of them sign, so that they can be rotated without a gap.
-	Secrets []string `json:"secrets,omitempty"`
+	Secrets []string `json:"secrets,omitempty" secret:"reference"`
 	// Headers are sent with every request. A value may be a reference.
 	Headers map[string]string `json:"headers,omitempty"`
 	// Basic is a reference to user:password.
-	Basic string `json:"basic,omitempty"`
+	Basic string `json:"basic,omitempty" secret:"reference"`
 	// Bearer is a reference to a token.
-	Bearer string        `json:"bearer,omitempty"`
+	Bearer string        `json:"bearer,omitempty" secret:"reference"`
 	TLS    TLSOptions    `json:"tls,omitzero"`
 	Guard  guard.Options `json:"guard,omitzero"`
 	// Proxy is empty (none), environment, a URL without user info, or a reference to a URL: http or https.
-	Proxy string `json:"proxy,omitempty"`
+	Proxy string `json:"proxy,omitempty" secret:"reference"`
 	// HTTP2 false keeps to HTTP/1.1. Default: HTTP/2 where TLS negotiates it.
 	HTTP2 *bool `json:"http2,omitempty"`
 	// Dead and Retry change what statuses from 300 to 599 mean: that the message is dead at once, or is tried again.
@@ -105,20 +103,13 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ParseOptions decodes the options of a subscription. An unknown key is an error. Empty text means the defaults.
+// ParseOptions decodes the options of a subscription, and checks them. Errors are sinks.OptionsErrors. Empty text means the defaults.
 func ParseOptions(text []byte) (o Options, err error) {
-	if len(text) == 0 {
-		return o, nil
-	}
-	if err := strict.Unmarshal(text, &o); err != nil {
-		err = fmt.Errorf("options: %w", err)
-		if json.Unmarshal(text, new(Options)) == nil {
-			err = sinks.Unknown(err)
-		}
+	if err := sinks.DecodeOptions(text, &o); err != nil {
 		return o, err
 	}
 	if err := o.Validate(); err != nil {
-		return o, fmt.Errorf("options: %w", err)
+		return o, sinks.OptionsError{Err: fmt.Errorf("options: %w", err)}
 	}
 	return o, nil
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay/subscription"
-	natssink "github.com/postrider/postrider/sinks/nats"
+	"github.com/postrider/postrider/sinks"
 )
 
 // sinksTogether is how long all looks at destinations may take together.
@@ -19,25 +19,25 @@ const sinksTogether = 10 * time.Second
 // checkSinks looks for destinations that answer and yet can never confirm a message. One that cannot be reached from here is left to
 // its relay, which tells of it in status.
 func (d *examination) checkSinks(ctx context.Context) error {
-	rows, err := d.db.Query(ctx, "SELECT name, sink FROM postrider.subscriptions WHERE state = 'active' AND sink ~ '^(nats|tls):' ORDER BY name")
+	rows, err := d.db.Query(ctx, "SELECT name, sink, coalesce(settings->'options', '{}') FROM postrider.subscriptions WHERE state = 'active' ORDER BY name")
 	if err != nil {
 		return err
 	}
 	subs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s subscription.Subscription, err error) {
-		return s, row.Scan(&s.Name, &s.Sink)
+		return s, row.Scan(&s.Name, &s.Sink, &s.Settings.Options)
 	})
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, sinksTogether)
 	defer cancel()
-	seen := map[string]bool{}
+	seen := map[string]bool{} // sinks with their options
 	for _, s := range subs {
-		if ctx.Err() != nil || seen[s.Sink] {
+		if ctx.Err() != nil || seen[s.Sink+string(s.Settings.Options)] {
 			continue
 		}
-		seen[s.Sink] = true
-		if bad, ok := errors.AsType[*natssink.StreamError](destination.Examine(ctx, s)); ok {
+		seen[s.Sink+string(s.Settings.Options)] = true
+		if bad, ok := errors.AsType[*sinks.UnfitError](destination.Examine(ctx, s)); ok {
 			d.report("destinations", StatusFail, fmt.Sprintf("%q: %s", s.Name, bad.Text), bad.Remedy)
 		}
 	}
