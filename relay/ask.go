@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // question is a kind of thing that the core wants to know.
@@ -38,7 +39,7 @@ type ask struct {
 
 // answer is what the server says.
 type answer struct {
-	tick   tick
+	tick   store.Tick
 	rows   rowSet
 	counts map[uint64]int
 	topics []string
@@ -49,9 +50,9 @@ type server interface {
 	// useUpID ends a transaction that has an id. A snapshot taken later lists all transactions with lower ids that have not ended,
 	// also the newest, which else, while its commit waits for a standby, lies past the snapshot's xmax: the gap rule would not see it.
 	useUpID(ctx context.Context) error
-	look(ctx context.Context) (tick, error)
-	readWindow(ctx context.Context, base snapshot.Snapshot, heads bool, to *rowSet) (tick, error)
-	countWindow(ctx context.Context, base snapshot.Snapshot, to map[uint64]int) (tick, error)
+	look(ctx context.Context) (store.Tick, error)
+	readWindow(ctx context.Context, base snapshot.Snapshot, heads bool, to *rowSet) (store.Tick, error)
+	countWindow(ctx context.Context, base snapshot.Snapshot, to map[uint64]int) (store.Tick, error)
 	windowTopics(ctx context.Context, base, seen snapshot.Snapshot) ([]string, error)
 	readTransactions(ctx context.Context, xids []uint64, heads bool, to *rowSet) error
 	transactionTopics(ctx context.Context, xids []uint64) ([]string, error)
@@ -121,7 +122,7 @@ func (s *rowSet) add(r *message.Row) error {
 	if s.over || len(s.rows) >= maxWindowRows || s.bytes > s.limit {
 		s.over, s.rows = true, nil
 		if s.bytes > s.limit+message.MaxOverflow {
-			return errOverflow
+			return store.ErrOverflow
 		}
 		return nil
 	}

@@ -28,24 +28,24 @@ func (c *core) tookCounts(now time.Time, a *answer) ask {
 		c.trust.whole(now)
 		return c.finishAudit(now)
 	}
-	c.backlog.Ask(c.at.lsn)
+	c.backlog.Ask(c.at.LSN)
 	return c.awaitStream(now)
 }
 
 // compare dispatches what the stream has brought, and compares.
 func (c *core) compare() {
-	c.audit.left = c.takeVisible(c.at.snap)
+	c.audit.left = c.takeVisible(c.at.Snapshot)
 	c.audit.missing = c.win.missing(c.audit.counts)
 }
 
 // awaitStream waits until the stream has passed the tick, but not for long, and asks the table for what it has not brought by then.
 func (c *core) awaitStream(now time.Time) ask {
 	_, gap, passed := c.backlog.State()
-	if !gap && passed < c.at.lsn && now.Before(c.audit.until) {
+	if !gap && passed < c.at.LSN && now.Before(c.audit.until) {
 		c.phase = awaiting
 		return ask{what: askStream, wait: c.audit.until.Sub(now)}
 	}
-	c.audit.passed = passed >= c.at.lsn
+	c.audit.passed = passed >= c.at.LSN
 	if c.compare(); len(c.audit.missing) == 0 {
 		c.trust.whole(now)
 		return c.finishAudit(now)
@@ -76,7 +76,7 @@ func (c *core) finishCompletion(now time.Time, found *rowSet) ask {
 
 // finishAudit closes the window.
 func (c *core) finishAudit(now time.Time) ask {
-	c.close(now, c.at.snap)
+	c.close(now, c.at.Snapshot)
 	x := &c.audit
 	switch {
 	case !c.trust.streaming:

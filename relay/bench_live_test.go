@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/relay/wal"
 	"github.com/postrider/postrider/relay/wal/waltest"
@@ -56,7 +57,7 @@ func addLive(b *testing.B, f *feed, share *budget, wake func(), patterns ...stri
 // closeAt makes a tick that finds nothing.
 func (f *feed) closeAt(s snapshot.Snapshot) {
 	f.begin(time.Now())
-	f.core.took(time.Now(), &answer{tick: tick{snap: s}})
+	f.core.took(time.Now(), &answer{tick: store.Tick{Snapshot: s}})
 }
 
 // One message: that many subscriptions want it of those that are live.

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/pgtest"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // One tick that reads nothing else: the part of a live message's latency that is the server's and the connection's.
@@ -15,14 +16,14 @@ func BenchmarkTick(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, incarnation := newSession(conn), uuid.NewString()
-	b.Cleanup(s.close)
+	s, incarnation := store.NewSession(conn), uuid.NewString()
+	b.Cleanup(s.Close)
 	if _, err := conn.Exec(b.Context(), "INSERT INTO postrider.relays (incarnation, name, version) VALUES ($1, 'bench', '')", incarnation); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.look(b.Context(), incarnation); err != nil {
+		if _, err := s.Look(b.Context(), incarnation); err != nil {
 			b.Fatal(err)
 		}
 	}

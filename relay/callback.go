@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -84,14 +85,14 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 
 // lookFailed makes the next look smaller, and what fails the trouble of those who wait for it.
 func (g *generation) lookFailed(names []string, err error) {
-	if isCutOff(err) {
+	if store.IsCutOff(err) {
 		g.lookMost = max(g.lookMost/2, 1)
 	}
 	g.health.failed(cannotCallBack, err, names...)
 }
 
 func (g *generation) lookUp(ctx context.Context, names []string) (found []calledBack, err error) {
-	err = writeLocal(ctx, g.pool, func(b *pgx.Batch) { // it locks
+	err = store.WriteLocal(ctx, g.pool, func(b *pgx.Batch) { // it locks
 		for _, query := range []string{lookCallbacks, lookLeases} {
 			b.Queue(query, names, g.lookMost).Query(func(rows pgx.Rows) error {
 				some, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c calledBack, err error) {

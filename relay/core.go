@@ -7,6 +7,7 @@ import (
 	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 )
 
@@ -26,7 +27,7 @@ type core struct {
 	trust   trust         // whether the stream carries the rows
 	phase   phase         // of the tick under way
 	began   time.Time     // the tick under way
-	at      tick          // its snapshot
+	at      store.Tick    // its snapshot
 	audit   audit         // what it has counted, if it closes
 	ticked  time.Time     // the last tick's end
 	delay   time.Duration // until the next tick at most
@@ -105,12 +106,12 @@ func (c *core) took(now time.Time, a *answer) ask {
 	switch c.phase {
 	case skipping:
 		c.trust.streaming, c.trust.marked = false, false
-		c.close(now, a.tick.snap)
+		c.close(now, a.tick.Snapshot)
 		c.delay = 0
 	case givingUp:
-		c.giveUp(now, a.tick.snap)
+		c.giveUp(now, a.tick.Snapshot)
 	case releasing:
-		c.release(now, a.tick.snap)
+		c.release(now, a.tick.Snapshot)
 	case readingWindow:
 		return c.tookWindow(now, a)
 	case demotingWindow:

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/store"
 )
 
 const (
@@ -99,8 +100,8 @@ func (e *expiry) expire(ctx context.Context, state string, retention time.Durati
 	for n := int64(expiryBatch); n == expiryBatch; {
 		var names []string
 		n = 0
-		err := writeLocal(ctx, e.pool, func(b *pgx.Batch) {
-			b.Queue(byIndex.sql)
+		err := store.WriteLocal(ctx, e.pool, func(b *pgx.Batch) {
+			b.Queue(store.ByIndex.SQL)
 			b.Queue(fmt.Sprintf(expireStatement, state), retention, at.updated, at.subscription, at.id, at.created, expiryBatch).Query(func(rows pgx.Rows) error {
 				for rows.Next() {
 					if err := rows.Scan(&at.updated, &at.subscription, &at.id, &at.created, &n, &names); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // planNode is a node of EXPLAIN (ANALYZE, FORMAT JSON).
@@ -33,14 +34,14 @@ func (n planNode) walk(visit func(planNode)) {
 
 // explain shows how a statement that the engine has prepared on the connection is carried out: by the plan that was made
 // when the engine ran it first.
-func explain(t *testing.T, conn *pgx.Conn, s statement, args [][]byte) planNode {
+func explain(t *testing.T, conn *pgx.Conn, s store.Statement, args [][]byte) planNode {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(context.WithoutCancel(t.Context()))
-	if _, err := tx.Exec(t.Context(), byIndex.sql); err != nil {
+	if _, err := tx.Exec(t.Context(), store.ByIndex.SQL); err != nil {
 		t.Fatal(err)
 	}
 	values := make([]string, len(args))
@@ -48,7 +49,7 @@ func explain(t *testing.T, conn *pgx.Conn, s statement, args [][]byte) planNode 
 		values[i] = "'" + strings.ReplaceAll(string(a), "'", "''") + "'"
 	}
 	var plan []byte
-	sql := fmt.Sprintf("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE %s", s.name)
+	sql := fmt.Sprintf("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE %s", s.Name)
 	if len(values) > 0 {
 		sql += " (" + strings.Join(values, ", ") + ")"
 	}
@@ -106,8 +107,8 @@ func (b *bench) outboxReader() *outboxReader {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	o := &outboxReader{session: newSession(conn), incarnation: incarnation, decoder: message.NewDecoder("source")}
-	b.t.Cleanup(o.session.close)
+	o := &outboxReader{session: store.NewSession(conn), incarnation: incarnation, decoder: message.NewDecoder("source")}
+	b.t.Cleanup(o.session.Close)
 	return o
 }
 
@@ -178,34 +179,34 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		target := snapshotOf(t, admin)
 		lowest := scalar[int64](b, "SELECT max(id) FROM postrider.outbox") - fresh
 
-		window := windowArgs(base)
+		window := store.WindowArgs(base)
 		page := [][]byte{fmt.Append(nil, lowest), []byte(base.String()), []byte(target.String()), []byte("^(a.b)$"), []byte("2000"), []byte("9223372036854775807"), []byte("nobody")}
 		xids := [][]byte{fmt.Appendf(nil, "{%d}", target.Xmax-1)}
 		for _, c := range []struct {
-			statement
+			store.Statement
 			args    [][]byte
 			maySort bool
 		}{
-			{windowStatement.whole, window, true},
+			{windowStatement.Whole, window, true},
 			{countStatement, window, true},
 			{windowTopics, append(window, []byte(target.String())), true},
-			{transactionRows.whole, xids, true},
+			{transactionRows.Whole, xids, true},
 			{passStart, window, false},
 			{passEnd, [][]byte{fmt.Append(nil, lowest), []byte("20")}, false},
 			{passLowest, nil, false},
-			{passPages[0].whole, page[:6], false},
-			{passPages[1].whole, page, false},
+			{passPages[0].Whole, page[:6], false},
+			{passPages[1].Whole, page, false},
 		} {
-			conn := outbox.session.conn
-			if strings.Contains(c.name, "page") || strings.Contains(c.name, "pass") {
+			conn := outbox.session.Conn
+			if strings.Contains(c.Name, "page") || strings.Contains(c.Name, "pass") {
 				held, err := pool.Acquire(t.Context())
 				mend(t, err)
 				conn = held.Conn()
-				checkPlan(t, how+": "+c.name, explain(t, conn, c.statement, c.args), 3*fresh, c.maySort)
+				checkPlan(t, how+": "+c.Name, explain(t, conn, c.Statement, c.args), 3*fresh, c.maySort)
 				held.Release()
 				continue
 			}
-			checkPlan(t, how+": "+c.name, explain(t, conn, c.statement, c.args), 3*fresh, c.maySort)
+			checkPlan(t, how+": "+c.Name, explain(t, conn, c.Statement, c.args), 3*fresh, c.maySort)
 		}
 	}
 }

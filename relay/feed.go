@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 )
 
@@ -93,10 +94,10 @@ func (f *feed) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, errLost) || isFatal(err):
+		case errors.Is(err, store.ErrLost) || isFatal(err):
 			return err
 		}
-		if errors.Is(err, errUnreadable) {
+		if errors.Is(err, store.ErrUnreadable) {
 			f.log.Warn("feed: a message cannot be read with the others: each is read by itself now", "error", err)
 			continue
 		}
@@ -113,8 +114,8 @@ func (f *feed) runSession(ctx context.Context, healthy func()) error {
 	if err != nil {
 		return err
 	}
-	reader := &outboxReader{session: newSession(conn.Conn), incarnation: f.incarnation, decoder: f.decoder}
-	defer reader.session.close()
+	reader := &outboxReader{session: store.NewSession(conn.Conn), incarnation: f.incarnation, decoder: f.decoder}
+	defer reader.session.Close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -186,8 +187,8 @@ func (f *feed) put(ctx context.Context, s server, a *ask) error {
 		return f.awaitStream(ctx, a.wait)
 	}
 	err := a.put(ctx, s, &f.answer)
-	if err != nil && f.core.failed(unreadable(err)) {
-		return fmt.Errorf("%w: %w", errUnreadable, err)
+	if err != nil && f.core.failed(store.Unreadable(err)) {
+		return fmt.Errorf("%w: %w", store.ErrUnreadable, err)
 	}
 	return err
 }

@@ -7,77 +7,78 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 const maxWindowRows = 10_000
 
 var (
-	windowStatement = newReading("postrider_window", readColumns, `FROM (
-		SELECT `+message.ColumnList+fromXmax+` UNION ALL SELECT `+message.ColumnList+fromXip+` LIMIT `+strconv.Itoa(maxWindowRows+1)+`
+	windowStatement = store.NewReading("postrider_window", store.ReadColumns, `FROM (
+		SELECT `+message.ColumnList+store.FromXmax+` UNION ALL SELECT `+message.ColumnList+store.FromXip+` LIMIT `+strconv.Itoa(maxWindowRows+1)+`
 		) w ORDER BY id`)
-	countStatement = statement{"postrider_count", `SELECT xid, count(*) FROM (
-		SELECT xid` + fromXmax + ` UNION ALL SELECT xid` + fromXip + `) w GROUP BY xid`}
-	windowTopics = statement{"postrider_window_topics", `SELECT DISTINCT topic FROM (
-		SELECT topic, xid` + fromXmax + ` UNION ALL SELECT topic, xid` + fromXip + `) w
+	countStatement = store.Statement{Name: "postrider_count", SQL: `SELECT xid, count(*) FROM (
+		SELECT xid` + store.FromXmax + ` UNION ALL SELECT xid` + store.FromXip + `) w GROUP BY xid`}
+	windowTopics = store.Statement{Name: "postrider_window_topics", SQL: `SELECT DISTINCT topic FROM (
+		SELECT topic, xid` + store.FromXmax + ` UNION ALL SELECT topic, xid` + store.FromXip + `) w
 		WHERE pg_visible_in_snapshot(xid, $3::text::pg_snapshot)`}
-	transactionRows = newReading("postrider_transactions", readColumns, `FROM (SELECT `+message.ColumnList+` FROM postrider.outbox
+	transactionRows = store.NewReading("postrider_transactions", store.ReadColumns, `FROM (SELECT `+message.ColumnList+` FROM postrider.outbox
 		WHERE xid = ANY ($1::text::xid8[]) LIMIT `+strconv.Itoa(maxWindowRows+1)+`) w ORDER BY id`)
-	transactionTopics = statement{"postrider_transaction_topics", `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
+	transactionTopics = store.Statement{Name: "postrider_transaction_topics", SQL: `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
 )
 
-var useUpID = call{statement: statement{"postrider_use_up_id",
-	`SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_xact_id() END`}}
+var useUpID = store.Call{Statement: store.Statement{Name: "postrider_use_up_id",
+	SQL: `SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_xact_id() END`}}
 
 // outboxReader answers the feed's questions on a session.
 type outboxReader struct {
-	session     *session
+	session     *store.Session
 	incarnation string
 	decoder     *message.Decoder
 }
 
 var _ server = (*outboxReader)(nil)
 
-func (o *outboxReader) useUpID(ctx context.Context) error { return o.session.run(ctx, useUpID) }
+func (o *outboxReader) useUpID(ctx context.Context) error { return o.session.Run(ctx, useUpID) }
 
-func (o *outboxReader) look(ctx context.Context) (tick, error) {
-	return o.session.look(ctx, o.incarnation)
+func (o *outboxReader) look(ctx context.Context) (store.Tick, error) {
+	return o.session.Look(ctx, o.incarnation)
 }
 
-func (o *outboxReader) readWindow(ctx context.Context, base snapshot.Snapshot, heads bool, to *rowSet) (t tick, err error) {
-	err = o.session.run(ctx, beginRead, byIndex, tickCall(o.incarnation, &t),
-		call{statement: windowStatement.way(heads), args: windowArgs(base), binary: true, row: toRow(o.decoder, to.add)}, commit)
+func (o *outboxReader) readWindow(ctx context.Context, base snapshot.Snapshot, heads bool, to *rowSet) (t store.Tick, err error) {
+	err = o.session.Run(ctx, store.BeginRead, store.ByIndex, store.TickCall(o.incarnation, &t),
+		store.Call{Statement: windowStatement.Way(heads), Args: store.WindowArgs(base), Binary: true, Row: store.ToRow(o.decoder, to.add)}, store.Commit)
 	return t, err
 }
 
-func (o *outboxReader) countWindow(ctx context.Context, base snapshot.Snapshot, to map[uint64]int) (t tick, err error) {
-	err = o.session.run(ctx, beginRead, byIndex, tickCall(o.incarnation, &t),
-		call{statement: countStatement, args: windowArgs(base), binary: true, row: func(values [][]byte) error {
+func (o *outboxReader) countWindow(ctx context.Context, base snapshot.Snapshot, to map[uint64]int) (t store.Tick, err error) {
+	err = o.session.Run(ctx, store.BeginRead, store.ByIndex, store.TickCall(o.incarnation, &t),
+		store.Call{Statement: countStatement, Args: store.WindowArgs(base), Binary: true, Row: func(values [][]byte) error {
 			if len(values[0]) != 8 || len(values[1]) != 8 {
 				return message.ErrFormat
 			}
 			to[binary.BigEndian.Uint64(values[0])] = int(binary.BigEndian.Uint64(values[1]))
 			return nil
-		}}, commit)
+		}}, store.Commit)
 	return t, err
 }
 
 func (o *outboxReader) windowTopics(ctx context.Context, base, seen snapshot.Snapshot) ([]string, error) {
-	return o.topics(ctx, windowTopics, append(windowArgs(base), []byte(seen.String())))
+	return o.topics(ctx, windowTopics, append(store.WindowArgs(base), []byte(seen.String())))
 }
 
 func (o *outboxReader) readTransactions(ctx context.Context, xids []uint64, heads bool, to *rowSet) error {
-	return o.session.run(ctx, begin, byIndex,
-		call{statement: transactionRows.way(heads), args: xidsArg(xids), binary: true, row: toRow(o.decoder, to.add)}, commit)
+	return o.session.Run(ctx, store.Begin, store.ByIndex,
+		store.Call{Statement: transactionRows.Way(heads), Args: store.XidsArg(xids), Binary: true, Row: store.ToRow(o.decoder, to.add)}, store.Commit)
 }
 
 func (o *outboxReader) transactionTopics(ctx context.Context, xids []uint64) ([]string, error) {
-	return o.topics(ctx, transactionTopics, xidsArg(xids))
+	return o.topics(ctx, transactionTopics, store.XidsArg(xids))
 }
 
-func (o *outboxReader) topics(ctx context.Context, s statement, args [][]byte) (topics []string, err error) {
-	err = o.session.run(ctx, begin, byIndex, call{statement: s, args: args, row: func(values [][]byte) error {
+func (o *outboxReader) topics(ctx context.Context, s store.Statement, args [][]byte) (topics []string, err error) {
+	err = o.session.Run(ctx, store.Begin, store.ByIndex, store.Call{Statement: s, Args: args, Row: func(values [][]byte) error {
 		topics = append(topics, string(values[0]))
 		return nil
-	}}, commit)
+	}}, store.Commit)
 	return topics, err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 )
 
@@ -132,7 +133,7 @@ func (g *generation) register(ctx context.Context) error {
 		return err
 	}
 	storable := g.pool.Encoding().Storable
-	err = writeLocal(ctx, g.pool, func(b *pgx.Batch) {
+	err = store.WriteLocal(ctx, g.pool, func(b *pgx.Batch) {
 		b.Queue("INSERT INTO postrider.relays (incarnation, name, version, declared) VALUES ($1, $2, $3, $4::text::jsonb)",
 			g.incarnation, storable(g.config.Name), g.config.Version, storable(string(declared)))
 	})
@@ -157,7 +158,7 @@ func (g *generation) stopInOrder() {
 	g.stops.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), g.config.DrainTimeout+time.Second)
 	defer cancel()
-	err := writeLocal(ctx, g.pool, func(b *pgx.Batch) {
+	err := store.WriteLocal(ctx, g.pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE owner = $1", g.incarnation) // those that were taken, but not begun
 		b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1", g.incarnation)
 	})
@@ -203,7 +204,7 @@ func (g *generation) finishRunner(ctx context.Context, r *runner) {
 	cancel()
 	saveCtx, cancel := context.WithTimeout(ctx, max(g.config.DrainTimeout, time.Second))
 	defer cancel()
-	if err := g.saver.saveLast(saveCtx, r); err != nil && !errors.Is(err, errLost) {
+	if err := g.saver.saveLast(saveCtx, r); err != nil && !errors.Is(err, store.ErrLost) {
 		g.log.Warn("last progress not saved: some messages will come again", "subscription", r.env.sub.Name, "error", err)
 	}
 	g.saver.remove(r)
@@ -213,7 +214,7 @@ func (g *generation) finishRunner(ctx context.Context, r *runner) {
 		return
 	}
 	// Whatever the epoch: a command that raised it has left the cursor ours, and we may have no room to take it again.
-	err := writeLocal(saveCtx, g.pool, func(b *pgx.Batch) {
+	err := store.WriteLocal(saveCtx, g.pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND owner = $2", r.env.sub.Name, g.incarnation)
 	})
 	if err != nil && saveCtx.Err() == nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // simFeed is a relay's feed: the engine's, from its core to what runners see of it. The model answers what it asks and has a clock
@@ -123,18 +124,18 @@ func (s *simLooks) useUpID(context.Context) error {
 	return nil
 }
 
-func (s *simLooks) look(context.Context) (tick, error) {
-	return tick{s.snapshot(), s.lsn}, s.fails()
+func (s *simLooks) look(context.Context) (store.Tick, error) {
+	return store.Tick{Snapshot: s.snapshot(), LSN: s.lsn}, s.fails()
 }
 
-func (s *simLooks) readWindow(ctx context.Context, base snapshot.Snapshot, _ bool, to *rowSet) (tick, error) {
+func (s *simLooks) readWindow(ctx context.Context, base snapshot.Snapshot, _ bool, to *rowSet) (store.Tick, error) {
 	if err := addAll(to, s.window(base)); err != nil {
-		return tick{}, err
+		return store.Tick{}, err
 	}
 	return s.look(ctx)
 }
 
-func (s *simLooks) countWindow(ctx context.Context, base snapshot.Snapshot, to map[uint64]int) (tick, error) {
+func (s *simLooks) countWindow(ctx context.Context, base snapshot.Snapshot, to map[uint64]int) (store.Tick, error) {
 	for _, r := range s.window(base) {
 		to[r.XID]++
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // So many parked messages are read at once, or so many as the share of memory allows if each has so many bytes.
@@ -168,7 +169,7 @@ func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 		if r.life.reading.Err() != nil {
 			return nil
 		}
-		if isCutOff(err) && most > 1 {
+		if store.IsCutOff(err) && most > 1 {
 			most /= 2
 			retry.Reset()
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/store"
 )
 
 const (
@@ -70,7 +71,7 @@ func (o *owner) run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		if err := o.poll(ctx); err != nil && ctx.Err() == nil {
-			if err = onStandby(err); errors.Is(err, errLost) || isFatal(err) {
+			if err = store.OnStandby(err); errors.Is(err, store.ErrLost) || isFatal(err) {
 				return err
 			}
 			o.pollFailed(ctx, err)
@@ -115,7 +116,7 @@ func (o *owner) poll(ctx context.Context) error {
 		return err
 	}
 	if _, alive := p.counters[o.incarnation]; !alive {
-		return errLost
+		return store.ErrLost
 	}
 	if err := o.watchPeers(ctx, p); err != nil {
 		return err
@@ -170,7 +171,7 @@ func (o *owner) acquire(ctx context.Context, p peers, standings map[string]stand
 	taking, cancel := context.WithTimeout(o.life, o.config.DrainTimeout+time.Second)
 	defer cancel()
 	cursors, err := o.takeOver(taking, free)
-	if ofOneRow(err) {
+	if store.OfOneRow(err) {
 		cursors, err = o.takeOverSingly(taking, free, err)
 	}
 	if err != nil {
@@ -189,7 +190,7 @@ func (o *owner) startRunner(ctx context.Context, c cursor) error {
 	if o.cannotStart(c, err) {
 		return nil
 	}
-	if ofOneRow(err) {
+	if store.OfOneRow(err) {
 		o.requestPause(c.sub.Name, "it cannot be started: "+err.Error())
 		return nil
 	}
@@ -228,7 +229,7 @@ func (o *owner) noteTrouble(ctx context.Context, name string) error {
 	if trouble == "" {
 		return nil
 	}
-	return writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+	return store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.cursors SET trouble = $3 WHERE subscription = $2 AND owner = $1 AND trouble IS DISTINCT FROM $3",
 			o.incarnation, name, trouble)
 	})
@@ -238,7 +239,7 @@ func (o *owner) noteTrouble(ctx context.Context, name string) error {
 func (o *owner) pauseRequested(ctx context.Context) error {
 	for name, reason := range o.pauseRequests() {
 		var version int64
-		err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+		err := store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
 			b.Queue(`UPDATE postrider.subscriptions s SET state = 'paused', paused_reason = $3
 				WHERE s.name = $2 AND EXISTS (SELECT FROM postrider.cursors c WHERE c.subscription = s.name AND c.owner = $1)
 				RETURNING version`, o.incarnation, name, o.pool.Encoding().Storable(reason)).Query(func(rows pgx.Rows) error {
@@ -253,7 +254,7 @@ func (o *owner) pauseRequested(ctx context.Context) error {
 				b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $2 AND owner = $1", o.incarnation, name)
 			}
 		})
-		if ofOneRow(err) {
+		if store.OfOneRow(err) {
 			o.log.Error("subscription not paused", "subscription", name, "because", reason, "error", err)
 			o.pauseDone(name)
 			continue

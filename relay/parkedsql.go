@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // maxScheduled bounds the scheduled messages of a subscription that are kept in memory; later ones are looked up in time.
@@ -36,7 +37,7 @@ func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) (e
 			SELECT `+entryColumns+`, state = ANY ($2) FROM page
 			WHERE state = ANY ($2) OR id = (SELECT max(id) FROM page) ORDER BY id`, name, wanted, from, most)
 		switch {
-		case err != nil && isCutOff(err) && ctx.Err() == nil && most > 1:
+		case err != nil && store.IsCutOff(err) && ctx.Err() == nil && most > 1:
 			most /= 2
 			continue
 		case err != nil:
@@ -66,7 +67,7 @@ func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.
 	for most := maxScheduled; ; most /= 2 {
 		found, err := loadEntries(ctx, db, `SELECT `+entryColumns+`, true FROM postrider.parked
 			WHERE subscription = $1 AND state = 'scheduled' AND (due >= $2 OR due IS NULL AND $2 = '-infinity') ORDER BY due, id LIMIT $3`, name, since, most)
-		if err != nil && isCutOff(err) && ctx.Err() == nil && most > 1 {
+		if err != nil && store.IsCutOff(err) && ctx.Err() == nil && most > 1 {
 			continue
 		}
 		if err != nil {
@@ -82,11 +83,11 @@ func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.
 // countScheduled counts the scheduled deliveries; of more than could be counted in time, so many.
 func countScheduled(ctx context.Context, db *dbconn.Pool, name string) (n int, err error) {
 	for most := maxCounted; ; most /= 2 {
-		err = read(ctx, db, func(b *pgx.Batch) {
+		err = store.Read(ctx, db, func(b *pgx.Batch) {
 			b.Queue(`SELECT count(*) FROM (SELECT FROM postrider.parked WHERE subscription = $1 AND state = 'scheduled' LIMIT $2) s`, name, most).
 				QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
 		})
-		if err != nil && isCutOff(err) && ctx.Err() == nil && most > maxScheduled {
+		if err != nil && store.IsCutOff(err) && ctx.Err() == nil && most > maxScheduled {
 			continue
 		}
 		if err != nil {
@@ -103,7 +104,7 @@ type foundEntry struct {
 }
 
 func loadEntries(ctx context.Context, db *dbconn.Pool, query string, args ...any) (found []foundEntry, err error) {
-	err = read(ctx, db, func(b *pgx.Batch) {
+	err = store.Read(ctx, db, func(b *pgx.Batch) {
 		b.Queue(query, args...).Query(func(rows pgx.Rows) (err error) {
 			found, err = pgx.CollectRows(rows, toEntry)
 			return err
@@ -137,7 +138,7 @@ func toEntry(r pgx.CollectableRow) (foundEntry, error) {
 // anyParked says whether there are parked messages that a pass must leave out and memory does not know.
 func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) {
 	var any bool
-	err := read(ctx, db, func(b *pgx.Batch) {
+	err := store.Read(ctx, db, func(b *pgx.Batch) {
 		b.Queue(`SELECT EXISTS (SELECT FROM postrider.parked WHERE subscription = $1)`, name).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&any) })
 	})
@@ -148,20 +149,20 @@ func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) 
 }
 
 // Many retries of many subscriptions may be due at once: only what is small as it is stored comes with the rest.
-var parkedRows = newReading("postrider_parked_rows", smallColumns, `FROM (
+var parkedRows = store.NewReading("postrider_parked_rows", store.SmallColumns, `FROM (
 	SELECT id, coalesce(xid, '0') AS xid, created_at, NULL::timestamptz AS deliver_at, topic, key, payload, body, headers
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retrying', 'held', 'scheduled')) p`)
 
 // loadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
 func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
-	found, err := p.readParkedRows(ctx, parkedRows.whole, name, epoch, ids)
-	if unreadable(err) {
-		return p.readParkedRows(ctx, parkedRows.heads, name, epoch, ids)
+	found, err := p.readParkedRows(ctx, parkedRows.Whole, name, epoch, ids)
+	if store.Unreadable(err) {
+		return p.readParkedRows(ctx, parkedRows.Heads, name, epoch, ids)
 	}
 	return found, err
 }
 
-func (p *passes) readParkedRows(ctx context.Context, s statement, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
+func (p *passes) readParkedRows(ctx context.Context, s store.Statement, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
 	conn, err := p.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -169,13 +170,13 @@ func (p *passes) readParkedRows(ctx context.Context, s statement, name string, e
 	defer conn.Release()
 	found, arrived := make(map[snapshot.Ident]*message.Row, len(ids)), int64(0)
 	args := [][]byte{[]byte(name), append(snapshot.AppendIDs([]byte{'{'}, ids), '}')}
-	err = newSession(conn.Conn()).run(ctx, begin, byIndex,
-		call{statement: s, args: args, binary: true, row: toRow(message.NewDecoder(p.source), func(r *message.Row) error {
+	err = store.NewSession(conn.Conn()).Run(ctx, store.Begin, store.ByIndex,
+		store.Call{Statement: s, Args: args, Binary: true, Row: store.ToRow(message.NewDecoder(p.source), func(r *message.Row) error {
 			found[r.Ident()] = r
 			if arrived += r.Arrived(); arrived > message.MaxOverflow {
-				return errOverflow
+				return store.ErrOverflow
 			}
 			return nil
-		})}, mineCall(p.incarnation, name, epoch), commit)
+		})}, store.MineCall(p.incarnation, name, epoch), store.Commit)
 	return found, err
 }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -14,10 +13,10 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
-	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 const (
@@ -70,9 +69,9 @@ type passReader struct {
 	resumed bool               // it was begun before this process knew it
 	exclude bool               // leave out what is parked in the table
 	wake    func()
-	mine    []call // fails once the cursor is not ours any more
-	sieve   bool   // topics are tested here, not in the database
-	heads   bool   // the next page is read without what its rows carry: with it that has failed
+	mine    []store.Call // fails once the cursor is not ours any more
+	sieve   bool         // topics are tested here, not in the database
+	heads   bool         // the next page is read without what its rows carry: with it that has failed
 	size    pageSize
 	lowest  bool // begin with the first row of all: to look for the window's was cut off
 
@@ -110,13 +109,13 @@ func (p *passReader) read(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !p.heads && unreadable(err) {
+		if !p.heads && store.Unreadable(err) {
 			p.log.Warn("catching up: a message cannot be read with the others: each is read by itself now", "subscription", p.name, "after_id", next.start, "error", err)
 			p.heads, p.size.rows = true, min(p.size.rows, startRows)
 			continue
 		}
 		if err != nil {
-			if isCutOff(err) && p.size.shrink(time.Since(began), time.Now()) {
+			if store.IsCutOff(err) && p.size.shrink(time.Since(began), time.Now()) {
 				retry.Reset() // what is asked for next is another thing
 			}
 			p.health.failed(cannotReadPage, err, p.name)
@@ -169,24 +168,21 @@ func (p *page) reaches() int64 {
 	return p.rows[len(p.rows)-1].ID
 }
 
-// isCutOff says whether a server has begun to carry something out, or may have, and has not ended it: less may work.
-func isCutOff(err error) bool { return !errors.Is(err, errLost) && !dberr.Connecting(err) }
-
 func (p *passReader) pageBytes() int64 {
 	return min(max(p.limit/(2*max(p.active.Load(), 1)), minPageBytes), maxPageBytes)
 }
 
 var (
-	passSnapshot = statement{"postrider_pass_snapshot", `SELECT pg_current_snapshot()::text, NOT pg_is_in_recovery()`}
+	passSnapshot = store.Statement{Name: "postrider_pass_snapshot", SQL: `SELECT pg_current_snapshot()::text, NOT pg_is_in_recovery()`}
 	// The window's first id: exact for a small window, else the first id of the segments that hold some of it.
-	passStart = statement{"postrider_pass_start", `SELECT CASE WHEN n < ` + strconv.Itoa(exactStartRows) + ` THEN lowest ELSE (
+	passStart = store.Statement{Name: "postrider_pass_start", SQL: `SELECT CASE WHEN n < ` + strconv.Itoa(exactStartRows) + ` THEN lowest ELSE (
 			SELECT min(s.lowest) FROM generate_series(0, 15) g (segment) CROSS JOIN LATERAL (
 				SELECT o.id AS lowest FROM postrider.outbox o WHERE o.segment = g.segment::smallint ORDER BY o.id LIMIT 1) s
-			WHERE EXISTS (SELECT` + fromXmax + ` AND segment = g.segment::smallint)
-			   OR EXISTS (SELECT` + fromXip + ` AND segment = g.segment::smallint)) END
+			WHERE EXISTS (SELECT` + store.FromXmax + ` AND segment = g.segment::smallint)
+			   OR EXISTS (SELECT` + store.FromXip + ` AND segment = g.segment::smallint)) END
 		FROM (SELECT min(id) AS lowest, count(*) AS n FROM (
-			SELECT id FROM (SELECT id` + fromXmax + ` UNION ALL SELECT id` + fromXip + `) u LIMIT ` + strconv.Itoa(exactStartRows) + `) w) c`}
-	passLowest = statement{"postrider_pass_lowest", `SELECT id FROM postrider.outbox ORDER BY id LIMIT 1`}
+			SELECT id FROM (SELECT id` + store.FromXmax + ` UNION ALL SELECT id` + store.FromXip + `) u LIMIT ` + strconv.Itoa(exactStartRows) + `) w) c`}
+	passLowest = store.Statement{Name: "postrider_pass_lowest", SQL: `SELECT id FROM postrider.outbox ORDER BY id LIMIT 1`}
 	// A parameter that is not text needs its type: a cast from text would be made for each row. The regular expression costs more
 	// than all the rest of a row: it is NULL while most topics match.
 	passPage = `FROM postrider.outbox o
@@ -194,10 +190,10 @@ var (
 		  AND ($4::text IS NULL OR topic ~ $4::text) AND id <= $6::bigint %s
 		ORDER BY id FETCH FIRST ($5::bigint) ROWS WITH TIES` // an id that comes twice is read at once: the next page follows ids
 	// Where a page that looks at so many rows ends, if there are as many.
-	passEnd   = statement{"postrider_page_end", `SELECT id FROM postrider.outbox WHERE id > $1::bigint ORDER BY id OFFSET $2::bigint - 1 LIMIT 1`}
-	passPages = [2]reading{
-		newReading("postrider_page", readColumns, fmt.Sprintf(passPage, "")),
-		newReading("postrider_page_unparked", readColumns, fmt.Sprintf(passPage, `AND NOT EXISTS (
+	passEnd   = store.Statement{Name: "postrider_page_end", SQL: `SELECT id FROM postrider.outbox WHERE id > $1::bigint ORDER BY id OFFSET $2::bigint - 1 LIMIT 1`}
+	passPages = [2]store.Reading{
+		store.NewReading("postrider_page", store.ReadColumns, fmt.Sprintf(passPage, "")),
+		store.NewReading("postrider_page_unparked", store.ReadColumns, fmt.Sprintf(passPage, `AND NOT EXISTS (
 			SELECT FROM postrider.parked p WHERE p.subscription = $7::text AND p.id = o.id AND p.created_at = o.created_at)`)),
 	}
 )
@@ -213,7 +209,7 @@ func (p *passReader) readPage(ctx context.Context, next page, limit int) (page, 
 		return page{}, err
 	}
 	defer conn.Release()
-	session := newSession(conn.Conn())
+	session := store.NewSession(conn.Conn())
 	if err := p.choose(ctx, session, &next); err != nil || next.last {
 		return next, err
 	}
@@ -225,16 +221,16 @@ func (p *passReader) readPage(ctx context.Context, next page, limit int) (page, 
 
 // choose takes the target snapshot, unless it is given, and finds where the window begins, unless the pass is under way. A
 // window without rows makes the page the last.
-func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
+func (p *passReader) choose(ctx context.Context, s *store.Session, next *page) error {
 	if p.target == nil {
 		primary := true
-		err := s.run(ctx, call{statement: passSnapshot, row: func(values [][]byte) (err error) {
+		err := s.Run(ctx, store.Call{Statement: passSnapshot, Row: func(values [][]byte) (err error) {
 			primary = string(values[1]) == "t"
 			next.target, err = snapshot.Parse(string(values[0]))
 			return err
 		}})
 		if err == nil && !primary {
-			err = errLost
+			err = store.ErrLost
 		}
 		if err != nil {
 			return err
@@ -245,36 +241,36 @@ func (p *passReader) choose(ctx context.Context, s *session, next *page) error {
 	if next.begun {
 		return nil
 	}
-	query := call{statement: passStart, args: windowArgs(p.base)}
+	query := store.Call{Statement: passStart, Args: store.WindowArgs(p.base)}
 	if p.lowest {
-		query = call{statement: passLowest}
+		query = store.Call{Statement: passLowest}
 	}
-	query.row = func(values [][]byte) (err error) {
+	query.Row = func(values [][]byte) (err error) {
 		if next.last = values[0] == nil; !next.last {
 			next.start, err = strconv.ParseInt(string(values[0]), 10, 64)
 			next.begun, next.start = true, max(next.start, math.MinInt64+1)-1
 		}
 		return err
 	}
-	err := s.run(ctx, begin, byIndex, query, commit)
-	p.lowest = p.lowest || err != nil && isCutOff(err)
+	err := s.Run(ctx, store.Begin, store.ByIndex, query, store.Commit)
+	p.lowest = p.lowest || err != nil && store.IsCutOff(err)
 	return err
 }
 
 // findEnd finds out how far the page goes if there is a bound on the rows that it may look at.
-func (p *passReader) findEnd(ctx context.Context, s *session, next *page) error {
+func (p *passReader) findEnd(ctx context.Context, s *store.Session, next *page) error {
 	next.end = 0
 	if p.size.scan == 0 {
 		return nil
 	}
 	args := [][]byte{strconv.AppendInt(nil, next.start, 10), strconv.AppendInt(nil, int64(p.size.scan), 10)}
-	return s.run(ctx, begin, inOrder, call{statement: passEnd, args: args, row: func(values [][]byte) (err error) {
+	return s.Run(ctx, store.Begin, store.InOrder, store.Call{Statement: passEnd, Args: args, Row: func(values [][]byte) (err error) {
 		next.end, err = strconv.ParseInt(string(values[0]), 10, 64)
 		return err
-	}}, commit)
+	}}, store.Commit)
 }
 
-func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int) (page, error) {
+func (p *passReader) fetch(ctx context.Context, s *store.Session, next page, limit int) (page, error) {
 	bound := next.end
 	if bound == 0 {
 		bound = math.MaxInt64
@@ -304,14 +300,14 @@ func (p *passReader) fetch(ctx context.Context, s *session, next page, limit int
 		}
 		return nil
 	}
-	decode, rest := toRow(decoder, keep), overflow{most: message.MaxOverflow}
-	calls := []call{begin, inOrder, {statement: which.way(p.heads), args: args, binary: true, row: func(values [][]byte) error {
+	decode, rest := store.ToRow(decoder, keep), store.Overflow{Most: message.MaxOverflow}
+	calls := []store.Call{store.Begin, store.InOrder, {Statement: which.Way(p.heads), Args: args, Binary: true, Row: func(values [][]byte) error {
 		if seen++; full {
-			return rest.add(values)
+			return rest.Add(values)
 		}
 		return decode(values)
 	}}}
-	err := s.run(ctx, append(append(calls, p.mine...), commit)...)
+	err := s.Run(ctx, append(append(calls, p.mine...), store.Commit)...)
 	if full || seen >= limit {
 		next.end = 0 // there may be more before the end
 	} else {

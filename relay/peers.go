@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/relay/store"
 )
 
 func (o *owner) readPeers(ctx context.Context) (peers, error) {
@@ -52,7 +54,7 @@ func (o *owner) watchPeers(ctx context.Context, p peers) error {
 			continue
 		}
 		o.log.Warn("another relay is silent: its cursors are free", "relay", w.name, "incarnation", Short(other), "lease", o.config.Lease)
-		err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+		err := store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
 			b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1 AND counter = $2", other, counter)
 		})
 		if err != nil {
@@ -84,12 +86,12 @@ func (o *owner) watchPeers(ctx context.Context, p peers) error {
 
 func (o *owner) bump(ctx context.Context) error {
 	var n int64
-	err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+	err := store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.relays SET counter = counter + 1, seen_at = clock_timestamp() WHERE incarnation = $1 RETURNING counter", o.incarnation).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return errLost
+		return store.ErrLost
 	}
 	if err != nil {
 		return fmt.Errorf("renew the lease: %w", err)

@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/snapshot/snapshottest"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 	"github.com/postrider/postrider/relay/wal/waltest"
 )
@@ -72,20 +73,22 @@ var _ server = (*modelFeed)(nil)
 
 func (f *modelFeed) useUpID(context.Context) error { return nil }
 
-func (f *modelFeed) look(context.Context) (tick, error) { return tick{f.Snapshot(), 1}, nil }
-
-func (f *modelFeed) readWindow(_ context.Context, base snapshot.Snapshot, _ bool, to *rowSet) (tick, error) {
-	f.rows(to, func(r snapshottest.Row) bool { return !base.Sees(r.XID) })
-	return tick{f.Snapshot(), 1}, nil
+func (f *modelFeed) look(context.Context) (store.Tick, error) {
+	return store.Tick{Snapshot: f.Snapshot(), LSN: 1}, nil
 }
 
-func (f *modelFeed) countWindow(_ context.Context, base snapshot.Snapshot, to map[uint64]int) (tick, error) {
+func (f *modelFeed) readWindow(_ context.Context, base snapshot.Snapshot, _ bool, to *rowSet) (store.Tick, error) {
+	f.rows(to, func(r snapshottest.Row) bool { return !base.Sees(r.XID) })
+	return store.Tick{Snapshot: f.Snapshot(), LSN: 1}, nil
+}
+
+func (f *modelFeed) countWindow(_ context.Context, base snapshot.Snapshot, to map[uint64]int) (store.Tick, error) {
 	for _, r := range f.Visible {
 		if !base.Sees(r.XID) {
 			to[r.XID]++
 		}
 	}
-	return tick{f.Snapshot(), 1}, nil
+	return store.Tick{Snapshot: f.Snapshot(), LSN: 1}, nil
 }
 
 func (f *modelFeed) readTransactions(_ context.Context, xids []uint64, _ bool, to *rowSet) error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // unreadError says why a message could not be read.
@@ -19,8 +20,8 @@ type unreadError struct {
 // Error returns the reason.
 func (u *unreadError) Error() string { return u.reason }
 
-var messageStatement = statement{"postrider_message",
-	`SELECT kind, size, part FROM postrider.read_message($1::text, $2::text::bigint, $3::text::timestamptz, $4::text::integer, $5::text::bigint, $6::text::bigint)`}
+var messageStatement = store.Statement{Name: "postrider_message",
+	SQL: `SELECT kind, size, part FROM postrider.read_message($1::text, $2::text::bigint, $3::text::timestamptz, $4::text::integer, $5::text::bigint, $6::text::bigint)`}
 
 // readMessage reads what a row has withheld. It fails with a largerError if that is more than most bytes.
 func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *task, most int64) (*message.Row, error) {
@@ -40,10 +41,10 @@ func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *t
 	if t.entry != nil {
 		args[0] = []byte(name)
 	}
-	err = newSession(conn.Conn()).run(ctx, begin, byIndex, call{statement: messageStatement, args: args, binary: true, row: m.add},
-		mineCall(p.incarnation, name, epoch), commit)
+	err = store.NewSession(conn.Conn()).Run(ctx, store.Begin, store.ByIndex, store.Call{Statement: messageStatement, Args: args, Binary: true, Row: m.add},
+		store.MineCall(p.incarnation, name, epoch), store.Commit)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errRead, err)
+		return nil, fmt.Errorf("%w: %w", store.ErrRead, err)
 	}
 	return m.whole()
 }

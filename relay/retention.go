@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/store"
 )
 
 const (
@@ -106,8 +107,8 @@ func (r *retention) empty(ctx context.Context, segment int) (bool, error) {
 		return false, fmt.Errorf("empty segment: %w", err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
-	for _, settings := range []call{localCommit, byIndex} { // settled rows are not to be read one by one under the lock
-		if _, err := tx.Exec(ctx, settings.sql); err != nil {
+	for _, settings := range []store.Call{store.LocalCommit, store.ByIndex} { // settled rows are not to be read one by one under the lock
+		if _, err := tx.Exec(ctx, settings.SQL); err != nil {
 			return false, fmt.Errorf("empty segment: %w", err)
 		}
 	}

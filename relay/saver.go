@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // saver writes the progress of all runners, one statement at a time.
@@ -203,11 +204,11 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 			}
 			items = items[most:]
 			continue
-		case errors.Is(err, errLost) || isFatal(err) || ctx.Err() != nil:
+		case errors.Is(err, store.ErrLost) || isFatal(err) || ctx.Err() != nil:
 			return nil, err
 		}
 		s.metrics.saves.WithLabelValues("error").Inc()
-		if unreadable(err) && copyCarefully(items[:most]) {
+		if store.Unreadable(err) && copyCarefully(items[:most]) {
 			s.log.Warn("progress not saved: a message cannot be copied; each is looked at now", "error", err)
 			continue
 		}
@@ -287,14 +288,14 @@ func (s *saver) write(ctx context.Context, items []*saveItem, fates map[string]f
 	var saved, refused []string
 	var alive bool
 	args := append([]any{s.incarnation}, saveArgs(items, s.pool.Encoding())...)
-	err := writeLocal(ctx, s.pool, func(b *pgx.Batch) {
+	err := store.WriteLocal(ctx, s.pool, func(b *pgx.Batch) {
 		b.Queue(saveStatement, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&saved, &refused, &alive) })
 	})
 	if err != nil {
 		return err
 	}
 	if !alive {
-		return errLost
+		return store.ErrLost
 	}
 	for _, name := range refused {
 		fates[name] = fateRefused

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // A relay that has lost its cursor, and does not know that yet, draws no conclusions from what it does not find: what another
@@ -52,10 +53,10 @@ func TestLostCursorReadsNoPage(t *testing.T) {
 	for name, c := range map[string]struct {
 		epoch int64
 		want  error
-	}{"the owner": {epoch, nil}, "of another epoch": {epoch - 1, errLost}} {
+	}{"the owner": {epoch, nil}, "of another epoch": {epoch - 1, store.ErrLost}} {
 		p := s.passReader(s.onePool(), snapshot.Snapshot{})
 		p.name, p.exclude = "jobs", true
-		p.mine = []call{mineCall(g.incarnation, "jobs", c.epoch)}
+		p.mine = []store.Call{store.MineCall(g.incarnation, "jobs", c.epoch)}
 		got, err := p.readPage(t.Context(), page{}, 10)
 		if !errors.Is(err, c.want) || err == nil && len(got.rows) != 2 {
 			t.Errorf("%s reads %d rows, %v; want %v", name, len(got.rows), err, c.want)
@@ -63,8 +64,8 @@ func TestLostCursorReadsNoPage(t *testing.T) {
 	}
 	s.crash()
 	p := s.passReader(s.onePool(), snapshot.Snapshot{})
-	p.name, p.mine = "jobs", []call{mineCall(g.incarnation, "jobs", epoch)}
-	if _, err := p.readPage(t.Context(), page{}, 10); !errors.Is(err, errLost) {
+	p.name, p.mine = "jobs", []store.Call{store.MineCall(g.incarnation, "jobs", epoch)}
+	if _, err := p.readPage(t.Context(), page{}, 10); !errors.Is(err, store.ErrLost) {
 		t.Errorf("a relay without registration reads on: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 )
 
@@ -104,7 +105,7 @@ func (s *streamer) runOnce(ctx context.Context) error {
 	case errors.Is(err, errOverBudget):
 		s.log.Warn("stream given up until older transactions have ended", "wal_budget", s.config.WALBudget)
 		return s.awaitOldTransactions(ctx)
-	case unreadable(err):
+	case store.Unreadable(err):
 		s.hold = nextHold(s.hold, time.Since(started))
 		s.log.Warn("stream given up for a while: it cannot carry a message; ticks read the table", "message", s.suspect(ctx, since), "error", err, "for", s.hold)
 		async.Sleep(ctx, s.hold)

@@ -23,10 +23,10 @@ func (c *core) tookWindow(now time.Time, a *answer) ask {
 	c.heads, c.trust.useUp = false, false
 	c.news.kind = "table"
 	c.at = a.tick
-	c.backlog.Take(c.at.snap, nil)
+	c.backlog.Take(c.at.Snapshot, nil)
 	if a.rows.over {
 		c.phase = demotingWindow
-		return ask{what: askWindowTopics, base: c.win.closed, seen: c.at.snap}
+		return ask{what: askWindowTopics, base: c.win.closed, seen: c.at.Snapshot}
 	}
 	c.finishRead(now, &a.rows)
 	return c.rest(now)
@@ -36,7 +36,7 @@ func (c *core) finishRead(now time.Time, found *rowSet) {
 	n, transactions := found.count()
 	c.news.fromTable += transactions
 	c.out.dispatch(c.win.without(found.rows), c.win.win)
-	c.close(now, c.at.snap)
+	c.close(now, c.at.Snapshot)
 	c.adaptDelay(n, now.Sub(c.began))
 	if c.trust.judge(c.backlog, &c.at) {
 		c.news.following = true

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/relay/store"
 )
 
 // takeOver makes this relay the owner of cursors that are nobody's. Raising the epoch fences off whoever had them.
@@ -16,7 +18,7 @@ func (o *owner) takeOver(ctx context.Context, free []standing) ([]cursor, error)
 	for i, s := range free {
 		names[i], owners[i] = s.name, s.owner
 	}
-	err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+	err := store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
 		b.Queue(`WITH free AS (
 				SELECT c.subscription
 				FROM unnest($2::text[], $3::text[]) AS seen (name, owner) JOIN postrider.cursors c ON c.subscription = seen.name
@@ -62,9 +64,9 @@ func (o *owner) takeOverSingly(ctx context.Context, free []standing, refused err
 			cursors, refused = o.takeOver(ctx, []standing{s})
 		}
 		switch {
-		case ofOneRow(refused):
+		case store.OfOneRow(refused):
 			reason := "its cursor cannot be taken over: " + o.pool.Encoding().Storable(refused.Error())
-			err := writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+			err := store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
 				b.Queue("UPDATE postrider.subscriptions SET state = 'paused', paused_reason = $3 WHERE name = $1 AND version = $2", s.name, s.version, reason)
 			})
 			if err != nil {

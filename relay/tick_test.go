@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/snapshot/snapshottest"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // encodeSnapshot writes the binary form.
@@ -55,19 +56,19 @@ func TestLook(t *testing.T) {
 	ctx := t.Context() // the session's, which ends with it
 	for _, prepare := range []bool{true, false} {
 		t.Run("prepared="+strconv.FormatBool(prepare), func(t *testing.T) {
-			o.session.prepare = prepare
+			o.session.Prepare = prepare
 			for range 8 { // past the custom plans
 				var mine uint64
 				mend(t, old.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text::bigint").Scan(&mine))
 				committed, before := commitNow(t, b)
-				tick, err := o.session.look(ctx, o.incarnation)
+				tick, err := o.session.Look(ctx, o.incarnation)
 				mend(t, err)
-				if tick.snap.Sees(mine) || !tick.snap.Sees(committed) {
-					t.Errorf("%s: transaction %d runs, %d has committed", tick.snap, mine, committed)
+				if tick.Snapshot.Sees(mine) || !tick.Snapshot.Sees(committed) {
+					t.Errorf("%s: transaction %d runs, %d has committed", tick.Snapshot, mine, committed)
 				}
 				after := walPosition(t, b)
-				if p := int64(tick.lsn); p < before || p > after {
-					t.Errorf("position %s: not between those before and after, %d and %d", tick.lsn, before, after)
+				if p := int64(tick.LSN); p < before || p > after {
+					t.Errorf("position %s: not between those before and after, %d and %d", tick.LSN, before, after)
 				}
 			}
 		})
@@ -93,24 +94,24 @@ func TestLookFails(t *testing.T) {
 	b := newBench(t)
 	o := b.outboxReader()
 	ctx := t.Context()
-	if _, err := o.session.look(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, errLost) {
+	if _, err := o.session.Look(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, store.ErrLost) {
 		t.Errorf("nobody is registered: %v", err)
 	}
-	connect := func() *session {
+	connect := func() *store.Session {
 		conn, err := pgx.Connect(ctx, b.db.RoleURL(b.role))
 		mend(t, err)
-		s := newSession(conn)
-		t.Cleanup(s.close)
+		s := store.NewSession(conn)
+		t.Cleanup(s.Close)
 		return s
 	}
-	_, err := connect().look(ctx, "nobody")
-	if _, is := errors.AsType[*pgconn.PgError](err); !is || errors.Is(err, errLost) {
+	_, err := connect().Look(ctx, "nobody")
+	if _, is := errors.AsType[*pgconn.PgError](err); !is || errors.Is(err, store.ErrLost) {
 		t.Errorf("an incarnation that is no uuid: %v", err)
 	}
 
 	hanging := connect()
 	inTime, cancel := context.WithCancel(ctx)
-	_, err = hanging.look(inTime, o.incarnation)
+	_, err = hanging.Look(inTime, o.incarnation)
 	mend(t, err)
 	lock, err := b.admin.Begin(ctx)
 	mend(t, err)
@@ -119,7 +120,7 @@ func TestLookFails(t *testing.T) {
 	mend(t, err)
 	done := make(chan error, 1)
 	go func() {
-		_, err := hanging.look(inTime, o.incarnation)
+		_, err := hanging.Look(inTime, o.incarnation)
 		done <- err
 	}()
 	eventually(t, "the look waits", func() bool {
@@ -129,7 +130,7 @@ func TestLookFails(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("a server that does not answer has answered")
 	}
-	if _, err := hanging.look(inTime, o.incarnation); err == nil {
+	if _, err := hanging.Look(inTime, o.incarnation); err == nil {
 		t.Error("a session is used again after its end")
 	}
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"time"
 
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 )
 
@@ -24,7 +25,7 @@ const (
 // trust says whether ticks may take their rows from the stream. It is pure.
 type trust struct {
 	streaming bool
-	mark      tick          // the first tick after a gap,
+	mark      store.Tick    // the first tick after a gap,
 	marked    bool          // if there was one
 	useUp     bool          // a transaction id is to be used up before the next mark
 	slow      int           // windows in a row that the stream was too late for
@@ -38,17 +39,17 @@ func (t *trust) allowed(now time.Time) bool { return !now.Before(t.from) }
 
 // judge applies the gap rule to a tick of the table: the stream may carry the rows once every transaction that ran at the first tick
 // after the gap has ended and the stream has passed that tick. Else it could hand out a message before an older one that it never saw.
-func (t *trust) judge(stream *wal.Backlog, at *tick) (follow bool) {
+func (t *trust) judge(stream *wal.Backlog, at *store.Tick) (follow bool) {
 	connected, gap, passed := stream.State()
 	switch {
 	case !connected || gap:
 		t.marked = false
 	case !t.marked:
 		t.mark, t.marked = *at, true
-		stream.Ask(t.mark.lsn)
-	case at.snap.Xmin() < t.mark.snap.Xmax:
-	case passed < t.mark.lsn:
-		stream.Ask(t.mark.lsn)
+		stream.Ask(t.mark.LSN)
+	case at.Snapshot.Xmin() < t.mark.Snapshot.Xmax:
+	case passed < t.mark.LSN:
+		stream.Ask(t.mark.LSN)
 	default:
 		t.streaming, t.marked, t.slow = true, false, 0
 		return true

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -175,7 +176,7 @@ func (o *owner) letGo(ctx context.Context) error {
 	if err != nil || !changed {
 		return err
 	}
-	err = writeLocal(ctx, o.pool, func(b *pgx.Batch) {
+	err = store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE owner = $1 AND subscription = ANY ($2::text[])", o.incarnation, names)
 		b.Queue("UPDATE postrider.relays SET unable = $2::text::jsonb WHERE incarnation = $1", o.incarnation, string(text))
 	})

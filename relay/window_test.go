@@ -19,6 +19,7 @@ import (
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 func snapshotOf(t *testing.T, conn *pgx.Conn) snapshot.Snapshot {
@@ -200,18 +201,18 @@ func (l *ledger) settle(b *bench, where string) {
 
 // readWindow is what the feed's reading tick and its audit do, in one look.
 func readWindow(ctx context.Context, o *outboxReader, from snapshot.Snapshot) (to snapshot.Snapshot, rows []*message.Row, counted map[uint64]int, err error) {
-	var t tick
+	var t store.Tick
 	counted = make(map[uint64]int)
-	err = o.session.run(ctx, beginRead, byIndex, tickCall(o.incarnation, &t),
-		call{statement: windowStatement.whole, args: windowArgs(from), binary: true, row: toRow(o.decoder, func(r *message.Row) error {
+	err = o.session.Run(ctx, store.BeginRead, store.ByIndex, store.TickCall(o.incarnation, &t),
+		store.Call{Statement: windowStatement.Whole, Args: store.WindowArgs(from), Binary: true, Row: store.ToRow(o.decoder, func(r *message.Row) error {
 			rows = append(rows, r)
 			return nil
 		})},
-		call{statement: countStatement, args: windowArgs(from), binary: true, row: func(values [][]byte) error {
+		store.Call{Statement: countStatement, Args: store.WindowArgs(from), Binary: true, Row: func(values [][]byte) error {
 			counted[binary.BigEndian.Uint64(values[0])] = int(binary.BigEndian.Uint64(values[1]))
 			return nil
-		}}, commit)
-	return t.snap, rows, counted, err
+		}}, store.Commit)
+	return t.Snapshot, rows, counted, err
 }
 
 func TestWindowsReadEachCommittedRowOnce(t *testing.T) {

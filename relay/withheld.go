@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // notRead draws the consequences for the message alone: its destination has not been asked.
@@ -94,7 +95,7 @@ func (l *losses) judge(mark shelfMark, err error) error {
 		return err
 	case answered && (pgErr.Code == "57014" || pgErr.Code == "25P04"): // query_canceled, transaction_timeout
 		return &unreadError{reason: "reading the message was cut off: " + pgErr.Message, passes: true}
-	case answered && pgErr.Severity != "FATAL" || errors.Is(err, errLost) || !errors.Is(err, errRead):
+	case answered && pgErr.Severity != "FATAL" || errors.Is(err, store.ErrLost) || !errors.Is(err, store.ErrRead):
 		return err
 	}
 	l.mu.Lock()

@@ -1,4 +1,4 @@
-package relay
+package store
 
 import (
 	"context"
@@ -15,81 +15,81 @@ import (
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
-// tick is what every look at the server gives.
-type tick struct {
-	snap snapshot.Snapshot
-	lsn  pglogrepl.LSN // everything that snap sees was written to the log before it
+// Tick is what every look at the server gives.
+type Tick struct {
+	Snapshot snapshot.Snapshot
+	LSN      pglogrepl.LSN // everything that snap sees was written to the log before it
 }
 
-var tickStatement = statement{"postrider_tick", `SELECT pg_current_snapshot(),
+var tickStatement = Statement{"postrider_tick", `SELECT pg_current_snapshot(),
 	CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END,
 	EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid) AND NOT pg_is_in_recovery()`}
 
-// tickCall fills t, or fails with errLost if the relay's row is gone.
-func tickCall(incarnation string, t *tick) call {
-	return call{statement: tickStatement, args: [][]byte{[]byte(incarnation)}, binary: true, row: t.decode}
+// TickCall fills t, or fails with errLost if the relay's row is gone.
+func TickCall(incarnation string, t *Tick) Call {
+	return Call{Statement: tickStatement, Args: [][]byte{[]byte(incarnation)}, Binary: true, Row: t.decode}
 }
 
 // decode reads the statement's row in binary format.
-func (t *tick) decode(values [][]byte) (err error) {
+func (t *Tick) decode(values [][]byte) (err error) {
 	if len(values) != 3 || len(values[2]) != 1 {
 		return message.ErrFormat
 	}
 	if values[2][0] == 0 {
-		return errLost
+		return ErrLost
 	}
 	if len(values[1]) != 8 {
 		return message.ErrFormat
 	}
-	t.lsn = pglogrepl.LSN(binary.BigEndian.Uint64(values[1]))
-	t.snap, err = snapshot.Decode(values[0])
+	t.LSN = pglogrepl.LSN(binary.BigEndian.Uint64(values[1]))
+	t.Snapshot, err = snapshot.Decode(values[0])
 	return err
 }
 
-// look makes a tick that reads nothing else. Every live message waits for one, so the request is encoded once for the session,
+// Look makes a tick that reads nothing else. Every live message waits for one, so the request is encoded once for the session,
 // and the answer is read as it comes: a batch of pgconn would cost a goroutine, a watch on ctx and a description of the result.
-func (s *session) look(ctx context.Context, incarnation string) (tick, error) {
-	if !s.prepare {
+func (s *Session) Look(ctx context.Context, incarnation string) (Tick, error) {
+	if !s.Prepare {
 		return s.lookUnprepared(ctx, incarnation)
 	}
 	if err := s.prepareLook(ctx, incarnation); err != nil {
-		return tick{}, err
+		return Tick{}, err
 	}
-	conn := s.conn.PgConn()
+	conn := s.Conn.PgConn()
 	if _, err := conn.Conn().Write(s.request); err != nil {
-		return tick{}, fmt.Errorf("tick: %w", err)
+		return Tick{}, fmt.Errorf("tick: %w", err)
 	}
 	t, err := readTick(conn)
-	return t, onStandby(err)
+	return t, OnStandby(err)
 }
 
-func (s *session) lookUnprepared(ctx context.Context, incarnation string) (t tick, err error) {
-	err = s.run(ctx, tickCall(incarnation, &t))
+func (s *Session) lookUnprepared(ctx context.Context, incarnation string) (t Tick, err error) {
+	err = s.Run(ctx, TickCall(incarnation, &t))
 	return t, err
 }
 
 // prepareLook encodes the request of look, and makes the end of ctx end whatever waits for the connection.
-func (s *session) prepareLook(ctx context.Context, incarnation string) error {
+func (s *Session) prepareLook(ctx context.Context, incarnation string) error {
 	if ctx.Err() != nil || s.request != nil {
 		return ctx.Err()
 	}
-	if _, err := s.conn.Prepare(ctx, tickStatement.name, tickStatement.sql); err != nil {
-		return fmt.Errorf("prepare %s: %w", tickStatement.name, err)
+	if _, err := s.Conn.Prepare(ctx, tickStatement.Name, tickStatement.SQL); err != nil {
+		return fmt.Errorf("prepare %s: %w", tickStatement.Name, err)
 	}
-	bind := pgproto3.Bind{PreparedStatement: tickStatement.name, Parameters: [][]byte{[]byte(incarnation)}, ResultFormatCodes: []int16{1}}
+	bind := pgproto3.Bind{PreparedStatement: tickStatement.Name, Parameters: [][]byte{[]byte(incarnation)}, ResultFormatCodes: []int16{1}}
 	for _, m := range []pgproto3.FrontendMessage{&bind, &pgproto3.Execute{}, &pgproto3.Sync{}} {
 		var err error
 		if s.request, err = m.Encode(s.request); err != nil {
 			return fmt.Errorf("tick: %w", err)
 		}
 	}
-	socket := s.conn.PgConn().Conn()
+	socket := s.Conn.PgConn().Conn()
 	s.unwatch = context.AfterFunc(ctx, func() { socket.SetDeadline(time.Now()) })
 	return nil
 }
 
 // readTick reads the answer up to its end.
-func readTick(conn *pgconn.PgConn) (t tick, err error) {
+func readTick(conn *pgconn.PgConn) (t Tick, err error) {
 	err = errors.New("tick: the server's answer has no row")
 	for {
 		// The background context spares pgconn a watch on it: the socket's deadline ends the wait.

@@ -1,4 +1,4 @@
-package relay
+package store
 
 import (
 	"errors"
@@ -6,9 +6,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ofOneRow says whether the server refused a statement for what some row holds, or was to hold: whatever the statement does for others
+// OfOneRow says whether the server refused a statement for what some row holds, or was to hold: whatever the statement does for others
 // is then done without that row, so that one subscription's trouble is nobody else's.
-func ofOneRow(err error) bool {
+func OfOneRow(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || len(pgErr.Code) != 5 {
 		return false

@@ -1,4 +1,4 @@
-package relay
+package store
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/message"
 )
 
@@ -23,10 +24,10 @@ import (
 var (
 	headersAreSmall = `(headers IS NULL OR pg_column_size(headers) <= 2000 AND pg_column_compression(headers) IS NULL)`
 	keyIsShort      = `(key IS NULL OR octet_length(key) <= ` + strconv.Itoa(message.MaxKey) + `)`
-	readColumns     = columnsWith(`WHEN payload IS NOT NULL THEN (
+	ReadColumns     = columnsWith(`WHEN payload IS NOT NULL THEN (
 		SELECT CASE WHEN octet_length(t) <= `+strconv.Itoa(message.InlineBytes)+` THEN t END FROM (SELECT
 			CASE WHEN pg_column_size(payload OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16384 THEN payload::text END AS t OFFSET 0) q)`, message.InlineBytes)
-	smallColumns = columnsWith("", 2000)
+	SmallColumns = columnsWith("", 2000)
 	// Of the heads nothing fails but what the database cannot do without.
 	headColumns = `id, xid, created_at, deliver_at, topic, postrider.readable_key(key, ` + strconv.Itoa(message.MaxKey) + `), NULL::text, NULL::bytea, NULL::jsonb `
 )
@@ -39,48 +40,48 @@ func columnsWith(packed string, body int) string {
 		CASE WHEN ` + headersAreSmall + ` THEN headers END `
 }
 
-// reading is a query of rows in two ways.
-type reading struct {
-	whole statement // with what they carry, as far as that is small
-	heads statement // without
+// Reading is a query of rows in two ways.
+type Reading struct {
+	Whole Statement // with what they carry, as far as that is small
+	Heads Statement // without
 }
 
-func newReading(name, columns, from string) reading {
-	return reading{statement{name, `SELECT ` + columns + from}, statement{name + "_heads", `SELECT ` + headColumns + from}}
+func NewReading(name, columns, from string) Reading {
+	return Reading{Statement{name, `SELECT ` + columns + from}, Statement{name + "_heads", `SELECT ` + headColumns + from}}
 }
 
-func (r reading) way(heads bool) statement {
+func (r Reading) Way(heads bool) Statement {
 	if heads {
-		return r.heads
+		return r.Heads
 	}
-	return r.whole
+	return r.Whole
 }
 
 var (
-	// errUnreadable says that rows cannot be read together.
-	errUnreadable = errors.New("rows cannot be read together")
-	// errRead says that a message could not be read although there was a connection.
-	errRead = errors.New("read a message")
-	// errOverflow ends a query whose rows are much larger than was known.
-	errOverflow = fmt.Errorf("%w: they are larger than memory has room for", errUnreadable)
+	// ErrUnreadable says that rows cannot be read together.
+	ErrUnreadable = errors.New("rows cannot be read together")
+	// ErrRead says that a message could not be read although there was a connection.
+	ErrRead = errors.New("read a message")
+	// ErrOverflow ends a query whose rows are much larger than was known.
+	ErrOverflow = fmt.Errorf("%w: they are larger than memory has room for", ErrUnreadable)
 )
 
-// overflow counts what is not kept.
-type overflow struct{ most int64 }
+// Overflow counts what is not kept.
+type Overflow struct{ Most int64 }
 
-func (o *overflow) add(values [][]byte) error {
+func (o *Overflow) Add(values [][]byte) error {
 	for _, v := range values {
-		o.most -= int64(len(v))
+		o.Most -= int64(len(v))
 	}
-	if o.most < 0 {
-		return errOverflow
+	if o.Most < 0 {
+		return ErrOverflow
 	}
 	return nil
 }
 
-// unreadable says whether a query may have failed because of a row's contents.
-func unreadable(err error) bool {
-	if errors.Is(err, errOverflow) {
+// Unreadable says whether a query may have failed because of a row's contents.
+func Unreadable(err error) bool {
+	if errors.Is(err, ErrOverflow) {
 		return true
 	}
 	if _, ok := errors.AsType[*pgproto3.ExceededMaxBodyLenErr](err); ok {
@@ -90,3 +91,6 @@ func unreadable(err error) bool {
 	return ok && (pgErr.Code == "53200" || pgErr.Code == "58030" || // out_of_memory, io_error
 		slices.Contains([]string{"22", "54", "XX"}, pgErr.Code[:min(2, len(pgErr.Code))])) // data, program limits, corruption
 }
+
+// IsCutOff says whether a server has begun to carry something out, or may have, and has not ended it: less may work.
+func IsCutOff(err error) bool { return !errors.Is(err, ErrLost) && !dberr.Connecting(err) }

@@ -1,0 +1,183 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/message"
+)
+
+// ErrLost says that the relay's own row is gone: snapshots in memory may be void, and another relay may own the cursors.
+var ErrLost = errors.New("this relay's registration is gone: the server crashed, was failed over, or another relay took over")
+
+// OnStandby makes errLost of what a server in recovery says to a look at postrider.relays: unlogged tables cannot be read there,
+// whatever the query asks besides.
+func OnStandby(err error) error {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "0A000" { // feature_not_supported
+		return fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	return err
+}
+
+// Session runs the engine's hot statements on one connection, several per round trip, rows in binary.
+type Session struct {
+	Conn    *pgx.Conn
+	Prepare bool
+	pooled  bool // the session is somebody else's in the next transaction
+
+	// Of look: the encoded request, and what ends the watch on its context.
+	request []byte
+	unwatch func() bool
+}
+
+// NewSession uses prepared statements unless the connection string asks for a mode that avoids them, as poolers need.
+func NewSession(conn *pgx.Conn) *Session {
+	conn.PgConn().Frontend().SetMaxBodyLen(message.MaxOverflow)
+	return &Session{Conn: conn, Prepare: dbconn.Prepares(conn.Config()), pooled: dbconn.Pooled(conn.PgConn())}
+}
+
+// Statement is an SQL text with a name to prepare it by.
+type Statement struct{ Name, SQL string }
+
+// Call is a statement with its parameters in text format, and what to do with each row; the values of a row are valid only
+// during the call of row.
+type Call struct {
+	Statement
+	Args   [][]byte
+	Binary bool // results in binary format
+	Row    func(values [][]byte) error
+}
+
+var (
+	Begin     = Call{Statement: Statement{SQL: dbconn.Begin}}
+	BeginRead = Call{Statement: Statement{SQL: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
+	// For this transaction, since behind a pooler the session is somebody else's. Plans are generic, so that none is made per
+	// call; one that was made while the table was empty is kept while it fills, so it must not read all of it; and estimates for
+	// many partitions make compilation look worth its while, which it never is.
+	ByIndex = Call{Statement: Statement{"postrider_by_index", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off", "enable_seqscan", "off")}}
+	// Pages walk the primary keys of the segments side by side, in order of id: no plan with a sort is worth its start.
+	InOrder = Call{Statement: Statement{"postrider_in_order", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
+		"enable_seqscan", "off", "enable_bitmapscan", "off", "enable_sort", "off")}}
+	LocalCommit = Call{Statement: Statement{SQL: "SET LOCAL synchronous_commit = local"}}
+	Commit      = Call{Statement: Statement{SQL: "COMMIT"}}
+	limited     = Call{Statement: Statement{"postrider_limited", ownLimits}}
+)
+
+// pinned makes the calls one pinned transaction, if they are not one yet.
+func pinned(calls []Call) []Call {
+	var pins []Call
+	for _, sql := range dbconn.Pins {
+		pins = append(pins, Call{Statement: Statement{SQL: sql}})
+	}
+	if len(calls) > 0 && strings.HasPrefix(calls[0].SQL, "BEGIN") {
+		return slices.Insert(slices.Clone(calls), 1, pins...)
+	}
+	return slices.Concat([]Call{Begin}, pins, calls, []Call{Commit})
+}
+
+// ownLimits are the limits of our transactions. What waits for a lock says so soon; what takes longer than the other limit is tried
+// again in smaller pieces.
+var ownLimits = "SELECT " + setLocal("statement_timeout", "30s", "lock_timeout", "5s")
+
+// setLocal sets several settings in one statement.
+func setLocal(settings ...string) string {
+	var calls []string
+	for i := 0; i < len(settings); i += 2 {
+		calls = append(calls, fmt.Sprintf("set_config('%s', '%s', true)", settings[i], settings[i+1]))
+	}
+	return strings.Join(calls, ", ")
+}
+
+// Run executes the calls in one round trip. After an error the session must not be used again.
+func (s *Session) Run(ctx context.Context, calls ...Call) error {
+	if s.pooled {
+		calls = pinned(calls)
+	}
+	batch := &pgconn.Batch{}
+	for _, c := range calls {
+		format := []int16{0}
+		if c.Binary {
+			format[0] = 1
+		}
+		if !s.Prepare || c.Name == "" {
+			batch.ExecParams(c.SQL, c.Args, nil, nil, format)
+			continue
+		}
+		if _, err := s.Conn.Prepare(ctx, c.Name, c.SQL); err != nil { // once per connection
+			return fmt.Errorf("prepare %s: %w", c.Name, err)
+		}
+		batch.ExecPrepared(c.Name, c.Args, nil, format)
+	}
+	results := s.Conn.PgConn().ExecBatch(ctx, batch)
+	err := s.readResults(results, calls)
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	return OnStandby(err)
+}
+
+func (s *Session) readResults(results *pgconn.MultiResultReader, calls []Call) error {
+	for i := 0; i < len(calls) && results.NextResult(); i++ {
+		reader := results.ResultReader()
+		var err error
+		for reader.NextRow() {
+			if calls[i].Row != nil && err == nil {
+				err = calls[i].Row(reader.Values())
+			}
+			if errors.Is(err, ErrOverflow) {
+				s.Conn.PgConn().Conn().Close() // nothing else ends a query at once
+				return err
+			}
+		}
+		if _, closeErr := reader.Close(); closeErr != nil {
+			return closeErr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) Close() {
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	dbconn.Close(s.Conn.PgConn())
+}
+
+var mineStatement = Statement{"postrider_mine", `SELECT EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid)
+	AND NOT pg_is_in_recovery() AND EXISTS (SELECT FROM postrider.cursors
+		WHERE subscription = $2::text AND epoch = $3::text::bigint AND owner = $1::text::uuid)`}
+
+// MineCall fails with errLost unless the cursor is the relay's. After a read in the same transaction it shows that what was read
+// is still the relay's to draw conclusions from: a row that another owner parked, or that a failover lost, looks like one that
+// is settled.
+func MineCall(incarnation, name string, epoch int64) Call {
+	args := [][]byte{[]byte(incarnation), []byte(name), strconv.AppendInt(nil, epoch, 10)}
+	return Call{Statement: mineStatement, Args: args, Row: func(values [][]byte) error {
+		if string(values[0]) != "t" {
+			return ErrLost
+		}
+		return nil
+	}}
+}
+
+// ToRow adapts a function on decoded rows to a call.
+func ToRow(d *message.Decoder, f func(*message.Row) error) func([][]byte) error {
+	return func(values [][]byte) error {
+		r, err := d.DecodeRead((*[len(message.Columns)][]byte)(values))
+		if err != nil {
+			return err
+		}
+		return f(r)
+	}
+}

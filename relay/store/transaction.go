@@ -1,0 +1,31 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/dbconn"
+)
+
+// WriteLocal runs statements as one transaction in one round trip. It does not wait for synchronous standbys: what Postrider
+// writes may be derived again.
+func WriteLocal(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
+	b := &pgx.Batch{}
+	b.Queue(Begin.SQL)
+	b.Queue(LocalCommit.SQL)
+	b.Queue(limited.SQL)
+	queue(b)
+	b.Queue(Commit.SQL)
+	return pool.SendBatch(ctx, b).Close()
+}
+
+// Read runs statements that change nothing as one transaction in one round trip.
+func Read(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
+	b := &pgx.Batch{}
+	b.Queue(BeginRead.SQL)
+	b.Queue(limited.SQL)
+	queue(b)
+	b.Queue(Commit.SQL)
+	return pool.SendBatch(ctx, b).Close()
+}
