@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -10,8 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/internal/pgtest"
 )
@@ -39,6 +43,22 @@ type suite struct {
 	env  []string
 }
 
+// longest are the packages whose tests take longest, or wait most. They begin first, so that none of them is left over to run alone.
+var longest = []string{"relay", "cmd/postrider", "migrations", "internal/pgtest", "sinks/webhook"}
+
+// inOrder returns the packages to test together, the longest first.
+func inOrder(packages []string) []string {
+	place := func(path string) int {
+		if i := slices.Index(longest, short(path)); i >= 0 {
+			return i
+		}
+		return len(longest)
+	}
+	ordered := slices.DeleteFunc(slices.Clone(packages), func(path string) bool { return short(path) == "internal/torture" })
+	slices.SortStableFunc(ordered, func(a, b string) int { return cmp.Compare(place(a), place(b)) })
+	return ordered
+}
+
 // testAll runs everything, also after a failure.
 func testAll(ctx context.Context) error {
 	if _, err := pgtest.Find(ctx, os.Stdout); err != nil {
@@ -52,26 +72,30 @@ func testAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	main := append([]string{"-timeout", "15m"}, race...)
-	for _, p := range packages {
-		if !strings.HasSuffix(p, "/internal/torture") {
-			main = append(main, p)
-		}
-	}
 	r := newReport(os.Stdout)
 	if race == nil {
 		r.skip("the race detector", "there is no C compiler")
 	}
-	for _, s := range []suite{
-		{".", main, nil},
-		// The checker runs by itself: what it sees is to come from its faults. There the race detector watches the relay alone.
-		{".", []string{"-timeout", "15m", "./internal/torture"}, []string{"RELAY_RACE=" + strings.Join(race, " ")}},
-		{"sinks/webhook/interop", []string{"./..."}, nil},
-		{"bench", []string{"./..."}, nil},
-	} {
-		if err := s.run(ctx, r); err != nil {
-			return err
+	engine := suite{".", slices.Concat([]string{"-timeout", "15m"}, race, inOrder(packages)), nil}
+	// Other modules go beside: their few packages, one at a time, take what the others leave of the machine.
+	beside := []suite{{"sinks/webhook/interop", []string{"-p", "1", "./..."}, nil}, {"bench", []string{"-p", "1", "./..."}, nil}}
+	var group errgroup.Group
+	group.Go(func() error { return engine.run(ctx, r) })
+	group.Go(func() error {
+		for _, s := range beside {
+			if err := s.run(ctx, r); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	// The checker runs by itself: what it sees is to come from its faults. There the race detector watches the relay alone.
+	checker := suite{".", []string{"-timeout", "15m", "./internal/torture"}, []string{"RELAY_RACE=" + strings.Join(race, " ")}}
+	if err := checker.run(ctx, r); err != nil {
+		return err
 	}
 	return r.end()
 }
@@ -94,7 +118,7 @@ func (s suite) run(ctx context.Context, r *report) error {
 		return errors.New("interrupted")
 	}
 	if _, failed := errors.AsType[*exec.ExitError](err); failed {
-		r.failed = true
+		r.fail()
 		err = nil
 	}
 	return errors.Join(readErr, err)

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // event is a line of go test -json; see go doc test2json.
@@ -16,8 +17,9 @@ type event struct {
 	Action, Package, Test, Output, ImportPath string
 }
 
-// report shows what go test shows without -v, and keeps what was skipped.
+// report shows what go test shows without -v, and keeps what was skipped. Several calls of go test may report at once.
 type report struct {
+	mu      sync.Mutex
 	out     io.Writer
 	outputs map[[2]string][]string // of a package's test that has not ended well yet; "" is the package itself
 	skipped map[string][]string    // by reason
@@ -35,14 +37,27 @@ func (r *report) read(in io.Reader) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 64<<20)
 	for lines.Scan() {
-		var e event
-		if json.Unmarshal(lines.Bytes(), &e) != nil {
-			fmt.Fprintln(r.out, lines.Text())
-			continue
-		}
-		r.take(e)
+		r.line(lines.Bytes())
 	}
 	return lines.Err()
+}
+
+func (r *report) line(text []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var e event
+	if json.Unmarshal(text, &e) != nil {
+		fmt.Fprintf(r.out, "%s\n", text)
+		return
+	}
+	r.take(e)
+}
+
+// fail is for a call of go test that has failed.
+func (r *report) fail() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed = true
 }
 
 func (r *report) take(e event) {

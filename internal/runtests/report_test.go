@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -50,6 +51,24 @@ func TestReport(t *testing.T) {
 		out, err := run("./good", name)
 		if err == nil || !strings.Contains(out, want) || !strings.Contains(out, "FAIL\texample.org/m/"+name[2:]) || strings.Contains(out, "quiet") {
 			t.Errorf("%s: %v, and no %q in\n%s", name, err, want, out)
+		}
+	}
+}
+
+// The longest packages begin first, the checker is not among those that run together, and nothing else is left out or moved.
+func TestInOrder(t *testing.T) {
+	const m = "github.com/postrider/postrider/"
+	got := inOrder([]string{m + "cmd/demo", m + "cmd/postrider", m + "internal/torture", m + "outbox", m + "relay", m + "sinks"})
+	if want := []string{m + "relay", m + "cmd/postrider", m + "cmd/demo", m + "outbox", m + "sinks"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Each name of longest is a package: one that has moved would run last.
+func TestLongestExist(t *testing.T) {
+	for _, path := range longest {
+		if _, err := os.Stat(filepath.Join("../..", path)); err != nil {
+			t.Error(err)
 		}
 	}
 }
