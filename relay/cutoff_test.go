@@ -60,8 +60,10 @@ func (b *bench) guard(end string, limit time.Duration) (ended func() int) {
 // Whatever limits a database or role sets for others, and whoever ends statements that take long: a backlog of which little matches
 // arrives.
 func TestReadsThatAreCutOff(t *testing.T) {
+	t.Parallel()
 	limits := map[string]string{"statement_timeout": "100ms", "lock_timeout": "1ms", "idle_in_transaction_session_timeout": "5ms", "transaction_timeout": "100ms"}
 	t.Run("settings", func(t *testing.T) {
+		t.Parallel()
 		b := newBench(t)
 		all := b.subscribe("wanted", "{wanted}", "{}", "earliest")
 		ids := b.backlog(300_000)
@@ -78,6 +80,7 @@ func TestReadsThatAreCutOff(t *testing.T) {
 	})
 	for _, end := range []string{"pg_cancel_backend", "pg_terminate_backend"} {
 		t.Run(end, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t)
 			all := b.subscribe("wanted", "{wanted}", "{}", "earliest")
 			ids := b.backlog(300_000)

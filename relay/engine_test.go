@@ -8,8 +8,10 @@ import (
 )
 
 func TestDeliversInEveryMode(t *testing.T) {
+	t.Parallel()
 	for _, follow := range []Follow{FollowStream, FollowTimer, FollowListen} {
 		t.Run(string(follow), func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t)
 			if follow == FollowListen {
 				b.exec("SELECT postrider.enable_notify()")
@@ -48,8 +50,10 @@ func TestDeliversInEveryMode(t *testing.T) {
 // Poolers that hand a server's session to another client after each transaction leave no prepared statement behind: the
 // connection string then asks for a mode without them.
 func TestDeliversWithoutPreparedStatements(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"exec", "simple_protocol"} {
 		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t)
 			all := b.subscribe("all", "{>}", `{"backoff_initial": "1ms", "max_attempts": 2}`, "now")
 			all.answer(func(d sinks.Delivery) error {

@@ -114,15 +114,15 @@ func TestMemory(t *testing.T) {
 		play func(t *testing.T, b *bench, start func())
 	}{
 		{"many mute destinations", 2 * limit, func(t *testing.T, b *bench, start func()) {
-			b.destinations("mute", "{large}", 150, "{}", mute(3*time.Second))
+			b.destinations("mute", "{large}", 150, "{}", mute(time.Second))
 			good := b.destinations("good", "{large}", 1, "{}", nil)[0]
 			insert(b, 42, "large", "payload", large)
 			start()
-			// Whoever has shown nothing yet shares what is left with those that are mute, for some times their three seconds.
+			// Whoever has shown nothing yet shares what is left with those that are mute, for some times their second.
 			eventuallyIn(t, 30*time.Second, "the one that works gets all", func() bool { return good.n.Load() == 42 })
 		}},
 		{"many mute destinations, live", 2 * limit, func(t *testing.T, b *bench, start func()) {
-			b.destinations("mute", "{large}", 150, "{}", mute(3*time.Second))
+			b.destinations("mute", "{large}", 150, "{}", mute(time.Second))
 			good := b.destinations("good", "{large,first}", 1, "{}", nil)[0]
 			start()
 			insert(b, 1, "first", "payload", "'1'")

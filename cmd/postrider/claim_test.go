@@ -86,6 +86,7 @@ func TestSidecarsThatBeginTogether(t *testing.T) {
 // A sidecar that is stopped, or killed, and started with another destination takes its subscription along; one that is replaced while
 // it runs says that it means it. Both are told of each other then.
 func TestSidecarChangesItsMind(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	a := start(t, sidecarOf(db, "https://one.example/hook")...)
 	a.waitFor("msg=delivering")

@@ -340,6 +340,7 @@ func TestRebaseKeepsTheSourceID(t *testing.T) {
 
 // A rebase that cannot have the outbox changes nothing and names who uses it.
 func TestRebaseNamesWhoIsInTheWay(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	db.Exec(t, "UPDATE postrider.source SET system_identifier = 1")
 	conn := db.Conn(t)

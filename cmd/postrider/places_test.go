@@ -74,6 +74,7 @@ const named = "the server is a standby"
 
 // Of several hosts everything finds the primary, in whatever order they stand; a standby alone is named as what it is.
 func TestStandbyFirst(t *testing.T) {
+	t.Parallel()
 	primary := pgtest.Servers(t, pgtest.Options{WALLevel: "logical"})
 	owner, err := admin.Connect(t.Context(), primary.URL("postgres"))
 	if err != nil {

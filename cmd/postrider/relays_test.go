@@ -60,6 +60,7 @@ func TestRelaysAreSeen(t *testing.T) {
 
 // Sessions whose names the connection string chooses do not show whose they are: such a relay says so itself, from time to time.
 func TestRelayWithSessionsOfAnotherName(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL()+"&application_name=shop", "POSTRIDER_FOLLOW=timer")
 	p.waitFor("incarnation=")

@@ -81,6 +81,7 @@ func tool(t *testing.T, server *pgtest.Server, name string, args ...string) {
 }
 
 func TestMoveByDumpAndRestore(t *testing.T) {
+	t.Parallel()
 	from, to := pgtest.Servers(t, pgtest.Options{}), pgtest.Servers(t, pgtest.Options{})
 	for _, how := range []string{"custom", "directory", "plain"} {
 		t.Run(how, func(t *testing.T) {
@@ -98,6 +99,7 @@ func TestMoveByDumpAndRestore(t *testing.T) {
 }
 
 func TestMoveByPgUpgrade(t *testing.T) {
+	t.Parallel()
 	from := pgtest.Servers(t, pgtest.Options{})
 	// Not one of NewDB's own: the old server is gone when the test ends.
 	o := newOldNamed(t, from, "shop")
@@ -113,6 +115,7 @@ func newOldNamed(t *testing.T, server *pgtest.Server, name string) old {
 // Logical replication, as for an upgrade in two clusters side by side (blue and green): the schema by pg_dump, the rows by a
 // subscription of PostgreSQL, the sequence by rebase.
 func TestMoveByLogicalReplication(t *testing.T) {
+	t.Parallel()
 	from, to := pgtest.Servers(t, pgtest.Options{}), pgtest.Servers(t, pgtest.Options{})
 	o, db := newOld(t, from), to.NewDB(t)
 	path := filepath.Join(t.TempDir(), "schema.sql")
