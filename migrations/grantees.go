@@ -52,7 +52,7 @@ func whoHasAll(ctx context.Context, conn *dbconn.Conn) (grantees, error) {
 func (g grantees) grantAll(ctx context.Context, db *sql.DB) error {
 	for kind, grant := range map[string]func(string) string{"app": AppGrants, "relay": TimerGrants, "worker": WorkerGrants} {
 		for _, role := range g[kind] {
-			if _, err := db.ExecContext(ctx, grant(role)); err != nil {
+			if err := execPinned(ctx, db, grant(role)); err != nil {
 				return fmt.Errorf("grant role %s what is new: %w", quote(role), err)
 			}
 		}

@@ -72,7 +72,7 @@ func clearTheWay(ctx context.Context, conn *dbconn.Conn, db *sql.DB) (foreign bo
 		}
 	}
 	// What the migration library wants to find first; whoever empties tables for tests has emptied this one, too.
-	_, err = db.ExecContext(ctx, `INSERT INTO `+versionTable+` (version_id, is_applied)
+	err = execPinned(ctx, db, `INSERT INTO `+versionTable+` (version_id, is_applied)
 		SELECT 0, true WHERE NOT EXISTS (SELECT FROM `+versionTable+` WHERE version_id = 0)`)
 	if err != nil {
 		return false, err
@@ -82,7 +82,7 @@ func clearTheWay(ctx context.Context, conn *dbconn.Conn, db *sql.DB) (foreign bo
 		return publication.Exists && !publication.Ours, err
 	}
 	if publication.Ours {
-		_, err = db.ExecContext(ctx, "DROP PUBLICATION postrider")
+		err = execPinned(ctx, db, "DROP PUBLICATION postrider")
 	}
 	return !publication.Ours, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -69,12 +70,38 @@ func read() ([]source, error) {
 	return list, nil
 }
 
-// run executes the files. Behind a pooler, each transaction is pinned for itself: before the text, which is read as a whole, is sent.
-func (s source) run(ctx context.Context, tx *sql.Tx) error {
-	for _, sql := range append(slices.Clone(dbconn.Pins), fmt.Sprintf("SET LOCAL lock_timeout = '%dms'", lockTimeout.Milliseconds())) {
+// pin makes a transaction what it is meant to be, whatever a role has made the default: behind a pooler each is pinned for itself.
+func pin(ctx context.Context, tx *sql.Tx) error {
+	for _, sql := range slices.Concat([]string{"SET TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE"}, dbconn.Pins) {
 		if _, err := tx.ExecContext(ctx, sql); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// execPinned runs a text in a transaction of its own.
+func execPinned(ctx context.Context, db *sql.DB, text string) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err = pin(ctx, tx); err == nil {
+		_, err = tx.ExecContext(ctx, text)
+	}
+	if err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// run executes the files. The transaction is pinned before the text, which is read as a whole, is sent.
+func (s source) run(ctx context.Context, tx *sql.Tx) error {
+	if err := pin(ctx, tx); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("SET LOCAL lock_timeout = '%dms'", lockTimeout.Milliseconds())); err != nil {
+		return err
 	}
 	for _, f := range s.files { // without arguments, pgx hands a text to the server as it is
 		if _, err := tx.ExecContext(ctx, f.text); err != nil {

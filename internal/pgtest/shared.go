@@ -68,7 +68,13 @@ func Encoded(t testing.TB, encoding string) *DB {
 	if err != nil {
 		t.Fatalf("no PostgreSQL for the test: %v", err)
 	}
-	return server.newDB(t, "template0", "ENCODING "+quote(encoding)+" LC_COLLATE 'C' LC_CTYPE 'C'")
+	return server.Encoded(t, encoding)
+}
+
+// Encoded is NewDB in another encoding.
+func (s *Server) Encoded(t testing.TB, encoding string) *DB {
+	t.Helper()
+	return s.newDB(t, "template0", "ENCODING "+quote(encoding)+" LC_COLLATE 'C' LC_CTYPE 'C'")
 }
 
 func newDB(t testing.TB, templated bool) *DB {
