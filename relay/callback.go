@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/sinks"
 )
@@ -31,13 +32,13 @@ type calledBack struct {
 
 // A lease that is over is locked for a moment: a heartbeat that began before its end may be about to commit. A callback that
 // somebody leaves open in a session keeps its own delivery waiting, and nothing else.
-const (
+var (
 	lookCallbacks = `SELECT n.name, p.* FROM unnest($1::text[]) n (name) CROSS JOIN LATERAL (
 		SELECT id, timestamptz_send(created_at), state, timestamptz_send(due), coalesce(reason, '') FROM postrider.parked
-		WHERE subscription = n.name AND state IN ('completed', 'failed') ORDER BY id LIMIT $2) p`
+		WHERE subscription = n.name AND state IN (` + states.SQL(states.State.CalledBack) + `) ORDER BY id LIMIT $2) p`
 	lookLeases = `SELECT n.name, p.* FROM unnest($1::text[]) n (name) CROSS JOIN LATERAL (
 		SELECT id, timestamptz_send(created_at), state, timestamptz_send(due), coalesce(reason, '') FROM postrider.parked
-		WHERE subscription = n.name AND state = 'leased' AND due <= clock_timestamp() LIMIT $2 FOR UPDATE SKIP LOCKED) p`
+		WHERE subscription = n.name AND state = '` + states.Leased + `' AND due <= clock_timestamp() LIMIT $2 FOR UPDATE SKIP LOCKED) p`
 )
 
 // lookForCallbacks concludes deliveries that a destination had taken over, as their callbacks say or because there was none.
@@ -162,7 +163,7 @@ func (r *runner) calledBack(c calledBack, now time.Time) bool {
 	r.intake.dirty = true
 	t := &task{key: e.key, entry: e, attempts: e.attempts}
 	switch {
-	case c.state == "completed":
+	case c.state == states.Completed:
 		r.retries.parked.remove(e)
 		r.retries.unblock(e.key)
 		r.env.save()

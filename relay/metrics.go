@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -113,7 +114,7 @@ func (m *metrics) forget(gone func(name string) bool) {
 		for k := range sinks.KindGone + 1 {
 			m.deliveries.DeleteLabelValues(name, k.String())
 		}
-		for _, state := range []string{stateRetrying, stateHeld, stateScheduled, stateLeased, stateDead} {
+		for _, state := range states.Names(nil) {
 			m.parked.DeleteLabelValues(name, state)
 		}
 		m.latency.DeleteLabelValues(name)

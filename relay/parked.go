@@ -7,16 +7,17 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 )
 
-// The states of a parked delivery.
+// Package states says what they mean.
 const (
-	stateRetrying  = "retrying"  // failed; tried again when due
-	stateHeld      = "held"      // waits behind another message of its key
-	stateScheduled = "scheduled" // not to be delivered before it is due
-	stateLeased    = "leased"    // the destination has taken it: a callback will say what came of it
-	stateDead      = "dead"      // given up
-	stateDiscarded = "discarded" // given up by a command
+	stateRetrying  = states.Retrying
+	stateHeld      = states.Held
+	stateScheduled = states.Scheduled
+	stateLeased    = states.Leased
+	stateDead      = states.Dead
+	stateDiscarded = states.Discarded
 )
 
 // entry is a parked delivery as its runner remembers it. The message itself is in the table.
@@ -43,9 +44,7 @@ func (e *entry) ident() snapshot.Ident { return snapshot.Ident{ID: e.id, Born: e
 func (e *entry) place() snapshot.Place { return snapshot.Place{Ident: e.ident(), XID: e.xid} }
 
 // durable says whether the table has the entry in a state in which it can be loaded: saves of later states may still be under way.
-func (e *entry) durable() bool {
-	return e.stored == stateRetrying || e.stored == stateHeld || e.stored == stateScheduled
-}
+func (e *entry) durable() bool { return e.stored != "" && states.Of(e.stored).Loadable() }
 
 // parkOp is a change to the parked table that waits for the next save.
 type parkOp struct {
@@ -75,7 +74,7 @@ type parkedSet struct {
 	byID    map[snapshot.Ident]*entry
 	keys    map[string][]*entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
 	due     dueHeap
-	blocked int // retrying, held and leased
+	blocked int // that count towards max_parked
 	later   int // scheduled
 	waiting int // leased
 	ops     map[snapshot.Ident]*parkOp
@@ -96,24 +95,28 @@ func (p *parkedSet) add(e *entry) {
 
 // enter files the entry by its state.
 func (p *parkedSet) enter(e *entry) {
-	switch e.state {
-	case stateRetrying, stateScheduled:
+	s := states.Of(e.state)
+	if s.Due == states.DueTry {
 		p.await(e)
 	}
-	if e.state == stateScheduled {
-		p.later++
-		return
-	}
-	if e.state != stateDead {
-		p.blocked++
-	}
-	if e.state == stateLeased {
-		p.waiting++
-	}
-	if e.key != "" {
+	p.count(s, 1)
+	if s.Blocks && e.key != "" {
 		list := p.keys[e.key]
 		at, _ := slices.BinarySearchFunc(list, e.place(), func(x *entry, at snapshot.Place) int { return x.place().Compare(at) })
 		p.keys[e.key] = slices.Insert(list, at, e)
+	}
+}
+
+// count keeps the numbers of entries by what their states say.
+func (p *parkedSet) count(s states.State, n int) {
+	if s.Counts {
+		p.blocked += n
+	}
+	switch s.Name {
+	case stateScheduled:
+		p.later += n
+	case stateLeased:
+		p.waiting += n
 	}
 }
 
@@ -125,17 +128,9 @@ func (p *parkedSet) leave(e *entry) {
 	if e.heapIndex >= 0 {
 		heap.Remove(&p.due, e.heapIndex)
 	}
-	if e.state == stateScheduled {
-		p.later--
-		return
-	}
-	if e.state != stateDead {
-		p.blocked--
-	}
-	if e.state == stateLeased {
-		p.waiting--
-	}
-	if e.key == "" {
+	s := states.Of(e.state)
+	p.count(s, -1)
+	if !s.Blocks || e.key == "" {
 		return
 	}
 	list := slices.DeleteFunc(p.keys[e.key], func(x *entry) bool { return x == e })

@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 )
 
@@ -26,7 +27,7 @@ const maxCounted = 100_000_000
 // loadParked returns the parked deliveries that matter for what comes: those that wait, and dead ones whose key is held. It reads them
 // in pages, of which each looks at so many rows, whatever it finds among them.
 func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) (entries []*entry, err error) {
-	wanted := []string{stateRetrying, stateHeld, stateLeased, "completed", "failed"}
+	wanted := states.Names(func(s states.State) bool { return s.Counts })
 	if hold {
 		wanted = append(wanted, stateDead)
 	}
@@ -66,7 +67,7 @@ func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.
 	}
 	for most := maxScheduled; ; most /= 2 {
 		found, err := loadEntries(ctx, db, `SELECT `+entryColumns+`, true FROM postrider.parked
-			WHERE subscription = $1 AND state = 'scheduled' AND (due >= $2 OR due IS NULL AND $2 = '-infinity') ORDER BY due, id LIMIT $3`, name, since, most)
+			WHERE subscription = $1 AND state = '`+stateScheduled+`' AND (due >= $2 OR due IS NULL AND $2 = '-infinity') ORDER BY due, id LIMIT $3`, name, since, most)
 		if err != nil && store.IsCutOff(err) && ctx.Err() == nil && most > 1 {
 			continue
 		}
@@ -128,7 +129,7 @@ func toEntry(r pgx.CollectableRow) (foundEntry, error) {
 	e.xid, err2 = strconv.ParseUint(xid, 10, 64)
 	e.due, err3 = message.DecodeTime(due)
 	err := errors.Join(err1, err2, err3)
-	if e.state == "completed" || e.state == "failed" {
+	if states.Of(e.state).CalledBack() {
 		e.state = stateLeased // until the callback is looked up
 	}
 	e.stored = e.state
@@ -148,10 +149,13 @@ func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) 
 	return any, nil
 }
 
+// loadable are the states in which a relay takes a message from its row.
+var loadable = states.SQL(states.State.Loadable)
+
 // Many retries of many subscriptions may be due at once: only what is small as it is stored comes with the rest.
 var parkedRows = store.NewReading("postrider_parked_rows", store.SmallColumns, `FROM (
 	SELECT id, coalesce(xid, '0') AS xid, created_at, NULL::timestamptz AS deliver_at, topic, key, payload, body, headers
-	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN ('retrying', 'held', 'scheduled')) p`)
+	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN (`+loadable+`)) p`)
 
 // loadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
 func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {

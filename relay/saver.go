@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 )
 
@@ -234,7 +235,7 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 // saveStatement saves everything or, cursor by cursor, nothing: rows of subscriptions and cursors are locked in the order of
 // names, a cursor that is not this relay's any more is left alone, and so are its parked rows. It waits for nobody's lock: one
 // command left open in somebody's session must not delay the others.
-const saveStatement = `
+var saveStatement = `
 WITH input AS (
 	SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[])
 		AS i (name, epoch, base, target, after_id, ids, first, last, trouble)
@@ -270,13 +271,13 @@ WITH input AS (
 	FROM unnest($27::text[], $28::bigint[], $29::timestamptz[], $30::text[], $31::int[], $32::timestamptz[], $33::text[], $34::bigint[], $35::bigint[])
 		AS p (subscription, id, created_at, state, attempts, due, reason, token, lease)
 	JOIN saved USING (subscription)
-	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND (t.state IN ('retrying', 'held', 'scheduled')
+	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND (t.state IN (` + loadable + `)
 	    -- What waits for a callback is the receiver's until that came or the lease is over.
-	    OR p.state <> 'leased' AND (t.state = 'failed' OR t.state = 'leased' AND t.due <= clock_timestamp()))
+	    OR p.state <> '` + states.Leased + `' AND (t.state = '` + states.Failed + `' OR t.state = '` + states.Leased + `' AND t.due <= clock_timestamp()))
 ), deleted AS (
 	DELETE FROM postrider.parked t USING unnest($36::text[], $37::bigint[], $38::timestamptz[]) AS p (subscription, id, created_at)
 	JOIN saved USING (subscription)
-	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND t.state <> 'discarded'
+	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND t.state <> '` + states.Discarded + `'
 )
 SELECT array(SELECT subscription FROM saved),
 	array(SELECT i.name FROM input i WHERE NOT EXISTS (

@@ -11,11 +11,21 @@ import (
 	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
+	"github.com/postrider/postrider/relay/states"
 )
 
 func (a *app) parkedCommand() *cobra.Command {
 	return group("parked", "List, redrive and discard messages that did not simply work",
 		a.parkedListCommand(), a.parkedShowCommand(), a.parkedRedriveCommand(), a.parkedDiscardCommand())
+}
+
+// explainStates is the table of states for a command's help.
+func explainStates() string {
+	var b strings.Builder
+	for _, s := range states.All() {
+		fmt.Fprintf(&b, "  %-9s  %s\n", s.Name, s.Meaning)
+	}
+	return b.String()
 }
 
 func (a *app) parkedListCommand() *cobra.Command {
@@ -25,14 +35,7 @@ func (a *app) parkedListCommand() *cobra.Command {
 		Short: "List parked messages",
 		Long: `List the messages that are not simply delivered or pending:
 
-  retrying   failed, and is tried again when due
-  held       waits behind another message of its key
-  scheduled  is delivered when due
-  leased     was taken by its receiver, which will call back; is delivered again when due, the end of its lease
-  failed     the receiver called back that it failed; is about to become retrying or dead
-  completed  the receiver called back that it is done; is about to leave this list
-  dead       was given up: redrive or discard it
-  discarded  was given up for good (listed only with --state discarded)`,
+` + explainStates() + `  (discarded ones are listed only with --state discarded)`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			which.Subscription = strings.Join(args, "")
@@ -52,7 +55,7 @@ func (a *app) parkedListCommand() *cobra.Command {
 			})
 		},
 	})
-	cmd.Flags().StringSliceVar(&which.States, "state", admin.ParkedStates[:len(admin.ParkedStates)-1], "states to list, separated by commas")
+	cmd.Flags().StringSliceVar(&which.States, "state", states.Names(func(s states.State) bool { return s.Name != states.Discarded }), "states to list, separated by commas")
 	cmd.Flags().IntVar(&which.Limit, "limit", 50, "most messages to list")
 	return cmd
 }
@@ -65,7 +68,7 @@ func (a *app) printParked(l admin.ParkedList) {
 	list := newTable("SUBSCRIPTION", ">ID", "STATE", ">ATTEMPTS", "DUE", "TOPIC", "KEY", "PARKED", "REASON")
 	for _, v := range l.Messages {
 		due := "-"
-		if v.Due != nil && v.State != "dead" && v.State != "discarded" {
+		if v.Due != nil && !states.Of(v.State).Over {
 			due = human.Ago(l.Now, *v.Due)
 		}
 		key := "-"

@@ -13,10 +13,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/states"
 )
 
 // ParkedStates are the states of a parked message, as they are listed.
-var ParkedStates = []string{"retrying", "held", "scheduled", "leased", "failed", "completed", "dead", "discarded"}
+var ParkedStates = states.Names(nil)
 
 // Parked is a parked message in a listing; the keys are stable.
 type Parked struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/states"
 )
 
 // parkedChange is what redrive and discard have in common.
@@ -17,8 +18,8 @@ type parkedChange struct {
 }
 
 var (
-	redrive = parkedChange{"redrive", []string{"dead", "retrying", "leased", "failed", "discarded"}}
-	discard = parkedChange{"discard", []string{"dead", "retrying", "held", "scheduled", "leased", "failed"}}
+	redrive = parkedChange{"redrive", states.Names(func(s states.State) bool { return s.Redrive })}
+	discard = parkedChange{"discard", states.Names(func(s states.State) bool { return s.Discard })}
 )
 
 // Redrive makes parked messages be tried again, from the first attempt: those with the ids, or with nil all dead letters. It returns how

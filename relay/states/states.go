@@ -1,0 +1,128 @@
+package states
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The states' names, as the column state has them.
+const (
+	Retrying  = "retrying"
+	Held      = "held"
+	Scheduled = "scheduled"
+	Leased    = "leased"
+	Failed    = "failed"
+	Completed = "completed"
+	Dead      = "dead"
+	Discarded = "discarded"
+)
+
+// Owner is who may change a parked delivery.
+type Owner int
+
+// Who may change it. Commands may, too, as Redrive and Discard say.
+const (
+	Relay    Owner = iota // the owner of its cursor, which delivers it when its time comes
+	Receiver              // its receiver, by a callback, until the lease is over; then the relay
+	Called                // the relay, to conclude what the receiver said: not to lease it again
+	Command               // a command alone
+)
+
+// Due is what the column due means.
+type Due int
+
+// What due is.
+const (
+	NoDue    Due = iota // nothing
+	DueTry              // when it is delivered
+	DueLease            // when its lease ends
+	DueAgain            // when it may be delivered again; without one it is to be dead
+	DueKept             // when it was scheduled for, if it was
+)
+
+// State is one row of the table.
+type State struct {
+	Name   string
+	Status string // what deliveries shows it as, and which column of subscription_status counts it, if there is one
+	Owner  Owner
+	Due    Due
+	Blocks bool // its key waits for it (for a dead one with on_dead: hold, or until it is durable)
+	Counts bool // it counts towards max_parked
+	// Redrive and Discard say whether these commands change it when they are given its id.
+	Redrive, Discard bool
+	Over             bool   // nothing comes after it by itself: it is removed after its retention
+	Meaning          string // for people
+}
+
+var table = []State{
+	{Name: Retrying, Status: Retrying, Owner: Relay, Due: DueTry, Blocks: true, Counts: true, Redrive: true, Discard: true,
+		Meaning: "failed, and is tried again when due"},
+	{Name: Held, Status: Held, Owner: Relay, Due: DueKept, Blocks: true, Counts: true, Discard: true,
+		Meaning: "waits behind another message of its key"},
+	{Name: Scheduled, Status: Scheduled, Owner: Relay, Due: DueTry, Discard: true,
+		Meaning: "is delivered when due"},
+	{Name: Leased, Status: Leased, Owner: Receiver, Due: DueLease, Blocks: true, Counts: true, Redrive: true, Discard: true,
+		Meaning: "was taken by its receiver, which will call back; is delivered again when due, the end of its lease"},
+	{Name: Failed, Status: Retrying, Owner: Called, Due: DueAgain, Blocks: true, Counts: true, Redrive: true, Discard: true,
+		Meaning: "the receiver called back that it failed; is about to become retrying or dead"},
+	{Name: Completed, Status: "delivered", Owner: Called, Blocks: true, Counts: true,
+		Meaning: "the receiver called back that it is done; is about to leave this list"},
+	{Name: Dead, Status: Dead, Owner: Command, Blocks: true, Redrive: true, Discard: true, Over: true,
+		Meaning: "was given up: redrive or discard it"},
+	{Name: Discarded, Status: Discarded, Owner: Command, Redrive: true, Over: true,
+		Meaning: "was given up for good"},
+}
+
+// All returns the table.
+func All() []State { return slices.Clone(table) }
+
+// Of returns the state of this name. There is no other.
+func Of(name string) State {
+	for _, s := range table {
+		if s.Name == name {
+			return s
+		}
+	}
+	panic(fmt.Sprintf("state %q: there is no such state", name))
+}
+
+// Names lists those for which is says so, in the table's order; all for nil.
+func Names(is func(State) bool) (names []string) {
+	for _, s := range table {
+		if is == nil || is(s) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// SQL is Names as a list for IN (…).
+func SQL(is func(State) bool) string { return "'" + strings.Join(Names(is), "', '") + "'" }
+
+// Loadable says that a relay may take the message from its row and deliver it.
+func (s State) Loadable() bool { return s.Owner == Relay }
+
+// CalledBack says that a receiver's callback has made it so.
+func (s State) CalledBack() bool { return s.Owner == Called }
+
+var (
+	owners = map[Owner]string{Relay: "the relay", Receiver: "its receiver; the relay when the lease is over", Called: "the relay, to conclude it", Command: "a command"}
+	dues   = map[Due]string{NoDue: "", DueTry: "when it is tried", DueLease: "the end of its lease", DueAgain: "when it may be tried again", DueKept: "when it was scheduled for"}
+)
+
+// Markdown is the table for the documentation.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString("| state | meaning | shown as | changed by | due | its key waits | counts towards `max_parked` | redrive | discard |\n|---|---|---|---|---|---|---|---|---|\n")
+	yes := map[bool]string{true: "yes"}
+	for _, s := range table {
+		blocks := yes[s.Blocks]
+		if s.Name == Dead {
+			blocks = "with `on_dead: hold`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s | %s | %s | %s | %s | %s |\n", s.Name, s.Meaning, s.Status, owners[s.Owner], dues[s.Due],
+			blocks, yes[s.Counts], yes[s.Redrive], yes[s.Discard])
+	}
+	return b.String()
+}
