@@ -113,9 +113,7 @@ func benchRunner(b *testing.B, f *feed, share *budget, ordering subscription.Ord
 		b.Fatal(err)
 	}
 	s := subscription.Subscription{Name: "bench", Settings: subscription.Settings{Ordering: ordering}}
-	if err := s.Settings.Validate(); err != nil {
-		b.Fatal(err)
-	}
+	s.Settings = s.Settings.WithDefaults()
 	r := newRunner(environment{
 		sub: s, sink: &accepting{}, feed: f, budget: share, log: f.log, metrics: f.metrics.runner("bench"),
 		save: func() {}, pause: func(string) {}, parked: func(string) {},

@@ -167,7 +167,11 @@ func (c *Config) settle(s *subscription.Subscription, settings []byte) (err erro
 	if c.Defaults != nil {
 		c.Defaults(s)
 	}
-	return onlyHere(s.Settings.Validate())
+	if err := s.Settings.Validate(); err != nil {
+		return onlyHere(err)
+	}
+	s.Settings = s.Settings.WithDefaults()
+	return nil
 }
 
 // onlyHere tells what a newer build may know, as during a deploy, from what is wrong in any.

@@ -23,7 +23,7 @@ func FuzzParseSettings(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again := s
+		again := s.WithDefaults()
 		if err := again.Validate(); err != nil || !again.Equal(s) {
 			t.Fatalf("%s is %+v, then %+v, %v", text, s, again, err)
 		}

@@ -5,56 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
-// referenceList is a list of references to secrets, separated by commas.
-type referenceList []string
-
-// Decode splits at commas; blanks around a reference and empty items are dropped. What is no reference is found later.
-func (l *referenceList) Decode(text string) error { return (*topicList)(l).Decode(text) }
-
-// String hides what should have been a reference and is not.
-func (l referenceList) String() string {
-	var texts []string
-	for _, ref := range l {
-		texts = append(texts, fmt.Sprint(destination.RedactReferences(ref)))
-	}
-	return strings.Join(texts, ",")
-}
-
-// receivesCallbacks says whether this relay listens for callbacks.
-func (s *settings) receivesCallbacks() bool { return s.CallbackAddr != "" && s.CallbackAddr != "off" }
-
-// checkCallbacks says which setting of callbacks is wrong or missing. It follows no reference: most commands need none.
-func (s *settings) checkCallbacks() error {
-	if err := (webhook.CallbackConfig{BaseURL: s.CallbackURL}).Validate(); err != nil {
-		return fmt.Errorf("POSTRIDER_CALLBACK_URL=%s: %w", destination.Redact(s.CallbackURL), err)
-	}
-	if err := (webhook.CallbackConfig{Secrets: s.CallbackSecrets}).Validate(); err != nil {
-		return fmt.Errorf("POSTRIDER_CALLBACK_SECRETS: %w", err)
-	}
-	const needed = "needs POSTRIDER_CALLBACK_SECRETS, the secrets that sign the URLs, such as file:/run/callbacks"
-	switch {
-	case len(s.CallbackSecrets) > 0:
-	case s.CallbackURL != "":
-		return fmt.Errorf("POSTRIDER_CALLBACK_URL=%s: %s", s.CallbackURL, needed)
-	case s.receivesCallbacks():
-		return fmt.Errorf("POSTRIDER_CALLBACK_ADDR=%s: %s", s.CallbackAddr, needed)
-	}
-	if s.receivesCallbacks() && s.CallbackAddr == s.HTTPAddr && !strings.HasSuffix(s.HTTPAddr, ":0") {
-		return fmt.Errorf("POSTRIDER_CALLBACK_ADDR=%s: must be another address than POSTRIDER_HTTP_ADDR, which is not for the public", s.CallbackAddr)
-	}
-	return nil
-}
-
 // callbackURLs follows the references. It returns nil where there are no settings of callbacks.
-func (s *settings) callbackURLs(log *slog.Logger) (*webhook.Callbacks, error) {
+func callbackURLs(s *settings, log *slog.Logger) (*webhook.Callbacks, error) {
 	if s.CallbackURL == "" && !s.receivesCallbacks() {
 		return nil, nil
 	}
@@ -66,7 +24,7 @@ func (s *settings) callbackURLs(log *slog.Logger) (*webhook.Callbacks, error) {
 }
 
 // makeURL returns what makes callback URLs, nil if requests shall have none.
-func (s *settings) makeURL(urls *webhook.Callbacks) func(subscription string, row, token int64) string {
+func makeURL(s *settings, urls *webhook.Callbacks) func(subscription string, row, token int64) string {
 	if s.CallbackURL == "" {
 		return nil
 	}
@@ -80,7 +38,7 @@ type callbackService struct {
 }
 
 // openCallbacks opens the port. It returns nil if this relay shall receive no callbacks. Nothing is connected yet.
-func (s *settings) openCallbacks(urls *webhook.Callbacks, look func(), log *slog.Logger, registry prometheus.Registerer) (*callbackService, error) {
+func openCallbacks(s *settings, urls *webhook.Callbacks, look func(), log *slog.Logger, registry prometheus.Registerer) (*callbackService, error) {
 	if !s.receivesCallbacks() {
 		return nil, nil
 	}

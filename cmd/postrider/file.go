@@ -111,7 +111,7 @@ func (r *fileReader) known(e entry, allowed ...string) bool {
 	return false
 }
 
-var subscriptionKeys = append([]string{"name", "topics", "sink", "start"}, subscription.SettingNames...)
+var subscriptionKeys = append([]string{"name", "topics", "sink", "start"}, subscription.Names()...)
 
 func (r *fileReader) subscriptions(list entry) []subscription.Spec {
 	items, ok := r.sequence(list.value, "subscriptions")
@@ -148,8 +148,8 @@ func (r *fileReader) subscription(at int, entries []entry) subscription.Spec {
 		}
 	}
 	r.destination(s.Subscription, lines, options)
-	if filled := s.Settings; filled.Validate() != nil {
-		r.problem(max(at, lines["backoff_max"]), "%s", filled.Validate())
+	if err := s.Settings.Validate(); err != nil {
+		r.problem(max(at, lines["backoff_max"]), "%s", err)
 	}
 	if first := r.names[s.Name]; first != 0 {
 		r.problem(lines["name"], "the name %q is taken by the subscription in line %d", s.Name, first)

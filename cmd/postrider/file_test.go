@@ -12,19 +12,10 @@ import (
 	"github.com/postrider/postrider/relay/subscription"
 )
 
-func writeFile(t *testing.T, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "subs.yaml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func TestReadFile(t *testing.T) {
 	t.Setenv("HOOK_TOKEN", "geheim")
 	t.Setenv("HOOK_SECRET", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")
-	specs, err := readFile(writeFile(t, `
+	specs, err := readFile(written(t, `
 subscriptions:
   - &first
     name: billing
@@ -131,7 +122,7 @@ func TestFileProblems(t *testing.T) {
 		"several":         {head + "    lanes: x\n    on_dead: explode\n", []string{"has 2 problems", ":5: lanes", ":6: on_dead"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := writeFile(t, c.text)
+			path := written(t, c.text)
 			_, err := readFile(path, testSettings.checkSink)
 			if err == nil {
 				t.Fatal("no error")
@@ -160,7 +151,7 @@ func TestStdoutNeedsNoQuotes(t *testing.T) {
 		"subscriptions: [{name: a, sink: stdout: , topics: [x], lanes: 2}]\n",
 		"subscriptions:\r\n  - name: a\r\n    topics: [x]\r\n    sink: stdout:\r\n    lanes: 2\r\n",
 	} {
-		specs, err := readFile(writeFile(t, text), testSettings.checkSink)
+		specs, err := readFile(written(t, text), testSettings.checkSink)
 		if err != nil || len(specs) != 1 || specs[0].Sink != "stdout:" || specs[0].Name != "a" || specs[0].Settings.Lanes != 2 {
 			t.Errorf("%q: %+v, %v", text, specs, err)
 		}
@@ -185,4 +176,13 @@ func TestFilesOfAnotherMachine(t *testing.T) {
 	if err := destination.CheckElsewhere(s); err != nil {
 		t.Errorf("checkSinkElsewhere: %v", err)
 	}
+}
+
+func written(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "subs.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

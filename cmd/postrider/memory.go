@@ -3,18 +3,12 @@ package main
 import (
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 )
-
-// headroom is for the garbage collector: it runs whenever the heap has doubled, which under load is many times a second while little
-// is live. Bytes that nobody touches cost an address, not memory.
-const headroom = 32 << 20
 
 // fittingMemory is the bound for messages in a container of so much memory: messages are in memory several times over, as they were read,
 // as they are sent and as garbage; and subscriptions, connections and the runtime take their part.
@@ -36,26 +30,6 @@ func (s *settings) tooMuchMemory(container int64) string {
 	}
 	return fmt.Sprintf("POSTRIDER_MEMORY_LIMIT=%s does not fit into this container's memory of %s, and the process may be killed: "+
 		"messages are in memory several times over; %s would be right", s.MemoryLimit, byteSize(container), fittingMemory(container))
-}
-
-func (s *settings) keepWithinContainer(logger *slog.Logger) {
-	container := containerMemory(os.DirFS("/"))
-	if text := s.tooMuchMemory(container); text != "" {
-		logger.Warn(text)
-	}
-	limitMemory(container, logger)
-}
-
-// limitMemory makes the garbage collector work harder before the container is full. A GOMEMLIMIT of the user's stands. Where nothing
-// limits the process, nothing is gained by it.
-func limitMemory(container int64, logger *slog.Logger) {
-	if container == 0 || os.Getenv("GOMEMLIMIT") != "" {
-		return
-	}
-	// The rest is for what the collector does not see: buffers of sockets, pages of files.
-	limit := container - max(container/8, 16<<20)
-	debug.SetMemoryLimit(limit + headroom)
-	logger.Info("the process keeps within its container's memory", "container", byteSize(container), "soft_limit", byteSize(limit>>20<<20))
 }
 
 // containerMemory returns what the cgroups of this process allow, 0 if nothing limits it. Version 1 and 2 are asked, and the groups

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -14,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/admin"
-	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/internal/strict"
 )
 
@@ -118,16 +116,6 @@ func (a *app) settings() (*settings, error) {
 		logger.Warn(text)
 	}
 	return s, nil
-}
-
-// logger writes to standard error: standard output belongs to a command's result, and to the stdout sink.
-func (a *app) logger(s *settings, secrets *secret.Store) *slog.Logger {
-	to := redacting{a.err, secrets}
-	options := &slog.HandlerOptions{Level: s.LogLevel}
-	if s.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(to, options))
-	}
-	return slog.New(slog.NewTextHandler(to, options))
 }
 
 // printf writes to the command's output. A reader that has gone away is no error of ours.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log"
 	"log/slog"
 	"runtime"
@@ -60,18 +59,18 @@ func (a *app) run(ctx context.Context, s *settings) error {
 	registry := newRegistry()
 	secrets := s.secrets()
 	logger := a.logger(s, secrets)
-	s.keepWithinContainer(logger)
+	keepWithinContainer(s, logger)
 	log.SetFlags(0)
 	log.SetOutput(webhook.LogWriter(logger)) // net/http quotes what it receives and nobody asked for
-	urls, err := s.callbackURLs(logger)
+	urls, err := callbackURLs(s, logger)
 	if err != nil {
 		return err
 	}
-	r, err := relay.New(s.relayConfig(specs, sinks.Surroundings{Log: logger, Secrets: secrets, CallbackURL: s.makeURL(urls), Version: buildVersion()}, registry))
+	r, err := relay.New(relayConfig(s, specs, sinks.Surroundings{Log: logger, Secrets: secrets, CallbackURL: makeURL(s, urls), Version: buildVersion()}, registry))
 	if err != nil {
 		return err
 	}
-	callbacks, err := s.openCallbacks(urls, r.Look, logger, registry)
+	callbacks, err := openCallbacks(s, urls, r.Look, logger, registry)
 	if err != nil {
 		return err
 	}
@@ -188,27 +187,8 @@ func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []subscrip
 	return nil
 }
 
-// specs returns the subscriptions of the environment and of the file.
-func (s *settings) specs() ([]subscription.Spec, error) {
-	var specs []subscription.Spec
-	if s.Config != "" {
-		var err error
-		if specs, err = readFile(s.Config, s.checkSink); err != nil {
-			return nil, fmt.Errorf("POSTRIDER_CONFIG: %w", err)
-		}
-	}
-	own, err := s.fromEnvironment()
-	if err != nil || own == nil {
-		return specs, err
-	}
-	if slices.ContainsFunc(specs, func(other subscription.Spec) bool { return other.Name == own.Name }) {
-		return nil, fmt.Errorf("POSTRIDER_SUBSCRIPTION=%s: a subscription of this name is in %s too; give one of them another name", own.Name, s.Config)
-	}
-	return append(specs, *own), nil
-}
-
 // relayConfig passes the settings on to the engine.
-func (s *settings) relayConfig(specs []subscription.Spec, with sinks.Surroundings, registry prometheus.Registerer) relay.Config {
+func relayConfig(s *settings, specs []subscription.Spec, with sinks.Surroundings, registry prometheus.Registerer) relay.Config {
 	return relay.Config{
 		DatabaseURL:  s.DatabaseURL,
 		Open:         destination.Open(with),

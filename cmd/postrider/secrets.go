@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,18 +69,4 @@ func (s *settings) secretsNotes(specs []subscription.Spec) []string {
 		}
 	}
 	return notes
-}
-
-// redacting keeps secrets out of a log, wherever they come from.
-type redacting struct {
-	to      io.Writer
-	secrets *secret.Store
-}
-
-// Write implements io.Writer.
-func (r redacting) Write(line []byte) (int, error) {
-	if _, err := io.WriteString(r.to, r.secrets.Redact(string(line))); err != nil {
-		return 0, err
-	}
-	return len(line), nil
 }

@@ -1,11 +1,6 @@
 package main
 
-import (
-	"fmt"
-	"strings"
-
-	"github.com/spf13/cobra"
-)
+import "github.com/spf13/cobra"
 
 func (a *app) settingsCommand() *cobra.Command {
 	var markdown bool
@@ -51,18 +46,4 @@ func (a *app) printSettings(s *settings) error {
 	}
 	list.print(a.out)
 	return nil
-}
-
-// settingsMarkdown returns the table of the README.
-func settingsMarkdown() string {
-	var b strings.Builder
-	b.WriteString("| Variable | Default | Meaning |\n|---|---|---|\n")
-	for _, v := range variables() {
-		initial := v.initial
-		if initial != "" {
-			initial = "`" + initial + "`"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", v.name, initial, strings.ReplaceAll(v.description, "|", `\|`))
-	}
-	return b.String()
 }

@@ -122,3 +122,17 @@ func (s *settings) warnings() []string {
 	}
 	return texts
 }
+
+// settingsMarkdown returns the table of the README.
+func settingsMarkdown() string {
+	var b strings.Builder
+	b.WriteString("| Variable | Default | Meaning |\n|---|---|---|\n")
+	for _, v := range variables() {
+		initial := v.initial
+		if initial != "" {
+			initial = "`" + initial + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", v.name, initial, strings.ReplaceAll(v.description, "|", `\|`))
+	}
+	return b.String()
+}

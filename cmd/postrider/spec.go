@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/postrider/postrider/relay/subscription"
@@ -124,4 +125,23 @@ func settingInVariable(err error) error {
 	}
 	name, _, _ := strings.Cut(err.Error(), " ")
 	return inVariable(strings.ToUpper(name), err)
+}
+
+// specs returns the subscriptions of the environment and of the file.
+func (s *settings) specs() ([]subscription.Spec, error) {
+	var specs []subscription.Spec
+	if s.Config != "" {
+		var err error
+		if specs, err = readFile(s.Config, s.checkSink); err != nil {
+			return nil, fmt.Errorf("POSTRIDER_CONFIG: %w", err)
+		}
+	}
+	own, err := s.fromEnvironment()
+	if err != nil || own == nil {
+		return specs, err
+	}
+	if slices.ContainsFunc(specs, func(other subscription.Spec) bool { return other.Name == own.Name }) {
+		return nil, fmt.Errorf("POSTRIDER_SUBSCRIPTION=%s: a subscription of this name is in %s too; give one of them another name", own.Name, s.Config)
+	}
+	return append(specs, *own), nil
 }

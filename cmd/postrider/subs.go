@@ -58,7 +58,7 @@ func flat(object json.RawMessage) string {
 		return string(object)
 	}
 	var pairs []string
-	for _, name := range subscription.SettingNames {
+	for _, name := range subscription.Names() {
 		if value, ok := m[name]; ok {
 			text, _ := json.Marshal(value)
 			pairs = append(pairs, name+"="+strings.Trim(string(text), `"`))

@@ -57,6 +57,7 @@ func sameSettings(want, is subscription.Subscription) bool {
 		if s.Settings.Validate() != nil {
 			return false
 		}
+		s.Settings = s.Settings.WithDefaults()
 	}
 	return want.Settings.Equal(is.Settings)
 }
@@ -84,7 +85,7 @@ func fields(s subscription.Subscription) map[string]field {
 	}
 	given := settingsOf(s.Settings)
 	destination.Defaults(&s)
-	_ = s.Settings.Validate() // fills in defaults; what is wrong beyond that is reported where it is checked
+	s.Settings = s.Settings.WithDefaults()
 	for name, value := range settingsOf(s.Settings) {
 		if name == "options" {
 			continue

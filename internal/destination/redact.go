@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -171,16 +170,16 @@ func RedactSettings(settings json.RawMessage) json.RawMessage {
 		return json.RawMessage(`"` + Hidden + `"`)
 	}
 	for name := range all {
-		if !slices.Contains(subscription.SettingNames, name) {
+		f := subscription.Find(name)
+		if f == nil {
 			all[name] = json.RawMessage(`"` + Hidden + `"`)
+		} else if f.Shape == subscription.Object {
+			options := RedactOptions(all[name])
+			if options == Hidden {
+				options = `"` + Hidden + `"`
+			}
+			all[name] = json.RawMessage(options)
 		}
-	}
-	if all["options"] != nil {
-		options := RedactOptions(all["options"])
-		if options == Hidden {
-			options = `"` + Hidden + `"`
-		}
-		all["options"] = json.RawMessage(options)
 	}
 	text, err := json.Marshal(all)
 	if err != nil {

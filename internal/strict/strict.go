@@ -58,6 +58,43 @@ func Unmarshal(text []byte, to any) error {
 	return json.Unmarshal(text, to)
 }
 
+// Value decodes the value of a key into what to points to, and returns what is wrong with it.
+func Value(key string, text json.RawMessage, to any) []Problem {
+	problems := check([]string{key}, text, reflect.TypeOf(to).Elem())
+	if len(problems) == 0 {
+		if err := json.Unmarshal(text, to); err != nil {
+			return problem([]string{key}, "%s", err)
+		}
+	}
+	return problems
+}
+
+// Members decodes an object whose keys are known by name: decode is called for each. An error is for a text that is no JSON at all.
+func Members(text []byte, known []string, decode func(key string, value json.RawMessage) []Problem) (Problems, error) {
+	if err := syntax(text); err != nil {
+		return nil, err
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil {
+		return problem(nil, "must be a JSON object, not %s", kindOf(text)), nil
+	}
+	var problems Problems
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		i := slices.IndexFunc(known, func(name string) bool { return strings.EqualFold(name, key) }) // as encoding/json has it
+		if i < 0 {
+			problems = append(problems, Problem{[]string{key}, Unknown(known, key), true})
+			continue
+		}
+		problems = append(problems, decode(known[i], members[key])...)
+	}
+	return problems, nil
+}
+
+// OnlyUnknown reports whether keys that are not known are all that is wrong.
+func (p Problems) OnlyUnknown() bool {
+	return !slices.ContainsFunc(p, func(one Problem) bool { return !one.unknown })
+}
+
 func syntax(text []byte) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	var first json.RawMessage

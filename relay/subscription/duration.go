@@ -1,7 +1,9 @@
 package subscription
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -22,4 +24,16 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	}
 	*d = Duration(v)
 	return nil
+}
+
+// ParseDuration reads what a person has written: like UnmarshalText, with blanks around it, and not negative.
+func ParseDuration(text string) (Duration, error) {
+	v, err := time.ParseDuration(strings.TrimSpace(text))
+	if err != nil {
+		return 0, errors.New("must be a number with a unit, such as 500ms, 30s or 24h, and less than 2562047h")
+	}
+	if v < 0 {
+		return 0, errors.New("must not be negative")
+	}
+	return Duration(v), nil
 }

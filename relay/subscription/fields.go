@@ -1,0 +1,45 @@
+package subscription
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Fields are the settings of a subscription: the one list from which the JSON of the settings column, the environment, files, help,
+// documentation, comparison, validation and redaction are made. A new setting is an entry here and the member of Settings that it fills.
+var Fields = []*Field{
+	choice("ordering", func(s *Settings) *Ordering { return &s.Ordering },
+		"key (messages of one key in order, the default), none, or strict (one message at a time).",
+		OrderByKey, OrderNone, OrderStrict),
+	choice("on_dead", func(s *Settings) *OnDead { return &s.OnDead },
+		"What a dead letter does to its key: skip (the default) or hold (the key waits until it is redriven or discarded).",
+		DeadSkips, DeadHolds),
+	count("max_attempts", func(s *Settings) *int { return &s.MaxAttempts }, 0, 1_000_000,
+		"Attempts before a message becomes a dead letter. Default 20; with a schedule what it has room for, so 10 for http and https."),
+	count("lanes", func(s *Settings) *int { return &s.Lanes }, 0, 4096,
+		"Deliveries under way at once. Default: the sink's."),
+	count("batch", func(s *Settings) *int { return &s.Batch }, 0, 10_000,
+		"Most messages in one delivery. Default: the sink's."),
+	wait("timeout", func(s *Settings) *Duration { return &s.Timeout }, 0,
+		"Timeout of one delivery. Default: the sink's."),
+	wait("backoff_initial", func(s *Settings) *Duration { return &s.BackoffInitial }, 0,
+		"Wait before the second attempt; it doubles with each further one. Default 1s, where no schedule applies."),
+	wait("backoff_max", func(s *Settings) *Duration { return &s.BackoffMax }, 0,
+		"Longest wait between attempts. Default 1h."),
+	waits("backoff_schedule", func(s *Settings) *[]Duration { return &s.BackoffSchedule }, maxSchedule, maxWait,
+		"Waits between attempts, separated by commas, instead of doubling ones; each varies by a fifth. Default for http and https, unless one of the two above is set: 5s,5m,30m,2h,5h,10h,14h,20h,24h, as Standard Webhooks gives it."),
+	wait("linger", func(s *Settings) *Duration { return &s.Linger }, maxLinger,
+		"How long a message waits for others to fill a batch. Default: not at all."),
+	count("max_parked", func(s *Settings) *int { return &s.MaxParked }, 100_000, 10_000_000,
+		"Retrying, held and leased messages at which no more are taken from the log. Default 100000."),
+	count("max_scheduled", func(s *Settings) *int { return &s.MaxScheduled }, 1_000_000, 100_000_000,
+		"Messages that are not due yet and wait beside the log; further ones stay in it. Default 1000000."),
+	object("options", func(s *Settings) *json.RawMessage { return &s.Options },
+		"What only this kind of sink has, as a JSON object. Secrets in it are references: env:NAME or file:/path."),
+}
+
+const (
+	maxLinger   = 10 * time.Minute
+	maxSchedule = 1000
+	maxWait     = 366 * 24 * time.Hour
+)
