@@ -8,12 +8,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
 // callbackURLs follows the references. It returns nil where there are no settings of callbacks.
-func callbackURLs(s *settings, log *slog.Logger) (*webhook.Callbacks, error) {
-	if s.CallbackURL == "" && !s.receivesCallbacks() {
+func callbackURLs(s *config.Settings, log *slog.Logger) (*webhook.Callbacks, error) {
+	if s.CallbackURL == "" && !s.ReceivesCallbacks() {
 		return nil, nil
 	}
 	urls, err := webhook.NewCallbacks(webhook.CallbackConfig{BaseURL: s.CallbackURL, Secrets: s.CallbackSecrets, Log: log})
@@ -24,7 +25,7 @@ func callbackURLs(s *settings, log *slog.Logger) (*webhook.Callbacks, error) {
 }
 
 // makeURL returns what makes callback URLs, nil if requests shall have none.
-func makeURL(s *settings, urls *webhook.Callbacks) func(subscription string, row, token int64) string {
+func makeURL(s *config.Settings, urls *webhook.Callbacks) func(subscription string, row, token int64) string {
 	if s.CallbackURL == "" {
 		return nil
 	}
@@ -38,8 +39,8 @@ type callbackService struct {
 }
 
 // openCallbacks opens the port. It returns nil if this relay shall receive no callbacks. Nothing is connected yet.
-func openCallbacks(s *settings, urls *webhook.Callbacks, look func(), log *slog.Logger, registry prometheus.Registerer) (*callbackService, error) {
-	if !s.receivesCallbacks() {
+func openCallbacks(s *config.Settings, urls *webhook.Callbacks, look func(), log *slog.Logger, registry prometheus.Registerer) (*callbackService, error) {
+	if !s.ReceivesCallbacks() {
 		return nil, nil
 	}
 	store, err := newCallbackStore(s.DatabaseURL)

@@ -25,7 +25,7 @@ it needs and no more.`,
 			if err != nil {
 				return err
 			}
-			if err := s.requireDatabase(); err != nil {
+			if err := s.RequireDatabase(); err != nil {
 				return err
 			}
 			return a.printFindings(doctor.Examine(cmd.Context(), doctor.Options{

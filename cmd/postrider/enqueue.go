@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/admin"
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/outbox/topic"
 )
@@ -38,7 +39,7 @@ func (a *app) enqueueCommand() *cobra.Command {
 				return err
 			}
 			// The schema's version is not looked at: an application's role may not read it.
-			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, _ *settings) error {
+			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, _ *config.Settings) error {
 				id, err := admin.Enqueue(ctx, db, *m)
 				if err == nil {
 					a.printf("%d\n", id)

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+
+	"github.com/postrider/postrider/internal/config"
 )
 
 // headroom is for the garbage collector: it runs whenever the heap has doubled, which under load is many times a second while little
@@ -11,9 +13,9 @@ import (
 const headroom = 32 << 20
 
 // keepWithinContainer makes the process fit into what a container allows, and says what does not.
-func keepWithinContainer(s *settings, logger *slog.Logger) {
-	container := containerMemory(os.DirFS("/"))
-	if text := s.tooMuchMemory(container); text != "" {
+func keepWithinContainer(s *config.Settings, logger *slog.Logger) {
+	container := config.ContainerMemory(os.DirFS("/"))
+	if text := s.TooMuchMemory(container); text != "" {
 		logger.Warn(text)
 	}
 	limitMemory(container, logger)
@@ -28,5 +30,5 @@ func limitMemory(container int64, logger *slog.Logger) {
 	// The rest is for what the collector does not see: buffers of sockets, pages of files.
 	limit := container - max(container/8, 16<<20)
 	debug.SetMemoryLimit(limit + headroom)
-	logger.Info("the process keeps within its container's memory", "container", byteSize(container), "soft_limit", byteSize(limit>>20<<20))
+	logger.Info("the process keeps within its container's memory", "container", config.ByteSize(container), "soft_limit", config.ByteSize(limit>>20<<20))
 }

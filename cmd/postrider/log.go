@@ -4,11 +4,12 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/secret"
 )
 
 // logger writes to standard error: standard output belongs to a command's result, and to the stdout sink.
-func (a *app) logger(s *settings, secrets *secret.Store) *slog.Logger {
+func (a *app) logger(s *config.Settings, secrets *secret.Store) *slog.Logger {
 	to := redacting{a.err, secrets}
 	options := &slog.HandlerOptions{Level: s.LogLevel}
 	if s.LogFormat == "json" {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/admin"
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
@@ -22,7 +23,7 @@ func (a *app) migrateCommand() *cobra.Command {
 		Example: "  postrider migrate --database-url postgres://owner@host/shop --grant-relay postrider --grant-app shop",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, s *settings) error {
+			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, s *config.Settings) error {
 				n, err := admin.Migrate(ctx, db, s.DatabaseURL)
 				if err != nil {
 					return err

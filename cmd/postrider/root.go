@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/admin"
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/strict"
 )
 
@@ -106,13 +107,13 @@ func (a *app) withJSON(cmd *cobra.Command) *cobra.Command {
 }
 
 // settings reads the environment and the global flags. Variables that nobody reads are warned about.
-func (a *app) settings() (*settings, error) {
-	s, err := loadSettings(a.databaseURL)
+func (a *app) settings() (*config.Settings, error) {
+	s, err := config.Load(a.databaseURL)
 	if err != nil {
 		return nil, err
 	}
-	logger := a.logger(s, s.secrets())
-	for _, text := range s.warnings() {
+	logger := a.logger(s, s.Secrets())
+	for _, text := range s.Warnings() {
 		logger.Warn(text)
 	}
 	return s, nil

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/internal/admin"
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/internal/destination"
@@ -46,18 +47,18 @@ as well. Any number of relays may run against one database.`,
 
 // run checks what can be checked without the database, then serves HTTP while it waits for the database, prepares it and
 // relays.
-func (a *app) run(ctx context.Context, s *settings) error {
-	if err := s.requireDatabase(); err != nil {
+func (a *app) run(ctx context.Context, s *config.Settings) error {
+	if err := s.RequireDatabase(); err != nil {
 		return err
 	}
-	specs, err := s.specs()
+	specs, err := s.Specs()
 	if err != nil {
 		return err
 	}
 	untouched := make([]byte, headroom)
 	defer runtime.KeepAlive(untouched)
 	registry := newRegistry()
-	secrets := s.secrets()
+	secrets := s.Secrets()
 	logger := a.logger(s, secrets)
 	keepWithinContainer(s, logger)
 	log.SetFlags(0)
@@ -124,7 +125,7 @@ func unlessStopped(ctx context.Context, err error) error {
 
 // prepare waits for the database, brings its schema up to date and applies the specs. If the database goes away meanwhile, it
 // begins again.
-func prepare(ctx context.Context, s *settings, specs []subscription.Spec, logger *slog.Logger, ready *readiness) error {
+func prepare(ctx context.Context, s *config.Settings, specs []subscription.Spec, logger *slog.Logger, ready *readiness) error {
 	for {
 		db, err := waitForDatabase(ctx, s.DatabaseURL, logger, func(err error) {
 			ready.set(notYet("the database cannot be used yet: " + dberr.Cause(err)))
@@ -146,7 +147,7 @@ func prepare(ctx context.Context, s *settings, specs []subscription.Spec, logger
 	}
 }
 
-func prepareOn(ctx context.Context, db *dbconn.Conn, s *settings, specs []subscription.Spec, logger *slog.Logger) error {
+func prepareOn(ctx context.Context, db *dbconn.Conn, s *config.Settings, specs []subscription.Spec, logger *slog.Logger) error {
 	if err := prepareSchema(ctx, db, s, logger); err != nil {
 		return err
 	}
@@ -156,7 +157,7 @@ func prepareOn(ctx context.Context, db *dbconn.Conn, s *settings, specs []subscr
 	return prepareSubscriptions(ctx, db, specs, logger)
 }
 
-func prepareSchema(ctx context.Context, db *dbconn.Conn, s *settings, logger *slog.Logger) error {
+func prepareSchema(ctx context.Context, db *dbconn.Conn, s *config.Settings, logger *slog.Logger) error {
 	if !s.Migrate {
 		return admin.CheckSchema(ctx, db)
 	}
@@ -188,7 +189,7 @@ func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []subscrip
 }
 
 // relayConfig passes the settings on to the engine.
-func relayConfig(s *settings, specs []subscription.Spec, with sinks.Surroundings, registry prometheus.Registerer) relay.Config {
+func relayConfig(s *config.Settings, specs []subscription.Spec, with sinks.Surroundings, registry prometheus.Registerer) relay.Config {
 	return relay.Config{
 		DatabaseURL:  s.DatabaseURL,
 		Open:         destination.Open(with),
@@ -197,18 +198,18 @@ func relayConfig(s *settings, specs []subscription.Spec, with sinks.Surroundings
 		Version:      buildVersion(),
 		Declared:     admin.Declarations(specs),
 		Follow:       relay.Follow(s.Follow),
-		Retention:    s.Retention.orTiny(),
-		Lease:        s.Lease.orTiny(),
-		SaveInterval: s.SaveInterval.orTiny(),
-		PollMin:      s.PollMin.orTiny(),
-		PollMax:      s.PollMax.orTiny(),
+		Retention:    s.Retention.OrTiny(),
+		Lease:        s.Lease.OrTiny(),
+		SaveInterval: s.SaveInterval.OrTiny(),
+		PollMin:      s.PollMin.OrTiny(),
+		PollMax:      s.PollMax.OrTiny(),
 		MemoryLimit:  int64(s.MemoryLimit),
 		WALBudget:    int64(s.WALBudget),
 
 		DeadRetention:      time.Duration(s.DeadRetention),
 		DiscardedRetention: time.Duration(s.DiscardedRetention),
 
-		DrainTimeout: s.DrainTimeout.orTiny(),
+		DrainTimeout: s.DrainTimeout.OrTiny(),
 		Logger:       with.Log,
 		Registerer:   registry,
 	}

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/postrider/postrider/internal/config"
+)
 
 func (a *app) settingsCommand() *cobra.Command {
 	var markdown bool
@@ -11,7 +15,7 @@ func (a *app) settingsCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if markdown {
-				a.printf("%s", settingsMarkdown())
+				a.printf("%s", config.Markdown())
 				return nil
 			}
 			s, err := a.settings()
@@ -33,13 +37,13 @@ type settingView struct {
 	Description string `json:"description"`
 }
 
-func (a *app) printSettings(s *settings) error {
+func (a *app) printSettings(s *config.Settings) error {
 	list := newTable("SETTING", "VALUE", "DEFAULT", "MEANING")
 	var views []settingView
-	for _, v := range variables() {
-		value := v.value(s)
-		views = append(views, settingView{v.name, value, v.initial, v.description})
-		list.add(v.name, value, v.initial, v.description)
+	for _, v := range config.Variables() {
+		value := v.Value(s)
+		views = append(views, settingView{v.Name, value, v.Initial, v.Description})
+		list.add(v.Name, value, v.Initial, v.Description)
 	}
 	if a.json {
 		return a.printJSON(views)

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/admin"
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/destination"
 )
@@ -33,15 +34,15 @@ In a sink, ${NAME} stands for the environment variable NAME; the database holds 
 		Example: "  postrider subs apply subscriptions.yaml --prune --dry-run\n  postrider subs apply subscriptions.yaml --prune --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			specs, err := readFile(args[0], destination.CheckElsewhere)
+			specs, err := config.ReadFile(args[0], destination.CheckElsewhere)
 			if err != nil {
 				return err
 			}
-			s, err := loadSettings(a.databaseURL)
+			s, err := config.Load(a.databaseURL)
 			if err != nil {
 				return err
 			}
-			notes = s.secretsNotes(specs)
+			notes = s.SecretsNotes(specs)
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
 				changes, err := admin.Apply(ctx, db, specs, how)
 				if err != nil {

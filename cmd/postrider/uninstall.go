@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/migrations"
@@ -30,7 +31,7 @@ unless --force is given. It takes the schema's owner. It works on what is left o
 			if force && !yes {
 				return errors.New("--force has no meaning without --yes")
 			}
-			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, _ *settings) error {
+			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, _ *config.Settings) error {
 				return a.uninstall(ctx, db, yes, force)
 			})
 		},

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"os"
@@ -8,8 +8,8 @@ import (
 )
 
 func TestByteSize(t *testing.T) {
-	for text, want := range map[string]byteSize{"0": 0, "12": 12, "64MiB": 64 << 20, "1gb": 1e9, "3 KiB": 3072, "7B": 7} {
-		var b byteSize
+	for text, want := range map[string]ByteSize{"0": 0, "12": 12, "64MiB": 64 << 20, "1gb": 1e9, "3 KiB": 3072, "7B": 7} {
+		var b ByteSize
 		if err := b.Decode(text); err != nil || b != want {
 			t.Errorf("%q is %d, %v, want %d", text, b, err, want)
 		}
@@ -29,7 +29,7 @@ func TestREADMEHasTheSettings(t *testing.T) {
 	if !ok || !closed {
 		t.Fatalf("README.md has no %s … %s", beginSettings, endSettings)
 	}
-	want := settingsMarkdown()
+	want := Markdown()
 	if strings.TrimSpace(table) != strings.TrimSpace(want) {
 		t.Errorf("the table of settings in README.md is not what `postrider settings --markdown` prints:\n%s", firstDifference(table, want))
 	}
@@ -47,10 +47,10 @@ func firstDifference(is, want string) string {
 
 func TestEveryVariableHasADescription(t *testing.T) {
 	var names []string
-	for _, v := range variables() {
-		names = append(names, v.name)
-		if v.description == "" {
-			t.Errorf("%s has no description", v.name)
+	for _, v := range Variables() {
+		names = append(names, v.Name)
+		if v.Description == "" {
+			t.Errorf("%s has no description", v.Name)
 		}
 	}
 	for _, want := range []string{"POSTRIDER_DATABASE_URL", "POSTRIDER_ON_DEAD", "POSTRIDER_WAL_BUDGET", "POSTRIDER_HTTP_ADDR"} {

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -12,13 +12,13 @@ import (
 	"github.com/postrider/postrider/relay/subscription"
 )
 
-// secrets returns the rules for what subscriptions may refer to. What signs callbacks is none of their business.
-func (s *settings) secrets() *secret.Store {
+// Secrets returns the rules for what subscriptions may refer to. What signs callbacks is none of their business.
+func (s *Settings) Secrets() *secret.Store {
 	return &secret.Store{Dir: s.SecretsDir, Variables: s.SecretsAllow, Except: s.CallbackSecrets}
 }
 
 // checkSecrets says which setting of secrets is wrong.
-func (s *settings) checkSecrets() error {
+func (s *Settings) checkSecrets() error {
 	if s.SecretsDir == "" {
 		return nil
 	}
@@ -55,15 +55,15 @@ func (l variableList) String() string { return strings.Join(l, ",") }
 
 // checkSink says what is wrong with a subscription's sink and options, as far as that can be said without connecting. Its
 // errors show no secret, but whether there is one: they are for who starts this process.
-func (s *settings) checkSink(sub subscription.Subscription) error {
-	return destination.InFull(destination.Check(sub, s.secrets()))
+func (s *Settings) checkSink(sub subscription.Subscription) error {
+	return destination.InFull(destination.Check(sub, s.Secrets()))
 }
 
-// secretsNotes names what a file's subscriptions refer to and is not here: as relays on other machines may have it, that is no error.
-func (s *settings) secretsNotes(specs []subscription.Spec) []string {
+// SecretsNotes names what a file's subscriptions refer to and is not here: as relays on other machines may have it, that is no error.
+func (s *Settings) SecretsNotes(specs []subscription.Spec) []string {
 	var notes []string
 	for _, sub := range specs {
-		err := destination.Check(sub.Subscription, s.secrets())
+		err := destination.Check(sub.Subscription, s.Secrets())
 		if hidden, ok := errors.AsType[*secret.HiddenError](err); ok {
 			notes = append(notes, fmt.Sprintf("%s: %s: here, %s. Relays that lack it leave %[1]s to others", sub.Name, hidden.Setting, strings.TrimPrefix(hidden.Detail(), hidden.Setting+": ")))
 		}

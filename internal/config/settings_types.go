@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -33,8 +33,8 @@ func (d *duration) Decode(text string) error {
 
 func (d duration) String() string { return human.Short(time.Duration(d)) }
 
-// orTiny is for settings where nothing at all is a sensible value, while the relay takes zero for "not set".
-func (d duration) orTiny() time.Duration { return max(time.Duration(d), 1) }
+// OrTiny is for settings where nothing at all is a sensible value, while the relay takes zero for "not set".
+func (d duration) OrTiny() time.Duration { return max(time.Duration(d), 1) }
 
 // count is a positive whole number.
 type count int
@@ -49,11 +49,11 @@ func (c *count) Decode(text string) error {
 	return nil
 }
 
-// byteSize is a number of bytes, written with or without a unit.
-type byteSize int64
+// ByteSize is a number of bytes, written with or without a unit.
+type ByteSize int64
 
 // Decode reads "64MiB", "1GB" or "67108864".
-func (b *byteSize) Decode(text string) error {
+func (b *ByteSize) Decode(text string) error {
 	number, unit := strings.TrimSpace(text), int64(1)
 	for _, u := range human.ByteUnits {
 		if n := len(number) - len(u.Name); n > 0 && strings.EqualFold(number[n:], u.Name) {
@@ -65,25 +65,25 @@ func (b *byteSize) Decode(text string) error {
 	if err != nil || v < 0 || v > math.MaxInt64/unit {
 		return errors.New("must be a number of bytes, such as 67108864, 64MiB or 1GB")
 	}
-	*b = byteSize(v * unit)
+	*b = ByteSize(v * unit)
 	return nil
 }
 
-func (b byteSize) String() string {
+func (b ByteSize) String() string {
 	return human.Size(int64(b))
 }
 
 // messageSize is a size that postrider.set_max_message takes; 0 is none.
-type messageSize byteSize
+type messageSize ByteSize
 
 // Decode reads what byteSize does, within bounds.
 func (m *messageSize) Decode(text string) error {
 	const least, most = 64 << 10, 256 << 20
-	if err := (*byteSize)(m).Decode(text); err != nil {
+	if err := (*ByteSize)(m).Decode(text); err != nil {
 		return err
 	}
 	if *m < least || *m > most {
-		return fmt.Errorf("must be from %s to %s", byteSize(least), byteSize(most))
+		return fmt.Errorf("must be from %s to %s", ByteSize(least), ByteSize(most))
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func (m messageSize) String() string {
 	if m == 0 {
 		return ""
 	}
-	return byteSize(m).String()
+	return ByteSize(m).String()
 }
 
 // topicList is a list of topic patterns, separated by commas. Patterns hold no commas.

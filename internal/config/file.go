@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"encoding/json"
@@ -18,9 +18,9 @@ import (
 	"github.com/postrider/postrider/sinks"
 )
 
-// readFile returns the subscriptions of a YAML file, with their sinks checked by check. All its problems are reported at once,
+// ReadFile returns the subscriptions of a YAML file, with their sinks checked by check. All its problems are reported at once,
 // each with its line.
-func readFile(path string, check func(subscription.Subscription) error) ([]subscription.Spec, error) {
+func ReadFile(path string, check func(subscription.Subscription) error) ([]subscription.Spec, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

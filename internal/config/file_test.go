@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"os"
@@ -15,7 +15,7 @@ import (
 func TestReadFile(t *testing.T) {
 	t.Setenv("HOOK_TOKEN", "geheim")
 	t.Setenv("HOOK_SECRET", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")
-	specs, err := readFile(written(t, `
+	specs, err := ReadFile(written(t, `
 subscriptions:
   - &first
     name: billing
@@ -123,7 +123,7 @@ func TestFileProblems(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := written(t, c.text)
-			_, err := readFile(path, testSettings.checkSink)
+			_, err := ReadFile(path, testSettings.checkSink)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -151,7 +151,7 @@ func TestStdoutNeedsNoQuotes(t *testing.T) {
 		"subscriptions: [{name: a, sink: stdout: , topics: [x], lanes: 2}]\n",
 		"subscriptions:\r\n  - name: a\r\n    topics: [x]\r\n    sink: stdout:\r\n    lanes: 2\r\n",
 	} {
-		specs, err := readFile(written(t, text), testSettings.checkSink)
+		specs, err := ReadFile(written(t, text), testSettings.checkSink)
 		if err != nil || len(specs) != 1 || specs[0].Sink != "stdout:" || specs[0].Name != "a" || specs[0].Settings.Lanes != 2 {
 			t.Errorf("%q: %+v, %v", text, specs, err)
 		}
@@ -159,7 +159,7 @@ func TestStdoutNeedsNoQuotes(t *testing.T) {
 }
 
 // testSettings let subscriptions use what the files of these tests refer to.
-var testSettings = &settings{SecretsDir: "/etc", SecretsAllow: variableList{"HOOK_SECRET", "NO_SUCH_VARIABLE"}}
+var testSettings = &Settings{SecretsDir: "/etc", SecretsAllow: variableList{"HOOK_SECRET", "NO_SUCH_VARIABLE"}}
 
 func TestFilesOfAnotherMachine(t *testing.T) {
 	s := subscription.Subscription{Sink: "nats://h?creds=/etc/no/x.creds"}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -18,19 +18,19 @@ import (
 
 // variable is one setting as the environment and the documentation know it.
 type variable struct {
-	name, field, initial, description, minimum, maximum string
+	Name, field, Initial, Description, minimum, maximum string
 }
 
-// variables lists the settings in the order of the struct. envconfig says which variable belongs to which field.
-func variables() []variable {
+// Variables lists the settings in the order of the struct. envconfig says which variable belongs to which field.
+func Variables() []variable {
 	var list []variable
 	names := strings.Fields(variableNames())
-	for i, field := range reflect.VisibleFields(reflect.TypeFor[settings]()) {
+	for i, field := range reflect.VisibleFields(reflect.TypeFor[Settings]()) {
 		list = append(list, variable{
-			name:        names[i],
+			Name:        names[i],
 			field:       field.Name,
-			initial:     field.Tag.Get("default"),
-			description: field.Tag.Get("desc"),
+			Initial:     field.Tag.Get("default"),
+			Description: field.Tag.Get("desc"),
 			minimum:     field.Tag.Get("min"),
 			maximum:     field.Tag.Get("max"),
 		})
@@ -41,33 +41,33 @@ func variables() []variable {
 func variableNames() string {
 	var b strings.Builder
 	t := template.Must(template.New("").Parse("{{range .}}{{.Key}} {{end}}"))
-	if err := envconfig.Usaget(prefix, &settings{}, &b, t); err != nil {
+	if err := envconfig.Usaget(prefix, &Settings{}, &b, t); err != nil {
 		panic(err) // the struct itself is wrong
 	}
 	return b.String()
 }
 
-// value returns the setting's value, without secrets.
-func (v variable) value(s *settings) string {
+// Value returns the setting's value, without secrets.
+func (v variable) Value(s *Settings) string {
 	text := fmt.Sprint(reflect.ValueOf(s).Elem().FieldByName(v.field).Interface())
 	switch {
 	case v.field == "DatabaseURL":
 		return destination.RedactDatabase(text)
 	case v.field == "Sink" || v.field == "CallbackURL":
 		return destination.Redact(text)
-	case text == "0" || text == "0s" && v.initial == "":
+	case text == "0" || text == "0s" && v.Initial == "":
 		return "" // not set
 	}
 	return text
 }
 
-func (v variable) checkBounds(s *settings) error {
+func (v variable) checkBounds(s *Settings) error {
 	is := reflect.ValueOf(s).Elem().FieldByName(v.field)
 	if v.minimum != "" && is.Int() < v.decode(is.Type(), v.minimum) {
-		return fmt.Errorf("%s=%v: must be at least %s", v.name, is.Interface(), v.minimum)
+		return fmt.Errorf("%s=%v: must be at least %s", v.Name, is.Interface(), v.minimum)
 	}
 	if v.maximum != "" && is.Int() > v.decode(is.Type(), v.maximum) {
-		return fmt.Errorf("%s=%v: must be at most %s", v.name, is.Interface(), v.maximum)
+		return fmt.Errorf("%s=%v: must be at most %s", v.Name, is.Interface(), v.maximum)
 	}
 	return nil
 }
@@ -98,8 +98,8 @@ func unknownVariables(environ []string) []string {
 	return unknown
 }
 
-// warnings names settings that are set and have no effect.
-func (s *settings) warnings() []string {
+// Warnings names settings that are set and have no effect.
+func (s *Settings) Warnings() []string {
 	var texts []string
 	known := strings.Fields(variableNames())
 	for _, name := range unknownVariables(os.Environ()) {
@@ -109,7 +109,7 @@ func (s *settings) warnings() []string {
 		}
 		texts = append(texts, text)
 	}
-	if s.CallbackSecrets != nil && s.CallbackURL == "" && !s.receivesCallbacks() {
+	if s.CallbackSecrets != nil && s.CallbackURL == "" && !s.ReceivesCallbacks() {
 		texts = append(texts, "POSTRIDER_CALLBACK_SECRETS has no effect without POSTRIDER_CALLBACK_URL or POSTRIDER_CALLBACK_ADDR")
 	}
 	if s.Sink != "" || s.Topics != nil {
@@ -123,16 +123,16 @@ func (s *settings) warnings() []string {
 	return texts
 }
 
-// settingsMarkdown returns the table of the README.
-func settingsMarkdown() string {
+// Markdown returns the table of the README.
+func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| Variable | Default | Meaning |\n|---|---|---|\n")
-	for _, v := range variables() {
-		initial := v.initial
+	for _, v := range Variables() {
+		initial := v.Initial
 		if initial != "" {
 			initial = "`" + initial + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", v.name, initial, strings.ReplaceAll(v.description, "|", `\|`))
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", v.Name, initial, strings.ReplaceAll(v.Description, "|", `\|`))
 	}
 	return b.String()
 }

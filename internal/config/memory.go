@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -12,29 +12,29 @@ import (
 
 // fittingMemory is the bound for messages in a container of so much memory: messages are in memory several times over, as they were read,
 // as they are sent and as garbage; and subscriptions, connections and the runtime take their part.
-func fittingMemory(container int64) byteSize {
-	return byteSize(min(64<<20, max(container/8, 4<<20)))
+func fittingMemory(container int64) ByteSize {
+	return ByteSize(min(64<<20, max(container/8, 4<<20)))
 }
 
 // fitMemory gives the setting another default where the container is small.
-func (s *settings) fitMemory(container int64) {
+func (s *Settings) fitMemory(container int64) {
 	if _, set := os.LookupEnv("POSTRIDER_MEMORY_LIMIT"); !set && container > 0 {
 		s.MemoryLimit = min(s.MemoryLimit, fittingMemory(container))
 	}
 }
 
-// tooMuchMemory says what does not fit.
-func (s *settings) tooMuchMemory(container int64) string {
+// TooMuchMemory says what does not fit.
+func (s *Settings) TooMuchMemory(container int64) string {
 	if container == 0 || int64(s.MemoryLimit) <= container/4 {
 		return ""
 	}
 	return fmt.Sprintf("POSTRIDER_MEMORY_LIMIT=%s does not fit into this container's memory of %s, and the process may be killed: "+
-		"messages are in memory several times over; %s would be right", s.MemoryLimit, byteSize(container), fittingMemory(container))
+		"messages are in memory several times over; %s would be right", s.MemoryLimit, ByteSize(container), fittingMemory(container))
 }
 
-// containerMemory returns what the cgroups of this process allow, 0 if nothing limits it. Version 1 and 2 are asked, and the groups
+// ContainerMemory returns what the cgroups of this process allow, 0 if nothing limits it. Version 1 and 2 are asked, and the groups
 // around its own; in a container the path may name groups that only the host sees.
-func containerMemory(root fs.FS) int64 {
+func ContainerMemory(root fs.FS) int64 {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
 		return 0 // another operating system

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"testing"
@@ -26,7 +26,7 @@ func TestContainerMemory(t *testing.T) {
 		for path, text := range c.files {
 			root[path] = &fstest.MapFile{Data: []byte(text)}
 		}
-		if got := containerMemory(root); got != c.want {
+		if got := ContainerMemory(root); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}
@@ -34,11 +34,11 @@ func TestContainerMemory(t *testing.T) {
 
 // What is asked for and does not fit is said; what is not asked for fits.
 func TestMemoryLimitFitsTheContainer(t *testing.T) {
-	for size, want := range map[int64]byteSize{0: 64 << 20, 4 << 30: 64 << 20, 512 << 20: 64 << 20, 256 << 20: 32 << 20, 16 << 20: 4 << 20} {
-		s := settings{MemoryLimit: 64 << 20}
+	for size, want := range map[int64]ByteSize{0: 64 << 20, 4 << 30: 64 << 20, 512 << 20: 64 << 20, 256 << 20: 32 << 20, 16 << 20: 4 << 20} {
+		s := Settings{MemoryLimit: 64 << 20}
 		s.fitMemory(size)
-		if s.MemoryLimit != want || s.tooMuchMemory(size) != "" {
-			t.Errorf("in %d bytes the limit is %s, want %s; %s", size, s.MemoryLimit, want, s.tooMuchMemory(size))
+		if s.MemoryLimit != want || s.TooMuchMemory(size) != "" {
+			t.Errorf("in %d bytes the limit is %s, want %s; %s", size, s.MemoryLimit, want, s.TooMuchMemory(size))
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -23,11 +23,11 @@ func (l referenceList) String() string {
 	return strings.Join(texts, ",")
 }
 
-// receivesCallbacks says whether this relay listens for callbacks.
-func (s *settings) receivesCallbacks() bool { return s.CallbackAddr != "" && s.CallbackAddr != "off" }
+// ReceivesCallbacks says whether this relay listens for callbacks.
+func (s *Settings) ReceivesCallbacks() bool { return s.CallbackAddr != "" && s.CallbackAddr != "off" }
 
 // checkCallbacks says which setting of callbacks is wrong or missing. It follows no reference: most commands need none.
-func (s *settings) checkCallbacks() error {
+func (s *Settings) checkCallbacks() error {
 	if err := (webhook.CallbackConfig{BaseURL: s.CallbackURL}).Validate(); err != nil {
 		return fmt.Errorf("POSTRIDER_CALLBACK_URL=%s: %w", destination.Redact(s.CallbackURL), err)
 	}
@@ -39,10 +39,10 @@ func (s *settings) checkCallbacks() error {
 	case len(s.CallbackSecrets) > 0:
 	case s.CallbackURL != "":
 		return fmt.Errorf("POSTRIDER_CALLBACK_URL=%s: %s", s.CallbackURL, needed)
-	case s.receivesCallbacks():
+	case s.ReceivesCallbacks():
 		return fmt.Errorf("POSTRIDER_CALLBACK_ADDR=%s: %s", s.CallbackAddr, needed)
 	}
-	if s.receivesCallbacks() && s.CallbackAddr == s.HTTPAddr && !strings.HasSuffix(s.HTTPAddr, ":0") {
+	if s.ReceivesCallbacks() && s.CallbackAddr == s.HTTPAddr && !strings.HasSuffix(s.HTTPAddr, ":0") {
 		return fmt.Errorf("POSTRIDER_CALLBACK_ADDR=%s: must be another address than POSTRIDER_HTTP_ADDR, which is not for the public", s.CallbackAddr)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -15,8 +15,8 @@ import (
 // tag, envconfig would also read the variable without the prefix.
 const prefix = "POSTRIDER"
 
-// settings is the configuration from the environment. README's table is generated from it.
-type settings struct {
+// Settings is the configuration from the environment. README's table is generated from it.
+type Settings struct {
 	DatabaseURL string `split_words:"true" desc:"PostgreSQL connection string, such as postgres://user:password@host:5432/db. Required."`
 
 	Sink         string    `split_words:"true" desc:"Destination of the one subscription that the environment describes: nats://host:4222?stream=ORDERS, https://host/hook or stdout:"`
@@ -54,9 +54,9 @@ type settings struct {
 	SaveInterval duration    `split_words:"true" default:"1s" min:"10ms" desc:"Time between saves of progress."`
 	PollMin      duration    `split_words:"true" default:"500us" min:"100us" desc:"Shortest time between two looks at the database."`
 	PollMax      duration    `split_words:"true" default:"500ms" min:"1ms" desc:"Longest time between two looks at the database, when it is idle."`
-	MemoryLimit  byteSize    `split_words:"true" default:"64MiB" min:"1MiB" desc:"Bound for messages held in memory, half of it for large ones. What is larger than that half passes one at a time, beside the rest. Default in a container of less than 512MiB: an eighth of its memory."`
+	MemoryLimit  ByteSize    `split_words:"true" default:"64MiB" min:"1MiB" desc:"Bound for messages held in memory, half of it for large ones. What is larger than that half passes one at a time, beside the rest. Default in a container of less than 512MiB: an eighth of its memory."`
 	MaxMessage   messageSize `split_words:"true" desc:"Largest message that the database accepts: key, payload as text and body together; and its headers. A relay that has it sets it for all; the last to start wins. From 64KiB to 256MiB. Default: what the database has, 16MiB at first."`
-	WALBudget    byteSize    `split_words:"true" default:"1GiB" min:"1MiB" desc:"How much WAL the stream may hold back before it is given up for a while."`
+	WALBudget    ByteSize    `split_words:"true" default:"1GiB" min:"1MiB" desc:"How much WAL the stream may hold back before it is given up for a while."`
 	DrainTimeout duration    `split_words:"true" default:"20s" desc:"How long a clean stop waits for deliveries under way."`
 
 	HTTPAddr string `split_words:"true" default:"127.0.0.1:8480" desc:"Where /healthz, /readyz and /metrics are served; empty or off: nowhere."`
@@ -69,10 +69,10 @@ type settings struct {
 	LogFormat string     `split_words:"true" default:"text" desc:"text or json."`
 }
 
-// loadSettings reads the environment. The flag, if given, wins over POSTRIDER_DATABASE_URL.
-func loadSettings(databaseURL string) (*settings, error) {
+// Load reads the environment. The flag, if given, wins over POSTRIDER_DATABASE_URL.
+func Load(databaseURL string) (*Settings, error) {
 	ignoreBlankVariables()
-	var s settings
+	var s Settings
 	if err := envconfig.Process(prefix, &s); err != nil {
 		return nil, explainParseError(err)
 	}
@@ -82,16 +82,16 @@ func loadSettings(databaseURL string) (*settings, error) {
 	if s.Name == "" {
 		s.Name, _ = os.Hostname()
 	}
-	s.fitMemory(containerMemory(os.DirFS("/")))
+	s.fitMemory(ContainerMemory(os.DirFS("/")))
 	return &s, s.validate()
 }
 
 // ignoreBlankVariables makes a variable that is set to nothing count as not set, as Compose files and shell scripts mean it.
 // Only the HTTP address has a meaning for nothing.
 func ignoreBlankVariables() {
-	for _, v := range variables() {
-		if value, ok := os.LookupEnv(v.name); ok && strings.TrimSpace(value) == "" && v.name != "POSTRIDER_HTTP_ADDR" {
-			os.Unsetenv(v.name)
+	for _, v := range Variables() {
+		if value, ok := os.LookupEnv(v.Name); ok && strings.TrimSpace(value) == "" && v.Name != "POSTRIDER_HTTP_ADDR" {
+			os.Unsetenv(v.Name)
 		}
 	}
 }
@@ -115,8 +115,8 @@ func explainParseError(err error) error {
 }
 
 // validate checks what the types alone cannot. The subscription's settings are checked where it is put together.
-func (s *settings) validate() error {
-	for _, v := range variables() {
+func (s *Settings) validate() error {
+	for _, v := range Variables() {
 		if err := v.checkBounds(s); err != nil {
 			return err
 		}
@@ -145,8 +145,8 @@ func oneOf(name, value string, allowed ...string) error {
 	return fmt.Errorf("%s=%s: must be one of %s", name, value, strings.Join(allowed, ", "))
 }
 
-// requireDatabase says what to do when no database is named.
-func (s *settings) requireDatabase() error {
+// RequireDatabase says what to do when no database is named.
+func (s *Settings) RequireDatabase() error {
 	if s.DatabaseURL == "" {
 		return errors.New("no database: set POSTRIDER_DATABASE_URL (or --database-url) to a connection string such as postgres://user@host:5432/db")
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"encoding/json"
@@ -68,7 +68,7 @@ func checkSetting(s *subscription.Settings, name, text string) error {
 }
 
 // fromEnvironment returns the one subscription that the environment describes, or nil.
-func (s *settings) fromEnvironment() (*subscription.Spec, error) {
+func (s *Settings) fromEnvironment() (*subscription.Spec, error) {
 	if s.Sink == "" && len(s.Topics) == 0 {
 		return nil, nil
 	}
@@ -127,12 +127,12 @@ func settingInVariable(err error) error {
 	return inVariable(strings.ToUpper(name), err)
 }
 
-// specs returns the subscriptions of the environment and of the file.
-func (s *settings) specs() ([]subscription.Spec, error) {
+// Specs returns the subscriptions of the environment and of the file.
+func (s *Settings) Specs() ([]subscription.Spec, error) {
 	var specs []subscription.Spec
 	if s.Config != "" {
 		var err error
-		if specs, err = readFile(s.Config, s.checkSink); err != nil {
+		if specs, err = ReadFile(s.Config, s.checkSink); err != nil {
 			return nil, fmt.Errorf("POSTRIDER_CONFIG: %w", err)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -61,7 +61,7 @@ func FuzzSettingTypes(f *testing.F) {
 		if d.Decode(text) == nil && (d < 0 || d2.Decode(d.String()) != nil || d != d2 || time.Duration(d).String() != time.Duration(d2).String()) {
 			t.Errorf("%q is the duration %s, and that %s", text, d, d2)
 		}
-		var b, b2 byteSize
+		var b, b2 ByteSize
 		if b.Decode(text) == nil && (b < 0 || b2.Decode(b.String()) != nil || b != b2) {
 			t.Errorf("%q is the size %s, and that %s", text, b, b2)
 		}
