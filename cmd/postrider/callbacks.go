@@ -17,7 +17,7 @@ func callbackURLs(s *config.Settings, log *slog.Logger) (*webhook.Callbacks, err
 	if s.CallbackURL == "" && !s.ReceivesCallbacks() {
 		return nil, nil
 	}
-	urls, err := webhook.NewCallbacks(webhook.CallbackConfig{BaseURL: s.CallbackURL, Secrets: s.CallbackSecrets, Log: log})
+	urls, err := webhook.NewCallbacks(webhook.CallbackConfig{BaseURL: string(s.CallbackURL), Secrets: s.CallbackSecrets, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("POSTRIDER_CALLBACK_SECRETS: %w", err)
 	}
@@ -43,11 +43,11 @@ func openCallbacks(s *config.Settings, urls *webhook.Callbacks, look func(), log
 	if !s.ReceivesCallbacks() {
 		return nil, nil
 	}
-	store, err := newCallbackStore(s.DatabaseURL)
+	store, err := newCallbackStore(string(s.DatabaseURL))
 	if err != nil {
 		return nil, err
 	}
-	listener, err := listen("POSTRIDER_CALLBACK_ADDR", s.CallbackAddr)
+	listener, err := listen("POSTRIDER_CALLBACK_ADDR", string(s.CallbackAddr))
 	if err != nil {
 		store.close()
 		return nil, err

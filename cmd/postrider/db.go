@@ -27,7 +27,7 @@ func (a *app) withRawDB(ctx context.Context, f func(ctx context.Context, db *dbc
 	if err := s.RequireDatabase(); err != nil {
 		return err
 	}
-	db, err := admin.Connect(ctx, s.DatabaseURL)
+	db, err := admin.Connect(ctx, string(s.DatabaseURL))
 	if err != nil {
 		return err
 	}

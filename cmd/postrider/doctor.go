@@ -29,7 +29,7 @@ it needs and no more.`,
 				return err
 			}
 			return a.printFindings(doctor.Examine(cmd.Context(), doctor.Options{
-				DatabaseURL: s.DatabaseURL, Follow: s.Follow, Retention: time.Duration(s.Retention), MaxMessage: int64(s.MaxMessage)}))
+				DatabaseURL: string(s.DatabaseURL), Follow: string(s.Follow), Retention: time.Duration(s.Retention), MaxMessage: int64(s.MaxMessage)}))
 		},
 	})
 }

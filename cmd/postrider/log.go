@@ -11,7 +11,7 @@ import (
 // logger writes to standard error: standard output belongs to a command's result, and to the stdout sink.
 func (a *app) logger(s *config.Settings, secrets *secret.Store) *slog.Logger {
 	to := redacting{a.err, secrets}
-	options := &slog.HandlerOptions{Level: s.LogLevel}
+	options := &slog.HandlerOptions{Level: slog.Level(s.LogLevel)}
 	if s.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(to, options))
 	}

@@ -24,7 +24,7 @@ func (a *app) migrateCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, s *config.Settings) error {
-				n, err := admin.Migrate(ctx, db, s.DatabaseURL)
+				n, err := admin.Migrate(ctx, db, string(s.DatabaseURL))
 				if err != nil {
 					return err
 				}

@@ -80,7 +80,7 @@ func (a *app) run(ctx context.Context, s *config.Settings) error {
 	}
 	ready := &readiness{}
 	ready.set(notYet("the relay is starting"))
-	listener, err := listen("POSTRIDER_HTTP_ADDR", s.HTTPAddr)
+	listener, err := listen("POSTRIDER_HTTP_ADDR", string(s.HTTPAddr))
 	if err != nil {
 		callbacks.close()
 		return err
@@ -127,7 +127,7 @@ func unlessStopped(ctx context.Context, err error) error {
 // begins again.
 func prepare(ctx context.Context, s *config.Settings, specs []subscription.Spec, logger *slog.Logger, ready *readiness) error {
 	for {
-		db, err := waitForDatabase(ctx, s.DatabaseURL, logger, func(err error) {
+		db, err := waitForDatabase(ctx, string(s.DatabaseURL), logger, func(err error) {
 			ready.set(notYet("the database cannot be used yet: " + dberr.Cause(err)))
 		})
 		if err != nil {
@@ -161,7 +161,7 @@ func prepareSchema(ctx context.Context, db *dbconn.Conn, s *config.Settings, log
 	if !s.Migrate {
 		return admin.CheckSchema(ctx, db)
 	}
-	n, err := admin.Migrate(ctx, db, s.DatabaseURL)
+	n, err := admin.Migrate(ctx, db, string(s.DatabaseURL))
 	if n > 0 {
 		logger.Info("the schema is up to date now", "migrations", n)
 	}
@@ -191,10 +191,10 @@ func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []subscrip
 // relayConfig passes the settings on to the engine.
 func relayConfig(s *config.Settings, specs []subscription.Spec, with sinks.Surroundings, registry prometheus.Registerer) relay.Config {
 	return relay.Config{
-		DatabaseURL:  s.DatabaseURL,
+		DatabaseURL:  string(s.DatabaseURL),
 		Open:         destination.Open(with),
 		Defaults:     destination.Defaults,
-		Name:         s.Name,
+		Name:         string(s.Name),
 		Version:      buildVersion(),
 		Declared:     admin.Declarations(specs),
 		Follow:       relay.Follow(s.Follow),

@@ -40,10 +40,9 @@ type settingView struct {
 func (a *app) printSettings(s *config.Settings) error {
 	list := newTable("SETTING", "VALUE", "DEFAULT", "MEANING")
 	var views []settingView
-	for _, v := range config.Variables() {
-		value := v.Value(s)
-		views = append(views, settingView{v.Name, value, v.Initial, v.Description})
-		list.add(v.Name, value, v.Initial, v.Description)
+	for _, v := range s.Variables() {
+		views = append(views, settingView{v.Name, v.Value, v.Default, v.Help})
+		list.add(v.Name, v.Value, v.Default, v.Help)
 	}
 	if a.json {
 		return a.printJSON(views)

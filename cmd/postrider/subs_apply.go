@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/destination"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 func (a *app) subsApplyCommand() *cobra.Command {
@@ -28,8 +31,7 @@ what would change, field by field, and changes nothing.
       start: earliest          # when it is created; the default is now
       max_attempts: 10
 
-Settings: ordering, on_dead, max_attempts, lanes, batch, timeout, backoff_initial, backoff_max, max_parked, max_scheduled,
-backoff_schedule (a list of waits), linger, and options: what only this kind of sink has.
+` + settingsHelp() + `
 In a sink, ${NAME} stands for the environment variable NAME; the database holds the value.`,
 		Example: "  postrider subs apply subscriptions.yaml --prune --dry-run\n  postrider subs apply subscriptions.yaml --prune --yes",
 		Args:    cobra.ExactArgs(1),
@@ -77,4 +79,14 @@ func (a *app) printChanges(changes []admin.Change, notes []string) {
 	for _, note := range notes {
 		a.printf("\nnote: %s\n", note)
 	}
+}
+
+// settingsHelp lists the settings of a subscription with their meanings.
+func settingsHelp() string {
+	var b strings.Builder
+	b.WriteString("Settings:\n\n")
+	for _, f := range subscription.Fields {
+		fmt.Fprintf(&b, "  %-16s  %s\n", f.Name, f.Help)
+	}
+	return b.String()
 }

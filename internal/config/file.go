@@ -111,8 +111,6 @@ func (r *fileReader) known(e entry, allowed ...string) bool {
 	return false
 }
 
-var subscriptionKeys = append([]string{"name", "topics", "sink", "start"}, subscription.Names()...)
-
 func (r *fileReader) subscriptions(list entry) []subscription.Spec {
 	items, ok := r.sequence(list.value, "subscriptions")
 	if !ok {
@@ -131,8 +129,9 @@ func (r *fileReader) subscription(at int, entries []entry) subscription.Spec {
 	s := subscription.Spec{Start: "now"}
 	lines := map[string]int{}
 	var options ast.Node
+	keys := append([]string{"name", "topics", "sink", "start"}, subscription.Names()...)
 	for _, e := range entries {
-		if r.known(e, subscriptionKeys...) {
+		if r.known(e, keys...) {
 			lines[e.key] = e.line
 			if e.key == "options" {
 				options = e.value
@@ -206,11 +205,8 @@ func (r *fileReader) field(s *subscription.Spec, e entry) error {
 		}
 		return subscription.CheckTopics(s.Topics)
 	}
-	switch e.key {
-	case "options":
-		return r.options(s, e)
-	case "backoff_schedule":
-		return r.schedule(s, e)
+	if own := subscription.Find(e.key); own != nil {
+		return r.setting(&s.Settings, own, e)
 	}
 	text, ok := r.scalar(e.value, e.key)
 	if !ok {
@@ -228,39 +224,62 @@ func (r *fileReader) field(s *subscription.Spec, e entry) error {
 		s.Sink, err = expand(text)
 		return err
 	}
-	return checkSetting(&s.Settings, e.key, text)
+	return nil
 }
 
-// options takes a mapping as it stands: what it means is the sink's affair.
-func (r *fileReader) options(s *subscription.Spec, e entry) error {
-	if _, ok := r.mapping(e.value, "options"); !ok {
-		return nil
+// setting reads one of subscription.Fields, and checks it as far as it can be checked alone.
+func (r *fileReader) setting(s *subscription.Settings, f *subscription.Field, e entry) error {
+	raw, err := r.json(f, e)
+	if err != nil || raw == nil {
+		return err
 	}
-	value, ok := r.value(e.value)
-	if !ok {
-		return nil
+	var alone subscription.Settings
+	if err := f.Decode(&alone, raw); err != nil {
+		return err
 	}
-	text, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("options: %w", err)
+	if err := f.Check(&alone); err != nil {
+		return err
 	}
-	return checkSetting(&s.Settings, e.key, string(text))
+	return f.Decode(s, raw)
 }
 
-func (r *fileReader) schedule(s *subscription.Spec, e entry) error {
-	items, ok := r.sequence(e.value, e.key)
-	if !ok {
-		return nil
-	}
-	var waits []string
-	for _, item := range items {
-		text, ok := r.scalar(item, "a wait")
-		if !ok {
-			return nil
+// json returns a setting's value, nil if a problem was reported.
+func (r *fileReader) json(f *subscription.Field, e entry) (json.RawMessage, error) {
+	var text string
+	var ok bool
+	switch f.Shape {
+	case subscription.Object: // as it stands: what it means is the sink's affair
+		if _, ok := r.mapping(e.value, e.key); !ok {
+			return nil, nil
 		}
-		waits = append(waits, text)
+		value, ok := r.value(e.value)
+		if !ok {
+			return nil, nil
+		}
+		return json.Marshal(value)
+	case subscription.List:
+		items, isList := r.sequence(e.value, e.key)
+		if !isList {
+			return nil, nil
+		}
+		var texts []string
+		for _, item := range items {
+			if text, ok = r.scalar(item, "a wait"); !ok {
+				return nil, nil
+			}
+			texts = append(texts, text)
+		}
+		text = strings.Join(texts, ",")
+	default:
+		if text, ok = r.scalar(e.value, e.key); !ok {
+			return nil, nil
+		}
 	}
-	return checkSetting(&s.Settings, e.key, strings.Join(waits, ","))
+	raw, err := f.Read(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s %q: %w", e.key, text, err)
+	}
+	return raw, nil
 }
 
 var reference = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)

@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -18,7 +17,7 @@ func fittingMemory(container int64) ByteSize {
 
 // fitMemory gives the setting another default where the container is small.
 func (s *Settings) fitMemory(container int64) {
-	if _, set := os.LookupEnv("POSTRIDER_MEMORY_LIMIT"); !set && container > 0 {
+	if _, set := lookup("POSTRIDER_MEMORY_LIMIT"); !set && container > 0 {
 		s.MemoryLimit = min(s.MemoryLimit, fittingMemory(container))
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // Secrets returns the rules for what subscriptions may refer to. What signs callbacks is none of their business.
 func (s *Settings) Secrets() *secret.Store {
-	return &secret.Store{Dir: s.SecretsDir, Variables: s.SecretsAllow, Except: s.CallbackSecrets}
+	return &secret.Store{Dir: string(s.SecretsDir), Variables: s.SecretsAllow, Except: s.CallbackSecrets}
 }
 
 // checkSecrets says which setting of secrets is wrong.
@@ -22,11 +22,11 @@ func (s *Settings) checkSecrets() error {
 	if s.SecretsDir == "" {
 		return nil
 	}
-	info, err := os.Stat(s.SecretsDir)
+	info, err := os.Stat(string(s.SecretsDir))
 	switch {
-	case !filepath.IsAbs(s.SecretsDir):
+	case !filepath.IsAbs(string(s.SecretsDir)):
 		return fmt.Errorf("POSTRIDER_SECRETS_DIR=%s: must be an absolute path, such as /run/secrets", s.SecretsDir)
-	case filepath.Clean(s.SecretsDir) == "/":
+	case filepath.Clean(string(s.SecretsDir)) == "/":
 		return errors.New("POSTRIDER_SECRETS_DIR=/: must be a directory of secrets alone: who may write subscriptions may send all that is in it anywhere")
 	case err == nil && !info.IsDir():
 		return fmt.Errorf("POSTRIDER_SECRETS_DIR=%s: must be a directory", s.SecretsDir)

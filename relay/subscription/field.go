@@ -58,21 +58,28 @@ func Names() []string {
 	return names
 }
 
-// Set sets it to what a person has written in one text, and says what is wrong with that alone.
-func (f *Field) Set(s *Settings, text string) error {
-	raw, err := f.Read(text)
-	if err != nil {
-		return err
-	}
-	return f.SetJSON(s, raw)
-}
-
-// SetJSON is Set with JSON.
-func (f *Field) SetJSON(s *Settings, raw json.RawMessage) error {
+// Decode sets it to a value in JSON.
+func (f *Field) Decode(s *Settings, raw json.RawMessage) error {
 	if problems := f.decode(s, raw); len(problems) > 0 {
 		return strict.Problems(problems)
 	}
-	return f.check(s)
+	return nil
+}
+
+// Check says what is wrong with it alone. What is not set is right.
+func (f *Field) Check(s *Settings) error { return f.check(s) }
+
+// JSON returns its value, nil if it is not set.
+func (f *Field) JSON(s *Settings) json.RawMessage {
+	v := f.encode(s)
+	if v == nil {
+		return nil
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil // options that are no JSON: Check says so
+	}
+	return text
 }
 
 // member is what all shapes have in common.

@@ -28,8 +28,8 @@ func (s *Settings) ReceivesCallbacks() bool { return s.CallbackAddr != "" && s.C
 
 // checkCallbacks says which setting of callbacks is wrong or missing. It follows no reference: most commands need none.
 func (s *Settings) checkCallbacks() error {
-	if err := (webhook.CallbackConfig{BaseURL: s.CallbackURL}).Validate(); err != nil {
-		return fmt.Errorf("POSTRIDER_CALLBACK_URL=%s: %w", destination.Redact(s.CallbackURL), err)
+	if err := (webhook.CallbackConfig{BaseURL: string(s.CallbackURL)}).Validate(); err != nil {
+		return fmt.Errorf("POSTRIDER_CALLBACK_URL=%s: %w", destination.Redact(string(s.CallbackURL)), err)
 	}
 	if err := (webhook.CallbackConfig{Secrets: s.CallbackSecrets}).Validate(); err != nil {
 		return fmt.Errorf("POSTRIDER_CALLBACK_SECRETS: %w", err)
@@ -42,7 +42,7 @@ func (s *Settings) checkCallbacks() error {
 	case s.ReceivesCallbacks():
 		return fmt.Errorf("POSTRIDER_CALLBACK_ADDR=%s: %s", s.CallbackAddr, needed)
 	}
-	if s.ReceivesCallbacks() && s.CallbackAddr == s.HTTPAddr && !strings.HasSuffix(s.HTTPAddr, ":0") {
+	if s.ReceivesCallbacks() && string(s.CallbackAddr) == string(s.HTTPAddr) && !strings.HasSuffix(string(s.HTTPAddr), ":0") {
 		return fmt.Errorf("POSTRIDER_CALLBACK_ADDR=%s: must be another address than POSTRIDER_HTTP_ADDR, which is not for the public", s.CallbackAddr)
 	}
 	return nil

@@ -1,34 +1,105 @@
 package config
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/internal/human"
 	"github.com/postrider/postrider/relay/subscription"
 )
+
+// blank says that a variable is set to nothing: it counts as not set, and Decode leaves what it has.
+func blank(text string) bool { return strings.TrimSpace(text) == "" }
+
+// Text is a text.
+type Text string
+
+// Decode takes it as it is.
+func (t *Text) Decode(text string) error {
+	if !blank(text) {
+		*t = Text(text)
+	}
+	return nil
+}
+
+// Address is where to listen. Nothing means something here: nowhere.
+type Address string
+
+// Decode takes it as it is, also nothing.
+func (a *Address) Decode(text string) error {
+	*a = Address(text)
+	return nil
+}
+
+// flag is true or false.
+type flag bool
+
+// Decode reads what strconv.ParseBool reads.
+func (f *flag) Decode(text string) error {
+	if blank(text) {
+		return nil
+	}
+	v, err := strconv.ParseBool(text)
+	if err != nil {
+		return errors.New("must be true or false")
+	}
+	*f = flag(v)
+	return nil
+}
+
+// level is how much is logged.
+type level slog.Level
+
+// Decode reads "info".
+func (l *level) Decode(text string) error {
+	if blank(text) {
+		return nil
+	}
+	if (*slog.Level)(l).UnmarshalText([]byte(text)) != nil {
+		return errors.New("must be debug, info, warn or error")
+	}
+	return nil
+}
+
+func (l level) String() string { return slog.Level(l).String() }
+
+// outside compares with bounds that are written like values.
+func outside[T ~int64](is T, decode func(*T, string) error, least, most string) string {
+	var low, high T
+	if err := errors.Join(decode(&low, least), decode(&high, most)); err != nil {
+		panic(err) // a tag is wrong
+	}
+	switch {
+	case least != "" && is < low:
+		return "must be at least " + least
+	case most != "" && is > high:
+		return "must be at most " + most
+	}
+	return ""
+}
 
 // duration is a time.Duration that is not negative.
 type duration time.Duration
 
 // Decode reads "1m30s".
 func (d *duration) Decode(text string) error {
-	v, err := time.ParseDuration(strings.TrimSpace(text))
-	if err != nil {
-		return errors.New("must be a number with a unit, such as 500ms, 30s or 24h, and less than 2562047h")
+	if blank(text) {
+		return nil
 	}
-	if v < 0 {
-		return errors.New("must not be negative")
+	v, err := subscription.ParseDuration(text)
+	if err == nil {
+		*d = duration(v)
 	}
-	*d = duration(v)
-	return nil
+	return err
+}
+
+func (d duration) outside(least, most string) string {
+	return outside(d, (*duration).Decode, least, most)
 }
 
 func (d duration) String() string { return human.Short(time.Duration(d)) }
@@ -36,24 +107,14 @@ func (d duration) String() string { return human.Short(time.Duration(d)) }
 // OrTiny is for settings where nothing at all is a sensible value, while the relay takes zero for "not set".
 func (d duration) OrTiny() time.Duration { return max(time.Duration(d), 1) }
 
-// count is a positive whole number.
-type count int
-
-// Decode reads decimal digits.
-func (c *count) Decode(text string) error {
-	v, err := strconv.Atoi(strings.TrimSpace(text))
-	if err != nil || v < 1 {
-		return errors.New("must be a whole number, at least 1")
-	}
-	*c = count(v)
-	return nil
-}
-
 // ByteSize is a number of bytes, written with or without a unit.
 type ByteSize int64
 
 // Decode reads "64MiB", "1GB" or "67108864".
 func (b *ByteSize) Decode(text string) error {
+	if blank(text) {
+		return nil
+	}
 	number, unit := strings.TrimSpace(text), int64(1)
 	for _, u := range human.ByteUnits {
 		if n := len(number) - len(u.Name); n > 0 && strings.EqualFold(number[n:], u.Name) {
@@ -69,6 +130,10 @@ func (b *ByteSize) Decode(text string) error {
 	return nil
 }
 
+func (b ByteSize) outside(least, most string) string {
+	return outside(b, (*ByteSize).Decode, least, most)
+}
+
 func (b ByteSize) String() string {
 	return human.Size(int64(b))
 }
@@ -79,6 +144,9 @@ type messageSize ByteSize
 // Decode reads what byteSize does, within bounds.
 func (m *messageSize) Decode(text string) error {
 	const least, most = 64 << 10, 256 << 20
+	if blank(text) {
+		return nil
+	}
 	if err := (*ByteSize)(m).Decode(text); err != nil {
 		return err
 	}
@@ -100,6 +168,9 @@ type topicList []string
 
 // Decode splits at commas; blanks around a pattern and empty items are dropped.
 func (l *topicList) Decode(text string) error {
+	if blank(text) {
+		return nil
+	}
 	*l = nil
 	for item := range strings.SplitSeq(text, ",") {
 		if item = strings.TrimSpace(item); item != "" {
@@ -110,49 +181,3 @@ func (l *topicList) Decode(text string) error {
 }
 
 func (l topicList) String() string { return strings.Join(l, ",") }
-
-// durationList is a list of waits, separated by commas.
-type durationList []subscription.Duration
-
-// Decode reads "5s,5m,30m"; blanks around a wait are dropped.
-func (l *durationList) Decode(text string) error {
-	*l = nil
-	for item := range strings.SplitSeq(text, ",") {
-		var d duration
-		if err := d.Decode(item); err != nil {
-			return fmt.Errorf("each of the list %w", err)
-		}
-		*l = append(*l, subscription.Duration(d))
-	}
-	return nil
-}
-
-func (l durationList) String() string {
-	var texts []string
-	for _, d := range l {
-		texts = append(texts, human.Short(time.Duration(d)))
-	}
-	return strings.Join(texts, ",")
-}
-
-// object is a JSON object as text.
-type object json.RawMessage
-
-// Decode takes an object with or without blanks.
-func (o *object) Decode(text string) error {
-	var compact bytes.Buffer
-	const object = `must be a JSON object, such as {"rate": 10}`
-	if err := json.Compact(&compact, []byte(text)); err != nil {
-		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-			return fmt.Errorf("%s; it is no JSON: %s at byte %d", object, err, syntax.Offset)
-		}
-		return errors.New(object)
-	}
-	if compact.Bytes()[0] != '{' {
-		return errors.New(object)
-	}
-	*o = compact.Bytes()
-	return nil
-}
-
-func (o object) String() string { return destination.RedactOptions([]byte(o)) }
