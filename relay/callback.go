@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
@@ -71,7 +72,7 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 			continue
 		}
 		g.lookMost = min(2*g.lookMost, lookAtMost)
-		g.health.works(cannotCallBack, names...)
+		g.health.Works(health.CannotCallBack, names...)
 		concluded := 0
 		for _, c := range found {
 			if runners[c.name].calledBack(c, time.Now()) {
@@ -89,7 +90,7 @@ func (g *generation) lookFailed(names []string, err error) {
 	if store.IsCutOff(err) {
 		g.lookMost = max(g.lookMost/2, 1)
 	}
-	g.health.failed(cannotCallBack, err, names...)
+	g.health.Failed(health.CannotCallBack, err, names...)
 }
 
 func (g *generation) lookUp(ctx context.Context, names []string) (found []calledBack, err error) {

@@ -46,7 +46,7 @@ func (r *Relay) look(ctx context.Context, config *pgx.ConnConfig) (dbconn.Place,
 	if err != nil {
 		return 0, err
 	}
-	if r.health.foreign.Load() {
+	if r.health.Foreign.Load() {
 		place = dbconn.TransactionPooler
 	}
 	r.unprepared = place == dbconn.TransactionPooler

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 )
 
@@ -74,7 +75,7 @@ func TestReadsThatAreCutOff(t *testing.T) {
 		}
 		_, g := b.startWatched()
 		all.arrives(t, ids)
-		if n := g.logged(cannotReadPage); n > 0 {
+		if n := g.logged(health.CannotReadPage); n > 0 {
 			t.Errorf("%d reads failed", n)
 		}
 	})

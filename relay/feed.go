@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
@@ -28,7 +29,7 @@ const (
 type feed struct {
 	log         *slog.Logger
 	metrics     *metrics
-	health      *health
+	health      *health.Health
 	incarnation string
 	connect     func(context.Context) (*dbconn.Conn, error)
 	decoder     *message.Decoder
@@ -85,7 +86,7 @@ func (f *feed) run(ctx context.Context) error {
 	healthy := func() {
 		if f.failing {
 			f.failing = false
-			f.health.works(cannotLook)
+			f.health.Works(health.CannotLook)
 			retry.Reset()
 		}
 	}
@@ -102,7 +103,7 @@ func (f *feed) run(ctx context.Context) error {
 			continue
 		}
 		f.failing = true
-		f.health.failed(cannotLook, err)
+		f.health.Failed(health.CannotLook, err)
 		if !async.Sleep(ctx, retry.NextBackOff()) {
 			return nil
 		}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/store"
@@ -33,7 +34,7 @@ type generation struct {
 	config      *Config
 	log         *slog.Logger
 	metrics     *metrics
-	health      *health
+	health      *health.Health
 	pool        *dbconn.Pool
 	unprepared  bool // as the connections are
 	incarnation string
@@ -209,7 +210,7 @@ func (g *generation) finishRunner(ctx context.Context, r *runner) {
 	}
 	g.saver.remove(r)
 	r.close()
-	g.health.forget(r.env.sub.Name)
+	g.health.Forget(r.env.sub.Name)
 	if saveCtx.Err() != nil {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -35,7 +36,7 @@ func TestStopWhileHandingOver(t *testing.T) {
 		defer close(stopped)
 		r.stop()
 	}()
-	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until) && g.logged(cannotSave) == 0; {
+	for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until) && g.logged(health.CannotSave) == 0; {
 		async.Sleep(t.Context(), time.Millisecond) // the save must outlast the stop's beginning
 	}
 	if err := lock.Rollback(t.Context()); err != nil {

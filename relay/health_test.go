@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -55,7 +56,7 @@ func TestReadiness(t *testing.T) {
 		sub.arrives(t, ids)
 		b.exec("ALTER TABLE postrider.outbox RENAME TO hidden")
 		ids = append(ids, scalar[int64](b, "INSERT INTO postrider.hidden (topic, payload) VALUES ('a', '2') RETURNING id"))
-		b.saysWhy(r, "orders", true, cannotReadPage, "postrider.outbox") // the feed has given the window up by then
+		b.saysWhy(r, "orders", true, health.CannotReadPage, "postrider.outbox") // the feed has given the window up by then
 		b.exec("ALTER TABLE postrider.hidden RENAME TO outbox")
 		sub.arrives(t, append(ids, b.publish("a", "", `3`)...))
 		b.fine(r)
@@ -74,7 +75,7 @@ func TestReadiness(t *testing.T) {
 		ids := b.publish("a", "", `1`)
 		eventually(t, "it is parked", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.parked") == 1 })
 		b.exec("ALTER TABLE postrider.parked RENAME TO hidden")
-		b.saysWhy(r, "orders", false, cannotLoad, "postrider.parked")
+		b.saysWhy(r, "orders", false, health.CannotLoad, "postrider.parked")
 		sub.answer(nil)
 		b.exec("ALTER TABLE postrider.hidden RENAME TO parked")
 		sub.arrives(t, ids)
@@ -85,7 +86,7 @@ func TestReadiness(t *testing.T) {
 		sub := b.subscribe("orders", "{>}", "{}", "now")
 		b.exec("ALTER TABLE postrider.parked RENAME TO hidden")
 		r := b.start(impatient)
-		b.saysWhy(r, "orders", true, cannotStart, "postrider.parked")
+		b.saysWhy(r, "orders", true, health.CannotStart, "postrider.parked")
 		b.exec("ALTER TABLE postrider.hidden RENAME TO parked")
 		sub.arrives(t, b.publish("a", "", `1`))
 		b.fine(r)
@@ -95,7 +96,7 @@ func TestReadiness(t *testing.T) {
 		r := b.start(impatient)
 		eventually(t, "the relay is ready", func() bool { return r.Ready() == nil })
 		b.exec("ALTER TABLE postrider.cursors RENAME TO hidden")
-		b.saysWhy(r, "", false, cannotPoll, "postrider.cursors")
+		b.saysWhy(r, "", false, health.CannotPoll, "postrider.cursors")
 		b.exec("ALTER TABLE postrider.hidden RENAME TO cursors")
 		b.fine(r)
 	})
@@ -112,7 +113,7 @@ func TestReadinessOfCallbacks(t *testing.T) {
 		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'leased'") == 1
 	})
 	b.exec("ALTER TABLE postrider.parked RENAME TO hidden")
-	b.saysWhy(r, "jobs", false, cannotCallBack, "postrider.parked")
+	b.saysWhy(r, "jobs", false, health.CannotCallBack, "postrider.parked")
 	b.exec("ALTER TABLE postrider.hidden RENAME TO parked")
 	b.fine(r)
 	if !scalar[bool](b, "SELECT postrider.complete('jobs', $1, 7)", ids[0]) {
@@ -129,7 +130,7 @@ func TestOneCursorThatCannotBeSaved(t *testing.T) {
 	b.exec("ALTER TABLE postrider.parked ADD CONSTRAINT only_good CHECK (topic <> 'bad')")
 	r := b.start(impatient)
 	b.publish("bad", "k", `1`)
-	b.saysWhy(r, "bad", false, cannotSave, "only_good")
+	b.saysWhy(r, "bad", false, health.CannotSave, "only_good")
 	ids := b.publish("good", "", `1`, `2`)
 	good.arrives(t, ids)
 	eventually(t, "the other cursor is saved", func() bool {

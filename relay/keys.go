@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
@@ -163,7 +164,7 @@ func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 			maps.Copy(found, rows)
 			ids = ids[most:]
 			retry.Reset()
-			r.env.health.works(cannotLoad, r.env.sub.Name)
+			r.env.health.Works(health.CannotLoad, r.env.sub.Name)
 			continue
 		}
 		if r.life.reading.Err() != nil {
@@ -173,7 +174,7 @@ func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 			most /= 2
 			retry.Reset()
 		}
-		r.env.health.failed(cannotLoad, err, r.env.sub.Name)
+		r.env.health.Failed(health.CannotLoad, err, r.env.sub.Name)
 		r.life.wake()
 		if !async.Sleep(r.life.reading, retry.NextBackOff()) {
 			return nil
@@ -217,14 +218,14 @@ func (r *runner) lookFurther() {
 	r.life.done.Go(func() {
 		entries, more, err := loadScheduled(r.life.reading, r.env.passes.pool, r.env.sub.Name, from)
 		if err != nil && r.life.reading.Err() == nil {
-			r.env.health.failed(cannotSchedule, err, r.env.sub.Name)
+			r.env.health.Failed(health.CannotSchedule, err, r.env.sub.Name)
 			r.life.wake()
 			async.Sleep(r.life.reading, time.Second)
 		}
 		r.mu.Lock()
 		s.loading = false
 		if err == nil {
-			r.env.health.works(cannotSchedule, r.env.sub.Name)
+			r.env.health.Works(health.CannotSchedule, r.env.sub.Name)
 			r.retries.addScheduled(entries)
 			s.lookFrom(entries, more)
 		}

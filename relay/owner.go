@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/store"
 )
 
@@ -76,8 +77,8 @@ func (o *owner) run(ctx context.Context) error {
 			}
 			o.pollFailed(ctx, err)
 		}
-		if !o.unprepared && o.health.foreign.Load() {
-			return errForeign // begin again, now without
+		if !o.unprepared && o.health.Foreign.Load() {
+			return health.ErrForeign // begin again, now without
 		}
 		select {
 		case <-ctx.Done():
@@ -91,9 +92,9 @@ func (o *owner) run(ctx context.Context) error {
 // pollFailed tells a database that is away from one that does not carry this out. Nobody else has to look so regularly, so that it is
 // here that an outage is found.
 func (o *owner) pollFailed(ctx context.Context, err error) {
-	o.health.sees(err)
+	o.health.Sees(err)
 	if !dberr.Away(err) {
-		o.health.failed(cannotPoll, err)
+		o.health.Failed(health.CannotPoll, err)
 		return
 	}
 	if dberr.Code(err) == "" && !dberr.Connecting(err) { // a connection broke: why, the next one tells
@@ -103,7 +104,7 @@ func (o *owner) pollFailed(ctx context.Context, err error) {
 		}
 	}
 	if ctx.Err() == nil {
-		o.health.away(err)
+		o.health.Away(err)
 	}
 }
 
@@ -126,13 +127,13 @@ func (o *owner) poll(ctx context.Context) error {
 		return err
 	}
 	o.polledAt.Store(time.Now().UnixNano())
-	o.health.back()
-	o.health.works(cannotPoll)
-	o.health.keep(func(name string) bool {
+	o.health.Back()
+	o.health.Works(health.CannotPoll)
+	o.health.Keep(func(name string) bool {
 		s := standings[name]
 		return s.active && s.owner != nil && *s.owner == o.incarnation
 	})
-	if sick := o.health.any(); sick || o.sick {
+	if sick := o.health.Any(); sick || o.sick {
 		o.sick = sick
 		for _, r := range o.running() {
 			r.life.wake() // it may be its trouble
@@ -195,13 +196,13 @@ func (o *owner) startRunner(ctx context.Context, c cursor) error {
 		return nil
 	}
 	if err != nil {
-		o.health.failed(cannotStart, err, c.sub.Name) // one that cannot start delays no other: the next poll tries again
+		o.health.Failed(health.CannotStart, err, c.sub.Name) // one that cannot start delays no other: the next poll tries again
 		if isFatal(err) {
 			return fmt.Errorf("start subscription %s: %w", c.sub.Name, err)
 		}
 		return o.noteTrouble(ctx, c.sub.Name)
 	}
-	o.health.works(cannotStart, c.sub.Name)
+	o.health.Works(health.CannotStart, c.sub.Name)
 	if o.resumed[c.sub.Name] {
 		o.log.Info("subscription resumed", "subscription", c.sub.Name)
 	}
@@ -225,7 +226,7 @@ func (o *owner) cannotStart(c cursor, err error) bool {
 
 // noteTrouble tells why a cursor of ours, which has no runner to tell it, stands still.
 func (o *owner) noteTrouble(ctx context.Context, name string) error {
-	trouble := o.health.trouble(name)
+	trouble := o.health.Trouble(name)
 	if trouble == "" {
 		return nil
 	}

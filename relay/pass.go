@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
@@ -41,7 +42,7 @@ type passes struct {
 	largest int64 // bytes of a message
 	source  string
 	log     *slog.Logger
-	health  *health
+	health  *health.Health
 	// incarnation owns the cursors that passes are made for.
 	incarnation string
 }
@@ -118,7 +119,7 @@ func (p *passReader) read(ctx context.Context) {
 			if store.IsCutOff(err) && p.size.shrink(time.Since(began), time.Now()) {
 				retry.Reset() // what is asked for next is another thing
 			}
-			p.health.failed(cannotReadPage, err, p.name)
+			p.health.Failed(health.CannotReadPage, err, p.name)
 			p.wake()
 			if !async.Sleep(ctx, retry.NextBackOff()) {
 				return
@@ -126,7 +127,7 @@ func (p *passReader) read(ctx context.Context) {
 			continue
 		}
 		retry.Reset()
-		p.health.works(cannotReadPage, p.name)
+		p.health.Works(health.CannotReadPage, p.name)
 		select {
 		case p.pages <- got:
 			p.wake()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 )
 
@@ -27,7 +28,7 @@ type Relay struct {
 	config  Config
 	log     *slog.Logger
 	metrics *metrics
-	health  *health
+	health  *health.Health
 	place   dbconn.Place // as it was last told
 	// Statements cannot be prepared: a pooler is in between.
 	unprepared bool
@@ -44,7 +45,7 @@ func New(c Config) (*Relay, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Relay{config: c, log: c.Logger, metrics: newMetrics(c.Registerer), health: newHealth(&c)}, nil
+	return &Relay{config: c, log: c.Logger, metrics: newMetrics(c.Registerer), health: health.New(c.Logger, c.moment)}, nil
 }
 
 // fatalError is what waiting does not mend.
@@ -66,10 +67,10 @@ func (r *Relay) Run(ctx context.Context) error {
 		started := false
 		err := r.runGeneration(ctx, func() {
 			started = true
-			r.health.back()
+			r.health.Back()
 			retry.Reset()
 		})
-		r.health.clear()
+		r.health.Clear()
 		if fatal, ok := errors.AsType[*fatalError](err); ok && ctx.Err() == nil {
 			return fatal.err
 		}
@@ -84,7 +85,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		if started {
 			r.log.Warn("starting over", "because", text)
 		} else {
-			r.health.away(err)
+			r.health.Away(err)
 		}
 		if !async.Sleep(ctx, retry.NextBackOff()) {
 			return nil
@@ -113,7 +114,7 @@ func (r *Relay) Look() {
 
 // ready finds what stands still that should not: what has failed for a while, and what does not even fail.
 func (g *generation) ready(now time.Time) error {
-	if err := g.health.err(now); err != nil {
+	if err := g.health.Err(now); err != nil {
 		return err
 	}
 	patience := max(10*time.Second, 2*g.config.PollMax, 2*g.config.SaveInterval)

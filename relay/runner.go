@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
@@ -236,7 +237,7 @@ func (r *runner) describeTrouble(now time.Time) {
 		trouble = "intake stopped: max_scheduled messages wait for their time, and the next one is another"
 	}
 	described := trouble
-	if ours := r.env.health.trouble(r.env.sub.Name); ours != "" {
+	if ours := r.env.health.Trouble(r.env.sub.Name); ours != "" {
 		described = ours // which is in the log already
 	}
 	if described != r.report.describing {
@@ -269,7 +270,7 @@ type environment struct {
 	life   *lifecycle
 
 	log     *slog.Logger
-	health  *health
+	health  *health.Health
 	metrics runnerMetrics
 	save    func()              // asks for a save soon
 	pause   func(reason string) // asks for a pause of the subscription

@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/states"
@@ -26,7 +27,7 @@ type saver struct {
 	config      *Config
 	pool        *dbconn.Pool
 	log         *slog.Logger
-	health      *health
+	health      *health.Health
 	metrics     *metrics
 	incarnation string
 	urgent      chan struct{}
@@ -199,9 +200,9 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 		switch {
 		case err == nil:
 			s.metrics.saves.WithLabelValues("ok").Inc()
-			s.health.works(cannotSave)
+			s.health.Works(health.CannotSave)
 			for _, item := range items[:most] {
-				s.health.works(cannotSave, item.runner.env.sub.Name)
+				s.health.Works(health.CannotSave, item.runner.env.sub.Name)
 			}
 			items = items[most:]
 			continue
@@ -219,12 +220,12 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 			most = (most + 1) / 2
 			continue
 		case !dberr.Away(err):
-			s.health.failed(cannotSave, err, items[0].runner.env.sub.Name)
+			s.health.Failed(health.CannotSave, err, items[0].runner.env.sub.Name)
 			fates[items[0].runner.env.sub.Name] = fateBusy
 			items = items[1:]
 			continue
 		}
-		s.health.failed(cannotSave, err)
+		s.health.Failed(health.CannotSave, err)
 		if !async.Sleep(ctx, retry.NextBackOff()) {
 			return nil, fmt.Errorf("save progress: %w", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
 )
@@ -30,7 +31,7 @@ func TestLostCursorReleasesNoKey(t *testing.T) {
 	_, err = blocker.Exec(t.Context(), "LOCK TABLE postrider.subscriptions IN ACCESS EXCLUSIVE MODE")
 	mend(t, err)
 	s.exec("UPDATE postrider.cursors SET owner = gen_random_uuid(), epoch = epoch + 1; UPDATE postrider.parked SET state = 'dead' WHERE state = 'retrying'")
-	eventually(t, "the relay has looked for the message", func() bool { return log.logged(cannotLoad) > 0 })
+	eventually(t, "the relay has looked for the message", func() bool { return log.logged(health.CannotLoad) > 0 })
 	mend(t, blocker.Rollback(t.Context()))
 
 	more := s.publish("good", "", `3`) // by whoever owns the cursor next: the same relay, with another epoch

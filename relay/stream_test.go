@@ -10,6 +10,7 @@ import (
 
 	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/internal/pgtest"
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 )
 
@@ -87,7 +88,7 @@ func publicationIsDropped(t *testing.T, server *pgtest.Server) {
 	b.exec("DROP PUBLICATION postrider")
 	// From PostgreSQL 18 on the server warns and leaves the rows out.
 	eventually(t, "the stream ends, or the audit finds the hole", func() bool {
-		return g.logged(cannotStream) > 0 || g.logged("the stream has a hole") > 0
+		return g.logged(health.CannotStream) > 0 || g.logged("the stream has a hole") > 0
 	})
 	was := all.count()
 	eventually(t, "messages are delivered without it", func() bool { return all.count() > was+100 })
@@ -236,7 +237,7 @@ func streamNeedsLiveSubscriptions(t *testing.T, server *pgtest.Server) {
 	g.follows(2)
 	b.publish("x", "", "1")
 	b.settled(b.recorder("all"))
-	if n := g.logged(cannotStream); n != 0 {
+	if n := g.logged(health.CannotStream); n != 0 {
 		t.Errorf("ending the stream on purpose was logged %d times as trouble", n)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
@@ -33,7 +34,7 @@ const (
 type streamer struct {
 	config *Config
 	log    *slog.Logger
-	health *health
+	health *health.Health
 	pool   *dbconn.Pool
 	feed   *feed
 	stream wal.Stream
@@ -64,7 +65,7 @@ func (s *streamer) run(ctx context.Context) error {
 		if errors.Is(err, errNoSlots) {
 			wait = slotsRetry
 		}
-		s.health.failed(cannotStream, err)
+		s.health.Failed(health.CannotStream, err)
 		if !async.Sleep(ctx, wait) {
 			return nil
 		}
@@ -98,7 +99,7 @@ func (s *streamer) runOnce(ctx context.Context) error {
 	default:
 	}
 	started, since := time.Now(), s.feed.closedWindow().Snapshot
-	s.stream.Following = func() { s.health.works(cannotStream) }
+	s.stream.Following = func() { s.health.Works(health.CannotStream) }
 	go func() { ended <- s.stream.Run(streamCtx) }()
 	err := s.watch(streamCtx, ended, cancel)
 	switch {
@@ -244,13 +245,13 @@ func listen(ctx context.Context, f *feed) error {
 	retry := async.ReconnectBackoff()
 	for {
 		err := listenOnce(ctx, f, func() {
-			f.health.works(cannotListen)
+			f.health.Works(health.CannotListen)
 			retry.Reset()
 		})
 		if ctx.Err() != nil {
 			return nil
 		}
-		f.health.failed(cannotListen, err)
+		f.health.Failed(health.CannotListen, err)
 		if !async.Sleep(ctx, retry.NextBackOff()) {
 			return nil
 		}

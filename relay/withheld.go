@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/store"
@@ -61,12 +62,12 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 		})
 		switch _, final := errors.AsType[*unreadError](err); {
 		case err == nil || final:
-			r.env.health.works(cannotReadMessage, r.env.sub.Name)
+			r.env.health.Works(health.CannotReadMessage, r.env.sub.Name)
 			return b, err
 		case r.life.deliver.Err() != nil:
 			return nil, r.life.deliver.Err()
 		}
-		r.env.health.failed(cannotReadMessage, fmt.Errorf("message %d: %w", t.row.ID, err), r.env.sub.Name)
+		r.env.health.Failed(health.CannotReadMessage, fmt.Errorf("message %d: %w", t.row.ID, err), r.env.sub.Name)
 		if !async.Sleep(r.life.deliver, retry.NextBackOff()) {
 			return nil, r.life.deliver.Err()
 		}

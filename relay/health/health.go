@@ -1,4 +1,4 @@
-package relay
+package health
 
 import (
 	"context"
@@ -15,52 +15,52 @@ import (
 )
 
 const (
-	moment    = 5 * time.Second // what fails for longer counts
+	Moment    = 5 * time.Second // what fails for longer counts
 	retellMin = time.Minute     // until a failure that goes on is logged again; doubled each time
 )
 
 // What can fail. Each is a sentence of which a subscription may be the subject.
 const (
-	cannotStart       = "deliveries cannot start"
-	cannotReadPage    = "the outbox cannot be read"
-	cannotReadMessage = "a message cannot be read"
-	cannotLoad        = "parked messages cannot be read"
-	cannotSchedule    = "scheduled messages cannot be read"
-	cannotSave        = "progress cannot be saved"
-	cannotLook        = "new messages cannot be looked for"
-	cannotPoll        = "subscriptions cannot be read"
-	cannotCallBack    = "callbacks cannot be looked up"
-	cannotStream      = "the stream cannot be followed"
-	cannotListen      = "notifications cannot be received"
+	CannotStart       = "deliveries cannot start"
+	CannotReadPage    = "the outbox cannot be read"
+	CannotReadMessage = "a message cannot be read"
+	CannotLoad        = "parked messages cannot be read"
+	CannotSchedule    = "scheduled messages cannot be read"
+	CannotSave        = "progress cannot be saved"
+	CannotLook        = "new messages cannot be looked for"
+	CannotPoll        = "subscriptions cannot be read"
+	CannotCallBack    = "callbacks cannot be looked up"
+	CannotStream      = "the stream cannot be followed"
+	CannotListen      = "notifications cannot be received"
 )
 
 const everySubscription = ""
 
 // harmless are failures that delay no delivery: they are logged, and the relay stays ready.
-var harmless = map[string]bool{cannotStream: true, cannotListen: true}
+var harmless = map[string]bool{CannotStream: true, CannotListen: true}
 
-// health knows what fails again and again for reasons that are not a destination's. It decides what of that is logged, what makes the
+// Health knows what fails again and again for reasons that are not a destination's. It decides what of that is logged, what makes the
 // relay not ready, and what is a subscription's trouble. A database that is away makes everything fail: that is one thing to tell, not
 // one for each part (see outage). A nil health is for parts that are run by themselves.
-type health struct {
+type Health struct {
 	log    *slog.Logger
 	moment time.Duration
 
 	// Prepared statements turned out to be somebody else's: a pooler is in between.
-	foreign atomic.Bool
+	Foreign atomic.Bool
 
 	mu     sync.Mutex
 	ills   map[illness]*ill
 	outage outage
 }
 
-// errForeign ends a generation that has taken a pooler in transaction mode for a server.
-var errForeign = errors.New("prepared statements are not this connection's own: a pooler in transaction mode sits in between")
+// ErrForeign ends a generation that has taken a pooler in transaction mode for a server.
+var ErrForeign = errors.New("prepared statements are not this connection's own: a pooler in transaction mode sits in between")
 
-// sees looks at an error for what only a pooler in transaction mode brings about.
-func (h *health) sees(err error) {
+// Sees looks at an error for what only a pooler in transaction mode brings about.
+func (h *Health) Sees(err error) {
 	if code := dberr.Code(err); code == "42P05" || code == "26000" { // a prepared statement that exists already, or does not
-		h.foreign.Store(true)
+		h.Foreign.Store(true)
 	}
 }
 
@@ -75,17 +75,17 @@ type ill struct {
 	retell time.Duration
 }
 
-func newHealth(c *Config) *health {
-	return &health{log: c.Logger, moment: c.moment, ills: make(map[illness]*ill)}
+func New(log *slog.Logger, moment time.Duration) *Health {
+	return &Health{log: log, moment: moment, ills: make(map[illness]*ill)}
 }
 
-// failed takes note of a failure that concerns these subscriptions, all if there are none. What goes on is told at once, and again
+// Failed takes note of a failure that concerns these subscriptions, all if there are none. What goes on is told at once, and again
 // after longer and longer times, once for all of them.
-func (h *health) failed(what string, err error, subscriptions ...string) {
+func (h *Health) Failed(what string, err error, subscriptions ...string) {
 	if h == nil {
 		return
 	}
-	h.sees(err)
+	h.Sees(err)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(subscriptions) == 0 {
@@ -118,8 +118,8 @@ func (h *health) failed(what string, err error, subscriptions ...string) {
 	h.log.Log(context.Background(), level, what, args...)
 }
 
-// works takes note of a success.
-func (h *health) works(what string, subscriptions ...string) {
+// Works takes note of a success.
+func (h *Health) Works(what string, subscriptions ...string) {
 	if h == nil {
 		return
 	}
@@ -157,27 +157,27 @@ func subject(subscriptions []string) []any {
 	return []any{"subscription", subscriptions[0], "and_others", len(subscriptions) - 1}
 }
 
-// keep drops what is known of subscriptions that are another relay's now, or nobody's.
-func (h *health) keep(ours func(subscription string) bool) {
+// Keep drops what is known of subscriptions that are another relay's now, or nobody's.
+func (h *Health) Keep(ours func(subscription string) bool) {
 	h.drop(func(k illness) bool { return k.subscription != everySubscription && !ours(k.subscription) })
 }
 
-// forget drops what is known of a subscription.
-func (h *health) forget(subscription string) {
+// Forget drops what is known of a subscription.
+func (h *Health) Forget(subscription string) {
 	h.drop(func(k illness) bool { return k.subscription == subscription })
 }
 
-// clear drops everything: the parts that knew it have ended.
-func (h *health) clear() { h.drop(func(illness) bool { return true }) }
+// Clear drops everything: the parts that knew it have ended.
+func (h *Health) Clear() { h.drop(func(illness) bool { return true }) }
 
-// any says whether anything has failed and has not worked since.
-func (h *health) any() bool {
+// Any says whether anything has failed and has not worked since.
+func (h *Health) Any() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.ills) > 0
 }
 
-func (h *health) drop(which func(illness) bool) {
+func (h *Health) drop(which func(illness) bool) {
 	if h == nil {
 		return
 	}
@@ -190,8 +190,8 @@ func (h *health) drop(which func(illness) bool) {
 	}
 }
 
-// trouble says what keeps a subscription from going on for longer than a moment, "" if nothing does.
-func (h *health) trouble(subscription string) string {
+// Trouble says what keeps a subscription from going on for longer than a moment, "" if nothing does.
+func (h *Health) Trouble(subscription string) string {
 	if h == nil {
 		return ""
 	}
@@ -207,8 +207,8 @@ func (h *health) trouble(subscription string) string {
 	return strings.Join(texts, "; ")
 }
 
-// err says what has failed for longer than a moment, with the subscription, nil if nothing has.
-func (h *health) err(now time.Time) error {
+// Err says what has failed for longer than a moment, with the subscription, nil if nothing has.
+func (h *Health) Err(now time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.outage.ongoing() && now.Sub(h.outage.since) > h.moment {

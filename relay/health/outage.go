@@ -1,4 +1,4 @@
-package relay
+package health
 
 import (
 	"fmt"
@@ -21,8 +21,8 @@ func (o *outage) err(now time.Time) error {
 	return fmt.Errorf("the database cannot be used for %s: %s", now.Sub(o.since).Round(time.Second), o.cause)
 }
 
-// away takes note that the database cannot be used.
-func (h *health) away(err error) {
+// Away takes note that the database cannot be used.
+func (h *Health) Away(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := &h.outage
@@ -40,8 +40,8 @@ func (h *health) away(err error) {
 	o.kind = kind
 }
 
-// back takes note that the database can be used.
-func (h *health) back() {
+// Back takes note that the database can be used.
+func (h *Health) Back() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.outage.ongoing() {
