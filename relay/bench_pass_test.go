@@ -38,7 +38,7 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	r := benchRunner(b, f, share, subscription.OrderByKey, lanes, batch)
 	r.intake.endQueue()
 	r.intake.pass.reader = &passReader{pages: make(chan page, 1)}
-	r.intake.prog.startPass(snapshot.Snapshot{Xmax: 100}, 0, true)
+	r.intake.prog.StartPass(snapshot.Snapshot{Xmax: 100}, 0, true)
 	d := message.NewDecoder("0123abcd")
 	values := []*[len(message.Columns)][]byte{pageValues("")}
 	for i := range keys {
@@ -71,8 +71,8 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	}
 	b.StopTimer()
 	deliver()
-	if got := r.env.sink.(*accepting).n.Load(); got != int64(n) || r.intake.prog.done > 0 {
-		b.Fatalf("%d of %d messages were delivered, %d are left beyond the rest", got, n, r.intake.prog.done)
+	if got := r.env.sink.(*accepting).n.Load(); got != int64(n) || r.intake.prog.Done > 0 {
+		b.Fatalf("%d of %d messages were delivered, %d are left beyond the rest", got, n, r.intake.prog.Done)
 	}
 }
 

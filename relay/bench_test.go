@@ -7,22 +7,23 @@ import (
 
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/progress"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // Rows of a pass, settled by eight lanes that are one batch apart.
 func BenchmarkProgressPass(b *testing.B) {
-	p := newProgress(snapshot.Position{})
-	p.startPass(snapshot.Snapshot{Xmax: 10}, 0, true)
+	p := progress.New(snapshot.Position{})
+	p.StartPass(snapshot.Snapshot{Xmax: 10}, 0, true)
 	const apart = 64
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		seq := p.admitPass(snapshot.Ident{ID: int64(n)})
+		seq := p.AdmitPass(snapshot.Ident{ID: int64(n)})
 		if n++; n%(8*apart) == 0 {
 			for lane := range 8 {
 				for i := range apart {
-					p.settlePass(seq - (8*apart - 1) + (7-lane)*apart + i)
+					p.SettlePass(seq - (8*apart - 1) + (7-lane)*apart + i)
 				}
 			}
 		}
@@ -30,31 +31,31 @@ func BenchmarkProgressPass(b *testing.B) {
 }
 
 func BenchmarkProgressLive(b *testing.B) {
-	p := newProgress(snapshot.Position{})
+	p := progress.New(snapshot.Position{})
 	w := &snapshot.Window{N: 1}
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		p.settleLive(w, p.admitLive(w, snapshot.Ident{ID: int64(n), Born: int64(n)}))
+		p.SettleLive(w, p.AdmitLive(w, snapshot.Ident{ID: int64(n), Born: int64(n)}))
 		if n++; n%1000 == 0 {
-			p.advance(snapshot.Closed{N: w.N, Snapshot: snapshot.Snapshot{Xmax: uint64(n)}}, nil)
+			p.Advance(snapshot.Closed{N: w.N, Snapshot: snapshot.Snapshot{Xmax: uint64(n)}}, nil)
 			w = &snapshot.Window{N: w.N + 1, Base: snapshot.Snapshot{Xmax: uint64(n)}}
 		}
 	}
 }
 
 func BenchmarkSaveWithTenThousandDone(b *testing.B) {
-	p := newProgress(snapshot.Position{})
-	p.startPass(snapshot.Snapshot{Xmax: 10}, 0, true)
+	p := progress.New(snapshot.Position{})
+	p.StartPass(snapshot.Snapshot{Xmax: 10}, 0, true)
 	for i := range 2 * maxDone {
-		p.admitPass(snapshot.Ident{ID: int64(i)})
+		p.AdmitPass(snapshot.Ident{ID: int64(i)})
 	}
 	for i := 1; i < 2*maxDone; i += 2 {
-		p.settlePass(i)
+		p.SettlePass(i)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if s := p.save(); len(s.Done.String()) == 0 {
+		if s := p.Save(); len(s.Done.String()) == 0 {
 			b.Fatal("nothing is done")
 		}
 	}

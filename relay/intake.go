@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/progress"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
 )
@@ -11,7 +12,7 @@ import (
 // takeIn takes messages in from where the runner stands: from the pass under way, from the feed, or it starts the next pass.
 func (r *runner) takeIn(now time.Time) {
 	r.intake.watchQueue()
-	if r.intake.prog.done >= maxDone/2 {
+	if r.intake.prog.Done >= maxDone/2 {
 		r.intake.advance() // not only when progress is saved
 	}
 	if r.full() {
@@ -25,14 +26,14 @@ func (r *runner) takeIn(now time.Time) {
 	case r.intake.pass.reader != nil || r.intake.live.awaiting:
 	case r.intake.live.queue != nil:
 		r.intakeLive(now)
-	case r.intake.prog.idle():
+	case r.intake.prog.Idle():
 		r.intake.nextPass()
 	}
 }
 
 // full says whether the runner must settle something before it takes more in.
 func (r *runner) full() bool {
-	return r.lanes.tasks >= r.maxTasks() || r.lanes.bytes+r.retries.parked.unsaved+r.retries.scheduled.beyond.bytes >= r.maxTaskBytes() || r.intake.prog.done >= maxDone ||
+	return r.lanes.tasks >= r.maxTasks() || r.lanes.bytes+r.retries.parked.unsaved+r.retries.scheduled.beyond.bytes >= r.maxTaskBytes() || r.intake.prog.Done >= maxDone ||
 		r.retries.parked.blocked >= r.env.sub.Settings.MaxParked || len(r.retries.scheduled.beyond.tasks) >= maxBeyond
 }
 
@@ -98,7 +99,7 @@ func (in *intake) nextPass() {
 
 // startReader begins a pass from the base to target, nil for the present.
 func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
-	p := &passReader{passes: in.env.passes, name: in.env.sub.Name, filter: in.filter, base: in.prog.base, target: target,
+	p := &passReader{passes: in.env.passes, name: in.env.sub.Name, filter: in.filter, base: in.prog.Base, target: target,
 		exclude: in.pass.exclude, wake: in.env.life.wake, mine: []store.Call{store.MineCall(in.env.passes.incarnation, in.env.sub.Name, in.env.cursor.epoch)}}
 	if resume != nil {
 		p.resumed, p.afterID = true, resume.AfterID
@@ -123,7 +124,7 @@ func (r *runner) intakePage(now time.Time) {
 		for _, row := range r.intake.pass.page.rows[:n] {
 			if r.intake.filter.wants(row) {
 				t := r.intake.newTask(row)
-				t.seq = r.intake.prog.admitPass(row.Ident())
+				t.seq = r.intake.prog.AdmitPass(row.Ident())
 				tasks = append(tasks, t)
 			}
 		}
@@ -140,13 +141,13 @@ func (r *runner) intakePage(now time.Time) {
 func (in *intake) nextPage() bool {
 	select {
 	case p := <-in.pass.reader.pages:
-		if in.prog.pass == nil {
+		if in.prog.Pass == nil {
 			in.advance()
 			after := p.start
 			if !p.fresh {
 				after = in.pass.reader.afterID
 			}
-			in.prog.startPass(p.target, after, p.fresh)
+			in.prog.StartPass(p.target, after, p.fresh)
 			in.live.frozen.closed, in.live.frozen.limit = snapshot.Closed{}, nil
 			in.pass.resume = nil
 		}
@@ -164,12 +165,12 @@ func (in *intake) endPage() {
 		return
 	}
 	if !in.pass.page.last {
-		if in.pass.page.end != 0 && in.prog.reachPass(in.pass.page.end) {
+		if in.pass.page.end != 0 && in.prog.ReachPass(in.pass.page.end) {
 			in.dirty = true
 		}
 		return
 	}
-	in.prog.scanPass()
+	in.prog.ScanPass()
 	if !in.pass.reader.resumed { // it ends past what any former runner knew
 		in.pass.present = true
 	}
@@ -187,7 +188,7 @@ func (r *runner) intakeLive(now time.Time) {
 		}
 		for _, l := range rows {
 			t := r.intake.newTask(l.row)
-			t.win, t.seq = l.win, r.intake.prog.admitLive(l.win, l.row.Ident())
+			t.win, t.seq = l.win, r.intake.prog.AdmitLive(l.win, l.row.Ident())
 			r.admit(t, now)
 		}
 		clear(rows)
@@ -213,7 +214,7 @@ func (r *runner) admit(t *task, now time.Time) {
 	r.intake.dirty = true
 	m := t.row.Ident()
 	switch {
-	case r.intake.prog.skip.Has(m), r.retries.parked.byID[m] != nil:
+	case r.intake.prog.Skip.Has(m), r.retries.parked.byID[m] != nil:
 		r.intake.settle(t)
 	case t.row.DeliverAt.After(now):
 		r.schedule(t)
@@ -227,30 +228,30 @@ func (r *runner) admit(t *task, now time.Time) {
 func (in *intake) settle(t *task) {
 	in.dirty = true
 	if t.win != nil {
-		in.prog.settleLive(t.win, t.seq)
+		in.prog.SettleLive(t.win, t.seq)
 		return
 	}
-	in.prog.settlePass(t.seq)
+	in.prog.SettlePass(t.seq)
 }
 
 // advance moves the base as far as the feed's closed snapshots allow.
 func (in *intake) advance() {
 	if in.live.queue == nil {
-		in.prog.advance(in.live.frozen.closed, in.live.frozen.limit)
+		in.prog.Advance(in.live.frozen.closed, in.live.frozen.limit)
 		return
 	}
 	if in.live.awaiting || in.pass.reader != nil {
 		return
 	}
 	closed := in.env.feed.closedWindow() // before the queue is looked at: its messages are in the queue by then
-	in.prog.advance(closed, in.live.queue.first())
+	in.prog.Advance(closed, in.live.queue.first())
 }
 
 // intake takes messages in for one cursor, from the table or from the feed, and counts off what is settled.
 type intake struct {
 	env      *environment
 	filter   *filter
-	prog     *progress
+	prog     *progress.Progress
 	live     live
 	dirty    bool // there is progress to save
 	pass     passing

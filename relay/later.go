@@ -53,5 +53,5 @@ func (r *runner) scheduledStop() bool {
 	if r.stopping || len(b.tasks) == 0 {
 		return false
 	}
-	return len(b.tasks) >= maxBeyond || b.bytes >= r.maxTaskBytes() || r.intake.prog.done >= maxDone || r.intake.live.queue == nil && r.intake.pass.reader == nil
+	return len(b.tasks) >= maxBeyond || b.bytes >= r.maxTaskBytes() || r.intake.prog.Done >= maxDone || r.intake.live.queue == nil && r.intake.pass.reader == nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/progress"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/snapshot/snapshottest"
 	"github.com/postrider/postrider/relay/store"
@@ -27,7 +28,7 @@ type history struct {
 	feeds [2]*modelFeed
 	on    *modelFeed // the feed of the relay that owns the cursor
 
-	prog     *progress
+	prog     *progress.Progress
 	stored   snapshot.Position       // the cursor's row
 	settled  map[snapshot.Ident]bool // in this line of descent: since the beginning, along what was saved
 	ever     map[snapshot.Ident]bool // settled by anybody
@@ -173,7 +174,7 @@ func (h *history) takeOver(f *modelFeed) {
 		h.Fatal(err)
 	}
 	stored.Done = done
-	h.on, h.prog, h.resume = f, newProgress(stored), &stored
+	h.on, h.prog, h.resume = f, progress.New(stored), &stored
 	h.inFlight, h.pass, h.awaiting = nil, nil, false
 	h.frozen.closed, h.frozen.limit = snapshot.Closed{}, nil
 	h.settled = make(map[snapshot.Ident]bool)
@@ -190,7 +191,7 @@ func (h *history) intake(most int) {
 			h.endQueue()
 		} else if attached && h.awaiting {
 			h.awaiting = false
-			h.pass = &modelPass{target: &target.Snapshot, base: h.prog.base}
+			h.pass = &modelPass{target: &target.Snapshot, base: h.prog.Base}
 		}
 	}
 	h.intakePass(most)
@@ -198,9 +199,9 @@ func (h *history) intake(most int) {
 	case h.pass != nil || h.awaiting:
 	case h.queue != nil:
 		for _, l := range h.queue.take(most) {
-			h.admit(modelTask{Ident: l.row.Ident(), win: l.win, seq: h.prog.admitLive(l.win, l.row.Ident())})
+			h.admit(modelTask{Ident: l.row.Ident(), win: l.win, seq: h.prog.AdmitLive(l.win, l.row.Ident())})
 		}
-	case h.prog.idle():
+	case h.prog.Idle():
 		h.nextPass()
 	}
 }
@@ -220,12 +221,12 @@ func (h *history) endQueue() {
 func (h *history) nextPass() {
 	h.advance()
 	if h.resume != nil && h.resume.Target != nil {
-		h.pass = &modelPass{target: h.resume.Target, resumed: true, after: h.resume.AfterID, base: h.prog.base}
+		h.pass = &modelPass{target: h.resume.Target, resumed: true, after: h.resume.AfterID, base: h.prog.Base}
 		return
 	}
 	h.resume = nil
 	if rapid.IntRange(0, 2).Draw(h.T, "far") == 0 {
-		h.pass = &modelPass{base: h.prog.base}
+		h.pass = &modelPass{base: h.prog.Base}
 		return
 	}
 	match, err := topic.NewMatcher([]string{">"})
@@ -259,7 +260,7 @@ func (h *history) intakePass(most int) {
 			after = p.rows[0].ID - 1
 		}
 		h.advance()
-		h.prog.startPass(target, after, !p.resumed)
+		h.prog.StartPass(target, after, !p.resumed)
 		h.frozen.closed, h.frozen.limit = snapshot.Closed{}, nil
 		h.resume = nil
 	}
@@ -269,32 +270,32 @@ func (h *history) intakePass(most int) {
 	}
 	var tasks []modelTask
 	for _, r := range p.rows[:n] {
-		tasks = append(tasks, modelTask{Ident: r.Ident, seq: h.prog.admitPass(r.Ident)})
+		tasks = append(tasks, modelTask{Ident: r.Ident, seq: h.prog.AdmitPass(r.Ident)})
 	}
 	for _, task := range tasks {
 		h.admit(task)
 	}
 	if p.rows = p.rows[n:]; len(p.rows) == 0 {
-		h.prog.scanPass()
+		h.prog.ScanPass()
 		h.pass = nil
 	}
 }
 
 func (h *history) advance() {
 	if h.queue == nil {
-		h.prog.advance(h.frozen.closed, h.frozen.limit)
+		h.prog.Advance(h.frozen.closed, h.frozen.limit)
 		return
 	}
 	if h.awaiting || h.pass != nil {
 		return
 	}
 	closed := h.on.closedWindow()
-	h.prog.advance(closed, h.queue.first())
+	h.prog.Advance(closed, h.queue.first())
 }
 
 // admit checks the skip list: what was settled before is in it, and nothing else.
 func (h *history) admit(task modelTask) {
-	skipped := h.prog.skip.Has(task.Ident)
+	skipped := h.prog.Skip.Has(task.Ident)
 	if skipped != h.settled[task.Ident] {
 		h.Fatalf("row %d: settled %t, skipped %t", task.ID, h.settled[task.Ident], skipped)
 	}
@@ -309,19 +310,19 @@ func (h *history) settle(i int) {
 	h.inFlight = slices.Delete(h.inFlight, i, i+1)
 	h.settled[task.Ident], h.ever[task.Ident] = true, true
 	if task.win != nil {
-		h.prog.settleLive(task.win, task.seq)
+		h.prog.SettleLive(task.win, task.seq)
 		return
 	}
-	h.prog.settlePass(task.seq)
+	h.prog.SettlePass(task.seq)
 }
 
 // save checks that what would be saved says of each row exactly whether it is settled.
 func (h *history) save() {
 	h.advance()
-	if h.prog.pass == nil && h.resume != nil {
+	if h.prog.Pass == nil && h.resume != nil {
 		return
 	}
-	s := h.prog.save()
+	s := h.prog.Save()
 	rows := slices.Clone(h.Visible)
 	for _, open := range h.Running {
 		rows = append(rows, open...)
@@ -348,22 +349,22 @@ func (h *history) save() {
 // checkDone counts what is settled beyond base and afterID since the pass or the windows began.
 func (h *history) checkDone() {
 	n := 0
-	if p := h.prog.pass; p != nil {
-		for _, r := range p.rows.All() {
-			if r.settled {
+	if p := h.prog.Pass; p != nil {
+		for _, r := range p.Rows.All() {
+			if r.Settled {
 				n++
 			}
 		}
 	}
-	for _, w := range h.prog.wins {
-		for _, r := range w.rows {
-			if r.settled {
+	for _, w := range h.prog.Wins {
+		for _, r := range w.Rows {
+			if r.Settled {
 				n++
 			}
 		}
 	}
-	if h.prog.done != n {
-		h.Fatalf("%d ids are done, counted as %d", n, h.prog.done)
+	if h.prog.Done != n {
+		h.Fatalf("%d ids are done, counted as %d", n, h.prog.Done)
 	}
 }
 
@@ -463,8 +464,8 @@ func (h *history) finish() {
 		}
 	}
 	h.save()
-	if h.pass != nil || h.awaiting || h.prog.done != 0 || len(h.stored.Done) > 0 || h.stored.Target != nil {
-		h.Fatalf("not at rest: %s, %d done, pass %v, awaiting %t", h.stored, h.prog.done, h.pass, h.awaiting)
+	if h.pass != nil || h.awaiting || h.prog.Done != 0 || len(h.stored.Done) > 0 || h.stored.Target != nil {
+		h.Fatalf("not at rest: %s, %d done, pass %v, awaiting %t", h.stored, h.prog.Done, h.pass, h.awaiting)
 	}
 	for _, r := range h.Visible {
 		if !h.stored.Base.Sees(r.XID) {

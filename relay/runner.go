@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/progress"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -44,7 +45,7 @@ func newRunner(env environment, f *filter, limits sinks.Limits) *runner {
 	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
 	r := &runner{env: env, life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
 	r.env.life = &r.life
-	r.intake = intake{env: &r.env, filter: f, prog: newProgress(at), pass: passing{resume: &at}, dirty: env.cursor.trouble != ""} // whoever had it before may have had another
+	r.intake = intake{env: &r.env, filter: f, prog: progress.New(at), pass: passing{resume: &at}, dirty: env.cursor.trouble != ""} // whoever had it before may have had another
 	r.lanes.all = newLanes(n, batch)
 	r.retries = retries{env: &r.env, parked: newParkedSet()}
 	r.report = report{saved: at.String(), described: env.cursor.trouble}
@@ -150,7 +151,7 @@ func (r *runner) nextLook(now time.Time) time.Duration {
 	if _, wait := r.report.deaths.due(now); wait > 0 {
 		look = min(look, wait)
 	}
-	if r.intake.prog.done >= maxDone {
+	if r.intake.prog.Done >= maxDone {
 		look = min(look, closeEvery) // a window may have closed
 	}
 	return max(look, time.Millisecond)

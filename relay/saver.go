@@ -329,8 +329,8 @@ func (r *runner) collect(now time.Time, final bool) *saveItem {
 		return nil
 	}
 	r.intake.advance()
-	item := &saveItem{runner: r, cursor: r.intake.prog.save(), trouble: r.report.describing}
-	if r.intake.prog.pass == nil && r.intake.pass.resume != nil {
+	item := &saveItem{runner: r, cursor: r.intake.prog.Save(), trouble: r.report.describing}
+	if r.intake.prog.Pass == nil && r.intake.pass.resume != nil {
 		item.cursor = *r.intake.pass.resume // the pass that it was loaded with has not gone on yet, but parked messages may have
 	}
 	if final {

@@ -28,7 +28,7 @@ var rooms = []room{
 	{path: "relay/snapshot/snapshottest", may: "relay/snapshot"},
 	{path: "relay/message", may: "relay/snapshot sinks"},
 	{path: "relay/subscription", may: "sinks internal/strict outbox/topic"},
-	{path: "relay/progress", may: "relay/snapshot"},
+	{path: "relay/progress", may: "relay/snapshot relay/internal/fifo"},
 	{path: "relay/balance"},
 	{path: "relay/health", may: "internal/dberr"},
 	{path: "relay/internal/..."},
