@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/account"
 )
 
 // backup is an online backup of a running server, copied file by file: small
@@ -83,7 +85,7 @@ func (b *backup) copyTo(ctx context.Context, to *Server) error {
 	// What ALTER SYSTEM set is the primary's own.
 	for name, text := range map[string]string{"backup_label": label, "standby.signal": "", "postgresql.auto.conf": ""} {
 		path := filepath.Join(dir, name)
-		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), to.as.chown(path)); err != nil {
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), to.as.Chown(path)); err != nil {
 			return err
 		}
 	}
@@ -92,7 +94,7 @@ func (b *backup) copyTo(ctx context.Context, to *Server) error {
 
 // copyFiles copies what the server may go on changing meanwhile: replaying the WAL
 // from the checkpoint on mends it.
-func (b *backup) copyFiles(ctx context.Context, dir string, as account) error {
+func (b *backup) copyFiles(ctx context.Context, dir string, as account.Account) error {
 	err := filepath.WalkDir(b.from, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // dropped meanwhile
@@ -107,7 +109,7 @@ func (b *backup) copyFiles(ctx context.Context, dir string, as account) error {
 		to := filepath.Join(dir, name)
 		switch {
 		case entry.IsDir():
-			err = errors.Join(os.Mkdir(to, 0o700), as.chown(to))
+			err = errors.Join(os.Mkdir(to, 0o700), as.Chown(to))
 			if err == nil && slices.Contains(emptyDirs, name) {
 				err = fs.SkipDir // made, and left empty
 			}
@@ -121,7 +123,7 @@ func (b *backup) copyFiles(ctx context.Context, dir string, as account) error {
 }
 
 // copyFile copies a file, if it is still there.
-func copyFile(from, to string, as account) (err error) {
+func copyFile(from, to string, as account.Account) (err error) {
 	in, err := os.Open(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -135,7 +137,7 @@ func copyFile(from, to string, as account) (err error) {
 		return err
 	}
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close(), as.chown(to))
+	return errors.Join(err, out.Close(), as.Chown(to))
 }
 
 // close ends the backup and lets its WAL go.

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/postrider/postrider/internal/apt"
 )
 
 // minMajor is the oldest PostgreSQL that Postrider supports.
@@ -45,12 +47,12 @@ func findBinDir(ctx context.Context, explicit string, log io.Writer) (string, er
 		return dir, nil
 	}
 	dir, err := searchBinDir(ctx)
-	if err == nil || !canInstall() {
+	if err == nil || !apt.CanInstall() {
 		return dir, err
 	}
-	return installAndFind("PostgreSQL",
+	return apt.InstallAndFind("PostgreSQL",
 		func() (string, error) { return searchBinDir(ctx) },
-		func() error { return aptInstallServer(ctx, log) })
+		func() error { return apt.InstallPostgres(ctx, log) })
 }
 
 // Find returns the directory of the programs that tests will use. As root on Debian it installs them if there are none. Its error is one
@@ -77,7 +79,7 @@ func Find(ctx context.Context, log io.Writer) (string, error) {
 		}
 	}
 	text := fmt.Sprintf("no PostgreSQL server %d or newer is here, which the tests need: %s; or set %s to the directory that holds initdb", minMajor, how, envBinDir)
-	if canInstall() {
+	if apt.CanInstall() {
 		text += fmt.Sprintf(" (tried: %v)", oneLine(err))
 	}
 	return "", errors.New(text)

@@ -17,6 +17,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/postrider/postrider/internal/account"
+	"github.com/postrider/postrider/internal/apt"
 )
 
 // bouncerGrace is what a polite end gets: some versions wait for their clients.
@@ -52,7 +55,7 @@ type Bouncer struct {
 	program string
 	dir     string
 	port    int
-	as      account
+	as      account.Account
 	dog     *watchdog
 
 	mu      sync.Mutex
@@ -82,10 +85,10 @@ func StartBouncer(ctx context.Context, s *Server, o BouncerOptions) (*Bouncer, e
 // findBouncer returns the program's path, installing it if need be and possible.
 func findBouncer(ctx context.Context, log io.Writer) (string, error) {
 	path, err := searchBouncer()
-	if err == nil || !canInstall() {
+	if err == nil || !apt.CanInstall() {
 		return path, err
 	}
-	return installAndFind("PgBouncer", searchBouncer, func() error { return aptInstallBouncer(ctx, log) })
+	return apt.InstallAndFind("PgBouncer", searchBouncer, func() error { return apt.InstallBouncer(ctx, log) })
 }
 
 func searchBouncer() (string, error) {
@@ -100,10 +103,10 @@ func searchBouncer() (string, error) {
 
 // start does the work of StartBouncer; what it leaves half done, Stop undoes.
 func (b *Bouncer) start(ctx context.Context, o BouncerOptions) (err error) {
-	if b.as, err = serverAccount(); err != nil {
+	if b.as, err = account.OfServer(); err != nil {
 		return err
 	}
-	if b.dir, err = b.as.makeDir(); err != nil {
+	if b.dir, err = b.as.MakeDir(); err != nil {
 		return err
 	}
 	if b.dog, err = startWatchdog(b.dir, "pid", "TERM"); err != nil {
@@ -160,7 +163,7 @@ func (b *Bouncer) configure(o BouncerOptions) (err error) {
 		fmt.Fprintf(&ini, "%s = %s\n", name, settings[name])
 	}
 	path := filepath.Join(b.dir, "bouncer.ini")
-	return errors.Join(os.WriteFile(path, ini.Bytes(), 0o600), b.as.chown(path))
+	return errors.Join(os.WriteFile(path, ini.Bytes(), 0o600), b.as.Chown(path))
 }
 
 // Stop ends PgBouncer, and with it all its connections, and removes its directory.

@@ -68,13 +68,6 @@ func renderSettings(s map[string]string) []byte {
 	return b.Bytes()
 }
 
-// logf writes one line to w, which may be nil. What becomes of it is w's affair.
-func logf(w io.Writer, format string, args ...any) {
-	if w != nil {
-		fmt.Fprintf(w, format+"\n", args...)
-	}
-}
-
 // logSince returns at most n lines from the end of the log in dir, without its
 // first bytes.
 func logSince(dir string, start int64, n int) string {

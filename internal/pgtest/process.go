@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/account"
 )
 
 // pollEvery is how often a starting or stopping process is looked at.
@@ -27,7 +29,7 @@ type process struct {
 
 // spawn starts cmd in dir as the account, its output appended to dir's log. It is
 // not ready yet.
-func spawn(name string, cmd *exec.Cmd, dir string, as account) (*process, error) {
+func spawn(name string, cmd *exec.Cmd, dir string, as account.Account) (*process, error) {
 	log, err := os.OpenFile(logFile(dir), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
@@ -39,7 +41,7 @@ func spawn(name string, cmd *exec.Cmd, dir string, as account) (*process, error)
 	cmd.Dir = dir
 	cmd.Env = childEnv()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = as.sysProcAttr()
+	cmd.SysProcAttr = as.SysProcAttr()
 	if err := errors.Join(cmd.Start(), log.Close()); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/postrider/postrider/internal/account"
 )
 
 const (
@@ -33,7 +35,7 @@ var transientFailure = regexp.MustCompile(`could not bind|pre-existing shared me
 type Server struct {
 	binDir, dir string
 	port        int
-	as          account
+	as          account.Account
 	dog         *watchdog
 
 	mu      sync.Mutex
@@ -64,10 +66,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 // start does the work of Start, with makeData to fill the data directory. What it
 // leaves half done, Stop undoes.
 func (s *Server) start(ctx context.Context, o Options, makeData func(context.Context) error) (err error) {
-	if s.as, err = serverAccount(); err != nil {
+	if s.as, err = account.OfServer(); err != nil {
 		return err
 	}
-	if s.dir, err = s.as.makeDir(); err != nil {
+	if s.dir, err = s.as.MakeDir(); err != nil {
 		return err
 	}
 	if s.dog, err = startWatchdog(s.dir, "data/postmaster.pid", "QUIT"); err != nil {
@@ -93,7 +95,7 @@ func (s *Server) initdb(ctx context.Context) error {
 		"-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
 	cmd.Dir = s.dir
 	cmd.Env = childEnv()
-	cmd.SysProcAttr = s.as.sysProcAttr()
+	cmd.SysProcAttr = s.as.SysProcAttr()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, lastLines(out, 20))
 	}
@@ -109,7 +111,7 @@ func (s *Server) configure(o Options) (err error) {
 	if err := os.WriteFile(conf, renderSettings(o.settings(s.port, s.dir)), 0o600); err != nil {
 		return err
 	}
-	return s.as.chown(conf)
+	return s.as.Chown(conf)
 }
 
 // launch starts a postmaster and waits until it takes connections. The error

@@ -45,7 +45,7 @@ func (s *Server) fillFrom(ctx context.Context, old *Server) error {
 		"-U", superuser, "-s", s.dir, "-p", fmt.Sprint(port), "-P", fmt.Sprint(port))
 	cmd.Dir = s.dir
 	cmd.Env = childEnv()
-	cmd.SysProcAttr = s.as.sysProcAttr()
+	cmd.SysProcAttr = s.as.SysProcAttr()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("pg_upgrade: %w\n%s", err, lastLines(out, 30))
 	}

@@ -60,7 +60,9 @@ var rooms = []room{
 	{path: "migrations", may: "internal/dbconn", postgres: true},
 
 	// Tests' own.
-	{path: "internal/pgtest", postgres: true},
+	{path: "internal/account"},
+	{path: "internal/apt"},
+	{path: "internal/pgtest", may: "internal/account internal/apt", postgres: true},
 	{path: "internal/natstest"},
 	{path: "internal/hooktest"},
 	{path: "internal/linktest"},

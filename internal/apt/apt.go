@@ -1,4 +1,5 @@
-package pgtest
+// Package apt installs the servers that tests and the demo need, as root on Debian and its relatives, and starts none of them.
+package apt
 
 import (
 	"bytes"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 )
 
@@ -17,16 +19,16 @@ const (
 	createCluster = "/etc/postgresql-common/createcluster.conf"
 )
 
-// canInstall reports whether this is root on Debian or one of its relatives.
-func canInstall() bool {
+// CanInstall reports whether this is root on Debian or one of its relatives.
+func CanInstall() bool {
 	_, err := os.Stat(aptGet)
 	return err == nil && os.Geteuid() == 0
 }
 
-// installAndFind installs what find did not find, and returns what it finds then.
+// InstallAndFind installs what find did not find, and returns what it finds then.
 // Test binaries run side by side, so a lock lets one of them install and the
 // others find.
-func installAndFind(name string, find func() (string, error), install func() error) (path string, err error) {
+func InstallAndFind(name string, find func() (string, error), install func() error) (path string, err error) {
 	lock, err := os.OpenFile(aptLock, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", fmt.Errorf("install %s: %w", name, err)
@@ -44,11 +46,11 @@ func installAndFind(name string, find func() (string, error), install func() err
 	return find()
 }
 
-// aptInstallServer installs the programs alone. Debian's server package creates and
+// InstallPostgres installs the programs alone. Debian's server package creates and
 // starts a cluster "main" unless createcluster.conf says otherwise; that file
 // comes with postgresql-common, which therefore goes first.
-func aptInstallServer(ctx context.Context, log io.Writer) error {
-	logf(log, "no PostgreSQL found: installing it with apt-get")
+func InstallPostgres(ctx context.Context, log io.Writer) error {
+	say(log, "no PostgreSQL found: installing it with apt-get")
 	updateErr := runApt(ctx, log, "update") // stale lists may still do
 	if err := runApt(ctx, log, "install", "postgresql-common"); err != nil {
 		return errors.Join(err, updateErr)
@@ -60,10 +62,10 @@ func aptInstallServer(ctx context.Context, log io.Writer) error {
 	return errors.Join(runApt(ctx, log, "install", "postgresql"), restore())
 }
 
-// aptInstallBouncer installs PgBouncer without its service, which the package would
+// InstallBouncer installs PgBouncer without its service, which the package would
 // start: what has no unit and no init script is not started.
-func aptInstallBouncer(ctx context.Context, log io.Writer) error {
-	logf(log, "no PgBouncer found: installing it with apt-get")
+func InstallBouncer(ctx context.Context, log io.Writer) error {
+	say(log, "no PgBouncer found: installing it with apt-get")
 	updateErr := runApt(ctx, log, "update")
 	var args []string
 	for _, path := range []string{"/etc/init.d/pgbouncer", "/lib/systemd/system/pgbouncer*", "/usr/lib/systemd/system/pgbouncer*"} {
@@ -96,10 +98,25 @@ func runApt(ctx context.Context, log io.Writer, verb string, more ...string) err
 	cmd := exec.CommandContext(ctx, aptGet, args...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	var out bytes.Buffer
-	cmd.Stdout = io.MultiWriter(&out, log)
+	cmd.Stdout = &out
+	if log != nil {
+		cmd.Stdout = io.MultiWriter(&out, log)
+	}
 	cmd.Stderr = cmd.Stdout
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("apt-get %s: %w\n%s", verb, err, lastLines(out.Bytes(), 20))
+		return fmt.Errorf("apt-get %s: %w\n%s", verb, err, lastLines(out.String(), 20))
 	}
 	return nil
+}
+
+func say(log io.Writer, text string) {
+	if log != nil {
+		fmt.Fprintln(log, text)
+	}
+}
+
+// lastLines returns at most n lines from the end of text.
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

@@ -1,4 +1,5 @@
-package pgtest
+// Package account finds whom a server of PostgreSQL can run as, which root cannot be, and gives it what it needs.
+package account
 
 import (
 	"errors"
@@ -10,17 +11,17 @@ import (
 	"syscall"
 )
 
-// account is whom the server runs as. Its zero value is the current user.
-type account struct {
+// Account is whom the server runs as. Its zero value is the current user.
+type Account struct {
 	uid, gid uint32
 	set      bool
 }
 
-// serverAccount returns the current user, or another one if that is root, as
+// OfServer returns the current user, or another one if that is root, as
 // whom PostgreSQL refuses to run.
-func serverAccount() (account, error) {
+func OfServer() (Account, error) {
 	if os.Geteuid() != 0 {
-		return account{}, nil
+		return Account{}, nil
 	}
 	var errs []error
 	for _, name := range []string{"postgres", "nobody"} {
@@ -32,15 +33,15 @@ func serverAccount() (account, error) {
 		uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
 		gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
 		if err := errors.Join(uidErr, gidErr); err != nil {
-			return account{}, fmt.Errorf("user %s: %w", name, err)
+			return Account{}, fmt.Errorf("user %s: %w", name, err)
 		}
-		return account{uint32(uid), uint32(gid), true}, nil
+		return Account{uint32(uid), uint32(gid), true}, nil
 	}
-	return account{}, fmt.Errorf("PostgreSQL refuses to run as root and there is nobody else: %w", errors.Join(errs...))
+	return Account{}, fmt.Errorf("PostgreSQL refuses to run as root and there is nobody else: %w", errors.Join(errs...))
 }
 
-// sysProcAttr makes a child of that account in a session of its own.
-func (a account) sysProcAttr() *syscall.SysProcAttr {
+// SysProcAttr makes a child of that account in a session of its own.
+func (a Account) SysProcAttr() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setsid: true}
 	if a.set {
 		attr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
@@ -48,17 +49,17 @@ func (a account) sysProcAttr() *syscall.SysProcAttr {
 	return attr
 }
 
-// chown hands path to the account.
-func (a account) chown(path string) error {
+// Chown hands path to the account.
+func (a Account) Chown(path string) error {
 	if !a.set {
 		return nil
 	}
 	return os.Chown(path, int(a.uid), int(a.gid))
 }
 
-// makeDir makes the cluster's directory where the account can reach it: in
+// MakeDir makes the cluster's directory where the account can reach it: in
 // $TMPDIR, or else in /tmp or /var/tmp (root's TMPDIR may be closed to others).
-func (a account) makeDir() (string, error) {
+func (a Account) MakeDir() (string, error) {
 	var errs []error
 	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
 		if err := a.reaches(parent); err != nil {
@@ -70,13 +71,13 @@ func (a account) makeDir() (string, error) {
 			errs = append(errs, err)
 			continue
 		}
-		return dir, a.chown(dir)
+		return dir, a.Chown(dir)
 	}
 	return "", fmt.Errorf("make a directory for PostgreSQL: %w", errors.Join(errs...))
 }
 
 // reaches reports whether the account may pass through dir and its parents.
-func (a account) reaches(dir string) error {
+func (a Account) reaches(dir string) error {
 	if !a.set {
 		return nil
 	}
@@ -99,7 +100,7 @@ func (a account) reaches(dir string) error {
 }
 
 // mayPass reports whether the account has the x bit of a directory.
-func (a account) mayPass(info os.FileInfo) bool {
+func (a Account) mayPass(info os.FileInfo) bool {
 	bit := os.FileMode(0o001)
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		switch {
