@@ -37,15 +37,14 @@ func traceparent(ctx context.Context) string {
 
 // validTraceparent checks version-traceid-parentid-flags; versions after 00 may append more.
 func validTraceparent(s string) bool {
-	if len(s) < 55 || len(s) > 255 || s[2] != '-' || s[35] != '-' || s[52] != '-' {
+	if len(s) < 55 || len(s) > 255 || s[2:3]+s[35:36]+s[52:53] != "---" {
 		return false
 	}
-	version, trace, parent, flags := s[:2], s[3:35], s[36:52], s[53:55]
-	if len(s) > 55 && (version == "00" || s[55] != '-') || version == "ff" {
+	version, trace, parent, flags, more := s[:2], s[3:35], s[36:52], s[53:55], s[55:]
+	if version == "ff" || more != "" && (version == "00" || more[0] != '-') || checkText(more) != nil {
 		return false
 	}
-	return isHex(version) && isHex(flags) && isHex(trace) && isHex(parent) &&
-		strings.Trim(trace, "0") != "" && strings.Trim(parent, "0") != "" && checkText(s) == nil
+	return isHex(version+trace+parent+flags) && strings.Trim(trace, "0") != "" && strings.Trim(parent, "0") != ""
 }
 
 func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }

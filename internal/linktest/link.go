@@ -32,8 +32,10 @@ type Link struct {
 	api      *toxiproxy.ApiServer
 	wg       sync.WaitGroup
 
-	shape  sync.Mutex // held while toxics change
-	shaped []string   // names of toxics in place
+	shape struct {
+		sync.Mutex          // held while toxics change
+		names      []string // of those in place
+	}
 
 	mu       sync.Mutex
 	upstream string

@@ -54,17 +54,17 @@ func (l *Link) reshape(want []toxic) error {
 	defer l.loosen(false)
 	var errs []error
 	// Last one first: what a toxic has buffered goes through those behind it, with a deadline.
-	for i := len(l.shaped) - 1; i >= 0; i-- {
-		errs = append(errs, l.toxics.RemoveToxic(context.Background(), l.shaped[i]))
+	for i := len(l.shape.names) - 1; i >= 0; i-- {
+		errs = append(errs, l.toxics.RemoveToxic(context.Background(), l.shape.names[i]))
 	}
-	l.shaped = nil
+	l.shape.names = nil
 	for _, t := range want {
 		text, err := json.Marshal(t)
 		if err == nil {
 			_, err = l.toxics.AddToxicJson(bytes.NewReader(text))
 		}
 		if err == nil {
-			l.shaped = append(l.shaped, t.Name)
+			l.shape.names = append(l.shape.names, t.Name)
 		}
 		errs = append(errs, err)
 	}
