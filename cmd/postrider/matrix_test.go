@@ -104,7 +104,7 @@ func TestSurroundings(t *testing.T) {
 				p := &place{primary: primary, standby: standby, settings: settings, encoding: dimensions[1][i], pooler: "pooler", hosts: dimensions[3][i]}
 				p.make(t, "statement")
 				for _, args := range [][]string{{"migrate"}, {"run"}, {"status"}} {
-					on(t, p.url, args...).fails("a pooler in statement mode", "set pool_mode = transaction")
+					runCommand(t, []string{"POSTRIDER_DATABASE_URL=" + p.url, "POSTRIDER_HTTP_ADDR=off"}, "", args...).fails("a pooler in statement mode", "set pool_mode = transaction")
 				}
 			})
 		}
