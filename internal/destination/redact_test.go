@@ -27,8 +27,9 @@ func TestRedact(t *testing.T) {
 		`{"secrets":["env:A","geheim"],"rate":2,"basic":"file:/b","proxy":"environment","bearer":"geheim"}`: `{"basic":"file:/b","bearer":"xxxxx","proxy":"environment","rate":2,"secrets":["env:A","xxxxx"]}`,
 		`{"headers":{"X-A":"1","Authorization":"geheim","X-Api-Key":"env:K"},"tls":{"key":"/k.pem"}}`:       `{"headers":{"Authorization":"xxxxx","X-A":"1","X-Api-Key":"env:K"},"tls":{"key":"/k.pem"}}`,
 		`"geheim"`: `xxxxx`,
-		`{"bearrer":"geheim","Rate":2,"secret":["geheim","env:A"],"x":{"y":"geheim"}}`: `{"Rate":"xxxxx","bearrer":"xxxxx","secret":["xxxxx","env:A"],"x":"xxxxx"}`,
-		`{"tls":{"certt":"geheim","ca":"/a"},"guard":"geheim","headers":"X: geheim"}`:  `{"guard":"xxxxx","headers":"xxxxx","tls":{"ca":"/a","certt":"xxxxx"}}`,
+		`{"stream":"S","user":"joe","password":"geheim","token":"env:T","nkey":["geheim"],"creds":"file:/c"}`: `{"creds":"file:/c","nkey":["xxxxx"],"password":"xxxxx","stream":"S","token":"env:T","user":"joe"}`,
+		`{"bearrer":"geheim","Rate":2,"secret":["geheim","env:A"],"x":{"y":"geheim"}}`:                        `{"Rate":"xxxxx","bearrer":"xxxxx","secret":["xxxxx","env:A"],"x":"xxxxx"}`,
+		`{"tls":{"certt":"geheim","ca":"/a"},"guard":"geheim","headers":"X: geheim"}`:                         `{"guard":"xxxxx","headers":"xxxxx","tls":{"ca":"/a","certt":"xxxxx"}}`,
 	} {
 		if got := RedactOptions([]byte(options)); got != want {
 			t.Errorf("redactOptions(%s) = %s, want %s", options, got, want)

@@ -19,6 +19,9 @@ const (
 	Redacted = "[secret]"
 	// leastSecret is the length from which on a value is recognized: shorter ones are parts of ordinary words.
 	leastSecret = 4
+	// armour marks texts such as PEM and NATS credentials: keys among words, of which only long ones are secrets.
+	armour        = "-----BEGIN "
+	leastArmoured = 32
 	// maxLearned bounds what is remembered. The oldest are forgotten: those that were replaced long ago.
 	maxLearned = 4_000
 )
@@ -47,8 +50,12 @@ func (r *Redactor) Learn(values ...string) {
 	defer r.mu.Unlock()
 	for _, value := range values {
 		r.learn(strings.TrimSpace(value), leastSecret)
+		least := 2 * leastSecret
+		if strings.Contains(value, armour) {
+			least = leastArmoured
+		}
 		for _, word := range strings.Fields(value) {
-			r.learn(word, 2*leastSecret)
+			r.learn(word, least)
 		}
 	}
 }

@@ -1,11 +1,13 @@
 package natssink
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 	"syscall"
@@ -33,11 +35,18 @@ type Config struct {
 	Prefix string
 	// Core publishes to core NATS, where nobody confirms anything.
 	Core bool
-	// CredsFile is a file of user credentials (JWT and seed).
+	// Auth says who we are, unless the addresses do.
+	Auth Auth
+	// CredsFile is a file of user credentials (JWT and seed), as an address names it. It becomes Auth.Creds.
 	CredsFile string
+	// Name is what the servers show of the connection. Default "postrider".
+	Name string
 	// CAFile is a PEM file of certificate authorities, CertFile and KeyFile are the client's own certificate.
 	CAFile, CertFile, KeyFile string
-	// Store reads those files. Nil means that they may be any that this process can read.
+	// ServerName is expected in the servers' certificates, empty for the host of each address. TLS13 refuses TLS 1.2.
+	ServerName string
+	TLS13      bool
+	// Secrets reads those files, and what Auth refers to. Nil means that they may be any that this process can read.
 	Secrets *secret.Store
 	// Control is a net.Dialer's ControlContext: it says which addresses may be connected to. Nil means any.
 	Control func(ctx context.Context, network, address string, conn syscall.RawConn) error
@@ -47,23 +56,24 @@ type Config struct {
 	MaxPending int
 	// Lanes is the number of batches at once (default 4), Batch the size of one (default 512).
 	Lanes, Batch int
+	// Log is told what an operator should know and no outcome says. Nil means nobody.
+	Log *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
 	c.Secrets = c.Secrets.Own()
-	c.AckTimeout = orDefault(c.AckTimeout, DefaultAckTimeout)
-	c.MaxPending = orDefault(c.MaxPending, DefaultMaxPending)
-	c.Lanes = orDefault(c.Lanes, DefaultLanes)
-	c.Batch = orDefault(c.Batch, DefaultBatch)
-	return c
-}
-
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return v
+	if c.CredsFile != "" {
+		c.Auth.Creds, c.CredsFile = "file:"+c.CredsFile, ""
+	}
+	c.Name = cmp.Or(c.Name, "postrider")
+	c.AckTimeout = cmp.Or(c.AckTimeout, DefaultAckTimeout)
+	c.MaxPending = cmp.Or(c.MaxPending, DefaultMaxPending)
+	c.Lanes = cmp.Or(c.Lanes, DefaultLanes)
+	c.Batch = cmp.Or(c.Batch, DefaultBatch)
+	return c
 }
 
 // validate names the setting that is wrong. It never shows a server's user info.
@@ -88,19 +98,25 @@ func (c Config) validate() error {
 	case (c.CertFile == "") != (c.KeyFile == ""):
 		return errors.New("NATS cert and key: a client certificate takes both files")
 	}
+	if err := c.Auth.validate(c.userInfo()); err != nil {
+		return fmt.Errorf("NATS %w", err)
+	}
 	if err := checkSubject(c.Prefix + "t"); err != nil {
 		return fmt.Errorf("NATS prefix %q cannot start a subject: %w", c.Prefix, err)
 	}
 	return nil
 }
 
-// maxFile bounds a file of credentials or certificates, in bytes.
+// maxFile bounds a file of certificates, in bytes.
 const maxFile = 1 << 20
 
-// CheckFiles looks at the files now: the client library reads them at each connect. Their errors name the setting.
+// CheckFiles reads now what is read again at each connect. Errors name the setting.
 func (c Config) CheckFiles() error {
 	c = c.withDefaults()
-	for _, f := range []struct{ name, path string }{{"creds", c.CredsFile}, {"ca", c.CAFile}, {"cert", c.CertFile}, {"key", c.KeyFile}} {
+	if _, err := c.Auth.read(c.Log, c.Secrets); err != nil {
+		return fmt.Errorf("NATS %w", err)
+	}
+	for _, f := range []struct{ name, path string }{{"ca", c.CAFile}, {"cert", c.CertFile}, {"key", c.KeyFile}} {
 		if f.path == "" {
 			continue
 		}

@@ -17,20 +17,14 @@ var Destination = sinks.Destination{
 	Example: "nats://host:4222?stream=ORDERS",
 	ReplayNote: "JetStream drops what it has stored within its duplicate window (2 minutes unless the stream says otherwise), so messages\n" +
 		"delivered that recently are not stored again. Replay them later, or make the window shorter first.",
+	Options: Options{},
 	Check:   check,
 	Open:    openTarget,
 	Examine: examine,
 }
 
-func configOf(t sinks.Target) (Config, error) {
-	if err := sinks.NoOptions(t, "NATS"); err != nil {
-		return Config{}, err
-	}
-	return ParseURL(t.URL)
-}
-
 func check(t sinks.Target, secrets *secret.Store) error {
-	config, err := configOf(t)
+	config, _, err := parse(t)
 	if err != nil || secrets == nil {
 		return err
 	}
@@ -47,15 +41,15 @@ func openTarget(ctx context.Context, t sinks.Target, with sinks.Surroundings) (s
 }
 
 func newOf(ctx context.Context, t sinks.Target, with sinks.Surroundings) (*Sink, error) {
-	config, err := configOf(t)
+	config, guarded, err := parse(t)
 	if err != nil {
 		return nil, err
 	}
-	addresses, err := guard.New(guard.Options{})
+	addresses, err := guard.New(guarded)
 	if err != nil {
 		return nil, err
 	}
-	config.Control, config.Secrets = addresses.Control, with.Secrets
+	config.Control, config.Secrets, config.Log = addresses.Control, with.Secrets, with.Log
 	config.Lanes, config.Batch = t.Lanes, t.Batch
 	config.AckTimeout = cmp.Or(config.AckTimeout, t.Timeout)
 	return New(ctx, config)

@@ -30,6 +30,14 @@
 // The sink never creates a stream. A message is Permanent if it is too large for the server or the stream, if its
 // subject is not valid, or if its headers cannot be sent.
 //
+// # Who we are
+//
+// Options.User and Password, Token, NKey or Creds refer to secrets. Files are read again when they change, and what they hold is used at
+// the next connect; a connection with an nkey that has changed is replaced by another. If a file cannot be read any more, or holds
+// nonsense, the last value stays in use, and the log says so once. What a sink's URL has in their place works, with a warning.
+//
+// What is for the servers that the URL names is not told to those that one of them names, unless TLS proves who they are.
+//
 // # Core NATS
 //
 // With Core nobody confirms anything. "Accepted" then means that the server has read the message, not that anybody

@@ -76,6 +76,7 @@ func TestCredentialsAreNotForGossip(t *testing.T) {
 		reaches  bool
 	}{
 		"nothing to tell": {"", false, true},
+		"in the options":  {"", false, false},
 		"password":        {"joe:geheim@", false, false},
 		"token":           {"geheim@", false, false},
 		"guarded":         {"", true, false},
@@ -85,6 +86,10 @@ func TestCredentialsAreNotForGossip(t *testing.T) {
 			other := startGossip(t, "")
 			named := startGossip(t, `"`+other.addr+`"`)
 			cfg := Config{Servers: []string{"nats://" + c.userinfo + named.addr}}
+			if name == "in the options" {
+				file := keep(t, "geheim")
+				cfg.Auth, cfg.Secrets = Auth{User: "joe", Password: "file:" + file.path}, file.store()
+			}
 			if c.guarded {
 				cfg.Control = refuse(other.addr)
 			}

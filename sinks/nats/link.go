@@ -29,6 +29,7 @@ type conn struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	closed chan struct{}
+	stale  atomic.Bool // it cannot be made again with what has changed: another one is needed
 
 	mu sync.Mutex
 	// lost is closed, and replaced, when the connection breaks.
@@ -39,6 +40,7 @@ type conn struct {
 // link keeps a connection to the servers: it makes a new one when the library has given the old one up.
 type link struct {
 	cfg  Config
+	id   *identity
 	life context.Context
 	end  context.CancelFunc
 
@@ -54,8 +56,8 @@ type link struct {
 	refusals atomic.Int32
 }
 
-func newLink(ctx context.Context, cfg Config) (*link, error) {
-	l := &link{cfg: cfg, denied: map[string]error{}}
+func newLink(ctx context.Context, cfg Config, id *identity) (*link, error) {
+	l := &link{cfg: cfg, id: id, denied: map[string]error{}}
 	l.life, l.end = context.WithCancel(context.Background())
 	// The first try to connect ends with ctx; later ones with the sink.
 	stop := context.AfterFunc(ctx, l.end)
@@ -73,6 +75,9 @@ func newLink(ctx context.Context, cfg Config) (*link, error) {
 func (l *link) get() (*conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.cur.stale.Load() {
+		l.cur.nc.Close()
+	}
 	if l.cur.nc.IsClosed() && l.life.Err() == nil {
 		if err := l.connect(); err != nil {
 			return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -108,7 +113,7 @@ func (l *link) connect() error {
 
 func (l *link) options(c *conn) []nats.Option {
 	opts := []nats.Option{
-		nats.Name("postrider"),
+		nats.Name(l.cfg.Name),
 		nats.Timeout(connectTimeout),
 		nats.SetCustomDialer(dialer{l.life, l.cfg.Control}),
 		nats.SkipHostLookup(),
@@ -130,7 +135,7 @@ func (l *link) options(c *conn) []nats.Option {
 		// to prove that they are the same.
 		opts = append(opts, nats.IgnoreDiscoveredServers())
 	}
-	return append(opts, l.cfg.credentials())
+	return append(opts, l.cfg.trust(), l.id.option(&c.stale))
 }
 
 // reconnectDelay is the pause after all servers have been tried in vain that many times: 50 ms, doubling up to about 3 s.

@@ -2,6 +2,7 @@ package natssink
 
 import (
 	"context"
+	"fmt"
 
 	"golang.org/x/sync/semaphore"
 
@@ -27,8 +28,15 @@ func New(ctx context.Context, cfg Config) (*Sink, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	cfg.learn()
-	l, err := newLink(ctx, cfg)
+	if cfg.learn() {
+		cfg.Log.Warn("the sink's URL holds a password or token, which whoever may read subscriptions sees in the database: " +
+			"use the options password or token, which refer to it")
+	}
+	id, err := cfg.Auth.read(cfg.Log, cfg.Secrets)
+	if err != nil {
+		return nil, fmt.Errorf("NATS %w", err)
+	}
+	l, err := newLink(ctx, cfg, id)
 	if err != nil {
 		return nil, err
 	}

@@ -146,7 +146,7 @@ func TestTokensCannotBeGuessed(t *testing.T) {
 
 func TestReceiverChoosesTheLease(t *testing.T) {
 	a := new(answering)
-	s := open(t, Config{URL: serve(t, a.ServeHTTP).URL, Options: Options{Async: true, AsyncLease: Duration(time.Minute)}})
+	s := open(t, Config{URL: serve(t, a.ServeHTTP).URL, Options: Options{Async: true, AsyncLease: sinks.Duration(time.Minute)}})
 	for header, want := range map[string]time.Duration{
 		"": time.Minute, "1": time.Second, "90": 90 * time.Second, "604800": 7 * 24 * time.Hour,
 		"0": time.Minute, "604801": time.Minute, "-5": time.Minute, "1.5": time.Minute, "2m": time.Minute, "99999999999999999999": time.Minute, "5, 6": time.Minute,

@@ -44,7 +44,7 @@ type Config struct {
 	// CallbackURL returns the signed URL that the header postrider-callback carries where Options.Async is set, such as
 	// Callbacks.URL. Nil means that there is no such header: receivers settle messages in the database.
 	CallbackURL func(subscription string, id, token int64) string
-	// Store reads what the options refer to. Nil means that they may refer to whatever this process can read: for programs that
+	// Secrets reads what the options refer to. Nil means that they may refer to whatever this process can read: for programs that
 	// make the options by themselves.
 	Secrets *secret.Store
 	// Log is told what an operator should know and no outcome says, such as certificates and secrets that were replaced, or

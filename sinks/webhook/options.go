@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
@@ -58,7 +57,7 @@ type Options struct {
 	Dead  []int `json:"dead,omitempty"`
 	Retry []int `json:"retry,omitempty"`
 	// RetryAfterMax caps what a destination may ask for. Default 1h.
-	RetryAfterMax Duration `json:"retry_after_max,omitempty"`
+	RetryAfterMax sinks.Duration `json:"retry_after_max,omitempty"`
 	// Rate is the most requests per second, Burst how many may begin at once (default: a tenth of a second's worth, at least
 	// one). Default: no limit.
 	Rate  float64 `json:"rate,omitempty"`
@@ -72,7 +71,7 @@ type Options struct {
 	Async bool `json:"async,omitempty"`
 	// AsyncLease is how long a receiver may be silent after a 202 before the message is delivered again, from one second to
 	// seven days; the receiver may choose another. Default 10m.
-	AsyncLease Duration `json:"async_lease,omitempty"`
+	AsyncLease sinks.Duration `json:"async_lease,omitempty"`
 }
 
 // TLSOptions say whom to trust and who we are. Files are PEM and are read again when they change.
@@ -85,22 +84,6 @@ type TLSOptions struct {
 	MinVersion string `json:"min_version,omitempty"`
 	// InsecureSkipVerify accepts any certificate: anybody in between can read and forge.
 	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty"`
-}
-
-// Duration is a time.Duration that is written as in "1m30s".
-type Duration time.Duration
-
-// MarshalText writes it as in "1m30s".
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-// UnmarshalText reads what time.ParseDuration reads.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	if err != nil {
-		return fmt.Errorf("duration %q: must be a number with a unit, such as 30s or 5m", text)
-	}
-	*d = Duration(v)
-	return nil
 }
 
 // ParseOptions decodes the options of a subscription, and checks them. Errors are sinks.OptionsErrors. Empty text means the defaults.
@@ -117,10 +100,10 @@ func ParseOptions(text []byte) (o Options, err error) {
 func (o Options) withDefaults() Options {
 	o.Format = cmp.Or(o.Format, FormatBinary)
 	o.BatchBytes = cmp.Or(o.BatchBytes, DefaultBatchBytes)
-	o.RetryAfterMax = cmp.Or(o.RetryAfterMax, Duration(DefaultRetryAfterMax))
+	o.RetryAfterMax = cmp.Or(o.RetryAfterMax, sinks.Duration(DefaultRetryAfterMax))
 	o.Concurrency = cmp.Or(o.Concurrency, ConcurrencyAdaptive)
 	if o.Async {
-		o.AsyncLease = cmp.Or(o.AsyncLease, Duration(DefaultAsyncLease))
+		o.AsyncLease = cmp.Or(o.AsyncLease, sinks.Duration(DefaultAsyncLease))
 	}
 	return o
 }

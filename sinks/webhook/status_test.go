@@ -181,7 +181,7 @@ func TestRetryAfterReachesTheOutcome(t *testing.T) {
 		}
 		w.WriteHeader(status)
 	})
-	s := open(t, Config{URL: srv.URL, Options: Options{RetryAfterMax: Duration(90 * time.Second)}})
+	s := open(t, Config{URL: srv.URL, Options: Options{RetryAfterMax: sinks.Duration(90 * time.Second)}})
 	for _, c := range []struct {
 		header, date string
 		want         time.Duration
