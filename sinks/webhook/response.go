@@ -50,7 +50,7 @@ func (s *Sink) answered(r *request, res *http.Response) error {
 // say so.
 func (s *Sink) disable(res *http.Response) {
 	err := sinks.Gone(fmt.Errorf("%s answered %d %s%s", s.name, res.StatusCode, http.StatusText(res.StatusCode), asked[controlDisable]))
-	s.flow.end(err)
+	s.flow.End(err)
 	s.log.Warn("the destination has accepted a message and asks for no more", "host", s.url.Host)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/internal/pacing"
 )
 
 // Sink posts messages to one URL.
@@ -31,7 +32,7 @@ type Sink struct {
 	timeout   time.Duration
 	lanes     int
 	transport *transport
-	flow      *flow
+	flow      *pacing.Flow
 	keep      func(Receipt)
 	callback  func(subscription string, id, token int64) string // may be nil
 	requests  sync.Pool                                         // of *request
@@ -54,7 +55,7 @@ func New(cfg Config) (*Sink, error) {
 	s := &Sink{
 		url: u, name: u.Scheme + "://" + u.Host, options: cfg.Options, timeout: cfg.Timeout, lanes: cfg.Lanes,
 		userAgent: []string{"postrider/" + sinks.EncodeHeader(cfg.Version)},
-		flow:      newFlow(&cfg.Options, cfg.Lanes), keep: cfg.Receipt, callback: cfg.CallbackURL, log: cfg.Log, secrets: cfg.Secrets,
+		flow:      pacing.New(cfg.Options.pace(cfg.Lanes)), keep: cfg.Receipt, callback: cfg.CallbackURL, log: cfg.Log, secrets: cfg.Secrets,
 		requests: sync.Pool{New: func() any { return new(request) }},
 	}
 	if err := s.readSecrets(cfg.Log); err != nil {
@@ -147,12 +148,12 @@ func (s *Sink) post(ctx context.Context, r *request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := s.flow.enter(ctx); err != nil {
+	if err := s.flow.Enter(ctx); err != nil {
 		return err
 	}
 	began := time.Now()
 	err := s.attempt(ctx, r, began)
-	s.flow.leave(ctx, began, time.Now(), r.status, err)
+	s.flow.Leave(ctx, pacing.Result{Began: began, Ended: time.Now(), Overloaded: overloaded(r.status), Down: ifDown(err)})
 	return err
 }
 

@@ -1,4 +1,4 @@
-package webhook
+package pacing
 
 import (
 	"math"
@@ -116,8 +116,8 @@ func TestConcurrencyGrowsOnlyWhenItIsUsed(t *testing.T) {
 	for range 100 {
 		c.round(steady(time.Millisecond), nil)
 	}
-	if n := c.w.limit(); n != firstConcurrency {
-		t.Errorf("%d at once, want %d as in the beginning", n, firstConcurrency)
+	if n := c.w.limit(); n != First {
+		t.Errorf("%d at once, want %d as in the beginning", n, First)
 	}
 }
 

@@ -1,20 +1,16 @@
-package webhook
+package pacing
 
 import "time"
 
-// How requests at once are bounded, for Options.Concurrency.
 const (
-	ConcurrencyAdaptive = "adaptive" // by what the destination bears, within the lanes
-	ConcurrencyFixed    = "fixed"    // by the lanes alone
+	// First is how many deliveries may be under way at once to begin with.
+	First = 4
+
+	fastAnswer = time.Second // an answer within it is always fast
+	slowFactor = 2           // how many times its usual time a slower destination may take
 )
 
-const (
-	firstConcurrency = 4           // requests at once to begin with
-	fastAnswer       = time.Second // an answer within it is always fast
-	slowFactor       = 2           // how many times its usual time a slower destination may take
-)
-
-// concurrency says how many requests may be under way at once. It grows while answers are good and fast: doubling with each
+// concurrency says how many deliveries may be under way at once. It grows while answers are good and fast: doubling with each
 // round of answers until the first trouble, by one in each round from then on. Trouble halves it: an error of the
 // destination, or answers that take long. What "long" means follows the destination: one that always takes three seconds
 // is as welcome as one that always takes three milliseconds.
@@ -27,7 +23,7 @@ type concurrency struct {
 }
 
 func newConcurrency(most int) concurrency {
-	return concurrency{size: float64(min(firstConcurrency, most)), most: float64(most), threshold: float64(most)}
+	return concurrency{size: float64(min(First, most)), most: float64(most), threshold: float64(most)}
 }
 
 // limit is at least 1.

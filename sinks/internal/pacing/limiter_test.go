@@ -1,16 +1,12 @@
-package webhook
+package pacing
 
 import (
 	"context"
 	"errors"
-	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/postrider/postrider/sinks"
-	"github.com/postrider/postrider/sinks/sinktest"
 )
 
 // Many wait at once, and the rate is kept to the token.
@@ -28,7 +24,7 @@ func TestRate(t *testing.T) {
 		{0, 0, 0, 30},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			l := newLimiter(&Options{Rate: c.rate, Burst: c.burst})
+			l := newLimiter(Config{Rate: c.rate, Burst: c.burst})
 			sp := &spell{ended: make(chan struct{})}
 			start := time.Now()
 			var mu sync.Mutex
@@ -57,7 +53,7 @@ func TestRate(t *testing.T) {
 // Who cannot wait long enough learns it at once, and its token is for others.
 func TestRateAgainstTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(&Options{Rate: 1})
+		l := newLimiter(Config{Rate: 1})
 		sp := &spell{ended: make(chan struct{})}
 		start := time.Now()
 		wait := func(ctx context.Context) error { return l.wait(ctx, sp) }
@@ -77,25 +73,10 @@ func TestRateAgainstTheClock(t *testing.T) {
 		if err := wait(t.Context()); err != nil || time.Since(start) != time.Second {
 			t.Errorf("after %v: %v, want the next token after a second", time.Since(start), err)
 		}
-		down := sinks.Unavailable(errors.New("down"), 0)
+		down := errors.New("down")
 		time.AfterFunc(300*time.Millisecond, func() { sp.err = down; close(sp.ended) })
 		if err := wait(t.Context()); err != down || time.Since(start) != 1300*time.Millisecond {
 			t.Errorf("after %v: %v, want the outage's error when it begins", time.Since(start), err)
 		}
 	})
-}
-
-// A batch is one request.
-func TestRateOfRequests(t *testing.T) {
-	r := new(receiver)
-	srv := serve(t, http.HandlerFunc(r.ServeHTTP))
-	s := open(t, Config{URL: srv.URL, Options: Options{Rate: 20, Burst: 1, Format: FormatBatch}})
-	start := time.Now()
-	for range 3 {
-		out := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"), sinktest.NewDelivery("a", "2"), sinktest.NewDelivery("a", "3"))
-		sinktest.WantKinds(t, out, sinks.KindAccepted, sinks.KindAccepted, sinks.KindAccepted)
-	}
-	if took := time.Since(start); took < 95*time.Millisecond {
-		t.Errorf("3 requests within %v, at 20 per second", took)
-	}
 }

@@ -1,25 +1,23 @@
-package webhook
+package pacing
 
 import (
 	"context"
 	"errors"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/postrider/postrider/sinks"
-	"github.com/postrider/postrider/sinks/sinktest"
 )
 
+var adaptive = Config{Adaptive: true, Lanes: 64}
+
 // rush makes n goroutines enter, and returns how many are in, and a channel of what the others got.
-func rush(ctx context.Context, f *flow, n int) (in *atomic.Int32, refused chan error) {
+func rush(ctx context.Context, f *Flow, n int) (in *atomic.Int32, refused chan error) {
 	in, refused = new(atomic.Int32), make(chan error, n)
 	for range n {
 		go func() {
-			if err := f.enter(ctx); err != nil {
+			if err := f.Enter(ctx); err != nil {
 				refused <- err
 				return
 			}
@@ -32,9 +30,9 @@ func rush(ctx context.Context, f *flow, n int) (in *atomic.Int32, refused chan e
 
 func TestFlowLetsInAsManyAsConcurrencyAllows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlow(&Options{Concurrency: ConcurrencyAdaptive}, 64)
+		f := New(adaptive)
 		in, _ := rush(t.Context(), f, 100)
-		for want := firstConcurrency; want <= 30; want++ {
+		for want := First; want <= 30; want++ {
 			if n := int(in.Load()); n != want {
 				t.Fatalf("%d are in, want %d", n, want)
 			}
@@ -44,7 +42,7 @@ func TestFlowLetsInAsManyAsConcurrencyAllows(t *testing.T) {
 			// A good answer makes room for two: its own place, and the growth of the concurrency.
 			began := time.Now()
 			time.Sleep(time.Millisecond)
-			f.leave(t.Context(), began, time.Now(), 204, nil)
+			f.Leave(t.Context(), Result{Began: began, Ended: time.Now()})
 			in.Add(-1)
 			synctest.Wait()
 		}
@@ -53,29 +51,29 @@ func TestFlowLetsInAsManyAsConcurrencyAllows(t *testing.T) {
 
 func TestFixedConcurrency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlow(&Options{Concurrency: ConcurrencyFixed}, 8)
+		f := New(Config{Lanes: 8})
 		if in, _ := rush(t.Context(), f, 8); in.Load() != 8 {
 			t.Errorf("%d are in, want all 8", in.Load())
 		}
-		f.leave(t.Context(), time.Now(), time.Now(), 500, errors.New("500"))
+		f.Leave(t.Context(), Result{Began: time.Now(), Ended: time.Now(), Overloaded: true})
 		if in, _ := rush(t.Context(), f, 1); in.Load() != 1 {
 			t.Error("one more does not get in")
 		}
 	})
 }
 
-// What may come from too many requests halves the concurrency; what is an answer to a message does not.
-func TestTroubleOfTheDestination(t *testing.T) {
-	for status, want := range map[int]int{0: 2, 500: 2, 503: 2, 504: 2, 599: 2, 429: 2, 408: 2, 204: 5, 302: 5, 400: 5, 404: 5, 409: 5, 422: 5} {
-		f := newFlow(&Options{Concurrency: ConcurrencyAdaptive}, 64)
-		for range firstConcurrency {
-			if err := f.enter(t.Context()); err != nil {
+// Trouble halves the concurrency; what is an answer to a message does not.
+func TestTroubleHalves(t *testing.T) {
+	for overloaded, want := range map[bool]int{true: 2, false: 5} {
+		f := New(adaptive)
+		for range First {
+			if err := f.Enter(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
-		f.leave(t.Context(), time.Now(), time.Now(), status, nil)
+		f.Leave(t.Context(), Result{Began: time.Now(), Ended: time.Now(), Overloaded: overloaded})
 		if n := f.concurrency.limit(); n != want {
-			t.Errorf("%d at once after status %d, want %d", n, status, want)
+			t.Errorf("%d at once after an answer that means overload: %t, want %d", n, overloaded, want)
 		}
 	}
 }
@@ -83,21 +81,21 @@ func TestTroubleOfTheDestination(t *testing.T) {
 // Whoever waits for a place when the destination turns out to be down is sent away without asking it, later ones are not.
 func TestFlowDismisses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlow(&Options{Concurrency: ConcurrencyAdaptive}, 64)
+		f := New(adaptive)
 		in, refused := rush(t.Context(), f, 20)
-		down := sinks.Unavailable(errors.New("503"), time.Minute)
-		f.leave(t.Context(), time.Now(), time.Now(), 503, down)
+		down := errors.New("down")
+		f.Leave(t.Context(), Result{Began: time.Now(), Ended: time.Now(), Overloaded: true, Down: down})
 		synctest.Wait()
-		if in.Load() != firstConcurrency || len(refused) != 16 {
-			t.Fatalf("%d got in and %d were sent away, want %d and 16", in.Load(), len(refused), firstConcurrency)
+		if in.Load() != First || len(refused) != 16 {
+			t.Fatalf("%d got in and %d were sent away, want %d and 16", in.Load(), len(refused), First)
 		}
 		for range 16 {
 			if err := <-refused; err != down {
 				t.Errorf("sent away with %v", err)
 			}
 		}
-		for range firstConcurrency - 1 {
-			f.leave(t.Context(), time.Now(), time.Now(), 503, down)
+		for range First - 1 {
+			f.Leave(t.Context(), Result{Began: time.Now(), Ended: time.Now(), Overloaded: true, Down: down})
 		}
 		if in, _ := rush(t.Context(), f, 1); in.Load() != 1 || f.busy != 1 {
 			t.Errorf("a probe does not get in, %d places are taken", f.busy)
@@ -107,7 +105,7 @@ func TestFlowDismisses(t *testing.T) {
 
 func TestFlowIsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFlow(&Options{Concurrency: ConcurrencyAdaptive}, 64)
+		f := New(adaptive)
 		ctx, cancel := context.WithCancel(t.Context())
 		in, refused := rush(ctx, f, 10)
 		cancel()
@@ -116,9 +114,9 @@ func TestFlowIsCancelled(t *testing.T) {
 			t.Errorf("%d of those that wait were cancelled, want 6", len(refused))
 		}
 		for range in.Load() {
-			f.leave(ctx, time.Now(), time.Now(), 0, ctx.Err())
+			f.Leave(ctx, Result{Began: time.Now(), Ended: time.Now(), Overloaded: true})
 		}
-		if f.busy != 0 || len(f.waiting) != 0 || f.concurrency.limit() != firstConcurrency {
+		if f.busy != 0 || len(f.waiting) != 0 || f.concurrency.limit() != First {
 			t.Errorf("%d places are taken, %d wait, the concurrency has %d: giving up is no trouble", f.busy, len(f.waiting), f.concurrency.limit())
 		}
 	})
@@ -126,10 +124,10 @@ func TestFlowIsCancelled(t *testing.T) {
 
 // All at once, under the race detector: no place is lost, and the concurrency is never exceeded.
 func TestFlowLosesNoPlace(t *testing.T) {
-	f := newFlow(&Options{Concurrency: ConcurrencyAdaptive, Rate: 20000, Burst: 5}, 8)
+	f := New(Config{Adaptive: true, Lanes: 8, Rate: 20000, Burst: 5})
 	var busy, most atomic.Int32
 	var wg sync.WaitGroup
-	down := sinks.Unavailable(errors.New("503"), 0)
+	down := errors.New("down")
 	for g := range 32 {
 		wg.Go(func() {
 			for i := range 200 {
@@ -137,16 +135,16 @@ func TestFlowLosesNoPlace(t *testing.T) {
 				if (g+i)%5 == 0 {
 					time.AfterFunc(time.Duration(i)*time.Microsecond, cancel)
 				}
-				if f.enter(ctx) == nil {
+				if f.Enter(ctx) == nil {
 					n := busy.Add(1)
 					for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 					}
 					busy.Add(-1)
-					status, err := 204, error(nil)
+					result := Result{Began: time.Now(), Ended: time.Now()}
 					if (g*i)%41 == 0 {
-						status, err = 503, down
+						result.Overloaded, result.Down = true, down
 					}
-					f.leave(ctx, time.Now(), time.Now(), status, err)
+					f.Leave(ctx, result)
 				}
 				cancel()
 			}
@@ -158,37 +156,5 @@ func TestFlowLosesNoPlace(t *testing.T) {
 	}
 	if most.Load() > 8 {
 		t.Errorf("%d at once, at most 8 may be", most.Load())
-	}
-}
-
-// An endpoint that asks for a rest gets no request from those that wait already.
-func TestRestIsKept(t *testing.T) {
-	var requests atomic.Int32
-	arrived, answer := make(chan struct{}), make(chan struct{})
-	srv := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		requests.Add(1)
-		arrived <- struct{}{}
-		<-answer
-		w.Header().Set("Retry-After", "30")
-		w.WriteHeader(429)
-	})
-	s := open(t, Config{URL: srv.URL, Lanes: 16})
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Go(func() {
-			out := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))
-			sinktest.WantKinds(t, out, sinks.KindUnavailable)
-			if _, after := sinks.Classify(out[0]); after != 30*time.Second {
-				t.Errorf("the outcome asks for %v, want 30s", after)
-			}
-		})
-	}
-	for range firstConcurrency {
-		<-arrived
-	}
-	close(answer)
-	wg.Wait()
-	if n := requests.Load(); n != firstConcurrency {
-		t.Errorf("%d requests to an endpoint that asks for a rest, want %d", n, firstConcurrency)
 	}
 }
