@@ -134,7 +134,7 @@ func (s *Sink) stamp(r *request, now time.Time) {
 	timestamp := r.timestamp(now)
 	r.set("Webhook-Id", r.id)
 	r.set("Webhook-Timestamp", timestamp)
-	if signature := s.signers.signature(now, r.id, timestamp, r.body); signature != "" {
+	if signature := s.signers.Header(now, r.id, timestamp, r.body); signature != "" {
 		r.set("Webhook-Signature", signature)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/webhook/internal/sign"
 )
 
 // The formats of requests, for Options.Format.
@@ -146,8 +147,8 @@ func (o *Options) checkFormat() error {
 }
 
 func (o *Options) checkSecrets() error {
-	if len(o.Secrets) > maxSignatures {
-		return fmt.Errorf("secrets holds %d references: at most %d can sign", len(o.Secrets), maxSignatures)
+	if len(o.Secrets) > sign.Max {
+		return fmt.Errorf("secrets holds %d references: at most %d can sign", len(o.Secrets), sign.Max)
 	}
 	for i, ref := range o.Secrets {
 		if _, err := secret.ParseReference(secretSetting(i), ref); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/internal/pacing"
+	"github.com/postrider/postrider/sinks/webhook/internal/sign"
 )
 
 // Sink posts messages to one URL.
@@ -28,7 +29,7 @@ type Sink struct {
 	userAgent []string
 	fixed     []fixedHeader   // headers of every request
 	taken     map[string]bool // their names, in lower case
-	signers   signers
+	signers   sign.Signers
 	timeout   time.Duration
 	lanes     int
 	transport *transport
@@ -82,7 +83,7 @@ func (s *Sink) readSecrets(log *slog.Logger) (err error) {
 		s.taken[dashed(h.name)] = true
 	}
 	for i, ref := range s.options.Secrets {
-		w, err := secret.Watch(log, s.secrets, secretSetting(i), ref, parseSigners)
+		w, err := secret.Watch(log, s.secrets, secretSetting(i), ref, sign.Parse)
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package webhook
+package sign
 
 import (
 	"bytes"
@@ -26,8 +26,8 @@ const (
 const (
 	minHMACSecret = 24 // bytes
 	maxHMACSecret = 64
-	// maxSignatures keeps the header well below the 8 KiB that common servers take for all headers together.
-	maxSignatures = 16
+	// Max is the number of signatures in a header: it keeps the header well below the 8 KiB that common servers take for all headers together.
+	Max = 16
 )
 
 // signedContent is what signatures cover: "id.timestamp." and the body.
@@ -46,14 +46,14 @@ func (c *signedContent) all() []byte {
 	return c.whole
 }
 
-// signer appends one signature with its version: v1,… or v1a,…. It is a function so that nothing can print its key.
-type signer func(dst []byte, c *signedContent) []byte
+// Signer appends one signature with its version: v1,… or v1a,…. It is a function so that nothing can print its key.
+type Signer func(dst []byte, c *signedContent) []byte
 
-// signers are the secrets of one reference.
-type signers []*secret.Watched[[]signer]
+// Signers are the secrets of one reference.
+type Signers []*secret.Watched[[]Signer]
 
-// signature returns the header's value: a signature by each secret, separated by spaces. It is empty without secrets.
-func (s signers) signature(now time.Time, id, timestamp string, body []byte) string {
+// Header returns the header's value: a signature by each secret, separated by spaces. It is empty without secrets.
+func (s Signers) Header(now time.Time, id, timestamp string, body []byte) string {
 	if len(s) == 0 {
 		return ""
 	}
@@ -74,10 +74,10 @@ func (s signers) signature(now time.Time, id, timestamp string, body []byte) str
 	return string(out)
 }
 
-// parseSigners reads secrets separated by white space or line ends; lines that begin with # are comments. Errors tell
+// Parse reads secrets separated by white space or line ends; lines that begin with # are comments. Errors tell
 // which one is wrong and show none.
-func parseSigners(text secret.Text) ([]signer, error) {
-	var all []signer
+func Parse(text secret.Text) ([]Signer, error) {
+	var all []Signer
 	seen := map[string]bool{}
 	for line := range strings.Lines(text.Reveal()) {
 		if strings.HasPrefix(strings.TrimSpace(line), "#") {
@@ -98,13 +98,13 @@ func parseSigners(text secret.Text) ([]signer, error) {
 	switch {
 	case len(all) == 0:
 		return nil, errors.New("holds no secret")
-	case len(all) > maxSignatures:
-		return nil, fmt.Errorf("holds %d secrets: at most %d can sign", len(all), maxSignatures)
+	case len(all) > Max:
+		return nil, fmt.Errorf("holds %d secrets: at most %d can sign", len(all), Max)
 	}
 	return all, nil
 }
 
-func parseSigner(word string) (signer, error) {
+func parseSigner(word string) (Signer, error) {
 	if encoded, ok := strings.CutPrefix(word, prefixHMAC); ok {
 		return parseHMAC(encoded)
 	}
@@ -120,7 +120,7 @@ func parseSigner(word string) (signer, error) {
 // Receivers decode with padding and strictly: what they cannot read must not be used for signing.
 var errBase64 = errors.New("what follows the prefix must be base64 in the standard alphabet, with padding")
 
-func parseHMAC(encoded string) (signer, error) {
+func parseHMAC(encoded string) (Signer, error) {
 	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil {
 		return nil, errBase64
@@ -141,7 +141,7 @@ func parseHMAC(encoded string) (signer, error) {
 }
 
 // parseKey takes a private key of 64 bytes, seed and public key, or the 32 bytes of the seed alone: both are in use.
-func parseKey(encoded string) (signer, error) {
+func parseKey(encoded string) (Signer, error) {
 	raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil {
 		return nil, errBase64
