@@ -9,10 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pglogrepl"
+
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
-	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/relay/wal"
 	"github.com/postrider/postrider/relay/wal/waltest"
@@ -36,78 +39,66 @@ func (s *accepting) Limits() sinks.Limits { return sinks.Limits{} }
 func (s *accepting) Close() error { return nil }
 
 // benchFeed is a feed without a database.
-func benchFeed() (*feed, *budget) {
-	c := &Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 30}
-	f := newFeed(c, newMetrics(nil), "", "source", nil)
-	return f, &budget{limit: 1 << 30}
+func benchFeed() (*feed.Feed, *queue.Budget) {
+	f := feed.New(quietFeed(1 << 30))
+	return f, &queue.Budget{Limit: 1 << 30}
 }
 
 // addLive attaches a queue with the patterns.
-func addLive(b *testing.B, f *feed, share *budget, wake func(), patterns ...string) *queue {
+func addLive(b *testing.B, f *feed.Feed, share *queue.Budget, wake func(), patterns ...string) *queue.Queue {
 	match, err := topic.NewMatcher(patterns)
 	if err != nil {
 		b.Fatal(err)
 	}
-	q := f.newQueue(match, share, wake)
-	f.attach(q)
-	f.closeAt(snapshot.Snapshot{Xmax: 10})
+	q := f.NewQueue(match, share, wake)
+	f.Attach(q)
+	closeAt(b, f, snapshot.Snapshot{Xmax: 10})
 	return q
 }
 
 // closeAt makes a tick that finds nothing.
-func (f *feed) closeAt(s snapshot.Snapshot) {
-	f.begin(time.Now())
-	f.core.took(time.Now(), &answer{tick: store.Tick{Snapshot: s}})
-}
-
-// One message: that many subscriptions want it of those that are live.
-func BenchmarkDispatchTo(b *testing.B) {
-	for _, c := range []struct{ live, wanting int }{{1, 1}, {10, 10}, {1000, 1}, {1000, 1000}} {
-		b.Run(fmt.Sprintf("%dof%d", c.wanting, c.live), func(b *testing.B) {
-			f, share := benchFeed()
-			var queues []*queue
-			for i := range c.live {
-				pattern := fmt.Sprintf("other.t%d", i)
-				if i < c.wanting {
-					pattern = "bench.t1"
-				}
-				queues = append(queues, addLive(b, f, share, func() {}, pattern))
-			}
-			r := &message.Row{XID: 11}
-			r.Topic = "bench.t1"
-			rows := []*message.Row{r}
-			b.ReportAllocs()
-			n := 0
-			for b.Loop() {
-				f.core.out.dispatch(rows, f.core.win.win)
-				if n++; n%64 == 0 {
-					for _, q := range queues[:c.wanting] {
-						q.take(64)
-					}
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*c.wanting), "ns/delivery")
-		})
-	}
-}
-
-// A message of a topic that was not seen since subscriptions last came or went, among a thousand of them.
-func BenchmarkRouteUnknownTopic(b *testing.B) {
-	f, share := benchFeed()
-	for i := range 1000 {
-		addLive(b, f, share, func() {}, fmt.Sprintf("orders.n%d.>", i))
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		clear(f.core.out.routes)
-		if len(f.core.out.route("orders.n500.created")) != 1 {
-			b.Fatal("not one subscription matches")
+func closeAt(b *testing.B, f *feed.Feed, s snapshot.Snapshot) {
+	now := time.Now()
+	for a := f.Begin(now); !a.Over(); a, _ = f.Took(now) {
+		if err := f.Put(context.Background(), stillServer{s}, &a); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
 
+// stillServer is one without rows.
+type stillServer struct{ at snapshot.Snapshot }
+
+var _ feed.Server = stillServer{}
+
+func (stillServer) UseUpID(context.Context) error { return nil }
+
+func (s stillServer) Look(context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
+	return s.at, 0, nil
+}
+
+func (s stillServer) ReadWindow(context.Context, snapshot.Snapshot, bool, func(*message.Row) error) (snapshot.Snapshot, pglogrepl.LSN, error) {
+	return s.at, 0, nil
+}
+
+func (s stillServer) CountWindow(context.Context, snapshot.Snapshot, map[uint64]int) (snapshot.Snapshot, pglogrepl.LSN, error) {
+	return s.at, 0, nil
+}
+
+func (stillServer) WindowTopics(context.Context, snapshot.Snapshot, snapshot.Snapshot) ([]string, error) {
+	return nil, nil
+}
+
+func (stillServer) ReadTransactions(context.Context, []uint64, bool, func(*message.Row) error) error {
+	return nil
+}
+
+func (stillServer) TransactionTopics(context.Context, []uint64) ([]string, error) { return nil, nil }
+
+func (stillServer) Close() {}
+
 // benchRunner is a live runner on the feed.
-func benchRunner(b *testing.B, f *feed, share *budget, ordering subscription.Ordering, n, batch int) *runner {
+func benchRunner(b *testing.B, f *feed.Feed, share *queue.Budget, ordering subscription.Ordering, n, batch int) *runner {
 	match, err := topic.NewMatcher([]string{">"})
 	if err != nil {
 		b.Fatal(err)
@@ -115,7 +106,7 @@ func benchRunner(b *testing.B, f *feed, share *budget, ordering subscription.Ord
 	s := subscription.Subscription{Name: "bench", Settings: subscription.Settings{Ordering: ordering}}
 	s.Settings = s.Settings.WithDefaults()
 	r := newRunner(environment{
-		sub: s, sink: &accepting{}, feed: f, budget: share, log: f.log, metrics: f.metrics.runner("bench"),
+		sub: s, sink: &accepting{}, feed: f, budget: share, log: slog.New(slog.DiscardHandler), metrics: newMetrics(nil).runner("bench"),
 		save: func() {}, pause: func(string) {}, parked: func(string) {},
 	}, &filter{current: match}, sinks.Limits{Lanes: n, Batch: batch})
 	ctx, cancel := context.WithCancel(b.Context())
@@ -137,7 +128,7 @@ func benchRunner(b *testing.B, f *feed, share *budget, ordering subscription.Ord
 func settleAll(r *runner) {
 	for {
 		r.step(time.Now())
-		if r.lanes.tasks == 0 && r.intake.live.queue.first() == nil {
+		if r.lanes.tasks == 0 && r.intake.live.queue.First() == nil {
 			return
 		}
 		<-r.life.wakeup
@@ -164,9 +155,15 @@ func BenchmarkLivePath(b *testing.B) {
 
 func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch, round int) {
 	f, share := benchFeed()
-	stream, backlog := streamBench(b)
-	f.core.backlog = backlog
+	stream := wal.NewAssembler(message.NewDecoder("0123abcd"), f.Backlog)
+	f.Backlog.Connect(func() {})
+	if err := stream.Take(waltest.Frame(0, waltest.Relation())); err != nil {
+		b.Fatal(err)
+	}
 	r := benchRunner(b, f, share, ordering, lanes, batch)
+	for !f.Streaming() {
+		closeAt(b, f, snapshot.Snapshot{Xmax: 10})
+	}
 	begin, commit := waltest.Frame(0, waltest.Begin(time.Time{})), waltest.Frame(0, waltest.Commit())
 	inserts := make([][]byte, max(keys, 1))
 	for i := range inserts {
@@ -190,10 +187,10 @@ func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch,
 			continue
 		}
 		all := snapshot.Snapshot{Xmax: uint64(100 + n)}
-		f.core.takeVisible(all)
+		closed := f.Closed().N
+		closeAt(b, f, all)
 		settleAll(r)
-		if len(f.core.win.dispatched) >= closeRows {
-			f.core.close(time.Now(), all)
+		if f.Closed().N > closed {
 			r.intake.advance()
 		}
 	}
@@ -211,15 +208,4 @@ func benchInsert(key string) []byte {
 	r := &message.Row{XID: 99}
 	r.ID, r.CreatedAt, r.Topic, r.Key, r.Payload = 1, time.Unix(1_800_000_000, 0), "bench.t1", key, []byte(benchPayload)
 	return waltest.Frame(0, waltest.Insert(r))
-}
-
-// streamBench is the reading end of a stream without a connection.
-func streamBench(b *testing.B) (*wal.Assembler, *wal.Backlog) {
-	h := wal.NewBacklog(1 << 30)
-	h.Restart()
-	a := wal.NewAssembler(message.NewDecoder("source"), h)
-	if err := a.Take(waltest.Frame(0, waltest.Relation())); err != nil {
-		b.Fatal(err)
-	}
-	return a, h
 }

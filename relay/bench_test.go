@@ -1,12 +1,8 @@
 package relay
 
 import (
-	"fmt"
-	"log/slog"
 	"testing"
 
-	"github.com/postrider/postrider/outbox/topic"
-	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/progress"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -57,36 +53,6 @@ func BenchmarkSaveWithTenThousandDone(b *testing.B) {
 	for b.Loop() {
 		if s := p.Save(); len(s.Done.String()) == 0 {
 			b.Fatal("nothing is done")
-		}
-	}
-}
-
-// One message, a thousand live subscriptions, one of which wants it.
-func BenchmarkDispatch(b *testing.B) {
-	f := newFeed(&Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 30}, newMetrics(nil), "", "", nil)
-	share := &budget{limit: 1 << 30}
-	var queues []*queue
-	for i := range 1000 {
-		match, err := topic.NewMatcher([]string{fmt.Sprintf("orders.n%d.>", i)})
-		if err != nil {
-			b.Fatal(err)
-		}
-		q := f.newQueue(match, share, func() {})
-		queues = append(queues, q)
-		f.attach(q)
-	}
-	f.closeAt(snapshot.Snapshot{Xmax: 10})
-	r := &message.Row{XID: 11}
-	r.Topic = "orders.n500.created"
-	rows := []*message.Row{r}
-	b.ReportAllocs()
-	n := 0
-	for b.Loop() {
-		f.core.out.dispatch(rows, f.core.win.win)
-		if n++; n%1000 == 0 {
-			if got := len(queues[500].take(1000)); got != 1000 {
-				b.Fatalf("%d messages arrived, want 1000", got)
-			}
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -137,7 +138,7 @@ func (c *Config) setDefaults() {
 	fill(&c.Retention, 24*time.Hour)
 	fill(&c.Lease, 10*time.Second)
 	fill(&c.SaveInterval, time.Second)
-	fill(&c.busyRate, busyRate)
+	fill(&c.busyRate, feed.BusyRate)
 	fill(&c.moment, health.Moment)
 	if c.placeOf == nil {
 		c.placeOf = dbconn.PlaceOf

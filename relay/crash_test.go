@@ -80,7 +80,7 @@ func reusedIDs(t *testing.T, server *pgtest.Server, follow Follow) {
 	}
 	eventually(t, "a snapshot in memory sees them", func() bool {
 		now := r.now.Load()
-		return now != nil && now.feed.closedWindow().Snapshot.Sees(lost)
+		return now != nil && now.feed.Closed().Snapshot.Sees(lost)
 	})
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@
 // transaction in the table and compared with what was dispatched. What is missing is read from the table. After a gap (a
 // start, a reconnect, an overflow, a mismatch) ticks read the table until every transaction that ran at the first tick
 // after it has ended and the stream has passed that tick. Correctness never rests on the stream.
+// Package feed has its states, and what happens on each failure.
 //
 // # A subscription's runner
 //

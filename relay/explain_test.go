@@ -147,10 +147,18 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 	use := func() {
 		t.Helper()
 		now := snapshotOf(t, admin)
-		for _, what := range []question{askTick, askWindow, askCounts, askWindowTopics, askTransactions, askTransactionTopics} {
-			a := ask{what: what, base: now, seen: now, xids: []uint64{1}, most: 1 << 20}
-			mend(t, a.put(t.Context(), outbox, &answer{}))
-		}
+		_, _, err := outbox.Look(t.Context())
+		mend(t, err)
+		none := func(*message.Row) error { return nil }
+		_, _, err = outbox.ReadWindow(t.Context(), now, false, none)
+		mend(t, err)
+		_, _, err = outbox.CountWindow(t.Context(), now, make(map[uint64]int))
+		mend(t, err)
+		_, err = outbox.WindowTopics(t.Context(), now, now)
+		mend(t, err)
+		mend(t, outbox.ReadTransactions(t.Context(), []uint64{1}, false, none))
+		_, err = outbox.TransactionTopics(t.Context(), []uint64{1})
+		mend(t, err)
 		for _, reader.exclude = range []bool{false, true} {
 			_, err := reader.readPage(t.Context(), page{begun: true, start: 1}, 1)
 			mend(t, err)

@@ -16,9 +16,11 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 )
@@ -37,11 +39,12 @@ type generation struct {
 	health      *health.Health
 	pool        *dbconn.Pool
 	unprepared  bool // as the connections are
+	connect     func(context.Context) (*dbconn.Conn, error)
 	incarnation string
 	hasOwnName  bool // so that its sessions show that it lives
-	feed        *feed
+	feed        *feed.Feed
 	passes      *passes
-	budget      *budget
+	budget      *queue.Budget
 	saver       *saver
 	repoll      chan struct{}
 	look        chan struct{} // a callback has come
@@ -66,13 +69,12 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	incarnation := r.incarnation
 	c := &r.config
 	g := &generation{
-		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, incarnation: incarnation, hasOwnName: r.hasOwnName,
-		lookMost: lookAtMost, budget: &budget{limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, connect: r.connect, incarnation: incarnation, hasOwnName: r.hasOwnName,
+		lookMost: lookAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		runners: make(map[string]*runner), ending: make(map[string]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}
-	g.feed = newFeed(c, r.metrics, incarnation, source, r.connect)
-	g.feed.health = r.health
+	g.feed = feed.New(g.feedConfig(r, source))
 	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2), losses: &r.losses,
 		limit: c.MemoryLimit / 4, largest: c.largest, source: source, incarnation: incarnation, log: c.Logger, health: r.health}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, health: r.health, metrics: r.metrics, incarnation: incarnation,
@@ -95,16 +97,16 @@ func (g *generation) run(ctx context.Context, follow Follow, healthy func()) err
 	defer stopSoft()
 	defer context.AfterFunc(ctx, stopSoft)()
 
-	group.Go(func() error { return g.feed.run(hard) })
+	group.Go(func() error { return g.feed.Run(hard) })
 	group.Go(func() error { return g.saver.run(hard) })
 	group.Go(func() error { return newRetention(g).run(soft) })
 	group.Go(func() error { return (&expiry{generation: g}).run(soft) })
 	group.Go(func() error { return g.lookForCallbacks(soft) })
 	switch follow {
 	case FollowStream:
-		group.Go(func() error { return g.newStreamer().run(hard) })
+		group.Go(func() error { return g.newStreamer().Run(hard) })
 	case FollowListen:
-		group.Go(func() error { return listen(hard, g.feed) })
+		group.Go(func() error { return g.feed.Listen(hard, g.connect) })
 	}
 
 	// It ends with ctx, with an error of its own, or with the first error of any other part.
@@ -120,11 +122,33 @@ func (g *generation) run(ctx context.Context, follow Follow, healthy func()) err
 	return err
 }
 
-func (g *generation) newStreamer() *streamer {
-	s := &streamer{config: g.config, log: g.log, health: g.health, pool: g.pool, feed: g.feed}
-	s.stream = wal.Stream{DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.source),
-		Backlog: g.feed.backlog, Log: g.log}
-	return s
+func (g *generation) feedConfig(r *Relay, source string) feed.Config {
+	decoder := message.NewDecoder(source)
+	parts := map[feed.Part]string{feed.Looking: health.CannotLook, feed.Streaming: health.CannotStream, feed.Listening: health.CannotListen}
+	return feed.Config{
+		Open: func(ctx context.Context) (feed.Server, error) {
+			conn, err := r.connect(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return &outboxReader{session: store.NewSession(conn.Conn), incarnation: g.incarnation, decoder: decoder}, nil
+		},
+		Fatal: func(err error) bool { return errors.Is(err, store.ErrLost) || isFatal(err) },
+		Report: func(p feed.Part, err error) {
+			if err != nil {
+				g.health.Failed(parts[p], err)
+				return
+			}
+			g.health.Works(parts[p])
+		},
+		Log: g.log, Metrics: feed.Metrics{Ticks: g.metrics.ticks, Gaps: g.metrics.gaps, Completed: g.metrics.completed},
+		PollMin: g.config.PollMin, PollMax: g.config.PollMax, MemoryLimit: g.config.MemoryLimit, BusyRate: g.config.busyRate,
+	}
+}
+
+func (g *generation) newStreamer() *feed.Streamer {
+	return &feed.Streamer{Feed: g.feed, Slots: slots{g.pool}, WALBudget: g.config.WALBudget, Stream: wal.Stream{
+		DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.source), Backlog: g.feed.Backlog, Log: g.log}}
 }
 
 // register makes the row whose presence shows that nothing has happened that would void snapshots in memory.

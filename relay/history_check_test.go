@@ -163,11 +163,12 @@ func (x *simRunner) checkFinished() {
 // checkEmpty wants a feed that serves nobody to hold nothing.
 func (f *simFeed) checkEmpty() {
 	f.disconnect()
-	f.core.out.prune()
-	if n, bytes := f.budget.queues.Load(), f.budget.used.Load(); n != 0 || bytes != 0 || len(f.core.out.live) > 0 {
-		f.sim.failf("without a runner there are %d queues with %d bytes, %d of them live", n, bytes, len(f.core.out.live))
+	f.finishTick()
+	f.ask(f.Begin(f.now))
+	if n, bytes := f.budget.Queues.Load(), f.budget.Used.Load(); n != 0 || bytes != 0 || f.Active.Load() {
+		f.sim.failf("without a runner there are %d queues with %d bytes; any is live: %t", n, bytes, f.Active.Load())
 	}
-	if txs, bytes := f.backlog.Holds(); txs > 0 || bytes != 0 {
+	if txs, bytes := f.Backlog.Holds(); txs > 0 || bytes != 0 {
 		f.sim.failf("the backlog has %d transactions of %d bytes", txs, bytes)
 	}
 }

@@ -234,7 +234,7 @@ func (s *simulation) playTrouble(what uint8, x *simRunner, f *simFeed, op simOp)
 		})
 	case 62:
 		if x.r != nil && x.r.intake.live.queue != nil {
-			x.r.intake.live.queue.refuse(x.feed.core.win.win)
+			x.r.intake.live.queue.Refuse(openWindowOf(x.feed.Feed))
 		}
 	default:
 		s.handOver(x, op)

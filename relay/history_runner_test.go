@@ -99,7 +99,7 @@ func (x *simRunner) takeOver(f *simFeed) {
 	x.feed, x.loaded, x.accepted, x.touched = f, stored, make(map[int64]bool), make(map[int64]bool)
 	x.stale, x.reload, x.paused, x.pass, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
 	r := newRunner(environment{
-		sub: x.sub, cursor: cursor{sub: x.sub, saved: stored}, feed: f.feed, passes: simPasses, budget: f.budget,
+		sub: x.sub, cursor: cursor{sub: x.sub, saved: stored}, feed: f.Feed, passes: simPasses, budget: f.budget,
 		log: slog.New(slog.DiscardHandler), metrics: simRunnerMetrics,
 		save: func() {}, pause: func(string) { x.paused = true }, parked: func(string) {},
 	}, x.filter, sinks.Limits{})

@@ -5,6 +5,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/progress"
+	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
 )
@@ -46,7 +47,7 @@ func (r *runner) maxTasks() int {
 }
 
 func (r *runner) maxTaskBytes() int64 {
-	return min(max(r.env.budget.share(), minLaneBytes), laneBytes)
+	return min(max(r.env.budget.Share(), minLaneBytes), laneBytes)
 }
 
 // watchQueue follows what the feed did to the queue.
@@ -54,7 +55,7 @@ func (in *intake) watchQueue() {
 	if in.live.queue == nil {
 		return
 	}
-	target, attached, refused := in.live.queue.state()
+	target, attached, refused := in.live.queue.State()
 	if refused {
 		in.endQueue()
 		return
@@ -71,8 +72,8 @@ func (in *intake) endQueue() {
 	if in.live.queue == nil {
 		return
 	}
-	in.live.frozen.closed = in.env.feed.closedWindow() // before drop tells what was not taken
-	in.live.frozen.limit = in.live.queue.drop()
+	in.live.frozen.closed = in.env.feed.Closed() // before drop tells what was not taken
+	in.live.frozen.limit = in.live.queue.Drop()
 	if in.live.awaiting || in.pass.reader != nil {
 		in.live.frozen.closed = snapshot.Closed{} // nothing was taken from it
 	}
@@ -92,9 +93,9 @@ func (in *intake) nextPass() {
 		in.startReader(nil, nil)
 		return
 	}
-	in.live.queue = in.env.feed.newQueue(in.filter.current, in.env.budget, in.env.life.wake)
+	in.live.queue = in.env.feed.NewQueue(in.filter.current, in.env.budget, in.env.life.wake)
 	in.live.awaiting = true
-	in.env.feed.attach(in.live.queue)
+	in.env.feed.Attach(in.live.queue)
 }
 
 // startReader begins a pass from the base to target, nil for the present.
@@ -182,13 +183,13 @@ func (in *intake) endPage() {
 // intakeLive admits messages from the feed.
 func (r *runner) intakeLive(now time.Time) {
 	for !r.full() { // what is parked or settled at once makes room for more
-		rows := r.intake.live.queue.take(r.maxTasks() - r.lanes.tasks)
+		rows := r.intake.live.queue.Take(r.maxTasks() - r.lanes.tasks)
 		if len(rows) == 0 {
 			return
 		}
 		for _, l := range rows {
-			t := r.intake.newTask(l.row)
-			t.win, t.seq = l.win, r.intake.prog.AdmitLive(l.win, l.row.Ident())
+			t := r.intake.newTask(l.Row)
+			t.win, t.seq = l.Win, r.intake.prog.AdmitLive(l.Win, l.Row.Ident())
 			r.admit(t, now)
 		}
 		clear(rows)
@@ -243,8 +244,8 @@ func (in *intake) advance() {
 	if in.live.awaiting || in.pass.reader != nil {
 		return
 	}
-	closed := in.env.feed.closedWindow() // before the queue is looked at: its messages are in the queue by then
-	in.prog.Advance(closed, in.live.queue.first())
+	closed := in.env.feed.Closed() // before the queue is looked at: its messages are in the queue by then
+	in.prog.Advance(closed, in.live.queue.First())
 }
 
 // intake takes messages in for one cursor, from the table or from the feed, and counts off what is settled.
@@ -269,7 +270,7 @@ type passing struct {
 }
 
 type live struct {
-	queue    *queue
+	queue    *queue.Queue
 	awaiting bool // the queue's target
 	frozen   struct {
 		closed snapshot.Closed

@@ -137,7 +137,7 @@ func (r *runner) startLoad() {
 	if r.retries.loading || len(r.retries.toLoad) == 0 {
 		return
 	}
-	n := min(len(r.retries.toLoad), maxLoad, int(max(r.env.budget.share()/loadBytes, 1)))
+	n := min(len(r.retries.toLoad), maxLoad, int(max(r.env.budget.Share()/loadBytes, 1)))
 	entries := r.retries.toLoad[:n:n]
 	r.retries.toLoad = r.retries.toLoad[n:]
 	r.retries.loading = true

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -31,7 +32,7 @@ func TestLinger(t *testing.T) {
 		"parked":                   {second, []*task{parked, ago(0)}, nil, false, false, 0},
 		"no room for more":         {second, []*task{ago(0)}, nil, true, false, 0},
 	} {
-		r := newRunner(environment{budget: &budget{limit: 1 << 26}}, nil, sinks.Limits{Lanes: 2, Batch: 3})
+		r := newRunner(environment{budget: &queue.Budget{Limit: 1 << 26}}, nil, sinks.Limits{Lanes: 2, Batch: 3})
 		r.lanes.free = c.free
 		r.env.sub.Settings = subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10, MaxScheduled: 10}
 		r.lanes.all[0].queue = c.queue

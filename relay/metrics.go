@@ -67,8 +67,6 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) tick(kind string) { m.ticks.WithLabelValues(kind).Inc() }
-
 // runnerMetrics are one subscription's. Series that are looked up for each message are looked up once, and made when there is something
 // to count: ten thousand subscriptions that nobody writes to are not worth a quarter of a million lines.
 type runnerMetrics struct {

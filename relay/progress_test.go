@@ -3,19 +3,20 @@ package relay
 import (
 	"cmp"
 	"context"
-	"log/slog"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/jackc/pglogrepl"
 	"pgregory.net/rapid"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/progress"
+	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/snapshot/snapshottest"
-	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 	"github.com/postrider/postrider/relay/wal/waltest"
 )
@@ -35,7 +36,7 @@ type history struct {
 	durable  map[snapshot.Ident]bool // settled as of stored
 	inFlight []modelTask             // admitted, not settled
 	resume   *snapshot.Position      // as in the runner
-	queue    *queue                  // "
+	queue    *queue.Queue            // "
 	awaiting bool                    // "
 	pass     *modelPass              // instead of the runner's reader
 	frozen   struct {                // as in the runner
@@ -61,54 +62,56 @@ type modelPass struct {
 
 // modelFeed is a feed whose looks at the server may be some time ago when it hears of them, and what it asks.
 type modelFeed struct {
-	*feed
+	*feed.Feed
 	*history
 	now   time.Time
-	asked ask // under way: answered, but the feed does not know it yet
+	asked feed.Ask // under way: answered, but the feed does not know it yet
 
 	stream *wal.Assembler
 	at     int // rows that it has brought
 }
 
-var _ server = (*modelFeed)(nil)
+var _ feed.Server = (*modelFeed)(nil)
 
-func (f *modelFeed) useUpID(context.Context) error { return nil }
+func (f *modelFeed) Close() {}
 
-func (f *modelFeed) look(context.Context) (store.Tick, error) {
-	return store.Tick{Snapshot: f.Snapshot(), LSN: 1}, nil
+func (f *modelFeed) UseUpID(context.Context) error { return nil }
+
+func (f *modelFeed) Look(context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
+	return f.Snapshot(), 1, nil
 }
 
-func (f *modelFeed) readWindow(_ context.Context, base snapshot.Snapshot, _ bool, to *rowSet) (store.Tick, error) {
-	f.rows(to, func(r snapshottest.Row) bool { return !base.Sees(r.XID) })
-	return store.Tick{Snapshot: f.Snapshot(), LSN: 1}, nil
+func (f *modelFeed) ReadWindow(_ context.Context, base snapshot.Snapshot, _ bool, add func(*message.Row) error) (snapshot.Snapshot, pglogrepl.LSN, error) {
+	f.rows(add, func(r snapshottest.Row) bool { return !base.Sees(r.XID) })
+	return f.Snapshot(), 1, nil
 }
 
-func (f *modelFeed) countWindow(_ context.Context, base snapshot.Snapshot, to map[uint64]int) (store.Tick, error) {
+func (f *modelFeed) CountWindow(_ context.Context, base snapshot.Snapshot, to map[uint64]int) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	for _, r := range f.Visible {
 		if !base.Sees(r.XID) {
 			to[r.XID]++
 		}
 	}
-	return store.Tick{Snapshot: f.Snapshot(), LSN: 1}, nil
+	return f.Snapshot(), 1, nil
 }
 
-func (f *modelFeed) readTransactions(_ context.Context, xids []uint64, _ bool, to *rowSet) error {
-	f.rows(to, func(r snapshottest.Row) bool { return slices.Contains(xids, r.XID) })
+func (f *modelFeed) ReadTransactions(_ context.Context, xids []uint64, _ bool, add func(*message.Row) error) error {
+	f.rows(add, func(r snapshottest.Row) bool { return slices.Contains(xids, r.XID) })
 	return nil
 }
 
-func (f *modelFeed) windowTopics(context.Context, snapshot.Snapshot, snapshot.Snapshot) ([]string, error) {
+func (f *modelFeed) WindowTopics(context.Context, snapshot.Snapshot, snapshot.Snapshot) ([]string, error) {
 	return []string{"a"}, nil
 }
 
-func (f *modelFeed) transactionTopics(context.Context, []uint64) ([]string, error) {
+func (f *modelFeed) TransactionTopics(context.Context, []uint64) ([]string, error) {
 	return []string{"a"}, nil
 }
 
-func (f *modelFeed) rows(to *rowSet, wanted func(snapshottest.Row) bool) {
+func (f *modelFeed) rows(add func(*message.Row) error, wanted func(snapshottest.Row) bool) {
 	for _, r := range f.Visible {
 		if wanted(r) {
-			if err := to.add(modelRow(r)); err != nil {
+			if err := add(modelRow(r)); err != nil {
 				f.Fatal(err)
 			}
 		}
@@ -123,8 +126,8 @@ func modelRow(r snapshottest.Row) *message.Row {
 }
 
 func (f *modelFeed) connect() {
-	f.stream = wal.NewAssembler(message.NewDecoder("source"), f.backlog)
-	f.backlog.Connect(func() {})
+	f.stream = wal.NewAssembler(message.NewDecoder("source"), f.Backlog)
+	f.Backlog.Connect(func() {})
 	f.bring(waltest.Relation())
 }
 
@@ -152,7 +155,7 @@ func newHistory(t *rapid.T) *history {
 		h.Act(t)
 	}
 	for i := range h.feeds {
-		h.feeds[i] = &modelFeed{feed: newFeed(&Config{Logger: slog.New(slog.DiscardHandler), MemoryLimit: 1 << 20}, simMetrics, "", "", nil), history: h}
+		h.feeds[i] = &modelFeed{Feed: feed.New(quietFeed(1 << 20)), history: h}
 		h.feeds[i].connect()
 	}
 	if rapid.Bool().Draw(t, "now") {
@@ -186,7 +189,7 @@ func (h *history) takeOver(f *modelFeed) {
 // intake is intake.go's.
 func (h *history) intake(most int) {
 	if h.queue != nil {
-		target, attached, refused := h.queue.state()
+		target, attached, refused := h.queue.State()
 		if refused {
 			h.endQueue()
 		} else if attached && h.awaiting {
@@ -198,8 +201,8 @@ func (h *history) intake(most int) {
 	switch {
 	case h.pass != nil || h.awaiting:
 	case h.queue != nil:
-		for _, l := range h.queue.take(most) {
-			h.admit(modelTask{Ident: l.row.Ident(), win: l.win, seq: h.prog.AdmitLive(l.win, l.row.Ident())})
+		for _, l := range h.queue.Take(most) {
+			h.admit(modelTask{Ident: l.Row.Ident(), win: l.Win, seq: h.prog.AdmitLive(l.Win, l.Row.Ident())})
 		}
 	case h.prog.Idle():
 		h.nextPass()
@@ -210,8 +213,8 @@ func (h *history) endQueue() {
 	if h.queue == nil {
 		return
 	}
-	h.frozen.closed = h.on.closedWindow()
-	h.frozen.limit = h.queue.drop()
+	h.frozen.closed = h.on.Closed()
+	h.frozen.limit = h.queue.Drop()
 	if h.awaiting || h.pass != nil {
 		h.frozen.closed = snapshot.Closed{}
 	}
@@ -233,8 +236,8 @@ func (h *history) nextPass() {
 	if err != nil {
 		h.Fatal(err)
 	}
-	h.queue, h.awaiting = h.on.newQueue(match, &budget{limit: 1 << 20}, func() {}), true
-	h.on.attach(h.queue)
+	h.queue, h.awaiting = h.on.NewQueue(match, &queue.Budget{Limit: 1 << 20}, func() {}), true
+	h.on.Attach(h.queue)
 }
 
 // intakePass reads the pass, all at once, and admits some of it.
@@ -289,8 +292,8 @@ func (h *history) advance() {
 	if h.awaiting || h.pass != nil {
 		return
 	}
-	closed := h.on.closedWindow()
-	h.prog.Advance(closed, h.queue.first())
+	closed := h.on.Closed()
+	h.prog.Advance(closed, h.queue.First())
 }
 
 // admit checks the skip list: what was settled before is in it, and nothing else.
@@ -375,12 +378,12 @@ func (h *history) step() {
 	case 0, 1, 2:
 		h.Act(h.T)
 	case 3:
-		if f.asked.what == askNothing {
+		if f.asked.Over() {
 			f.tick(time.Millisecond)
 		}
 	case 4, 5: // a closing tick begins, or ends
-		if f.asked.what == askNothing {
-			f.beginTick(idleEvery)
+		if f.asked.Over() {
+			f.beginTick(time.Second)
 			return
 		}
 		f.endTick()
@@ -394,7 +397,7 @@ func (h *history) step() {
 		h.save()
 	case 12:
 		if h.queue != nil && rapid.Bool().Draw(h.T, "refuse") {
-			h.queue.refuse(h.on.core.win.win)
+			h.queue.Refuse(openWindowOf(h.on.Feed))
 		}
 	case 13:
 		if len(h.Running) == 0 && rapid.IntRange(0, 2).Draw(h.T, "reset") == 0 {
@@ -427,21 +430,22 @@ func (f *modelFeed) beginTick(after time.Duration) {
 		f.streams()
 	}
 	f.now = f.now.Add(after)
-	f.ask(f.begin(f.now))
+	f.ask(f.Begin(f.now))
 }
 
 func (f *modelFeed) endTick() {
-	for f.asked.what != askNothing {
-		f.now = f.now.Add(f.asked.wait)
-		f.ask(f.core.took(f.now, &f.answer))
+	for !f.asked.Over() {
+		f.now = f.now.Add(f.asked.Wait)
+		next, _ := f.Took(f.now)
+		f.ask(next)
 	}
 }
 
-func (f *modelFeed) ask(a ask) {
-	if f.asked = a; a.what == askNothing || a.what == askStream {
+func (f *modelFeed) ask(a feed.Ask) {
+	if f.asked = a; a.Over() || a.ForStream() {
 		return
 	}
-	if err := f.put(context.Background(), f, &a); err != nil {
+	if err := f.Put(context.Background(), f, &a); err != nil {
 		f.Fatal(err)
 	}
 }
@@ -454,7 +458,7 @@ func (h *history) finish() {
 	for range 8 {
 		for _, f := range h.feeds {
 			f.endTick()
-			f.tick(idleEvery)
+			f.tick(time.Second)
 		}
 		for range 100 {
 			h.intake(50)

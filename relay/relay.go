@@ -128,7 +128,7 @@ func (g *generation) ready(now time.Time) error {
 		return fmt.Errorf("subscriptions have not been read for %s", d.Round(time.Second))
 	}
 	// While nobody is live, the feed has nothing to look for.
-	if d := silent(g.feed.tickedAt.Load()); g.feed.active.Load() && d > patience {
+	if d := silent(g.feed.TickedAt()); g.feed.Active.Load() && d > patience {
 		return fmt.Errorf("the feed has not looked for messages for %s", d.Round(time.Second))
 	}
 	if g.polledAt.Load() == 0 {

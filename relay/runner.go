@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/progress"
+	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -152,7 +154,7 @@ func (r *runner) nextLook(now time.Time) time.Duration {
 		look = min(look, wait)
 	}
 	if r.intake.prog.Done >= maxDone {
-		look = min(look, closeEvery) // a window may have closed
+		look = min(look, feed.CloseEvery) // a window may have closed
 	}
 	return max(look, time.Millisecond)
 }
@@ -265,9 +267,9 @@ type environment struct {
 	sub    subscription.Subscription
 	cursor cursor // as it was taken over
 	sink   sinks.Sink
-	feed   *feed
+	feed   *feed.Feed
 	passes *passes
-	budget *budget // of the queues and of what is in the lanes
+	budget *queue.Budget // of the queues and of what is in the lanes
 	life   *lifecycle
 
 	log     *slog.Logger

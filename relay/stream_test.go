@@ -134,8 +134,8 @@ func streamOverflows(t *testing.T, server *pgtest.Server) {
 	want := b.stored()
 	eventually(t, "everything is delivered", func() bool {
 		if now := r.now.Load(); now != nil {
-			_, bytes := now.feed.backlog.Holds()
-			most = max(most, bytes+now.budget.used.Load())
+			_, bytes := now.feed.Backlog.Holds()
+			most = max(most, bytes+now.budget.Used.Load())
 		}
 		return all.count() >= len(want)
 	})

@@ -15,6 +15,9 @@ const (
 		SELECT unnest($2::text::xid8[]) EXCEPT SELECT pg_snapshot_xip(pg_current_snapshot())))`
 )
 
+// MaxWindow bounds the rows of a window that are read together; who reads them reads one more, to tell that there are more.
+const MaxWindow = 10_000
+
 func WindowArgs(a snapshot.Snapshot) [][]byte {
 	return [][]byte{strconv.AppendUint(nil, a.Xmax, 10), a.XipArray()}
 }

@@ -1,4 +1,4 @@
-package relay
+package feed
 
 import "time"
 
@@ -19,54 +19,54 @@ type audit struct {
 
 // tookCounts goes on with a tick that closes: the rows of the window are counted per transaction in the table and compared with what
 // was dispatched. A transaction's streamed rows are a subset of its rows in the table, so equal counts are equal sets.
-func (c *core) tookCounts(now time.Time, a *answer) ask {
-	c.news.kind = "audit"
-	c.at = a.tick
+func (c *core) tookCounts(now time.Time, a *answer) Ask {
+	c.news.Kind = "audit"
+	c.at = a.at
 	c.audit = audit{counts: a.counts, window: now.Sub(c.win.closedOn), until: now.Add(auditWait)}
 	c.audit.brought, c.audit.late = c.backlog.Pace()
 	if c.compare(); len(c.audit.missing) == 0 {
 		c.trust.whole(now)
 		return c.finishAudit(now)
 	}
-	c.backlog.Ask(c.at.LSN)
+	c.backlog.Ask(c.at.lsn)
 	return c.awaitStream(now)
 }
 
 // compare dispatches what the stream has brought, and compares.
 func (c *core) compare() {
-	c.audit.left = c.takeVisible(c.at.Snapshot)
+	c.audit.left = c.takeVisible(c.at.snap)
 	c.audit.missing = c.win.missing(c.audit.counts)
 }
 
 // awaitStream waits until the stream has passed the tick, but not for long, and asks the table for what it has not brought by then.
-func (c *core) awaitStream(now time.Time) ask {
+func (c *core) awaitStream(now time.Time) Ask {
 	_, gap, passed := c.backlog.State()
-	if !gap && passed < c.at.LSN && now.Before(c.audit.until) {
+	if !gap && passed < c.at.lsn && now.Before(c.audit.until) {
 		c.phase = awaiting
-		return ask{what: askStream, wait: c.audit.until.Sub(now)}
+		return Ask{what: askStream, Wait: c.audit.until.Sub(now)}
 	}
-	c.audit.passed = passed >= c.at.LSN
+	c.audit.passed = passed >= c.at.lsn
 	if c.compare(); len(c.audit.missing) == 0 {
 		c.trust.whole(now)
 		return c.finishAudit(now)
 	}
 	c.phase = completing
-	return ask{what: askTransactions, xids: c.audit.missing, heads: c.heads, most: c.bounds.rowBytes}
+	return Ask{what: askTransactions, xids: c.audit.missing, heads: c.heads, most: c.bounds.rowBytes}
 }
 
-func (c *core) tookMissing(now time.Time, a *answer) ask {
+func (c *core) tookMissing(now time.Time, a *answer) Ask {
 	c.heads = false
 	if a.rows.over {
 		c.phase = demotingMissing
-		return ask{what: askTransactionTopics, xids: c.audit.missing}
+		return Ask{what: askTransactionTopics, xids: c.audit.missing}
 	}
 	return c.finishCompletion(now, &a.rows)
 }
 
 // finishCompletion dispatches what the stream has not brought and draws the consequences for the stream.
-func (c *core) finishCompletion(now time.Time, found *rowSet) ask {
+func (c *core) finishCompletion(now time.Time, found *rowSet) Ask {
 	c.out.dispatch(c.win.without(found.rows), c.win.win)
-	c.news.completed = true
+	c.news.Completed = true
 	_, gap, _ := c.backlog.State()
 	if why := c.trust.completed(now, gap, c.audit.passed); why != "" {
 		c.endStreaming(why)
@@ -75,14 +75,14 @@ func (c *core) finishCompletion(now time.Time, found *rowSet) ask {
 }
 
 // finishAudit closes the window.
-func (c *core) finishAudit(now time.Time) ask {
-	c.close(now, c.at.Snapshot)
+func (c *core) finishAudit(now time.Time) Ask {
+	c.close(now, c.at.snap)
 	x := &c.audit
 	switch {
 	case !c.trust.streaming:
 	case c.trust.pace.outrun(x.window, len(x.counts), x.brought, x.late, c.bounds.busyRate):
 		c.endStreaming(isOutrun)
-		c.news.outrun = true
+		c.news.Outrun = true
 	default:
 		c.setDelay(now, x.left)
 	}

@@ -1,9 +1,8 @@
-package relay
+package feed
 
 import (
 	"time"
 
-	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 )
 
@@ -14,10 +13,10 @@ const (
 	distrustForget = 10 * time.Minute // of windows without a hole
 )
 
-// Why ticks read the table.
+// Why ticks read the table. HasHole is the one that tells of a fault outside.
 const (
 	lostRows = "the stream lost rows"
-	hasHole  = "the stream has a hole: is publication postrider as it should be? `postrider doctor` tells"
+	HasHole  = "the stream has a hole: is publication postrider as it should be? `postrider doctor` tells"
 	isBehind = "the stream is behind"
 	isOutrun = "the producers outrun the stream"
 )
@@ -25,7 +24,7 @@ const (
 // trust says whether ticks may take their rows from the stream. It is pure.
 type trust struct {
 	streaming bool
-	mark      store.Tick    // the first tick after a gap,
+	mark      point         // the first tick after a gap,
 	marked    bool          // if there was one
 	useUp     bool          // a transaction id is to be used up before the next mark
 	slow      int           // windows in a row that the stream was too late for
@@ -39,17 +38,17 @@ func (t *trust) allowed(now time.Time) bool { return !now.Before(t.from) }
 
 // judge applies the gap rule to a tick of the table: the stream may carry the rows once every transaction that ran at the first tick
 // after the gap has ended and the stream has passed that tick. Else it could hand out a message before an older one that it never saw.
-func (t *trust) judge(stream *wal.Backlog, at *store.Tick) (follow bool) {
+func (t *trust) judge(stream *wal.Backlog, at *point) (follow bool) {
 	connected, gap, passed := stream.State()
 	switch {
 	case !connected || gap:
 		t.marked = false
 	case !t.marked:
 		t.mark, t.marked = *at, true
-		stream.Ask(t.mark.LSN)
-	case at.Snapshot.Xmin() < t.mark.Snapshot.Xmax:
-	case passed < t.mark.LSN:
-		stream.Ask(t.mark.LSN)
+		stream.Ask(t.mark.lsn)
+	case at.snap.Xmin() < t.mark.snap.Xmax:
+	case passed < t.mark.lsn:
+		stream.Ask(t.mark.lsn)
 	default:
 		t.streaming, t.marked, t.slow = true, false, 0
 		return true
@@ -67,7 +66,7 @@ func (t *trust) completed(now time.Time, gap, passed bool) (why string) {
 		// Such as a publication that was dropped: trust it again later and later.
 		t.distrust = min(max(2*t.distrust, distrustFirst), distrustMost)
 		t.from = now.Add(t.distrust)
-		return hasHole
+		return HasHole
 	case t.slow >= slowWindows:
 		return isBehind
 	}
@@ -85,7 +84,7 @@ func (t *trust) whole(now time.Time) {
 // endStreaming makes ticks read the table until the gap rule is satisfied.
 func (c *core) endStreaming(why string) {
 	if c.trust.streaming {
-		c.news.ended = why
+		c.news.Ended = why
 	}
 	c.trust.streaming, c.trust.marked, c.trust.slow, c.trust.pace = false, false, 0, pace{}
 	c.delay = 0

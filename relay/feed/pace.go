@@ -1,11 +1,13 @@
-package relay
+package feed
 
 import "time"
 
+// BusyRate is how many transactions a second make a look at the table no later than a stream that is late.
+const BusyRate = 1500
+
 const (
-	busyRate  = 1500 // transactions a second from which a look at the table is no later than a stream that is late
-	lateShare = 5    // a window is late if more than one of so many transactions is, or half of them have not come at all
-	lateCost  = 4    // what a late window adds to the score; each other one takes one away
+	lateShare = 5 // a window is late if more than one of so many transactions is, or half of them have not come at all
+	lateCost  = 4 // what a late window adds to the score; each other one takes one away
 	lateScore = 7
 )
 

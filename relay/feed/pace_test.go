@@ -1,4 +1,4 @@
-package relay
+package feed
 
 import (
 	"testing"
@@ -24,7 +24,7 @@ func TestPace(t *testing.T) {
 		var p pace
 		got := false
 		for _, w := range test.windows {
-			got = p.outrun(time.Second, w[0], w[1], w[2], busyRate)
+			got = p.outrun(time.Second, w[0], w[1], w[2], BusyRate)
 		}
 		if got != test.want {
 			t.Errorf("%s: outrun %t, want %t", name, got, test.want)
@@ -32,13 +32,13 @@ func TestPace(t *testing.T) {
 	}
 }
 
-func TestHold(t *testing.T) {
-	var hold time.Duration
+func TestCooldown(t *testing.T) {
+	var cooldown time.Duration
 	for i, step := range []struct{ lasted, want time.Duration }{
-		{time.Second, holdMin}, {time.Second, 2 * holdMin}, {holdMax, 4 * holdMin}, {0, 8 * holdMin}, {0, holdMax}, {0, holdMax}, {holdMax + 1, holdMin}, {0, 2 * holdMin},
+		{time.Second, cooldownMin}, {time.Second, 2 * cooldownMin}, {cooldownMax, 4 * cooldownMin}, {0, 8 * cooldownMin}, {0, cooldownMax}, {0, cooldownMax}, {cooldownMax + 1, cooldownMin}, {0, 2 * cooldownMin},
 	} {
-		if hold = nextHold(hold, step.lasted); hold != step.want {
-			t.Errorf("step %d: %v, want %v", i, hold, step.want)
+		if cooldown = nextCooldown(cooldown, step.lasted); cooldown != step.want {
+			t.Errorf("step %d: %v, want %v", i, cooldown, step.want)
 		}
 	}
 }
@@ -62,6 +62,22 @@ func TestRest(t *testing.T) {
 	} {
 		if c.adaptDelay(step.found, step.took); c.delay != step.want {
 			t.Errorf("after a tick that took %v and found %d rows: %v, want %v", step.took, step.found, c.delay, step.want)
+		}
+	}
+}
+
+// A lull is a while in which all looks have found few transactions.
+func TestLull(t *testing.T) {
+	now := time.Unix(0, 0)
+	l := lull{busy: 1000, at: now}
+	var n int64
+	for i, step := range []struct {
+		more int64
+		want bool
+	}{{499, false}, {499, false}, {499, false}, {500, false}, {0, false}, {0, false}, {499, false}, {499, true}, {500, false}} {
+		now, n = now.Add(lullEvery), n+step.more
+		if got := l.look(now, n); got != step.want {
+			t.Errorf("look %d: a lull: %t, want %t", i, got, step.want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package relay
+package feed
 
 import (
 	"slices"
@@ -9,10 +9,12 @@ import (
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
+// CloseEvery is the time between audits while messages are dispatched: so often progress may move.
+const CloseEvery = 100 * time.Millisecond
+
 const (
-	closeEvery = 100 * time.Millisecond // between audits while messages are dispatched
-	closeRows  = 4000                   // or after so many messages
-	idleEvery  = time.Second            // between ticks of an idle stream
+	closeRows = 4000        // an audit comes after so many messages in any case
+	idleEvery = time.Second // between ticks of an idle stream
 )
 
 // openWindow is what was dispatched since the last closed snapshot.
@@ -49,7 +51,7 @@ func (w *openWindow) close(now time.Time, s snapshot.Snapshot) snapshot.Closed {
 
 func (w *openWindow) closeAfter() time.Duration {
 	if len(w.dispatched) > 0 {
-		return closeEvery
+		return CloseEvery
 	}
 	return idleEvery
 }

@@ -1,4 +1,4 @@
-package relay
+package feed
 
 import (
 	"slices"
@@ -6,8 +6,8 @@ import (
 
 	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
-	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/wal"
 )
 
@@ -27,7 +27,7 @@ type core struct {
 	trust   trust         // whether the stream carries the rows
 	phase   phase         // of the tick under way
 	began   time.Time     // the tick under way
-	at      store.Tick    // its snapshot
+	at      point         // what it sees
 	audit   audit         // what it has counted, if it closes
 	ticked  time.Time     // the last tick's end
 	delay   time.Duration // until the next tick at most
@@ -35,7 +35,7 @@ type core struct {
 	failures int            // ticks that failed in a row
 	heads    bool           // the next rows are read without what they carry: with it that has failed
 	visible  []*message.Row // the array of takeVisible
-	news     news           // what the caller has not told yet
+	news     News           // what the caller has not told yet
 }
 
 // bounds are the settings that the core's decisions rest on.
@@ -52,7 +52,7 @@ const (
 	idle            phase = iota
 	skipping              // a snapshot to close at: nobody is live
 	givingUp              // a snapshot to close at: the live runners read the table
-	releasing             // a snapshot that shows what the stream has brought
+	showing               // a snapshot that shows what the stream has brought
 	readingWindow         // the window's rows
 	demotingWindow        // its topics: it is too large
 	counting              // the window's rows by transaction
@@ -61,57 +61,58 @@ const (
 	demotingMissing       // their topics: they are too many
 )
 
-// news is what a step has brought that others are to hear of.
-type news struct {
-	kind      string // of tick; "": none has read anything
-	following bool   // ticks follow the stream from here on
-	ended     string // why they do not any more
-	completed bool   // a window was completed from the table
-	outrun    bool   // the stream does not keep up
-	fromTable int64  // transactions that were read from the table
+// News is what a step has brought that others are to hear of.
+type News struct {
+	Kind      string // of tick; "": none has read anything
+	Following bool   // ticks follow the stream from here on
+	Ended     string // why they do not any more
+	Completed bool   // a window was completed from the table
+	Outrun    bool   // the stream does not keep up
+	FromTable int64  // transactions that were read from the table
+	Streamed  int    // rows that were dispatched because the stream had brought them
 }
 
 func newCore(b bounds, backlog *wal.Backlog) *core {
-	return &core{bounds: b, backlog: backlog, out: audience{routes: make(map[string][]*queue)}, win: openWindow{win: &snapshot.Window{N: 1}}}
+	return &core{bounds: b, backlog: backlog, out: audience{routes: make(map[string][]*queue.Queue)}, win: openWindow{win: &snapshot.Window{N: 1}}}
 }
 
 // next begins a tick, if anybody wants one. Queues that arrive after it wait for the next tick: their cursors may have been taken over
 // from a relay that had seen more than this tick's snapshot does.
-func (c *core) next(now time.Time) ask {
+func (c *core) next(now time.Time) Ask {
 	c.out.prune()
 	c.began = now
 	switch {
 	case c.out.nobody():
 		c.trust.streaming, c.trust.marked = false, false
 		c.phase = idle
-		return ask{wait: endlessly}
+		return Ask{Wait: endlessly}
 	case c.failures >= mostFailures:
 		c.phase = givingUp
-		return ask{what: askTick}
+		return Ask{what: askTick}
 	case len(c.out.live) == 0:
 		c.phase = skipping
-		return ask{what: askTick}
+		return Ask{what: askTick}
 	case !c.trust.streaming:
 		return c.read(now)
 	case len(c.out.arriving) > 0 || c.closeDue(now):
 		c.phase = counting
-		return ask{what: askCounts, base: c.win.closed}
+		return Ask{what: askCounts, base: c.win.closed}
 	}
-	c.phase = releasing
-	return ask{what: askTick}
+	c.phase = showing
+	return Ask{what: askTick}
 }
 
 // took takes in the answer to what was asked last.
-func (c *core) took(now time.Time, a *answer) ask {
+func (c *core) took(now time.Time, a *answer) Ask {
 	switch c.phase {
 	case skipping:
 		c.trust.streaming, c.trust.marked = false, false
-		c.close(now, a.tick.Snapshot)
+		c.close(now, a.at.snap)
 		c.delay = 0
 	case givingUp:
-		c.giveUp(now, a.tick.Snapshot)
-	case releasing:
-		c.release(now, a.tick.Snapshot)
+		c.giveUp(now, a.at.snap)
+	case showing:
+		c.show(now, a.at.snap)
 	case readingWindow:
 		return c.tookWindow(now, a)
 	case demotingWindow:
@@ -131,9 +132,9 @@ func (c *core) took(now time.Time, a *answer) ask {
 }
 
 // rest ends the tick.
-func (c *core) rest(now time.Time) ask {
+func (c *core) rest(now time.Time) Ask {
 	c.phase, c.failures, c.ticked = idle, 0, now
-	return ask{wait: c.delay}
+	return Ask{Wait: c.delay}
 }
 
 // failed ends the tick under way: the server has not answered. It says whether the answer was to have been rows that cannot be read
@@ -156,9 +157,9 @@ func (c *core) woken(now time.Time) time.Duration {
 }
 
 // takeNews returns what has happened since the last call.
-func (c *core) takeNews() news {
+func (c *core) takeNews() News {
 	n := c.news
-	c.news = news{}
+	c.news = News{}
 	return n
 }
 
@@ -167,15 +168,15 @@ func (c *core) takeNews() news {
 func (c *core) giveUp(now time.Time, s snapshot.Snapshot) {
 	c.endStreaming("a window could not be read")
 	for _, q := range c.out.live {
-		q.refuse(c.win.win)
+		q.Refuse(c.win.win)
 	}
 	c.close(now, s)
 	c.delay = 0
 }
 
-// release dispatches in commit order what the stream has brought and has become visible.
-func (c *core) release(now time.Time, s snapshot.Snapshot) {
-	c.news.kind = "stream"
+// show dispatches in commit order what the stream has brought and has become visible.
+func (c *core) show(now time.Time, s snapshot.Snapshot) {
+	c.news.Kind = "stream"
 	left := c.takeVisible(s)
 	if _, gap, _ := c.backlog.State(); gap {
 		c.endStreaming(lostRows)
@@ -190,6 +191,7 @@ func (c *core) takeVisible(s snapshot.Snapshot) (left int) {
 	// What the last closed snapshot sees was dispatched from the table.
 	rows := slices.DeleteFunc(visible, func(r *message.Row) bool { return c.win.closed.Sees(r.XID) })
 	c.win.add(rows)
+	c.news.Streamed += len(rows)
 	c.out.dispatch(rows, c.win.win)
 	clear(visible)
 	c.visible = fifo.Emptied(visible)

@@ -1,4 +1,4 @@
-package relay
+package feed
 
 import "time"
 
@@ -9,24 +9,24 @@ const (
 )
 
 // read begins a tick of the table: one look returns a snapshot and the rows of the window, which it closes.
-func (c *core) read(now time.Time) ask {
+func (c *core) read(now time.Time) Ask {
 	connected, gap, _ := c.backlog.State()
 	if connected && gap && c.trust.allowed(now) {
 		c.backlog.Restart() // before the snapshot is taken: what commits after it is kept
 		c.trust.marked, c.trust.useUp = false, true
 	}
 	c.phase = readingWindow
-	return ask{what: askWindow, base: c.win.closed, useUp: c.trust.useUp, heads: c.heads, most: c.bounds.rowBytes}
+	return Ask{what: askWindow, base: c.win.closed, useUp: c.trust.useUp, heads: c.heads, most: c.bounds.rowBytes}
 }
 
-func (c *core) tookWindow(now time.Time, a *answer) ask {
+func (c *core) tookWindow(now time.Time, a *answer) Ask {
 	c.heads, c.trust.useUp = false, false
-	c.news.kind = "table"
-	c.at = a.tick
-	c.backlog.Take(c.at.Snapshot, nil)
+	c.news.Kind = "table"
+	c.at = a.at
+	c.backlog.Take(c.at.snap, nil)
 	if a.rows.over {
 		c.phase = demotingWindow
-		return ask{what: askWindowTopics, base: c.win.closed, seen: c.at.Snapshot}
+		return Ask{what: askWindowTopics, base: c.win.closed, seen: c.at.snap}
 	}
 	c.finishRead(now, &a.rows)
 	return c.rest(now)
@@ -34,12 +34,12 @@ func (c *core) tookWindow(now time.Time, a *answer) ask {
 
 func (c *core) finishRead(now time.Time, found *rowSet) {
 	n, transactions := found.count()
-	c.news.fromTable += transactions
+	c.news.FromTable += transactions
 	c.out.dispatch(c.win.without(found.rows), c.win.win)
-	c.close(now, c.at.Snapshot)
+	c.close(now, c.at.snap)
 	c.adaptDelay(n, now.Sub(c.began))
 	if c.trust.judge(c.backlog, &c.at) {
-		c.news.following = true
+		c.news.Following = true
 		c.delay = 0
 	}
 }

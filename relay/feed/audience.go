@@ -1,20 +1,21 @@
-package relay
+package feed
 
 import (
 	"sync/atomic"
 
 	"github.com/postrider/postrider/relay/internal/fifo"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // audience is whom the feed serves.
 type audience struct {
-	live     []*queue            // get what is dispatched
-	arriving []*queue            // were there before the tick under way: they get what comes after its snapshot
-	routes   map[string][]*queue // the live ones that want a topic
-	staged   []*queue            // the array of dispatch
-	ended    atomic.Bool         // some live queue takes no more
+	live     []*queue.Queue            // get what is dispatched
+	arriving []*queue.Queue            // were there before the tick under way: they get what comes after its snapshot
+	routes   map[string][]*queue.Queue // the live ones that want a topic
+	staged   []*queue.Queue            // the array of dispatch
+	ended    atomic.Bool               // some live queue takes no more
 }
 
 func (a *audience) nobody() bool { return len(a.live) == 0 && len(a.arriving) == 0 }
@@ -23,31 +24,31 @@ func (a *audience) nobody() bool { return len(a.live) == 0 && len(a.arriving) ==
 func (a *audience) dispatch(rows []*message.Row, w *snapshot.Window) {
 	for _, r := range rows {
 		for _, q := range a.route(r.Topic) {
-			if len(q.staged) == 0 {
+			if len(q.Staged) == 0 {
 				a.staged = append(a.staged, q)
 			}
-			q.staged = append(q.staged, r)
+			q.Staged = append(q.Staged, r)
 		}
 	}
 	for _, q := range a.staged {
-		q.push(q.staged, w)
-		clear(q.staged)
-		q.staged = fifo.Emptied(q.staged)
+		q.Push(q.Staged, w)
+		clear(q.Staged)
+		q.Staged = fifo.Emptied(q.Staged)
 	}
 	clear(a.staged)
 	a.staged = a.staged[:0]
 }
 
-func (a *audience) route(topic string) []*queue {
+func (a *audience) route(topic string) []*queue.Queue {
 	if qs, ok := a.routes[topic]; ok {
 		return qs
 	}
 	if len(a.routes) >= message.MaxTopics {
 		clear(a.routes)
 	}
-	var qs []*queue
+	var qs []*queue.Queue
 	for _, q := range a.live {
-		if q.match.Match(topic) {
+		if q.Match.Match(topic) {
 			qs = append(qs, q)
 		}
 	}
@@ -59,7 +60,7 @@ func (a *audience) route(topic string) []*queue {
 func (a *audience) demote(topics []string, w *snapshot.Window) {
 	for _, topic := range topics {
 		for _, q := range a.route(topic) {
-			q.refuse(w)
+			q.Refuse(w)
 		}
 	}
 }
@@ -70,9 +71,9 @@ func (a *audience) admit(at snapshot.Closed) {
 		return
 	}
 	for _, q := range a.arriving {
-		if _, _, refused := q.state(); !refused { // else its runner has stopped meanwhile
+		if _, _, refused := q.State(); !refused { // else its runner has stopped meanwhile
 			a.live = append(a.live, q)
-			q.attach(at)
+			q.Attach(at)
 		}
 	}
 	clear(a.arriving)
@@ -87,7 +88,7 @@ func (a *audience) prune() {
 	}
 	kept := a.live[:0]
 	for _, q := range a.live {
-		if _, _, refused := q.state(); !refused {
+		if _, _, refused := q.State(); !refused {
 			kept = append(kept, q)
 		}
 	}
