@@ -279,3 +279,53 @@ func TestLostRowsEndStreaming(t *testing.T) {
 	}
 	s.begins(askWindow)
 }
+
+// A stream that has not passed the mark is not followed: it is behind, whatever has ended meanwhile.
+func TestStreamPassesTheMark(t *testing.T) {
+	s := newStepper(t)
+	s.lsn = 100
+	for range 3 {
+		s.begins(askWindow)
+		s.asks(s.took(s.now, s.tick()), askNothing)
+		s.bring(waltest.Keepalive(99))
+	}
+	if s.trust.streaming {
+		t.Error("the stream is followed before it has passed the mark")
+	}
+	s.bring(waltest.Keepalive(100))
+	s.begins(askWindow)
+	s.took(s.now, s.tick())
+	if !s.trust.streaming {
+		t.Error("the stream is not followed after it has passed the mark")
+	}
+}
+
+// Producers that outrun the stream for two windows in a row end it, and those who keep it running hear of that.
+func TestProducersOutrun(t *testing.T) {
+	s := newStepper(t)
+	s.bounds.busyRate = 1
+	s.follow()
+	for n, want := range []bool{false, true} {
+		commits := uint64(2 + 6*n) // what came too late for one window is no sign that the next is on time
+		a := s.tick()
+		a.counts = make(map[uint64]int)
+		for i := range commits {
+			a.counts[s.xmax+i] = 1
+		}
+		for range commits {
+			s.commits(false)
+		}
+		a.at = s.tick().at
+		s.now = s.now.Add(time.Second)
+		s.begins(askCounts)
+		s.asks(s.took(s.now, a), askStream)
+		s.xmax, s.lsn = s.xmax-commits, s.lsn-pglogrepl.LSN(10*commits)
+		for range commits {
+			s.commits(true)
+		}
+		s.asks(s.took(s.now, nil), askNothing)
+		if news := s.takeNews(); news.Outrun != want || (news.Ended == isOutrun) != want {
+			t.Errorf("window %d: %+v, outrun %t is wanted", n, news, want)
+		}
+	}
+}
