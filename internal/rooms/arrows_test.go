@@ -30,6 +30,7 @@ var rooms = []room{
 	{path: "relay/subscription", may: "sinks internal/strict outbox/topic"},
 	{path: "relay/progress", may: "relay/snapshot relay/internal/fifo"},
 	{path: "relay/balance"},
+	{path: "relay/states"},
 	{path: "relay/health", may: "internal/dberr"},
 	{path: "relay/internal/..."},
 	{path: "relay/queue", may: "relay/message relay/snapshot relay/subscription relay/internal/fifo relay/internal/async outbox/topic"},
@@ -54,9 +55,9 @@ var rooms = []room{
 	{path: "internal/dberr", postgres: true},
 	{path: "internal/dbconn", may: "internal/dberr", postgres: true},
 	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/nats sinks/stdout sinks/webhook", postgres: true},
-	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/subscription outbox/topic sinks"},
+	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/subscription outbox/topic sinks sinks/webhook"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr sinks", postgres: true},
-	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/subscription outbox/topic sinks sinks/nats", postgres: true},
+	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
 	{path: "migrations", may: "internal/dbconn", postgres: true},
 
 	// Tests' own.
@@ -71,7 +72,7 @@ var rooms = []room{
 	{path: "internal/torture", may: "internal/hooktest internal/linktest internal/natstest internal/pgtest migrations outbox outbox/topic", postgres: true},
 
 	// Programs wire.
-	{path: "cmd/postrider", may: "internal/... migrations outbox/topic relay relay/subscription sinks/...", postgres: true},
+	{path: "cmd/postrider", may: "internal/... migrations outbox/topic relay relay/states relay/subscription sinks/...", postgres: true},
 	{path: "cmd/demo", may: "internal/pgtest migrations outbox", postgres: true},
 	{path: "cmd/torture", may: "internal/torture"},
 	{path: "docs"},
