@@ -204,6 +204,12 @@ func (b *logBuffer) Write(p []byte) (int, error) {
 	return b.Builder.Write(p)
 }
 
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Builder.String()
+}
+
 // Memory does not grow with what a peer sends, however many lanes it sends to.
 func TestHostileAnswersAreBoundedInMemory(t *testing.T) {
 	big := strings.Repeat("x", 1<<20)
