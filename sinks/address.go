@@ -54,3 +54,14 @@ func EncodeQuery(query string) string {
 func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
+
+// WithoutURL takes the URL out of a parser's error. The rest can quote a password that was not escaped.
+func WithoutURL(raw string, err error) error {
+	if strings.Contains(raw, "@") {
+		return errors.New("it has user info in front of the host, in which characters such as / ? # % have to be percent-encoded")
+	}
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}

@@ -90,7 +90,7 @@ func (c CallbackConfig) parseBase() (base, path string, err error) {
 	u, err := url.Parse(c.BaseURL)
 	switch {
 	case err != nil:
-		return "", "", fmt.Errorf("it cannot be parsed: %w", withoutURL(c.BaseURL, err))
+		return "", "", fmt.Errorf("it cannot be parsed: %w", sinks.WithoutURL(c.BaseURL, err))
 	case u.Scheme != "http" && u.Scheme != "https":
 		return "", "", fmt.Errorf("it has the scheme %q: it must be http or https", u.Scheme)
 	case u.Hostname() == "":

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/postrider/postrider/internal/secret"
@@ -88,7 +87,7 @@ func (c Config) parse() (*url.URL, error) {
 	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("webhook URL cannot be parsed: %w", withoutURL(c.URL, err))
+		return nil, fmt.Errorf("webhook URL cannot be parsed: %w", sinks.WithoutURL(c.URL, err))
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("webhook URL has the scheme %q: it must be http or https", u.Scheme)
 	case u.Hostname() == "":
@@ -101,15 +100,4 @@ func (c Config) parse() (*url.URL, error) {
 	}
 	u.RawQuery = sinks.EncodeQuery(u.RawQuery)
 	return u, c.Options.Validate()
-}
-
-// withoutURL takes the URL out of a parser's error. The rest can quote a password that was not escaped.
-func withoutURL(raw string, err error) error {
-	if strings.Contains(raw, "@") {
-		return errors.New("it has user info in front of the host, in which characters such as / ? # % have to be percent-encoded")
-	}
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		return e.Err
-	}
-	return err
 }

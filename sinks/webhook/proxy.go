@@ -91,7 +91,7 @@ func parseProxy(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("proxy cannot be parsed: %w", withoutURL(text, err))
+		return nil, fmt.Errorf("proxy cannot be parsed: %w", sinks.WithoutURL(text, err))
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, errors.New("proxy must be environment, an http or https URL, or a reference to one")
 	case u.Hostname() == "":
