@@ -11,7 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/postrider/postrider/sinks/webhook"
+	"github.com/postrider/postrider/internal/callback"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 
 // callbackHandler records what receivers say of asynchronous deliveries, of any subscription of the database.
 type callbackHandler struct {
-	urls     *webhook.Callbacks
+	urls     *callback.URLs
 	store    *callbackStore
 	look     func()        // makes the relay of this process look at once
 	patience time.Duration // with a callback that is early
@@ -32,7 +32,7 @@ type callbackHandler struct {
 	total    *prometheus.CounterVec
 }
 
-func newCallbackHandler(urls *webhook.Callbacks, store *callbackStore, look func(), log *slog.Logger, registry prometheus.Registerer) *callbackHandler {
+func newCallbackHandler(urls *callback.URLs, store *callbackStore, look func(), log *slog.Logger, registry prometheus.Registerer) *callbackHandler {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "postrider", Name: "callbacks_total",
 		Help: "Callbacks of receivers, by action and by what came of them."}, []string{"action", "result"})
 	registry.MustRegister(total)
@@ -78,11 +78,11 @@ func (h *callbackHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer reads the signature before the body: strangers get no further.
-func (h *callbackHandler) answer(w http.ResponseWriter, r *http.Request) (webhook.Callback, reply) {
+func (h *callbackHandler) answer(w http.ResponseWriter, r *http.Request) (callback.Attempt, reply) {
 	cb, err := h.urls.Read(r.URL.EscapedPath())
 	parse, known := callbackActions[cb.Action]
 	switch {
-	case errors.Is(err, webhook.ErrNoCallback) || !known:
+	case errors.Is(err, callback.ErrNoCallback) || !known:
 		return cb, refuse(http.StatusNotFound, "unknown", "nothing is here: a callback is a POST to its URL with /complete, /fail or /heartbeat added")
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
@@ -103,28 +103,28 @@ func (h *callbackHandler) answer(w http.ResponseWriter, r *http.Request) (webhoo
 }
 
 // recorder does in the database what a callback asks for, if the attempt waits for one.
-type recorder func(ctx context.Context, s *callbackStore, cb webhook.Callback) (out reply, done bool, err error)
+type recorder func(ctx context.Context, s *callbackStore, cb callback.Attempt) (out reply, done bool, err error)
 
 var recorded = reply{status: http.StatusNoContent, result: "done"}
 
 // callbackActions read the body and say what is to be recorded.
 var callbackActions = map[string]func(callbackFields) (recorder, error){
 	"complete": func(fields callbackFields) (recorder, error) {
-		return func(ctx context.Context, s *callbackStore, cb webhook.Callback) (reply, bool, error) {
+		return func(ctx context.Context, s *callbackStore, cb callback.Attempt) (reply, bool, error) {
 			done, err := s.complete(ctx, cb)
 			return recorded, done, err
 		}, parseComplete(fields)
 	},
 	"fail": func(fields callbackFields) (recorder, error) {
 		f, err := parseFailure(fields)
-		return func(ctx context.Context, s *callbackStore, cb webhook.Callback) (reply, bool, error) {
+		return func(ctx context.Context, s *callbackStore, cb callback.Attempt) (reply, bool, error) {
 			done, err := s.fail(ctx, cb, f)
 			return recorded, done, err
 		}, err
 	},
 	"heartbeat": func(fields callbackFields) (recorder, error) {
 		lease, err := parseHeartbeat(fields)
-		return func(ctx context.Context, s *callbackStore, cb webhook.Callback) (reply, bool, error) {
+		return func(ctx context.Context, s *callbackStore, cb callback.Attempt) (reply, bool, error) {
 			until, err := s.heartbeat(ctx, cb, lease)
 			out := reply{status: http.StatusOK, result: "done", body: map[string]time.Time{"until": until.UTC()}}
 			return out, !until.IsZero(), err
@@ -134,7 +134,7 @@ var callbackActions = map[string]func(callbackFields) (recorder, error){
 
 // settle records a callback. One that is early waits: a receiver may call before its 202 has arrived, and before the relay
 // has recorded that.
-func (h *callbackHandler) settle(ctx context.Context, cb webhook.Callback, record recorder) reply {
+func (h *callbackHandler) settle(ctx context.Context, cb callback.Attempt, record recorder) reply {
 	deadline := time.Now().Add(h.patience)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		out, done, err := record(ctx, h.store, cb)

@@ -18,8 +18,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/internal/callback"
 	"github.com/postrider/postrider/internal/pgtest"
-	"github.com/postrider/postrider/sinks/webhook"
 )
 
 const callbackKey = "callbacks-are-signed-with-this-key"
@@ -27,7 +27,7 @@ const callbackKey = "callbacks-are-signed-with-this-key"
 // callbacksOf is the endpoint for callbacks, as a relay serves it, and its database.
 type callbacksOf struct {
 	db      *pgtest.DB
-	urls    *webhook.Callbacks
+	urls    *callback.URLs
 	handler *callbackHandler
 	log     *lines
 	metrics *prometheus.Registry
@@ -51,8 +51,8 @@ func serveCallbacks(t *testing.T, db *pgtest.DB, change func(url string) string)
 		t.Fatal(err)
 	}
 	c := &callbacksOf{db: db, log: new(lines), metrics: prometheus.NewRegistry()}
-	config := webhook.CallbackConfig{BaseURL: "http://" + listener.Addr().String() + "/public", Secrets: []string{newReferenceFile(t, callbackKey)}}
-	if c.urls, err = webhook.NewCallbacks(config); err != nil {
+	config := callback.Config{BaseURL: "http://" + listener.Addr().String() + "/public", Secrets: []string{newReferenceFile(t, callbackKey)}}
+	if c.urls, err = callback.NewURLs(config); err != nil {
 		t.Fatal(err)
 	}
 	url := db.URL()

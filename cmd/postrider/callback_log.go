@@ -11,8 +11,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/postrider/postrider/internal/admin"
+	"github.com/postrider/postrider/internal/callback"
 	"github.com/postrider/postrider/internal/human"
-	"github.com/postrider/postrider/sinks/webhook"
 )
 
 // logEvery bounds how often strangers, or a database that is down, can write to the log.
@@ -48,7 +48,7 @@ func (s sometimes) now() (missed int64, ok bool) {
 }
 
 // answered logs one callback.
-func (l *callbackLog) answered(r *http.Request, cb webhook.Callback, out reply, took time.Duration) {
+func (l *callbackLog) answered(r *http.Request, cb callback.Attempt, out reply, took time.Duration) {
 	attrs := []any{"action", human.Clip(cb.Action, 20), "subscription", human.Clip(cb.Subscription, 70), "id", cb.ID, "token", cb.Token, "from", r.RemoteAddr}
 	switch {
 	case out.result == "forged":

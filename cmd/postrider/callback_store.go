@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/internal/callback"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/secret"
-	"github.com/postrider/postrider/sinks/webhook"
 )
 
 const (
@@ -51,12 +51,12 @@ func ask[T any](ctx context.Context, s *callbackStore, sql string, args ...any) 
 }
 
 // complete says that the work is done. False means that the attempt does not wait for a callback, or not yet.
-func (s *callbackStore) complete(ctx context.Context, cb webhook.Callback) (bool, error) {
+func (s *callbackStore) complete(ctx context.Context, cb callback.Attempt) (bool, error) {
 	return ask[bool](ctx, s, "SELECT postrider.complete($1::text, $2::bigint, $3::bigint)", cb.Subscription, cb.ID, cb.Token)
 }
 
 // fail says that the work has failed. False means the same.
-func (s *callbackStore) fail(ctx context.Context, cb webhook.Callback, f failure) (bool, error) {
+func (s *callbackStore) fail(ctx context.Context, cb callback.Attempt, f failure) (bool, error) {
 	if f.reason != nil {
 		reason, err := s.pool.Storable(ctx, s.secrets.Redact(*f.reason))
 		if err != nil {
@@ -70,7 +70,7 @@ func (s *callbackStore) fail(ctx context.Context, cb webhook.Callback, f failure
 }
 
 // heartbeat begins the lease anew and returns its end. Zero means that the attempt does not wait for a callback, or not yet.
-func (s *callbackStore) heartbeat(ctx context.Context, cb webhook.Callback, lease *float64) (time.Time, error) {
+func (s *callbackStore) heartbeat(ctx context.Context, cb callback.Attempt, lease *float64) (time.Time, error) {
 	until, err := ask[*time.Time](ctx, s, "SELECT postrider.heartbeat($1::text, $2::bigint, $3::bigint, make_interval(secs => $4::float8))",
 		cb.Subscription, cb.ID, cb.Token, lease)
 	if err != nil || until == nil {
@@ -80,7 +80,7 @@ func (s *callbackStore) heartbeat(ctx context.Context, cb webhook.Callback, leas
 }
 
 // over says whether no callback for the attempt can have an effect any more.
-func (s *callbackStore) over(ctx context.Context, cb webhook.Callback) (bool, error) {
+func (s *callbackStore) over(ctx context.Context, cb callback.Attempt) (bool, error) {
 	state, err := ask[string](ctx, s, "SELECT postrider.attempt_state($1::text, $2::bigint, $3::bigint)", cb.Subscription, cb.ID, cb.Token)
 	return state == "over", err
 }

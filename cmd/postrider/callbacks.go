@@ -8,16 +8,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/internal/callback"
 	"github.com/postrider/postrider/internal/config"
-	"github.com/postrider/postrider/sinks/webhook"
 )
 
 // callbackURLs follows the references. It returns nil where there are no settings of callbacks.
-func callbackURLs(s *config.Settings, log *slog.Logger) (*webhook.Callbacks, error) {
+func callbackURLs(s *config.Settings, log *slog.Logger) (*callback.URLs, error) {
 	if s.CallbackURL == "" && !s.ReceivesCallbacks() {
 		return nil, nil
 	}
-	urls, err := webhook.NewCallbacks(webhook.CallbackConfig{BaseURL: string(s.CallbackURL), Secrets: s.CallbackSecrets, Log: log})
+	urls, err := callback.NewURLs(callback.Config{BaseURL: string(s.CallbackURL), Secrets: s.CallbackSecrets, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("POSTRIDER_CALLBACK_SECRETS: %w", err)
 	}
@@ -25,7 +25,7 @@ func callbackURLs(s *config.Settings, log *slog.Logger) (*webhook.Callbacks, err
 }
 
 // makeURL returns what makes callback URLs, nil if requests shall have none.
-func makeURL(s *config.Settings, urls *webhook.Callbacks) func(subscription string, row, token int64) string {
+func makeURL(s *config.Settings, urls *callback.URLs) func(subscription string, row, token int64) string {
 	if s.CallbackURL == "" {
 		return nil
 	}
@@ -39,7 +39,7 @@ type callbackService struct {
 }
 
 // openCallbacks opens the port. It returns nil if this relay shall receive no callbacks. Nothing is connected yet.
-func openCallbacks(s *config.Settings, urls *webhook.Callbacks, look func(), log *slog.Logger, registry prometheus.Registerer) (*callbackService, error) {
+func openCallbacks(s *config.Settings, urls *callback.URLs, look func(), log *slog.Logger, registry prometheus.Registerer) (*callbackService, error) {
 	if !s.ReceivesCallbacks() {
 		return nil, nil
 	}

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/postrider/postrider/internal/callback"
 	"github.com/postrider/postrider/internal/destination"
-	"github.com/postrider/postrider/sinks/webhook"
 )
 
 // referenceList is a list of references to secrets, separated by commas.
@@ -28,10 +28,10 @@ func (s *Settings) ReceivesCallbacks() bool { return s.CallbackAddr != "" && s.C
 
 // checkCallbacks says which setting of callbacks is wrong or missing. It follows no reference: most commands need none.
 func (s *Settings) checkCallbacks() error {
-	if err := (webhook.CallbackConfig{BaseURL: string(s.CallbackURL)}).Validate(); err != nil {
+	if err := (callback.Config{BaseURL: string(s.CallbackURL)}).Validate(); err != nil {
 		return fmt.Errorf("POSTRIDER_CALLBACK_URL=%s: %w", destination.Redact(string(s.CallbackURL)), err)
 	}
-	if err := (webhook.CallbackConfig{Secrets: s.CallbackSecrets}).Validate(); err != nil {
+	if err := (callback.Config{Secrets: s.CallbackSecrets}).Validate(); err != nil {
 		return fmt.Errorf("POSTRIDER_CALLBACK_SECRETS: %w", err)
 	}
 	const needed = "needs POSTRIDER_CALLBACK_SECRETS, the secrets that sign the URLs, such as file:/run/callbacks"

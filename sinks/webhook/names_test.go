@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/postrider/postrider/internal/callback"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
@@ -72,7 +73,7 @@ func TestURLsAreEncodedOrRefused(t *testing.T) {
 			t.Errorf("%q is taken, for host %q", raw, s.url.Host)
 			s.Close()
 		}
-		if err := (CallbackConfig{BaseURL: raw}).Validate(); err == nil {
+		if err := (callback.Config{BaseURL: raw}).Validate(); err == nil {
 			t.Errorf("%q is taken for callbacks", raw)
 		}
 		if err := (Options{Proxy: raw}).Validate(); err == nil {

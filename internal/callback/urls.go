@@ -1,4 +1,4 @@
-package webhook
+package callback
 
 import (
 	"crypto/hmac"
@@ -18,8 +18,8 @@ import (
 // minCallbackSecret is in bytes.
 const minCallbackSecret = 32
 
-// CallbackConfig says where callbacks come to, and what signs their URLs.
-type CallbackConfig struct {
+// Config says where callbacks come to, and what signs their URLs.
+type Config struct {
 	// BaseURL is what the URLs begin with: http or https, a host, perhaps a path. Empty means that none are made: those
 	// that another process has made can still be read.
 	BaseURL string
@@ -30,13 +30,13 @@ type CallbackConfig struct {
 	Log *slog.Logger
 }
 
-// Callbacks makes and reads the URLs by which receivers say what came of an attempt at an asynchronous delivery:
+// URLs makes and reads the URLs by which receivers say what came of an attempt at an asynchronous delivery:
 //
 //	<base>/callbacks/<subscription>/<id>/<token>/<signature>
 //
 // The signature is HMAC-SHA256 of the attempt, in base64url without padding. Who knows such a URL may settle that attempt
 // and nothing else. Methods may be called by several goroutines at once.
-type Callbacks struct {
+type URLs struct {
 	base, path string // without a slash at the end; path is that of base
 	secrets    []*secret.Watched[[]callbackSigner]
 }
@@ -45,7 +45,7 @@ type Callbacks struct {
 type callbackSigner func(subscription string, id, token int64) string
 
 // Validate finds what is wrong as far as that can be said without following references. Errors show no secret.
-func (c CallbackConfig) Validate() error {
+func (c Config) Validate() error {
 	if _, _, err := c.parseBase(); err != nil {
 		return err
 	}
@@ -57,8 +57,8 @@ func (c CallbackConfig) Validate() error {
 	return nil
 }
 
-// NewCallbacks follows the references. Errors name the reference and show no secret.
-func NewCallbacks(c CallbackConfig) (*Callbacks, error) {
+// NewURLs follows the references. Errors name the reference and show no secret.
+func NewURLs(c Config) (*URLs, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -69,7 +69,7 @@ func NewCallbacks(c CallbackConfig) (*Callbacks, error) {
 	if len(c.Secrets) == 0 {
 		return nil, errors.New("callbacks need a secret that signs their URLs")
 	}
-	all := &Callbacks{base: base, path: path}
+	all := &URLs{base: base, path: path}
 	for i, ref := range c.Secrets {
 		w, err := secret.Watch(c.Log, (*secret.Store)(nil).Own(), callbackSetting(i), ref, parseCallbackSecrets)
 		if err != nil {
@@ -83,7 +83,7 @@ func NewCallbacks(c CallbackConfig) (*Callbacks, error) {
 func callbackSetting(i int) string { return fmt.Sprintf("secret %d", i+1) }
 
 // parseBase returns the URL, and its path, without a slash at the end.
-func (c CallbackConfig) parseBase() (base, path string, err error) {
+func (c Config) parseBase() (base, path string, err error) {
 	if c.BaseURL == "" {
 		return "", "", nil
 	}
@@ -140,7 +140,7 @@ func newCallbackSigner(key []byte) callbackSigner {
 }
 
 // URL returns the URL for an attempt, to which an action is to be added; empty without a base URL.
-func (c *Callbacks) URL(subscription string, id, token int64) string {
+func (c *URLs) URL(subscription string, id, token int64) string {
 	if c.base == "" {
 		return ""
 	}
@@ -149,7 +149,7 @@ func (c *Callbacks) URL(subscription string, id, token int64) string {
 }
 
 // verifies compares with the text that a secret would have given, in constant time: no two texts mean one signature.
-func (c *Callbacks) verifies(cb Callback, signature string) bool {
+func (c *URLs) verifies(cb Attempt, signature string) bool {
 	now, ok := time.Now(), false
 	for _, w := range c.secrets {
 		for _, sign := range w.Get(now) {

@@ -1,4 +1,4 @@
-package webhook
+package callback
 
 import (
 	"bytes"
@@ -20,9 +20,9 @@ const (
 	otherKey = "fedcba9876543210fedcba9876543210"
 )
 
-func newCallbacks(t testing.TB, base string, keys ...string) *Callbacks {
+func newCallbacks(t testing.TB, base string, keys ...string) *URLs {
 	t.Helper()
-	config := CallbackConfig{BaseURL: base}
+	config := Config{BaseURL: base}
 	for _, key := range keys {
 		path := filepath.Join(t.TempDir(), "key")
 		if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
@@ -30,7 +30,7 @@ func newCallbacks(t testing.TB, base string, keys ...string) *Callbacks {
 		}
 		config.Secrets = append(config.Secrets, "file:"+path)
 	}
-	c, err := NewCallbacks(config)
+	c, err := NewURLs(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestCallbackURL(t *testing.T) {
 	mac := hmac.New(sha256.New, []byte(testKey))
 	fmt.Fprint(mac, "postrider-callback\nbilling\n42\n1767349445678900")
 	signature := base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-	want := Callback{Subscription: "billing", ID: 42, Token: 1767349445678900, Action: "complete"}
+	want := Attempt{Subscription: "billing", ID: 42, Token: 1767349445678900, Action: "complete"}
 	for base, prefix := range map[string]string{
 		"https://h": "", "https://h/": "", "http://h:8481/hooks/a%20b//": "/hooks/a%20b", "https://[::1]:9/x": "/x",
 	} {
@@ -129,7 +129,7 @@ func TestCallbackSecretsRotate(t *testing.T) {
 	}
 	write("# the first signs\n" + testKey + "\n")
 	var log bytes.Buffer
-	c, err := NewCallbacks(CallbackConfig{BaseURL: "https://h", Secrets: []string{"file:" + path}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	c, err := NewURLs(Config{BaseURL: "https://h", Secrets: []string{"file:" + path}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,8 +188,8 @@ func TestCallbackConfigsThatAreWrong(t *testing.T) {
 		{"https://h", []string{"env:CALLBACK_SHORT"}, "secret 1: env:CALLBACK_SHORT: it holds a secret of 14 bytes: at least 32 are needed", true},
 		{"https://h", []string{good[0], "env:CALLBACK_NOWHERE"}, "secret 2: the variable CALLBACK_NOWHERE is not set", true},
 	} {
-		config := CallbackConfig{BaseURL: c.base, Secrets: c.secrets}
-		_, err := NewCallbacks(config)
+		config := Config{BaseURL: c.base, Secrets: c.secrets}
+		_, err := NewURLs(config)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s %s: error %v, want %q and no secret", c.base, c.secrets, err, c.want)
 		}
@@ -197,7 +197,7 @@ func TestCallbackConfigsThatAreWrong(t *testing.T) {
 			t.Errorf("%s %s: Validate: %v", c.base, c.secrets, err)
 		}
 	}
-	c, err := NewCallbacks(CallbackConfig{BaseURL: "https://h", Secrets: good})
+	c, err := NewURLs(Config{BaseURL: "https://h", Secrets: good})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func FuzzCallbackPath(f *testing.F) {
 	f.Add("", "a b/ü\n..%", int64(-1), int64(0))
 	f.Fuzz(func(t *testing.T, path, subscription string, id, token int64) {
 		made := strings.TrimPrefix(c.URL(subscription, id, token), "https://h")
-		want := Callback{Subscription: subscription, ID: id, Token: token, Action: "complete"}
+		want := Attempt{Subscription: subscription, ID: id, Token: token, Action: "complete"}
 		for _, path := range []string{made + "/complete", strings.TrimPrefix(made, "/base") + "/complete"} {
 			if cb, err := c.Read(path); err != nil || cb != want {
 				t.Errorf("%s is %+v, %v", path, cb, err)
@@ -225,7 +225,7 @@ func FuzzCallbackPath(f *testing.F) {
 		}
 		cb, err := c.Read(path)
 		if err != nil {
-			if err != ErrForged && err != ErrNoCallback || err == ErrNoCallback && cb != (Callback{}) {
+			if err != ErrForged && err != ErrNoCallback || err == ErrNoCallback && cb != (Attempt{}) {
 				t.Errorf("%q: %+v, %v", path, cb, err)
 			}
 			return

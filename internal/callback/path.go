@@ -1,4 +1,4 @@
-package webhook
+package callback
 
 import (
 	"errors"
@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Callback is what the path of a callback's URL names.
-type Callback struct {
+// Attempt is what the path of a callback's URL names.
+type Attempt struct {
 	Subscription string
 	ID, Token    int64
 	// Action is what was added to the URL. It is not signed.
 	Action string
 }
 
-// Errors of Callbacks.Read.
+// Errors of URLs.Read.
 var (
 	// ErrNoCallback says that a path does not look like that of a callback.
 	ErrNoCallback = errors.New("not the path of a callback")
@@ -25,10 +25,10 @@ var (
 
 // Read takes the escaped path of a request apart, with or without the path of the base URL, which proxies may strip. It
 // returns ErrNoCallback or ErrForged; with the latter, the Callback holds what the path claims and nobody has signed.
-func (c *Callbacks) Read(path string) (Callback, error) {
+func (c *URLs) Read(path string) (Attempt, error) {
 	parts, ok := splitCallback(path, c.path)
 	if !ok {
-		return Callback{}, ErrNoCallback
+		return Attempt{}, ErrNoCallback
 	}
 	cb, ok := parts.parse()
 	if !ok || !c.verifies(cb, parts.signature) {
@@ -54,8 +54,8 @@ func splitCallback(path, base string) (callbackParts, bool) {
 	return callbackParts{s[1], s[2], s[3], s[4], s[5]}, true
 }
 
-// parse accepts only what Callbacks.URL writes: an attempt has one path.
-func (p callbackParts) parse() (cb Callback, ok bool) {
+// parse accepts only what URLs.URL writes: an attempt has one path.
+func (p callbackParts) parse() (cb Attempt, ok bool) {
 	var whole [3]bool
 	var err error
 	cb.Action = p.action
