@@ -7,19 +7,16 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
-	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // saver writes the progress of all runners, one statement at a time.
@@ -38,7 +35,7 @@ type saver struct {
 	busy map[*runner]*saveItem
 
 	mu   sync.Mutex
-	runs map[string]*runner
+	runs map[subscription.Part]*runner
 }
 
 // saveItem is one cursor's part of a save.
@@ -53,14 +50,14 @@ type saveItem struct {
 func (s *saver) add(r *runner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.runs[r.env.sub.Name] = r
+	s.runs[r.part()] = r
 }
 
 func (s *saver) remove(r *runner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.runs[r.env.sub.Name] == r {
-		delete(s.runs, r.env.sub.Name)
+	if s.runs[r.part()] == r {
+		delete(s.runs, r.part())
 	}
 }
 
@@ -104,13 +101,13 @@ func (s *saver) save(ctx context.Context, runners []*runner, final bool) (int, e
 	if len(items) == 0 {
 		return 0, nil
 	}
-	slices.SortFunc(items, func(a, b *saveItem) int { return strings.Compare(a.runner.env.sub.Name, b.runner.env.sub.Name) })
+	slices.SortFunc(items, func(a, b *saveItem) int { return a.part().Compare(b.part()) })
 	fates, err := s.insist(ctx, items)
 	if err != nil {
 		return 0, err
 	}
 	for _, item := range items {
-		s.settle(item, fates[item.runner.env.sub.Name])
+		s.settle(item, fates[item.part()])
 	}
 	return len(items), nil
 }
@@ -191,9 +188,9 @@ func (s *saver) settle(item *saveItem, f fate) {
 // insist repeats the same writes until they have an answer: they may have been carried out without one, and are idempotent. What a
 // server that works does not carry out is asked of it in halves, down to single cursors: one that cannot be saved is tried again with
 // the next save, and delays no other.
-func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate, error) {
+func (s *saver) insist(ctx context.Context, items []*saveItem) (map[subscription.Part]fate, error) {
 	retry := async.ReconnectBackoff()
-	fates := make(map[string]fate, len(items))
+	fates := make(map[subscription.Part]fate, len(items))
 	for most := len(items); len(items) > 0; {
 		most = min(most, len(items))
 		err := s.write(ctx, items[:most], fates)
@@ -221,7 +218,7 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 			continue
 		case !dberr.Away(err):
 			s.health.Failed(health.CannotSave, err, items[0].runner.env.sub.Name)
-			fates[items[0].runner.env.sub.Name] = fateBusy
+			fates[items[0].part()] = fateBusy
 			items = items[1:]
 			continue
 		}
@@ -233,77 +230,21 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[string]fate,
 	return fates, nil
 }
 
-// saveStatement saves everything or, cursor by cursor, nothing: rows of subscriptions and cursors are locked in the order of
-// names, a cursor that is not this relay's any more is left alone, and so are its parked rows. It waits for nobody's lock: one
-// command left open in somebody's session must not delay the others.
-var saveStatement = `
-WITH input AS (
-	SELECT * FROM unnest($2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[])
-		AS i (name, epoch, base, target, after_id, ids, first, last, trouble)
-), locked AS MATERIALIZED (
-	SELECT c.subscription FROM input i
-	JOIN postrider.subscriptions s ON s.name = i.name
-	JOIN postrider.cursors c ON c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1
-	WHERE EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1) AND NOT pg_is_in_recovery()
-	ORDER BY i.name FOR KEY SHARE OF s SKIP LOCKED FOR UPDATE OF c SKIP LOCKED
-), saved AS (
-	UPDATE postrider.cursors c
-	SET base = i.base::pg_snapshot, target = i.target::pg_snapshot, after_id = i.after_id, done = '{}',
-	    done_ids = i.ids::int8multirange[], done_first = i.first::timestamptz[], done_last = i.last::timestamptz[],
-	    trouble = i.trouble, saved_at = now()
-	FROM input i JOIN locked l ON l.subscription = i.name
-	WHERE c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1
-	RETURNING c.subscription
-), inserted AS (
-	INSERT INTO postrider.parked (subscription, id, created_at, state, attempts, due, reason, token, lease, xid, topic, key, payload, body, headers)
-	SELECT p.subscription, p.id, p.created_at, p.state, p.attempts, coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due), p.reason,
-	       p.token, p.lease * interval '1 microsecond', p.xid::xid8, p.topic, p.key,
-	       coalesce(p.payload::jsonb, m.payload), coalesce(p.body, m.body), coalesce(p.headers::jsonb, m.headers)
-	FROM unnest($11::text[], $12::bigint[], $13::timestamptz[], $14::text[], $15::int[], $16::timestamptz[], $17::text[], $18::bigint[],
-	            $19::bigint[], $20::text[], $21::text[], $22::text[], $23::text[], $24::bytea[], $25::text[], $26::smallint[])
-		AS p (subscription, id, created_at, state, attempts, due, reason, token, lease, xid, topic, key, payload, body, headers, copies)
-	JOIN saved USING (subscription)
-	LEFT JOIN LATERAL (SELECT * FROM postrider.copied_message(p.id, p.created_at, p.copies = 2) WHERE p.copies IN (1, 2)) m ON true
-	ON CONFLICT DO NOTHING
-), updated AS (
-	UPDATE postrider.parked t SET state = p.state, attempts = p.attempts, updated_at = now(), reason = coalesce(p.reason, t.reason),
-	    due = coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due),
-	    token = coalesce(p.token, t.token), lease = coalesce(p.lease * interval '1 microsecond', t.lease)
-	FROM unnest($27::text[], $28::bigint[], $29::timestamptz[], $30::text[], $31::int[], $32::timestamptz[], $33::text[], $34::bigint[], $35::bigint[])
-		AS p (subscription, id, created_at, state, attempts, due, reason, token, lease)
-	JOIN saved USING (subscription)
-	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND (t.state IN (` + loadable + `)
-	    -- What waits for a callback is the receiver's until that came or the lease is over.
-	    OR p.state <> '` + states.Leased + `' AND (t.state = '` + states.Failed + `' OR t.state = '` + states.Leased + `' AND t.due <= clock_timestamp()))
-), deleted AS (
-	DELETE FROM postrider.parked t USING unnest($36::text[], $37::bigint[], $38::timestamptz[]) AS p (subscription, id, created_at)
-	JOIN saved USING (subscription)
-	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND t.state <> '` + states.Discarded + `'
-)
-SELECT array(SELECT subscription FROM saved),
-	array(SELECT i.name FROM input i WHERE NOT EXISTS (
-		SELECT FROM postrider.cursors c WHERE c.subscription = i.name AND c.epoch = i.epoch AND c.owner = $1)),
-	EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1) AND NOT pg_is_in_recovery()`
-
-// write runs the statement once and adds what became of each cursor to fates.
-func (s *saver) write(ctx context.Context, items []*saveItem, fates map[string]fate) error {
-	var saved, refused []string
-	var alive bool
-	args := append([]any{s.incarnation}, saveArgs(items, s.pool.Encoding())...)
-	err := store.WriteLocal(ctx, s.pool, func(b *pgx.Batch) {
-		b.Queue(saveStatement, args...).QueryRow(func(row pgx.Row) error { return row.Scan(&saved, &refused, &alive) })
-	})
+// write saves the items once and adds what became of each to fates.
+func (s *saver) write(ctx context.Context, items []*saveItem, fates map[subscription.Part]fate) error {
+	list := make([]store.Progress, len(items))
+	for i, item := range items {
+		list[i] = item.progress()
+	}
+	saved, refused, err := store.Save(ctx, s.pool, s.incarnation, list)
 	if err != nil {
 		return err
 	}
-	if !alive {
-		return store.ErrLost
+	for _, i := range refused {
+		fates[list[i].Part] = fateRefused
 	}
-	for _, name := range refused {
-		fates[name] = fateRefused
-	}
-	for _, name := range saved {
-		fates[name] = fateSaved
+	for _, i := range saved {
+		fates[list[i].Part] = fateSaved
 	}
 	return nil
 }
@@ -313,7 +254,7 @@ func (s *saver) write(ctx context.Context, items []*saveItem, fates map[string]f
 func copyCarefully(items []*saveItem) (changed bool) {
 	for _, item := range items {
 		for _, op := range item.ops {
-			if op.insert != nil && op.copies() == copyThere {
+			if op.insert != nil && op.copies() == store.CopyThere {
 				op.careful, changed = true, true
 			}
 		}

@@ -36,10 +36,10 @@ var rooms = []room{
 	{path: "relay/queue", may: "relay/message relay/snapshot relay/subscription relay/internal/fifo relay/internal/async outbox/topic"},
 	{path: "relay/wal", may: "relay/message relay/snapshot relay/internal/async relay/internal/fifo internal/dbconn", postgres: true},
 	{path: "relay/wal/waltest", may: "relay/message relay/snapshot", postgres: true},
-	{path: "relay/store", may: "relay/message relay/snapshot relay/subscription relay/progress relay/internal/async internal/dbconn internal/dberr", postgres: true},
+	{path: "relay/store", may: "relay/states relay/message relay/snapshot relay/subscription relay/progress relay/internal/async internal/dbconn internal/dberr", postgres: true},
 	{path: "relay/feed", may: "relay/health relay/wal relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo"},
-	{path: "relay/delivery", may: "relay/health relay/progress relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo sinks"},
-	{path: "relay/maintain", may: "relay/health relay/store relay/message relay/snapshot relay/subscription relay/internal/async", postgres: true},
+	{path: "relay/delivery", may: "relay/states relay/health relay/progress relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo sinks"},
+	{path: "relay/maintain", may: "relay/states relay/health relay/store relay/message relay/snapshot relay/subscription relay/internal/async", postgres: true},
 	{path: "relay", may: "relay/... sinks outbox/topic internal/dbconn internal/dberr", postgres: true},
 
 	// Destinations know the contract and what all of them share.

@@ -1,0 +1,46 @@
+package store
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+// Named is a statement whose parameters have names. They are numbered once: the server, which prepares it, knows no names.
+type Named struct {
+	SQL   string
+	names []string
+}
+
+var parameter = regexp.MustCompile(`@[a-z_]+`)
+
+// NewNamed numbers the parameters (@name) in the order in which they come first.
+func NewNamed(text string) Named {
+	var n Named
+	n.SQL = parameter.ReplaceAllStringFunc(text, func(name string) string {
+		at := slices.Index(n.names, name[1:])
+		if at < 0 {
+			at = len(n.names)
+			n.names = append(n.names, name[1:])
+		}
+		return "$" + strconv.Itoa(at+1)
+	})
+	return n
+}
+
+// Bind returns the values in the statement's order. It panics if one is missing, or is not a parameter: that is a programmer's mistake.
+func (n Named) Bind(values map[string]any) []any {
+	if len(values) != len(n.names) {
+		panic(fmt.Sprintf("%d values for %d parameters (%q)", len(values), len(n.names), n.names))
+	}
+	args := make([]any, len(n.names))
+	for i, name := range n.names {
+		value, ok := values[name]
+		if !ok {
+			panic(fmt.Sprintf("no value for the parameter @%s", name))
+		}
+		args[i] = value
+	}
+	return args
+}
