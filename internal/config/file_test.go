@@ -98,7 +98,7 @@ func TestFileProblems(t *testing.T) {
 		"both backoffs":   {head + "    backoff_schedule: [5s]\n    backoff_max: 1m\n", []string{":6: ", "excludes backoff_initial and backoff_max"}},
 		"linger":          {head + "    linger: 1h\n", []string{":5: linger 1h0m0s: must be from 0s to 10m0s"}},
 		"stdout options":  {head + "    options: {rate: 1}\n", []string{":5: options: stdout takes none"}},
-		"nats options":    {strings.Replace(head, "stdout:", "nats://h", 1) + "    options: {rate: 1}\n", []string{":5: options: NATS takes none"}},
+		"nats options":    {strings.Replace(head, "stdout:", "nats://h", 1) + "    options: {rate: 1}\n", []string{`:5: options: unknown key "rate": known here: stream`}},
 		"options a list":  {head + "    options: [1]\n", []string{":5: options must be a mapping"}},
 		"unknown option":  {hook + "    options: {fromat: batch}\n", []string{`:5: options: unknown key "fromat": known here: format, batch_bytes`, `did you mean "format"?`}},
 		"nested option":   {hook + "    options:\n      rate: 2\n      tls:\n        min_version: '1.3'\n        certt: x\n", []string{`:9: options: tls: unknown key "certt": known here: ca, cert`}},
