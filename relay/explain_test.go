@@ -176,7 +176,7 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		switch how {
 		case "plans of a full table":
 			outbox, pool = b.outboxReader(), b.onePool()
-			reader.pool = pool
+			reader.db.pool = pool
 		case "plans of an analyzed table":
 			b.exec("ANALYZE postrider.outbox")
 		}

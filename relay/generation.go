@@ -76,8 +76,8 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 		unable: make(map[string]*unable),
 	}
 	g.feed = feed.New(g.feedConfig(r, source))
-	g.passes = &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2), losses: &r.losses,
-		limit: c.MemoryLimit / 4, largest: c.largest, source: source, incarnation: incarnation, log: c.Logger, health: r.health}
+	g.passes = &passes{db: database{pool: pool, source: source, incarnation: incarnation}, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2), losses: &r.losses,
+		limit: c.MemoryLimit / 4, largest: c.largest, log: c.Logger, health: r.health}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, health: r.health, metrics: r.metrics, incarnation: incarnation,
 		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[subscription.Part]*runner), lost: func(string) { async.Signal(g.repoll) }}
 	return g
@@ -149,7 +149,7 @@ func (g *generation) feedConfig(r *Relay, source string) feed.Config {
 
 func (g *generation) newStreamer() *feed.Streamer {
 	return &feed.Streamer{Feed: g.feed, Slots: slots{g.pool}, WALBudget: g.config.WALBudget, Stream: wal.Stream{
-		DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.source), Backlog: g.feed.Backlog, Log: g.log}}
+		DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.db.source), Backlog: g.feed.Backlog, Log: g.log}}
 }
 
 // register makes the row whose presence shows that nothing has happened that would void snapshots in memory.

@@ -87,7 +87,7 @@ func closedPasses() *passes {
 		panic(err)
 	}
 	pool.Close()
-	return &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: simSource}
+	return &passes{db: database{pool: pool, source: simSource}, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20}
 }
 
 // takeOver is generation.newRunner.

@@ -101,7 +101,7 @@ func (in *intake) nextPass() {
 // startReader begins a pass from the base to target, nil for the present.
 func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
 	p := &passReader{passes: in.env.passes, name: in.env.sub.Name, filter: in.filter, base: in.prog.Base, target: target,
-		exclude: in.pass.exclude, wake: in.env.life.wake, mine: []store.Call{store.MineCall(in.env.passes.incarnation, in.env.sub.Name, in.env.cursor.epoch)}}
+		exclude: in.pass.exclude, wake: in.env.life.wake, mine: []store.Call{store.MineCall(in.env.passes.db.incarnation, in.env.sub.Name, in.env.cursor.epoch)}}
 	if resume != nil {
 		p.resumed, p.afterID = true, resume.AfterID
 	}

@@ -159,7 +159,7 @@ func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 	found := make(map[snapshot.Ident]*message.Row, len(ids))
 	for most := len(ids); len(ids) > 0; {
 		most = min(most, len(ids))
-		rows, err := r.env.passes.loadParkedRows(r.life.reading, r.env.sub.Name, r.env.cursor.epoch, ids[:most])
+		rows, err := r.env.passes.db.loadParkedRows(r.life.reading, r.env.sub.Name, r.env.cursor.epoch, ids[:most])
 		if err == nil {
 			maps.Copy(found, rows)
 			ids = ids[most:]
@@ -216,7 +216,7 @@ func (r *runner) lookFurther() {
 	s.loading = true
 	from := s.horizon
 	r.life.done.Go(func() {
-		entries, more, err := loadScheduled(r.life.reading, r.env.passes.pool, r.env.sub.Name, from)
+		rows, more, err := r.env.passes.db.loadScheduled(r.life.reading, r.env.sub.Name, from)
 		if err != nil && r.life.reading.Err() == nil {
 			r.env.health.Failed(health.CannotSchedule, err, r.env.sub.Name)
 			r.life.wake()
@@ -226,6 +226,7 @@ func (r *runner) lookFurther() {
 		s.loading = false
 		if err == nil {
 			r.env.health.Works(health.CannotSchedule, r.env.sub.Name)
+			entries := r.env.entries(rows)
 			r.retries.addScheduled(entries)
 			s.lookFrom(entries, more)
 		}

@@ -166,29 +166,37 @@ func orDefault(n, standard int) int {
 
 // loadParked takes in the parked deliveries: their ids are skipped in the log, their keys are blocked.
 func (r *runner) loadParked(ctx context.Context) (err error) {
-	if r.intake.pass.exclude, err = anyParked(ctx, r.env.passes.pool, r.env.sub.Name); err != nil || !r.intake.pass.exclude {
+	if r.intake.pass.exclude, err = r.env.passes.db.anyParked(ctx, r.env.sub.Name); err != nil || !r.intake.pass.exclude {
 		return err
 	}
-	waiting, err := loadParked(ctx, r.env.passes.pool, r.env.sub.Name, r.env.sub.Settings.OnDead == subscription.DeadHolds)
+	waiting, err := r.env.passes.db.loadParked(ctx, r.env.sub.Name, r.env.sub.Settings.OnDead == subscription.DeadHolds)
 	if err != nil {
 		return err
 	}
-	later, more, err := loadScheduled(ctx, r.env.passes.pool, r.env.sub.Name, distantPast)
+	later, more, err := r.env.passes.db.loadScheduled(ctx, r.env.sub.Name, distantPast)
 	if err != nil {
 		return err
 	}
 	r.retries.scheduled.unseen = len(later)
 	if more {
-		if r.retries.scheduled.unseen, err = countScheduled(ctx, r.env.passes.pool, r.env.sub.Name); err != nil {
+		if r.retries.scheduled.unseen, err = r.env.passes.db.countScheduled(ctx, r.env.sub.Name); err != nil {
 			return err
 		}
 	}
-	for _, e := range append(waiting, later...) {
-		e.key = r.env.order().parkedKey(e.key)
-	}
-	r.retries.takeInParked(waiting, later)
-	r.retries.scheduled.lookFrom(later, more)
+	next := r.env.entries(later)
+	r.retries.takeInParked(r.env.entries(waiting), next)
+	r.retries.scheduled.lookFrom(next, more)
 	return nil
+}
+
+// entries are parked deliveries as their runner knows them.
+func (e *environment) entries(rows []parkedRow) []*entry {
+	all := make([]*entry, len(rows))
+	for i, p := range rows {
+		all[i] = &entry{id: p.id, born: p.born, xid: p.xid, key: e.order().parkedKey(p.key), state: p.state, stored: p.state,
+			attempts: p.attempts, due: p.due, heapIndex: -1}
+	}
+	return all
 }
 
 // takeInParked files what is parked, and lets go what waits for nothing.

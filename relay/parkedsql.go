@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/states"
@@ -26,14 +25,14 @@ const maxCounted = 100_000_000
 
 // loadParked returns the parked deliveries that matter for what comes: those that wait, and dead ones whose key is held. It reads them
 // in pages, of which each looks at so many rows, whatever it finds among them.
-func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) (entries []*entry, err error) {
+func (d *database) loadParked(ctx context.Context, name string, hold bool) (rows []parkedRow, err error) {
 	wanted := states.Names(func(s states.State) bool { return s.Counts })
 	if hold {
 		wanted = append(wanted, stateDead)
 	}
 	from := int64(math.MinInt64)
 	for most := maxScheduled; ; {
-		page, err := loadEntries(ctx, db, `WITH page AS MATERIALIZED (
+		page, err := d.queryParked(ctx, `WITH page AS MATERIALIZED (
 				SELECT * FROM postrider.parked WHERE subscription = $1 AND id >= $3 ORDER BY id FETCH FIRST ($4::bigint) ROWS WITH TIES)
 			SELECT `+entryColumns+`, state = ANY ($2) FROM page
 			WHERE state = ANY ($2) OR id = (SELECT max(id) FROM page) ORDER BY id`, name, wanted, from, most)
@@ -44,29 +43,29 @@ func loadParked(ctx context.Context, db *dbconn.Pool, name string, hold bool) (e
 		case err != nil:
 			return nil, fmt.Errorf("load parked messages: %w", err)
 		case len(page) == 0:
-			return entries, nil
+			return rows, nil
 		}
 		for _, e := range page {
 			if e.wanted {
-				entries = append(entries, e.entry)
+				rows = append(rows, e)
 			}
 		}
 		last := page[len(page)-1].id
 		if last == math.MaxInt64 {
-			return entries, nil
+			return rows, nil
 		}
 		from = last + 1
 	}
 }
 
 // loadScheduled returns the next scheduled deliveries from the given time on, and whether there may be more.
-func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.Time) (entries []*entry, more bool, err error) {
+func (d *database) loadScheduled(ctx context.Context, name string, from time.Time) (rows []parkedRow, more bool, err error) {
 	since := pgtype.Timestamptz{Time: from, Valid: true}
 	if from.Equal(distantPast) {
 		since = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
 	}
 	for most := maxScheduled; ; most /= 2 {
-		found, err := loadEntries(ctx, db, `SELECT `+entryColumns+`, true FROM postrider.parked
+		found, err := d.queryParked(ctx, `SELECT `+entryColumns+`, true FROM postrider.parked
 			WHERE subscription = $1 AND state = '`+stateScheduled+`' AND (due >= $2 OR due IS NULL AND $2 = '-infinity') ORDER BY due, id LIMIT $3`, name, since, most)
 		if err != nil && store.IsCutOff(err) && ctx.Err() == nil && most > 1 {
 			continue
@@ -74,17 +73,14 @@ func loadScheduled(ctx context.Context, db *dbconn.Pool, name string, from time.
 		if err != nil {
 			return nil, false, fmt.Errorf("load scheduled messages: %w", err)
 		}
-		for _, e := range found {
-			entries = append(entries, e.entry)
-		}
-		return entries, len(found) == most, nil
+		return found, len(found) == most, nil
 	}
 }
 
 // countScheduled counts the scheduled deliveries; of more than could be counted in time, so many.
-func countScheduled(ctx context.Context, db *dbconn.Pool, name string) (n int, err error) {
+func (d *database) countScheduled(ctx context.Context, name string) (n int, err error) {
 	for most := maxCounted; ; most /= 2 {
-		err = store.Read(ctx, db, func(b *pgx.Batch) {
+		err = store.Read(ctx, d.pool, func(b *pgx.Batch) {
 			b.Queue(`SELECT count(*) FROM (SELECT FROM postrider.parked WHERE subscription = $1 AND state = 'scheduled' LIMIT $2) s`, name, most).
 				QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
 		})
@@ -98,27 +94,32 @@ func countScheduled(ctx context.Context, db *dbconn.Pool, name string) (n int, e
 	}
 }
 
-// foundEntry is an entry that was read, and whether it is more than the end of a page.
-type foundEntry struct {
-	*entry
-	wanted bool
+// parkedRow is a parked delivery as the table has it. The message itself stays there.
+type parkedRow struct {
+	id, born int64
+	xid      uint64 // 0: not known
+	key      string
+	state    string
+	attempts int
+	due      time.Time
+	wanted   bool // else it is only the end of a page
 }
 
-func loadEntries(ctx context.Context, db *dbconn.Pool, query string, args ...any) (found []foundEntry, err error) {
-	err = store.Read(ctx, db, func(b *pgx.Batch) {
+func (d *database) queryParked(ctx context.Context, query string, args ...any) (found []parkedRow, err error) {
+	err = store.Read(ctx, d.pool, func(b *pgx.Batch) {
 		b.Queue(query, args...).Query(func(rows pgx.Rows) (err error) {
-			found, err = pgx.CollectRows(rows, toEntry)
+			found, err = pgx.CollectRows(rows, toParkedRow)
 			return err
 		})
 	})
 	return found, err
 }
 
-// entryColumns belong to toEntry, which takes times as PostgreSQL has them, infinity included.
+// entryColumns belong to toParkedRow, which takes times as PostgreSQL has them, infinity included.
 const entryColumns = `id, timestamptz_send(created_at), coalesce(xid::text, '0'), coalesce(key, ''), state, attempts, timestamptz_send(coalesce(due, 'epoch'))`
 
-func toEntry(r pgx.CollectableRow) (foundEntry, error) {
-	e := foundEntry{entry: &entry{heapIndex: -1}}
+func toParkedRow(r pgx.CollectableRow) (parkedRow, error) {
+	var e parkedRow
 	var created, due []byte
 	var xid string
 	if err := r.Scan(&e.id, &created, &xid, &e.key, &e.state, &e.attempts, &due, &e.wanted); err != nil {
@@ -132,14 +133,13 @@ func toEntry(r pgx.CollectableRow) (foundEntry, error) {
 	if states.Of(e.state).CalledBack() {
 		e.state = stateLeased // until the callback is looked up
 	}
-	e.stored = e.state
 	return e, err
 }
 
 // anyParked says whether there are parked messages that a pass must leave out and memory does not know.
-func anyParked(ctx context.Context, db *dbconn.Pool, name string) (bool, error) {
+func (d *database) anyParked(ctx context.Context, name string) (bool, error) {
 	var any bool
-	err := store.Read(ctx, db, func(b *pgx.Batch) {
+	err := store.Read(ctx, d.pool, func(b *pgx.Batch) {
 		b.Queue(`SELECT EXISTS (SELECT FROM postrider.parked WHERE subscription = $1)`, name).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&any) })
 	})
@@ -158,16 +158,16 @@ var parkedRows = store.NewReading("postrider_parked_rows", store.SmallColumns, `
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN (`+loadable+`)) p`)
 
 // loadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
-func (p *passes) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
-	found, err := p.readParkedRows(ctx, parkedRows.Whole, name, epoch, ids)
+func (d *database) loadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
+	found, err := d.readParkedRows(ctx, parkedRows.Whole, name, epoch, ids)
 	if store.Unreadable(err) {
-		return p.readParkedRows(ctx, parkedRows.Heads, name, epoch, ids)
+		return d.readParkedRows(ctx, parkedRows.Heads, name, epoch, ids)
 	}
 	return found, err
 }
 
-func (p *passes) readParkedRows(ctx context.Context, s store.Statement, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
-	conn, err := p.pool.Acquire(ctx)
+func (d *database) readParkedRows(ctx context.Context, s store.Statement, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
+	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -175,12 +175,12 @@ func (p *passes) readParkedRows(ctx context.Context, s store.Statement, name str
 	found, arrived := make(map[snapshot.Ident]*message.Row, len(ids)), int64(0)
 	args := [][]byte{[]byte(name), append(snapshot.AppendIDs([]byte{'{'}, ids), '}')}
 	err = store.NewSession(conn.Conn()).Run(ctx, store.Begin, store.ByIndex,
-		store.Call{Statement: s, Args: args, Binary: true, Row: store.ToRow(message.NewDecoder(p.source), func(r *message.Row) error {
+		store.Call{Statement: s, Args: args, Binary: true, Row: store.ToRow(message.NewDecoder(d.source), func(r *message.Row) error {
 			found[r.Ident()] = r
 			if arrived += r.Arrived(); arrived > message.MaxOverflow {
 				return store.ErrOverflow
 			}
 			return nil
-		})}, store.MineCall(p.incarnation, name, epoch), store.Commit)
+		})}, store.MineCall(d.incarnation, name, epoch), store.Commit)
 	return found, err
 }

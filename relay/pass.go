@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
-	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
@@ -32,7 +31,7 @@ const (
 
 // passes is what all catching-up runners share: few read at once, and their pages have one bound.
 type passes struct {
-	pool    *dbconn.Pool
+	db      database
 	reading *semaphore.Weighted
 	active  atomic.Int64
 	single  *semaphore.Weighted // of what is read by itself
@@ -40,11 +39,8 @@ type passes struct {
 	losses  *losses
 	limit   int64 // bytes of all pages
 	largest int64 // bytes of a message
-	source  string
 	log     *slog.Logger
 	health  *health.Health
-	// incarnation owns the cursors that passes are made for.
-	incarnation string
 }
 
 // page is some rows of a pass in ascending order of id.
@@ -205,7 +201,7 @@ func (p *passReader) readPage(ctx context.Context, next page, limit int) (page, 
 		return page{}, err
 	}
 	defer p.reading.Release(1)
-	conn, err := p.pool.Acquire(ctx)
+	conn, err := p.db.pool.Acquire(ctx)
 	if err != nil {
 		return page{}, err
 	}
@@ -286,7 +282,7 @@ func (p *passReader) fetch(ctx context.Context, s *store.Session, next page, lim
 		which = passPages[1]
 		args = append(args, []byte(p.name))
 	}
-	decoder, budget, full := message.NewDecoder(p.source), p.pageBytes(), false
+	decoder, budget, full := message.NewDecoder(p.db.source), p.pageBytes(), false
 	seen, kept, wanted := 0, 0, 0
 	keep := func(r *message.Row) error {
 		budget -= r.Arrived()
@@ -321,4 +317,13 @@ func (p *passReader) fetch(ctx context.Context, s *store.Session, next page, lim
 		next.dense = 2*int64(kept) >= next.rows[len(next.rows)-1].ID-next.start
 	}
 	return next, err
+}
+
+// readMessage reads a message by itself, when it is its turn.
+func (p *passes) readMessage(ctx context.Context, w wanted) (*message.Row, error) {
+	if err := p.single.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer p.single.Release(1)
+	return p.db.readMessage(ctx, w)
 }

@@ -23,26 +23,32 @@ func (u *unreadError) Error() string { return u.reason }
 var messageStatement = store.Statement{Name: "postrider_message",
 	SQL: `SELECT kind, size, part FROM postrider.read_message($1::text, $2::text::bigint, $3::text::timestamptz, $4::text::integer, $5::text::bigint, $6::text::bigint)`}
 
-// readMessage reads what a row has withheld. It fails with a largerError if that is more than most bytes.
-func (p *passes) readMessage(ctx context.Context, name string, epoch int64, t *task, most int64) (*message.Row, error) {
-	if err := p.single.Acquire(ctx, 1); err != nil {
-		return nil, err
-	}
-	defer p.single.Release(1)
-	conn, err := p.pool.Acquire(ctx)
+// wanted names a message that is to be read by itself, for a cursor.
+type wanted struct {
+	name   string
+	epoch  int64
+	row    *message.Row
+	parked bool  // the copy, not the outbox's row
+	most   int64 // bytes that there is room for
+	bound  int64 // bytes above which no message is read
+}
+
+// readMessage reads what a row has withheld. It fails with a largerError if that is more than there is room for.
+func (d *database) readMessage(ctx context.Context, w wanted) (*message.Row, error) {
+	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Release()
-	m := messageParts{Row: *t.row, most: most, largest: p.largest}
+	m := messageParts{Row: *w.row, most: w.most, largest: w.bound}
 	m.Payload, m.Headers = nil, nil
 	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
-	args := [][]byte{nil, number(t.row.ID), []byte(snapshot.TimeText(t.row.Born)), number(message.MaxKey), number(p.largest), number(most)}
-	if t.entry != nil {
-		args[0] = []byte(name)
+	args := [][]byte{nil, number(w.row.ID), []byte(snapshot.TimeText(w.row.Born)), number(message.MaxKey), number(w.bound), number(w.most)}
+	if w.parked {
+		args[0] = []byte(w.name)
 	}
 	err = store.NewSession(conn.Conn()).Run(ctx, store.Begin, store.ByIndex, store.Call{Statement: messageStatement, Args: args, Binary: true, Row: m.add},
-		store.MineCall(p.incarnation, name, epoch), store.Commit)
+		store.MineCall(d.incarnation, w.name, w.epoch), store.Commit)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", store.ErrRead, err)
 	}
@@ -116,3 +122,9 @@ func decimalBytes(n int64) string {
 	}
 	return fmt.Sprintf("%d bytes", n)
 }
+
+// largerError says that a message has more bytes than there is room for yet.
+type largerError struct{ bytes int64 }
+
+// Error says how many.
+func (l *largerError) Error() string { return "the message has " + decimalBytes(l.bytes) }

@@ -129,9 +129,3 @@ func (s *shelf) put(b *book) {
 		s.room.leave(b.claim)
 	}
 }
-
-// largerError says that a message has more bytes than there is room for yet.
-type largerError struct{ bytes int64 }
-
-// Error says how many.
-func (l *largerError) Error() string { return "the message has " + decimalBytes(l.bytes) }

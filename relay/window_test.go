@@ -42,7 +42,7 @@ func filterOf(patterns ...string) *filter {
 
 // passReader is a reader whose pages are the test's to ask for.
 func (b *bench) passReader(pool *dbconn.Pool, base snapshot.Snapshot) *passReader {
-	return &passReader{passes: &passes{pool: pool, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20, source: "source"},
+	return &passReader{passes: &passes{db: database{pool: pool, source: "source"}, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20},
 		name: "test", filter: filterOf(">"), base: base}
 }
 

@@ -57,7 +57,7 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 	retry := async.ReconnectBackoff()
 	for {
 		b, err := r.env.passes.shelf.take(r.life.deliver, mark, claim{tenant: &r.lanes.tenant, doubted: doubted}, size, func(most int64) (*message.Row, error) {
-			whole, err := r.env.passes.readMessage(r.life.deliver, r.env.sub.Name, r.env.cursor.epoch, t, most)
+			whole, err := r.env.passes.readMessage(r.life.deliver, wanted{r.env.sub.Name, r.env.cursor.epoch, t.row, t.entry != nil, most, r.env.passes.largest})
 			return whole, r.env.passes.losses.judge(mark, err)
 		})
 		switch _, final := errors.AsType[*unreadError](err); {
