@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
-	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
@@ -37,8 +36,6 @@ type outboxReader struct {
 	incarnation string
 	decoder     *message.Decoder
 }
-
-var _ feed.Server = (*outboxReader)(nil)
 
 // UseUpID implements feed.Server.
 func (o *outboxReader) UseUpID(ctx context.Context) error { return o.session.Run(ctx, useUpID) }

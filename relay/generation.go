@@ -32,6 +32,11 @@ const (
 	singlesAtOnce = 2
 )
 
+var (
+	_ feed.Server = (*outboxReader)(nil)
+	_ feed.Slots  = slots{}
+)
+
 // generation is the engine from one registration in postrider.relays to the loss of it. Nothing in memory outlives it.
 type generation struct {
 	config      *Config

@@ -17,6 +17,9 @@ import (
 	"github.com/postrider/postrider/relay/store"
 )
 
+// distantPast is before every time that a message is due.
+var distantPast = time.Unix(0, 0)
+
 // maxScheduled bounds the scheduled messages of a subscription that are kept in memory; later ones are looked up in time.
 const maxScheduled = 10_000
 
@@ -28,7 +31,7 @@ const maxCounted = 100_000_000
 func (d *database) loadParked(ctx context.Context, name string, hold bool) (rows []parkedRow, err error) {
 	wanted := states.Names(func(s states.State) bool { return s.Counts })
 	if hold {
-		wanted = append(wanted, stateDead)
+		wanted = append(wanted, states.Dead)
 	}
 	from := int64(math.MinInt64)
 	for most := maxScheduled; ; {
@@ -66,7 +69,7 @@ func (d *database) loadScheduled(ctx context.Context, name string, from time.Tim
 	}
 	for most := maxScheduled; ; most /= 2 {
 		found, err := d.queryParked(ctx, `SELECT `+entryColumns+`, true FROM postrider.parked
-			WHERE subscription = $1 AND state = '`+stateScheduled+`' AND (due >= $2 OR due IS NULL AND $2 = '-infinity') ORDER BY due, id LIMIT $3`, name, since, most)
+			WHERE subscription = $1 AND state = '`+states.Scheduled+`' AND (due >= $2 OR due IS NULL AND $2 = '-infinity') ORDER BY due, id LIMIT $3`, name, since, most)
 		if err != nil && store.IsCutOff(err) && ctx.Err() == nil && most > 1 {
 			continue
 		}
@@ -131,7 +134,7 @@ func toParkedRow(r pgx.CollectableRow) (parkedRow, error) {
 	e.due, err3 = message.DecodeTime(due)
 	err := errors.Join(err1, err2, err3)
 	if states.Of(e.state).CalledBack() {
-		e.state = stateLeased // until the callback is looked up
+		e.state = states.Leased // until the callback is looked up
 	}
 	return e, err
 }

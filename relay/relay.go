@@ -20,9 +20,6 @@ import (
 // schemaVersion is the oldest schema that this engine works on.
 const schemaVersion = 21
 
-// distantPast is before every time that a message is due.
-var distantPast = time.Unix(0, 0)
-
 // Relay delivers the messages of one database. Make one with New.
 type Relay struct {
 	config  Config

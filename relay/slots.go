@@ -9,15 +9,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
-	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/wal"
 )
 
 // slots is what the server says of its replication slots.
 type slots struct{ pool *dbconn.Pool }
-
-var _ feed.Slots = slots{}
 
 // Free implements Slots.
 func (s slots) Free(ctx context.Context) (slots, senders int, err error) {
