@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -37,7 +38,7 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	f, share := benchFeed()
 	r := benchRunner(b, f, share, subscription.OrderByKey, lanes, batch)
 	r.intake.endQueue()
-	r.intake.pass.reader = &passReader{pages: make(chan page, 1)}
+	r.intake.pass.reader = &passReader{pages: make(chan store.Page, 1)}
 	r.intake.prog.StartPass(snapshot.Snapshot{Xmax: 100}, 0, true)
 	d := message.NewDecoder("0123abcd")
 	values := []*[len(message.Columns)][]byte{pageValues("")}
@@ -50,9 +51,9 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	var rows []*message.Row
 	n := 0
 	deliver := func() {
-		r.intake.pass.reader.pages <- page{rows: rows}
+		r.intake.pass.reader.pages <- store.Page{Rows: rows}
 		rows = nil
-		for r.step(time.Now()); len(r.intake.pass.reader.pages) > 0 || len(r.intake.pass.page.rows) > 0 || r.lanes.tasks > 0; r.step(time.Now()) {
+		for r.step(time.Now()); len(r.intake.pass.reader.pages) > 0 || len(r.intake.pass.page.Rows) > 0 || r.lanes.tasks > 0; r.step(time.Now()) {
 			<-r.life.wakeup
 		}
 	}

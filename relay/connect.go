@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // openPool opens the pool, after a look at what is between it and the server.
@@ -110,7 +111,7 @@ func (r *Relay) chooseFollow(ctx context.Context, pool *dbconn.Pool, place dbcon
 		}
 		return FollowListen, r.checkNotify(ctx, pool)
 	}
-	why, err := streamable(ctx, pool)
+	why, err := store.Streamable(ctx, pool)
 	if err == nil && why == "" && place != dbconn.Direct {
 		why, err = r.passesReplication(ctx, place)
 	}

@@ -96,7 +96,7 @@ FROM old o ORDER BY o.updated_at DESC, o.subscription DESC, o.id DESC, o.created
 // expire removes what is past the retention, in batches, and returns how many of each subscription.
 func (e *expiry) expire(ctx context.Context, state string, retention time.Duration) (map[string]int64, error) {
 	removed := make(map[string]int64)
-	at := parkedKey{updated: distantPast, created: distantPast}
+	at := parkedKey{updated: store.DistantPast, created: store.DistantPast}
 	for n := int64(expiryBatch); n == expiryBatch; {
 		var names []string
 		n = 0

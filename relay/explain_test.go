@@ -99,7 +99,7 @@ func (b *bench) fillSegments(rows int, segments ...int) {
 }
 
 // outboxReader is a session that answers a feed's questions.
-func (b *bench) outboxReader() *outboxReader {
+func (b *bench) outboxReader() *store.OutboxReader {
 	b.t.Helper()
 	const incarnation = "5f0c1d6e-0000-4000-8000-000000000001"
 	b.exec("INSERT INTO postrider.relays (incarnation, name, version) VALUES ('" + incarnation + "', 'test', 'test') ON CONFLICT DO NOTHING")
@@ -107,8 +107,8 @@ func (b *bench) outboxReader() *outboxReader {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	o := &outboxReader{session: store.NewSession(conn), incarnation: incarnation, decoder: message.NewDecoder("source")}
-	b.t.Cleanup(o.session.Close)
+	o := &store.OutboxReader{Session: store.NewSession(conn), Incarnation: incarnation, Decoder: message.NewDecoder("source")}
+	b.t.Cleanup(o.Session.Close)
 	return o
 }
 
@@ -160,14 +160,14 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		_, err = outbox.TransactionTopics(t.Context(), []uint64{1})
 		mend(t, err)
 		for _, reader.exclude = range []bool{false, true} {
-			_, err := reader.readPage(t.Context(), page{begun: true, start: 1}, 1)
+			_, err := reader.readPage(t.Context(), store.Page{Begun: true, Start: 1}, 1)
 			mend(t, err)
 			for _, reader.lowest = range []bool{false, true} {
-				_, err = reader.readPage(t.Context(), page{}, 1)
+				_, err = reader.readPage(t.Context(), store.Page{}, 1)
 				mend(t, err)
 			}
 			reader.size.scan = 20
-			_, err = reader.readPage(t.Context(), page{start: 1}, 1)
+			_, err = reader.readPage(t.Context(), store.Page{Start: 1}, 1)
 			mend(t, err)
 			reader.size.scan = 0
 		}
@@ -176,7 +176,7 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		switch how {
 		case "plans of a full table":
 			outbox, pool = b.outboxReader(), b.onePool()
-			reader.db.pool = pool
+			reader.db.Pool = pool
 		case "plans of an analyzed table":
 			b.exec("ANALYZE postrider.outbox")
 		}
@@ -195,17 +195,17 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 			args    [][]byte
 			maySort bool
 		}{
-			{windowStatement.Whole, window, true},
-			{countStatement, window, true},
-			{windowTopics, append(window, []byte(target.String())), true},
-			{transactionRows.Whole, xids, true},
-			{passStart, window, false},
-			{passEnd, [][]byte{fmt.Append(nil, lowest), []byte("20")}, false},
-			{passLowest, nil, false},
-			{passPages[0].Whole, page[:6], false},
-			{passPages[1].Whole, page, false},
+			{store.WindowStatement.Whole, window, true},
+			{store.CountStatement, window, true},
+			{store.WindowTopics, append(window, []byte(target.String())), true},
+			{store.TransactionRows.Whole, xids, true},
+			{store.PassStart, window, false},
+			{store.PassEnd, [][]byte{fmt.Append(nil, lowest), []byte("20")}, false},
+			{store.PassLowest, nil, false},
+			{store.PassPages[0].Whole, page[:6], false},
+			{store.PassPages[1].Whole, page, false},
 		} {
-			conn := outbox.session.Conn
+			conn := outbox.Session.Conn
 			if strings.Contains(c.Name, "page") || strings.Contains(c.Name, "pass") {
 				held, err := pool.Acquire(t.Context())
 				mend(t, err)

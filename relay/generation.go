@@ -33,8 +33,8 @@ const (
 )
 
 var (
-	_ feed.Server = (*outboxReader)(nil)
-	_ feed.Slots  = slots{}
+	_ feed.Server = (*store.OutboxReader)(nil)
+	_ feed.Slots  = store.Slots{}
 )
 
 // generation is the engine from one registration in postrider.relays to the loss of it. Nothing in memory outlives it.
@@ -81,7 +81,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 		unable: make(map[string]*unable),
 	}
 	g.feed = feed.New(g.feedConfig(r, source))
-	g.passes = &passes{db: database{pool: pool, source: source, incarnation: incarnation}, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2), losses: &r.losses,
+	g.passes = &passes{db: store.Database{Pool: pool, Source: source, Incarnation: incarnation}, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2), losses: &r.losses,
 		limit: c.MemoryLimit / 4, largest: c.largest, log: c.Logger, health: r.health}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, health: r.health, metrics: r.metrics, incarnation: incarnation,
 		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[subscription.Part]*runner), lost: func(string) { async.Signal(g.repoll) }}
@@ -137,7 +137,7 @@ func (g *generation) feedConfig(r *Relay, source string) feed.Config {
 			if err != nil {
 				return nil, err
 			}
-			return &outboxReader{session: store.NewSession(conn.Conn), incarnation: g.incarnation, decoder: decoder}, nil
+			return &store.OutboxReader{Session: store.NewSession(conn.Conn), Incarnation: g.incarnation, Decoder: decoder}, nil
 		},
 		Fatal: func(err error) bool { return errors.Is(err, store.ErrLost) || isFatal(err) },
 		Report: func(p feed.Part, err error) {
@@ -153,8 +153,8 @@ func (g *generation) feedConfig(r *Relay, source string) feed.Config {
 }
 
 func (g *generation) newStreamer() *feed.Streamer {
-	return &feed.Streamer{Feed: g.feed, Slots: slots{g.pool}, WALBudget: g.config.WALBudget, Stream: wal.Stream{
-		DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.db.source), Backlog: g.feed.Backlog, Log: g.log}}
+	return &feed.Streamer{Feed: g.feed, Slots: store.Slots{Pool: g.pool}, WALBudget: g.config.WALBudget, Stream: wal.Stream{
+		DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.db.Source), Backlog: g.feed.Backlog, Log: g.log}}
 }
 
 // register makes the row whose presence shows that nothing has happened that would void snapshots in memory.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -42,18 +43,18 @@ func (x *simRunner) readPage(limit int) (acted bool) {
 	}
 	if x.pass == nil || x.pass.reader != x.r.intake.pass.reader {
 		p := x.r.intake.pass.reader
-		x.pass = &simPass{reader: p, target: p.target, next: page{begun: p.resumed, fresh: !p.resumed, start: p.afterID}}
+		x.pass = &simPass{reader: p, target: p.target, next: store.Page{Begun: p.resumed, Fresh: !p.resumed, Start: p.afterID}}
 	}
 	p := x.pass
-	if p.next.last || len(p.reader.pages) > 0 {
+	if p.next.Last || len(p.reader.pages) > 0 {
 		return false
 	}
 	got := p.next
 	x.fetch(p, &got, limit)
-	p.next = page{target: got.target, fresh: got.fresh, last: got.last}
-	p.target = &got.target
-	if len(got.rows) > 0 {
-		p.next.start = got.rows[len(got.rows)-1].ID
+	p.next = store.Page{Target: got.Target, Fresh: got.Fresh, Last: got.Last}
+	p.target = &got.Target
+	if len(got.Rows) > 0 {
+		p.next.Start = got.Rows[len(got.Rows)-1].ID
 	}
 	p.reader.pages <- got
 	p.reader.wake()
@@ -61,30 +62,30 @@ func (x *simRunner) readPage(limit int) (acted bool) {
 }
 
 // fetch is passReader.readPage.
-func (x *simRunner) fetch(p *simPass, got *page, limit int) {
+func (x *simRunner) fetch(p *simPass, got *store.Page, limit int) {
 	server := x.sim.server
-	got.target = server.snapshot()
+	got.Target = server.snapshot()
 	if p.target != nil {
-		got.target = *p.target
+		got.Target = *p.target
 	}
-	if got.start == 0 {
+	if got.Start == 0 {
 		window := server.window(p.reader.base)
 		if len(window) == 0 {
-			got.last = true
+			got.Last = true
 			return
 		}
-		got.start = window[0].ID - 1
+		got.Start = window[0].ID - 1
 	}
 	rows := make([]*message.Row, 0, len(server.table))
 	for _, r := range server.table {
-		if r.ID > got.start && !p.reader.base.Sees(r.XID) && got.target.Sees(r.XID) && x.filter.current.Match(r.Topic) &&
+		if r.ID > got.Start && !p.reader.base.Sees(r.XID) && got.Target.Sees(r.XID) && x.filter.current.Match(r.Topic) &&
 			!(p.reader.exclude && x.parked[r.ID] != nil) {
 			rows = append(rows, &r.Row)
 		}
 	}
 	rows = sortRows(rows)
-	got.last = len(rows) < limit
-	got.rows = rows[:min(limit, len(rows))]
+	got.Last = len(rows) < limit
+	got.Rows = rows[:min(limit, len(rows))]
 }
 
 var errSim = errors.New("sim")

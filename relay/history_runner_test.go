@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -65,7 +66,7 @@ type simEntry struct {
 type simPass struct {
 	reader *passReader
 	target *snapshot.Snapshot
-	next   page
+	next   store.Page
 }
 
 var (
@@ -87,7 +88,7 @@ func closedPasses() *passes {
 		panic(err)
 	}
 	pool.Close()
-	return &passes{db: database{pool: pool, source: simSource}, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20}
+	return &passes{db: store.Database{Pool: pool, Source: simSource}, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20}
 }
 
 // takeOver is generation.newRunner.

@@ -101,7 +101,7 @@ func (in *intake) nextPass() {
 // startReader begins a pass from the base to target, nil for the present.
 func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
 	p := &passReader{passes: in.env.passes, name: in.env.sub.Name, filter: in.filter, base: in.prog.Base, target: target,
-		exclude: in.pass.exclude, wake: in.env.life.wake, mine: []store.Call{store.MineCall(in.env.passes.db.incarnation, in.env.sub.Name, in.env.cursor.epoch)}}
+		exclude: in.pass.exclude, wake: in.env.life.wake, mine: []store.Call{store.MineCall(in.env.passes.db.Incarnation, in.env.sub.Name, in.env.cursor.epoch)}}
 	if resume != nil {
 		p.resumed, p.afterID = true, resume.AfterID
 	}
@@ -114,15 +114,15 @@ func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Positi
 // intakePage admits rows of the pass under way.
 func (r *runner) intakePage(now time.Time) {
 	for r.intake.pass.reader != nil && !r.full() {
-		if len(r.intake.pass.page.rows) == 0 && !r.intake.nextPage() {
+		if len(r.intake.pass.page.Rows) == 0 && !r.intake.nextPage() {
 			return
 		}
-		n := min(len(r.intake.pass.page.rows), r.maxTasks()-r.lanes.tasks)
-		for n < len(r.intake.pass.page.rows) && r.intake.pass.page.rows[n].ID == r.intake.pass.page.rows[n-1].ID {
+		n := min(len(r.intake.pass.page.Rows), r.maxTasks()-r.lanes.tasks)
+		for n < len(r.intake.pass.page.Rows) && r.intake.pass.page.Rows[n].ID == r.intake.pass.page.Rows[n-1].ID {
 			n++ // an id that comes twice is passed at once
 		}
 		var tasks []*task
-		for _, row := range r.intake.pass.page.rows[:n] {
+		for _, row := range r.intake.pass.page.Rows[:n] {
 			if r.intake.filter.wants(row) {
 				t := r.intake.newTask(row)
 				t.seq = r.intake.prog.AdmitPass(row.Ident())
@@ -133,7 +133,7 @@ func (r *runner) intakePage(now time.Time) {
 			r.intake.pass.rows++
 			r.admit(t, now)
 		}
-		r.intake.pass.page.rows = r.intake.pass.page.rows[n:]
+		r.intake.pass.page.Rows = r.intake.pass.page.Rows[n:]
 		r.intake.endPage()
 	}
 }
@@ -144,17 +144,17 @@ func (in *intake) nextPage() bool {
 	case p := <-in.pass.reader.pages:
 		if in.prog.Pass == nil {
 			in.advance()
-			after := p.start
-			if !p.fresh {
+			after := p.Start
+			if !p.Fresh {
 				after = in.pass.reader.afterID
 			}
-			in.prog.StartPass(p.target, after, p.fresh)
+			in.prog.StartPass(p.Target, after, p.Fresh)
 			in.live.frozen.closed, in.live.frozen.limit = snapshot.Closed{}, nil
 			in.pass.resume = nil
 		}
 		in.pass.page = p
 		in.endPage()
-		return len(p.rows) > 0
+		return len(p.Rows) > 0
 	default:
 		return false
 	}
@@ -162,11 +162,11 @@ func (in *intake) nextPage() bool {
 
 // endPage ends the pass after its last row was admitted.
 func (in *intake) endPage() {
-	if len(in.pass.page.rows) > 0 {
+	if len(in.pass.page.Rows) > 0 {
 		return
 	}
-	if !in.pass.page.last {
-		if in.pass.page.end != 0 && in.prog.ReachPass(in.pass.page.end) {
+	if !in.pass.page.Last {
+		if in.pass.page.End != 0 && in.prog.ReachPass(in.pass.page.End) {
 			in.dirty = true
 		}
 		return
@@ -176,7 +176,7 @@ func (in *intake) endPage() {
 		in.pass.present = true
 	}
 	in.pass.reader.stop()
-	in.pass.reader, in.pass.page, in.pass.exclude = nil, page{}, false
+	in.pass.reader, in.pass.page, in.pass.exclude = nil, store.Page{}, false
 	in.dirty = true
 }
 
@@ -261,7 +261,7 @@ type intake struct {
 
 type passing struct {
 	reader  *passReader
-	page    page // rows not admitted yet
+	page    store.Page // rows not admitted yet
 	resume  *snapshot.Position
 	rows    int
 	made    bool // a pass has been made since the start

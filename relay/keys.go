@@ -159,7 +159,7 @@ func (r *runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 	found := make(map[snapshot.Ident]*message.Row, len(ids))
 	for most := len(ids); len(ids) > 0; {
 		most = min(most, len(ids))
-		rows, err := r.env.passes.db.loadParkedRows(r.life.reading, r.env.sub.Name, r.env.cursor.epoch, ids[:most])
+		rows, err := r.env.passes.db.LoadParkedRows(r.life.reading, r.env.sub.Name, r.env.cursor.epoch, ids[:most])
 		if err == nil {
 			maps.Copy(found, rows)
 			ids = ids[most:]
@@ -210,13 +210,13 @@ func (r *runner) collectLoaded() {
 // lookFurther reads the next scheduled deliveries when those in memory run out.
 func (r *runner) lookFurther() {
 	s := &r.retries.scheduled
-	if s.horizon.IsZero() || s.loading || r.retries.parked.later > maxScheduled/10 {
+	if s.horizon.IsZero() || s.loading || r.retries.parked.later > store.MaxScheduled/10 {
 		return
 	}
 	s.loading = true
 	from := s.horizon
 	r.life.done.Go(func() {
-		rows, more, err := r.env.passes.db.loadScheduled(r.life.reading, r.env.sub.Name, from)
+		rows, more, err := r.env.passes.db.LoadScheduled(r.life.reading, r.env.sub.Name, from)
 		if err != nil && r.life.reading.Err() == nil {
 			r.env.health.Failed(health.CannotSchedule, err, r.env.sub.Name)
 			r.life.wake()
@@ -289,10 +289,10 @@ func (q *retries) acknowledge() {
 // trimScheduled forgets scheduled deliveries when they have become too many for memory: the next ones are looked up again. Not
 // while that goes on, since the look-up may be older than what is forgotten.
 func (q *retries) trimScheduled() {
-	if q.parked.later < 2*maxScheduled || q.scheduled.loading {
+	if q.parked.later < 2*store.MaxScheduled || q.scheduled.loading {
 		return
 	}
-	q.scheduled.horizon = distantPast
+	q.scheduled.horizon = store.DistantPast
 	for _, e := range q.parked.byID {
 		q.forgetScheduled(e)
 	}

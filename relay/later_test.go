@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/postrider/postrider/relay/store"
 )
 
 // later publishes messages that are due after so long.
@@ -68,11 +70,11 @@ func TestMaxScheduled(t *testing.T) {
 // Scheduled messages count that a relay does not keep in memory.
 func TestMaxScheduledCountsWhatIsInTheTableAlone(t *testing.T) {
 	t.Parallel()
-	const most = maxScheduled + 500
+	const most = store.MaxScheduled + 500
 	b := newBench(t)
 	bounded := b.subscribe("bounded", "{>}", fmt.Sprintf(`{"max_scheduled": %d}`, most), "now")
 	b.exec(`INSERT INTO postrider.parked (subscription, id, created_at, state, due, topic, payload)
-		SELECT 'bounded', -n, now(), 'scheduled', now() + interval '1 hour', 'later', '{}' FROM generate_series(1, $1) n`, maxScheduled+300)
+		SELECT 'bounded', -n, now(), 'scheduled', now() + interval '1 hour', 'later', '{}' FROM generate_series(1, $1) n`, store.MaxScheduled+300)
 	b.start()
 	b.later(400, "1 hour")
 	b.publish("t", "k", "1")

@@ -9,6 +9,7 @@ import (
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -166,20 +167,20 @@ func orDefault(n, standard int) int {
 
 // loadParked takes in the parked deliveries: their ids are skipped in the log, their keys are blocked.
 func (r *runner) loadParked(ctx context.Context) (err error) {
-	if r.intake.pass.exclude, err = r.env.passes.db.anyParked(ctx, r.env.sub.Name); err != nil || !r.intake.pass.exclude {
+	if r.intake.pass.exclude, err = r.env.passes.db.AnyParked(ctx, r.env.sub.Name); err != nil || !r.intake.pass.exclude {
 		return err
 	}
-	waiting, err := r.env.passes.db.loadParked(ctx, r.env.sub.Name, r.env.sub.Settings.OnDead == subscription.DeadHolds)
+	waiting, err := r.env.passes.db.LoadParked(ctx, r.env.sub.Name, r.env.sub.Settings.OnDead == subscription.DeadHolds)
 	if err != nil {
 		return err
 	}
-	later, more, err := r.env.passes.db.loadScheduled(ctx, r.env.sub.Name, distantPast)
+	later, more, err := r.env.passes.db.LoadScheduled(ctx, r.env.sub.Name, store.DistantPast)
 	if err != nil {
 		return err
 	}
 	r.retries.scheduled.unseen = len(later)
 	if more {
-		if r.retries.scheduled.unseen, err = r.env.passes.db.countScheduled(ctx, r.env.sub.Name); err != nil {
+		if r.retries.scheduled.unseen, err = r.env.passes.db.CountScheduled(ctx, r.env.sub.Name); err != nil {
 			return err
 		}
 	}
@@ -190,11 +191,11 @@ func (r *runner) loadParked(ctx context.Context) (err error) {
 }
 
 // entries are parked deliveries as their runner knows them.
-func (e *environment) entries(rows []parkedRow) []*entry {
+func (e *environment) entries(rows []store.Parked) []*entry {
 	all := make([]*entry, len(rows))
 	for i, p := range rows {
-		all[i] = &entry{id: p.id, born: p.born, xid: p.xid, key: e.order().parkedKey(p.key), state: p.state, stored: p.state,
-			attempts: p.attempts, due: p.due, heapIndex: -1}
+		all[i] = &entry{id: p.ID, born: p.Born, xid: p.XID, key: e.order().parkedKey(p.Key), state: p.State, stored: p.State,
+			attempts: p.Attempts, due: p.Due, heapIndex: -1}
 	}
 	return all
 }

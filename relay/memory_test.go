@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -210,12 +211,12 @@ func TestMemory(t *testing.T) {
 					used = room.used + room.doubted
 				})
 				if peak > c.most {
-					t.Errorf("%s of messages were held at most, want %s", decimalBytes(peak), decimalBytes(c.most))
+					t.Errorf("%s of messages were held at most, want %s", store.DecimalBytes(peak), store.DecimalBytes(c.most))
 				}
 				if used != 0 {
 					t.Errorf("%d bytes were not given back", used)
 				}
-				t.Logf("%s at most", decimalBytes(peak))
+				t.Logf("%s at most", store.DecimalBytes(peak))
 			})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -39,7 +40,7 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 	var failed failedDelivery
 	for i, t := range l.batch {
 		err := l.outcomes[i]
-		if u, ok := errors.AsType[*unreadError](err); ok {
+		if u, ok := errors.AsType[*store.UnreadError](err); ok {
 			r.free(t)
 			r.notRead(t, u, now)
 			continue
@@ -87,7 +88,7 @@ func (r *runner) gaveUp(err error, kind sinks.Kind) bool {
 // anyThrough says whether the destination has answered for some message as one that works does.
 func (r *runner) anyThrough(l *lane) bool {
 	for _, err := range l.outcomes {
-		if _, unread := errors.AsType[*unreadError](err); unread {
+		if _, unread := errors.AsType[*store.UnreadError](err); unread {
 			continue // it has not come to the destination
 		}
 		kind, _ := sinks.Classify(err)

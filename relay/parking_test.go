@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -235,7 +236,7 @@ func TestScheduledBeyondMemory(t *testing.T) {
 	s := newScene(t)
 	a := s.cast("sub", "{>}", "{}")
 	r := s.play()
-	const n = maxScheduled + 1500
+	const n = store.MaxScheduled + 1500
 	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
 		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
 		t.Fatal(err)
@@ -274,7 +275,7 @@ func TestScheduledBeyondMemoryWhileRunning(t *testing.T) {
 	s := newScene(t)
 	a := s.cast("sub", "{>}", "{}")
 	r := s.play()
-	const n = 2*maxScheduled + 500
+	const n = 2*store.MaxScheduled + 500
 	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
 		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
 		t.Fatal(err)
@@ -284,7 +285,7 @@ func TestScheduledBeyondMemoryWhileRunning(t *testing.T) {
 	eventually(t, "memory holds the next ones only", func() bool {
 		run.mu.Lock()
 		defer run.mu.Unlock()
-		return len(run.retries.parked.byID) <= maxScheduled+500 && !run.retries.scheduled.loading
+		return len(run.retries.parked.byID) <= store.MaxScheduled+500 && !run.retries.scheduled.loading
 	})
 	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
 		SELECT 'soon', to_jsonb(g), clock_timestamp() + interval '200 ms' FROM generate_series(1, 5) g`); err != nil {

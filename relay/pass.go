@@ -27,7 +27,7 @@ const (
 
 // passes is what all catching-up runners share: few read at once, and their pages have one bound.
 type passes struct {
-	db      database
+	db      store.Database
 	reading *semaphore.Weighted
 	active  atomic.Int64
 	single  *semaphore.Weighted // of what is read by itself
@@ -56,7 +56,7 @@ type passReader struct {
 	size    pageSize
 	lowest  bool // begin with the first row of all: to look for the window's was cut off
 
-	pages  chan page
+	pages  chan store.Page
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
@@ -64,7 +64,7 @@ type passReader struct {
 // start begins to read; wake is called for every page.
 func (p *passReader) start(ctx context.Context) {
 	ctx, p.cancel = context.WithCancel(ctx)
-	p.pages = make(chan page, 1)
+	p.pages = make(chan store.Page, 1)
 	p.active.Add(1)
 	p.done.Go(func() {
 		defer p.active.Add(-1)
@@ -81,7 +81,7 @@ func (p *passReader) stop() {
 // read retries until ctx is cancelled: what fails here is the database, whose return everything waits for.
 func (p *passReader) read(ctx context.Context) {
 	retry := async.ReconnectBackoff()
-	next := page{fresh: !p.resumed, begun: p.resumed, start: p.afterID}
+	next := store.Page{Fresh: !p.resumed, Begun: p.resumed, Start: p.afterID}
 	p.size = newPageSize()
 	p.size.rows = int(max(min(startRows, p.pageBytes()/startBytes), 1))
 	for {
@@ -91,7 +91,7 @@ func (p *passReader) read(ctx context.Context) {
 			return
 		}
 		if !p.heads && store.Unreadable(err) {
-			p.log.Warn("catching up: a message cannot be read with the others: each is read by itself now", "subscription", p.name, "after_id", next.start, "error", err)
+			p.log.Warn("catching up: a message cannot be read with the others: each is read by itself now", "subscription", p.name, "after_id", next.Start, "error", err)
 			p.heads, p.size.rows = true, min(p.size.rows, startRows)
 			continue
 		}
@@ -114,31 +114,31 @@ func (p *passReader) read(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if got.last {
+		if got.Last {
 			return
 		}
 		p.size.grow(time.Since(began), time.Now(), p.fitting(got))
 		if p.heads { // which tells nothing of what the rows carry
 			p.heads, p.size.rows = false, min(p.size.rows, startRows)
 		}
-		if len(got.rows) > 0 {
-			p.sieve = got.dense
+		if len(got.Rows) > 0 {
+			p.sieve = got.Dense
 		}
-		p.target = &got.target
-		next = page{target: got.target, fresh: got.fresh, begun: true, start: got.reaches()}
+		p.target = &got.Target
+		next = store.Page{Target: got.Target, Fresh: got.Fresh, Begun: true, Start: got.Reaches()}
 	}
 }
 
 // fitting chooses the next page's number of rows from the size of this one's.
-func (p *passReader) fitting(got page) int {
-	if len(got.rows) == 0 {
+func (p *passReader) fitting(got store.Page) int {
+	if len(got.Rows) == 0 {
 		return p.size.rows
 	}
 	var bytes int64
-	for _, r := range got.rows {
+	for _, r := range got.Rows {
 		bytes += r.Arrived()
 	}
-	return int(min(max(p.pageBytes()*int64(len(got.rows))/bytes, 1), pageRows))
+	return int(min(max(p.pageBytes()*int64(len(got.Rows))/bytes, 1), pageRows))
 }
 
 func (p *passReader) pageBytes() int64 {
@@ -146,24 +146,24 @@ func (p *passReader) pageBytes() int64 {
 }
 
 // readPage reads the page that follows next.start, after choosing target and start if that is still to do.
-func (p *passReader) readPage(ctx context.Context, next page, limit int) (page, error) {
+func (p *passReader) readPage(ctx context.Context, next store.Page, limit int) (store.Page, error) {
 	if err := p.reading.Acquire(ctx, 1); err != nil {
-		return page{}, err
+		return store.Page{}, err
 	}
 	defer p.reading.Release(1)
-	q := pageQuery{name: p.name, base: p.base, target: p.target, wants: p.filter.wants, sieve: p.sieve, exclude: p.exclude, heads: p.heads,
-		rows: limit, scan: p.size.scan, bytes: p.pageBytes(), lowest: &p.lowest, mine: p.mine}
+	q := store.PageQuery{Name: p.name, Base: p.base, Target: p.target, Wants: p.filter.wants, Sieve: p.sieve, Exclude: p.exclude, Heads: p.heads,
+		Rows: limit, Scan: p.size.scan, Bytes: p.pageBytes(), Lowest: &p.lowest, Mine: p.mine}
 	if !p.sieve {
-		q.regex = p.filter.regex
+		q.Regex = p.filter.regex
 	}
-	return p.db.readPage(ctx, &q, next)
+	return p.db.ReadPage(ctx, &q, next)
 }
 
 // readMessage reads a message by itself, when it is its turn.
-func (p *passes) readMessage(ctx context.Context, w wanted) (*message.Row, error) {
+func (p *passes) readMessage(ctx context.Context, w store.Wanted) (*message.Row, error) {
 	if err := p.single.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
 	defer p.single.Release(1)
-	return p.db.readMessage(ctx, w)
+	return p.db.ReadMessage(ctx, w)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // enters tries to get room without waiting.
@@ -152,7 +153,7 @@ func TestShelfShares(t *testing.T) {
 		t.Errorf("the one that gave up got %v", got.err)
 	}
 	answer = <-reads
-	answer(nil, &largerError{300})
+	answer(nil, &store.LargerError{Bytes: 300})
 	answer = <-reads
 	want := &message.Row{}
 	answer(want, nil)

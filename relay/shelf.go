@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // shelf keeps the messages that are read by themselves while they are delivered: subscriptions that deliver one at the same time
@@ -95,12 +96,12 @@ func (s *shelf) fill(ctx context.Context, b *book, size int64, read func(most in
 			break
 		}
 		b.row, b.err = read(size)
-		larger, ok := errors.AsType[*largerError](b.err)
+		larger, ok := errors.AsType[*store.LargerError](b.err)
 		if !ok {
 			break
 		}
 		s.room.leave(b.claim)
-		size = larger.bytes
+		size = larger.Bytes
 	}
 	if b.err == nil {
 		s.room.shrink(b.claim, copies*b.row.Size())

@@ -58,15 +58,15 @@ func TestLostCursorReadsNoPage(t *testing.T) {
 		p := s.passReader(s.onePool(), snapshot.Snapshot{})
 		p.name, p.exclude = "jobs", true
 		p.mine = []store.Call{store.MineCall(g.incarnation, "jobs", c.epoch)}
-		got, err := p.readPage(t.Context(), page{}, 10)
-		if !errors.Is(err, c.want) || err == nil && len(got.rows) != 2 {
-			t.Errorf("%s reads %d rows, %v; want %v", name, len(got.rows), err, c.want)
+		got, err := p.readPage(t.Context(), store.Page{}, 10)
+		if !errors.Is(err, c.want) || err == nil && len(got.Rows) != 2 {
+			t.Errorf("%s reads %d rows, %v; want %v", name, len(got.Rows), err, c.want)
 		}
 	}
 	s.crash()
 	p := s.passReader(s.onePool(), snapshot.Snapshot{})
 	p.name, p.mine = "jobs", []store.Call{store.MineCall(g.incarnation, "jobs", epoch)}
-	if _, err := p.readPage(t.Context(), page{}, 10); !errors.Is(err, store.ErrLost) {
+	if _, err := p.readPage(t.Context(), store.Page{}, 10); !errors.Is(err, store.ErrLost) {
 		t.Errorf("a relay without registration reads on: %v", err)
 	}
 }

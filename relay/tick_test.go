@@ -56,12 +56,12 @@ func TestLook(t *testing.T) {
 	ctx := t.Context() // the session's, which ends with it
 	for _, prepare := range []bool{true, false} {
 		t.Run("prepared="+strconv.FormatBool(prepare), func(t *testing.T) {
-			o.session.Prepare = prepare
+			o.Session.Prepare = prepare
 			for range 8 { // past the custom plans
 				var mine uint64
 				mend(t, old.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text::bigint").Scan(&mine))
 				committed, before := commitNow(t, b)
-				tick, err := o.session.Look(ctx, o.incarnation)
+				tick, err := o.Session.Look(ctx, o.Incarnation)
 				mend(t, err)
 				if tick.Snapshot.Sees(mine) || !tick.Snapshot.Sees(committed) {
 					t.Errorf("%s: transaction %d runs, %d has committed", tick.Snapshot, mine, committed)
@@ -94,7 +94,7 @@ func TestLookFails(t *testing.T) {
 	b := newBench(t)
 	o := b.outboxReader()
 	ctx := t.Context()
-	if _, err := o.session.Look(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, store.ErrLost) {
+	if _, err := o.Session.Look(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, store.ErrLost) {
 		t.Errorf("nobody is registered: %v", err)
 	}
 	connect := func() *store.Session {
@@ -111,7 +111,7 @@ func TestLookFails(t *testing.T) {
 
 	hanging := connect()
 	inTime, cancel := context.WithCancel(ctx)
-	_, err = hanging.Look(inTime, o.incarnation)
+	_, err = hanging.Look(inTime, o.Incarnation)
 	mend(t, err)
 	lock, err := b.admin.Begin(ctx)
 	mend(t, err)
@@ -120,7 +120,7 @@ func TestLookFails(t *testing.T) {
 	mend(t, err)
 	done := make(chan error, 1)
 	go func() {
-		_, err := hanging.Look(inTime, o.incarnation)
+		_, err := hanging.Look(inTime, o.Incarnation)
 		done <- err
 	}()
 	eventually(t, "the look waits", func() bool {
@@ -130,7 +130,7 @@ func TestLookFails(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("a server that does not answer has answered")
 	}
-	if _, err := hanging.Look(inTime, o.incarnation); err == nil {
+	if _, err := hanging.Look(inTime, o.Incarnation); err == nil {
 		t.Error("a session is used again after its end")
 	}
 }

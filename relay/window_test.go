@@ -42,7 +42,7 @@ func filterOf(patterns ...string) *filter {
 
 // passReader is a reader whose pages are the test's to ask for.
 func (b *bench) passReader(pool *dbconn.Pool, base snapshot.Snapshot) *passReader {
-	return &passReader{passes: &passes{db: database{pool: pool, source: "source"}, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20},
+	return &passReader{passes: &passes{db: store.Database{Pool: pool, Source: "source"}, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20},
 		name: "test", filter: filterOf(">"), base: base}
 }
 
@@ -200,15 +200,15 @@ func (l *ledger) settle(b *bench, where string) {
 }
 
 // readWindow is what the feed's reading tick and its audit do, in one look.
-func readWindow(ctx context.Context, o *outboxReader, from snapshot.Snapshot) (to snapshot.Snapshot, rows []*message.Row, counted map[uint64]int, err error) {
+func readWindow(ctx context.Context, o *store.OutboxReader, from snapshot.Snapshot) (to snapshot.Snapshot, rows []*message.Row, counted map[uint64]int, err error) {
 	var t store.Tick
 	counted = make(map[uint64]int)
-	err = o.session.Run(ctx, store.BeginRead, store.ByIndex, store.TickCall(o.incarnation, &t),
-		store.Call{Statement: windowStatement.Whole, Args: store.WindowArgs(from), Binary: true, Row: store.ToRow(o.decoder, func(r *message.Row) error {
+	err = o.Session.Run(ctx, store.BeginRead, store.ByIndex, store.TickCall(o.Incarnation, &t),
+		store.Call{Statement: store.WindowStatement.Whole, Args: store.WindowArgs(from), Binary: true, Row: store.ToRow(o.Decoder, func(r *message.Row) error {
 			rows = append(rows, r)
 			return nil
 		})},
-		store.Call{Statement: countStatement, Args: store.WindowArgs(from), Binary: true, Row: func(values [][]byte) error {
+		store.Call{Statement: store.CountStatement, Args: store.WindowArgs(from), Binary: true, Row: func(values [][]byte) error {
 			counted[binary.BigEndian.Uint64(values[0])] = int(binary.BigEndian.Uint64(values[1]))
 			return nil
 		}}, store.Commit)
@@ -260,21 +260,21 @@ func TestWindowsReadEachCommittedRowOnce(t *testing.T) {
 
 // readPass reads all pages of a pass from base to the present.
 func readPass(ctx context.Context, p *passReader) (to snapshot.Snapshot, start int64, rows []*message.Row, err error) {
-	next := page{}
+	next := store.Page{}
 	for {
 		got, err := p.readPage(ctx, next, 7)
 		if err != nil {
 			return to, start, rows, err
 		}
 		if p.target == nil {
-			p.target = &got.target
-			start = got.start
+			p.target = &got.Target
+			start = got.Start
 		}
-		rows = append(rows, got.rows...)
-		if got.last {
-			return got.target, start, rows, nil
+		rows = append(rows, got.Rows...)
+		if got.Last {
+			return got.Target, start, rows, nil
 		}
-		next = page{begun: true, target: got.target, start: got.rows[len(got.rows)-1].ID}
+		next = store.Page{Begun: true, Target: got.Target, Start: got.Rows[len(got.Rows)-1].ID}
 	}
 }
 
@@ -366,15 +366,15 @@ func TestPassTestsTopicsWhereThatIsCheaper(t *testing.T) {
 		here, there := 0, 0
 		for last := false; !last; {
 			p := <-r.pages
-			last = p.last
-			for i, row := range p.rows {
+			last = p.Last
+			for i, row := range p.Rows {
 				if r.filter.wants(row) {
 					got = append(got, row.ID)
-				} else if i < len(p.rows)-1 {
+				} else if i < len(p.Rows)-1 {
 					t.Fatalf("%s: row %d of a page is not wanted, nor the last of the page", name, row.ID)
 				}
 			}
-			if p.dense {
+			if p.Dense {
 				here++
 			} else {
 				there++
@@ -413,7 +413,7 @@ func TestPassStartsBeforeWhatIsUnsettled(t *testing.T) {
 		t.Errorf("start of a small window: %d, want %d", start, lowest-1)
 	}
 
-	b.fillSegments(exactStartRows, 1, 2, 3)
+	b.fillSegments(store.ExactStartRows, 1, 2, 3)
 	inSegment1 := scalar[int64](b, "SELECT min(id) FROM postrider.outbox WHERE segment = 1")
 	if rows, start := firstPage(t, b, base); start != inSegment1-1 || rows[0].ID != lowest {
 		t.Errorf("start of a large window: %d, want %d, the first of its first segment; first row %d, want %d", start, inSegment1-1, rows[0].ID, lowest)
@@ -428,7 +428,7 @@ func TestPassStartsBeforeWhatIsUnsettled(t *testing.T) {
 
 func firstPage(t *testing.T, b *bench, base snapshot.Snapshot) (rows []*message.Row, start int64) {
 	t.Helper()
-	got, err := b.passReader(b.onePool(), base).readPage(t.Context(), page{}, 10)
+	got, err := b.passReader(b.onePool(), base).readPage(t.Context(), store.Page{}, 10)
 	mend(t, err)
-	return got.rows, got.start
+	return got.Rows, got.Start
 }

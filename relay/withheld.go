@@ -16,18 +16,18 @@ import (
 )
 
 // notRead draws the consequences for the message alone: its destination has not been asked.
-func (r *runner) notRead(t *task, u *unreadError, now time.Time) {
+func (r *runner) notRead(t *task, u *store.UnreadError, now time.Time) {
 	r.intake.dirty = true
 	t.attempts++
 	if t.entry != nil {
 		t.entry.busy = false
 	}
-	if u.passes {
-		r.retry(t, u.reason, 0, now)
+	if u.Passes {
+		r.retry(t, u.Reason, 0, now)
 		return
 	}
 	t.bare = true
-	r.bury(t, u.reason)
+	r.bury(t, u.Reason)
 }
 
 // deliverWithheld reads the lane's only message and delivers it.
@@ -57,10 +57,10 @@ func (r *runner) readWithheld(t *task, doubted bool) (*book, error) {
 	retry := async.ReconnectBackoff()
 	for {
 		b, err := r.env.passes.shelf.take(r.life.deliver, mark, claim{tenant: &r.lanes.tenant, doubted: doubted}, size, func(most int64) (*message.Row, error) {
-			whole, err := r.env.passes.readMessage(r.life.deliver, wanted{r.env.sub.Name, r.env.cursor.epoch, t.row, t.entry != nil, most, r.env.passes.largest})
+			whole, err := r.env.passes.readMessage(r.life.deliver, store.Wanted{Name: r.env.sub.Name, Epoch: r.env.cursor.epoch, Row: t.row, Parked: t.entry != nil, Most: most, Bound: r.env.passes.largest})
 			return whole, r.env.passes.losses.judge(mark, err)
 		})
-		switch _, final := errors.AsType[*unreadError](err); {
+		switch _, final := errors.AsType[*store.UnreadError](err); {
 		case err == nil || final:
 			r.env.health.Works(health.CannotReadMessage, r.env.sub.Name)
 			return b, err
@@ -95,7 +95,7 @@ func (l *losses) judge(mark shelfMark, err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case answered && (pgErr.Code == "57014" || pgErr.Code == "25P04"): // query_canceled, transaction_timeout
-		return &unreadError{reason: "reading the message was cut off: " + pgErr.Message, passes: true}
+		return &store.UnreadError{Reason: "reading the message was cut off: " + pgErr.Message, Passes: true}
 	case answered && pgErr.Severity != "FATAL" || errors.Is(err, store.ErrLost) || !errors.Is(err, store.ErrRead):
 		return err
 	}
@@ -108,5 +108,5 @@ func (l *losses) judge(mark shelfMark, err error) error {
 		return err
 	}
 	delete(l.of, mark)
-	return &unreadError{reason: fmt.Sprintf("the connection broke %d times while the message was read: %s", mostLosses, err), passes: true}
+	return &store.UnreadError{Reason: fmt.Sprintf("the connection broke %d times while the message was read: %s", mostLosses, err), Passes: true}
 }

@@ -1,4 +1,4 @@
-package relay
+package store
 
 import (
 	"context"
@@ -13,20 +13,20 @@ import (
 	"github.com/postrider/postrider/relay/wal"
 )
 
-// slots is what the server says of its replication slots.
-type slots struct{ pool *dbconn.Pool }
+// Slots is what the server says of its replication slots.
+type Slots struct{ Pool *dbconn.Pool }
 
 // Free implements Slots.
-func (s slots) Free(ctx context.Context) (slots, senders int, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT
+func (s Slots) Free(ctx context.Context) (slots, senders int, err error) {
+	err = s.Pool.QueryRow(ctx, `SELECT
 		current_setting('max_replication_slots')::int - (SELECT count(*) FROM pg_replication_slots)::int,
 		current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication)::int`).Scan(&slots, &senders)
 	return slots, senders, err
 }
 
 // HoldsBack implements Slots.
-func (s slots) HoldsBack(ctx context.Context, slot string) (bytes int64, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT coalesce(pg_current_wal_lsn() - restart_lsn, 0)::bigint
+func (s Slots) HoldsBack(ctx context.Context, slot string) (bytes int64, err error) {
+	err = s.Pool.QueryRow(ctx, `SELECT coalesce(pg_current_wal_lsn() - restart_lsn, 0)::bigint
 		FROM pg_replication_slots WHERE slot_name = $1`, slot).Scan(&bytes)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil // not created yet
@@ -35,17 +35,17 @@ func (s slots) HoldsBack(ctx context.Context, slot string) (bytes int64, err err
 }
 
 // Snapshot implements Slots.
-func (s slots) Snapshot(ctx context.Context) (snapshot.Snapshot, error) {
+func (s Slots) Snapshot(ctx context.Context) (snapshot.Snapshot, error) {
 	var text string
-	if err := s.pool.QueryRow(ctx, `SELECT pg_current_snapshot()::text`).Scan(&text); err != nil {
+	if err := s.Pool.QueryRow(ctx, `SELECT pg_current_snapshot()::text`).Scan(&text); err != nil {
 		return snapshot.Snapshot{}, err
 	}
 	return snapshot.Parse(text)
 }
 
 // Largest implements Slots.
-func (s slots) Largest(ctx context.Context, from uint64) (which string, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT format('%s, topic %s, %s bytes stored', id, topic,
+func (s Slots) Largest(ctx context.Context, from uint64) (which string, err error) {
+	err = s.Pool.QueryRow(ctx, `SELECT format('%s, topic %s, %s bytes stored', id, topic,
 			coalesce(pg_column_size(payload), 0) + coalesce(pg_column_size(body), 0) + coalesce(pg_column_size(headers), 0) + coalesce(pg_column_size(key), 0))
 		FROM postrider.outbox WHERE xid >= $1::text::xid8
 		ORDER BY CASE WHEN pg_column_compression(payload) IS NULL THEN 1 ELSE 100 END * coalesce(pg_column_size(payload), pg_column_size(body)) DESC
@@ -53,8 +53,8 @@ func (s slots) Largest(ctx context.Context, from uint64) (which string, err erro
 	return which, err
 }
 
-// streamable says why the server or role cannot stream, "" if it can.
-func streamable(ctx context.Context, pool *dbconn.Pool) (why string, err error) {
+// Streamable says why the server or role cannot stream, "" if it can.
+func Streamable(ctx context.Context, pool *dbconn.Pool) (why string, err error) {
 	var level string
 	var replication bool
 	var published *string // what the publication is for, null if there is none

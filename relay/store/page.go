@@ -1,0 +1,214 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/snapshot"
+)
+
+// ExactStartRows is the size up to which windows are searched for their exact first id.
+const ExactStartRows = 20_000
+
+// Page is some rows of a pass in ascending order of id.
+type Page struct {
+	Target snapshot.Snapshot
+	Fresh  bool
+	Begun  bool  // Start is known
+	Start  int64 // the pass reads ids above this
+	Rows   []*message.Row
+	End    int64 // the page has all that is wanted up to here; 0: up to its last row
+	Last   bool
+	Dense  bool // about half of the rows up to the page's last one were wanted, or more
+}
+
+// Reaches returns the id up to which the page has all that is wanted.
+func (p *Page) Reaches() int64 {
+	if p.End != 0 || len(p.Rows) == 0 {
+		return max(p.End, p.Start)
+	}
+	return p.Rows[len(p.Rows)-1].ID
+}
+
+// PageQuery is what a page is to have.
+type PageQuery struct {
+	Name    string                  // of the subscription
+	Base    snapshot.Snapshot       // rows that it sees are left out
+	Target  *snapshot.Snapshot      // and those that it does not see; nil: the snapshot at the time of reading
+	Regex   string                  // of topics, unless they are sieved here
+	Wants   func(*message.Row) bool // judges rows exactly
+	Sieve   bool
+	Exclude bool   // leave out what is parked in the table
+	Heads   bool   // without what the rows carry
+	Rows    int    // most of them
+	Scan    int    // most rows to look at; 0: any number
+	Bytes   int64  // of rows, past which the next page begins
+	Lowest  *bool  // begin with the first row of all: to look for the window's was cut off
+	Mine    []Call // fails once the cursor is not ours any more
+}
+
+var (
+	passSnapshot = Statement{Name: "postrider_pass_snapshot", SQL: `SELECT pg_current_snapshot()::text, NOT pg_is_in_recovery()`}
+	// The window's first id: exact for a small window, else the first id of the segments that hold some of it.
+	PassStart = Statement{Name: "postrider_pass_start", SQL: `SELECT CASE WHEN n < ` + strconv.Itoa(ExactStartRows) + ` THEN lowest ELSE (
+			SELECT min(s.lowest) FROM generate_series(0, 15) g (segment) CROSS JOIN LATERAL (
+				SELECT o.id AS lowest FROM postrider.outbox o WHERE o.segment = g.segment::smallint ORDER BY o.id LIMIT 1) s
+			WHERE EXISTS (SELECT` + FromXmax + ` AND segment = g.segment::smallint)
+			   OR EXISTS (SELECT` + FromXip + ` AND segment = g.segment::smallint)) END
+		FROM (SELECT min(id) AS lowest, count(*) AS n FROM (
+			SELECT id FROM (SELECT id` + FromXmax + ` UNION ALL SELECT id` + FromXip + `) u LIMIT ` + strconv.Itoa(ExactStartRows) + `) w) c`}
+	PassLowest = Statement{Name: "postrider_pass_lowest", SQL: `SELECT id FROM postrider.outbox ORDER BY id LIMIT 1`}
+	// A parameter that is not text needs its type: a cast from text would be made for each row. The regular expression costs more
+	// than all the rest of a row: it is NULL while most topics match.
+	passPage = `FROM postrider.outbox o
+		WHERE id > $1::bigint AND NOT pg_visible_in_snapshot(xid, $2::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::pg_snapshot)
+		  AND ($4::text IS NULL OR topic ~ $4::text) AND id <= $6::bigint %s
+		ORDER BY id FETCH FIRST ($5::bigint) ROWS WITH TIES` // an id that comes twice is read at once: the next page follows ids
+	// Where a page that looks at so many rows ends, if there are as many.
+	PassEnd   = Statement{Name: "postrider_page_end", SQL: `SELECT id FROM postrider.outbox WHERE id > $1::bigint ORDER BY id OFFSET $2::bigint - 1 LIMIT 1`}
+	PassPages = [2]Reading{
+		NewReading("postrider_page", ReadColumns, fmt.Sprintf(passPage, "")),
+		NewReading("postrider_page_unparked", ReadColumns, fmt.Sprintf(passPage, `AND NOT EXISTS (
+			SELECT FROM postrider.parked p WHERE p.subscription = $7::text AND p.id = o.id AND p.created_at = o.created_at)`)),
+	}
+)
+
+// ReadPage reads the page that follows next.start, after choosing target and start if that is still to do.
+func (d *Database) ReadPage(ctx context.Context, q *PageQuery, next Page) (Page, error) {
+	conn, err := d.Pool.Acquire(ctx)
+	if err != nil {
+		return Page{}, err
+	}
+	defer conn.Release()
+	session := NewSession(conn.Conn())
+	if err := q.choose(ctx, session, &next); err != nil || next.Last {
+		return next, err
+	}
+	if err := q.findEnd(ctx, session, &next); err != nil {
+		return next, err
+	}
+	return q.fetch(ctx, session, next, message.NewDecoder(d.Source))
+}
+
+// choose takes the target snapshot, unless it is given, and finds where the window begins, unless the pass is under way. A window
+// without rows makes the page the last.
+func (q *PageQuery) choose(ctx context.Context, s *Session, next *Page) error {
+	if q.Target == nil {
+		primary := true
+		err := s.Run(ctx, Call{Statement: passSnapshot, Row: func(values [][]byte) (err error) {
+			primary = string(values[1]) == "t"
+			next.Target, err = snapshot.Parse(string(values[0]))
+			return err
+		}})
+		if err == nil && !primary {
+			err = ErrLost
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		next.Target = *q.Target
+	}
+	if next.Begun {
+		return nil
+	}
+	query := Call{Statement: PassStart, Args: WindowArgs(q.Base)}
+	if *q.Lowest {
+		query = Call{Statement: PassLowest}
+	}
+	query.Row = func(values [][]byte) (err error) {
+		if next.Last = values[0] == nil; !next.Last {
+			next.Start, err = strconv.ParseInt(string(values[0]), 10, 64)
+			next.Begun, next.Start = true, max(next.Start, math.MinInt64+1)-1
+		}
+		return err
+	}
+	err := s.Run(ctx, Begin, ByIndex, query, Commit)
+	*q.Lowest = *q.Lowest || err != nil && IsCutOff(err)
+	return err
+}
+
+// findEnd finds out how far the page goes if there is a bound on the rows that it may look at.
+func (q *PageQuery) findEnd(ctx context.Context, s *Session, next *Page) error {
+	next.End = 0
+	if q.Scan == 0 {
+		return nil
+	}
+	args := [][]byte{strconv.AppendInt(nil, next.Start, 10), strconv.AppendInt(nil, int64(q.Scan), 10)}
+	return s.Run(ctx, Begin, InOrder, Call{Statement: PassEnd, Args: args, Row: func(values [][]byte) (err error) {
+		next.End, err = strconv.ParseInt(string(values[0]), 10, 64)
+		return err
+	}}, Commit)
+}
+
+// statement is the query of the page's rows, with its parameters.
+func (q *PageQuery) statement(next *Page) (Statement, [][]byte) {
+	bound := next.End
+	if bound == 0 {
+		bound = math.MaxInt64
+	}
+	args := [][]byte{strconv.AppendInt(nil, next.Start, 10), []byte(q.Base.String()), []byte(next.Target.String()),
+		nil, strconv.AppendInt(nil, int64(q.Rows), 10), strconv.AppendInt(nil, bound, 10)}
+	if !q.Sieve {
+		args[3] = []byte(q.Regex)
+	}
+	if q.Exclude {
+		return PassPages[1].Way(q.Heads), append(args, []byte(q.Name))
+	}
+	return PassPages[0].Way(q.Heads), args
+}
+
+// gathered counts what a page has come to.
+type gathered struct {
+	seen   int // rows that the server sent,
+	kept   int // and of these those that had room
+	wanted int // and of these those that the filter wants
+	full   bool
+}
+
+func (q *PageQuery) fetch(ctx context.Context, s *Session, next Page, decoder *message.Decoder) (Page, error) {
+	var g gathered
+	budget := q.Bytes
+	keep := func(r *message.Row) error {
+		budget -= r.Arrived()
+		if n := len(next.Rows); budget < 0 && n > 0 && next.Rows[n-1].ID != r.ID {
+			g.full = true // the next page begins here
+			return nil
+		}
+		g.kept++
+		next.Rows = append(next.Rows[:g.wanted], r) // in place of one that was not wanted: the last row says how far the page goes
+		if q.Wants(r) {
+			g.wanted++
+		}
+		return nil
+	}
+	decode, rest := ToRow(decoder, keep), Overflow{Most: message.MaxOverflow}
+	statement, args := q.statement(&next)
+	calls := []Call{Begin, InOrder, {Statement: statement, Args: args, Binary: true, Row: func(values [][]byte) error {
+		if g.seen++; g.full {
+			return rest.Add(values)
+		}
+		return decode(values)
+	}}}
+	err := s.Run(ctx, append(append(calls, q.Mine...), Commit)...)
+	q.judge(&next, g, err)
+	return next, err
+}
+
+// judge says whether the page is the last, and whether most of what it came past was wanted.
+func (q *PageQuery) judge(next *Page, g gathered, err error) {
+	if g.full || g.seen >= q.Rows {
+		next.End = 0 // there may be more before the end
+	} else {
+		next.Last = err == nil && next.End == 0
+	}
+	switch {
+	case q.Sieve:
+		next.Dense = 2*g.wanted >= g.kept
+	case g.kept > 0:
+		next.Dense = 2*int64(g.kept) >= next.Rows[len(next.Rows)-1].ID-next.Start
+	}
+}
