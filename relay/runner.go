@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
@@ -66,27 +65,6 @@ type task struct {
 	fault    *fault // of a suspect
 	alone    bool   // it goes in a batch of its own: it may be the one that fails others
 	bare     bool   // nothing of it can be read
-}
-
-// filter decides which messages a subscription gets: topics before a change apply to what their snapshot sees.
-type filter struct {
-	regex   string // matches whatever any of the topic lists matches
-	current *topic.Matcher
-	earlier []earlierTopics
-}
-
-type earlierTopics struct {
-	match *topic.Matcher
-	until snapshot.Snapshot
-}
-
-func (f *filter) wants(r *message.Row) bool {
-	for _, e := range f.earlier {
-		if e.until.Sees(r.XID) {
-			return e.match.Match(r.Topic)
-		}
-	}
-	return f.current.Match(r.Topic)
 }
 
 // start begins to deliver.

@@ -1,0 +1,64 @@
+package relay
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/snapshot"
+)
+
+// filter decides which messages a subscription gets: topics before a change apply to what their snapshot sees.
+type filter struct {
+	regex   string // matches whatever any of the topic lists matches
+	current *topic.Matcher
+	earlier []earlierTopics
+}
+
+type earlierTopics struct {
+	match *topic.Matcher
+	until snapshot.Snapshot
+}
+
+func (f *filter) wants(r *message.Row) bool {
+	for _, e := range f.earlier {
+		if e.until.Sees(r.XID) {
+			return e.match.Match(r.Topic)
+		}
+	}
+	return f.current.Match(r.Topic)
+}
+
+// newFilter makes the filter of a cursor's topics and of those before changes that the base does not cover yet.
+func newFilter(c cursor) (*filter, error) {
+	current, err := topic.NewMatcher(c.sub.Topics)
+	if err != nil {
+		return nil, fmt.Errorf("topics: %w", err)
+	}
+	f := &filter{current: current}
+	patterns := append([]string{}, c.sub.Topics...)
+	var earlier []struct {
+		Topics []string `json:"topics"`
+		Until  string   `json:"until"`
+	}
+	if err := json.Unmarshal(c.earlier, &earlier); err != nil {
+		return nil, fmt.Errorf("earlier topics %s: %w", c.earlier, err)
+	}
+	for _, e := range earlier {
+		until, err := snapshot.Parse(e.Until)
+		if err != nil {
+			return nil, fmt.Errorf("earlier topics: %w", err)
+		}
+		match, err := topic.NewMatcher(e.Topics)
+		if err != nil {
+			return nil, fmt.Errorf("earlier topics: %w", err)
+		}
+		if !c.saved.Base.Covers(until) {
+			f.earlier = append(f.earlier, earlierTopics{match, until})
+			patterns = append(patterns, e.Topics...)
+		}
+	}
+	f.regex = topic.Regex(patterns)
+	return f, nil
+}
