@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -19,7 +20,7 @@ func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	e := &entry{id: 1, state: stateScheduled, stored: stateScheduled} // its row was there before this attempt
 	r.retries.parked.add(e)
 	r.retries.parked.change(e, stateLeased, time.Time{}, "")
-	failed := calledBack{row: snapshot.Ident{ID: 1}, state: "failed", due: &now}
+	failed := store.CalledBack{Message: snapshot.Ident{ID: 1}, State: "failed", Due: &now}
 	if r.calledBack(failed, now) {
 		t.Error("the callback is concluded before its delivery is saved")
 	}

@@ -1,6 +1,10 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/postrider/postrider/relay/store"
+)
 
 // The states that callbacks make of leased deliveries.
 const (
@@ -67,9 +71,9 @@ func (x *simRunner) look() (acted bool) {
 		if p == nil || p.state != stateCompleted && p.state != stateFailed && (p.state != stateLeased || p.due.After(now)) {
 			continue
 		}
-		c := calledBack{row: p.row.Ident(), state: p.state, reason: p.reason}
+		c := store.CalledBack{Message: p.row.Ident(), State: p.state, Reason: p.reason}
 		if !p.due.IsZero() {
-			c.due = &p.due
+			c.Due = &p.due
 		}
 		if !x.r.calledBack(c, now) {
 			continue

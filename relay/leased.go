@@ -6,6 +6,7 @@ import (
 
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/states"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -36,28 +37,28 @@ func (r *runner) awaitsCallbacks() bool {
 
 // calledBack concludes a delivery. False says that it cannot be concluded now: it is found again, if it still matters. It waits for the
 // answer of the save that recorded the delivery, which a callback may overtake.
-func (r *runner) calledBack(c calledBack, now time.Time) bool {
+func (r *runner) calledBack(c store.CalledBack, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.life.wake()
-	e := r.retries.parked.byID[c.row]
+	e := r.retries.parked.byID[c.Message]
 	if r.gone || e == nil || e.state != stateLeased || r.retries.parked.pending(e.ident()) {
 		return false
 	}
 	r.intake.dirty = true
 	t := &task{key: e.key, entry: e, attempts: e.attempts}
 	switch {
-	case c.state == states.Completed:
+	case c.State == states.Completed:
 		r.retries.parked.remove(e)
 		r.retries.unblock(e.key)
 		r.env.save()
 		return true
-	case c.state == stateLeased:
+	case c.State == stateLeased:
 		r.retry(t, "no callback came before the lease was over", 0, now)
-	case c.due == nil:
-		r.bury(t, c.reason)
+	case c.Due == nil:
+		r.bury(t, c.Reason)
 	default:
-		r.retry(t, c.reason, c.due.Sub(now), now)
+		r.retry(t, c.Reason, c.Due.Sub(now), now)
 	}
 	return true
 }
