@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/subscription"
@@ -110,7 +111,7 @@ func benchRunner(b *testing.B, f *feed.Feed, share *queue.Budget, ordering subsc
 	s := subscription.Subscription{Name: "bench", Settings: subscription.Settings{Ordering: ordering}}
 	s.Settings = s.Settings.WithDefaults()
 	r := newRunner(environment{
-		sub: s, sink: &accepting{}, feed: f, budget: share, log: slog.New(slog.DiscardHandler), metrics: newMetrics(nil).runner("bench"),
+		sub: s, sink: &accepting{}, feed: f, budget: share, log: slog.New(slog.DiscardHandler), metrics: metrics.New(nil).Runner("bench"),
 		save: func() {}, pause: func(string) {}, parked: func(string) {},
 	}, &filter{current: match}, sinks.Limits{Lanes: n, Batch: batch})
 	ctx, cancel := context.WithCancel(b.Context())

@@ -60,7 +60,7 @@ func (e *expiry) tell(state string, retention time.Duration, gone map[string]int
 	if total == 0 {
 		return
 	}
-	e.metrics.expired.WithLabelValues(state).Add(float64(total))
+	e.metrics.Expired.WithLabelValues(state).Add(float64(total))
 	e.log.Info(state+" messages past their retention removed", "messages", total, "retention", retention, "subscriptions", len(gone),
 		slog.Group("first", parts...))
 }

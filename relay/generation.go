@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
@@ -41,7 +42,7 @@ var (
 type generation struct {
 	config      *Config
 	log         *slog.Logger
-	metrics     *metrics
+	metrics     *metrics.Metrics
 	health      *health.Health
 	pool        *dbconn.Pool
 	unprepared  bool // as the connections are
@@ -147,7 +148,7 @@ func (g *generation) feedConfig(r *Relay, source string) feed.Config {
 			}
 			g.health.Works(parts[p])
 		},
-		Log: g.log, Metrics: feed.Metrics{Ticks: g.metrics.ticks, Gaps: g.metrics.gaps, Completed: g.metrics.completed},
+		Log: g.log, Metrics: feed.Metrics{Ticks: g.metrics.Ticks, Gaps: g.metrics.Gaps, Completed: g.metrics.Completed},
 		PollMin: g.config.PollMin, PollMax: g.config.PollMax, MemoryLimit: g.config.MemoryLimit, BusyRate: g.config.busyRate,
 	}
 }
@@ -223,7 +224,7 @@ func (g *generation) stopRunner(r *runner) {
 		g.mu.Lock()
 		delete(g.runners, name)
 		delete(g.ending, name)
-		g.metrics.owned.Set(float64(len(g.runners)))
+		g.metrics.Owned.Set(float64(len(g.runners)))
 		g.mu.Unlock()
 		async.Signal(g.repoll)
 	})
@@ -257,7 +258,7 @@ func (g *generation) finishRunner(ctx context.Context, r *runner) {
 func (g *generation) track(r *runner) {
 	g.mu.Lock()
 	g.runners[r.env.sub.Name] = r
-	g.metrics.owned.Set(float64(len(g.runners)))
+	g.metrics.Owned.Set(float64(len(g.runners)))
 	g.mu.Unlock()
 	g.saver.add(r)
 	r.start(g.life)

@@ -36,7 +36,7 @@ func openWindowOf(f *feed.Feed) *snapshot.Window {
 // quietFeed is the configuration of a feed without a database.
 func quietFeed(memory int64) feed.Config {
 	return feed.Config{Log: slog.New(slog.DiscardHandler), MemoryLimit: memory, PollMin: time.Millisecond, PollMax: time.Millisecond,
-		Metrics: feed.Metrics{Ticks: simMetrics.ticks, Gaps: simMetrics.gaps, Completed: simMetrics.completed}}
+		Metrics: feed.Metrics{Ticks: simMetrics.Ticks, Gaps: simMetrics.Gaps, Completed: simMetrics.Completed}}
 }
 
 func newSimFeed(sim *simulation, memory, queues int64) *simFeed {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
@@ -70,8 +71,8 @@ type simPass struct {
 }
 
 var (
-	simMetrics       = newMetrics(nil)
-	simRunnerMetrics = simMetrics.runner("sim")
+	simMetrics       = metrics.New(nil)
+	simRunnerMetrics = simMetrics.Runner("sim")
 	simNever, simEnd = context.WithCancel(context.Background())
 	simPasses        = closedPasses()
 )

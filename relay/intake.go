@@ -106,7 +106,7 @@ func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Positi
 		p.resumed, p.afterID = true, resume.AfterID
 	}
 	in.pass.rows, in.pass.made = 0, true
-	in.env.metrics.passes.Inc()
+	in.env.metrics.Passes.Inc()
 	in.pass.reader = p
 	p.start(in.env.life.reading)
 }

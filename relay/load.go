@@ -24,10 +24,10 @@ func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
 	}
 	r := newRunner(environment{
 		sub: c.sub, cursor: c, sink: sink, feed: g.feed, passes: g.passes, budget: g.budget, log: g.log, health: g.health,
-		metrics: g.metrics.runner(c.sub.Name),
+		metrics: g.metrics.Runner(c.sub.Name),
 		save:    func() { async.Signal(g.saver.urgent) },
 		pause:   func(reason string) { g.requestPause(c.sub.Name, reason) },
-		parked:  func(state string) { g.metrics.parked.WithLabelValues(c.sub.Name, state).Inc() },
+		parked:  func(state string) { g.metrics.Parked.WithLabelValues(c.sub.Name, state).Inc() },
 	}, filter, sink.Limits())
 	if err := r.loadParked(ctx); err != nil {
 		sink.Close()

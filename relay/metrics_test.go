@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -110,12 +111,12 @@ func TestDestinationDownIsAboutDestinations(t *testing.T) {
 // Ten thousand subscriptions that all deliver are gathered and written within a second.
 func TestMetricsOfTenThousandSubscriptions(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	m := newMetrics(registry)
+	m := metrics.New(registry)
 	for i := range 10_000 {
-		r := m.runner(fmt.Sprintf("subscription-%d", i))
-		r.attempted(sinks.KindAccepted)
-		r.attempted(sinks.KindRetryable)
-		r.arrived(time.Duration(i))
+		r := m.Runner(fmt.Sprintf("subscription-%d", i))
+		r.Attempted(sinks.KindAccepted)
+		r.Attempted(sinks.KindRetryable)
+		r.Arrived(time.Duration(i))
 	}
 	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	began := time.Now()
@@ -131,7 +132,7 @@ func TestMetricsOfTenThousandSubscriptions(t *testing.T) {
 	}
 	t.Logf("%s, within %s", time.Since(began), budget)
 	began = time.Now()
-	m.forget(func(string) bool { return true })
+	m.Forget(func(string) bool { return true })
 	if took := time.Since(began); took > budget {
 		t.Errorf("ten thousand were forgotten in %s", took)
 	}

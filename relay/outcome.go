@@ -49,7 +49,7 @@ func (r *runner) handleBatch(l *lane, now time.Time) {
 		if r.gaveUp(err, kind) {
 			continue
 		}
-		r.env.metrics.attempted(kind)
+		r.env.metrics.Attempted(kind)
 		r.intake.dirty = true
 		t.attempts++
 		s := r.breaker.situation(t, told)

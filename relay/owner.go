@@ -140,7 +140,7 @@ func (o *owner) poll(ctx context.Context) error {
 		}
 	}
 	o.stopChanged(ctx, standings)
-	o.metrics.forget(func(name string) bool { return !has(standings, name) && !o.has(name) })
+	o.metrics.Forget(func(name string) bool { return !has(standings, name) && !o.has(name) })
 	o.reviewUnable(standings)
 	o.tellMine(p)
 	shares := p.shares(o.expected(standings))

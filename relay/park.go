@@ -24,7 +24,7 @@ func (r *runner) retry(t *task, reason string, after time.Duration, now time.Tim
 func (r *runner) accepted(t *task, now time.Time) {
 	if t.entry == nil {
 		if t.fault == nil {
-			r.env.metrics.arrived(now.Sub(t.row.CreatedAt))
+			r.env.metrics.Arrived(now.Sub(t.row.CreatedAt))
 		}
 		r.intake.settle(t)
 		return

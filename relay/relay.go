@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/metrics"
 )
 
 // schemaVersion is the oldest schema that this engine works on.
@@ -24,7 +25,7 @@ const schemaVersion = 21
 type Relay struct {
 	config  Config
 	log     *slog.Logger
-	metrics *metrics
+	metrics *metrics.Metrics
 	health  *health.Health
 	place   dbconn.Place // as it was last told
 	// Statements cannot be prepared: a pooler is in between.
@@ -42,7 +43,7 @@ func New(c Config) (*Relay, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Relay{config: c, log: c.Logger, metrics: newMetrics(c.Registerer), health: health.New(c.Logger, c.moment)}, nil
+	return &Relay{config: c, log: c.Logger, metrics: metrics.New(c.Registerer), health: health.New(c.Logger, c.moment)}, nil
 }
 
 // fatalError is what waiting does not mend.

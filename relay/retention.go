@@ -51,7 +51,7 @@ func (r *retention) round(ctx context.Context) {
 			failed = fmt.Errorf("segment %d: %w", segment, err)
 		}
 		if emptied {
-			r.metrics.emptied.Inc()
+			r.metrics.Emptied.Inc()
 			r.log.Debug("segment emptied", "segment", segment)
 		}
 		if ctx.Err() != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -27,7 +28,7 @@ func newRing(t *testing.T) *ring {
 	c := b.config()
 	c.Retention = time.Hour
 	mend(t, c.Validate())
-	return &ring{b, *newRetention(&generation{config: &c, log: slog.Default(), metrics: newMetrics(nil), pool: b.onePool()})}
+	return &ring{b, *newRetention(&generation{config: &c, log: slog.Default(), metrics: metrics.New(nil), pool: b.onePool()})}
 }
 
 // fill puts rows of an age into a segment, each in a transaction of its own.
@@ -211,7 +212,7 @@ func TestRingIsKeptLongEnough(t *testing.T) {
 	c := b.config()
 	c.Retention = 12 * time.Hour
 	mend(t, c.Validate())
-	r := newRetention(&generation{config: &c, log: slog.Default(), metrics: newMetrics(nil), pool: b.onePool()})
+	r := newRetention(&generation{config: &c, log: slog.Default(), metrics: metrics.New(nil), pool: b.onePool()})
 	for _, length := range []string{"1 second", "10 minutes", "3 hours"} {
 		b.exec("SELECT postrider.set_segment_length($1::text::interval)", length)
 		r.round(t.Context())

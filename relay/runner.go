@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/progress"
 	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
@@ -236,8 +237,8 @@ func (r *runner) describeTrouble(now time.Time) {
 	case trouble != "":
 		stopped = 1
 	}
-	r.env.metrics.down.Set(down)
-	r.env.metrics.stopped.Set(stopped)
+	r.env.metrics.Down.Set(down)
+	r.env.metrics.Stopped.Set(stopped)
 }
 
 // environment is what a runner is given, and what does not change while it runs.
@@ -252,7 +253,7 @@ type environment struct {
 
 	log     *slog.Logger
 	health  *health.Health
-	metrics runnerMetrics
+	metrics metrics.Subscription
 	save    func()              // asks for a save soon
 	pause   func(reason string) // asks for a pause of the subscription
 	parked  func(state string)  // counts an exception

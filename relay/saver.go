@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -24,7 +25,7 @@ type saver struct {
 	pool        *dbconn.Pool
 	log         *slog.Logger
 	health      *health.Health
-	metrics     *metrics
+	metrics     *metrics.Metrics
 	incarnation string
 	urgent      chan struct{}
 	lost        func(name string) // a cursor was refused
@@ -186,7 +187,7 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[subscription
 		err := s.write(ctx, items[:most], fates)
 		switch {
 		case err == nil:
-			s.metrics.saves.WithLabelValues("ok").Inc()
+			s.metrics.Saves.WithLabelValues("ok").Inc()
 			s.health.Works(health.CannotSave)
 			for _, item := range items[:most] {
 				s.health.Works(health.CannotSave, item.runner.env.sub.Name)
@@ -196,7 +197,7 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[subscription
 		case errors.Is(err, store.ErrLost) || isFatal(err) || ctx.Err() != nil:
 			return nil, err
 		}
-		s.metrics.saves.WithLabelValues("error").Inc()
+		s.metrics.Saves.WithLabelValues("error").Inc()
 		if store.Unreadable(err) && copyCarefully(items[:most]) {
 			s.log.Warn("progress not saved: a message cannot be copied; each is looked at now", "error", err)
 			continue

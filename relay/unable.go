@@ -77,7 +77,7 @@ func (g *generation) leaveToOthers(name string, version int64, err error) {
 	}
 	u.Reason, u.next = reason, time.Now().Add(u.wait.NextBackOff())
 	g.unableChanged = g.unableChanged || news
-	g.metrics.unable.Set(float64(len(g.unable)))
+	g.metrics.Unable.Set(float64(len(g.unable)))
 	g.mu.Unlock()
 	if !news {
 		return
@@ -101,7 +101,7 @@ func (g *generation) canAgain(name string) {
 	defer g.mu.Unlock()
 	delete(g.unable, name)
 	g.unableChanged = true
-	g.metrics.unable.Set(float64(len(g.unable)))
+	g.metrics.Unable.Set(float64(len(g.unable)))
 }
 
 // cannot returns the subscriptions that this relay cannot deliver.

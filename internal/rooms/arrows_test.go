@@ -31,6 +31,7 @@ var rooms = []room{
 	{path: "relay/progress", may: "relay/snapshot relay/internal/fifo"},
 	{path: "relay/balance"},
 	{path: "relay/states"},
+	{path: "relay/metrics", may: "relay/states sinks"},
 	{path: "relay/health", may: "internal/dberr"},
 	{path: "relay/internal/..."},
 	{path: "relay/queue", may: "relay/message relay/snapshot relay/subscription relay/internal/fifo relay/internal/async outbox/topic"},

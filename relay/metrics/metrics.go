@@ -1,4 +1,4 @@
-package relay
+package metrics
 
 import (
 	"sync"
@@ -10,20 +10,20 @@ import (
 	"github.com/postrider/postrider/sinks"
 )
 
-// metrics are kept whether or not anybody collects them.
-type metrics struct {
-	ticks      *prometheus.CounterVec
-	gaps       prometheus.Counter
-	completed  prometheus.Counter
+// Metrics are kept whether or not anybody collects them.
+type Metrics struct {
+	Ticks      *prometheus.CounterVec
+	Gaps       prometheus.Counter
+	Completed  prometheus.Counter
 	deliveries *prometheus.CounterVec
 	latency    *prometheus.HistogramVec
-	parked     *prometheus.CounterVec
+	Parked     *prometheus.CounterVec
 	passes     *prometheus.CounterVec
-	saves      *prometheus.CounterVec
-	emptied    prometheus.Counter
-	expired    *prometheus.CounterVec
-	owned      prometheus.Gauge
-	unable     prometheus.Gauge
+	Saves      *prometheus.CounterVec
+	Emptied    prometheus.Counter
+	Expired    *prometheus.CounterVec
+	Owned      prometheus.Gauge
+	Unable     prometheus.Gauge
 	down       *prometheus.GaugeVec
 	stopped    *prometheus.GaugeVec
 
@@ -31,30 +31,30 @@ type metrics struct {
 	names map[string]bool // subscriptions that have series
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func New(r prometheus.Registerer) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "postrider", Name: name, Help: help}, labels)
 	}
 	plain := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "postrider", Name: name, Help: help})
 	}
-	m := &metrics{
+	m := &Metrics{
 		names:      make(map[string]bool),
-		ticks:      counter("ticks_total", "Looks at the database for new messages, by what they were: stream, table or audit.", "kind"),
-		gaps:       plain("stream_gaps_total", "Times that the stream was given up for the table."),
-		completed:  plain("windows_completed_total", "Windows that the stream did not bring whole and the table completed."),
+		Ticks:      counter("ticks_total", "Looks at the database for new messages, by what they were: stream, table or audit.", "kind"),
+		Gaps:       plain("stream_gaps_total", "Times that the stream was given up for the table."),
+		Completed:  plain("windows_completed_total", "Windows that the stream did not bring whole and the table completed."),
 		deliveries: counter("deliveries_total", "Delivery attempts by outcome.", "subscription", "outcome"),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "postrider", Name: "delivery_latency_seconds",
 			Help:    "Time from INSERT to accepted by the destination, of messages delivered at the first attempt.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 3, 12)}, []string{"subscription"}),
-		parked:  counter("parked_total", "Messages that became an exception, by state.", "subscription", "state"),
+		Parked:  counter("parked_total", "Messages that became an exception, by state.", "subscription", "state"),
 		passes:  counter("passes_total", "Passes over the table to catch up.", "subscription"),
-		saves:   counter("saves_total", "Saves of progress, by result.", "result"),
-		expired: counter("expired_total", "Dead and discarded messages that were removed after their retention, by state.", "state"),
-		emptied: plain("segments_emptied_total", "Segments of the outbox that were emptied."),
-		owned: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "postrider", Name: "cursors_owned",
+		Saves:   counter("saves_total", "Saves of progress, by result.", "result"),
+		Expired: counter("expired_total", "Dead and discarded messages that were removed after their retention, by state.", "state"),
+		Emptied: plain("segments_emptied_total", "Segments of the outbox that were emptied."),
+		Owned: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "postrider", Name: "cursors_owned",
 			Help: "Subscriptions that this relay delivers."}),
-		unable: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "postrider", Name: "subscriptions_unable",
+		Unable: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "postrider", Name: "subscriptions_unable",
 			Help: "Subscriptions that this relay leaves to others, for something that it lacks."}),
 		down: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "postrider", Name: "destination_down",
 			Help: "1 while the breaker of a subscription's destination is open."}, []string{"subscription"}),
@@ -62,47 +62,47 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "1 while a subscription takes nothing in because as many messages wait as max_parked or max_scheduled allows."}, []string{"subscription"}),
 	}
 	if r != nil {
-		r.MustRegister(m.ticks, m.gaps, m.completed, m.deliveries, m.latency, m.parked, m.passes, m.saves, m.emptied, m.expired, m.owned, m.unable, m.down, m.stopped)
+		r.MustRegister(m.Ticks, m.Gaps, m.Completed, m.deliveries, m.latency, m.Parked, m.passes, m.Saves, m.Emptied, m.Expired, m.Owned, m.Unable, m.down, m.stopped)
 	}
 	return m
 }
 
-// runnerMetrics are one subscription's. Series that are looked up for each message are looked up once, and made when there is something
+// Subscription are one subscription's. Series that are looked up for each message are looked up once, and made when there is something
 // to count: ten thousand subscriptions that nobody writes to are not worth a quarter of a million lines.
-type runnerMetrics struct {
-	all      *metrics
+type Subscription struct {
+	all      *Metrics
 	name     string
 	outcomes [sinks.KindGone + 1]prometheus.Counter
 	latency  prometheus.Observer
-	passes   prometheus.Counter
-	down     prometheus.Gauge
-	stopped  prometheus.Gauge
+	Passes   prometheus.Counter
+	Down     prometheus.Gauge
+	Stopped  prometheus.Gauge
 }
 
-func (m *metrics) runner(name string) runnerMetrics {
+func (m *Metrics) Runner(name string) Subscription {
 	m.mu.Lock()
 	m.names[name] = true
 	m.mu.Unlock()
-	return runnerMetrics{all: m, name: name, passes: m.passes.WithLabelValues(name), down: m.down.WithLabelValues(name),
-		stopped: m.stopped.WithLabelValues(name)}
+	return Subscription{all: m, name: name, Passes: m.passes.WithLabelValues(name), Down: m.down.WithLabelValues(name),
+		Stopped: m.stopped.WithLabelValues(name)}
 }
 
-func (r *runnerMetrics) attempted(k sinks.Kind) {
+func (r *Subscription) Attempted(k sinks.Kind) {
 	if r.outcomes[k] == nil {
 		r.outcomes[k] = r.all.deliveries.WithLabelValues(r.name, k.String())
 	}
 	r.outcomes[k].Inc()
 }
 
-func (r *runnerMetrics) arrived(after time.Duration) {
+func (r *Subscription) Arrived(after time.Duration) {
 	if r.latency == nil {
 		r.latency = r.all.latency.WithLabelValues(r.name)
 	}
 	r.latency.Observe(max(0, after.Seconds()))
 }
 
-// forget ends the series of subscriptions that are gone. Those of one that went to another relay stay: it may come back.
-func (m *metrics) forget(gone func(name string) bool) {
+// Forget ends the series of subscriptions that are gone. Those of one that went to another relay stay: it may come back.
+func (m *Metrics) Forget(gone func(name string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name := range m.names {
@@ -113,7 +113,7 @@ func (m *metrics) forget(gone func(name string) bool) {
 			m.deliveries.DeleteLabelValues(name, k.String())
 		}
 		for _, state := range states.Names(nil) {
-			m.parked.DeleteLabelValues(name, state)
+			m.Parked.DeleteLabelValues(name, state)
 		}
 		m.latency.DeleteLabelValues(name)
 		m.passes.DeleteLabelValues(name)
