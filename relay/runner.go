@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/postrider/postrider/relay/feed"
+	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	maxDone      = 10_000 // ids settled beyond the rest before intake stops
+	closeEvery   = 100 * time.Millisecond // about how often the feed closes a snapshot
+	maxDone      = 10_000                 // ids settled beyond the rest before intake stops
 	laneBytes    = 8 << 20
 	minLaneBytes = 64 << 10
 	idleSave     = time.Minute // between saves of a cursor without deliveries
@@ -133,7 +134,7 @@ func (r *runner) nextLook(now time.Time) time.Duration {
 		look = min(look, wait)
 	}
 	if r.intake.prog.Done >= maxDone {
-		look = min(look, feed.CloseEvery) // a window may have closed
+		look = min(look, closeEvery) // a window may have closed
 	}
 	return max(look, time.Millisecond)
 }
@@ -241,12 +242,22 @@ func (r *runner) describeTrouble(now time.Time) {
 	r.env.metrics.Stopped.Set(stopped)
 }
 
+// source is where a live runner gets its messages from.
+type source interface {
+	// NewQueue makes a queue for what matches.
+	NewQueue(match *topic.Matcher, b *queue.Budget, wake func()) *queue.Queue
+	// Attach has the queue filled from the next closed snapshot on.
+	Attach(q *queue.Queue)
+	// Closed is the newest snapshot that is complete.
+	Closed() snapshot.Closed
+}
+
 // environment is what a runner is given, and what does not change while it runs.
 type environment struct {
 	sub    subscription.Subscription
 	cursor cursor // as it was taken over
 	sink   sinks.Sink
-	feed   *feed.Feed
+	feed   source
 	passes *passes
 	budget *queue.Budget // of the queues and of what is in the lanes
 	life   *lifecycle
