@@ -89,7 +89,7 @@ func closedPasses() *passes {
 		panic(err)
 	}
 	pool.Close()
-	return &passes{db: store.Database{Pool: pool, Source: simSource}, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20}
+	return &passes{db: store.Database{Pool: pool, Source: simSource}, reading: semaphore.NewWeighted(4), limit: 1 << 20}
 }
 
 // takeOver is generation.newRunner.

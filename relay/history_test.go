@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -48,7 +49,11 @@ var (
 	simPatterns = [][]string{{">"}, {"a.*"}, {"*.x", "a.poison"}}
 	simFilters  = func() (filters []*filter) {
 		for _, p := range simPatterns {
-			filters = append(filters, filterOf(p...))
+			m, err := topic.NewMatcher(p)
+			if err != nil {
+				panic(err)
+			}
+			filters = append(filters, &filter{regex: topic.Regex(p), current: m})
 		}
 		return filters
 	}()

@@ -109,44 +109,6 @@ func TestDeadLettersAreLogged(t *testing.T) {
 	}
 }
 
-func TestNoticesAreFew(t *testing.T) {
-	log, now := &journal{}, time.Unix(1_700_000_000, 0)
-	logger := slog.New(slog.NewTextHandler(log, nil))
-	var d deathNotices
-	for i := range 60_000 { // one a millisecond, for a minute
-		d.add(int64(i), fmt.Sprintf("reason %d", i))
-		if due, wait := d.due(now); due {
-			d.tell(logger, "s", now)
-		} else if wait <= 0 || wait > noticeEvery {
-			t.Fatalf("wait for %s", wait)
-		}
-		now = now.Add(time.Millisecond)
-	}
-	d.tell(logger, "s", now)
-	if n := len(log.lines("dead letter")); n != 13 {
-		t.Errorf("%d lines in a minute, want one and then one every five seconds", n)
-	}
-	if len(d.reasons) > mostReasons {
-		t.Errorf("%d reasons are kept", len(d.reasons))
-	}
-	var tr troubleNotices
-	for i := range 600 { // an attempt a second, each from another port
-		tr.tell(logger, "s", fmt.Sprintf("read from port %d: reset", i), now)
-		now = now.Add(time.Second)
-	}
-	tr.tell(logger, "s", "", now)
-	if begun, still := len(log.lines("deliveries stand still")), len(log.lines("still stand still")); begun != 1 || still != 9 {
-		t.Errorf("%d lines of the beginning and %d of its going on, want 1 and 9", begun, still)
-	}
-	log.once(t, `msg="deliveries go on"`, "after=10m0s")
-}
-
-func TestShorten(t *testing.T) {
-	if got := shorten(strings.Repeat("é", longReason)); got != strings.Repeat("é", longReason/2)+" …" {
-		t.Errorf("got %q", got)
-	}
-}
-
 // What a command does is told by the relay that delivers, once, and so is what undoes it.
 func TestCommandsAreLogged(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -88,7 +89,7 @@ func TestRoomIsInOrder(t *testing.T) {
 		go func() {
 			done <- m.enter(ctx, &claim{tenant: tn}, bytes)
 		}()
-		eventually(t, "it waits", func() bool {
+		waits(t, "it waits", func() bool {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			return len(m.waiting) > waiting
@@ -142,7 +143,7 @@ func TestShelfShares(t *testing.T) {
 	first := take(ctx)
 	answer := <-reads
 	second := take(t.Context())
-	eventually(t, "both want it", func() bool {
+	waits(t, "both want it", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.books[shelfMark{id: 1}].refs == 2
@@ -173,5 +174,15 @@ func TestShelfShares(t *testing.T) {
 	case <-reads:
 		t.Error("it was read once too often")
 	case <-time.After(0):
+	}
+}
+
+// waits gives what another goroutine is about to do its time.
+func waits(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("still not: ", what)
+		}
 	}
 }
