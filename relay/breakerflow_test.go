@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -41,7 +42,7 @@ func TestOutageParksNothing(t *testing.T) {
 	if lag != len(ids) {
 		t.Errorf("lag %d, want %d", lag, len(ids))
 	}
-	if n := s.parkedIn("down", stateRetrying, stateHeld, stateDead); n > 0 {
+	if n := s.parkedIn("down", delivery.StateRetrying, delivery.StateHeld, delivery.StateDead); n > 0 {
 		t.Errorf("%d messages are parked though the destination was down", n)
 	}
 	probes := len(a.all())
@@ -77,7 +78,7 @@ func TestEndpointThatFailsEverything(t *testing.T) {
 	})
 	probed := len(a.all()) + 2
 	eventually(t, "it is probed", func() bool { return len(a.all()) >= probed })
-	if n, most := s.parkedIn("sub", stateRetrying, stateHeld, stateDead), tripAfter+4; n > most {
+	if n, most := s.parkedIn("sub", delivery.StateRetrying, delivery.StateHeld, delivery.StateDead), delivery.TripAfter+4; n > most {
 		t.Errorf("%d messages are parked, want at most %d", n, most)
 	}
 	r.stop()

@@ -28,7 +28,7 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 		runners := g.running()
 		var names []string
 		for name, r := range runners {
-			if r.awaitsCallbacks() {
+			if r.AwaitsCallbacks() {
 				names = append(names, name)
 			}
 		}
@@ -36,7 +36,7 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 			continue
 		}
 		most := g.lookMost
-		found, err := g.passes.db.LookForCallbacks(ctx, names, g.lookMost)
+		found, err := g.passes.DB.LookForCallbacks(ctx, names, g.lookMost)
 		if err != nil {
 			if ctx.Err() == nil {
 				g.lookFailed(names, err)
@@ -47,7 +47,7 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 		g.health.Works(health.CannotCallBack, names...)
 		concluded := 0
 		for _, c := range found {
-			if runners[c.Name].calledBack(c, time.Now()) {
+			if runners[c.Name].CalledBack(c, time.Now()) {
 				concluded++
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/relay/delivery"
 )
 
 // stopChanged stops runners whose subscription was changed or paused, in order, and those whose cursor is lost, at once. It tells
@@ -14,8 +16,8 @@ import (
 func (o *owner) stopChanged(ctx context.Context, standings map[string]standing) {
 	for name, r := range o.running() {
 		s, exists := standings[name]
-		lost := !exists || s.epoch != r.env.cursor.epoch || s.owner == nil || *s.owner != o.incarnation
-		if !lost && s.version == r.env.cursor.version && s.active {
+		lost := !exists || s.epoch != r.Env.Cursor.Epoch || s.owner == nil || *s.owner != o.incarnation
+		if !lost && s.version == r.Env.Cursor.Version && s.active {
 			continue
 		}
 		o.tellChange(ctx, r, s, exists)
@@ -23,21 +25,21 @@ func (o *owner) stopChanged(ctx context.Context, standings map[string]standing) 
 			o.again[name] = true
 		}
 		if lost {
-			r.abandon()
+			r.Abandon()
 		}
 		o.stopRunner(r)
 	}
 	o.lookForResumed(standings)
 }
 
-func (o *owner) tellChange(ctx context.Context, r *runner, s standing, exists bool) {
-	log := o.log.With("subscription", r.env.sub.Name)
+func (o *owner) tellChange(ctx context.Context, r *delivery.Runner, s standing, exists bool) {
+	log := o.log.With("subscription", r.Env.Sub.Name)
 	switch {
 	case !exists:
 		log.Warn("subscription removed")
 	case s.owner == nil || *s.owner != o.incarnation:
 		log.Warn("subscription lost: another relay has taken it over")
-	case !s.active && o.ownPauses[r.env.sub.Name] == s.version: // told when it was done
+	case !s.active && o.ownPauses[r.Env.Sub.Name] == s.version: // told when it was done
 	case !s.active:
 		log.Warn("subscription paused by a command", "because", orUnknown(s.reason))
 	default:
@@ -47,7 +49,7 @@ func (o *owner) tellChange(ctx context.Context, r *runner, s standing, exists bo
 			log.Info("subscription changed")
 		case len(fields) > 0:
 			log.Info("subscription changed", "fields", fields)
-		case s.epoch != r.env.cursor.epoch:
+		case s.epoch != r.Env.Cursor.Epoch:
 			log.Info("subscription replayed: its cursor was set by a command")
 		default:
 			log.Info("parked messages redriven or discarded by a command")
@@ -59,26 +61,26 @@ func orUnknown(reason string) string {
 	if reason == "" {
 		return "no reason was given"
 	}
-	return shorten(reason)
+	return delivery.Shorten(reason)
 }
 
 // changedFields names what a subscription has otherwise than its runner.
-func (o *owner) changedFields(ctx context.Context, r *runner) (fields []string, err error) {
+func (o *owner) changedFields(ctx context.Context, r *delivery.Runner) (fields []string, err error) {
 	var topics []string
 	var sink string
 	var settings []byte
-	err = o.pool.QueryRow(ctx, "SELECT topics, sink, settings FROM postrider.subscriptions WHERE name = $1", r.env.sub.Name).
+	err = o.pool.QueryRow(ctx, "SELECT topics, sink, settings FROM postrider.subscriptions WHERE name = $1", r.Env.Sub.Name).
 		Scan(&topics, &sink, &settings)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Equal(topics, r.env.sub.Topics) {
+	if !slices.Equal(topics, r.Env.Sub.Topics) {
 		fields = append(fields, "topics")
 	}
-	if sink != r.env.sub.Sink {
+	if sink != r.Env.Sub.Sink {
 		fields = append(fields, "sink")
 	}
-	if !bytes.Equal(settings, r.env.cursor.settings) {
+	if !bytes.Equal(settings, r.Env.Cursor.Settings) {
 		fields = append(fields, "settings")
 	}
 	return fields, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/sinks"
 )
@@ -134,7 +135,7 @@ func TestRetryBeforeThePassGoesOn(t *testing.T) {
 		}
 		r = s.play()
 		a.got(t, ids[:1])
-		eventually(t, "the parked row is gone", func() bool { return s.parkedIn("sub", stateRetrying) == 0 })
+		eventually(t, "the parked row is gone", func() bool { return s.parkedIn("sub", delivery.StateRetrying) == 0 })
 		return nil
 	})
 	if err != nil {
@@ -184,8 +185,8 @@ func TestHangingDeliveryAmongFastOnes(t *testing.T) {
 			for range 15 { // in pieces: a large transaction would be left to the table
 				ids = append(ids, s.bulk("good", 1000, 0)...)
 			}
-			eventually(t, "intake stops at the bound", func() bool { return settled() >= maxDone })
-			if n, most := settled(), maxDone+2*4*100+100; n > most {
+			eventually(t, "intake stops at the bound", func() bool { return settled() >= delivery.MaxDone })
+			if n, most := settled(), delivery.MaxDone+2*4*100+100; n > most {
 				t.Errorf("%d messages were delivered past one that hangs, want at most %d", n, most)
 			}
 			if restart {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 )
 
@@ -26,7 +27,7 @@ const (
 type expiry struct{ *generation }
 
 func (e *expiry) run(ctx context.Context) error {
-	retentions := map[string]time.Duration{stateDead: e.config.DeadRetention, stateDiscarded: e.config.DiscardedRetention}
+	retentions := map[string]time.Duration{states.Dead: e.config.DeadRetention, states.Discarded: e.config.DiscardedRetention}
 	maps.DeleteFunc(retentions, func(_ string, d time.Duration) bool { return d == 0 })
 	if len(retentions) == 0 {
 		return nil

@@ -159,24 +159,24 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		mend(t, outbox.ReadTransactions(t.Context(), []uint64{1}, false, none))
 		_, err = outbox.TransactionTopics(t.Context(), []uint64{1})
 		mend(t, err)
-		for _, reader.exclude = range []bool{false, true} {
-			_, err := reader.readPage(t.Context(), store.Page{Begun: true, Start: 1}, 1)
+		for _, reader.Exclude = range []bool{false, true} {
+			_, err := reader.ReadPage(t.Context(), store.Page{Begun: true, Start: 1}, 1)
 			mend(t, err)
-			for _, reader.lowest = range []bool{false, true} {
-				_, err = reader.readPage(t.Context(), store.Page{}, 1)
+			for _, reader.Lowest = range []bool{false, true} {
+				_, err = reader.ReadPage(t.Context(), store.Page{}, 1)
 				mend(t, err)
 			}
-			reader.size.scan = 20
-			_, err = reader.readPage(t.Context(), store.Page{Start: 1}, 1)
+			reader.Size.Scan = 20
+			_, err = reader.ReadPage(t.Context(), store.Page{Start: 1}, 1)
 			mend(t, err)
-			reader.size.scan = 0
+			reader.Size.Scan = 0
 		}
 	}
 	for _, how := range []string{"plans of an empty table", "plans of a full table", "plans of an analyzed table"} {
 		switch how {
 		case "plans of a full table":
 			outbox, pool = b.outboxReader(), b.onePool()
-			reader.db.Pool = pool
+			reader.DB.Pool = pool
 		case "plans of an analyzed table":
 			b.exec("ANALYZE postrider.outbox")
 		}

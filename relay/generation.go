@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
@@ -50,7 +51,7 @@ type generation struct {
 	incarnation string
 	hasOwnName  bool // so that its sessions show that it lives
 	feed        *feed.Feed
-	passes      *passes
+	passes      *delivery.Passes
 	budget      *queue.Budget
 	saver       *saver
 	repoll      chan struct{}
@@ -65,7 +66,7 @@ type generation struct {
 	stranded atomic.Pointer[stranded]
 
 	mu            sync.Mutex
-	runners       map[string]*runner
+	runners       map[string]*delivery.Runner
 	ending        map[string]bool   // runners that are being stopped
 	pauses        map[string]string // subscriptions to pause, with reasons
 	unable        map[string]*unable
@@ -78,14 +79,14 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	g := &generation{
 		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, connect: r.connect, incarnation: incarnation, hasOwnName: r.hasOwnName,
 		lookMost: lookAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
-		runners: make(map[string]*runner), ending: make(map[string]bool), pauses: make(map[string]string),
+		runners: make(map[string]*delivery.Runner), ending: make(map[string]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}
 	g.feed = feed.New(g.feedConfig(r, source))
-	g.passes = &passes{db: store.Database{Pool: pool, Source: source, Incarnation: incarnation}, reading: semaphore.NewWeighted(passesAtOnce), single: semaphore.NewWeighted(singlesAtOnce), shelf: newShelf(c.MemoryLimit / 2), losses: &r.losses,
-		limit: c.MemoryLimit / 4, largest: c.largest, log: c.Logger, health: r.health}
+	g.passes = &delivery.Passes{DB: store.Database{Pool: pool, Source: source, Incarnation: incarnation}, Reading: semaphore.NewWeighted(passesAtOnce), Single: semaphore.NewWeighted(singlesAtOnce), Shelf: delivery.NewShelf(c.MemoryLimit / 2), Losses: &r.losses,
+		Limit: c.MemoryLimit / 4, Largest: c.largest, Log: c.Logger, Health: r.health}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, health: r.health, metrics: r.metrics, incarnation: incarnation,
-		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*runner]*saveItem), runs: make(map[subscription.Part]*runner), lost: func(string) { async.Signal(g.repoll) }}
+		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*delivery.Runner]*delivery.SaveItem), runs: make(map[subscription.Part]*delivery.Runner), lost: func(string) { async.Signal(g.repoll) }}
 	return g
 }
 
@@ -155,7 +156,7 @@ func (g *generation) feedConfig(r *Relay, source string) feed.Config {
 
 func (g *generation) newStreamer() *feed.Streamer {
 	return &feed.Streamer{Feed: g.feed, Slots: store.Slots{Pool: g.pool}, WALBudget: g.config.WALBudget, Stream: wal.Stream{
-		DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.db.Source), Backlog: g.feed.Backlog, Log: g.log}}
+		DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.DB.Source), Backlog: g.feed.Backlog, Log: g.log}}
 }
 
 // register makes the row whose presence shows that nothing has happened that would void snapshots in memory.
@@ -202,15 +203,15 @@ func (g *generation) stopInOrder() {
 // dropAll ends what is left without saving anything.
 func (g *generation) dropAll() {
 	for _, r := range g.running() {
-		r.abandon()
+		r.Abandon()
 		g.stopRunner(r)
 	}
 	g.stops.Wait()
 }
 
 // stopRunner stops a runner in the background: no intake, drain, save, release. The next poll finds it gone.
-func (g *generation) stopRunner(r *runner) {
-	name := r.env.sub.Name
+func (g *generation) stopRunner(r *delivery.Runner) {
+	name := r.Env.Sub.Name
 	g.mu.Lock()
 	if g.ending[name] || g.runners[name] != r {
 		g.mu.Unlock()
@@ -218,7 +219,7 @@ func (g *generation) stopRunner(r *runner) {
 	}
 	g.ending[name] = true
 	g.mu.Unlock()
-	r.stop()
+	r.Stop()
 	g.stops.Go(func() {
 		g.finishRunner(g.life, r) // also when the relay itself is told to stop meanwhile
 		g.mu.Lock()
@@ -230,42 +231,42 @@ func (g *generation) stopRunner(r *runner) {
 	})
 }
 
-func (g *generation) finishRunner(ctx context.Context, r *runner) {
+func (g *generation) finishRunner(ctx context.Context, r *delivery.Runner) {
 	drainCtx, cancel := context.WithTimeout(ctx, g.config.DrainTimeout)
-	r.drain(drainCtx)
+	r.Drain(drainCtx)
 	cancel()
 	saveCtx, cancel := context.WithTimeout(ctx, max(g.config.DrainTimeout, time.Second))
 	defer cancel()
 	if err := g.saver.saveLast(saveCtx, r); err != nil && !errors.Is(err, store.ErrLost) {
-		g.log.Warn("last progress not saved: some messages will come again", "subscription", r.env.sub.Name, "error", err)
+		g.log.Warn("last progress not saved: some messages will come again", "subscription", r.Env.Sub.Name, "error", err)
 	}
 	g.saver.remove(r)
-	r.close()
-	g.health.Forget(r.env.sub.Name)
+	r.Close()
+	g.health.Forget(r.Env.Sub.Name)
 	if saveCtx.Err() != nil {
 		return
 	}
 	// Whatever the epoch: a command that raised it has left the cursor ours, and we may have no room to take it again.
 	err := store.WriteLocal(saveCtx, g.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND owner = $2", r.env.sub.Name, g.incarnation)
+		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND owner = $2", r.Env.Sub.Name, g.incarnation)
 	})
 	if err != nil && saveCtx.Err() == nil {
-		g.log.Warn("cursor not released", "subscription", r.env.sub.Name, "error", err)
+		g.log.Warn("cursor not released", "subscription", r.Env.Sub.Name, "error", err)
 	}
 }
 
 // track starts a runner.
-func (g *generation) track(r *runner) {
+func (g *generation) track(r *delivery.Runner) {
 	g.mu.Lock()
-	g.runners[r.env.sub.Name] = r
+	g.runners[r.Env.Sub.Name] = r
 	g.metrics.Owned.Set(float64(len(g.runners)))
 	g.mu.Unlock()
 	g.saver.add(r)
-	r.start(g.life)
+	r.Start(g.life)
 }
 
 // running returns the runners that are not being stopped.
-func (g *generation) running() map[string]*runner {
+func (g *generation) running() map[string]*delivery.Runner {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	rs := maps.Clone(g.runners)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/store"
 )
 
@@ -48,7 +49,7 @@ func TestMaxScheduled(t *testing.T) {
 	if was := trouble(); was != "" {
 		t.Errorf("there is trouble while everything goes on: %s", was)
 	}
-	b.later(maxBeyond, "1 hour")
+	b.later(delivery.MaxBeyond, "1 hour")
 	eventually(t, "the subscription says why it goes no further", func() bool { return strings.Contains(trouble(), "max_scheduled") })
 	if n := g.sum("intake_stopped", "bounded"); n != 1 {
 		t.Errorf("intake_stopped is %v, want 1", n)
@@ -64,7 +65,7 @@ func TestMaxScheduled(t *testing.T) {
 	b.exec(`UPDATE postrider.subscriptions SET settings = '{}' WHERE name = 'bounded'`)
 	wantPayloads(t, bounded, "1", "2", "3", "{}", "4", "5", "6")
 	eventually(t, "the trouble is over", func() bool { return trouble() == "" && g.sum("intake_stopped", "bounded") == 0 })
-	eventually(t, "all are scheduled", func() bool { return b.scheduled("bounded") == 5+maxBeyond })
+	eventually(t, "all are scheduled", func() bool { return b.scheduled("bounded") == 5+delivery.MaxBeyond })
 }
 
 // Scheduled messages count that a relay does not keep in memory.

@@ -38,9 +38,9 @@ func TestFullBatchDoesNotLinger(t *testing.T) {
 	late := s.publish("x", "", `1`)
 	eventually(t, "the late one waits in its lane", func() bool {
 		run := r.now.Load().running()["sub"]
-		run.mu.Lock()
-		defer run.mu.Unlock()
-		return run.lanes.tasks == 1 && !run.lanes.lingers.IsZero()
+		run.Mu.Lock()
+		defer run.Mu.Unlock()
+		return run.Lanes.Tasks == 1 && !run.Lanes.Lingers.IsZero()
 	})
 	r.stop()
 	a.exactly(t, ids)

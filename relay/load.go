@@ -4,32 +4,33 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
 // newRunner opens the sink of a cursor that was just taken over and loads what is parked.
-func (g *generation) newRunner(ctx context.Context, c cursor) (*runner, error) {
-	filter, err := newFilter(c)
+func (g *generation) newRunner(ctx context.Context, c delivery.Cursor) (*delivery.Runner, error) {
+	filter, err := delivery.NewFilter(c)
 	if err != nil {
 		return nil, &badSubscription{err}
 	}
-	sink, err := g.open(ctx, c.sub)
+	sink, err := g.open(ctx, c.Sub)
 	if err != nil {
 		return nil, err
 	}
 	if g.pool.Encoding().Unchecked() {
 		sink = sinks.Wrap(sink, onlyUTF8)
 	}
-	r := newRunner(environment{
-		sub: c.sub, cursor: c, sink: sink, feed: g.feed, passes: g.passes, budget: g.budget, log: g.log, health: g.health,
-		metrics: g.metrics.Runner(c.sub.Name),
-		save:    func() { async.Signal(g.saver.urgent) },
-		pause:   func(reason string) { g.requestPause(c.sub.Name, reason) },
-		parked:  func(state string) { g.metrics.Parked.WithLabelValues(c.sub.Name, state).Inc() },
+	r := delivery.New(delivery.Environment{
+		Sub: c.Sub, Cursor: c, Sink: sink, Feed: g.feed, Passes: g.passes, Budget: g.budget, Log: g.log, Health: g.health,
+		Metrics: g.metrics.Runner(c.Sub.Name),
+		Save:    func() { async.Signal(g.saver.urgent) },
+		Pause:   func(reason string) { g.requestPause(c.Sub.Name, reason) },
+		Parked:  func(state string) { g.metrics.Parked.WithLabelValues(c.Sub.Name, state).Inc() },
 	}, filter, sink.Limits())
-	if err := r.loadParked(ctx); err != nil {
+	if err := r.LoadParked(ctx); err != nil {
 		sink.Close()
 		return nil, err
 	}

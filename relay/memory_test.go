@@ -206,9 +206,9 @@ func TestMemory(t *testing.T) {
 					c.play(t, b, func() {
 						run = b.start(b.counting, func(c *Config) { c.Follow, c.MemoryLimit = follow, limit })
 					})
-					room := &run.now.Load().passes.shelf.room
+					room := &run.now.Load().passes.Shelf.Room
 					run.stop()
-					used = room.used + room.doubted
+					used = room.Used + room.Doubted
 				})
 				if peak > c.most {
 					t.Errorf("%s of messages were held at most, want %s", store.DecimalBytes(peak), store.DecimalBytes(c.most))

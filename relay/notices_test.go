@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -95,7 +96,7 @@ func TestDeadLettersAreLogged(t *testing.T) {
 		}
 		told += n
 	}
-	if most := 2 + int(time.Since(begun)/noticeEvery); told != 42 || len(lines) > most {
+	if most := 2 + int(time.Since(begun)/delivery.NoticeEvery); told != 42 || len(lines) > most {
 		t.Errorf("%d dead letters are told in %d lines, want 42 in at most %d:\n%s", told, len(lines), most, strings.Join(lines, ""))
 	}
 	log.says(t, "subscription=s", `mostly_because="no such customer"`, "of_these=")

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/store"
 )
@@ -136,7 +137,7 @@ func (o *owner) poll(ctx context.Context) error {
 	if sick := o.health.Any(); sick || o.sick {
 		o.sick = sick
 		for _, r := range o.running() {
-			r.life.wake() // it may be its trouble
+			r.Life.Wake() // it may be its trouble
 		}
 	}
 	o.stopChanged(ctx, standings)
@@ -186,40 +187,40 @@ func (o *owner) acquire(ctx context.Context, p peers, standings map[string]stand
 	return starts.Wait()
 }
 
-func (o *owner) startRunner(ctx context.Context, c cursor) error {
+func (o *owner) startRunner(ctx context.Context, c delivery.Cursor) error {
 	r, err := o.newRunner(ctx, c)
 	if o.cannotStart(c, err) {
 		return nil
 	}
 	if store.OfOneRow(err) {
-		o.requestPause(c.sub.Name, "it cannot be started: "+err.Error())
+		o.requestPause(c.Sub.Name, "it cannot be started: "+err.Error())
 		return nil
 	}
 	if err != nil {
-		o.health.Failed(health.CannotStart, err, c.sub.Name) // one that cannot start delays no other: the next poll tries again
+		o.health.Failed(health.CannotStart, err, c.Sub.Name) // one that cannot start delays no other: the next poll tries again
 		if isFatal(err) {
-			return fmt.Errorf("start subscription %s: %w", c.sub.Name, err)
+			return fmt.Errorf("start subscription %s: %w", c.Sub.Name, err)
 		}
-		return o.noteTrouble(ctx, c.sub.Name)
+		return o.noteTrouble(ctx, c.Sub.Name)
 	}
-	o.health.Works(health.CannotStart, c.sub.Name)
-	if o.resumed[c.sub.Name] {
-		o.log.Info("subscription resumed", "subscription", c.sub.Name)
+	o.health.Works(health.CannotStart, c.Sub.Name)
+	if o.resumed[c.Sub.Name] {
+		o.log.Info("subscription resumed", "subscription", c.Sub.Name)
 	}
-	o.log.Info("delivering", "subscription", c.sub.Name, "topics", c.sub.Topics)
+	o.log.Info("delivering", "subscription", c.Sub.Name, "topics", c.Sub.Topics)
 	o.track(r)
 	return nil
 }
 
 // cannotStart deals with an error that is the subscription's, or this relay's with this subscription.
-func (o *owner) cannotStart(c cursor, err error) bool {
+func (o *owner) cannotStart(c delivery.Cursor, err error) bool {
 	if bad, ok := errors.AsType[*badSubscription](err); ok {
-		o.requestPause(c.sub.Name, bad.Error())
+		o.requestPause(c.Sub.Name, bad.Error())
 		return true
 	}
 	lacks, ok := errors.AsType[*lacksError](err)
 	if ok {
-		o.leaveToOthers(c.sub.Name, c.version, lacks)
+		o.leaveToOthers(c.Sub.Name, c.Version, lacks)
 	}
 	return ok
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/linktest"
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 )
@@ -185,17 +186,17 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	run := g.running()["all"]
 	before := scalar[string](b, "UPDATE postrider.cursors SET epoch = epoch + 1 RETURNING base::text || done_ids::text")
 	eventually(t, "the message is settled in memory", func() bool {
-		run.mu.Lock()
-		defer run.mu.Unlock()
-		return run.lanes.tasks == 0
+		run.Mu.Lock()
+		defer run.Mu.Unlock()
+		return run.Lanes.Tasks == 0
 	})
-	run.mu.Lock()
-	e := &entry{id: 999, state: stateDead}
-	run.retries.parked.add(e)
-	run.retries.parked.record(&parkOp{entry: e, reason: "a test", insert: &message.Row{}})
-	run.retries.parked.ops[snapshot.Ident{ID: 999}].insert.Topic = "t"
-	run.intake.dirty = true
-	run.mu.Unlock()
+	run.Mu.Lock()
+	e := &delivery.Entry{ID: 999, State: delivery.StateDead}
+	run.Retries.Parked.Add(e)
+	run.Retries.Parked.Record(&delivery.ParkOp{Entry: e, Reason: "a test", Insert: &message.Row{}})
+	run.Retries.Parked.Ops[snapshot.Ident{ID: 999}].Insert.Topic = "t"
+	run.Intake.Dirty = true
+	run.Mu.Unlock()
 	if _, err := g.saver.save(t.Context(), g.saver.all(), true); err != nil {
 		t.Fatal(err)
 	}
@@ -205,9 +206,9 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	if n := scalar[int](b, "SELECT count(*) FROM postrider.parked"); n != 0 {
 		t.Errorf("%d parked rows were written for a lost cursor", n)
 	}
-	run.mu.Lock()
-	gone := run.gone
-	run.mu.Unlock()
+	run.Mu.Lock()
+	gone := run.Gone
+	run.Mu.Unlock()
 	if !gone {
 		t.Error("the runner goes on")
 	}

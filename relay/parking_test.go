@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/sinks"
 )
@@ -241,7 +242,7 @@ func TestScheduledBeyondMemory(t *testing.T) {
 		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", stateScheduled) == n })
+	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", delivery.StateScheduled) == n })
 	r.stop()
 	if got := len(a.all()); got != 0 {
 		t.Fatalf("%d messages were delivered before they were due", got)
@@ -280,12 +281,12 @@ func TestScheduledBeyondMemoryWhileRunning(t *testing.T) {
 		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", stateScheduled) == n })
+	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", delivery.StateScheduled) == n })
 	run := r.now.Load().running()["sub"]
 	eventually(t, "memory holds the next ones only", func() bool {
-		run.mu.Lock()
-		defer run.mu.Unlock()
-		return len(run.retries.parked.byID) <= store.MaxScheduled+500 && !run.retries.scheduled.loading
+		run.Mu.Lock()
+		defer run.Mu.Unlock()
+		return len(run.Retries.Parked.ByID) <= store.MaxScheduled+500 && !run.Retries.Scheduled.Loading
 	})
 	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
 		SELECT 'soon', to_jsonb(g), clock_timestamp() + interval '200 ms' FROM generate_series(1, 5) g`); err != nil {

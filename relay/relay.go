@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/metrics"
@@ -35,7 +36,7 @@ type Relay struct {
 
 	incarnation string // of the generation that runs or begins
 	hasOwnName  bool   // its sessions tell the incarnation
-	losses      losses
+	losses      delivery.Losses
 }
 
 // New checks the configuration. Nothing is connected before Run.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/metrics"
@@ -32,23 +33,23 @@ type saver struct {
 
 	saving chan struct{} // holds a value during a save: one at a time
 	// Items whose rows somebody else had locked: they go first next time. Guarded by saving.
-	busy map[*runner]*saveItem
+	busy map[*delivery.Runner]*delivery.SaveItem
 
 	mu   sync.Mutex
-	runs map[subscription.Part]*runner
+	runs map[subscription.Part]*delivery.Runner
 }
 
-func (s *saver) add(r *runner) {
+func (s *saver) add(r *delivery.Runner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.runs[r.part()] = r
+	s.runs[r.Part()] = r
 }
 
-func (s *saver) remove(r *runner) {
+func (s *saver) remove(r *delivery.Runner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.runs[r.part()] == r {
-		delete(s.runs, r.part())
+	if s.runs[r.Part()] == r {
+		delete(s.runs, r.Part())
 	}
 }
 
@@ -69,10 +70,10 @@ func (s *saver) run(ctx context.Context) error {
 	}
 }
 
-func (s *saver) all() []*runner {
+func (s *saver) all() []*delivery.Runner {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*runner, 0, len(s.runs))
+	all := make([]*delivery.Runner, 0, len(s.runs))
 	for _, r := range s.runs {
 		all = append(all, r)
 	}
@@ -81,7 +82,7 @@ func (s *saver) all() []*runner {
 
 // save writes what the runners have to write, again and again until there is an answer or ctx ends. It returns how many cursors
 // there were to write, and errLost if the relay's own row is gone.
-func (s *saver) save(ctx context.Context, runners []*runner, final bool) (int, error) {
+func (s *saver) save(ctx context.Context, runners []*delivery.Runner, final bool) (int, error) {
 	select {
 	case s.saving <- struct{}{}:
 		defer func() { <-s.saving }()
@@ -92,30 +93,30 @@ func (s *saver) save(ctx context.Context, runners []*runner, final bool) (int, e
 	if len(items) == 0 {
 		return 0, nil
 	}
-	slices.SortFunc(items, func(a, b *saveItem) int { return a.part().Compare(b.part()) })
+	slices.SortFunc(items, func(a, b *delivery.SaveItem) int { return a.Part().Compare(b.Part()) })
 	fates, err := s.insist(ctx, items)
 	if err != nil {
 		return 0, err
 	}
 	for _, item := range items {
-		s.settle(item, fates[item.part()])
+		s.settle(item, fates[item.Part()])
 	}
 	return len(items), nil
 }
 
 // saveLast saves what the runner, which has come to rest, has to save. Its base may go on moving while others save: that is worth
 // no further save.
-func (s *saver) saveLast(ctx context.Context, r *runner) error {
+func (s *saver) saveLast(ctx context.Context, r *delivery.Runner) error {
 	busy, err := s.isBusy(ctx, r)
 	for err == nil {
 		old := busy // what is written first may be from before the runner came to rest
 		var n int
-		if n, err = s.save(ctx, []*runner{r}, true); err != nil || n == 0 {
+		if n, err = s.save(ctx, []*delivery.Runner{r}, true); err != nil || n == 0 {
 			return err
 		}
 		busy, err = s.isBusy(ctx, r)
 		switch {
-		case !busy && !old && !r.hasParked():
+		case !busy && !old && !r.HasParked():
 			return err
 		case busy && !async.Sleep(ctx, busyRetry):
 			return fmt.Errorf("save progress: the cursor is locked by another session: %w", ctx.Err())
@@ -127,7 +128,7 @@ func (s *saver) saveLast(ctx context.Context, r *runner) error {
 // busyRetry is the wait before the last save of a cursor that somebody else has locked is tried again.
 const busyRetry = 20 * time.Millisecond
 
-func (s *saver) isBusy(ctx context.Context, r *runner) (bool, error) {
+func (s *saver) isBusy(ctx context.Context, r *delivery.Runner) (bool, error) {
 	select {
 	case s.saving <- struct{}{}:
 		defer func() { <-s.saving }()
@@ -137,12 +138,12 @@ func (s *saver) isBusy(ctx context.Context, r *runner) (bool, error) {
 	}
 }
 
-func (s *saver) collect(runners []*runner, final bool) (items []*saveItem) {
-	maps.DeleteFunc(s.busy, func(r *runner, _ *saveItem) bool { return r.isGone() })
+func (s *saver) collect(runners []*delivery.Runner, final bool) (items []*delivery.SaveItem) {
+	maps.DeleteFunc(s.busy, func(r *delivery.Runner, _ *delivery.SaveItem) bool { return r.IsGone() })
 	for _, r := range runners {
 		item := s.busy[r]
 		if item == nil {
-			item = r.collect(time.Now(), final)
+			item = r.Collect(time.Now(), final)
 		}
 		if item != nil {
 			items = append(items, item)
@@ -160,17 +161,17 @@ const (
 	fateRefused // the cursor is not ours any more, or its history has changed
 )
 
-func (s *saver) settle(item *saveItem, f fate) {
-	r := item.runner
+func (s *saver) settle(item *delivery.SaveItem, f fate) {
+	r := item.Runner
 	delete(s.busy, r)
 	switch f {
 	case fateSaved:
-		r.savedNow(item)
+		r.SavedNow(item)
 	case fateRefused:
-		r.abandon()
-		s.lost(r.env.sub.Name)
+		r.Abandon()
+		s.lost(r.Env.Sub.Name)
 	case fateBusy:
-		if !r.isGone() {
+		if !r.IsGone() {
 			s.busy[r] = item
 		}
 	}
@@ -179,7 +180,7 @@ func (s *saver) settle(item *saveItem, f fate) {
 // insist repeats the same writes until they have an answer: they may have been carried out without one, and are idempotent. What a
 // server that works does not carry out is asked of it in halves, down to single cursors: one that cannot be saved is tried again with
 // the next save, and delays no other.
-func (s *saver) insist(ctx context.Context, items []*saveItem) (map[subscription.Part]fate, error) {
+func (s *saver) insist(ctx context.Context, items []*delivery.SaveItem) (map[subscription.Part]fate, error) {
 	retry := async.ReconnectBackoff()
 	fates := make(map[subscription.Part]fate, len(items))
 	for most := len(items); len(items) > 0; {
@@ -190,7 +191,7 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[subscription
 			s.metrics.Saves.WithLabelValues("ok").Inc()
 			s.health.Works(health.CannotSave)
 			for _, item := range items[:most] {
-				s.health.Works(health.CannotSave, item.runner.env.sub.Name)
+				s.health.Works(health.CannotSave, item.Runner.Env.Sub.Name)
 			}
 			items = items[most:]
 			continue
@@ -208,8 +209,8 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[subscription
 			most = (most + 1) / 2
 			continue
 		case !dberr.Away(err):
-			s.health.Failed(health.CannotSave, err, items[0].runner.env.sub.Name)
-			fates[items[0].part()] = fateBusy
+			s.health.Failed(health.CannotSave, err, items[0].Runner.Env.Sub.Name)
+			fates[items[0].Part()] = fateBusy
 			items = items[1:]
 			continue
 		}
@@ -222,10 +223,10 @@ func (s *saver) insist(ctx context.Context, items []*saveItem) (map[subscription
 }
 
 // write saves the items once and adds what became of each to fates.
-func (s *saver) write(ctx context.Context, items []*saveItem, fates map[subscription.Part]fate) error {
+func (s *saver) write(ctx context.Context, items []*delivery.SaveItem, fates map[subscription.Part]fate) error {
 	list := make([]store.Progress, len(items))
 	for i, item := range items {
-		list[i] = item.progress()
+		list[i] = item.Progress()
 	}
 	saved, refused, err := store.Save(ctx, s.pool, s.incarnation, list)
 	if err != nil {
@@ -242,11 +243,11 @@ func (s *saver) write(ctx context.Context, items []*saveItem, fates map[subscrip
 
 // copyCarefully makes the next attempt leave out what cannot be copied. It returns false if there is nothing to copy, or if the
 // last attempt was made so.
-func copyCarefully(items []*saveItem) (changed bool) {
+func copyCarefully(items []*delivery.SaveItem) (changed bool) {
 	for _, item := range items {
-		for _, op := range item.ops {
-			if op.insert != nil && op.copies() == store.CopyThere {
-				op.careful, changed = true, true
+		for _, op := range item.Ops {
+			if op.Insert != nil && op.Copies() == store.CopyThere {
+				op.Careful, changed = true, true
 			}
 		}
 	}

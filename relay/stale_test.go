@@ -56,17 +56,17 @@ func TestLostCursorReadsNoPage(t *testing.T) {
 		want  error
 	}{"the owner": {epoch, nil}, "of another epoch": {epoch - 1, store.ErrLost}} {
 		p := s.passReader(s.onePool(), snapshot.Snapshot{})
-		p.name, p.exclude = "jobs", true
-		p.mine = []store.Call{store.MineCall(g.incarnation, "jobs", c.epoch)}
-		got, err := p.readPage(t.Context(), store.Page{}, 10)
+		p.Name, p.Exclude = "jobs", true
+		p.Mine = []store.Call{store.MineCall(g.incarnation, "jobs", c.epoch)}
+		got, err := p.ReadPage(t.Context(), store.Page{}, 10)
 		if !errors.Is(err, c.want) || err == nil && len(got.Rows) != 2 {
 			t.Errorf("%s reads %d rows, %v; want %v", name, len(got.Rows), err, c.want)
 		}
 	}
 	s.crash()
 	p := s.passReader(s.onePool(), snapshot.Snapshot{})
-	p.name, p.mine = "jobs", []store.Call{store.MineCall(g.incarnation, "jobs", epoch)}
-	if _, err := p.readPage(t.Context(), store.Page{}, 10); !errors.Is(err, store.ErrLost) {
+	p.Name, p.Mine = "jobs", []store.Call{store.MineCall(g.incarnation, "jobs", epoch)}
+	if _, err := p.ReadPage(t.Context(), store.Page{}, 10); !errors.Is(err, store.ErrLost) {
 		t.Errorf("a relay without registration reads on: %v", err)
 	}
 }

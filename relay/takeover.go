@@ -6,14 +6,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/store"
 )
 
 // takeOver makes this relay the owner of cursors that are nobody's. Raising the epoch fences off whoever had them.
 // Each must still have the owner that it was seen with: a row that was changed after the statement began is looked at as it is now,
 // but postrider.relays as it was then, and a relay that registered in between would seem to be dead.
-func (o *owner) takeOver(ctx context.Context, free []standing) ([]cursor, error) {
-	var taken []cursor
+func (o *owner) takeOver(ctx context.Context, free []standing) ([]delivery.Cursor, error) {
+	var taken []delivery.Cursor
 	names, owners := make([]string, len(free)), make([]*string, len(free))
 	for i, s := range free {
 		names[i], owners[i] = s.name, s.owner
@@ -29,17 +30,17 @@ func (o *owner) takeOver(ctx context.Context, free []standing) ([]cursor, error)
 			UPDATE postrider.cursors c SET owner = $1, epoch = epoch + 1
 			FROM free, postrider.subscriptions s
 			WHERE c.subscription = free.subscription AND s.name = c.subscription AND s.state = 'active'
-			RETURNING `+cursorColumns, o.incarnation, names, owners).Query(func(rows pgx.Rows) error {
+			RETURNING `+delivery.CursorColumns, o.incarnation, names, owners).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
-				raw, err := scanCursor(rows.Scan)
+				raw, err := delivery.ScanCursor(rows.Scan)
 				if err != nil {
 					return err
 				}
-				c, err := raw.parse()
+				c, err := raw.Parse()
 				if err != nil {
 					err = Unusable(fmt.Errorf("the cursor cannot be used: %w", err))
 				} else {
-					err = o.config.settle(&c.sub, []byte(text(raw.settings)))
+					err = o.config.settle(&c.Sub, []byte(delivery.TextOf(raw.Settings)))
 				}
 				if err != nil {
 					o.cannotStart(c, err)
@@ -57,9 +58,9 @@ func (o *owner) takeOver(ctx context.Context, free []standing) ([]cursor, error)
 }
 
 // takeOverSingly finds the cursors that the server refuses to change, and pauses their subscriptions: the others go on.
-func (o *owner) takeOverSingly(ctx context.Context, free []standing, refused error) (taken []cursor, err error) {
+func (o *owner) takeOverSingly(ctx context.Context, free []standing, refused error) (taken []delivery.Cursor, err error) {
 	for _, s := range free {
-		cursors := []cursor(nil)
+		cursors := []delivery.Cursor(nil)
 		if len(free) > 1 {
 			cursors, refused = o.takeOver(ctx, []standing{s})
 		}

@@ -307,12 +307,12 @@ func TestUnsavedCopiesStopIntake(t *testing.T) {
 		if run == nil {
 			return false
 		}
-		run.mu.Lock()
-		defer run.mu.Unlock()
-		if most := run.maxTaskBytes() + 2*message.InlineBytes; run.retries.parked.unsaved > most {
-			t.Errorf("%d bytes wait to be saved, at most %d may", run.retries.parked.unsaved, most)
+		run.Mu.Lock()
+		defer run.Mu.Unlock()
+		if most := run.MaxTaskBytes() + 2*message.InlineBytes; run.Retries.Parked.Unsaved > most {
+			t.Errorf("%d bytes wait to be saved, at most %d may", run.Retries.Parked.Unsaved, most)
 		}
-		return run.full()
+		return run.Full()
 	})
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)

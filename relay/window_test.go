@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
@@ -32,18 +33,18 @@ func snapshotOf(t *testing.T, conn *pgx.Conn) snapshot.Snapshot {
 }
 
 // filterOf is the filter of a subscription to topics, which are valid.
-func filterOf(patterns ...string) *filter {
+func filterOf(patterns ...string) *delivery.Filter {
 	m, err := topic.NewMatcher(patterns)
 	if err != nil {
 		panic(err)
 	}
-	return &filter{regex: topic.Regex(patterns), current: m}
+	return &delivery.Filter{Regex: topic.Regex(patterns), Current: m}
 }
 
 // passReader is a reader whose pages are the test's to ask for.
-func (b *bench) passReader(pool *dbconn.Pool, base snapshot.Snapshot) *passReader {
-	return &passReader{passes: &passes{db: store.Database{Pool: pool, Source: "source"}, reading: semaphore.NewWeighted(passesAtOnce), limit: 1 << 20},
-		name: "test", filter: filterOf(">"), base: base}
+func (b *bench) passReader(pool *dbconn.Pool, base snapshot.Snapshot) *delivery.PassReader {
+	return &delivery.PassReader{Passes: &delivery.Passes{DB: store.Database{Pool: pool, Source: "source"}, Reading: semaphore.NewWeighted(passesAtOnce), Limit: 1 << 20},
+		Name: "test", Filter: filterOf(">"), Base: base}
 }
 
 // producers run transactions of every kind side by side: short ones, ones that stay open over several rounds of the reader,
@@ -259,15 +260,15 @@ func TestWindowsReadEachCommittedRowOnce(t *testing.T) {
 }
 
 // readPass reads all pages of a pass from base to the present.
-func readPass(ctx context.Context, p *passReader) (to snapshot.Snapshot, start int64, rows []*message.Row, err error) {
+func readPass(ctx context.Context, p *delivery.PassReader) (to snapshot.Snapshot, start int64, rows []*message.Row, err error) {
 	next := store.Page{}
 	for {
-		got, err := p.readPage(ctx, next, 7)
+		got, err := p.ReadPage(ctx, next, 7)
 		if err != nil {
 			return to, start, rows, err
 		}
-		if p.target == nil {
-			p.target = &got.Target
+		if p.Target == nil {
+			p.Target = &got.Target
 			start = got.Start
 		}
 		rows = append(rows, got.Rows...)
@@ -330,7 +331,7 @@ func TestPassLeavesOutWhatIsParked(t *testing.T) {
 		FROM postrider.outbox WHERE id <> $1`, ids[4])
 	for name, own := range map[string]int64{"mine": 0, "other": 1} {
 		r := b.passReader(b.onePool(), snapshot.Snapshot{})
-		r.name, r.exclude = name, true
+		r.Name, r.Exclude = name, true
 		_, _, rows, err := readPass(t.Context(), r)
 		mend(t, err)
 		var want, got []int64
@@ -359,16 +360,16 @@ func TestPassTestsTopicsWhereThatIsCheaper(t *testing.T) {
 	}
 	for name, patterns := range map[string][]string{"some": {"a.*"}, "all": {">"}, "none": {"c"}} {
 		r := b.passReader(b.onePool(), snapshot.Snapshot{})
-		r.filter = filterOf(patterns...)
-		r.name, r.wake = name, func() {}
-		r.start(t.Context())
+		r.Filter = filterOf(patterns...)
+		r.Name, r.Wake = name, func() {}
+		r.Start(t.Context())
 		var got []int64
 		here, there := 0, 0
 		for last := false; !last; {
-			p := <-r.pages
+			p := <-r.Pages
 			last = p.Last
 			for i, row := range p.Rows {
-				if r.filter.wants(row) {
+				if r.Filter.Wants(row) {
 					got = append(got, row.ID)
 				} else if i < len(p.Rows)-1 {
 					t.Fatalf("%s: row %d of a page is not wanted, nor the last of the page", name, row.ID)
@@ -380,8 +381,8 @@ func TestPassTestsTopicsWhereThatIsCheaper(t *testing.T) {
 				there++
 			}
 		}
-		r.stop()
-		want := scalar[[]int64](b, "SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM postrider.outbox WHERE topic ~ $1", r.filter.regex)
+		r.Stop()
+		want := scalar[[]int64](b, "SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM postrider.outbox WHERE topic ~ $1", r.Filter.Regex)
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: pages hold %d rows, want %d", name, len(got), len(want))
 		}
@@ -428,7 +429,7 @@ func TestPassStartsBeforeWhatIsUnsettled(t *testing.T) {
 
 func firstPage(t *testing.T, b *bench, base snapshot.Snapshot) (rows []*message.Row, start int64) {
 	t.Helper()
-	got, err := b.passReader(b.onePool(), base).readPage(t.Context(), store.Page{}, 10)
+	got, err := b.passReader(b.onePool(), base).ReadPage(t.Context(), store.Page{}, 10)
 	mend(t, err)
 	return got.Rows, got.Start
 }

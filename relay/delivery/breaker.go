@@ -1,0 +1,345 @@
+package delivery
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+const (
+	TripAfter  = 5 // deliveries in a row without one that passed, after which a destination counts as down
+	probeFirst = 250 * time.Millisecond
+	probeMost  = 30 * time.Second
+	probesMost = 64   // messages in a round of probes
+	widestLook = 4096 // messages in memory while none passes: one of them may
+)
+
+// breaker keeps deliveries off a destination that is down, and tells "this message" from "this destination": a destination counts as
+// down only while nothing gets through.
+//
+// While it is open, rounds of probes follow one another, after longer and longer waits and with twice as many messages each time. Those
+// that have not failed yet go first, then those whose failure is longest ago, so that probes go on through all that waits; when all
+// in memory has failed, more is taken in. The first message that gets through closes the breaker.
+//
+// A message that failed, and nothing says whose fault that is, is a suspect: it stays where it is, and its key waits. If something else
+// gets through, it is sent again, and if it fails again, it is to blame and is parked. So an outage parks nothing at first, and later
+// as few as it takes to find out: see explore.
+type breaker struct {
+	open   bool
+	reason string
+	rounds rounds
+	opened int       // number of the last delivery that had started when it opened
+	since  time.Time // when it opened
+	parked int       // messages that explore has parked
+	wide   bool      // more is taken in than the lanes need
+	fresh  bool      // there may be messages in memory that have not failed yet
+
+	blames   bool // a message was found to be to blame lately: one more failure says little about the destination
+	evidence evidence
+}
+
+// fault is what is known of a suspect.
+type fault struct {
+	last  int    // number of the delivery in which it failed the last time
+	since int    // what was sent later than this delivery and got through shows that the destination worked meanwhile
+	times int    // it has failed
+	why   string // it failed the last time
+}
+
+// trip opens the breaker, or keeps it open. What of the deliveries, so many of which have started, began before says nothing about whether
+// the destination is back.
+func (b *breaker) trip(now time.Time, after time.Duration, err error, started int) {
+	if b.open {
+		b.rounds.next = later(b.rounds.next, now.Add(after))
+		return
+	}
+	waits := b.rounds.waits
+	if waits == nil {
+		waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst),
+			backoff.WithMaxInterval(probeMost), backoff.WithMaxElapsedTime(0))
+	}
+	waits.Reset()
+	*b = breaker{open: true, reason: err.Error(), rounds: rounds{waits: waits, quota: 1, next: now.Add(max(waits.NextBackOff(), after))}, opened: started, since: now, fresh: true, evidence: b.evidence}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// close lets deliveries go on as usual.
+func (b *breaker) close() {
+	*b = breaker{rounds: rounds{waits: b.rounds.waits}, blames: b.blames, evidence: b.evidence}
+}
+
+// gotThrough draws the conclusion from a delivery that the destination answered as one that works does. True: that closes the breaker.
+func (b *breaker) gotThrough(delivery int) (closed bool) {
+	b.evidence.throughAt = max(b.evidence.throughAt, delivery)
+	b.evidence.failures, b.evidence.heldUnproven = 0, 0
+	if closed = b.open && delivery > b.opened; closed {
+		b.close()
+	}
+	return closed
+}
+
+// restrained says whether a suspect must wait until something that was sent later has got through.
+func (b *breaker) restrained(t *task) bool {
+	return t.fault != nil && b.evidence.throughAt <= t.fault.since
+}
+
+// suspect makes the task one, or remembers that it has failed again. The probes of a round are sent at about the same time.
+func (b *breaker) suspect(t *task, l *lane, probe bool, why string) {
+	if t.fault == nil {
+		t.fault = &fault{}
+		b.evidence.suspects++
+	}
+	t.fault.last, t.fault.since, t.fault.why = l.started, l.started, why
+	if probe {
+		t.fault.since = b.rounds.began
+	}
+	t.fault.times++
+}
+
+// heldUnprovenMost bounds the messages that are held behind failed ones of their keys while nothing gets through.
+const heldUnprovenMost = 64
+
+// holds says whether a message may become an exception behind the one that its key waits for. In an outage of which nothing is known yet
+// all that waits would become exceptions.
+func (r *Runner) holds(t *task) bool {
+	head := r.Retries.Parked.head(t.key)
+	return t.entry != nil || head.State != StateRetrying || r.breaker.evidence.throughAt > head.failedAt || r.breaker.evidence.heldUnproven < heldUnprovenMost
+}
+
+// onlySuspects says whether nothing is left to deliver but what must wait until something else has got through.
+func (r *Runner) onlySuspects() bool {
+	return (r.breaker.evidence.suspects > 0 || r.breaker.evidence.heldUnproven >= heldUnprovenMost) && r.Lanes.Tasks > 0 && r.Lanes.inFlight == 0 && r.Lanes.Lingers.IsZero()
+}
+
+var errSuspects = errors.New("all that could be delivered has failed")
+
+// probe sends messages of a round, if it is time.
+func (r *Runner) probe(now time.Time) {
+	b := &r.breaker
+	if !b.rounds.underWay {
+		if now.Before(b.rounds.next) {
+			return
+		}
+		b.rounds.underWay, b.rounds.began, b.rounds.left, b.rounds.sent = true, r.Lanes.started, b.rounds.quota, 0
+	}
+	for b.rounds.left > 0 && r.sendProbe() {
+		b.rounds.left--
+		b.rounds.sent++
+	}
+	if b.rounds.out > 0 {
+		return
+	}
+	b.rounds.underWay = false
+	if b.rounds.sent == 0 {
+		r.probeParked() // the round begins when there is something to send
+		r.widen()
+		return
+	}
+	b.rounds.quota = min(2*b.rounds.quota, probesMost)
+	b.rounds.next = later(b.rounds.next, now.Add(b.rounds.waits.NextBackOff()))
+	r.explore(now)
+}
+
+// sendProbe sends the message that most likely tells something new. False: all that may be sent has failed in this round.
+func (r *Runner) sendProbe() bool {
+	var best *task
+	var carrier *lane
+	for l, t := range r.heads {
+		if t.fault == nil {
+			best, carrier = t, l
+			break
+		}
+		if t.fault.last <= r.breaker.rounds.began && (best == nil || t.fault.last < best.fault.last) {
+			best, carrier = t, l
+		}
+	}
+	if best == nil {
+		return false
+	}
+	r.Lanes.withdraw(best)
+	carrier.batch = append(carrier.batch[:0], best)
+	carrier.probes = true
+	r.breaker.rounds.out++
+	carrier.send(r)
+	return true
+}
+
+// heads yields what may be delivered next, each with an idle lane: the first message of each key, and those without a key.
+func (r *Runner) heads(yield func(*lane, *task) bool) {
+	var idle *lane
+	for _, l := range r.Lanes.all {
+		if l.busy {
+			continue
+		}
+		idle = l
+		keys := make(map[string]bool)
+		for _, t := range l.queue {
+			if keys[t.key] {
+				continue
+			}
+			gate := r.Retries.gate(t)
+			keys[t.key] = gate != gateHold // whom it waits for may stand behind it
+			if gate == gateOpen && !r.logFirst(t) && !r.tooLarge(t) && !yield(l, t) {
+				return
+			}
+		}
+	}
+	for _, t := range r.Lanes.free {
+		if r.tooLarge(t) {
+			continue
+		}
+		if idle == nil || r.strictWait(t) || !yield(idle, t) || r.Env.order().strict() {
+			return
+		}
+	}
+}
+
+// withdraw takes a task out of its queue.
+func (ls *lanes) withdraw(t *task) {
+	queue := &ls.free
+	if t.key != "" {
+		queue = &ls.laneOf(t.key).queue
+	}
+	for i, x := range *queue {
+		if x == t {
+			*queue = append((*queue)[:i:i], (*queue)[i+1:]...)
+			return
+		}
+	}
+}
+
+// probeParked gets a parked message to probe with, as there is nothing else: one that is due, or else the next retry. A destination that
+// is back is not to wait until that is due; the early attempt counts only if it works.
+func (r *Runner) probeParked() {
+	if r.breaker.fresh {
+		r.breaker.fresh = false
+		r.Life.Wake() // what is due is taken now
+		return
+	}
+	if r.Retries.loading || len(r.Retries.toLoad) > 0 {
+		return
+	}
+	if e := r.Retries.Parked.nextRetry(); e != nil {
+		r.Retries.load(e)
+		r.startLoad()
+	}
+}
+
+const (
+	exploreAfter = 12 * time.Second // in which nothing got through,
+	patientTimes = 4                // or failures of the one message that all others wait for
+	exploreFirst = 16               // messages that it parks at first, where that may help,
+	exploreEvery = 6 * time.Second  // and twice as many after each such time,
+	exploreMost  = 64
+	exploreFew   = 16 // messages that it takes for bad ones though nobody waits for them
+)
+
+// explore parks some messages when all in memory have failed: others may wait behind them, or for room, and bad ones are to end as dead
+// letters though nothing else comes that could show that the destination works. If it is down after all, these few are retried on
+// their own schedule, or when it is back.
+func (r *Runner) explore(now time.Time) {
+	b := &r.breaker
+	var failed []*task
+	heads := 0
+	b.fresh = false
+	for _, t := range r.heads {
+		heads++
+		b.fresh = b.fresh || t.fault == nil
+		if t.fault != nil && t.entry == nil {
+			failed = append(failed, t)
+		}
+	}
+	if b.fresh {
+		return
+	}
+	r.widen()
+	if len(failed) == 0 || r.Retries.Parked.blocked >= r.Env.Sub.Settings.MaxParked {
+		return
+	}
+	if heads == 1 && r.Lanes.Tasks > 1 { // at most one at a time
+		if failed[0].fault.times >= patientTimes || b.parked > 0 {
+			r.blame(failed[0], now)
+			b.rounds.waits.Reset()
+			b.parked++
+		}
+		return
+	}
+	failed, most := r.suspected(failed, heads, now.Sub(b.since))
+	for _, t := range failed[:min(len(failed), max(most-b.parked, 0))] {
+		r.blame(t, now)
+		b.rounds.waits.Reset() // for their next attempts
+		b.parked++
+	}
+}
+
+// suspected chooses the messages that explore may park, and returns how many it may have parked by now. Where it can help, it is some
+// dozens in the first minute: what it takes to get past as many bad ones. Else it is a handful in an hour: where dozens of messages
+// have failed that nobody waits for, the destination is down.
+func (r *Runner) suspected(failed []*task, heads int, down time.Duration) (chosen []*task, most int) {
+	if down < exploreAfter {
+		return nil, 0
+	}
+	slowly := int(math.Sqrt(down.Minutes()))
+	quickly := min(exploreFirst<<min((down-exploreAfter)/exploreEvery, 8), exploreMost) + slowly
+	noRoom := r.Full() || r.Intake.pass.reader == nil && r.Intake.live.queue == nil
+	if heads <= exploreFew || noRoom && heads < probesMost {
+		return failed, quickly
+	}
+	waiting := make(map[string]int)
+	for _, l := range r.Lanes.all {
+		for _, t := range l.queue {
+			waiting[t.key]++
+		}
+	}
+	for _, t := range failed {
+		if waiting[t.key] > 1 {
+			chosen = append(chosen, t)
+		}
+	}
+	if len(chosen) > 0 {
+		return chosen, quickly
+	}
+	return failed, slowly
+}
+
+// widen takes more in: what is in memory tells nothing new.
+func (r *Runner) widen() {
+	if !r.breaker.wide {
+		r.breaker.wide = true
+		r.Life.Wake()
+	}
+}
+
+// blame parks a suspect that is in its queue.
+func (r *Runner) blame(t *task, now time.Time) {
+	r.Lanes.withdraw(t)
+	r.free(t)
+	t.attempts = 1
+	r.retry(t, t.fault.why, 0, now)
+}
+
+type evidence struct {
+	throughAt    int // number of the latest delivery in which something got through
+	failures     int // deliveries in a row in which nothing did
+	suspects     int // tasks with a fault
+	heldUnproven int // held since something got through the last time, behind messages that had failed by then
+}
+
+type rounds struct {
+	underWay bool // one is under way
+	began    int  // number of the last delivery that had started when it began
+	left     int  // messages that may still be sent in it
+	out      int  // lanes that carry one
+	sent     int  // messages that were sent in it
+	quota    int  // messages in a round
+	waits    *backoff.ExponentialBackOff
+	next     time.Time // when the next round begins, if none is under way
+}

@@ -1,0 +1,45 @@
+package delivery
+
+import (
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
+)
+
+// A callback may be found between the commit of the save that recorded its delivery and the answer of that save. It must wait: the
+// answer says nothing about the retry that the callback causes, and whoever took the retry for stored would find its row still
+// failed, take it for discarded, and forget it until the next start.
+func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	s := subscription.Settings{Ordering: subscription.OrderByKey, MaxAttempts: 3, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(time.Second)}
+	r := New(Environment{Sub: subscription.Subscription{Settings: s}, Save: func() {}, Parked: func(string) {}}, nil, sinks.Limits{})
+	e := &Entry{ID: 1, State: StateScheduled, stored: StateScheduled} // its row was there before this attempt
+	r.Retries.Parked.Add(e)
+	r.Retries.Parked.change(e, stateLeased, time.Time{}, "")
+	failed := store.CalledBack{Message: snapshot.Ident{ID: 1}, State: "failed", Due: &now}
+	if r.CalledBack(failed, now) {
+		t.Error("the callback is concluded before its delivery is saved")
+	}
+	item := r.Collect(now, true)
+	if item == nil || len(item.Ops) != 1 {
+		t.Fatal("nothing to save")
+	}
+	if r.CalledBack(failed, now) {
+		t.Error("the callback is concluded before the save has been answered")
+	}
+	r.SavedNow(item)
+	if !r.CalledBack(failed, now) || e.State != StateRetrying {
+		t.Errorf("after the save the callback is not concluded: %+v", e)
+	}
+	if e.durable() {
+		t.Error("the retry counts as stored, but its row says that the delivery failed")
+	}
+	r.SavedNow(r.Collect(now, true))
+	if !e.durable() {
+		t.Error("the retry is saved and does not count as stored")
+	}
+}

@@ -1,0 +1,92 @@
+package delivery
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/subscription"
+)
+
+// Cursor is a row of postrider.cursors with its subscription, as this relay has taken it over.
+type Cursor struct {
+	Sub     subscription.Subscription
+	Version int64
+	Epoch   int64
+	earlier []byte
+	saved   snapshot.Position
+	trouble string
+
+	Settings []byte // as they are in the table
+}
+
+// CursorColumns belong to rawCursor; s is the subscription, c the cursor. They are of types that take whatever the columns hold: a row
+// that cannot be read would fail the statement for all.
+const CursorColumns = `s.name, to_jsonb(s.topics)::text, s.sink, s.settings::text, s.version, s.earlier::text,
+	c.epoch, c.base::text, c.target::text, c.after_id, ` + doneText + `,
+	pg_snapshot_xmax(coalesce(c.target, c.base)) <= pg_snapshot_xmax(pg_current_snapshot()), coalesce(c.trouble, '')`
+
+// rawCursor is a cursor as its row has it.
+type rawCursor struct {
+	name                    string
+	topics, sink, Settings  *string
+	earlier                 *string
+	version, epoch, afterID *int64
+	base, target, done      *string
+	trouble                 string
+	past                    *bool // its snapshots are of this server's past
+}
+
+func ScanCursor(scan func(...any) error) (c rawCursor, err error) {
+	return c, scan(&c.name, &c.topics, &c.sink, &c.Settings, &c.version, &c.earlier, &c.epoch, &c.base, &c.target, &c.afterID, &c.done, &c.past, &c.trouble)
+}
+
+// Parse says what the cursor holds, or why it cannot be used. The settings are left for later.
+func (r *rawCursor) Parse() (c Cursor, err error) {
+	c = Cursor{Sub: subscription.Subscription{Name: r.name, Sink: TextOf(r.sink)}, earlier: []byte(TextOf(r.earlier)), trouble: r.trouble}
+	if r.version == nil || r.epoch == nil || r.past == nil {
+		return c, errors.New("version, epoch and base: none may be null")
+	}
+	c.Version, c.Epoch, c.Settings = *r.version, *r.epoch, []byte(TextOf(r.Settings))
+	if err := json.Unmarshal([]byte(TextOf(r.topics)), &c.Sub.Topics); err != nil {
+		return c, fmt.Errorf("topics %s: must be a list of patterns: %w", TextOf(r.topics), err)
+	}
+	if c.saved.Base, err = snapshot.Parse(TextOf(r.base)); err != nil {
+		return c, fmt.Errorf("base: %w", err)
+	}
+	if r.target != nil {
+		t, err := snapshot.Parse(*r.target)
+		if err != nil {
+			return c, fmt.Errorf("target: %w", err)
+		}
+		if r.afterID == nil {
+			return c, errors.New("after_id is null: it must be an id where there is a target")
+		}
+		c.saved.Target, c.saved.AfterID = &t, *r.afterID
+	}
+	if !*r.past {
+		return c, fmt.Errorf("base %s, target %s: transactions that this server has not seen yet: `postrider subs replay` sets the cursor anew",
+			TextOf(r.base), orDefaultText(r.target, "none"))
+	}
+	if c.saved.Done, err = snapshot.ParseDoneSet(TextOf(r.done)); err != nil {
+		return c, fmt.Errorf("done: %w", err)
+	}
+	return c, nil
+}
+
+func TextOf(s *string) string { return orDefaultText(s, "") }
+
+func orDefaultText(s *string, standard string) string {
+	if s == nil {
+		return standard
+	}
+	return *s
+}
+
+// doneText is the set as one text, from the columns of a cursor c: its runs with the bounds of their time as PostgreSQL sends them. The
+// column done is what relays before this version and rebase have settled, before saved_at.
+const doneText = `concat_ws(' ',
+	nullif(c.done::text, '{}') || '@8000000000000000@' || encode(timestamptz_send(c.saved_at), 'hex'),
+	(SELECT string_agg(concat_ws('@', d.ids, encode(timestamptz_send(d.first), 'hex'), encode(timestamptz_send(d.last), 'hex')), ' ' ORDER BY d.n)
+	 FROM unnest(c.done_ids, c.done_first, c.done_last) WITH ORDINALITY d (ids, first, last, n)))`

@@ -1,0 +1,64 @@
+package delivery
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/snapshot"
+)
+
+// Filter decides which messages a subscription gets: topics before a change apply to what their snapshot sees.
+type Filter struct {
+	Regex   string // matches whatever any of the topic lists matches
+	Current *topic.Matcher
+	earlier []earlierTopics
+}
+
+type earlierTopics struct {
+	match *topic.Matcher
+	until snapshot.Snapshot
+}
+
+func (f *Filter) Wants(r *message.Row) bool {
+	for _, e := range f.earlier {
+		if e.until.Sees(r.XID) {
+			return e.match.Match(r.Topic)
+		}
+	}
+	return f.Current.Match(r.Topic)
+}
+
+// NewFilter makes the filter of a cursor's topics and of those before changes that the base does not cover yet.
+func NewFilter(c Cursor) (*Filter, error) {
+	current, err := topic.NewMatcher(c.Sub.Topics)
+	if err != nil {
+		return nil, fmt.Errorf("topics: %w", err)
+	}
+	f := &Filter{Current: current}
+	patterns := append([]string{}, c.Sub.Topics...)
+	var earlier []struct {
+		Topics []string `json:"topics"`
+		Until  string   `json:"until"`
+	}
+	if err := json.Unmarshal(c.earlier, &earlier); err != nil {
+		return nil, fmt.Errorf("earlier topics %s: %w", c.earlier, err)
+	}
+	for _, e := range earlier {
+		until, err := snapshot.Parse(e.Until)
+		if err != nil {
+			return nil, fmt.Errorf("earlier topics: %w", err)
+		}
+		match, err := topic.NewMatcher(e.Topics)
+		if err != nil {
+			return nil, fmt.Errorf("earlier topics: %w", err)
+		}
+		if !c.saved.Base.Covers(until) {
+			f.earlier = append(f.earlier, earlierTopics{match, until})
+			patterns = append(patterns, e.Topics...)
+		}
+	}
+	f.Regex = topic.Regex(patterns)
+	return f, nil
+}

@@ -1,0 +1,87 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/relay/store"
+)
+
+// The states that callbacks make of leased deliveries.
+const (
+	stateCompleted = "completed"
+	stateFailed    = "failed"
+)
+
+// simLease is how long a destination may take for what it has leased.
+const simLease = 20 * time.Second
+
+// lease begins when the save is carried out.
+func (x *simRunner) lease(e *simEntry, op *ParkOp) {
+	if op.state == stateLeased {
+		e.lease = op.lease
+		e.due = x.sim.server.now.Add(op.lease)
+	}
+}
+
+// mayChange is the condition that the save statement has for parked rows.
+func (x *simRunner) mayChange(e *simEntry, op *ParkOp) bool {
+	switch e.state {
+	case StateRetrying, StateHeld, StateScheduled:
+		return true
+	case stateFailed:
+		return op.state != stateLeased
+	case stateLeased:
+		return op.state != stateLeased && !e.due.After(x.sim.server.now)
+	}
+	return false
+}
+
+// callBack lets a destination say what came of a message that it took over.
+func (x *simRunner) callBack(op simOp) {
+	for id := range x.sim.server.nextID {
+		p := x.parked[id]
+		if p == nil || p.state != stateLeased || !p.due.After(x.sim.server.now) {
+			continue
+		}
+		switch op.c % 5 {
+		case 0, 1:
+			p.state, p.due = stateCompleted, time.Time{}
+			x.ever[id] = true
+		case 2:
+			p.state, p.due, p.reason = stateFailed, x.sim.server.now.Add(time.Duration(op.b%4)*time.Second), "failed"
+		case 3:
+			p.state, p.due, p.reason = stateFailed, time.Time{}, "failed for good"
+		default:
+			p.due = x.sim.server.now.Add(p.lease)
+		}
+		x.sim.server.other()
+		x.sim.notef("%s: a callback makes message %d %s", x.sub.Name, id, p.state)
+		return
+	}
+}
+
+// look is a round of generation.lookForCallbacks.
+func (x *simRunner) look() (acted bool) {
+	if x.r == nil || x.r.Retries.Parked.waiting == 0 {
+		return false
+	}
+	now := x.sim.server.now
+	for id := range x.sim.server.nextID {
+		p := x.parked[id]
+		if p == nil || p.state != stateCompleted && p.state != stateFailed && (p.state != stateLeased || p.due.After(now)) {
+			continue
+		}
+		c := store.CalledBack{Message: p.row.Ident(), State: p.state, Reason: p.reason}
+		if !p.due.IsZero() {
+			c.Due = &p.due
+		}
+		if !x.r.CalledBack(c, now) {
+			continue
+		}
+		acted = true
+		if p.state == stateCompleted {
+			x.accepted[id], x.ever[id] = true, true
+		}
+	}
+	return acted
+}

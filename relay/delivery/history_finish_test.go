@@ -1,0 +1,90 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/relay/subscription"
+)
+
+// finish ends all transactions and troubles, lets everything come to rest and looks at what has become of it.
+func (s *simulation) finish() {
+	s.notef("the end")
+	for len(s.server.running) > 0 {
+		if tx := s.server.running[0]; tx.written {
+			s.server.show(tx)
+		} else {
+			s.server.end(tx)
+		}
+	}
+	for _, x := range s.subs {
+		x.down = false
+	}
+	for _, f := range s.feeds {
+		f.lost = 0
+	}
+	for n := 0; n < 120 && !s.rested; n++ {
+		s.rested = s.round()
+	}
+	for _, x := range s.subs {
+		x.stopCleanly()
+		x.checkFinished()
+	}
+	for _, f := range s.feeds {
+		f.checkEmpty()
+	}
+}
+
+// round lets a minute pass, and all that can happen in it; true if nothing is left to do.
+func (s *simulation) round() bool {
+	s.server.now = s.server.now.Add(time.Minute)
+	s.notef("a minute later")
+	for range 6 {
+		for _, f := range s.feeds {
+			for f.stream != nil && f.stream.at < len(s.server.wal) {
+				f.stream.next(0)
+			}
+			f.tick()
+		}
+		for _, x := range s.subs {
+			s.settle(x)
+		}
+	}
+	rest := true
+	for _, x := range s.subs {
+		rest = rest && x.atRest()
+	}
+	return rest
+}
+
+func (s *simulation) settle(x *simRunner) {
+	for range 1000 {
+		x.resume(s.feeds[1])
+		if !(x.step() || x.readPage(10) || x.load() || x.answer(0, 0) || x.saveSome(false, false) || x.look()) {
+			return
+		}
+	}
+	s.failf("%s: it does not come to rest: %s", x.sub.Name, x.stored)
+}
+
+// atRest gives dead messages up that others wait for, and says whether nothing is left to do.
+func (x *simRunner) atRest() bool {
+	for id := range x.sim.server.nextID {
+		if p := x.parked[id]; p != nil && p.state == StateDead && x.sub.Settings.OnDead == subscription.DeadHolds {
+			x.discard(id)
+		}
+	}
+	if x.reload {
+		return false
+	}
+	for _, p := range x.parked {
+		if p.state != StateDead && p.state != StateDiscarded {
+			return false
+		}
+	}
+	for _, r := range x.sim.server.committed {
+		if x.wants(r) && !x.stored.Base.Sees(r.XID) {
+			return false
+		}
+	}
+	return true
+}

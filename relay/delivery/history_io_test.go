@@ -1,0 +1,141 @@
+package delivery
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/sinks"
+)
+
+// load answers the reading of parked messages.
+func (x *simRunner) load() (acted bool) {
+	if x.r == nil || len(x.loading) == 0 {
+		return false
+	}
+	if x.stale { // it learns that the cursor is not its own any more
+		x.drop()
+		return true
+	}
+	l := &loadedRows{x.loading, make(map[snapshot.Ident]*message.Row)}
+	for _, e := range x.loading {
+		if p := x.parked[e.ID]; p != nil && (p.state == StateRetrying || p.state == StateHeld || p.state == StateScheduled) {
+			l.rows[e.ident()] = p.row
+		}
+	}
+	x.loading = nil
+	x.r.Retries.loaded.Store(l)
+	x.r.Life.Wake()
+	return true
+}
+
+// readPage is a round of passReader.read.
+func (x *simRunner) readPage(limit int) (acted bool) {
+	if x.r == nil || x.r.Intake.pass.reader == nil {
+		return false
+	}
+	if x.stale {
+		x.drop()
+		return true
+	}
+	if x.pass == nil || x.pass.reader != x.r.Intake.pass.reader {
+		p := x.r.Intake.pass.reader
+		x.pass = &simPass{reader: p, target: p.Target, next: store.Page{Begun: p.resumed, Fresh: !p.resumed, Start: p.afterID}}
+	}
+	p := x.pass
+	if p.next.Last || len(p.reader.Pages) > 0 {
+		return false
+	}
+	got := p.next
+	x.fetch(p, &got, limit)
+	p.next = store.Page{Target: got.Target, Fresh: got.Fresh, Last: got.Last}
+	p.target = &got.Target
+	if len(got.Rows) > 0 {
+		p.next.Start = got.Rows[len(got.Rows)-1].ID
+	}
+	p.reader.Pages <- got
+	p.reader.Wake()
+	return true
+}
+
+// fetch is passReader.readPage.
+func (x *simRunner) fetch(p *simPass, got *store.Page, limit int) {
+	server := x.sim.server
+	got.Target = server.snapshot()
+	if p.target != nil {
+		got.Target = *p.target
+	}
+	if got.Start == 0 {
+		window := server.window(p.reader.Base)
+		if len(window) == 0 {
+			got.Last = true
+			return
+		}
+		got.Start = window[0].ID - 1
+	}
+	rows := make([]*message.Row, 0, len(server.table))
+	for _, r := range server.table {
+		if r.ID > got.Start && !p.reader.Base.Sees(r.XID) && got.Target.Sees(r.XID) && x.filter.Current.Match(r.Topic) &&
+			!(p.reader.Exclude && x.parked[r.ID] != nil) {
+			rows = append(rows, &r.Row)
+		}
+	}
+	rows = sortRows(rows)
+	got.Last = len(rows) < limit
+	got.Rows = rows[:min(limit, len(rows))]
+}
+
+var errSim = errors.New("sim")
+
+// answer lets a lane's batch come back. The draw decides the outcomes.
+func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
+	if x.r == nil {
+		return false
+	}
+	for i := range x.r.Lanes.all {
+		n := (i + lane) % len(x.r.Lanes.all)
+		if l := x.r.Lanes.all[n]; l.busy && x.sent[n] && len(l.begin) > 0 {
+			<-l.begin
+			if x.says != nil {
+				x.says(l.batch, l.outcomes)
+			}
+			for j, t := range l.batch {
+				if x.says == nil {
+					l.outcomes[j] = x.outcome(t.row, int(draw)+7*j)
+				}
+				x.sim.notef("%s: message %d: %v", x.sub.Name, t.row.ID, l.outcomes[j])
+				if l.outcomes[j] == nil {
+					x.accepted[t.row.ID] = true
+					x.ever[t.row.ID] = x.ever[t.row.ID] || !x.stale
+				}
+			}
+			x.sent[n] = false
+			x.r.finish(l)
+			return true
+		}
+	}
+	return false
+}
+
+// outcome is what a destination may say; a few messages never work.
+func (x *simRunner) outcome(r *message.Row, draw int) error {
+	after := time.Duration(draw&1) * time.Second
+	switch draw %= 32; {
+	case x.down:
+		return sinks.Unavailable(errSim, after)
+	case strings.HasSuffix(r.Topic, "poison"), draw >= 27 && draw < 30:
+		return sinks.Retryable(errSim, after)
+	case draw == 30:
+		return sinks.Permanent(errSim)
+	case draw == 31:
+		return sinks.Unavailable(errSim, after)
+	case draw == 26:
+		return sinks.Gone(errSim)
+	case draw >= 23:
+		return sinks.Leased(simLease, int64(x.tries[r.ID]))
+	}
+	return nil
+}

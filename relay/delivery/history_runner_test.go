@@ -1,0 +1,235 @@
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/metrics"
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
+)
+
+// simRunner is a subscription with its rows in the database, and the runner that has it at the moment, if any. The runner is the
+// engine's; what it would ask of the database and of the sink is answered by the model, some time later.
+type simRunner struct {
+	sim    *simulation
+	sub    subscription.Subscription
+	filter *Filter
+	begun  snapshot.Snapshot // the base at the beginning
+
+	stored snapshot.Position   // the cursor's row
+	parked map[int64]*simEntry // the parked rows
+	ever   map[int64]bool      // accepted by the destination at some time
+	died   map[int64]bool
+	tries  map[int64]int
+	again  map[int64]bool                        // parked at a replay: to be delivered from there, and from the log
+	down   bool                                  // the destination answers nothing
+	says   func(batch []*task, outcomes []error) // instead of the draw, what the destination answers
+
+	r        *Runner
+	feed     *simFeed
+	loaded   snapshot.Position // as r found the cursor
+	accepted map[int64]bool
+	counted  []int64        // accepted, as far as the runner knows
+	touched  map[int64]bool // by a command since then
+	stale    bool           // a command has taken the cursor from r, which does not know it yet
+	reload   bool           // a command wants r to load anew
+	paused   bool
+	sent     []bool // per lane: its batch has been looked at
+	pass     *simPass
+	loading  []*Entry
+	lookAt   time.Time
+	save     *simSave
+}
+
+// simEntry is a row of postrider.parked.
+type simEntry struct {
+	state    string
+	attempts int
+	due      time.Time
+	reason   string
+	row      *message.Row
+	lease    time.Duration
+}
+
+// simPass stands for the goroutine of a passReader.
+type simPass struct {
+	reader *PassReader
+	target *snapshot.Snapshot
+	next   store.Page
+}
+
+var (
+	simMetrics       = metrics.New(nil)
+	simRunnerMetrics = simMetrics.Runner("sim")
+	simNever, simEnd = context.WithCancel(context.Background())
+	simPasses        = closedPasses()
+)
+
+// closedPasses read nothing: the pool is closed, and so is every context that readers get here.
+func closedPasses() *Passes {
+	simEnd()
+	config, err := dbconn.ParseConfig("postgres://127.0.0.1:1/none")
+	if err != nil {
+		panic(err)
+	}
+	pool, err := dbconn.NewPool(context.Background(), config)
+	if err != nil {
+		panic(err)
+	}
+	pool.Close()
+	return &Passes{DB: store.Database{Pool: pool, Source: simSource}, Reading: semaphore.NewWeighted(4), Limit: 1 << 20}
+}
+
+// takeOver is generation.newRunner.
+func (x *simRunner) takeOver(f *simFeed) {
+	stored, err := roundTrip(x.stored)
+	if err != nil {
+		x.sim.failf("%s: the cursor cannot be read: %v", x.sub.Name, err)
+	}
+	x.feed, x.loaded, x.accepted, x.touched = f, stored, make(map[int64]bool), make(map[int64]bool)
+	x.stale, x.reload, x.paused, x.pass, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
+	r := New(Environment{
+		Sub: x.sub, Cursor: Cursor{Sub: x.sub, saved: stored}, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
+		Log: slog.New(slog.DiscardHandler), Metrics: simRunnerMetrics,
+		Save: func() {}, Pause: func(string) { x.paused = true }, Parked: func(string) {},
+	}, x.filter, sinks.Limits{})
+	r.Life.giveUp, r.Life.unread, r.Life.deliver, r.Life.reading = func() {}, func() {}, context.Background(), simNever
+	r.breaker.rounds.waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst), backoff.WithMaxInterval(probeMost),
+		backoff.WithMaxElapsedTime(0), backoff.WithRandomizationFactor(0))
+	for _, l := range r.Lanes.all {
+		l.begin = make(chan struct{}, 1) // instead of its goroutine
+	}
+	x.r, x.sent = r, make([]bool, len(r.Lanes.all))
+	x.loadParked()
+	r.Life.Wake()
+	x.sim.notef("%s taken over with %s", x.sub.Name, stored)
+}
+
+// roundTrip passes a cursor through its text form.
+func roundTrip(s snapshot.Position) (back snapshot.Position, err error) {
+	back.AfterID = s.AfterID
+	if back.Base, err = snapshot.Parse(s.Base.String()); err != nil {
+		return back, err
+	}
+	if s.Target != nil {
+		target, err := snapshot.Parse(s.Target.String())
+		if err != nil {
+			return back, err
+		}
+		back.Target = &target
+	}
+	back.Done, err = snapshot.ParseDoneSet(s.Done.String())
+	return back, err
+}
+
+// loadParked is runner.loadParked.
+func (x *simRunner) loadParked() {
+	r := x.r
+	if r.Intake.pass.exclude = len(x.parked) > 0; !r.Intake.pass.exclude {
+		return
+	}
+	var waiting, later []*Entry
+	for id, p := range x.parked {
+		e := &Entry{ID: id, born: p.row.Born, xid: p.row.XID, key: r.Env.order().parkedKey(p.row.Key), State: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
+		switch {
+		case p.state == StateScheduled:
+			later = append(later, e)
+		case p.state == stateLeased, p.state == stateCompleted, p.state == stateFailed:
+			e.State = stateLeased
+			waiting = append(waiting, e)
+		case p.state == StateRetrying, p.state == StateHeld, p.state == StateDead && x.sub.Settings.OnDead == subscription.DeadHolds:
+			waiting = append(waiting, e)
+		}
+	}
+	for _, e := range append(waiting, later...) {
+		e.stored = e.State
+	}
+	byID := func(a, b *Entry) int { return cmp.Compare(a.ID, b.ID) }
+	slices.SortFunc(waiting, byID)
+	slices.SortFunc(later, func(a, b *Entry) int { return cmp.Or(a.due.Compare(b.due), byID(a, b)) })
+	r.Retries.takeInParked(waiting, later)
+}
+
+// step is a round of runner.loop, if anything has woken it.
+func (x *simRunner) step() (acted bool) {
+	if x.r == nil {
+		return false
+	}
+	select {
+	case <-x.r.Life.wakeup:
+	default:
+		if x.sim.server.now.Before(x.lookAt) {
+			return false
+		}
+	}
+	x.lookAt = x.sim.server.now.Add(x.r.step(x.sim.server.now))
+	x.count()
+	for i, l := range x.r.Lanes.all {
+		if l.busy && !x.sent[i] {
+			x.sent[i] = true
+			for j, t := range l.batch {
+				x.checkDelivery(t, &l.deliveries[j])
+			}
+		}
+	}
+	if x.r.Retries.loading && x.loading == nil {
+		x.loading = x.beingLoaded()
+	}
+	return true
+}
+
+// count takes note of what the runner has heard of.
+func (x *simRunner) count() {
+	if len(x.accepted) > len(x.counted) {
+		x.counted = slices.Collect(maps.Keys(x.accepted))
+	}
+}
+
+// beingLoaded finds the entries that startLoad has taken.
+func (x *simRunner) beingLoaded() (found []*Entry) {
+	elsewhere := make(map[*Entry]bool)
+	for _, e := range slices.Concat(x.r.Retries.toLoad, x.r.Retries.postponed) {
+		elsewhere[e] = true
+	}
+	tasks := slices.Clone(x.r.Lanes.free)
+	for _, l := range x.r.Lanes.all {
+		tasks = append(tasks, l.queue...)
+		if l.busy {
+			tasks = append(tasks, l.batch...)
+		}
+	}
+	for _, t := range tasks {
+		elsewhere[t.entry] = true
+	}
+	for _, e := range x.r.Retries.Parked.ByID {
+		if e.busy && !elsewhere[e] {
+			found = append(found, e)
+		}
+	}
+	slices.SortFunc(found, func(a, b *Entry) int { return cmp.Compare(a.ID, b.ID) })
+	return found
+}
+
+// drop forgets the runner, as when its relay is gone, or its cursor.
+func (x *simRunner) drop() {
+	if x.r == nil {
+		return
+	}
+	if x.r.Intake.pass.reader != nil {
+		x.r.Intake.pass.reader.Stop()
+	}
+	x.r.Intake.endQueue()
+	x.r = nil
+}

@@ -1,0 +1,279 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/progress"
+	"github.com/postrider/postrider/relay/queue"
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
+)
+
+// takeIn takes messages in from where the runner stands: from the pass under way, from the feed, or it starts the next pass.
+func (r *Runner) takeIn(now time.Time) {
+	r.Intake.watchQueue()
+	if r.Intake.prog.Done >= MaxDone/2 {
+		r.Intake.advance() // not only when progress is saved
+	}
+	if r.Full() {
+		return
+	}
+	r.intakePage(now)
+	if r.Intake.pass.present {
+		r.Retries.endPostponing()
+	}
+	switch {
+	case r.Intake.pass.reader != nil || r.Intake.live.awaiting:
+	case r.Intake.live.queue != nil:
+		r.intakeLive(now)
+	case r.Intake.prog.Idle():
+		r.Intake.nextPass()
+	}
+}
+
+// Full says whether the runner must settle something before it takes more in.
+func (r *Runner) Full() bool {
+	return r.Lanes.Tasks >= r.maxTasks() || r.Lanes.bytes+r.Retries.Parked.Unsaved+r.Retries.Scheduled.beyond.bytes >= r.MaxTaskBytes() || r.Intake.prog.Done >= MaxDone ||
+		r.Retries.Parked.blocked >= r.Env.Sub.Settings.MaxParked || len(r.Retries.Scheduled.beyond.tasks) >= MaxBeyond
+}
+
+func (r *Runner) maxTasks() int {
+	most := max(2*len(r.Lanes.all)*r.Lanes.all[0].batchMax, 64)
+	if r.breaker.wide {
+		return max(most, widestLook)
+	}
+	return most
+}
+
+func (r *Runner) MaxTaskBytes() int64 {
+	return min(max(r.Env.Budget.Share(), minLaneBytes), laneBytes)
+}
+
+// watchQueue follows what the feed did to the queue.
+func (in *intake) watchQueue() {
+	if in.live.queue == nil {
+		return
+	}
+	target, attached, refused := in.live.queue.State()
+	if refused {
+		in.endQueue()
+		return
+	}
+	if attached && in.live.awaiting {
+		in.live.awaiting = false
+		snap := target.Snapshot
+		in.startReader(&snap, nil)
+	}
+}
+
+// endQueue loses the queue's rest: a pass will read it again.
+func (in *intake) endQueue() {
+	if in.live.queue == nil {
+		return
+	}
+	in.live.frozen.closed = in.env.Feed.Closed() // before drop tells what was not taken
+	in.live.frozen.limit = in.live.queue.Drop()
+	if in.live.awaiting || in.pass.reader != nil {
+		in.live.frozen.closed = snapshot.Closed{} // nothing was taken from it
+	}
+	in.live.queue, in.live.awaiting = nil, false
+}
+
+// nextPass starts the next pass: from where the cursor was loaded, to the feed's next closed snapshot if the present is near,
+// or to the present.
+func (in *intake) nextPass() {
+	in.advance()
+	if in.pass.resume != nil && in.pass.resume.Target != nil {
+		in.startReader(in.pass.resume.Target, in.pass.resume)
+		return
+	}
+	in.pass.resume = nil
+	if in.pass.made && in.pass.rows > nearRows {
+		in.startReader(nil, nil)
+		return
+	}
+	in.live.queue = in.env.Feed.NewQueue(in.filter.Current, in.env.Budget, in.env.life.Wake)
+	in.live.awaiting = true
+	in.env.Feed.Attach(in.live.queue)
+}
+
+// startReader begins a pass from the base to target, nil for the present.
+func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
+	p := &PassReader{Passes: in.env.Passes, Name: in.env.Sub.Name, Filter: in.filter, Base: in.prog.Base, Target: target,
+		Exclude: in.pass.exclude, Wake: in.env.life.Wake, Mine: []store.Call{store.MineCall(in.env.Passes.DB.Incarnation, in.env.Sub.Name, in.env.Cursor.Epoch)}}
+	if resume != nil {
+		p.resumed, p.afterID = true, resume.AfterID
+	}
+	in.pass.rows, in.pass.made = 0, true
+	in.env.Metrics.Passes.Inc()
+	in.pass.reader = p
+	p.Start(in.env.life.reading)
+}
+
+// intakePage admits rows of the pass under way.
+func (r *Runner) intakePage(now time.Time) {
+	for r.Intake.pass.reader != nil && !r.Full() {
+		if len(r.Intake.pass.page.Rows) == 0 && !r.Intake.nextPage() {
+			return
+		}
+		n := min(len(r.Intake.pass.page.Rows), r.maxTasks()-r.Lanes.Tasks)
+		for n < len(r.Intake.pass.page.Rows) && r.Intake.pass.page.Rows[n].ID == r.Intake.pass.page.Rows[n-1].ID {
+			n++ // an id that comes twice is passed at once
+		}
+		var tasks []*task
+		for _, row := range r.Intake.pass.page.Rows[:n] {
+			if r.Intake.filter.Wants(row) {
+				t := r.Intake.newTask(row)
+				t.seq = r.Intake.prog.AdmitPass(row.Ident())
+				tasks = append(tasks, t)
+			}
+		}
+		for _, t := range tasks { // after all of them are known
+			r.Intake.pass.rows++
+			r.admit(t, now)
+		}
+		r.Intake.pass.page.Rows = r.Intake.pass.page.Rows[n:]
+		r.Intake.endPage()
+	}
+}
+
+// nextPage gets the page that was read ahead, if it is there.
+func (in *intake) nextPage() bool {
+	select {
+	case p := <-in.pass.reader.Pages:
+		if in.prog.Pass == nil {
+			in.advance()
+			after := p.Start
+			if !p.Fresh {
+				after = in.pass.reader.afterID
+			}
+			in.prog.StartPass(p.Target, after, p.Fresh)
+			in.live.frozen.closed, in.live.frozen.limit = snapshot.Closed{}, nil
+			in.pass.resume = nil
+		}
+		in.pass.page = p
+		in.endPage()
+		return len(p.Rows) > 0
+	default:
+		return false
+	}
+}
+
+// endPage ends the pass after its last row was admitted.
+func (in *intake) endPage() {
+	if len(in.pass.page.Rows) > 0 {
+		return
+	}
+	if !in.pass.page.Last {
+		if in.pass.page.End != 0 && in.prog.ReachPass(in.pass.page.End) {
+			in.Dirty = true
+		}
+		return
+	}
+	in.prog.ScanPass()
+	if !in.pass.reader.resumed { // it ends past what any former runner knew
+		in.pass.present = true
+	}
+	in.pass.reader.Stop()
+	in.pass.reader, in.pass.page, in.pass.exclude = nil, store.Page{}, false
+	in.Dirty = true
+}
+
+// intakeLive admits messages from the feed.
+func (r *Runner) intakeLive(now time.Time) {
+	for !r.Full() { // what is parked or settled at once makes room for more
+		rows := r.Intake.live.queue.Take(r.maxTasks() - r.Lanes.Tasks)
+		if len(rows) == 0 {
+			return
+		}
+		for _, l := range rows {
+			t := r.Intake.newTask(l.Row)
+			t.win, t.seq = l.Win, r.Intake.prog.AdmitLive(l.Win, l.Row.Ident())
+			r.admit(t, now)
+		}
+		clear(rows)
+	}
+}
+
+// tasksAtOnce are allocated together, and live as long as the last of them.
+const tasksAtOnce = 16
+
+// newTask makes a task for a message from the log.
+func (in *intake) newTask(row *message.Row) *task {
+	if len(in.newTasks) == 0 {
+		in.newTasks = make([]task, tasksAtOnce)
+	}
+	t := &in.newTasks[0]
+	in.newTasks = in.newTasks[1:]
+	t.row, t.key = row, in.env.order().key(row)
+	return t
+}
+
+// admit puts a message from the log into its lane, unless it is settled already or must wait.
+func (r *Runner) admit(t *task, now time.Time) {
+	r.Intake.Dirty = true
+	m := t.row.Ident()
+	switch {
+	case r.Intake.prog.Skip.Has(m), r.Retries.Parked.ByID[m] != nil:
+		r.Intake.settle(t)
+	case t.row.DeliverAt.After(now):
+		r.schedule(t)
+	default:
+		t.since = now
+		r.enqueue(t)
+	}
+}
+
+// settle counts a message from the log off.
+func (in *intake) settle(t *task) {
+	in.Dirty = true
+	if t.win != nil {
+		in.prog.SettleLive(t.win, t.seq)
+		return
+	}
+	in.prog.SettlePass(t.seq)
+}
+
+// advance moves the base as far as the feed's closed snapshots allow.
+func (in *intake) advance() {
+	if in.live.queue == nil {
+		in.prog.Advance(in.live.frozen.closed, in.live.frozen.limit)
+		return
+	}
+	if in.live.awaiting || in.pass.reader != nil {
+		return
+	}
+	closed := in.env.Feed.Closed() // before the queue is looked at: its messages are in the queue by then
+	in.prog.Advance(closed, in.live.queue.First())
+}
+
+// intake takes messages in for one cursor, from the table or from the feed, and counts off what is settled.
+type intake struct {
+	env      *Environment
+	filter   *Filter
+	prog     *progress.Progress
+	live     live
+	Dirty    bool // there is progress to save
+	pass     passing
+	newTasks []task // allocated, not used yet
+}
+
+type passing struct {
+	reader  *PassReader
+	page    store.Page // rows not admitted yet
+	resume  *snapshot.Position
+	rows    int
+	made    bool // a pass has been made since the start
+	present bool // and one that began after the start has been admitted whole
+	exclude bool
+}
+
+type live struct {
+	queue    *queue.Queue
+	awaiting bool // the queue's target
+	frozen   struct {
+		closed snapshot.Closed
+		limit  *snapshot.Window
+	}
+}

@@ -1,0 +1,318 @@
+package delivery
+
+import (
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/postrider/postrider/relay/health"
+	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
+)
+
+// So many parked messages are read at once, or so many as the share of memory allows if each has so many bytes.
+const (
+	maxLoad   = 100
+	loadBytes = 4096
+)
+
+// loadedRows are messages of parked deliveries, read from the table.
+type loadedRows struct {
+	entries []*Entry
+	rows    map[snapshot.Ident]*message.Row
+}
+
+// gateState says what a task of a key may do now.
+type gateState int
+
+const (
+	gateOpen gateState = iota // it may be delivered
+	gateWait                  // it stays in its lane: the row that explains the gap before it is not durable yet
+	gateHold                  // it becomes an exception behind another one of its key
+)
+
+// gate asks whether anything parked stands before the task's key.
+func (q *retries) gate(t *task) gateState {
+	list := q.Parked.keys[t.key]
+	switch {
+	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].place().Compare(t.row.Place()) > 0:
+		return gateOpen // younger ones, such as were scheduled, wait for it, not it for them
+	case t.entry == nil && len(list) == 1 && list[0].leaving:
+		return gateWait
+	}
+	return gateHold
+}
+
+// strictWait says whether a task must wait because the subscription is strict and something before it is not settled.
+func (r *Runner) strictWait(t *task) bool {
+	if !r.Env.order().strict() || t.entry != nil {
+		return false
+	}
+	head := r.Retries.Parked.head(strictKey)
+	return head != nil && head.place().Compare(t.row.Place()) < 0
+}
+
+// hold parks a task behind another message of its key.
+func (r *Runner) hold(t *task) {
+	e := t.entry
+	if e == nil {
+		r.breaker.evidence.heldUnproven++
+		r.park(t, StateHeld, time.Time{}, "")
+		return
+	}
+	e.busy = false
+	if e.State == StateScheduled {
+		r.Retries.Parked.queueUp(e)
+	}
+}
+
+// takesDue says whether parked deliveries may go into the lanes now; while the destination is down, as many as a round of probes has
+// room for, when nothing else is left to probe with.
+func (r *Runner) takesDue() bool {
+	waiting := r.Lanes.Tasks + len(r.Retries.toLoad)
+	if r.Env.order().strict() {
+		waiting -= len(r.Lanes.free) // these wait for the parked ones
+	}
+	if b := &r.breaker; b.open {
+		return !r.Retries.loading && len(r.Retries.toLoad) < b.rounds.quota && (waiting == len(r.Retries.toLoad) || !b.fresh)
+	}
+	return waiting < r.maxTasks()
+}
+
+// takeDue asks for the messages of parked deliveries whose time has come.
+func (r *Runner) takeDue(now time.Time) {
+	for r.takesDue() {
+		e := r.Retries.Parked.nextDue(now)
+		if e == nil {
+			break
+		}
+		head := r.Retries.Parked.head(e.key)
+		switch {
+		case e.State == StateScheduled && e.key != "" && !r.Intake.pass.present:
+			r.Retries.postpone(e)
+		case head == nil || head == e || e.key == "":
+			r.Retries.load(e)
+		case e.State == StateScheduled:
+			r.Retries.Parked.queueUp(e)
+			r.Intake.Dirty = true
+		}
+		// A retry that is not its key's head goes on when it has become that.
+	}
+	r.lookFurther()
+	r.startLoad()
+}
+
+// postpone keeps a message with a key that was scheduled from going before what the runner has still to read.
+func (q *retries) postpone(e *Entry) {
+	e.busy = true
+	q.postponed = append(q.postponed, e)
+}
+
+// endPostponing lets such messages go: whatever comes before them is now in the lanes or parked.
+func (q *retries) endPostponing() {
+	for _, e := range q.postponed {
+		e.busy = false
+		q.Parked.await(e)
+	}
+	q.postponed = nil
+}
+
+// unblock lets the key's next parked message go, if there is one that waits for nothing else.
+func (q *retries) unblock(key string) {
+	head := q.Parked.head(key)
+	if head != nil && head.durable() && !head.busy && head.State != StateDead && head.State != stateLeased && head.heapIndex < 0 {
+		q.load(head)
+	}
+}
+
+func (q *retries) load(e *Entry) {
+	e.busy = true
+	q.toLoad = append(q.toLoad, e)
+}
+
+// startLoad reads messages of parked deliveries from the table.
+func (r *Runner) startLoad() {
+	if r.Retries.loading || len(r.Retries.toLoad) == 0 {
+		return
+	}
+	n := min(len(r.Retries.toLoad), maxLoad, int(max(r.Env.Budget.Share()/loadBytes, 1)))
+	entries := r.Retries.toLoad[:n:n]
+	r.Retries.toLoad = r.Retries.toLoad[n:]
+	r.Retries.loading = true
+	ids := make([]int64, n)
+	for i, e := range entries {
+		ids[i] = e.ID
+	}
+	r.Life.done.Go(func() {
+		if rows := r.readParked(ids); rows != nil {
+			r.Retries.loaded.Store(&loadedRows{entries, rows})
+			r.Life.Wake()
+		}
+	})
+}
+
+// readParked retries until it works, with half as many after a read that was cut off; nil if the runner has ended.
+func (r *Runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
+	retry := async.ReconnectBackoff()
+	found := make(map[snapshot.Ident]*message.Row, len(ids))
+	for most := len(ids); len(ids) > 0; {
+		most = min(most, len(ids))
+		rows, err := r.Env.Passes.DB.LoadParkedRows(r.Life.reading, r.Env.Sub.Name, r.Env.Cursor.Epoch, ids[:most])
+		if err == nil {
+			maps.Copy(found, rows)
+			ids = ids[most:]
+			retry.Reset()
+			r.Env.Health.Works(health.CannotLoad, r.Env.Sub.Name)
+			continue
+		}
+		if r.Life.reading.Err() != nil {
+			return nil
+		}
+		if store.IsCutOff(err) && most > 1 {
+			most /= 2
+			retry.Reset()
+		}
+		r.Env.Health.Failed(health.CannotLoad, err, r.Env.Sub.Name)
+		r.Life.Wake()
+		if !async.Sleep(r.Life.reading, retry.NextBackOff()) {
+			return nil
+		}
+	}
+	return found
+}
+
+// collectLoaded puts messages that were read from the parked table into their lanes.
+func (r *Runner) collectLoaded() {
+	l := r.Retries.loaded.Swap(nil)
+	if l == nil {
+		return
+	}
+	r.Retries.loading = false
+	for _, e := range l.entries {
+		row := l.rows[e.ident()]
+		if row == nil { // discarded by a command
+			r.Retries.Parked.forget(e)
+			r.Retries.unblock(e.key)
+			continue
+		}
+		t := &task{row: row, key: e.key, entry: e, attempts: e.attempts}
+		t.alone = e.attempts > 0
+		r.enqueue(t)
+		if t.key == "" { // before what may have to wait for it
+			copy(r.Lanes.free[1:], r.Lanes.free[:len(r.Lanes.free)-1])
+			r.Lanes.free[0] = t
+		}
+	}
+}
+
+// lookFurther reads the next scheduled deliveries when those in memory run out.
+func (r *Runner) lookFurther() {
+	s := &r.Retries.Scheduled
+	if s.horizon.IsZero() || s.Loading || r.Retries.Parked.later > store.MaxScheduled/10 {
+		return
+	}
+	s.Loading = true
+	from := s.horizon
+	r.Life.done.Go(func() {
+		rows, more, err := r.Env.Passes.DB.LoadScheduled(r.Life.reading, r.Env.Sub.Name, from)
+		if err != nil && r.Life.reading.Err() == nil {
+			r.Env.Health.Failed(health.CannotSchedule, err, r.Env.Sub.Name)
+			r.Life.Wake()
+			async.Sleep(r.Life.reading, time.Second)
+		}
+		r.Mu.Lock()
+		s.Loading = false
+		if err == nil {
+			r.Env.Health.Works(health.CannotSchedule, r.Env.Sub.Name)
+			entries := r.Env.entries(rows)
+			r.Retries.addScheduled(entries)
+			s.lookFrom(entries, more)
+		}
+		r.Mu.Unlock()
+		r.Life.Wake()
+	})
+}
+
+// scheduledAhead is what a runner knows of its scheduled deliveries.
+type scheduledAhead struct {
+	horizon time.Time // later ones are only in the table; zero: all are known
+	unseen  int       // how many are only in the table
+	Loading bool
+	beyond  beyondBound
+}
+
+// lookFrom sets the horizon after deliveries were read; more says that there are later ones.
+func (s *scheduledAhead) lookFrom(entries []*Entry, more bool) {
+	s.horizon = time.Time{}
+	if more {
+		s.horizon = entries[len(entries)-1].due
+	} else {
+		s.unseen = 0
+	}
+}
+
+// addScheduled takes in scheduled deliveries that were read from the table, in order of time.
+func (q *retries) addScheduled(entries []*Entry) {
+	for _, e := range entries {
+		if !q.Parked.knows(e.ident()) {
+			q.Parked.Add(e)
+			q.Scheduled.unseen = max(q.Scheduled.unseen-1, 0)
+		}
+	}
+}
+
+// acknowledge remembers what the table has now and lets go what waited for it.
+func (q *retries) acknowledge() {
+	saving := q.Parked.saving
+	q.Parked.saved()
+	for m, op := range saving {
+		if op.remove {
+			continue
+		}
+		e := op.Entry
+		e.stored = op.state
+		if e.leaving && q.Parked.Ops[m] == nil {
+			q.Parked.forget(e)
+		}
+		if s := &q.Scheduled; !s.horizon.IsZero() && !s.Loading && e.due.After(s.horizon) {
+			q.forgetScheduled(e)
+		}
+		if e.key != "" {
+			q.unblock(e.key)
+		}
+	}
+	q.trimScheduled()
+}
+
+// trimScheduled forgets scheduled deliveries when they have become too many for memory: the next ones are looked up again. Not
+// while that goes on, since the look-up may be older than what is forgotten.
+func (q *retries) trimScheduled() {
+	if q.Parked.later < 2*store.MaxScheduled || q.Scheduled.Loading {
+		return
+	}
+	q.Scheduled.horizon = store.DistantPast
+	for _, e := range q.Parked.ByID {
+		q.forgetScheduled(e)
+	}
+}
+
+// forgetScheduled drops a scheduled delivery from memory if the table has it as it is.
+func (q *retries) forgetScheduled(e *Entry) {
+	if e.State == StateScheduled && e.stored == StateScheduled && !e.busy && !q.Parked.pending(e.ident()) {
+		q.Parked.forget(e)
+		q.Scheduled.unseen++
+	}
+}
+
+// retries are the deliveries that wait for something: parked, or to be read from the table.
+type retries struct {
+	env       *Environment
+	Parked    *parkedSet
+	postponed []*Entry // Scheduled, due, and waiting for that
+	Scheduled scheduledAhead
+	toLoad    []*Entry
+	loading   bool
+	loaded    atomic.Pointer[loadedRows]
+}

@@ -1,0 +1,274 @@
+package delivery
+
+import (
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// lane hands one batch at a time to the sink. While it is busy, batch, deliveries and outcomes belong to its goroutine.
+type lane struct {
+	batchMax   int
+	queue      []*task // of the keys that hash here
+	busy       bool
+	probes     bool // its batch is a probe
+	started    int  // number of its delivery
+	batch      []*task
+	keys       map[string]bool // of formKeyed, empty outside of it
+	deliveries []sinks.Delivery
+	outcomes   []error
+	doubted    bool // nobody should count on an answer
+	begin      chan struct{}
+	done       sync.WaitGroup
+}
+
+func newLanes(n, batch int) []*lane {
+	lanes := make([]*lane, n)
+	for i := range lanes {
+		lanes[i] = &lane{batchMax: batch}
+	}
+	return lanes
+}
+
+// send starts the delivery of the lane's batch.
+func (l *lane) send(r *Runner) {
+	l.deliveries, l.outcomes = l.deliveries[:0], l.outcomes[:0]
+	r.Lanes.started++
+	l.started = r.Lanes.started
+	for _, t := range l.batch {
+		l.deliveries = append(l.deliveries, sinks.Delivery{Message: &t.row.Message, Subscription: r.Env.Sub.Name, Attempt: t.attempts + 1})
+		l.outcomes = append(l.outcomes, nil)
+	}
+	if l.batch[0].row.Withheld {
+		r.Lanes.alone++
+		l.doubted = r.inDoubt() || l.batch[0].attempts > 0
+	}
+	l.busy = true
+	r.Lanes.inFlight++
+	if l.begin == nil { // most subscriptions never need most of their lanes
+		l.begin = make(chan struct{}, 1)
+		l.done.Go(func() { l.work(r) })
+	}
+	l.begin <- struct{}{}
+}
+
+func (l *lane) work(r *Runner) {
+	for range l.begin {
+		if l.batch[0].row.Withheld { // it is alone
+			r.deliverWithheld(l)
+		} else {
+			r.Env.Sink.Deliver(r.Life.deliver, l.deliveries, l.outcomes)
+		}
+		r.finish(l)
+	}
+}
+
+// close ends the lane's goroutine after the delivery under way.
+func (l *lane) close() {
+	if l.begin != nil {
+		close(l.begin)
+	}
+}
+
+// finish is called by lanes: a batch has come back.
+func (r *Runner) finish(l *lane) {
+	r.Lanes.finished.Lock()
+	r.Lanes.finished.lanes = append(r.Lanes.finished.lanes, l)
+	r.Lanes.finished.Unlock()
+	r.Life.Wake()
+}
+
+// collectFinished returns the lanes whose batches have come back; they are valid until the next call.
+func (ls *lanes) collectFinished() []*lane {
+	ls.finished.Lock()
+	defer ls.finished.Unlock()
+	lanes := ls.finished.lanes
+	ls.finished.lanes, ls.finished.collected = ls.finished.collected[:0], lanes
+	return lanes
+}
+
+// enqueue puts a task where a lane will find it.
+func (r *Runner) enqueue(t *task) {
+	r.Lanes.add(t)
+	r.breaker.fresh = true
+}
+
+// add puts a task where a lane will find it.
+func (ls *lanes) add(t *task) {
+	ls.Tasks++
+	ls.bytes += t.row.Size()
+	if t.key == "" {
+		ls.free = append(ls.free, t)
+		return
+	}
+	l := ls.laneOf(t.key)
+	l.queue = append(l.queue, t)
+}
+
+// laneOf maps a key to its lane, fixed for the runner's life (FNV-1a).
+func (ls *lanes) laneOf(key string) *lane {
+	h := uint32(2166136261)
+	for i := range len(key) {
+		h = (h ^ uint32(key[i])) * 16777619
+	}
+	return ls.all[h%uint32(len(ls.all))]
+}
+
+// free takes a task that is in no queue out of all accounts.
+func (r *Runner) free(t *task) {
+	r.Lanes.Tasks--
+	r.Lanes.bytes -= t.row.Size()
+	if t.fault != nil {
+		r.breaker.evidence.suspects--
+	}
+}
+
+// dispatch hands batches to idle lanes.
+func (r *Runner) dispatch(now time.Time) {
+	if r.breaker.open {
+		r.probe(now)
+		return
+	}
+	for _, l := range r.Lanes.all {
+		if l.busy || len(l.queue) == 0 && len(r.Lanes.free) == 0 || r.linger(l, now) {
+			continue
+		}
+		r.form(l, l.batchMax)
+		if len(l.batch) > 0 {
+			l.send(r)
+		}
+	}
+	if r.onlySuspects() {
+		r.breaker.trip(now, 0, errSuspects, r.Lanes.started)
+	}
+}
+
+// linger says whether a lane shall wait until it has a full batch. It does so until its oldest message has waited long
+// enough; parked ones, which come back when they are due, wait for nothing, nor does anybody if the runner takes in no more.
+func (r *Runner) linger(l *lane, now time.Time) bool {
+	most := time.Duration(r.Env.Sub.Settings.Linger)
+	if most == 0 || len(l.queue)+len(r.Lanes.free) >= l.batchMax || r.Full() {
+		return false
+	}
+	until := time.Time{}
+	for _, queue := range [][]*task{l.queue, r.Lanes.free} {
+		if len(queue) == 0 {
+			continue
+		}
+		if end := queue[0].since.Add(most); until.IsZero() || end.Before(until) {
+			until = end
+		}
+	}
+	if !now.Before(until) {
+		return false
+	}
+	if r.Lanes.Lingers.IsZero() || until.Before(r.Lanes.Lingers) {
+		r.Lanes.Lingers = until
+	}
+	return true
+}
+
+// scanAhead bounds how far beyond a batch's size a lane looks for keys that the batch does not have yet.
+const scanAhead = 4
+
+// form fills the lane's batch with at most most tasks, at most one per key. What is still to be read goes alone.
+func (r *Runner) form(l *lane, most int) {
+	l.batch = l.batch[:0]
+	if len(l.queue) > 0 {
+		most = r.formKeyed(l, most)
+	}
+	strict := r.Env.order().strict()
+	kept := r.Lanes.free[:0] // few enough to be moved
+	for i, t := range r.Lanes.free {
+		if len(l.batch) >= most || r.strictWait(t) || strict && r.breaker.restrained(t) {
+			kept = append(kept, r.Lanes.free[i:]...)
+			break
+		}
+		if r.breaker.restrained(t) || !r.takes(l, t, &most) {
+			kept = append(kept, t)
+		}
+	}
+	clear(r.Lanes.free[len(kept):])
+	r.Lanes.free = kept
+}
+
+// takes adds the task to the lane's batch, unless it must go alone and would not; most is lowered when it does.
+func (r *Runner) takes(l *lane, t *task, most *int) bool {
+	if t.alone || t.row.Withheld {
+		if len(l.batch) > 0 || r.tooLarge(t) {
+			return false
+		}
+		*most = 1
+	}
+	l.batch = append(l.batch, t)
+	return true
+}
+
+// tooLarge says whether the task cannot go yet because another one that is to be read is under way to a destination that is in doubt: it
+// would take memory that others have a use for.
+func (r *Runner) tooLarge(t *task) bool { return t.row.Withheld && r.Lanes.alone > 0 && r.inDoubt() }
+
+// inDoubt says whether the destination does not work, or has not shown yet that it does.
+func (r *Runner) inDoubt() bool { return r.breaker.open || r.breaker.evidence.throughAt == 0 }
+
+// logFirst says whether a strict subscription's next message is from the log, not this parked one.
+func (r *Runner) logFirst(t *task) bool {
+	return r.Env.order().strict() && len(r.Lanes.free) > 0 && r.Lanes.free[0].row.ID < t.row.ID && !r.strictWait(r.Lanes.free[0])
+}
+
+// formKeyed returns the bound on the batch that its tasks leave.
+func (r *Runner) formKeyed(l *lane, most int) int {
+	if l.keys == nil {
+		l.keys = make(map[string]bool)
+	}
+	defer clear(l.keys)
+	kept := l.queue[:0]
+	for i, t := range l.queue {
+		if len(l.batch) >= most || i >= scanAhead*l.batchMax && r.breaker.evidence.suspects == 0 { // suspects may stand before all others for long
+			kept = append(kept, l.queue[i:]...)
+			break
+		}
+		if l.keys[t.key] {
+			kept = append(kept, t)
+			continue
+		}
+		switch r.Retries.gate(t) {
+		case gateOpen:
+			l.keys[t.key] = true
+			if r.logFirst(t) || r.breaker.restrained(t) || !r.takes(l, t, &most) {
+				kept = append(kept, t)
+			}
+		case gateWait:
+			l.keys[t.key] = true
+			kept = append(kept, t)
+		case gateHold:
+			if !r.holds(t) {
+				kept = append(kept, t)
+				continue
+			}
+			r.free(t)
+			r.hold(t)
+		}
+	}
+	clear(l.queue[len(kept):])
+	l.queue = kept
+	return most
+}
+
+type lanes struct {
+	all      []*lane
+	free     []*task // without a key: for any lane
+	Tasks    int     // in lanes and free, delivering included
+	bytes    int64
+	inFlight int
+	alone    int       // of these, messages that are read by themselves
+	Lingers  time.Time // when the first lane stops to wait for a full batch; zero: none waits
+	started  int       // deliveries, which are numbered by it
+	finished struct {
+		sync.Mutex
+		lanes     []*lane
+		collected []*lane // the other of two arrays that take turns
+	}
+	tenant tenant // of the room for messages that are read by themselves
+}

@@ -1,0 +1,64 @@
+package delivery
+
+import (
+	"errors"
+	"time"
+
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
+	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/sinks"
+)
+
+// deferred parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
+// judged by it too.
+func (r *Runner) deferred(t *task, err error, lease time.Duration) {
+	r.park(t, stateLeased, time.Time{}, "")
+	e := r.Retries.Parked.ByID[t.ident()]
+	e.lease = lease
+	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
+		e.token = o.Token
+	}
+}
+
+// ident is the message's row.
+func (t *task) ident() snapshot.Ident {
+	if t.entry != nil {
+		return t.entry.ident()
+	}
+	return t.row.Ident()
+}
+
+func (r *Runner) AwaitsCallbacks() bool {
+	r.Mu.Lock()
+	defer r.Mu.Unlock()
+	return r.Retries.Parked.waiting > 0
+}
+
+// CalledBack concludes a delivery. False says that it cannot be concluded now: it is found again, if it still matters. It waits for the
+// answer of the save that recorded the delivery, which a callback may overtake.
+func (r *Runner) CalledBack(c store.CalledBack, now time.Time) bool {
+	r.Mu.Lock()
+	defer r.Mu.Unlock()
+	defer r.Life.Wake()
+	e := r.Retries.Parked.ByID[c.Message]
+	if r.Gone || e == nil || e.State != stateLeased || r.Retries.Parked.pending(e.ident()) {
+		return false
+	}
+	r.Intake.Dirty = true
+	t := &task{key: e.key, entry: e, attempts: e.attempts}
+	switch {
+	case c.State == states.Completed:
+		r.Retries.Parked.remove(e)
+		r.Retries.unblock(e.key)
+		r.Env.Save()
+		return true
+	case c.State == stateLeased:
+		r.retry(t, "no callback came before the lease was over", 0, now)
+	case c.Due == nil:
+		r.bury(t, c.Reason)
+	default:
+		r.retry(t, c.Reason, c.Due.Sub(now), now)
+	}
+	return true
+}

@@ -1,0 +1,166 @@
+package delivery
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/sinks"
+)
+
+// collectResults handles what came back from the sink.
+func (r *Runner) collectResults(now time.Time) {
+	for _, l := range r.Lanes.collectFinished() {
+		l.busy = false
+		r.Lanes.inFlight--
+		if l.batch[0].row.Withheld {
+			r.Lanes.alone--
+		}
+		r.handleBatch(l, now)
+		clear(l.batch)
+		clear(l.deliveries)
+	}
+}
+
+func (r *Runner) handleBatch(l *lane, now time.Time) {
+	probe := l.probes
+	if probe {
+		l.probes = false
+		r.breaker.rounds.out--
+	}
+	through := r.anyThrough(l)
+	if through && r.breaker.gotThrough(l.started) {
+		for _, l := range r.Lanes.all {
+			l.probes = false // what is still out belongs to no round any more
+		}
+	}
+	told := through || len(l.batch) == 1 // else it may be any of them that the sink refused them all for
+	var back []*task                     // goes back into the lanes, in order
+	var failed failedDelivery
+	for i, t := range l.batch {
+		err := l.outcomes[i]
+		if u, ok := errors.AsType[*store.UnreadError](err); ok {
+			r.free(t)
+			r.notRead(t, u, now)
+			continue
+		}
+		kind, after := sinks.Classify(err)
+		if r.gaveUp(err, kind) {
+			continue
+		}
+		r.Env.Metrics.Attempted(kind)
+		r.Intake.Dirty = true
+		t.attempts++
+		s := r.breaker.situation(t, told)
+		a := s.action(kind)
+		switch {
+		case a == actStop:
+			r.stopping = true
+			r.Env.Pause(err.Error())
+			back = append(back, t)
+			continue
+		case a == actSuspect:
+			r.breaker.suspect(t, l, probe, err.Error())
+			t.alone = t.alone || !told
+			failed.add(kind, err, after)
+			back = append(back, t)
+			continue
+		case a == actRetry && s.proven:
+			r.breaker.blames = true
+		case kind == sinks.KindRetryable && !s.parked && t.fault == nil:
+			failed.add(kind, err, after)
+		}
+		r.free(t)
+		r.conclude(t, a, kind, err, after, now)
+	}
+	r.Lanes.putBack(l, back)
+	if failed.err != nil && !through {
+		r.breaker.deliveryFailed(failed, now, r.Lanes.started)
+	}
+}
+
+// gaveUp says whether a delivery was given up by the runner: then its outcome says nothing about the message.
+func (r *Runner) gaveUp(err error, kind sinks.Kind) bool {
+	return err != nil && kind != sinks.KindLeased && r.Life.deliver.Err() != nil
+}
+
+// anyThrough says whether the destination has answered for some message as one that works does.
+func (r *Runner) anyThrough(l *lane) bool {
+	for _, err := range l.outcomes {
+		if _, unread := errors.AsType[*store.UnreadError](err); unread {
+			continue // it has not come to the destination
+		}
+		kind, _ := sinks.Classify(err)
+		if (kind == sinks.KindAccepted || kind == sinks.KindLeased || kind == sinks.KindPermanent) && !r.gaveUp(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// failedDelivery is the worst outcome of a delivery in which nothing got through, as far as it may be the destination's fault.
+type failedDelivery struct {
+	kind  sinks.Kind
+	err   error
+	after time.Duration
+}
+
+func (f *failedDelivery) add(kind sinks.Kind, err error, after time.Duration) {
+	if f.err == nil || kind > f.kind {
+		f.kind, f.err = kind, err
+	}
+	if kind == sinks.KindUnavailable {
+		f.after = max(f.after, after)
+	}
+}
+
+// deliveryFailed draws the conclusion from a delivery in which nothing got through.
+func (b *breaker) deliveryFailed(f failedDelivery, now time.Time, started int) {
+	b.evidence.failures++
+	switch {
+	case b.open:
+		b.reason = f.err.Error()
+		b.rounds.next = later(b.rounds.next, now.Add(f.after))
+	case f.kind == sinks.KindUnavailable && (!b.blames || f.after > 0):
+		b.trip(now, f.after, f.err, started)
+	case b.evidence.failures >= TripAfter:
+		b.trip(now, 0, fmt.Errorf("%d deliveries in a row failed, the last with: %w", b.evidence.failures, f.err), started)
+	}
+}
+
+// conclude carries out what ends the task.
+func (r *Runner) conclude(t *task, a action, kind sinks.Kind, err error, after time.Duration, now time.Time) {
+	if t.fault != nil {
+		t.attempts = 1 // of its attempts only the last says something about the message: the others may have met an outage
+	}
+	if t.entry != nil {
+		t.entry.busy = false
+		t.attempts = t.entry.attempts + 1
+	}
+	switch a {
+	case actSettle:
+		r.accepted(t, now)
+	case actLease:
+		r.deferred(t, err, after)
+	case actBury:
+		r.bury(t, err.Error())
+	default:
+		r.failed(t, kind, err, after, now)
+	}
+}
+
+// failed parks a message for its next attempt.
+func (r *Runner) failed(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) {
+	e := t.entry
+	// A retry finds the destination down, unless something got through since it failed the last time; or it is told to leave it alone.
+	if e != nil && kind == sinks.KindUnavailable && (after > 0 || !r.breaker.blames && r.breaker.evidence.throughAt <= e.failedAt) {
+		r.breaker.trip(now, after, err, r.Lanes.started)
+	}
+	if e != nil && e.due.After(now) {
+		r.Retries.Parked.await(e) // it was sent early, to probe
+		return
+	}
+	r.retry(t, err.Error(), after, now)
+	r.Retries.Parked.ByID[t.ident()].failedAt = r.Lanes.started
+}

@@ -1,0 +1,78 @@
+package delivery
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/relay/subscription"
+)
+
+// retry parks the message until its next attempt, or for good if that was the last.
+func (r *Runner) retry(t *task, reason string, after time.Duration, now time.Time) {
+	s := &r.Env.Sub.Settings
+	if t.attempts >= s.MaxAttempts {
+		r.bury(t, fmt.Sprintf("gave up after %d attempts: %s", t.attempts, reason))
+		if r.breaker.open { // the next message may be another matter
+			r.breaker.rounds.waits.Reset()
+		}
+		return
+	}
+	r.park(t, StateRetrying, now.Add(max(s.Backoff(t.attempts), after)), reason)
+}
+
+func (r *Runner) accepted(t *task, now time.Time) {
+	if t.entry == nil {
+		if t.fault == nil {
+			r.Env.Metrics.Arrived(now.Sub(t.row.CreatedAt))
+		}
+		r.Intake.settle(t)
+		return
+	}
+	r.Retries.Parked.remove(t.entry)
+	r.Retries.unblock(t.entry.key)
+}
+
+// bury makes the message a dead letter.
+func (r *Runner) bury(t *task, reason string) { r.park(t, StateDead, time.Time{}, reason) }
+
+// park makes an exception of the message, or changes the one that it is. In the log the message counts as settled: the
+// parked row and the cursor are saved in one statement.
+func (r *Runner) park(t *task, state string, due time.Time, reason string) {
+	r.Intake.Dirty = true
+	r.Env.Parked(state)
+	e := t.entry
+	if e == nil {
+		e = &Entry{ID: t.row.ID, born: t.row.Born, xid: t.row.XID, key: strings.Clone(r.Env.order().parkedKey(t.key)), State: state, attempts: t.attempts, due: due}
+		r.Retries.Parked.Add(e)
+		r.Retries.Parked.Record(&ParkOp{Entry: e, Insert: t.row, bare: t.bare, Reason: reason})
+		r.Intake.settle(t)
+	} else {
+		e.attempts = t.attempts
+		r.Retries.Parked.change(e, state, due, reason)
+	}
+	if state == StateDead && r.Env.Sub.Settings.OnDead == subscription.DeadSkips {
+		e.leaving = true // its key goes on once that is durable
+	}
+	if state != StateHeld && state != StateScheduled || r.Retries.Parked.Unsaved > r.MaxTaskBytes()/2 {
+		r.Env.Save()
+	}
+}
+
+// putBack returns tasks to the front of where they came from.
+func (ls *lanes) putBack(l *lane, tasks []*task) {
+	var keyed, free []*task
+	for _, t := range tasks {
+		if t.key == "" {
+			free = append(free, t)
+		} else {
+			keyed = append(keyed, t)
+		}
+	}
+	if len(keyed) > 0 {
+		l.queue = append(keyed, l.queue...)
+	}
+	if len(free) > 0 {
+		ls.free = append(free, ls.free...)
+	}
+}

@@ -1,0 +1,261 @@
+package delivery
+
+import (
+	"container/heap"
+	"slices"
+	"time"
+
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
+)
+
+// Package states says what they mean.
+const (
+	StateRetrying  = states.Retrying
+	StateHeld      = states.Held
+	StateScheduled = states.Scheduled
+	stateLeased    = states.Leased
+	StateDead      = states.Dead
+	StateDiscarded = states.Discarded
+)
+
+// Entry is a parked delivery as its runner remembers it. The message itself is in the table.
+type Entry struct {
+	ID, born  int64
+	xid       uint64 // 0: not known
+	key       string
+	State     string
+	attempts  int
+	due       time.Time
+	stored    string // the state that its row had when the table was last heard of; "": there is none
+	busy      bool   // being loaded, or in a lane
+	leaving   bool   // forgotten as soon as its last change is durable
+	heapIndex int    // in the heap of what is due, -1 if it is not there
+
+	failedAt int // number of the last delivery that had started when it failed; 0: this runner does not know
+
+	token int64         // of the attempt that was leased
+	lease time.Duration // of that attempt
+}
+
+func (e *Entry) ident() snapshot.Ident { return snapshot.Ident{ID: e.ID, Born: e.born} }
+
+func (e *Entry) place() snapshot.Place { return snapshot.Place{Ident: e.ident(), XID: e.xid} }
+
+// durable says whether the table has the entry in a state in which it can be loaded: saves of later states may still be under way.
+func (e *Entry) durable() bool { return e.stored != "" && states.Of(e.stored).Loadable() }
+
+// ParkOp is a change to the parked table that waits for the next save.
+type ParkOp struct {
+	Entry   *Entry
+	Insert  *message.Row // the message, for a new row
+	bare    bool         // without a copy of what it carries
+	Careful bool         // a save has failed for that copy, or for another's
+	remove  bool
+	Reason  string
+
+	// What to write, as it was when the save began.
+	state    string
+	attempts int
+	due      time.Time
+	token    int64
+	lease    time.Duration
+}
+
+// fix copies from the entry what the save will write.
+func (o *ParkOp) fix() {
+	e := o.Entry
+	o.state, o.attempts, o.due, o.token, o.lease = e.State, e.attempts, e.due, e.token, e.lease
+}
+
+// parkedSet keeps a subscription's parked deliveries in order: by row, per key, and by the time that they are due.
+type parkedSet struct {
+	ByID    map[snapshot.Ident]*Entry
+	keys    map[string][]*Entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
+	due     dueHeap
+	blocked int // that count towards max_parked
+	later   int // scheduled
+	waiting int // leased
+	Ops     map[snapshot.Ident]*ParkOp
+	saving  map[snapshot.Ident]*ParkOp
+	Unsaved int64 // bytes of the messages in ops and saving
+}
+
+func newParkedSet() *parkedSet {
+	return &parkedSet{ByID: make(map[snapshot.Ident]*Entry), keys: make(map[string][]*Entry), Ops: make(map[snapshot.Ident]*ParkOp)}
+}
+
+// Add takes an entry in.
+func (p *parkedSet) Add(e *Entry) {
+	e.heapIndex = -1
+	p.ByID[e.ident()] = e
+	p.enter(e)
+}
+
+// enter files the entry by its state.
+func (p *parkedSet) enter(e *Entry) {
+	s := states.Of(e.State)
+	if s.Due == states.DueTry {
+		p.await(e)
+	}
+	p.count(s, 1)
+	if s.Blocks && e.key != "" {
+		list := p.keys[e.key]
+		at, _ := slices.BinarySearchFunc(list, e.place(), func(x *Entry, at snapshot.Place) int { return x.place().Compare(at) })
+		p.keys[e.key] = slices.Insert(list, at, e)
+	}
+}
+
+// count keeps the numbers of entries by what their states say.
+func (p *parkedSet) count(s states.State, n int) {
+	if s.Counts {
+		p.blocked += n
+	}
+	switch s.Name {
+	case StateScheduled:
+		p.later += n
+	case stateLeased:
+		p.waiting += n
+	}
+}
+
+// await puts the entry among those that have a time.
+func (p *parkedSet) await(e *Entry) { heap.Push(&p.due, e) }
+
+// leave undoes enter.
+func (p *parkedSet) leave(e *Entry) {
+	if e.heapIndex >= 0 {
+		heap.Remove(&p.due, e.heapIndex)
+	}
+	s := states.Of(e.State)
+	p.count(s, -1)
+	if !s.Blocks || e.key == "" {
+		return
+	}
+	list := slices.DeleteFunc(p.keys[e.key], func(x *Entry) bool { return x == e })
+	if len(list) == 0 {
+		delete(p.keys, e.key)
+		return
+	}
+	p.keys[e.key] = list
+}
+
+// change moves the entry to another state and remembers to save that.
+func (p *parkedSet) change(e *Entry, state string, due time.Time, reason string) {
+	p.leave(e)
+	e.State, e.due = state, due
+	p.enter(e)
+	p.Record(&ParkOp{Entry: e, Reason: reason})
+}
+
+// queueUp makes a scheduled entry that is due wait behind its key's head. It keeps its time: after a restart it has to wait, unlike
+// what has always been held, for what its runner has still to read.
+func (p *parkedSet) queueUp(e *Entry) { p.change(e, StateHeld, e.due, "") }
+
+// remove forgets the entry and remembers to delete its row.
+func (p *parkedSet) remove(e *Entry) {
+	p.forget(e)
+	p.Record(&ParkOp{Entry: e, remove: true})
+}
+
+// forget drops the entry from memory only.
+func (p *parkedSet) forget(e *Entry) {
+	p.leave(e)
+	delete(p.ByID, e.ident())
+}
+
+// Record merges the operation with one for the same row that is not saved yet.
+func (p *parkedSet) Record(op *ParkOp) {
+	if old := p.Ops[op.Entry.ident()]; old != nil && old.Insert != nil {
+		if op.remove {
+			p.Unsaved -= old.Insert.Size()
+			delete(p.Ops, op.Entry.ident())
+			return
+		}
+		op.Insert, op.bare = old.Insert, old.bare
+	} else if op.Insert != nil {
+		p.Unsaved += op.Insert.Size()
+	}
+	p.Ops[op.Entry.ident()] = op
+}
+
+// saved forgets the changes that have been saved.
+func (p *parkedSet) saved() {
+	for _, op := range p.saving {
+		if op.Insert != nil {
+			p.Unsaved -= op.Insert.Size()
+		}
+	}
+	p.saving = nil
+}
+
+// pending says whether the table may not have the entry as it is: a change waits for a save, or for the answer of one.
+func (p *parkedSet) pending(m snapshot.Ident) bool { return p.Ops[m] != nil || p.saving[m] != nil }
+
+// knows says whether memory is ahead of the message's row in the table.
+func (p *parkedSet) knows(m snapshot.Ident) bool {
+	return p.ByID[m] != nil || p.pending(m)
+}
+
+// head returns the entry that its key waits for.
+func (p *parkedSet) head(key string) *Entry {
+	if list := p.keys[key]; len(list) > 0 {
+		return list[0]
+	}
+	return nil
+}
+
+// nextDue removes and returns an entry that is due and durable.
+func (p *parkedSet) nextDue(now time.Time) *Entry {
+	if len(p.due) == 0 || p.due[0].due.After(now) || !p.due[0].durable() {
+		return nil
+	}
+	return heap.Pop(&p.due).(*Entry)
+}
+
+// nextRetry removes and returns the retry that is due next, if its key waits for nothing else. Scheduled ones are not to be early.
+func (p *parkedSet) nextRetry() *Entry {
+	var next *Entry
+	for _, e := range p.due {
+		if e.State == StateRetrying && e.durable() && (e.key == "" || p.head(e.key) == e) && (next == nil || e.due.Before(next.due)) {
+			next = e
+		}
+	}
+	if next != nil {
+		heap.Remove(&p.due, next.heapIndex)
+	}
+	return next
+}
+
+// dueHeap orders entries by the time that they are due; of one time, the oldest message goes first.
+type dueHeap []*Entry
+
+func (h dueHeap) Len() int { return len(h) }
+func (h dueHeap) Less(i, j int) bool {
+	if c := h[i].due.Compare(h[j].due); c != 0 {
+		return c < 0
+	}
+	return h[i].place().Compare(h[j].place()) < 0
+}
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heapIndex, h[j].heapIndex = i, j
+}
+
+// Push implements heap.Interface.
+func (h *dueHeap) Push(x any) {
+	e := x.(*Entry)
+	e.heapIndex = len(*h)
+	*h = append(*h, e)
+}
+
+// Pop implements heap.Interface.
+func (h *dueHeap) Pop() any {
+	old := *h
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	e.heapIndex = -1
+	return e
+}

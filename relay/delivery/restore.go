@@ -1,0 +1,67 @@
+package delivery
+
+import (
+	"context"
+
+	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/subscription"
+)
+
+func orDefault(n, standard int) int {
+	if n > 0 {
+		return n
+	}
+	return max(standard, 1)
+}
+
+// LoadParked takes in the parked deliveries: their ids are skipped in the log, their keys are blocked.
+func (r *Runner) LoadParked(ctx context.Context) (err error) {
+	if r.Intake.pass.exclude, err = r.Env.Passes.DB.AnyParked(ctx, r.Env.Sub.Name); err != nil || !r.Intake.pass.exclude {
+		return err
+	}
+	waiting, err := r.Env.Passes.DB.LoadParked(ctx, r.Env.Sub.Name, r.Env.Sub.Settings.OnDead == subscription.DeadHolds)
+	if err != nil {
+		return err
+	}
+	later, more, err := r.Env.Passes.DB.LoadScheduled(ctx, r.Env.Sub.Name, store.DistantPast)
+	if err != nil {
+		return err
+	}
+	r.Retries.Scheduled.unseen = len(later)
+	if more {
+		if r.Retries.Scheduled.unseen, err = r.Env.Passes.DB.CountScheduled(ctx, r.Env.Sub.Name); err != nil {
+			return err
+		}
+	}
+	next := r.Env.entries(later)
+	r.Retries.takeInParked(r.Env.entries(waiting), next)
+	r.Retries.Scheduled.lookFrom(next, more)
+	return nil
+}
+
+// entries are parked deliveries as their runner knows them.
+func (e *Environment) entries(rows []store.Parked) []*Entry {
+	all := make([]*Entry, len(rows))
+	for i, p := range rows {
+		all[i] = &Entry{ID: p.ID, born: p.Born, xid: p.XID, key: e.order().parkedKey(p.Key), State: p.State, stored: p.State,
+			attempts: p.Attempts, due: p.Due, heapIndex: -1}
+	}
+	return all
+}
+
+// takeInParked files what is parked, and lets go what waits for nothing.
+func (q *retries) takeInParked(waiting, later []*Entry) {
+	for _, e := range waiting {
+		q.Parked.Add(e)
+		switch {
+		case e.State == StateHeld && e.key == "": // it was held under another ordering
+			q.load(e)
+		case e.State == StateHeld && e.due.Unix() > 0: // it was scheduled, and holds nobody up before its turn comes
+			q.Parked.change(e, StateScheduled, e.due, "")
+		}
+	}
+	q.addScheduled(later)
+	for key := range q.Parked.keys {
+		q.unblock(key)
+	}
+}

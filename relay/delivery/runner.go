@@ -1,0 +1,295 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/health"
+	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/metrics"
+	"github.com/postrider/postrider/relay/progress"
+	"github.com/postrider/postrider/relay/queue"
+	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
+)
+
+const (
+	closeEvery   = 100 * time.Millisecond // about how often the feed closes a snapshot
+	MaxDone      = 10_000                 // ids settled beyond the rest before intake stops
+	laneBytes    = 8 << 20
+	minLaneBytes = 64 << 10
+	idleSave     = time.Minute // between saves of a cursor without deliveries
+)
+
+// Runner delivers one subscription. All its state belongs to step, which never waits: deliveries happen in lanes, reading in
+// goroutines of their own, and everything that happens wakes the runner's goroutine for another step.
+type Runner struct {
+	Env  Environment
+	Life lifecycle
+
+	Mu       sync.Mutex // guards everything below
+	Intake   intake
+	Lanes    lanes
+	Retries  retries
+	breaker  breaker
+	report   report
+	stopping bool // nothing more is taken in, and no delivery starts
+	Gone     bool // the cursor was lost: nothing may be delivered or saved any more
+}
+
+// New makes a runner that stands where its cursor does. The limits are the sink's.
+func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
+	at, s := env.Cursor.saved, env.Sub.Settings
+	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
+	r := &Runner{Env: env, Life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
+	r.Env.life = &r.Life
+	r.Intake = intake{env: &r.Env, filter: f, prog: progress.New(at), pass: passing{resume: &at}, Dirty: env.Cursor.trouble != ""} // whoever had it before may have had another
+	r.Lanes.all = newLanes(n, batch)
+	r.Retries = retries{env: &r.Env, Parked: newParkedSet()}
+	r.report = report{saved: at.String(), described: env.Cursor.trouble}
+	return r
+}
+
+// task is a message on its way through a lane.
+type task struct {
+	row      *message.Row
+	key      string
+	win      *snapshot.Window // from the feed
+	seq      int              // its number in the window or, if win and entry are nil, in the pass
+	entry    *Entry           // from the parked table
+	since    time.Time        // when it was taken in; zero if it comes from the parked table
+	attempts int
+	fault    *fault // of a suspect
+	alone    bool   // it goes in a batch of its own: it may be the one that fails others
+	bare     bool   // nothing of it can be read
+}
+
+// Start begins to deliver.
+func (r *Runner) Start(ctx context.Context) {
+	r.Life.reading, r.Life.unread = context.WithCancel(ctx)
+	r.Life.deliver, r.Life.giveUp = context.WithCancel(context.WithoutCancel(ctx))
+	r.Life.done.Go(r.loop)
+	r.Life.Wake()
+}
+
+func (l *lifecycle) Wake() { async.Signal(l.wakeup) }
+
+func (r *Runner) loop() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.Life.quit:
+			return
+		case <-r.Life.wakeup:
+		case <-timer.C:
+		}
+		timer.Reset(r.step(time.Now()))
+	}
+}
+
+// step does everything that can be done now and returns when to look again at the latest.
+func (r *Runner) step(now time.Time) time.Duration {
+	r.Mu.Lock()
+	defer r.Mu.Unlock()
+	r.collectResults(now)
+	if r.Gone {
+		return time.Hour
+	}
+	r.collectLoaded()
+	r.Lanes.Lingers = time.Time{}
+	if !r.stopping {
+		r.takeDue(now)
+		r.takeBeyond(now)
+		r.takeIn(now)
+		r.dispatch(now)
+	}
+	r.describeTrouble(now)
+	if due, _ := r.report.deaths.due(now); due {
+		r.report.deaths.tell(r.Env.Log, r.Env.Sub.Name, now)
+	}
+	return r.nextLook(now)
+}
+
+func (r *Runner) nextLook(now time.Time) time.Duration {
+	look := time.Hour // or until something happens
+	if r.takesDue() && len(r.Retries.Parked.due) > 0 && r.Retries.Parked.due[0].durable() {
+		look = min(look, r.Retries.Parked.due[0].due.Sub(now))
+	}
+	if r.breaker.open && !r.breaker.rounds.underWay && now.Before(r.breaker.rounds.next) {
+		look = min(look, r.breaker.rounds.next.Sub(now))
+	}
+	if !r.Lanes.Lingers.IsZero() {
+		look = min(look, r.Lanes.Lingers.Sub(now))
+	}
+	if b := &r.Retries.Scheduled.beyond; len(b.tasks) > 0 {
+		look = min(look, b.next.Sub(now))
+	}
+	if _, wait := r.report.deaths.due(now); wait > 0 {
+		look = min(look, wait)
+	}
+	if r.Intake.prog.Done >= MaxDone {
+		look = min(look, closeEvery) // a window may have closed
+	}
+	return max(look, time.Millisecond)
+}
+
+// Stop takes nothing more in and starts no more deliveries. What is under way goes on.
+func (r *Runner) Stop() {
+	r.Mu.Lock()
+	r.stopping = true
+	r.Mu.Unlock()
+	r.Life.Wake()
+}
+
+// noticing is how long a sink may take to return from deliveries that are given up: what it has confirmed is still counted.
+const noticing = time.Second
+
+// Drain waits until no delivery is under way; when ctx ends it gives them up and waits for the sink to notice.
+func (r *Runner) Drain(ctx context.Context) {
+	for !r.drained() && async.Sleep(ctx, time.Millisecond) {
+	}
+	r.Life.giveUp()
+	for until := time.Now().Add(noticing); !r.drained() && time.Now().Before(until); {
+		async.Sleep(context.Background(), time.Millisecond)
+	}
+}
+
+func (r *Runner) drained() bool {
+	r.Mu.Lock()
+	defer r.Mu.Unlock()
+	return r.Lanes.inFlight == 0
+}
+
+// Abandon makes sure that nothing more is saved: the cursor belongs to somebody else, or its history has changed.
+func (r *Runner) Abandon() {
+	r.Mu.Lock()
+	r.Gone, r.stopping = true, true
+	r.Mu.Unlock()
+	r.Life.giveUp()
+}
+
+func (r *Runner) IsGone() bool {
+	r.Mu.Lock()
+	defer r.Mu.Unlock()
+	return r.Gone
+}
+
+// Close ends all goroutines and closes the sink.
+func (r *Runner) Close() {
+	r.Stop()
+	r.Life.giveUp()
+	r.Mu.Lock()
+	reader := r.Intake.pass.reader
+	r.Intake.endQueue()
+	for _, l := range r.Lanes.all {
+		l.close()
+	}
+	r.Mu.Unlock()
+	r.Life.unread()
+	if reader != nil {
+		reader.Stop()
+	}
+	for _, l := range r.Lanes.all {
+		l.done.Wait()
+	}
+	close(r.Life.quit)
+	r.Life.done.Wait()
+	r.Mu.Lock()
+	r.report.deaths.tell(r.Env.Log, r.Env.Sub.Name, time.Now())
+	r.Mu.Unlock()
+	if err := r.Env.Sink.Close(); err != nil {
+		r.Env.Log.Warn("sink not closed", "error", err)
+	}
+}
+
+// describeTrouble keeps the reason why deliveries stand still, for the cursor's row.
+func (r *Runner) describeTrouble(now time.Time) {
+	trouble := ""
+	switch {
+	case r.breaker.open:
+		trouble = "destination is down: " + r.breaker.reason
+	case r.Retries.Parked.blocked >= r.Env.Sub.Settings.MaxParked:
+		trouble = "intake stopped: max_parked messages wait for a retry or a callback"
+	case r.scheduledStop():
+		trouble = "intake stopped: max_scheduled messages wait for their time, and the next one is another"
+	}
+	described := trouble
+	if ours := r.Env.Health.Trouble(r.Env.Sub.Name); ours != "" {
+		described = ours // which is in the log already
+	}
+	if described != r.report.describing {
+		r.report.describing, r.Intake.Dirty = described, true
+	}
+	if trouble == r.report.trouble {
+		return
+	}
+	r.report.trouble = trouble
+	r.report.troubles.tell(r.Env.Log, r.Env.Sub.Name, trouble, now)
+	down, stopped := 0.0, 0.0
+	switch {
+	case r.breaker.open:
+		down = 1
+	case trouble != "":
+		stopped = 1
+	}
+	r.Env.Metrics.Down.Set(down)
+	r.Env.Metrics.Stopped.Set(stopped)
+}
+
+// source is where a live runner gets its messages from.
+type source interface {
+	// NewQueue makes a queue for what matches.
+	NewQueue(match *topic.Matcher, b *queue.Budget, wake func()) *queue.Queue
+	// Attach has the queue filled from the next closed snapshot on.
+	Attach(q *queue.Queue)
+	// Closed is the newest snapshot that is complete.
+	Closed() snapshot.Closed
+}
+
+// Environment is what a runner is given, and what does not change while it runs.
+type Environment struct {
+	Sub    subscription.Subscription
+	Cursor Cursor // as it was taken over
+	Sink   sinks.Sink
+	Feed   source
+	Passes *Passes
+	Budget *queue.Budget // of the queues and of what is in the lanes
+	life   *lifecycle
+
+	Log     *slog.Logger
+	Health  *health.Health
+	Metrics metrics.Subscription
+	Save    func()              // asks for a save soon
+	Pause   func(reason string) // asks for a pause of the subscription
+	Parked  func(state string)  // counts an exception
+}
+
+func (e *Environment) order() order { return order(e.Sub.Settings.Ordering) }
+
+// lifecycle is how a runner and its goroutines are woken and ended.
+type lifecycle struct {
+	wakeup  chan struct{}
+	deliver context.Context // cancelled to give up deliveries under way
+	giveUp  context.CancelFunc
+	reading context.Context // cancelled to end reading from the database
+	unread  context.CancelFunc
+	quit    chan struct{} // closed to end the goroutine
+	done    sync.WaitGroup
+}
+
+// report is what others are told of a runner: its cursor's row, the log, metrics.
+type report struct {
+	trouble    string
+	describing string // what the cursor's row shall say of it
+	troubles   troubleNotices
+	deaths     deathNotices
+	saved      string // the cursor as it was last saved
+	savedAt    time.Time
+	described  string // the trouble as it was last saved
+}

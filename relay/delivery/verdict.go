@@ -1,0 +1,68 @@
+package delivery
+
+import "github.com/postrider/postrider/sinks"
+
+// action is what becomes of a task after an attempt.
+type action int
+
+const (
+	actSettle  action = iota // it is delivered
+	actLease                 // it is parked until its callback comes
+	actBury                  // it is a dead letter
+	actRetry                 // it is parked until its next attempt
+	actSuspect               // it stays in its lane: the failure may be the destination's, or another message's
+	actStop                  // it stays in its lane, and the subscription is paused
+)
+
+// situation is what is known beside the outcome of an attempt.
+type situation struct {
+	told   bool // the outcome is about this message alone
+	parked bool // it has a row, which counts its attempts
+	proven bool // it has failed before, and something that was sent later got through
+	doubt  bool // the destination may be down
+}
+
+// action says what becomes of the task:
+//
+//	outcome      told  parked  proven  doubt
+//	accepted                                  settle
+//	leased                                    lease
+//	permanent                                 bury
+//	gone                                      stop
+//	retryable    no                           suspect
+//	             yes   yes                    retry
+//	             yes   no      yes            retry
+//	             yes   no      no      yes    suspect
+//	             yes   no      no      no     retry
+//	unavailable  as retryable, and as if there were a doubt
+func (s situation) action(kind sinks.Kind) action {
+	switch kind {
+	case sinks.KindAccepted:
+		return actSettle
+	case sinks.KindLeased:
+		return actLease
+	case sinks.KindPermanent:
+		return actBury
+	case sinks.KindGone:
+		return actStop
+	}
+	switch {
+	case !s.told:
+		return actSuspect
+	case s.parked, s.proven:
+		return actRetry
+	case s.doubt, kind == sinks.KindUnavailable:
+		return actSuspect
+	}
+	return actRetry
+}
+
+// situation says what the runner knows beside an outcome of the task.
+func (b *breaker) situation(t *task, told bool) situation {
+	return situation{
+		told:   told,
+		parked: t.entry != nil,
+		proven: told && t.entry == nil && t.fault != nil && b.evidence.throughAt > t.fault.since,
+		doubt:  b.open || b.evidence.failures+1 >= TripAfter,
+	}
+}
