@@ -6,12 +6,13 @@ import (
 
 	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
 // newRunner opens the sink of a cursor that was just taken over and loads what is parked.
-func (g *generation) newRunner(ctx context.Context, c delivery.Cursor) (*delivery.Runner, error) {
+func (g *generation) newRunner(ctx context.Context, c store.Cursor) (*delivery.Runner, error) {
 	filter, err := delivery.NewFilter(c)
 	if err != nil {
 		return nil, &badSubscription{err}

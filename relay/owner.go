@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/internal/dberr"
-	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/store"
 )
@@ -187,7 +186,7 @@ func (o *owner) acquire(ctx context.Context, p peers, standings map[string]stand
 	return starts.Wait()
 }
 
-func (o *owner) startRunner(ctx context.Context, c delivery.Cursor) error {
+func (o *owner) startRunner(ctx context.Context, c store.Cursor) error {
 	r, err := o.newRunner(ctx, c)
 	if o.cannotStart(c, err) {
 		return nil
@@ -213,7 +212,7 @@ func (o *owner) startRunner(ctx context.Context, c delivery.Cursor) error {
 }
 
 // cannotStart deals with an error that is the subscription's, or this relay's with this subscription.
-func (o *owner) cannotStart(c delivery.Cursor, err error) bool {
+func (o *owner) cannotStart(c store.Cursor, err error) bool {
 	if bad, ok := errors.AsType[*badSubscription](err); ok {
 		o.requestPause(c.Sub.Name, bad.Error())
 		return true

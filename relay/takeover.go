@@ -6,15 +6,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/store"
 )
 
 // takeOver makes this relay the owner of cursors that are nobody's. Raising the epoch fences off whoever had them.
 // Each must still have the owner that it was seen with: a row that was changed after the statement began is looked at as it is now,
 // but postrider.relays as it was then, and a relay that registered in between would seem to be dead.
-func (o *owner) takeOver(ctx context.Context, free []standing) ([]delivery.Cursor, error) {
-	var taken []delivery.Cursor
+func (o *owner) takeOver(ctx context.Context, free []standing) ([]store.Cursor, error) {
+	var taken []store.Cursor
 	names, owners := make([]string, len(free)), make([]*string, len(free))
 	for i, s := range free {
 		names[i], owners[i] = s.name, s.owner
@@ -30,9 +29,9 @@ func (o *owner) takeOver(ctx context.Context, free []standing) ([]delivery.Curso
 			UPDATE postrider.cursors c SET owner = $1, epoch = epoch + 1
 			FROM free, postrider.subscriptions s
 			WHERE c.subscription = free.subscription AND s.name = c.subscription AND s.state = 'active'
-			RETURNING `+delivery.CursorColumns, o.incarnation, names, owners).Query(func(rows pgx.Rows) error {
+			RETURNING `+store.CursorColumns, o.incarnation, names, owners).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
-				raw, err := delivery.ScanCursor(rows.Scan)
+				raw, err := store.ScanCursor(rows.Scan)
 				if err != nil {
 					return err
 				}
@@ -40,7 +39,7 @@ func (o *owner) takeOver(ctx context.Context, free []standing) ([]delivery.Curso
 				if err != nil {
 					err = Unusable(fmt.Errorf("the cursor cannot be used: %w", err))
 				} else {
-					err = o.config.settle(&c.Sub, []byte(delivery.TextOf(raw.Settings)))
+					err = o.config.settle(&c.Sub, []byte(store.TextOf(raw.Settings)))
 				}
 				if err != nil {
 					o.cannotStart(c, err)
@@ -58,9 +57,9 @@ func (o *owner) takeOver(ctx context.Context, free []standing) ([]delivery.Curso
 }
 
 // takeOverSingly finds the cursors that the server refuses to change, and pauses their subscriptions: the others go on.
-func (o *owner) takeOverSingly(ctx context.Context, free []standing, refused error) (taken []delivery.Cursor, err error) {
+func (o *owner) takeOverSingly(ctx context.Context, free []standing, refused error) (taken []store.Cursor, err error) {
 	for _, s := range free {
-		cursors := []delivery.Cursor(nil)
+		cursors := []store.Cursor(nil)
 		if len(free) > 1 {
 			cursors, refused = o.takeOver(ctx, []standing{s})
 		}

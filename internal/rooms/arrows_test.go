@@ -37,16 +37,16 @@ var rooms = []room{
 	{path: "relay/queue", may: "relay/message relay/snapshot relay/subscription relay/internal/fifo relay/internal/async outbox/topic"},
 	{path: "relay/wal", may: "relay/message relay/snapshot relay/internal/async relay/internal/fifo internal/dbconn", postgres: true},
 	{path: "relay/wal/waltest", may: "relay/message relay/snapshot", postgres: true},
-	{path: "relay/store", may: "relay/states relay/message relay/snapshot relay/subscription relay/progress relay/internal/async internal/dbconn internal/dberr", postgres: true},
-	{path: "relay/feed", may: "relay/health relay/wal relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo"},
-	{path: "relay/delivery", may: "relay/states relay/health relay/progress relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo sinks"},
+	{path: "relay/store", may: "relay/states relay/message relay/snapshot relay/subscription relay/progress relay/internal/async internal/dbconn internal/dberr relay/wal outbox/topic", postgres: true},
+	{path: "relay/feed", may: "relay/health relay/wal relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo internal/dbconn outbox/topic", postgres: true},
+	{path: "relay/delivery", may: "relay/states relay/health relay/progress relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo sinks relay/metrics outbox/topic", postgres: true},
 	{path: "relay/maintain", may: "relay/states relay/health relay/store relay/message relay/snapshot relay/subscription relay/internal/async", postgres: true},
 	{path: "relay", may: "relay/... sinks outbox/topic internal/dbconn internal/dberr", postgres: true},
 
 	// Destinations know the contract and what all of them share.
 	{path: "sinks", may: "internal/secret internal/strict"},
 	{path: "sinks/sinktest", may: "sinks"},
-	{path: "sinks/...", may: "sinks internal/strict internal/secret internal/guard"},
+	{path: "sinks/...", may: "sinks sinks/internal/pacing internal/strict internal/secret internal/guard"},
 
 	// What commands and servers share.
 	{path: "internal/strict"},
@@ -56,7 +56,7 @@ var rooms = []room{
 	{path: "internal/dberr", postgres: true},
 	{path: "internal/dbconn", may: "internal/dberr", postgres: true},
 	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/nats sinks/stdout sinks/webhook", postgres: true},
-	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/subscription outbox/topic sinks sinks/webhook"},
+	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/subscription outbox/topic sinks sinks/webhook internal/callback"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr sinks", postgres: true},
 	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
 	{path: "migrations", may: "internal/dbconn", postgres: true},

@@ -7,6 +7,7 @@ import (
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // Filter decides which messages a subscription gets: topics before a change apply to what their snapshot sees.
@@ -31,7 +32,7 @@ func (f *Filter) Wants(r *message.Row) bool {
 }
 
 // NewFilter makes the filter of a cursor's topics and of those before changes that the base does not cover yet.
-func NewFilter(c Cursor) (*Filter, error) {
+func NewFilter(c store.Cursor) (*Filter, error) {
 	current, err := topic.NewMatcher(c.Sub.Topics)
 	if err != nil {
 		return nil, fmt.Errorf("topics: %w", err)
@@ -42,8 +43,8 @@ func NewFilter(c Cursor) (*Filter, error) {
 		Topics []string `json:"topics"`
 		Until  string   `json:"until"`
 	}
-	if err := json.Unmarshal(c.earlier, &earlier); err != nil {
-		return nil, fmt.Errorf("earlier topics %s: %w", c.earlier, err)
+	if err := json.Unmarshal(c.Earlier, &earlier); err != nil {
+		return nil, fmt.Errorf("earlier topics %s: %w", c.Earlier, err)
 	}
 	for _, e := range earlier {
 		until, err := snapshot.Parse(e.Until)
@@ -54,7 +55,7 @@ func NewFilter(c Cursor) (*Filter, error) {
 		if err != nil {
 			return nil, fmt.Errorf("earlier topics: %w", err)
 		}
-		if !c.saved.Base.Covers(until) {
+		if !c.Position.Base.Covers(until) {
 			f.earlier = append(f.earlier, earlierTopics{match, until})
 			patterns = append(patterns, e.Topics...)
 		}

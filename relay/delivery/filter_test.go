@@ -6,6 +6,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -20,7 +21,7 @@ func FuzzFilter(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c := Cursor{Sub: subscription.Subscription{Topics: strings.Split(topics, "\n")}, earlier: earlier, saved: snapshot.Position{Base: snap}}
+		c := store.Cursor{Sub: subscription.Subscription{Topics: strings.Split(topics, "\n")}, Earlier: earlier, Position: snapshot.Position{Base: snap}}
 		got, err := NewFilter(c)
 		if err != nil {
 			return

@@ -23,61 +23,72 @@ func (r *Runner) collectResults(now time.Time) {
 	}
 }
 
+// batchEnd is a batch that has come back, and what follows from it as a whole.
+type batchEnd struct {
+	lane    *lane
+	probe   bool
+	through bool           // something got through
+	told    bool           // each outcome is about its message alone; else the sink may have refused them all for any of them
+	back    []*task        // goes back into the lanes, in order
+	failed  failedDelivery // as far as it may be the destination's fault
+}
+
 func (r *Runner) handleBatch(l *lane, now time.Time) {
-	probe := l.probes
-	if probe {
+	end := batchEnd{lane: l, probe: l.probes, through: r.anyThrough(l)}
+	end.told = end.through || len(l.batch) == 1
+	if end.probe {
 		l.probes = false
 		r.breaker.rounds.out--
 	}
-	through := r.anyThrough(l)
-	if through && r.breaker.gotThrough(l.started) {
+	if end.through && r.breaker.gotThrough(l.started) {
 		for _, l := range r.Lanes.all {
 			l.probes = false // what is still out belongs to no round any more
 		}
 	}
-	told := through || len(l.batch) == 1 // else it may be any of them that the sink refused them all for
-	var back []*task                     // goes back into the lanes, in order
-	var failed failedDelivery
 	for i, t := range l.batch {
-		err := l.outcomes[i]
-		if u, ok := errors.AsType[*store.UnreadError](err); ok {
-			r.free(t)
-			r.notRead(t, u, now)
-			continue
-		}
-		kind, after := sinks.Classify(err)
-		if r.gaveUp(err, kind) {
-			continue
-		}
-		r.Env.Metrics.Attempted(kind)
-		r.Intake.Dirty = true
-		t.attempts++
-		s := r.breaker.situation(t, told)
-		a := s.action(kind)
-		switch {
-		case a == actStop:
-			r.stopping = true
-			r.Env.Pause(err.Error())
-			back = append(back, t)
-			continue
-		case a == actSuspect:
-			r.breaker.suspect(t, l, probe, err.Error())
-			t.alone = t.alone || !told
-			failed.add(kind, err, after)
-			back = append(back, t)
-			continue
-		case a == actRetry && s.proven:
-			r.breaker.blames = true
-		case kind == sinks.KindRetryable && !s.parked && t.fault == nil:
-			failed.add(kind, err, after)
-		}
+		r.handleOutcome(&end, t, l.outcomes[i], now)
+	}
+	r.Lanes.putBack(l, end.back)
+	if end.failed.err != nil && !end.through {
+		r.breaker.deliveryFailed(end.failed, now, r.Lanes.started)
+	}
+}
+
+// handleOutcome carries out what follows for one message.
+func (r *Runner) handleOutcome(end *batchEnd, t *task, err error, now time.Time) {
+	if u, ok := errors.AsType[*store.UnreadError](err); ok {
 		r.free(t)
-		r.conclude(t, a, kind, err, after, now)
+		r.notRead(t, u, now)
+		return
 	}
-	r.Lanes.putBack(l, back)
-	if failed.err != nil && !through {
-		r.breaker.deliveryFailed(failed, now, r.Lanes.started)
+	kind, after := sinks.Classify(err)
+	if r.gaveUp(err, kind) {
+		return
 	}
+	r.Env.Metrics.Attempted(kind)
+	r.Intake.Dirty = true
+	t.attempts++
+	s := r.breaker.situation(t, end.told)
+	a := s.action(kind)
+	switch {
+	case a == actStop:
+		r.stopping = true
+		r.Env.Pause(err.Error())
+		end.back = append(end.back, t)
+		return
+	case a == actSuspect:
+		r.breaker.suspect(t, end.lane, end.probe, err.Error())
+		t.alone = t.alone || !end.told
+		end.failed.add(kind, err, after)
+		end.back = append(end.back, t)
+		return
+	case a == actRetry && s.proven:
+		r.breaker.blames = true
+	case kind == sinks.KindRetryable && !s.parked && t.fault == nil:
+		end.failed.add(kind, err, after)
+	}
+	r.free(t)
+	r.conclude(t, a, kind, err, after, now)
 }
 
 // gaveUp says whether a delivery was given up by the runner: then its outcome says nothing about the message.

@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/relay/progress"
 	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -44,14 +45,14 @@ type Runner struct {
 
 // New makes a runner that stands where its cursor does. The limits are the sink's.
 func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
-	at, s := env.Cursor.saved, env.Sub.Settings
+	at, s := env.Cursor.Position, env.Sub.Settings
 	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
 	r := &Runner{Env: env, Life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
 	r.Env.life = &r.Life
-	r.Intake = intake{env: &r.Env, filter: f, prog: progress.New(at), pass: passing{resume: &at}, Dirty: env.Cursor.trouble != ""} // whoever had it before may have had another
+	r.Intake = intake{env: &r.Env, filter: f, prog: progress.New(at), pass: passing{resume: &at}, Dirty: env.Cursor.Trouble != ""} // whoever had it before may have had another
 	r.Lanes.all = newLanes(n, batch)
 	r.Retries = retries{env: &r.Env, Parked: newParkedSet()}
-	r.report = report{saved: at.String(), described: env.Cursor.trouble}
+	r.report = report{saved: at.String(), described: env.Cursor.Trouble}
 	return r
 }
 
@@ -255,7 +256,7 @@ type source interface {
 // Environment is what a runner is given, and what does not change while it runs.
 type Environment struct {
 	Sub    subscription.Subscription
-	Cursor Cursor // as it was taken over
+	Cursor store.Cursor // as it was taken over
 	Sink   sinks.Sink
 	Feed   source
 	Passes *Passes

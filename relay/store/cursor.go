@@ -1,4 +1,4 @@
-package delivery
+package store
 
 import (
 	"encoding/json"
@@ -11,12 +11,12 @@ import (
 
 // Cursor is a row of postrider.cursors with its subscription, as this relay has taken it over.
 type Cursor struct {
-	Sub     subscription.Subscription
-	Version int64
-	Epoch   int64
-	earlier []byte
-	saved   snapshot.Position
-	trouble string
+	Sub      subscription.Subscription
+	Version  int64
+	Epoch    int64
+	Earlier  []byte
+	Position snapshot.Position
+	Trouble  string
 
 	Settings []byte // as they are in the table
 }
@@ -44,7 +44,7 @@ func ScanCursor(scan func(...any) error) (c rawCursor, err error) {
 
 // Parse says what the cursor holds, or why it cannot be used. The settings are left for later.
 func (r *rawCursor) Parse() (c Cursor, err error) {
-	c = Cursor{Sub: subscription.Subscription{Name: r.name, Sink: TextOf(r.sink)}, earlier: []byte(TextOf(r.earlier)), trouble: r.trouble}
+	c = Cursor{Sub: subscription.Subscription{Name: r.name, Sink: TextOf(r.sink)}, Earlier: []byte(TextOf(r.earlier)), Trouble: r.trouble}
 	if r.version == nil || r.epoch == nil || r.past == nil {
 		return c, errors.New("version, epoch and base: none may be null")
 	}
@@ -52,7 +52,7 @@ func (r *rawCursor) Parse() (c Cursor, err error) {
 	if err := json.Unmarshal([]byte(TextOf(r.topics)), &c.Sub.Topics); err != nil {
 		return c, fmt.Errorf("topics %s: must be a list of patterns: %w", TextOf(r.topics), err)
 	}
-	if c.saved.Base, err = snapshot.Parse(TextOf(r.base)); err != nil {
+	if c.Position.Base, err = snapshot.Parse(TextOf(r.base)); err != nil {
 		return c, fmt.Errorf("base: %w", err)
 	}
 	if r.target != nil {
@@ -63,13 +63,13 @@ func (r *rawCursor) Parse() (c Cursor, err error) {
 		if r.afterID == nil {
 			return c, errors.New("after_id is null: it must be an id where there is a target")
 		}
-		c.saved.Target, c.saved.AfterID = &t, *r.afterID
+		c.Position.Target, c.Position.AfterID = &t, *r.afterID
 	}
 	if !*r.past {
 		return c, fmt.Errorf("base %s, target %s: transactions that this server has not seen yet: `postrider subs replay` sets the cursor anew",
 			TextOf(r.base), orDefaultText(r.target, "none"))
 	}
-	if c.saved.Done, err = snapshot.ParseDoneSet(TextOf(r.done)); err != nil {
+	if c.Position.Done, err = snapshot.ParseDoneSet(TextOf(r.done)); err != nil {
 		return c, fmt.Errorf("done: %w", err)
 	}
 	return c, nil
