@@ -46,6 +46,36 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+// Every function, type or variable that a page links to is declared in the file that the link names.
+func TestNamedDeclarationsExist(t *testing.T) {
+	link := regexp.MustCompile("\\[`([A-Za-z]+)(?:\\.([A-Za-z]+))?`\\]\\(([^)]+\\.go)\\)")
+	found := 0
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			found++
+			source, err := os.ReadFile(filepath.Join(filepath.Dir(page), m[3]))
+			if err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			declared := regexp.MustCompile(`(?m)^(?:func|type|var|const) ` + m[1] + `\b`)
+			if m[2] != "" {
+				declared = regexp.MustCompile(`(?m)^func \(\w+ \*?` + m[1] + `\) ` + m[2] + `\(`)
+			}
+			if !declared.Match(source) {
+				t.Errorf("%s: %s does not declare %s", page, m[3], strings.Trim(m[1]+"."+m[2], "."))
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("found only %d links to declarations", found)
+	}
+}
+
 func pages(t *testing.T) []string {
 	t.Helper()
 	list, err := filepath.Glob("*.md")

@@ -2,7 +2,7 @@
 // subscription whose topics match. It knows no HTTP, no NATS and no configuration files.
 //
 //	   COMMIT                                      ┌─ queue ─▶ runner ─▶ lanes ─▶ sink
-//	     │            ┌─ held ──┐                  │            ▲  │
+//	     │           ┌─ backlog ┐                  │            ▲  │
 //	     ▼            │         ▼                  │            │  └ outcomes
 //	the table ─▶ stream      feed ── dispatch ─────┼─ queue ─▶ runner ─▶ …
 //	     │                      ▲                  │            ▲
@@ -18,8 +18,8 @@
 // at every tick and dispatches what it newly covers. A tick is caused by the stream (logical replication on a temporary
 // slot), by LISTEN, or by a timer.
 //
-// While it follows the stream, a tick costs one statement that reads no row: decoded transactions are held until a snapshot
-// sees them, then dispatched in commit order. A few times a second a tick is closed by an audit: rows are counted per
+// While it follows the stream, a tick costs one statement that reads no row: decoded transactions wait in the backlog until
+// a snapshot sees them, then dispatched in commit order. A few times a second a tick is closed by an audit: rows are counted per
 // transaction in the table and compared with what was dispatched. What is missing is read from the table. After a gap (a
 // start, a reconnect, an overflow, a mismatch) ticks read the table until every transaction that ran at the first tick
 // after it has ended and the stream has passed that tick. Correctness never rests on the stream.
@@ -27,24 +27,9 @@
 //
 // # A subscription's runner
 //
-//	         ┌────────── queue refused a message, or the pass was long ──────────┐
-//	         ▼                                                                   │
-//	start ─▶ pass over the table ─▶ attach: queue from the next closed snapshot, │
-//	         (base → target)        a last pass up to it ─▶ live ────────────────┘
-//
-// A runner is one goroutine that owns all of its state and never waits; its lanes, one goroutine each, wait for the sink. A
-// key hashes to one lane, and a batch holds one message per key at most, so messages of one key are delivered in order.
-// Whatever goes wrong with the queue has one answer: finish what is under way, and read the table again.
-//
-//	outcome       what happens
-//	accepted      settled: counted off the pass or the window that it came from
-//	retryable     parked with a copy of the message; backoff; dead after max_attempts
-//	permanent     dead at once
-//	unavailable   the breaker opens, unless others get through: the cursor stays, and rounds of probes go through all that waits
-//	gone          the subscription is paused
-//
-// A message behind a parked one of its key becomes an exception too (held). A key goes on after a dead letter only when that
-// is durable.
+// A runner makes passes over the table until the present is near, then attaches to the feed and is live. Whatever goes wrong with its
+// queue has one answer: finish what is under way, and read the table again. Package delivery has its parts, the outcomes, and what
+// happens on each failure.
 //
 // # Progress
 //
@@ -61,7 +46,7 @@
 //   - Only a closed snapshot becomes a base, and only after all that it sees is settled or durably parked.
 //   - A snapshot in memory is used only while this relay's row in the UNLOGGED table postrider.relays exists: PostgreSQL
 //     empties it after a crash or a failover, after which transaction ids may be handed out again.
-//   - Memory is counted in bytes as they are there, before they are: small rows in shares, large ones by claims (room.go).
+//   - Memory is counted in bytes as they are there, before they are: small rows in shares, large ones by claims (delivery/room.go).
 //   - No subscription waits for another: queues refuse instead of blocking, passes and memory are shared fairly.
 //
 // # When something fails
@@ -78,6 +63,6 @@
 //	an old transaction pins WAL    the slot is dropped until that has ended
 //	this relay lacks a secret      it leaves that subscription to others, says why in its row, and tries again from time to time
 //	no relay can deliver it        the subscription stays active; none is ready until one can
-//	a row cannot be read           it becomes a dead letter of those who want it, when its turn comes: see withheld.go
+//	a row cannot be read           it becomes a dead letter of those who want it, when its turn comes: see delivery/withheld.go
 //	a destination is down          its runner probes; its queue overflows, and a pass catches up later
 package relay
