@@ -10,9 +10,9 @@ import (
 	"github.com/postrider/postrider/sinks"
 )
 
-// deferred parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
+// lease parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
 // judged by it too.
-func (r *Runner) deferred(t *task, err error, lease time.Duration) {
+func (r *Runner) lease(t *task, err error, lease time.Duration) {
 	r.park(t, stateLeased, time.Time{}, "")
 	e := r.Retries.Parked.ByID[t.ident()]
 	e.lease = lease

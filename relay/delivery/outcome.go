@@ -153,7 +153,7 @@ func (r *Runner) conclude(t *task, a action, kind sinks.Kind, err error, after t
 	case actSettle:
 		r.accepted(t, now)
 	case actLease:
-		r.deferred(t, err, after)
+		r.lease(t, err, after)
 	case actBury:
 		r.bury(t, err.Error())
 	default:
