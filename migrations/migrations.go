@@ -16,10 +16,11 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/schema"
 )
 
 // Version is the newest migration: what a relay of this build expects to find. The first is 21: those before were never released.
-const Version = 21
+const Version = schema.Version
 
 // versionTable is kept by the migration library.
 const versionTable = "postrider.schema_migrations"

@@ -7,6 +7,7 @@ import (
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 const (
@@ -27,9 +28,9 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 		}
 		runners := g.running()
 		var names []string
-		for name, r := range runners {
+		for part, r := range runners {
 			if r.AwaitsCallbacks() {
-				names = append(names, name)
+				names = append(names, part.Subscription)
 			}
 		}
 		if len(names) == 0 {
@@ -47,7 +48,7 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 		g.health.Works(health.CannotCallBack, names...)
 		concluded := 0
 		for _, c := range found {
-			if runners[c.Name].CalledBack(c, time.Now()) {
+			if runners[subscription.Whole(c.Name)].CalledBack(c, time.Now()) {
 				concluded++
 			}
 		}

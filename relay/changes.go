@@ -9,20 +9,21 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/delivery"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // stopChanged stops runners whose subscription was changed or paused, in order, and those whose cursor is lost, at once. It tells
 // an operator what somebody else has done: what a command does is nowhere else in this relay's log.
-func (o *owner) stopChanged(ctx context.Context, standings map[string]standing) {
-	for name, r := range o.running() {
-		s, exists := standings[name]
+func (o *owner) stopChanged(ctx context.Context, standings map[subscription.Part]standing) {
+	for part, r := range o.running() {
+		s, exists := standings[part]
 		lost := !exists || s.epoch != r.Env.Cursor.Epoch || s.owner == nil || *s.owner != o.incarnation
 		if !lost && s.version == r.Env.Cursor.Version && s.active {
 			continue
 		}
 		o.tellChange(ctx, r, s, exists)
 		if s.active && s.ownedBy(o.incarnation) {
-			o.again[name] = true
+			o.again[part] = true
 		}
 		if lost {
 			r.Abandon()
@@ -88,20 +89,20 @@ func (o *owner) changedFields(ctx context.Context, r *delivery.Runner) (fields [
 
 // lookForResumed remembers which subscriptions go on that were paused at the last look: whoever takes them over tells it. Those
 // that are paused were nobody's, so anybody tells that one is gone.
-func (o *owner) lookForResumed(standings map[string]standing) {
+func (o *owner) lookForResumed(standings map[subscription.Part]standing) {
 	for name := range o.paused {
-		if s, exists := standings[name]; !exists {
+		if s, exists := standings[subscription.Whole(name)]; !exists {
 			o.log.Warn("subscription removed while it was paused", "subscription", name)
 		} else if s.active {
 			o.resumed[name] = true
 		}
 	}
 	clear(o.paused)
-	for name, s := range standings {
+	for part, s := range standings {
 		if !s.active {
-			o.paused[name] = true
+			o.paused[part.Subscription] = true
 		} else if s.owner != nil {
-			delete(o.resumed, name)
+			delete(o.resumed, part.Subscription)
 		}
 	}
 }

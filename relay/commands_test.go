@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -298,7 +299,7 @@ func TestUnsubscribeWhileDelivering(t *testing.T) {
 		g := r.now.Load()
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return g.runners["sub"] == nil && !g.ending["sub"]
+		return g.runners[subscription.Whole("sub")] == nil && !g.ending[subscription.Whole("sub")]
 	})
 	ended := len(a.all())
 	b.more(t, 50)

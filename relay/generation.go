@@ -66,9 +66,9 @@ type generation struct {
 	stranded atomic.Pointer[stranded]
 
 	mu            sync.Mutex
-	runners       map[string]*delivery.Runner
-	ending        map[string]bool   // runners that are being stopped
-	pauses        map[string]string // subscriptions to pause, with reasons
+	runners       map[subscription.Part]*delivery.Runner
+	ending        map[subscription.Part]bool // runners that are being stopped
+	pauses        map[string]string          // subscriptions to pause, with reasons
 	unable        map[string]*unable
 	unableChanged bool // the relay's row does not say so yet
 }
@@ -79,14 +79,14 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	g := &generation{
 		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, connect: r.connect, incarnation: incarnation, hasOwnName: r.hasOwnName,
 		lookMost: lookAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
-		runners: make(map[string]*delivery.Runner), ending: make(map[string]bool), pauses: make(map[string]string),
+		runners: make(map[subscription.Part]*delivery.Runner), ending: make(map[subscription.Part]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}
 	g.feed = feed.New(g.feedConfig(r, source))
 	g.passes = &delivery.Passes{DB: store.Database{Pool: pool, Source: source, Incarnation: incarnation}, Reading: semaphore.NewWeighted(passesAtOnce), Single: semaphore.NewWeighted(singlesAtOnce), Shelf: delivery.NewShelf(c.MemoryLimit / 2), Losses: &r.losses,
 		Limit: c.MemoryLimit / 4, Largest: c.largest, Log: c.Logger, Health: r.health}
 	g.saver = &saver{config: c, pool: pool, log: c.Logger, health: r.health, metrics: r.metrics, incarnation: incarnation,
-		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[*delivery.Runner]*delivery.SaveItem), runs: make(map[subscription.Part]*delivery.Runner), lost: func(string) { async.Signal(g.repoll) }}
+		urgent: make(chan struct{}, 1), saving: make(chan struct{}, 1), busy: make(map[subscription.Part]*delivery.SaveItem), runs: make(map[subscription.Part]*delivery.Runner), lost: func(string) { async.Signal(g.repoll) }}
 	return g
 }
 
@@ -211,20 +211,20 @@ func (g *generation) dropAll() {
 
 // stopRunner stops a runner in the background: no intake, drain, save, release. The next poll finds it gone.
 func (g *generation) stopRunner(r *delivery.Runner) {
-	name := r.Env.Sub.Name
+	part := r.Part()
 	g.mu.Lock()
-	if g.ending[name] || g.runners[name] != r {
+	if g.ending[part] || g.runners[part] != r {
 		g.mu.Unlock()
 		return
 	}
-	g.ending[name] = true
+	g.ending[part] = true
 	g.mu.Unlock()
 	r.Stop()
 	g.stops.Go(func() {
 		g.finishRunner(g.life, r) // also when the relay itself is told to stop meanwhile
 		g.mu.Lock()
-		delete(g.runners, name)
-		delete(g.ending, name)
+		delete(g.runners, part)
+		delete(g.ending, part)
 		g.metrics.Owned.Set(float64(len(g.runners)))
 		g.mu.Unlock()
 		async.Signal(g.repoll)
@@ -248,45 +248,11 @@ func (g *generation) finishRunner(ctx context.Context, r *delivery.Runner) {
 	}
 	// Whatever the epoch: a command that raised it has left the cursor ours, and we may have no room to take it again.
 	err := store.WriteLocal(saveCtx, g.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND owner = $2", r.Env.Sub.Name, g.incarnation)
+		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND shard = $2 AND owner = $3", r.Part().Subscription, r.Part().Shard, g.incarnation)
 	})
 	if err != nil && saveCtx.Err() == nil {
 		g.log.Warn("cursor not released", "subscription", r.Env.Sub.Name, "error", err)
 	}
-}
-
-// track starts a runner.
-func (g *generation) track(r *delivery.Runner) {
-	g.mu.Lock()
-	g.runners[r.Env.Sub.Name] = r
-	g.metrics.Owned.Set(float64(len(g.runners)))
-	g.mu.Unlock()
-	g.saver.add(r)
-	r.Start(g.life)
-}
-
-// running returns the runners that are not being stopped.
-func (g *generation) running() map[string]*delivery.Runner {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	rs := maps.Clone(g.runners)
-	for name := range g.ending {
-		delete(rs, name)
-	}
-	return rs
-}
-
-// stopping returns the names of the runners that are.
-func (g *generation) stopping() map[string]bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return maps.Clone(g.ending)
-}
-
-func (g *generation) has(name string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.runners[name] != nil
 }
 
 // requestPause asks for a subscription to be paused; it never waits.

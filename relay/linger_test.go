@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -37,7 +38,7 @@ func TestFullBatchDoesNotLinger(t *testing.T) {
 	a.got(t, ids)
 	late := s.publish("x", "", `1`)
 	eventually(t, "the late one waits in its lane", func() bool {
-		run := r.now.Load().running()["sub"]
+		run := r.now.Load().running()[subscription.Whole("sub")]
 		run.Mu.Lock()
 		defer run.Mu.Unlock()
 		return run.Lanes.Tasks == 1 && !run.Lanes.Lingers.IsZero()

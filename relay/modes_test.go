@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/pgtest"
+	"github.com/postrider/postrider/internal/schema"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -127,7 +128,7 @@ func TestSchemaMissingOrOld(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.exec("UPDATE postrider.schema_migrations SET version_id = 20 WHERE version_id > 0")
-	b.fails(follow(FollowAuto), fmt.Sprintf("schema version 20: this relay needs %d", schemaVersion), "postrider migrate")
+	b.fails(follow(FollowAuto), fmt.Sprintf("schema version 20: this relay needs %d", schema.Version), "postrider migrate")
 	empty := pgtest.Empty(t)
 	b.fails(func(c *Config) { c.DatabaseURL = empty.URL() }, "no schema postrider", "postrider migrate")
 }

@@ -1,6 +1,10 @@
 package relay
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/postrider/postrider/relay/subscription"
+)
 
 // mate registers a relay that has room and no process.
 const mate = "INSERT INTO postrider.relays (incarnation, name, version) VALUES ('00000000-0000-0000-0000-000000000001', 'mate', 'x')"
@@ -8,7 +12,7 @@ const mate = "INSERT INTO postrider.relays (incarnation, name, version) VALUES (
 // cared says whether somebody delivers the subscription, or may begin to.
 func (b *bench) cared(r *running, name string) func() bool {
 	return func() bool {
-		return r.now.Load().running()[name] != nil || scalar[bool](b, "SELECT owner IS NULL FROM postrider.cursors WHERE subscription = $1", name)
+		return r.now.Load().running()[subscription.Whole(name)] != nil || scalar[bool](b, "SELECT owner IS NULL FROM postrider.cursors WHERE subscription = $1", name)
 	}
 }
 
@@ -20,9 +24,9 @@ func TestChangedSubscriptionIsFreeForAnother(t *testing.T) {
 	b.subscribe("two", "{>}", "{}", "now")
 	r, g := b.startWatched(named("us"), func(c *Config) { c.Lease = patience * 2 })
 	eventually(t, "it owns both", func() bool { return b.owned("us") == 2 && g.logged("delivering") == 2 })
-	old := r.now.Load().running()["two"]
+	old := r.now.Load().running()[subscription.Whole("two")]
 	b.exec("BEGIN; " + mate + "; SELECT postrider.replay('two', 'earliest'); COMMIT")
-	eventually(t, "the change is noticed", func() bool { return r.now.Load().running()["two"] != old })
+	eventually(t, "the change is noticed", func() bool { return r.now.Load().running()[subscription.Whole("two")] != old })
 	eventually(t, "its cursor is free", b.cared(r, "two"))
 	eventually(t, "the other subscription is delivered, or free", b.cared(r, "one"))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 const (
@@ -26,16 +27,16 @@ type owner struct {
 	bumped time.Time
 	sick   bool // something failed when the last poll ended
 
-	ownPauses map[string]int64 // the version of a subscription that this relay has paused itself
-	paused    map[string]bool  // those that were paused at the last look
-	resumed   map[string]bool  // those that were paused and have not been taken over yet
-	handed    map[string]bool  // those that this relay lets go for another one
-	again     map[string]bool  // those that it lets go for a change, and takes again
+	ownPauses map[string]int64           // the version of a subscription that this relay has paused itself
+	paused    map[string]bool            // those that were paused at the last look
+	resumed   map[string]bool            // those that were paused and have not been taken over yet
+	handed    map[subscription.Part]bool // those that this relay lets go for another one
+	again     map[subscription.Part]bool // those that it lets go for a change, and takes again
 }
 
 func newOwner(g *generation) *owner {
 	return &owner{generation: g, others: make(map[string]watched), ownPauses: make(map[string]int64),
-		paused: make(map[string]bool), resumed: make(map[string]bool), handed: make(map[string]bool), again: make(map[string]bool)}
+		paused: make(map[string]bool), resumed: make(map[string]bool), handed: make(map[subscription.Part]bool), again: make(map[subscription.Part]bool)}
 }
 
 // watched is another relay's row: it counts as dead when it has not changed for a lease, by our own clock.
@@ -52,15 +53,17 @@ type peers struct {
 	unable   map[string]map[string]int64 // by relay: the versions of the subscriptions that it cannot deliver
 }
 
-// standing is one look at a cursor.
+// standing is one look at a part: at the cursors of all its classes, and their subscription.
 type standing struct {
-	name    string
+	part    subscription.Part
 	version int64
 	active  bool
 	reason  string // of a pause
 	epoch   int64
 	owner   *string
 }
+
+func (s standing) name() string { return s.part.Subscription }
 
 func (s standing) ownedBy(relay string) bool { return s.owner != nil && *s.owner == relay }
 
@@ -130,8 +133,7 @@ func (o *owner) poll(ctx context.Context) error {
 	o.health.Back()
 	o.health.Works(health.CannotPoll)
 	o.health.Keep(func(name string) bool {
-		s := standings[name]
-		return s.active && s.owner != nil && *s.owner == o.incarnation
+		return o.deliversAny(standings, name)
 	})
 	if sick := o.health.Any(); sick || o.sick {
 		o.sick = sick
@@ -140,7 +142,7 @@ func (o *owner) poll(ctx context.Context) error {
 		}
 	}
 	o.stopChanged(ctx, standings)
-	o.metrics.Forget(func(name string) bool { return !has(standings, name) && !o.has(name) })
+	o.metrics.Forget(func(name string) bool { return !has(standings, subscription.Whole(name)) && !o.hasAny(name) })
 	o.reviewUnable(standings)
 	o.tellMine(p)
 	shares := p.shares(o.expected(standings))
@@ -153,14 +155,14 @@ func (o *owner) poll(ctx context.Context) error {
 
 // acquire takes the free cursors over that this relay should have, and in any case those that are ours without being delivered, because
 // their start has failed: nobody else may take them.
-func (o *owner) acquire(ctx context.Context, p peers, standings map[string]standing, shares map[string]string) error {
+func (o *owner) acquire(ctx context.Context, p peers, standings map[subscription.Part]standing, shares map[subscription.Part]string) error {
 	var free []standing
-	for name, at := range standings {
-		if !at.active || o.has(name) || p.lacks(o.incarnation, at) {
+	for part, at := range standings {
+		if !at.active || o.has(part) || p.lacks(o.incarnation, at) {
 			continue
 		}
-		to, moves := shares[name]
-		should := moves && to == o.incarnation || !moves && o.again[name]
+		to, moves := shares[part]
+		should := moves && to == o.incarnation || !moves && o.again[part]
 		if at.ownedBy(o.incarnation) || should && (at.owner == nil || !has(p.counters, *at.owner)) {
 			free = append(free, at)
 		}
@@ -251,7 +253,7 @@ func (o *owner) pauseRequested(ctx context.Context) error {
 				}
 				return rows.Err()
 			})
-			if !o.has(name) { // else its runner releases the cursor when it has stopped
+			if !o.hasAny(name) { // else its runner releases the cursor when it has stopped
 				b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $2 AND owner = $1", o.incarnation, name)
 			}
 		})

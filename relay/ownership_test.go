@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // cursorLog is what a trigger writes down of every change of a cursor.
@@ -183,7 +184,7 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	b.publish("t", "", "1")
 	wantPayloads(t, all, "1")
 	g := r.now.Load()
-	run := g.running()["all"]
+	run := g.running()[subscription.Whole("all")]
 	before := scalar[string](b, "UPDATE postrider.cursors SET epoch = epoch + 1 RETURNING base::text || done_ids::text")
 	eventually(t, "the message is settled in memory", func() bool {
 		run.Mu.Lock()
@@ -213,7 +214,7 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 		t.Error("the runner goes on")
 	}
 	eventually(t, "the relay takes the cursor anew", func() bool {
-		now := g.running()["all"]
+		now := g.running()[subscription.Whole("all")]
 		return now != nil && now != run
 	})
 	b.publish("t", "", "2")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -282,7 +283,7 @@ func TestScheduledBeyondMemoryWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", delivery.StateScheduled) == n })
-	run := r.now.Load().running()["sub"]
+	run := r.now.Load().running()[subscription.Whole("sub")]
 	eventually(t, "memory holds the next ones only", func() bool {
 		run.Mu.Lock()
 		defer run.Mu.Unlock()

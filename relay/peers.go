@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 func (o *owner) readPeers(ctx context.Context) (peers, error) {
@@ -99,16 +100,16 @@ func (o *owner) bump(ctx context.Context) error {
 	return nil
 }
 
-func (o *owner) readStandings(ctx context.Context) (map[string]standing, error) {
-	rows, err := o.pool.Query(ctx, `SELECT s.name, s.version, s.state = 'active', coalesce(s.paused_reason, ''), c.epoch, c.owner::text
+func (o *owner) readStandings(ctx context.Context) (map[subscription.Part]standing, error) {
+	rows, err := o.pool.Query(ctx, `SELECT s.name, c.shard, s.version, s.state = 'active', coalesce(s.paused_reason, ''), c.epoch, c.owner::text
 		FROM postrider.subscriptions s JOIN postrider.cursors c ON c.subscription = s.name`)
 	if err != nil {
 		return nil, fmt.Errorf("read subscriptions: %w", err)
 	}
-	standings := make(map[string]standing)
+	standings := make(map[subscription.Part]standing)
 	var s standing
-	_, err = pgx.ForEachRow(rows, []any{&s.name, &s.version, &s.active, &s.reason, &s.epoch, &s.owner}, func() error {
-		standings[s.name] = s
+	_, err = pgx.ForEachRow(rows, []any{&s.part.Subscription, &s.part.Shard, &s.version, &s.active, &s.reason, &s.epoch, &s.owner}, func() error {
+		standings[s.part] = s
 		s.owner = nil
 		return nil
 	})

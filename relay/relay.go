@@ -13,14 +13,12 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
+	"github.com/postrider/postrider/internal/schema"
 	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/metrics"
 )
-
-// schemaVersion is the oldest schema that this engine works on.
-const schemaVersion = 21
 
 // Relay delivers the messages of one database. Make one with New.
 type Relay struct {
@@ -192,8 +190,8 @@ func (r *Relay) checkDatabase(ctx context.Context, pool *dbconn.Pool) (string, e
 	if err != nil {
 		return "", fmt.Errorf("read schema version: %w", err)
 	}
-	if version < schemaVersion {
-		return "", &fatalError{fmt.Errorf("schema version %d: this relay needs %d: run `postrider migrate`", version, schemaVersion)}
+	if version < schema.Version {
+		return "", &fatalError{fmt.Errorf("schema version %d: this relay needs %d: run `postrider migrate`", version, schema.Version)}
 	}
 	var source string
 	var same bool

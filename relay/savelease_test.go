@@ -17,9 +17,9 @@ func TestSaveLeasesNothingAgain(t *testing.T) {
 	b := newBench(t)
 	b.subscribe("all", "{>}", "{}", "now")
 	r := b.start(func(c *Config) { c.SaveInterval = time.Hour })
-	eventually(t, "the subscription is delivered", func() bool { g := r.now.Load(); return g != nil && g.running()["all"] != nil })
+	eventually(t, "the subscription is delivered", func() bool { g := r.now.Load(); return g != nil && g.running()[subscription.Whole("all")] != nil })
 	g := r.now.Load()
-	run := g.running()["all"]
+	run := g.running()[subscription.Whole("all")]
 	b.exec(`INSERT INTO postrider.parked (subscription, id, created_at, token, topic, payload, state, due) VALUES
 		('all', 901, '2000-01-01 00:00:00+00', 7, 't', '0', 'failed', now()),
 		('all', 902, '2000-01-01 00:00:00+00', 7, 't', '0', 'leased', now() - interval '1 minute'),

@@ -33,7 +33,7 @@ type saver struct {
 
 	saving chan struct{} // holds a value during a save: one at a time
 	// Items whose rows somebody else had locked: they go first next time. Guarded by saving.
-	busy map[*delivery.Runner]*delivery.SaveItem
+	busy map[subscription.Part]*delivery.SaveItem
 
 	mu   sync.Mutex
 	runs map[subscription.Part]*delivery.Runner
@@ -132,16 +132,24 @@ func (s *saver) isBusy(ctx context.Context, r *delivery.Runner) (bool, error) {
 	select {
 	case s.saving <- struct{}{}:
 		defer func() { <-s.saving }()
-		return s.busy[r] != nil, nil
+		return s.busyItem(r) != nil, nil
 	case <-ctx.Done():
 		return false, fmt.Errorf("save progress: %w", ctx.Err())
 	}
 }
 
+// busyItem is the runner's item that waits for its rows. Another runner of the part, which has ended, may have left one.
+func (s *saver) busyItem(r *delivery.Runner) *delivery.SaveItem {
+	if item := s.busy[r.Part()]; item != nil && item.Runner == r {
+		return item
+	}
+	return nil
+}
+
 func (s *saver) collect(runners []*delivery.Runner, final bool) (items []*delivery.SaveItem) {
-	maps.DeleteFunc(s.busy, func(r *delivery.Runner, _ *delivery.SaveItem) bool { return r.IsGone() })
+	maps.DeleteFunc(s.busy, func(_ subscription.Part, item *delivery.SaveItem) bool { return item.Runner.IsGone() })
 	for _, r := range runners {
-		item := s.busy[r]
+		item := s.busyItem(r)
 		if item == nil {
 			item = r.Collect(time.Now(), final)
 		}
@@ -163,7 +171,7 @@ const (
 
 func (s *saver) settle(item *delivery.SaveItem, f fate) {
 	r := item.Runner
-	delete(s.busy, r)
+	delete(s.busy, item.Part())
 	switch f {
 	case fateSaved:
 		r.SavedNow(item)
@@ -172,7 +180,7 @@ func (s *saver) settle(item *delivery.SaveItem, f fate) {
 		s.lost(r.Env.Sub.Name)
 	case fateBusy:
 		if !r.IsGone() {
-			s.busy[r] = item
+			s.busy[item.Part()] = item
 		}
 	}
 }

@@ -1,14 +1,16 @@
 package relay
 
 import (
+	"iter"
 	"maps"
 
 	"github.com/postrider/postrider/relay/balance"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // lacks says whether a relay cannot deliver a subscription, as far as is known.
 func (p peers) lacks(relay string, at standing) bool {
-	version, not := p.unable[relay][at.name]
+	version, not := p.unable[relay][at.name()]
 	return not && version == at.version
 }
 
@@ -24,29 +26,37 @@ func (p peers) able(at standing) (n int) {
 
 // shares says who should have each active cursor that should change hands or is nobody's. All relays compute it from the same rows, each
 // by itself.
-func (p peers) shares(standings map[string]standing) map[string]string {
-	var relays []string
-	lacking := make(map[string][]string)
+func (p peers) shares(standings map[subscription.Part]standing) map[subscription.Part]string {
+	var relays, picky []string
 	for relay := range p.counters {
 		relays = append(relays, relay)
-		for name := range p.unable[relay] {
-			if at, exists := standings[name]; exists && p.lacks(relay, at) {
-				lacking[name] = append(lacking[name], relay)
-			}
+		if len(p.unable[relay]) > 0 {
+			picky = append(picky, relay)
 		}
 	}
 	var cursors []balance.Cursor
-	for name, at := range standings {
+	parts := make(map[string]subscription.Part, len(standings))
+	for part, at := range standings {
 		if !at.active {
 			continue
 		}
-		c := balance.Cursor{Name: name, Lacking: lacking[name]}
+		c := balance.Cursor{Name: part.String()}
+		for _, relay := range picky {
+			if p.lacks(relay, at) {
+				c.Lacking = append(c.Lacking, relay)
+			}
+		}
 		if at.owner != nil {
 			c.Owner = *at.owner
 		}
+		parts[c.Name] = part
 		cursors = append(cursors, c)
 	}
-	return balance.Plan(relays, cursors)
+	to := make(map[subscription.Part]string)
+	for name, relay := range balance.Plan(relays, cursors) {
+		to[parts[name]] = relay
+	}
+	return to
 }
 
 // tellMine completes what is known of all relays with what this one cannot deliver, which its row may not say yet.
@@ -60,37 +70,58 @@ func (o *owner) tellMine(p peers) {
 
 // expected is the cursors as they will be when this relay has carried out what it began: what it is handing over is nobody's, and what it
 // has let go for a change is its own, so that it is not given away for nothing.
-func (o *owner) expected(standings map[string]standing) map[string]standing {
+func (o *owner) expected(standings map[subscription.Part]standing) map[subscription.Part]standing {
 	running, stopping := o.running(), o.stopping()
-	maps.DeleteFunc(o.handed, func(name string, _ bool) bool {
-		at := standings[name]
-		return running[name] != nil || !stopping[name] && !at.ownedBy(o.incarnation)
+	maps.DeleteFunc(o.handed, func(part subscription.Part, _ bool) bool {
+		at := standings[part]
+		return running[part] != nil || !stopping[part] && !at.ownedBy(o.incarnation)
 	})
-	maps.DeleteFunc(o.again, func(name string, _ bool) bool {
-		at := standings[name]
-		return running[name] != nil || !at.active || at.owner != nil && !at.ownedBy(o.incarnation)
+	maps.DeleteFunc(o.again, func(part subscription.Part, _ bool) bool {
+		at := standings[part]
+		return running[part] != nil || !at.active || at.owner != nil && !at.ownedBy(o.incarnation)
 	})
 	expected := maps.Clone(standings)
-	for name := range o.handed {
-		at := expected[name]
+	for part := range o.handed {
+		at := expected[part]
 		at.owner = nil
-		expected[name] = at
+		expected[part] = at
 	}
-	for name := range o.again {
-		at := expected[name]
+	for part := range o.again {
+		at := expected[part]
 		at.owner = &o.incarnation
-		expected[name] = at
+		expected[part] = at
 	}
 	return expected
 }
 
 // share lets go what another relay should have.
-func (o *owner) share(shares map[string]string) {
-	for name, r := range o.running() {
-		if to, moves := shares[name]; moves && to != o.incarnation {
-			o.log.Info("handing a subscription to another relay", "subscription", name, "to", Short(to))
-			o.handed[name] = true
+func (o *owner) share(shares map[subscription.Part]string) {
+	for part, r := range o.running() {
+		if to, moves := shares[part]; moves && to != o.incarnation {
+			o.log.Info("handing a subscription to another relay", "subscription", part.String(), "to", Short(to))
+			o.handed[part] = true
 			o.stopRunner(r)
+		}
+	}
+}
+
+// deliversAny says whether some part of a subscription is this relay's to deliver.
+func (o *owner) deliversAny(standings map[subscription.Part]standing, name string) bool {
+	for _, at := range partsOf(standings, name) {
+		if at.active && at.ownedBy(o.incarnation) {
+			return true
+		}
+	}
+	return false
+}
+
+// partsOf yields the parts of a subscription. Shards are numbered from 0 on.
+func partsOf(standings map[subscription.Part]standing, name string) iter.Seq2[subscription.Part, standing] {
+	return func(yield func(subscription.Part, standing) bool) {
+		for part := subscription.Whole(name); ; part.Shard++ {
+			if at, exists := standings[part]; !exists || !yield(part, at) {
+				return
+			}
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // A relay that has lost its cursor, and does not know that yet, draws no conclusions from what it does not find: what another
@@ -57,7 +58,7 @@ func TestLostCursorReadsNoPage(t *testing.T) {
 	}{"the owner": {epoch, nil}, "of another epoch": {epoch - 1, store.ErrLost}} {
 		p := s.passReader(s.onePool(), snapshot.Snapshot{})
 		p.Name, p.Exclude = "jobs", true
-		p.Mine = []store.Call{store.MineCall(g.incarnation, "jobs", c.epoch)}
+		p.Mine = []store.Call{store.MineCall(g.incarnation, subscription.Whole("jobs"), c.epoch)}
 		got, err := p.ReadPage(t.Context(), store.Page{}, 10)
 		if !errors.Is(err, c.want) || err == nil && len(got.Rows) != 2 {
 			t.Errorf("%s reads %d rows, %v; want %v", name, len(got.Rows), err, c.want)
@@ -65,7 +66,7 @@ func TestLostCursorReadsNoPage(t *testing.T) {
 	}
 	s.crash()
 	p := s.passReader(s.onePool(), snapshot.Snapshot{})
-	p.Name, p.Mine = "jobs", []store.Call{store.MineCall(g.incarnation, "jobs", epoch)}
+	p.Name, p.Mine = "jobs", []store.Call{store.MineCall(g.incarnation, subscription.Whole("jobs"), epoch)}
 	if _, err := p.ReadPage(t.Context(), store.Page{}, 10); !errors.Is(err, store.ErrLost) {
 		t.Errorf("a relay without registration reads on: %v", err)
 	}

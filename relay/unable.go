@@ -117,11 +117,11 @@ func (g *generation) cannot() map[string]unable {
 
 // reviewUnable forgets what has changed, and looks in the background whether what is due is still so: without taking the cursor from
 // anybody, since it costs a relay that delivers nothing if another one still cannot.
-func (o *owner) reviewUnable(standings map[string]standing) {
+func (o *owner) reviewUnable(standings map[subscription.Part]standing) {
 	now := time.Now()
 	var due []string
 	for name, u := range o.cannot() {
-		at, exists := standings[name]
+		at, exists := standings[subscription.Whole(name)]
 		switch {
 		case !exists || !at.active || at.version != u.Version:
 			o.canAgain(name)
@@ -171,8 +171,9 @@ func (o *owner) letGo(ctx context.Context) error {
 	changed := o.unableChanged
 	o.unableChanged = false
 	text, err := json.Marshal(o.unable)
-	names := slices.DeleteFunc(slices.Collect(maps.Keys(o.unable)), func(name string) bool { return o.runners[name] != nil })
+	names := slices.Collect(maps.Keys(o.unable))
 	o.mu.Unlock()
+	names = slices.DeleteFunc(names, o.hasAny)
 	if err != nil || !changed {
 		return err
 	}
@@ -197,11 +198,11 @@ type stranded struct {
 }
 
 // judgeStranded tells readiness what nobody delivers.
-func (o *owner) judgeStranded(p peers, standings map[string]standing) {
+func (o *owner) judgeStranded(p peers, standings map[subscription.Part]standing) {
 	var texts []string
 	is := stranded{since: time.Now()}
 	for name, u := range o.cannot() {
-		at, exists := standings[name]
+		at, exists := standings[subscription.Whole(name)]
 		if !exists || !at.active || at.owner != nil && *at.owner != o.incarnation && has(p.counters, *at.owner) {
 			continue
 		}

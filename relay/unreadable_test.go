@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -303,7 +304,7 @@ func TestUnsavedCopiesStopIntake(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "intake stops", func() bool {
-		run := r.now.Load().running()["all"]
+		run := r.now.Load().running()[subscription.Whole("all")]
 		if run == nil {
 			return false
 		}

@@ -41,7 +41,7 @@ var rooms = []room{
 	{path: "relay/feed", may: "relay/health relay/wal relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo internal/dbconn outbox/topic", postgres: true},
 	{path: "relay/delivery", may: "relay/states relay/health relay/progress relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo sinks relay/metrics outbox/topic", postgres: true},
 	{path: "relay/maintain", may: "relay/states relay/health relay/store relay/message relay/snapshot relay/subscription relay/internal/async", postgres: true},
-	{path: "relay", may: "relay/... sinks outbox/topic internal/dbconn internal/dberr", postgres: true},
+	{path: "relay", may: "relay/... sinks outbox/topic internal/dbconn internal/dberr internal/schema", postgres: true},
 
 	// Destinations know the contract and what all of them share.
 	{path: "sinks", may: "internal/secret internal/strict"},
@@ -50,6 +50,7 @@ var rooms = []room{
 
 	// What commands and servers share.
 	{path: "internal/strict"},
+	{path: "internal/schema"},
 	{path: "internal/human"},
 	{path: "internal/secret"},
 	{path: "internal/guard"},
@@ -59,7 +60,7 @@ var rooms = []room{
 	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/subscription outbox/topic sinks sinks/webhook internal/callback"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr sinks", postgres: true},
 	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
-	{path: "migrations", may: "internal/dbconn", postgres: true},
+	{path: "migrations", may: "internal/dbconn internal/schema", postgres: true},
 
 	// Tests' own.
 	{path: "internal/account"},

@@ -101,7 +101,7 @@ func (x *simRunner) takeOver(f *simFeed) {
 	x.feed, x.loaded, x.accepted, x.touched = f, stored, make(map[int64]bool), make(map[int64]bool)
 	x.stale, x.reload, x.paused, x.pass, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
 	r := New(Environment{
-		Sub: x.sub, Cursor: store.Cursor{Sub: x.sub, Position: stored}, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
+		Sub: x.sub, Cursor: store.Cursor{Part: subscription.Whole(x.sub.Name), Sub: x.sub, Position: stored}, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
 		Log: slog.New(slog.DiscardHandler), Metrics: simRunnerMetrics,
 		Save: func() {}, Pause: func(string) { x.paused = true }, Parked: func(string) {},
 	}, x.filter, sinks.Limits{})

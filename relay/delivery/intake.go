@@ -101,7 +101,7 @@ func (in *intake) nextPass() {
 // startReader begins a pass from the base to target, nil for the present.
 func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
 	p := &PassReader{Passes: in.env.Passes, Name: in.env.Sub.Name, Filter: in.filter, Base: in.prog.Base, Target: target,
-		Exclude: in.pass.exclude, Wake: in.env.life.Wake, Mine: []store.Call{store.MineCall(in.env.Passes.DB.Incarnation, in.env.Sub.Name, in.env.Cursor.Epoch)}}
+		Exclude: in.pass.exclude, Wake: in.env.life.Wake, Mine: []store.Call{store.MineCall(in.env.Passes.DB.Incarnation, in.env.Cursor.Part, in.env.Cursor.Epoch)}}
 	if resume != nil {
 		p.resumed, p.afterID = true, resume.AfterID
 	}

@@ -170,7 +170,7 @@ func (r *Runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 	found := make(map[snapshot.Ident]*message.Row, len(ids))
 	for most := len(ids); len(ids) > 0; {
 		most = min(most, len(ids))
-		rows, err := r.Env.Passes.DB.LoadParkedRows(r.Life.reading, r.Env.Sub.Name, r.Env.Cursor.Epoch, ids[:most])
+		rows, err := r.Env.Passes.DB.LoadParkedRows(r.Life.reading, r.Part(), r.Env.Cursor.Epoch, ids[:most])
 		if err == nil {
 			maps.Copy(found, rows)
 			ids = ids[most:]

@@ -17,8 +17,8 @@ type SaveItem struct {
 	Ops     map[snapshot.Ident]*ParkOp
 }
 
-// Part is what the runner delivers: all of its subscription.
-func (r *Runner) Part() subscription.Part { return subscription.Whole(r.Env.Sub.Name) }
+// Part is what the runner delivers: all classes of its cursor's shard.
+func (r *Runner) Part() subscription.Part { return r.Env.Cursor.Part.AllClasses() }
 
 func (i *SaveItem) Part() subscription.Part { return i.Runner.Part() }
 

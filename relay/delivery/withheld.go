@@ -57,7 +57,7 @@ func (r *Runner) readWithheld(t *task, doubted bool) (*book, error) {
 	retry := async.ReconnectBackoff()
 	for {
 		b, err := r.Env.Passes.Shelf.take(r.Life.deliver, mark, claim{tenant: &r.Lanes.tenant, doubted: doubted}, size, func(most int64) (*message.Row, error) {
-			whole, err := r.Env.Passes.readMessage(r.Life.deliver, store.Wanted{Name: r.Env.Sub.Name, Epoch: r.Env.Cursor.Epoch, Row: t.row, Parked: t.entry != nil, Most: most, Bound: r.Env.Passes.Largest})
+			whole, err := r.Env.Passes.readMessage(r.Life.deliver, store.Wanted{Part: r.Part(), Epoch: r.Env.Cursor.Epoch, Row: t.row, Parked: t.entry != nil, Most: most, Bound: r.Env.Passes.Largest})
 			return whole, r.Env.Passes.Losses.judge(mark, err)
 		})
 		switch _, final := errors.AsType[*store.UnreadError](err); {

@@ -11,6 +11,7 @@ import (
 
 // Cursor is a row of postrider.cursors with its subscription, as this relay has taken it over.
 type Cursor struct {
+	Part     subscription.Part
 	Sub      subscription.Subscription
 	Version  int64
 	Epoch    int64
@@ -23,13 +24,13 @@ type Cursor struct {
 
 // CursorColumns belong to rawCursor; s is the subscription, c the cursor. They are of types that take whatever the columns hold: a row
 // that cannot be read would fail the statement for all.
-const CursorColumns = `s.name, to_jsonb(s.topics)::text, s.sink, s.settings::text, s.version, s.earlier::text,
+const CursorColumns = `s.name, c.shard, c.class, to_jsonb(s.topics)::text, s.sink, s.settings::text, s.version, s.earlier::text,
 	c.epoch, c.base::text, c.target::text, c.after_id, ` + doneText + `,
 	pg_snapshot_xmax(coalesce(c.target, c.base)) <= pg_snapshot_xmax(pg_current_snapshot()), coalesce(c.trouble, '')`
 
 // rawCursor is a cursor as its row has it.
 type rawCursor struct {
-	name                    string
+	part                    subscription.Part
 	topics, sink, Settings  *string
 	earlier                 *string
 	version, epoch, afterID *int64
@@ -39,12 +40,12 @@ type rawCursor struct {
 }
 
 func ScanCursor(scan func(...any) error) (c rawCursor, err error) {
-	return c, scan(&c.name, &c.topics, &c.sink, &c.Settings, &c.version, &c.earlier, &c.epoch, &c.base, &c.target, &c.afterID, &c.done, &c.past, &c.trouble)
+	return c, scan(&c.part.Subscription, &c.part.Shard, &c.part.Class, &c.topics, &c.sink, &c.Settings, &c.version, &c.earlier, &c.epoch, &c.base, &c.target, &c.afterID, &c.done, &c.past, &c.trouble)
 }
 
 // Parse says what the cursor holds, or why it cannot be used. The settings are left for later.
 func (r *rawCursor) Parse() (c Cursor, err error) {
-	c = Cursor{Sub: subscription.Subscription{Name: r.name, Sink: TextOf(r.sink)}, Earlier: []byte(TextOf(r.earlier)), Trouble: r.trouble}
+	c = Cursor{Part: r.part, Sub: subscription.Subscription{Name: r.part.Subscription, Sink: TextOf(r.sink)}, Earlier: []byte(TextOf(r.earlier)), Trouble: r.trouble}
 	if r.version == nil || r.epoch == nil || r.past == nil {
 		return c, errors.New("version, epoch and base: none may be null")
 	}

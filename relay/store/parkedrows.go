@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/states"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // DistantPast is before every time that a message is due.
@@ -160,22 +161,22 @@ var parkedRows = NewReading("postrider_parked_rows", SmallColumns, `FROM (
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN (`+loadable+`)) p`)
 
 // LoadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
-func (d *Database) LoadParkedRows(ctx context.Context, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
-	found, err := d.readParkedRows(ctx, parkedRows.Whole, name, epoch, ids)
+func (d *Database) LoadParkedRows(ctx context.Context, part subscription.Part, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
+	found, err := d.readParkedRows(ctx, parkedRows.Whole, part, epoch, ids)
 	if Unreadable(err) {
-		return d.readParkedRows(ctx, parkedRows.Heads, name, epoch, ids)
+		return d.readParkedRows(ctx, parkedRows.Heads, part, epoch, ids)
 	}
 	return found, err
 }
 
-func (d *Database) readParkedRows(ctx context.Context, s Statement, name string, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
+func (d *Database) readParkedRows(ctx context.Context, s Statement, part subscription.Part, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
 	conn, err := d.Pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Release()
 	found, arrived := make(map[snapshot.Ident]*message.Row, len(ids)), int64(0)
-	args := [][]byte{[]byte(name), append(snapshot.AppendIDs([]byte{'{'}, ids), '}')}
+	args := [][]byte{[]byte(part.Subscription), append(snapshot.AppendIDs([]byte{'{'}, ids), '}')}
 	err = NewSession(conn.Conn()).Run(ctx, Begin, ByIndex,
 		Call{Statement: s, Args: args, Binary: true, Row: ToRow(message.NewDecoder(d.Source), func(r *message.Row) error {
 			found[r.Ident()] = r
@@ -183,6 +184,6 @@ func (d *Database) readParkedRows(ctx context.Context, s Statement, name string,
 				return ErrOverflow
 			}
 			return nil
-		})}, MineCall(d.Incarnation, name, epoch), Commit)
+		})}, MineCall(d.Incarnation, part, epoch), Commit)
 	return found, err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // UnreadError says why a message could not be read.
@@ -24,7 +25,7 @@ var messageStatement = Statement{Name: "postrider_message",
 
 // Wanted names a message that is to be read by itself, for a cursor.
 type Wanted struct {
-	Name   string
+	Part   subscription.Part
 	Epoch  int64
 	Row    *message.Row
 	Parked bool  // the copy, not the outbox's row
@@ -44,10 +45,10 @@ func (d *Database) ReadMessage(ctx context.Context, w Wanted) (*message.Row, err
 	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
 	args := [][]byte{nil, number(w.Row.ID), []byte(snapshot.TimeText(w.Row.Born)), number(message.MaxKey), number(w.Bound), number(w.Most)}
 	if w.Parked {
-		args[0] = []byte(w.Name)
+		args[0] = []byte(w.Part.Subscription)
 	}
 	err = NewSession(conn.Conn()).Run(ctx, Begin, ByIndex, Call{Statement: messageStatement, Args: args, Binary: true, Row: m.add},
-		MineCall(d.Incarnation, w.Name, w.Epoch), Commit)
+		MineCall(d.Incarnation, w.Part, w.Epoch), Commit)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRead, err)
 	}

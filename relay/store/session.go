@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // ErrLost says that the relay's own row is gone: snapshots in memory may be void, and another relay may own the cursors.
@@ -156,13 +157,13 @@ func (s *Session) Close() {
 
 var mineStatement = Statement{"postrider_mine", `SELECT EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid)
 	AND NOT pg_is_in_recovery() AND EXISTS (SELECT FROM postrider.cursors
-		WHERE subscription = $2::text AND epoch = $3::text::bigint AND owner = $1::text::uuid)`}
+		WHERE subscription = $2::text AND shard = $3::text::smallint AND epoch = $4::text::bigint AND owner = $1::text::uuid)`}
 
-// MineCall fails with errLost unless the cursor is the relay's. After a read in the same transaction it shows that what was read
+// MineCall fails with errLost unless the part is the relay's, which it is with all its classes. After a read in the same transaction it shows that what was read
 // is still the relay's to draw conclusions from: a row that another owner parked, or that a failover lost, looks like one that
 // is settled.
-func MineCall(incarnation, name string, epoch int64) Call {
-	args := [][]byte{[]byte(incarnation), []byte(name), strconv.AppendInt(nil, epoch, 10)}
+func MineCall(incarnation string, part subscription.Part, epoch int64) Call {
+	args := [][]byte{[]byte(incarnation), []byte(part.Subscription), strconv.AppendInt(nil, int64(part.Shard), 10), strconv.AppendInt(nil, epoch, 10)}
 	return Call{Statement: mineStatement, Args: args, Row: func(values [][]byte) error {
 		if string(values[0]) != "t" {
 			return ErrLost

@@ -16,6 +16,9 @@ type Part struct {
 // Whole is the part that has everything.
 func Whole(name string) Part { return Part{Subscription: name} }
 
+// AllClasses is what one runner delivers of it: every class of the shard has the same owner, and the same epoch.
+func (p Part) AllClasses() Part { return Part{Subscription: p.Subscription, Shard: p.Shard} }
+
 // Compare orders parts as their rows are locked.
 func (p Part) Compare(other Part) int {
 	return cmp.Or(strings.Compare(p.Subscription, other.Subscription), cmp.Compare(p.Shard, other.Shard), cmp.Compare(p.Class, other.Class))
