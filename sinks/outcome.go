@@ -12,18 +12,22 @@ type Kind int
 const (
 	KindAccepted Kind = iota
 	KindLeased
+	KindSnoozed
+	KindReleased
+	KindFailed
+	KindLost
 	KindRetryable
 	KindPermanent
 	KindUnavailable
 	KindGone
 )
 
-var kindNames = [...]string{"accepted", "leased", "retryable", "permanent", "unavailable", "gone"}
+var kindNames = [...]string{"accepted", "leased", "snoozed", "released", "failed", "lost", "retryable", "permanent", "unavailable", "gone"}
 
 // String returns the kind's name in lower case, as it is used in metrics.
 func (k Kind) String() string { return kindNames[k] }
 
-// OutcomeError is an error with a class. Make one with Leased, Retryable, Permanent, Unavailable or Gone.
+// OutcomeError is an error with a class. Make one with a function of its name, such as Retryable or Gone.
 type OutcomeError struct {
 	Kind Kind
 	// After is the delay that the destination asked for, zero if it asked for none; of a leased one, the lease.
@@ -48,6 +52,26 @@ var errLeased = errors.New("leased; a callback will say what came of it")
 func Leased(lease time.Duration, token int64) error {
 	return &OutcomeError{Kind: KindLeased, After: lease, Token: token, Err: errLeased}
 }
+
+// errReleased is the reason of all deliveries that nobody has worked on.
+var errReleased = errors.New("given back")
+
+// Snoozed says that whoever took the message wants it later, after so long: no attempt counts, and nothing has failed.
+func Snoozed(after time.Duration) error {
+	return &OutcomeError{Kind: KindSnoozed, After: after, Err: errors.New("snoozed")}
+}
+
+// Released says that the message was given back as it was: it may be delivered at once, and no attempt counts.
+func Released() error { return &OutcomeError{Kind: KindReleased, Err: errReleased} }
+
+// Failed is Retryable for destinations in which one message's failure says nothing of others, such as workers: it may work later,
+// not before after has passed (zero: the relay chooses), and the destination is up.
+func Failed(err error, after time.Duration) error {
+	return &OutcomeError{Kind: KindFailed, After: after, Err: err}
+}
+
+// Lost says that whoever had the message is gone: the attempt counts, and the next one may begin at once.
+func Lost(err error) error { return &OutcomeError{Kind: KindLost, Err: err} }
 
 // Retryable says that this message failed and may work later, not before after has passed (zero: the relay chooses).
 func Retryable(err error, after time.Duration) error {

@@ -26,3 +26,11 @@ type Sender interface {
 	// Send is under way or follows.
 	Close() error
 }
+
+// Relinquisher is a Sender that need not be waited for when the relay stops or hands the subscription over.
+type Relinquisher interface {
+	Sender
+	// Relinquish ends every delivery soon, and so each that is sent later: as Leased with the time that is left to it if somebody works
+	// on it, whose word then comes as a callback, else as Released. It waits for nothing.
+	Relinquish()
+}

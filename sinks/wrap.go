@@ -89,3 +89,10 @@ func (w wrappedSender) Send(ctx context.Context, d Delivery, done func(outcome e
 	}
 	w.sender.Send(ctx, d, func(outcome error) { done(w.stage.After(&d, outcome)) })
 }
+
+// Relinquish hands on to a sink that can.
+func (w wrappedSender) Relinquish() {
+	if r, ok := w.sender.(Relinquisher); ok {
+		r.Relinquish()
+	}
+}

@@ -67,9 +67,12 @@ func (r *Runner) handleOutcome(end *batchEnd, t *task, err error, now time.Time)
 	}
 	r.Env.Metrics.Attempted(kind)
 	r.Intake.Dirty = true
-	t.attempts++
 	s := r.breaker.situation(t, end.told)
 	a := s.action(kind)
+	if r.uncounted(end, t, a, err, now.Add(after)) {
+		return
+	}
+	t.attempts++
 	switch {
 	case a == actStop:
 		r.stopping = true
@@ -91,10 +94,28 @@ func (r *Runner) handleOutcome(end *batchEnd, t *task, err error, now time.Time)
 	r.conclude(t, a, kind, err, after, now)
 }
 
+// uncounted carries out what no attempt counts for.
+func (r *Runner) uncounted(end *batchEnd, t *task, a action, err error, until time.Time) bool {
+	switch a {
+	case actReturn:
+		end.back = append(end.back, t)
+	case actSnooze:
+		r.free(t)
+		r.snooze(t, err.Error(), until)
+	default:
+		return false
+	}
+	return true
+}
+
 // gaveUp says whether a delivery was given up by the runner: then its outcome says nothing about the message.
 func (r *Runner) gaveUp(err error, kind sinks.Kind) bool {
 	return err != nil && kind != sinks.KindLeased && r.Life.deliver.Err() != nil
 }
+
+// getsThrough are the outcomes of destinations that work.
+var getsThrough = map[sinks.Kind]bool{sinks.KindAccepted: true, sinks.KindLeased: true, sinks.KindSnoozed: true, sinks.KindReleased: true,
+	sinks.KindFailed: true, sinks.KindLost: true, sinks.KindPermanent: true}
 
 // anyThrough says whether the destination has answered for some message as one that works does.
 func (r *Runner) anyThrough(l *lane) bool {
@@ -103,7 +124,7 @@ func (r *Runner) anyThrough(l *lane) bool {
 			continue // it has not come to the destination
 		}
 		kind, _ := sinks.Classify(err)
-		if (kind == sinks.KindAccepted || kind == sinks.KindLeased || kind == sinks.KindPermanent) && !r.gaveUp(err, kind) {
+		if getsThrough[kind] && !r.gaveUp(err, kind) {
 			return true
 		}
 	}
@@ -156,6 +177,8 @@ func (r *Runner) conclude(t *task, a action, kind sinks.Kind, err error, after t
 		r.lease(t, err, after)
 	case actBury:
 		r.bury(t, err.Error())
+	case actAgain:
+		r.retryIn(t, err.Error(), 0, now)
 	default:
 		r.failed(t, kind, err, after, now)
 	}
@@ -168,7 +191,11 @@ func (r *Runner) failed(t *task, kind sinks.Kind, err error, after time.Duration
 	if e != nil && kind == sinks.KindUnavailable && (after > 0 || !r.breaker.blames && r.breaker.evidence.throughAt <= e.failedAt) {
 		r.breaker.trip(now, after, err, r.Lanes.started)
 	}
-	if e != nil && e.due.After(now) {
+	switch {
+	case kind == sinks.KindFailed && after > 0: // who worked on it knows better than a backoff when to come back
+		r.retryIn(t, err.Error(), after, now)
+		return
+	case e != nil && e.due.After(now):
 		r.Retries.Parked.await(e) // it was sent early, to probe
 		return
 	}

@@ -8,17 +8,31 @@ import (
 	"github.com/postrider/postrider/relay/subscription"
 )
 
-// retry parks the message until its next attempt, or for good if that was the last.
+// retry parks the message for as long as its backoff lasts, and not shorter than after, or for good if that was its last attempt.
 func (r *Runner) retry(t *task, reason string, after time.Duration, now time.Time) {
-	s := &r.Env.Sub.Settings
-	if t.attempts >= s.MaxAttempts {
+	r.retryIn(t, reason, max(r.Env.Sub.Settings.Backoff(t.attempts), after), now)
+}
+
+// retryIn parks the message for so long, or for good if that was its last attempt.
+func (r *Runner) retryIn(t *task, reason string, wait time.Duration, now time.Time) {
+	if t.attempts >= r.Env.Sub.Settings.MaxAttempts {
 		r.bury(t, fmt.Sprintf("gave up after %d attempts: %s", t.attempts, reason))
 		if r.breaker.open { // the next message may be another matter
 			r.breaker.rounds.waits.Reset()
 		}
 		return
 	}
-	r.park(t, StateRetrying, now.Add(max(s.Backoff(t.attempts), after)), reason)
+	r.park(t, StateRetrying, now.Add(wait), reason)
+}
+
+// snooze parks the message until its time; no attempt counts.
+func (r *Runner) snooze(t *task, reason string, until time.Time) {
+	t.attempts = 0 // those that a suspect had may have met an outage
+	if t.entry != nil {
+		t.entry.busy = false
+		t.attempts = t.entry.attempts
+	}
+	r.park(t, StateRetrying, until, reason)
 }
 
 func (r *Runner) accepted(t *task, now time.Time) {

@@ -10,6 +10,9 @@ const (
 	actLease                 // it is parked until its callback comes
 	actBury                  // it is a dead letter
 	actRetry                 // it is parked until its next attempt
+	actAgain                 // it is parked, and its next attempt may begin at once
+	actSnooze                // it is parked for as long as was asked for; the attempt does not count
+	actReturn                // it goes back to its lane; the attempt does not count
 	actSuspect               // it stays in its lane: the failure may be the destination's, or another message's
 	actStop                  // it stays in its lane, and the subscription is paused
 )
@@ -22,11 +25,21 @@ type situation struct {
 	doubt  bool // the destination may be down
 }
 
+// whateverElse are the actions of outcomes that need no look at what else is known.
+var whateverElse = map[sinks.Kind]action{
+	sinks.KindAccepted: actSettle, sinks.KindLeased: actLease, sinks.KindSnoozed: actSnooze, sinks.KindReleased: actReturn, sinks.KindFailed: actRetry,
+	sinks.KindLost: actAgain, sinks.KindPermanent: actBury, sinks.KindGone: actStop,
+}
+
 // action says what becomes of the task:
 //
 //	outcome      told  parked  proven  doubt
 //	accepted                                  settle
 //	leased                                    lease
+//	snoozed                                   snooze
+//	released                                  return
+//	failed                                    retry
+//	lost                                      again
 //	permanent                                 bury
 //	gone                                      stop
 //	retryable    no                           suspect
@@ -36,15 +49,8 @@ type situation struct {
 //	             yes   no      no      no     retry
 //	unavailable  as retryable, and as if there were a doubt
 func (s situation) action(kind sinks.Kind) action {
-	switch kind {
-	case sinks.KindAccepted:
-		return actSettle
-	case sinks.KindLeased:
-		return actLease
-	case sinks.KindPermanent:
-		return actBury
-	case sinks.KindGone:
-		return actStop
+	if a, always := whateverElse[kind]; always {
+		return a
 	}
 	switch {
 	case !s.told:

@@ -8,7 +8,8 @@ import (
 
 // TestActions walks through all situations.
 func TestActions(t *testing.T) {
-	plain := map[sinks.Kind]action{sinks.KindAccepted: actSettle, sinks.KindLeased: actLease, sinks.KindPermanent: actBury, sinks.KindGone: actStop}
+	plain := map[sinks.Kind]action{sinks.KindAccepted: actSettle, sinks.KindLeased: actLease, sinks.KindPermanent: actBury, sinks.KindGone: actStop,
+		sinks.KindSnoozed: actSnooze, sinks.KindReleased: actReturn, sinks.KindFailed: actRetry, sinks.KindLost: actAgain}
 	for bits := range 16 {
 		s := situation{told: bits&1 > 0, parked: bits&2 > 0, proven: bits&4 > 0, doubt: bits&8 > 0}
 		for kind, want := range plain {
