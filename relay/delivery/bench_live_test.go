@@ -33,6 +33,17 @@ func (s *accepting) Deliver(_ context.Context, batch []sinks.Delivery, _ []error
 	s.n.Add(int64(len(batch)))
 }
 
+// acceptingSingly is one that takes them one by one.
+type acceptingSingly struct{ accepting }
+
+var _ sinks.SinkSender = (*acceptingSingly)(nil)
+
+// Send implements sinks.Sender.
+func (s *acceptingSingly) Send(_ context.Context, _ sinks.Delivery, done func(error)) {
+	s.n.Add(1)
+	done(nil)
+}
+
 // Limits implements sinks.Sink.
 func (s *accepting) Limits() sinks.Limits { return sinks.Limits{} }
 
@@ -104,6 +115,10 @@ func (*stillServer) Close() {}
 
 // benchRunner is a live runner on the feed.
 func benchRunner(b *testing.B, f *feed.Feed, share *queue.Budget, ordering subscription.Ordering, n, batch int) *Runner {
+	return benchRunnerTo(b, &accepting{}, f, share, ordering, sinks.Limits{Lanes: n, Batch: batch})
+}
+
+func benchRunnerTo(b *testing.B, to sinks.Sink, f *feed.Feed, share *queue.Budget, ordering subscription.Ordering, limits sinks.Limits) *Runner {
 	match, err := topic.NewMatcher([]string{">"})
 	if err != nil {
 		b.Fatal(err)
@@ -111,9 +126,9 @@ func benchRunner(b *testing.B, f *feed.Feed, share *queue.Budget, ordering subsc
 	s := subscription.Subscription{Name: "bench", Settings: subscription.Settings{Ordering: ordering}}
 	s.Settings = s.Settings.WithDefaults()
 	r := New(Environment{
-		Sub: s, Sink: &accepting{}, Feed: f, Budget: share, Log: slog.New(slog.DiscardHandler), Metrics: metrics.New(nil).Runner("bench"),
+		Sub: s, Sink: to, Feed: f, Budget: share, Log: slog.New(slog.DiscardHandler), Metrics: metrics.New(nil).Runner("bench"),
 		Save: func() {}, Pause: func(string) {}, Parked: func(string) {},
-	}, &Filter{Current: match}, sinks.Limits{Lanes: n, Batch: batch})
+	}, &Filter{Current: match}, limits)
 	ctx, cancel := context.WithCancel(b.Context())
 	r.Life.deliver, r.Life.giveUp = ctx, cancel
 	r.Life.reading, r.Life.unread = context.WithCancel(ctx)
@@ -127,6 +142,14 @@ func benchRunner(b *testing.B, f *feed.Feed, share *queue.Budget, ordering subsc
 		r.Life.unread()
 	})
 	return r
+}
+
+// taken is how many messages the destination has taken.
+func taken(r *Runner) int64 {
+	if s, ok := r.Env.Sink.(*acceptingSingly); ok {
+		return s.n.Load()
+	}
+	return r.Env.Sink.(*accepting).n.Load()
 }
 
 // settleAll steps until all that the feed has dispatched is settled.
@@ -153,19 +176,24 @@ func BenchmarkLivePath(b *testing.B) {
 		{subscription.OrderByKey, 0, 64, 1, 100},
 	} {
 		b.Run(fmt.Sprintf("keys=%d/lanes=%d/batch=%d/round=%d", c.keys, c.lanes, c.batch, c.round), func(b *testing.B) {
-			benchLive(b, c.ordering, c.keys, c.lanes, c.batch, c.round)
+			benchLive(b, &accepting{}, c.ordering, c.keys, c.lanes, c.batch, c.round)
+		})
+	}
+	for _, keys := range []int{0, 1000} {
+		b.Run(fmt.Sprintf("keys=%d/one by one/round=2000", keys), func(b *testing.B) {
+			benchLive(b, &acceptingSingly{}, subscription.OrderByKey, keys, 1000, 1, 2000)
 		})
 	}
 }
 
-func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch, round int) {
+func benchLive(b *testing.B, to sinks.Sink, ordering subscription.Ordering, keys, lanes, batch, round int) {
 	f, share := benchFeed()
 	stream := wal.NewAssembler(message.NewDecoder("0123abcd"), f.Backlog)
 	f.Backlog.Connect(func() {})
 	if err := stream.Take(waltest.Frame(0, waltest.Relation())); err != nil {
 		b.Fatal(err)
 	}
-	r := benchRunner(b, f, share, ordering, lanes, batch)
+	r := benchRunnerTo(b, to, f, share, ordering, sinks.Limits{Lanes: lanes, Batch: batch})
 	for !f.Streaming() {
 		closeAt(b, f, snapshot.Snapshot{Xmax: 10})
 	}
@@ -202,7 +230,7 @@ func benchLive(b *testing.B, ordering subscription.Ordering, keys, lanes, batch,
 		}
 	}
 	b.StopTimer()
-	if got := r.Env.Sink.(*accepting).n.Load(); got != int64(n/round*round) {
+	if got := taken(r); got != int64(n/round*round) {
 		b.Fatalf("%d of %d messages were delivered", got, n)
 	}
 }

@@ -129,7 +129,7 @@ func (r *Runner) probe(now time.Time) {
 		}
 		b.rounds.underWay, b.rounds.began, b.rounds.left, b.rounds.sent = true, r.Lanes.started, b.rounds.quota, 0
 	}
-	for b.rounds.left > 0 && r.sendProbe() {
+	for b.rounds.left > 0 && r.Lanes.hasRoom() && r.sendProbe() {
 		b.rounds.left--
 		b.rounds.sent++
 	}
@@ -174,7 +174,7 @@ func (r *Runner) sendProbe() bool {
 // heads yields what may be delivered next, each with an idle lane: the first message of each key, and those without a key.
 func (r *Runner) heads(yield func(*lane, *task) bool) {
 	var idle *lane
-	for _, l := range r.Lanes.all {
+	for _, l := range r.Lanes.idle() {
 		if l.busy {
 			continue
 		}
@@ -204,7 +204,10 @@ func (r *Runner) heads(yield func(*lane, *task) bool) {
 // withdraw takes a task out of its queue.
 func (ls *lanes) withdraw(t *task) {
 	queue := &ls.free
-	if t.key != "" {
+	switch {
+	case t.lane != nil:
+		queue = &t.lane.queue
+	case t.key != "":
 		queue = &ls.laneOf(t.key).queue
 	}
 	for i, x := range *queue {

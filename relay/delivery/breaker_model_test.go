@@ -22,6 +22,7 @@ type destination struct {
 	downFrom  time.Time
 	downUntil time.Time
 	now       func() time.Time
+	sends     bool // its deliveries end one by one
 	got       map[int64]time.Time
 }
 
@@ -73,6 +74,7 @@ func newTrial(settings subscription.Settings, dest *destination) *trial {
 	s.newFeed(0)
 	x := s.subs[0]
 	x.sub.Settings, x.filter, x.says = settings, simFilters[0], dest.says
+	x.sends = dest.sends
 	x.drop()
 	x.stored = snapshot.Position{}
 	x.begun = snapshot.Snapshot{}
@@ -155,7 +157,7 @@ func TestBadMessagesAmongGoodOnes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		settings := rapid.SampledFrom(trialSettings).Draw(t, "settings")
 		dest := &destination{bad: make(map[int64]bool), kind: rapid.SampledFrom([]sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable}).Draw(t, "kind"),
-			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole")}
+			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole"), sends: rapid.Bool().Draw(t, "one by one")}
 		x := newTrial(settings, dest)
 		n := rapid.IntRange(1, 150).Draw(t, "messages")
 		if settings.Ordering == subscription.OrderStrict {
@@ -214,7 +216,7 @@ func TestOutageOfAModel(t *testing.T) {
 		settings := rapid.SampledFrom(trialSettings).Draw(t, "settings")
 		settings.MaxAttempts = 100_000
 		dest := &destination{kind: rapid.SampledFrom([]sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable}).Draw(t, "kind"),
-			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole")}
+			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole"), sends: rapid.Bool().Draw(t, "one by one")}
 		x := newTrial(settings, dest)
 		var keys []string
 		for range rapid.IntRange(1, 150).Draw(t, "messages") {

@@ -39,7 +39,8 @@ func TestBreakerTrips(t *testing.T) {
 }
 
 func TestWithdraw(t *testing.T) {
-	r := &Runner{Lanes: lanes{all: newLanes(3, 1)}}
+	r := new(Runner)
+	r.Lanes.make(nil, 3, 1)
 	tasks := []*task{{key: "a"}, {key: "b"}, {}, {key: "a"}}
 	for _, x := range tasks[:3] {
 		if x.key == "" {

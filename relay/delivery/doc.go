@@ -11,7 +11,9 @@
 //	 pass                    (parked rows)
 //
 // A Runner is one goroutine that owns all of its state and never waits; step does what can be done now, with the time as a parameter,
-// and the model of histories drives it as it is. Its lanes, one goroutine each, wait for the sink. Its parts have their own state:
+// and the model of histories drives it as it is. Its lanes, one goroutine each, wait for the sink. Where the sink is a sinks.Sender, each key
+// that something waits or is out of has a lane, and each message without a key: without a goroutine, since a sender tells when a delivery has
+// ended. Its parts have their own state:
 //
 //	intake     where its messages come from, and how far the cursor has come
 //	lanes      what waits to be delivered, by key, and what is out
@@ -40,7 +42,7 @@
 //
 // # Invariants
 //
-//   - A key hashes to one lane, and a batch holds one message per key at most: messages of a key are delivered in order.
+//   - A key hashes to one lane, or has one, and a batch holds one message per key at most: messages of a key are delivered in order.
 //   - A message behind a parked one of its key becomes an exception too (held). A key goes on after a dead letter, and after anything
 //     else that explains a gap in it, only when that is durable.
 //   - What the table has of an entry is remembered from answers of saves alone. An entry with a change that is not saved, or whose save is

@@ -71,6 +71,7 @@ func (r *Runner) suspected(failed []*task, heads int, down time.Duration) (chose
 			waiting[t.key]++
 		}
 	}
+	delete(waiting, "") // of a sender: which nobody waits for
 	for _, t := range failed {
 		if waiting[t.key] > 1 {
 			chosen = append(chosen, t)

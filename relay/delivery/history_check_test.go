@@ -59,6 +59,26 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 	}
 }
 
+// checkOut wants no more to be out than may be, and one message of a key at most.
+func (x *simRunner) checkOut() {
+	n, keys := 0, make(map[string]bool)
+	for _, l := range x.r.Lanes.all {
+		if !l.busy {
+			continue
+		}
+		n++
+		for _, t := range l.batch {
+			if key := t.row.Key; key != "" && keys[key] && x.sub.Settings.Ordering == subscription.OrderByKey {
+				x.sim.failf("%s: two messages of key %q are out", x.sub.Name, key)
+			}
+			keys[t.row.Key] = true
+		}
+	}
+	if n > x.sub.Settings.Lanes {
+		x.sim.failf("%s: %d deliveries are out, at most %d may be", x.sub.Name, n, x.sub.Settings.Lanes)
+	}
+}
+
 // checkOrder wants everything of the key that was visible when the message was inserted to be out of its way.
 func (x *simRunner) checkOrder(r *simRow) {
 	var before []*simRow

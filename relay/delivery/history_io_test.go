@@ -97,8 +97,7 @@ func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
 	}
 	for i := range x.r.Lanes.all {
 		n := (i + lane) % len(x.r.Lanes.all)
-		if l := x.r.Lanes.all[n]; l.busy && x.sent[n] && len(l.begin) > 0 {
-			<-l.begin
+		if l := x.r.Lanes.all[n]; l.busy && x.sent[n] && x.takeBatch(l) {
 			if x.says != nil {
 				x.says(l.batch, l.outcomes)
 			}
@@ -113,7 +112,7 @@ func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
 				}
 			}
 			x.sent[n] = false
-			x.r.finish(l)
+			x.giveBack(l)
 			return true
 		}
 	}

@@ -46,7 +46,9 @@ type simRunner struct {
 	stale    bool           // a command has taken the cursor from r, which does not know it yet
 	reload   bool           // a command wants r to load anew
 	paused   bool
-	sent     []bool // per lane: its batch has been looked at
+	sends    bool                  // its destination is a sender
+	sent     []bool                // per lane: its batch has been looked at
+	out      map[int64]func(error) // of a sender: what ends the deliveries that are out, by message
 	pass     *simPass
 	loading  []*Entry
 	lookAt   time.Time
@@ -100,11 +102,15 @@ func (x *simRunner) takeOver(f *simFeed) {
 	}
 	x.feed, x.loaded, x.accepted, x.touched = f, stored, make(map[int64]bool), make(map[int64]bool)
 	x.stale, x.reload, x.paused, x.pass, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
+	var sink sinks.Sink
+	if x.out = nil; x.sends {
+		sink, x.out = sinks.AsSink(x), make(map[int64]func(error))
+	}
 	r := New(Environment{
-		Sub: x.sub, Cursor: store.Cursor{Part: subscription.Whole(x.sub.Name), Sub: x.sub, Position: stored}, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
+		Sink: sink, Sub: x.sub, Cursor: store.Cursor{Part: subscription.Whole(x.sub.Name), Sub: x.sub, Position: stored}, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
 		Log: slog.New(slog.DiscardHandler), Metrics: simRunnerMetrics,
 		Save: func() {}, Pause: func(string) { x.paused = true }, Parked: func(string) {},
-	}, x.filter, sinks.Limits{})
+	}, x.filter, x.Limits())
 	r.Life.giveUp, r.Life.unread, r.Life.deliver, r.Life.reading = func() {}, func() {}, context.Background(), simNever
 	r.breaker.rounds.waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst), backoff.WithMaxInterval(probeMost),
 		backoff.WithMaxElapsedTime(0), backoff.WithRandomizationFactor(0))
@@ -176,6 +182,7 @@ func (x *simRunner) step() (acted bool) {
 	}
 	x.lookAt = x.sim.server.now.Add(x.r.step(x.sim.server.now))
 	x.count()
+	x.sent = append(x.sent, make([]bool, len(x.r.Lanes.all)-len(x.sent))...)
 	for i, l := range x.r.Lanes.all {
 		if l.busy && !x.sent[i] {
 			x.sent[i] = true
@@ -184,6 +191,7 @@ func (x *simRunner) step() (acted bool) {
 			}
 		}
 	}
+	x.checkOut()
 	if x.r.Retries.loading && x.loading == nil {
 		x.loading = x.beingLoaded()
 	}

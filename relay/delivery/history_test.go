@@ -79,6 +79,7 @@ func newSimulation(setup simOp, trace *bytes.Buffer) *simulation {
 		x := &simRunner{sim: s, filter: simFilters[(n/8)%len(simFilters)], parked: make(map[int64]*simEntry),
 			ever: make(map[int64]bool), died: make(map[int64]bool), tries: make(map[int64]int), again: make(map[int64]bool),
 			sub: subscription.Subscription{Name: fmt.Sprintf("sub%d", i), Settings: simSettings[n%len(simSettings)]}}
+		x.sends = setup.a>>(2+i)&1 == 1
 		if setup.c&1 == 1 { // it begins now, in the middle of a transaction
 			s.server.insert(s.server.begin(), simTopics[0], "k", time.Time{})
 			s.server.other()

@@ -39,7 +39,7 @@ func (r *Runner) Full() bool {
 }
 
 func (r *Runner) maxTasks() int {
-	most := max(2*len(r.Lanes.all)*r.Lanes.all[0].batchMax, 64)
+	most := max(2*r.Lanes.most*r.Lanes.batchMax, 64)
 	if r.breaker.wide {
 		return max(most, widestLook)
 	}

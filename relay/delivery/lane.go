@@ -7,28 +7,22 @@ import (
 	"github.com/postrider/postrider/sinks"
 )
 
-// lane hands one batch at a time to the sink. While it is busy, batch, deliveries and outcomes belong to its goroutine.
+// lane hands one batch at a time to the sink. While it is busy, batch, deliveries and outcomes belong to its goroutine, or to a sender.
 type lane struct {
 	batchMax   int
-	queue      []*task // of the keys that hash here
+	queue      []*task             // of the keys that hash here
+	key        string              // of a sender: the only one
+	ready      bool                // of a sender: it is in the list of that name
+	ended      func(outcome error) // of a sender: called when the delivery has ended
 	busy       bool
 	probes     bool // its batch is a probe
 	started    int  // number of its delivery
 	batch      []*task
-	keys       map[string]bool // of formKeyed, empty outside of it
 	deliveries []sinks.Delivery
 	outcomes   []error
 	doubted    bool // nobody should count on an answer
 	begin      chan struct{}
 	done       sync.WaitGroup
-}
-
-func newLanes(n, batch int) []*lane {
-	lanes := make([]*lane, n)
-	for i := range lanes {
-		lanes[i] = &lane{batchMax: batch}
-	}
-	return lanes
 }
 
 // send starts the delivery of the lane's batch.
@@ -46,6 +40,10 @@ func (l *lane) send(r *Runner) {
 	}
 	l.busy = true
 	r.Lanes.inFlight++
+	if r.Lanes.sending.to != nil {
+		r.sendOne(l)
+		return
+	}
 	if l.begin == nil { // most subscriptions never need most of their lanes
 		l.begin = make(chan struct{}, 1)
 		l.done.Go(func() { l.work(r) })
@@ -90,20 +88,20 @@ func (ls *lanes) collectFinished() []*lane {
 
 // enqueue puts a task where a lane will find it.
 func (r *Runner) enqueue(t *task) {
-	r.Lanes.add(t)
-	r.breaker.fresh = true
-}
-
-// add puts a task where a lane will find it.
-func (ls *lanes) add(t *task) {
+	ls := &r.Lanes
 	ls.Tasks++
 	ls.bytes += t.row.Size()
-	if t.key == "" {
+	r.breaker.fresh = true
+	if t.key == "" && ls.sending.to == nil {
 		ls.free = append(ls.free, t)
 		return
 	}
-	l := ls.laneOf(t.key)
+	l := r.laneFor(t)
 	l.queue = append(l.queue, t)
+	if ls.sending.to != nil {
+		t.lane = l
+		ls.makeReady(l)
+	}
 }
 
 // laneOf maps a key to its lane, fixed for the runner's life (FNV-1a).
@@ -126,10 +124,21 @@ func (r *Runner) free(t *task) {
 
 // dispatch hands batches to idle lanes.
 func (r *Runner) dispatch(now time.Time) {
-	if r.breaker.open {
+	switch {
+	case r.breaker.open:
 		r.probe(now)
 		return
+	case r.Lanes.sending.to != nil:
+		r.sendReady()
+	default:
+		r.sendBatches(now)
 	}
+	if r.onlySuspects() {
+		r.breaker.trip(now, 0, errSuspects, r.Lanes.started)
+	}
+}
+
+func (r *Runner) sendBatches(now time.Time) {
 	for _, l := range r.Lanes.all {
 		if l.busy || len(l.queue) == 0 && len(r.Lanes.free) == 0 || r.linger(l, now) {
 			continue
@@ -138,9 +147,6 @@ func (r *Runner) dispatch(now time.Time) {
 		if len(l.batch) > 0 {
 			l.send(r)
 		}
-	}
-	if r.onlySuspects() {
-		r.breaker.trip(now, 0, errSuspects, r.Lanes.started)
 	}
 }
 
@@ -219,28 +225,30 @@ func (r *Runner) logFirst(t *task) bool {
 
 // formKeyed returns the bound on the batch that its tasks leave.
 func (r *Runner) formKeyed(l *lane, most int) int {
-	if l.keys == nil {
-		l.keys = make(map[string]bool)
+	keys := r.Lanes.keys
+	if keys == nil {
+		keys = make(map[string]bool)
+		r.Lanes.keys = keys
 	}
-	defer clear(l.keys)
+	defer clear(keys)
 	kept := l.queue[:0]
 	for i, t := range l.queue {
 		if len(l.batch) >= most || i >= scanAhead*l.batchMax && r.breaker.evidence.suspects == 0 { // suspects may stand before all others for long
 			kept = append(kept, l.queue[i:]...)
 			break
 		}
-		if l.keys[t.key] {
+		if keys[t.key] {
 			kept = append(kept, t)
 			continue
 		}
 		switch r.Retries.gate(t) {
 		case gateOpen:
-			l.keys[t.key] = true
+			keys[t.key] = true
 			if r.logFirst(t) || r.breaker.restrained(t) || !r.takes(l, t, &most) {
 				kept = append(kept, t)
 			}
 		case gateWait:
-			l.keys[t.key] = true
+			keys[t.key] = true
 			kept = append(kept, t)
 		case gateHold:
 			if !r.holds(t) {
@@ -254,21 +262,4 @@ func (r *Runner) formKeyed(l *lane, most int) int {
 	clear(l.queue[len(kept):])
 	l.queue = kept
 	return most
-}
-
-type lanes struct {
-	all      []*lane
-	free     []*task // without a key: for any lane
-	Tasks    int     // in lanes and free, delivering included
-	bytes    int64
-	inFlight int
-	alone    int       // of these, messages that are read by themselves
-	Lingers  time.Time // when the first lane stops to wait for a full batch; zero: none waits
-	started  int       // deliveries, which are numbered by it
-	finished struct {
-		sync.Mutex
-		lanes     []*lane
-		collected []*lane // the other of two arrays that take turns
-	}
-	tenant tenant // of the room for messages that are read by themselves
 }

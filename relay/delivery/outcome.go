@@ -20,6 +20,9 @@ func (r *Runner) collectResults(now time.Time) {
 		r.handleBatch(l, now)
 		clear(l.batch)
 		clear(l.deliveries)
+		if r.Lanes.sending.to != nil {
+			r.Lanes.rest(l)
+		}
 	}
 }
 

@@ -77,7 +77,7 @@ func (r *Runner) park(t *task, state string, due time.Time, reason string) {
 func (ls *lanes) putBack(l *lane, tasks []*task) {
 	var keyed, free []*task
 	for _, t := range tasks {
-		if t.key == "" {
+		if t.key == "" && ls.sending.to == nil {
 			free = append(free, t)
 		} else {
 			keyed = append(keyed, t)

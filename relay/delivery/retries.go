@@ -211,7 +211,7 @@ func (r *Runner) collectLoaded() {
 		t := &task{row: row, key: e.key, entry: e, attempts: e.attempts}
 		t.alone = e.attempts > 0
 		r.enqueue(t)
-		if t.key == "" { // before what may have to wait for it
+		if n := len(r.Lanes.free); n > 0 && r.Lanes.free[n-1] == t { // before what may have to wait for it
 			copy(r.Lanes.free[1:], r.Lanes.free[:len(r.Lanes.free)-1])
 			r.Lanes.free[0] = t
 		}

@@ -46,11 +46,11 @@ type Runner struct {
 // New makes a runner that stands where its cursor does. The limits are the sink's.
 func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
 	at, s := env.Cursor.Position, env.Sub.Settings
-	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
 	r := &Runner{Env: env, Life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
 	r.Env.life = &r.Life
 	r.Intake = intake{env: &r.Env, filter: f, prog: progress.New(at), pass: passing{resume: &at}, Dirty: env.Cursor.Trouble != ""} // whoever had it before may have had another
-	r.Lanes.all = newLanes(n, batch)
+	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
+	r.Lanes.make(env.senderOf(), n, batch)
 	r.Retries = retries{env: &r.Env, Parked: newParkedSet()}
 	r.report = report{saved: at.String(), described: env.Cursor.Trouble}
 	return r
@@ -60,6 +60,7 @@ func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
 type task struct {
 	row      *message.Row
 	key      string
+	lane     *lane            // of a sender: the one that it is in
 	win      *snapshot.Window // from the feed
 	seq      int              // its number in the window or, if win and entry are nil, in the pass
 	entry    *Entry           // from the parked table

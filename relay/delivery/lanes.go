@@ -1,0 +1,45 @@
+package delivery
+
+import (
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// lanes are what waits to be delivered, and what is out.
+type lanes struct {
+	all      []*lane // of a sender: all that there are by now, used or not
+	most     int     // that may have something out
+	batchMax int
+	free     []*task         // without a key: for any lane
+	keys     map[string]bool // of formKeyed, empty outside of it
+
+	sending  sending // if the sink is a sender
+	Tasks    int     // in lanes and free, delivering included
+	bytes    int64
+	inFlight int
+	alone    int       // of these, messages that are read by themselves
+	Lingers  time.Time // when the first lane stops to wait for a full batch; zero: none waits
+	started  int       // deliveries, which are numbered by it
+	finished struct {
+		sync.Mutex
+		lanes     []*lane
+		collected []*lane // the other of two arrays that take turns
+	}
+	tenant tenant // of the room for messages that are read by themselves
+}
+
+// make makes the lanes of a sink, or prepares for those of a sender.
+func (ls *lanes) make(to sinks.Sender, n, batch int) {
+	ls.most, ls.batchMax = n, batch
+	if to != nil {
+		ls.batchMax = 1
+		ls.sending = sending{to: to, byKey: make(map[string]*lane)}
+		return
+	}
+	ls.all = make([]*lane, n)
+	for i := range ls.all {
+		ls.all[i] = &lane{batchMax: batch}
+	}
+}
