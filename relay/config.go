@@ -90,6 +90,9 @@ type Declaration struct {
 // largestMessage is the least bound above which a message is never delivered; four times the bound on memory is the other.
 const largestMessage = 256 << 20
 
+// longestRetention keeps the lengths of segments and the times that are worked out from them within what PostgreSQL can reckon with.
+const longestRetention = 10 * 365 * 24 * time.Hour
+
 // Validate fills in the defaults and says which setting is wrong, with its value and what would be right.
 func (c *Config) Validate() error {
 	c.setDefaults()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/delivery"
+	"github.com/postrider/postrider/relay/maintain"
 )
 
 // park puts a message into the table that has been in a state for an age; the outbox holds it or not.
@@ -81,7 +82,7 @@ func TestExpiryGoesOnPastWhatStays(t *testing.T) {
 	b := newBench(t)
 	b.subscribe("s", "{a}", "{}", "now")
 	b.subscribe("hold", "{a}", `{"on_dead": "hold"}`, "now")
-	const many = 2*expiryBatch + 10
+	const many = 2*maintain.ExpiryBatch + 10
 	for _, name := range []string{"hold", "s"} { // in the order of updated_at
 		b.exec(`INSERT INTO postrider.parked (subscription, id, state, created_at, updated_at, topic, payload)
 			SELECT $1, nextval('postrider.outbox_id_seq'), 'dead', now() - interval '1 day', now() - interval '1 day' + $2 * interval '1 hour', 'a', '1' FROM generate_series(1, $3::int)`,

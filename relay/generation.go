@@ -107,8 +107,7 @@ func (g *generation) run(ctx context.Context, follow Follow, healthy func()) err
 
 	group.Go(func() error { return g.feed.Run(hard) })
 	group.Go(func() error { return g.saver.run(hard) })
-	group.Go(func() error { return newRetention(g).run(soft) })
-	group.Go(func() error { return (&expiry{generation: g}).run(soft) })
+	group.Go(func() error { return g.maintain(soft) })
 	group.Go(func() error { return g.lookForCallbacks(soft) })
 	switch follow {
 	case FollowStream:

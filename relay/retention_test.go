@@ -11,7 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/maintain"
 	"github.com/postrider/postrider/relay/metrics"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -19,16 +21,18 @@ import (
 // ring is a bench whose clock stands: the current segment is 8, the next 9.
 type ring struct {
 	*bench
-	retention
+	*maintain.Retention
+	store.Segments
+	keep time.Duration
+	log  strings.Builder
 }
 
 func newRing(t *testing.T) *ring {
 	b := newBench(t)
 	b.exec("CREATE OR REPLACE FUNCTION postrider.current_segment() RETURNS smallint LANGUAGE sql STABLE PARALLEL SAFE RETURN 8::smallint")
-	c := b.config()
-	c.Retention = time.Hour
-	mend(t, c.Validate())
-	return &ring{b, *newRetention(&generation{config: &c, log: slog.Default(), metrics: metrics.New(nil), pool: b.onePool()})}
+	r := &ring{bench: b, Segments: store.Segments{Pool: b.onePool()}, keep: time.Hour}
+	r.Retention = maintain.NewRetention(r.Segments, r.keep, slog.New(slog.NewTextHandler(&r.log, nil)), metrics.New(nil))
+	return r
 }
 
 // fill puts rows of an age into a segment, each in a transaction of its own.
@@ -55,9 +59,9 @@ func (r *ring) empties(what string, segment int, want bool) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Second)
 	defer cancel()
 	before := r.rows(segment)
-	got, err := r.empty(ctx, segment)
-	if err != nil || got != want {
-		r.t.Errorf("%s: emptied %t, %v; want %t", what, got, err, want)
+	got, err := r.Empty(ctx, segment, r.keep)
+	if err != nil || (got == store.SegmentEmptied) != want {
+		r.t.Errorf("%s: %v, %v; want it emptied: %t", what, got, err, want)
 	}
 	if after := r.rows(segment); want && after != 0 || !want && after != before {
 		r.t.Errorf("%s: %d of %d rows are left", what, after, before)
@@ -157,9 +161,9 @@ func TestSegmentsAreJudgedUnderTheLock(t *testing.T) {
 	pool, err := dbconn.NewPool(t.Context(), config)
 	mend(t, err)
 	t.Cleanup(pool.Close)
-	r.generation.pool = pool
-	if emptied, err := r.empty(t.Context(), 2); emptied || err != nil || r.rows(2) != 2 {
-		t.Errorf("with a row that came just before the lock: emptied %t, %v; %d of 2 rows are left", emptied, err, r.rows(2))
+	r.Segments.Pool = pool
+	if result, err := r.Empty(t.Context(), 2, r.keep); result != store.SegmentNeeded || err != nil || r.rows(2) != 2 {
+		t.Errorf("with a row that came just before the lock: %v, %v; %d of 2 rows are left", result, err, r.rows(2))
 	}
 }
 
@@ -198,7 +202,7 @@ func TestSegmentsWithTimesToCome(t *testing.T) {
 	r.empties("of a far year", 2, true)
 	r.empties("of the last year there is", 3, true)
 	r.empties("of ever", 10, true)
-	r.generation.config.Retention = 24 * time.Hour
+	r.keep = 24 * time.Hour
 	for segment, want := range map[int]bool{2: false, 12: false, 11: true, 10: true} { // ended 5, 11, 12 and 13 turns of two hours ago
 		insert(segment, "infinity")
 		r.empties(fmt.Sprint("with a retention of a day, segment ", segment), segment, want)
@@ -209,13 +213,10 @@ func TestSegmentsWithTimesToCome(t *testing.T) {
 func TestRingIsKeptLongEnough(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	c := b.config()
-	c.Retention = 12 * time.Hour
-	mend(t, c.Validate())
-	r := newRetention(&generation{config: &c, log: slog.Default(), metrics: metrics.New(nil), pool: b.onePool()})
+	r := maintain.NewRetention(store.Segments{Pool: b.onePool()}, 12*time.Hour, slog.Default(), metrics.New(nil))
 	for _, length := range []string{"1 second", "10 minutes", "3 hours"} {
 		b.exec("SELECT postrider.set_segment_length($1::text::interval)", length)
-		r.round(t.Context())
+		r.Turn(t.Context())
 		if got := scalar[int64](b, "SELECT segment_seconds FROM postrider.source"); got < 3600 || length == "3 hours" && got != 3*3600 {
 			t.Errorf("after %s: segments of %d s, a retention of 12 h", length, got)
 		}
@@ -240,34 +241,28 @@ func TestHoldersOfSegmentsAreNamed(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRing(t)
-			var log strings.Builder
-			r.generation.log = slog.New(slog.NewTextHandler(&log, nil))
 			r.fill(2, 2*time.Hour)
 			conn := r.db.Conn(t)
 			run := func(sql string) { t.Helper(); _, err := conn.Exec(t.Context(), sql); mend(t, err) }
 			run("SET application_name = 'the_reader'")
 			for range 2 {
 				run("BEGIN; " + c.sql)
-				r.held.patience = time.Hour
-				r.round(t.Context())
-				if log.Len() != 0 {
-					t.Errorf("warned before its time: %s", &log)
+				r.Patience = time.Hour
+				r.Turn(t.Context())
+				if r.log.Len() != 0 {
+					t.Errorf("warned before its time: %s", &r.log)
 				}
-				r.held.patience = 0
-				r.round(t.Context())
-				r.round(t.Context())
-				if n := strings.Count(log.String(), "a segment cannot be emptied while it is in use"); n != 1 || !strings.Contains(log.String(), c.want) {
-					t.Errorf("%d warnings, want 1 with %q:\n%s", n, c.want, &log)
+				r.Patience = 0
+				r.Turn(t.Context())
+				r.Turn(t.Context())
+				if n := strings.Count(r.log.String(), "a segment cannot be emptied while it is in use"); n != 1 || !strings.Contains(r.log.String(), c.want) {
+					t.Errorf("%d warnings, want 1 with %q:\n%s", n, c.want, &r.log)
 				}
-				log.Reset()
+				r.log.Reset()
 				run(c.end)
-				r.round(t.Context())
-				if r.rows(2) != 0 || log.Len() != 0 {
-					t.Errorf("%d rows are left, log %q", r.rows(2), &log)
-				}
-				r.round(t.Context())
-				if len(r.held.warned)+len(r.held.since) != 0 {
-					t.Errorf("what is over is remembered: %v, %v", r.held.warned, r.held.since)
+				r.Turn(t.Context())
+				if r.rows(2) != 0 || r.log.Len() != 0 {
+					t.Errorf("%d rows are left, log %q", r.rows(2), &r.log)
 				}
 				r.fill(2, 2*time.Hour)
 			}

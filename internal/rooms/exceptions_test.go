@@ -32,7 +32,6 @@ var exceptions = map[string]int{
 	"ways through the function: relay.generation.lookForCallbacks":              13,
 	"ways through the function: relay.owner.acquire":                            16,
 	"ways through the function: relay.owner.watchPeers":                         14,
-	"ways through the function: relay.retention.empty":                          18,
 	"ways through the function: relay.saver.insist":                             13,
 	"ways through the function: relay/delivery.Losses.judge":                    13,
 	"ways through the function: relay/delivery.PassReader.read":                 14,

@@ -1,0 +1,15 @@
+package relay
+
+import (
+	"context"
+
+	"github.com/postrider/postrider/relay/maintain"
+	"github.com/postrider/postrider/relay/store"
+)
+
+// maintain keeps the tables small until ctx is cancelled.
+func (g *generation) maintain(ctx context.Context) error {
+	retention := maintain.NewRetention(store.Segments{Pool: g.pool}, g.config.Retention, g.log, g.metrics)
+	expiry := &maintain.Expiry{Store: store.Expiry{Pool: g.pool}, Dead: g.config.DeadRetention, Discarded: g.config.DiscardedRetention, Log: g.log, Metrics: g.metrics}
+	return maintain.Run(ctx, append(expiry.Jobs(), retention.Job())...)
+}
