@@ -22,6 +22,8 @@ var rooms = []room{
 	{path: "outbox", may: "outbox/topic", postgres: true},
 	{path: "outbox/topic"},
 	{path: "outbox/outboxtest", may: "outbox outbox/topic"},
+	{path: "worker", may: "outbox/topic", postgres: true},
+	{path: "worker/workertest", may: "worker outbox outbox/outboxtest", postgres: true},
 
 	// The engine, from the leaves inwards out.
 	{path: "relay/snapshot", postgres: true}, // pgtype, to be scanned

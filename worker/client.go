@@ -1,0 +1,80 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	apiPath = "/api/v1/jobs/"
+	// answerTime is how long a relay may take for an answer, beside what it was allowed to wait.
+	answerTime = 15 * time.Second
+	maxAnswer  = 256 << 20
+)
+
+// client makes requests to one of several relays, and goes on to the next one when it does not answer.
+type client struct {
+	http *http.Client
+	urls []string
+	at   atomic.Uint32 // the relay that answered last, modulo their number
+}
+
+func newClient(urls []string) *client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 8
+	transport.DisableCompression = true
+	return &client{http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, urls: urls}
+}
+
+func (c *client) close() { c.http.CloseIdleConnections() }
+
+// post makes one request and reads its answer.
+func (c *client) post(ctx context.Context, verb string, request any, wait time.Duration) (*answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, wait+answerTime, fmt.Errorf("no answer for %v", wait+answerTime))
+	defer cancel()
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", verb, err)
+	}
+	at := c.at.Load()
+	got, err := c.exchange(ctx, c.urls[int(at)%len(c.urls)]+apiPath+verb, body)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		c.at.CompareAndSwap(at, at+1)
+		return nil, fmt.Errorf("%s: %w", verb, err)
+	}
+	return got, nil
+}
+
+func (c *client) exchange(ctx context.Context, url string, body []byte) (*answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, refused(res, data)
+	}
+	got := new(answer)
+	if err := json.Unmarshal(data, got); err != nil {
+		return nil, fmt.Errorf("the answer is not what a relay answers: %w", err)
+	}
+	return got, nil
+}

@@ -1,0 +1,181 @@
+package workertest
+
+import (
+	"context"
+	"encoding/json"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/outbox"
+)
+
+// Server answers workers as a relay does, out of its memory. Subscriptions need not be made; messages of one key are handed out one at a time.
+type Server struct {
+	http *httptest.Server
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and made anew, by each change
+	jobs    []*entry      // by id; a job's is at id - 1
+	first   int           // all jobs before this index are over
+	tokens  int64
+	out     map[string]*entry // by token
+	old     map[string]string // tokens that are over, and the answer for them
+	workers map[string]*peer  // by incarnation
+	beats   int
+	quiet   bool
+	cut     int
+	refuse  string
+	// attempts bounds an entry's.
+	attempts int
+}
+
+// entry is a message of one subscription.
+type entry struct {
+	State
+	id           int64
+	subscription string
+	message      outbox.Message
+	payload      json.RawMessage
+	created, due time.Time
+	token        string // of the attempt that is out
+	holder       *peer
+	handedOut    time.Time
+	cancelled    bool
+}
+
+// peer is a worker's incarnation.
+type peer struct{ seen time.Time }
+
+// State is what became of a message so far.
+type State struct {
+	// State is pending, out, retrying, done, dead or cancelled.
+	State string
+	// Attempts are those that count.
+	Attempts int
+	// Released is how often a worker has given it back.
+	Released int
+	// Reason is the last attempt's.
+	Reason string
+	// Result is the last one.
+	Result json.RawMessage
+	// Percent and Note are the newest progress.
+	Percent int
+	Note    string
+}
+
+// NewServer starts a server on a loopback port, until the test ends.
+func NewServer(t testing.TB) *Server {
+	s := &Server{changed: make(chan struct{}), out: map[string]*entry{}, old: map[string]string{}, workers: map[string]*peer{}, attempts: 10}
+	s.http = httptest.NewServer(s.handler())
+	t.Cleanup(func() {
+		s.http.CloseClientConnections()
+		s.http.Close()
+	})
+	return s
+}
+
+// URL is what worker.Pull needs.
+func (s *Server) URL() string { return s.http.URL }
+
+// Add enqueues a message for a subscription and returns its id. It panics if the payload cannot be marshalled.
+func (s *Server) Add(subscription string, m outbox.Message) int64 {
+	e := &entry{State: State{State: pending}, subscription: subscription, message: m, created: time.Now(), due: m.DeliverAt}
+	if m.Body == nil {
+		var err error
+		if e.payload, err = json.Marshal(m.Payload); err != nil {
+			panic(err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.jobs = append(s.jobs, e)
+	e.id = int64(len(s.jobs))
+	s.change()
+	return e.id
+}
+
+// State returns what became of a message so far.
+func (s *Server) State(id int64) State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.jobs[id-1].State
+}
+
+// Await waits until the message is in that state, and returns it; the test ends if that takes more than half a minute.
+func (s *Server) Await(t testing.TB, id int64, state string) State {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		got, changed := s.jobs[id-1].State, s.changed
+		s.mu.Unlock()
+		if got.State == state {
+			return got
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("message %d is %+v, not %s", id, got, state)
+		}
+	}
+}
+
+// Cancel cancels a message: at once, or if it is out, when its worker has heard of it and let go.
+func (s *Server) Cancel(id int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.jobs[id-1]
+	e.cancelled = true
+	if e.token == "" {
+		e.State.State = cancelled
+	}
+	s.change()
+}
+
+// Lose takes a message away from its worker, as when its time is over: the attempt counts, and others may take it at once.
+func (s *Server) Lose(id int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.jobs[id-1]; e.token != "" {
+		s.lose(e)
+	}
+	s.change()
+}
+
+// Quiet asks all workers to take nothing, or to go on.
+func (s *Server) Quiet(quiet bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quiet = quiet
+	s.change()
+}
+
+// LoseAnswers lets the answers of the next n requests get lost after what they ask for was done.
+func (s *Server) LoseAnswers(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut = n
+}
+
+// Refuse answers all requests with 400 and this detail; empty: no longer.
+func (s *Server) Refuse(detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = detail
+}
+
+// Beats is how many beats have come.
+func (s *Server) Beats() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.beats
+}
+
+// change wakes all who wait. The lock is held.
+func (s *Server) change() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
