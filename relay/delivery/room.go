@@ -12,7 +12,7 @@ import (
 //
 //   - one subscription has a quarter of it at most, unless it has only one message there;
 //   - destinations that have not shown yet that they work, or do not at the moment, have half of it in all;
-//   - a message for which all of it is too small goes alone: one at a time, beside the others.
+//   - a message for which all of it, or that half, is too small goes alone: one at a time, beside the others.
 type room struct {
 	limit int64
 
@@ -29,7 +29,7 @@ type claim struct {
 	doubted bool
 	wants   int64
 	bytes   int64         // granted, unless it goes alone
-	alone   bool          // it wants more than all there is
+	alone   bool          // it wants more than all that it may have
 	ready   chan struct{} // closed when it is granted
 }
 
@@ -39,7 +39,8 @@ type tenant struct{ used int64 }
 // enter waits for so much room. The claim has none when it is called.
 func (m *room) enter(ctx context.Context, c *claim, bytes int64) error {
 	m.mu.Lock()
-	c.wants, c.alone, c.ready = bytes, bytes > m.limit, make(chan struct{})
+	c.wants, c.ready = bytes, make(chan struct{})
+	c.alone = bytes > m.limit || c.doubted && bytes > m.limit/2
 	m.waiting = append(m.waiting, c)
 	m.grant()
 	m.mu.Unlock()
@@ -98,8 +99,7 @@ func (m *room) firstAlone() (first *claim) {
 }
 
 func (m *room) mayHave(c *claim) bool {
-	return (c.tenant.used == 0 || c.tenant.used+c.wants <= m.limit/4) &&
-		(!c.doubted || m.Doubted == 0 || m.Doubted+c.wants <= m.limit/2)
+	return (c.tenant.used == 0 || c.tenant.used+c.wants <= m.limit/4) && (!c.doubted || m.Doubted+c.wants <= m.limit/2)
 }
 
 func (m *room) count(c *claim, bytes int64) {
@@ -108,17 +108,6 @@ func (m *room) count(c *claim, bytes int64) {
 	m.Used += bytes
 	if c.doubted {
 		m.Doubted += bytes
-	}
-}
-
-// trust says that a destination that works waits for the claim, too, or uses it.
-func (m *room) trust(c *claim) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if c.doubted {
-		c.doubted = false
-		m.Doubted -= c.bytes
-		m.grant()
 	}
 }
 

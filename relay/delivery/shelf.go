@@ -10,7 +10,8 @@ import (
 )
 
 // shelf keeps the messages that are read by themselves while they are delivered: subscriptions that deliver one at the same time
-// share it, and the room that it takes.
+// share it, and the room that it takes. Those that are in doubt share with each other only: what a destination that does not answer
+// holds on to must never count as room of one that works.
 type shelf struct {
 	Room room
 
@@ -23,6 +24,7 @@ type shelfMark struct {
 	parked  string // subscription; "": the outbox's
 	id      int64
 	created int64
+	doubted bool // by those who take it
 }
 
 // book is a message on the shelf.
@@ -51,6 +53,7 @@ func NewShelf(limit int64) *shelf {
 // take returns the message, read by one of those who want it at the time. After it has been delivered, put gives it back. The size
 // may be a guess; read fails with a largerError if the message has more than most.
 func (s *shelf) take(ctx context.Context, mark shelfMark, c claim, size int64, read func(most int64) (*message.Row, error)) (*book, error) {
+	mark.doubted = c.doubted
 	for {
 		s.mu.Lock()
 		b := s.books[mark]
@@ -61,11 +64,7 @@ func (s *shelf) take(ctx context.Context, mark shelfMark, c claim, size int64, r
 			s.fill(ctx, b, size, read)
 		} else {
 			b.refs++
-			first := b.claim
 			s.mu.Unlock()
-			if !c.doubted {
-				s.Room.trust(first)
-			}
 		}
 		select {
 		case <-b.ready:
