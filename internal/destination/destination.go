@@ -15,12 +15,13 @@ import (
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 	natssink "github.com/postrider/postrider/sinks/nats"
+	"github.com/postrider/postrider/sinks/sql"
 	"github.com/postrider/postrider/sinks/stdout"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
 // all are the kinds of destinations of this build. To add one, add it here.
-var all = []sinks.Destination{webhook.Destination, natssink.Destination, stdout.Destination}
+var all = []sinks.Destination{webhook.Destination, natssink.Destination, sql.Destination, stdout.Destination}
 
 // byScheme maps the scheme of a sink's URL to what it leads to.
 var byScheme = func() map[string]sinks.Destination {
@@ -110,6 +111,9 @@ func Check(s subscription.Subscription, secrets *secret.Store) error {
 	d, err := of(s.Sink)
 	if err != nil {
 		return err
+	}
+	if s.Settings.Shards != 0 && d.Name != sql.Destination.Name {
+		return fmt.Errorf("shards %d: only subscriptions whose sink is sql: have shards", s.Settings.Shards)
 	}
 	err = d.Check(target(s), secrets)
 	if _, ok := errors.AsType[sinks.OptionsError](err); ok || err == nil {

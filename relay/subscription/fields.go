@@ -34,6 +34,8 @@ var Fields = []*Field{
 		"Retrying, held and leased messages at which no more are taken from the log. Default 100000."),
 	count("max_scheduled", func(s *Settings) *int { return &s.MaxScheduled }, 1_000_000, 100_000_000,
 		"Messages that are not due yet and wait beside the log; further ones stay in it. Default 1000000."),
+	count("shards", func(s *Settings) *int { return &s.Shards }, 0, 64,
+		"For sql: alone: how many workers can be at work at once, each on the keys of one shard. Fixed when the subscription is created. Default 4."),
 	object("options", func(s *Settings) *json.RawMessage { return &s.Options },
 		"What only this kind of sink has, as a JSON object. Secrets in it are references: env:NAME or file:/path."),
 }

@@ -1,0 +1,156 @@
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+-- A worker's transaction keeps the segments that it has read until its end, and a read through the parent table would keep all sixteen. So
+-- each is read by itself, by statements of its own that a session plans once: what follows is written once and made for all of them.
+DO $$
+DECLARE
+    -- Which rows of a segment a pass may still want, of whatever shard.
+    window_function CONSTANT text := $f$
+CREATE FUNCTION postrider.shard_window(leaf integer, base pg_snapshot, target pg_snapshot, most integer, OUT n bigint, OUT first bigint, OUT last bigint)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $b$
+#variable_conflict use_variable
+DECLARE
+    top   xid8 := pg_snapshot_xmax(base);
+    until xid8 := pg_snapshot_xmax(target);
+    ended xid8[] := ARRAY(SELECT x FROM pg_snapshot_xip(base) x WHERE pg_visible_in_snapshot(x, target));
+BEGIN
+    CASE leaf %s END CASE;
+END $b$ $f$;
+    window_leaf CONSTANT text := $l$
+    WHEN %1$s THEN
+        SELECT count(*), min(w.id), max(w.id) INTO n, first, last FROM (
+            SELECT o.id FROM postrider.outbox_%1$s o WHERE o.xid >= top AND o.xid < until AND pg_visible_in_snapshot(o.xid, target)
+            UNION ALL
+            SELECT o.id FROM postrider.outbox_%1$s o WHERE o.xid = ANY (ended) AND o.xid < top LIMIT most) w;
+        IF n = most THEN
+            first := (SELECT min(o.id) FROM postrider.outbox_%1$s o);
+            last := (SELECT max(o.id) FROM postrider.outbox_%1$s o);
+        END IF;$l$;
+
+    -- The next rows of a pass. Two that have the same id come together.
+    page_function CONSTANT text := $f$
+CREATE FUNCTION postrider.shard_page(leaf bigint, by_xid bigint, c postrider.shard_positions, s postrider.shard_settings, until bigint, room integer)
+    RETURNS TABLE (id bigint, created_at timestamptz, deliver_at timestamptz, xid xid8, topic text, key text, payload jsonb, body bytea, headers jsonb)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $b$
+#variable_conflict use_column
+DECLARE
+    base     pg_snapshot := CASE WHEN c.blind = leaf THEN c.blind_base ELSE c.base END;
+    target   pg_snapshot := c.target;
+    top      xid8 := pg_snapshot_xmax(base);
+    until_x  xid8 := pg_snapshot_xmax(target);
+    ended    xid8[] := CASE WHEN by_xid = 1 THEN ARRAY(SELECT x FROM pg_snapshot_xip(base) x WHERE pg_visible_in_snapshot(x, target)) END;
+    after    bigint := c.after_id;
+    n        integer := s.shards;
+    mine     integer := c.shard;
+    done     int8multirange := c.done;
+    done_before timestamptz := c.done_before;
+    regex    text := s.regex;
+    topics   text[] := s.topics;
+    -- Earlier topics apply to nothing that is left once base is past them: no row, then, is asked which of them are its own.
+    earlier  jsonb := CASE WHEN pg_snapshot_xmin(base) < s.earlier_until THEN s.earlier END;
+BEGIN
+    CASE leaf %s END CASE;
+END $b$ $f$;
+    wanted CONSTANT text := $w$
+          AND CASE WHEN earlier IS NULL THEN regex IS NULL OR o.topic ~ regex ELSE o.topic ~ postrider.topic_regex(postrider.topics_at(topics, earlier, o.xid)) END
+          AND postrider.shard_of(o.key, o.id, n) = mine
+          AND (done IS NULL OR NOT (done @> o.id AND o.created_at <= done_before))$w$;
+    cols CONSTANT text := 'o.id, o.created_at, o.deliver_at, o.xid, o.topic::text, o.key, o.payload, o.body, o.headers::jsonb';
+    page_leaf CONSTANT text := $l$
+    WHEN %1$s THEN
+        IF by_xid = 0 THEN
+            RETURN QUERY SELECT %2$s FROM postrider.outbox_%1$s o
+            WHERE o.id > after AND o.id <= until AND NOT pg_visible_in_snapshot(o.xid, base) AND pg_visible_in_snapshot(o.xid, target)%3$s
+            ORDER BY o.id FETCH FIRST (room) ROWS WITH TIES;
+        ELSE
+            RETURN QUERY SELECT * FROM (
+                SELECT %2$s FROM postrider.outbox_%1$s o
+                WHERE o.xid >= top AND o.xid < until_x AND o.id > after AND o.id <= until AND pg_visible_in_snapshot(o.xid, target)%3$s
+                UNION ALL
+                SELECT %2$s FROM postrider.outbox_%1$s o
+                WHERE o.xid = ANY (ended) AND o.xid < top AND o.id > after AND o.id <= until%3$s) w
+            ORDER BY w.id FETCH FIRST (room) ROWS WITH TIES;
+        END IF;$l$;
+
+    -- What is new, for which shards, without a lock.
+    peek_function CONSTANT text := $f$
+CREATE FUNCTION postrider.shard_peek(leaf integer, s postrider.shard_settings, shards smallint[], bases pg_snapshot[], top xid8, running xid8[], most bigint,
+        OUT looked bigint, OUT news smallint[])
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $b$
+#variable_conflict use_variable
+DECLARE
+    n        integer := s.shards;
+    regex    text := s.regex;
+    topics   text[] := s.topics;
+    earlier  jsonb := CASE WHEN pg_snapshot_xmin(bases[1]) < s.earlier_until THEN s.earlier END;
+BEGIN
+    CASE leaf %s END CASE;
+END $b$ $f$;
+    peek_leaf CONSTANT text := $l$
+    WHEN %1$s THEN
+        SELECT count(*), array_agg(DISTINCT w.shard) FILTER (WHERE NOT pg_visible_in_snapshot(w.xid, bases[array_position(shards, w.shard)])) INTO looked, news
+        FROM (
+            SELECT o.xid, CASE WHEN CASE WHEN earlier IS NULL THEN regex IS NULL OR o.topic ~ regex
+                                         ELSE o.topic ~ postrider.topic_regex(postrider.topics_at(topics, earlier, o.xid)) END
+                               THEN postrider.shard_of(o.key, o.id, n) END AS shard
+            FROM (SELECT * FROM (
+                SELECT p.id, p.key, p.topic, p.xid FROM postrider.outbox_%1$s p WHERE p.xid >= top
+                UNION ALL
+                SELECT p.id, p.key, p.topic, p.xid FROM postrider.outbox_%1$s p WHERE p.xid = ANY (running) AND p.xid < top) u
+                LIMIT most) o) w;$l$;
+    leaves CONSTANT int[] := ARRAY(SELECT generate_series(0, 15));
+BEGIN
+    EXECUTE format(window_function, (SELECT string_agg(format(window_leaf, i), '') FROM unnest(leaves) i));
+    EXECUTE format(page_function, (SELECT string_agg(format(page_leaf, i, cols, wanted), '') FROM unnest(leaves) i));
+    EXECUTE format(peek_function, (SELECT string_agg(format(peek_leaf, i), '') FROM unnest(leaves) i));
+END $$;
+COMMENT ON FUNCTION postrider.shard_window IS 'How many messages of a segment are new between two snapshots, and from which id to which; counted up to most, beyond which the ids are those of the segment.';
+COMMENT ON FUNCTION postrider.shard_page IS 'The next messages of a pass in one segment, up to an id.';
+COMMENT ON FUNCTION postrider.shard_peek IS 'How many messages of a segment are new for some shard, and which shards have wanted ones among them.';
+
+-- A segment without a block has no rows, which is seen without a lock on it.
+CREATE FUNCTION postrider.open_segments(closing smallint) RETURNS integer[]
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    RETURN ARRAY(SELECT g FROM generate_series(0, 15) g
+        WHERE g IS DISTINCT FROM closing AND pg_relation_size(('postrider.outbox_' || g)::regclass) > 0);
+END $$;
+COMMENT ON FUNCTION postrider.open_segments IS 'The segments that hold something, without the one that is about to be emptied.';
+
+CREATE FUNCTION postrider.begin_pass(c postrider.shard_positions) RETURNS postrider.shard_positions
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+DECLARE
+    exact CONSTANT integer := 20000;
+    leaf  integer;
+    w     record;
+BEGIN
+    c.leaves := '{}';
+    c.target := postrider.snapshot_before_me(); -- in a statement after the lock, and without the caller's own messages
+    c.skips := (SELECT q.closing FROM postrider.source q);
+    FOREACH leaf IN ARRAY postrider.open_segments(c.skips) LOOP
+        w := postrider.shard_window(leaf, CASE WHEN c.blind = leaf THEN c.blind_base ELSE c.base END, c.target, exact);
+        IF w.n > 0 THEN
+            c.leaves := c.leaves || ARRAY[leaf, w.first, w.last, CASE WHEN w.n <= 2000 AND w.last - w.first >= 4 * w.n THEN 1 ELSE 0 END];
+            c.after_id := least(c.after_id, w.first - 1);
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN c.leaves = '{}' THEN postrider.end_pass(c) ELSE c END;
+END $$;
+COMMENT ON FUNCTION postrider.begin_pass IS 'Where a pass begins: its target, and the segments that have something for it; without any it is over.';
+
+CREATE FUNCTION postrider.end_pass(c postrider.shard_positions) RETURNS postrider.shard_positions
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    IF c.skips IS NULL THEN
+        c.blind := NULL;
+        c.blind_base := NULL;
+    ELSIF c.skips IS DISTINCT FROM c.blind THEN
+        c.blind := c.skips;
+        c.blind_base := c.base;
+    END IF;
+    c.base := c.target;
+    c.target := NULL; c.after_id := NULL; c.leaves := NULL; c.skips := NULL;
+    c.done := NULL; c.done_before := NULL; c.again := false;
+    RETURN c;
+END $$;
+COMMENT ON FUNCTION postrider.end_pass IS 'A pass is over: its target is the base, but for a segment that it has left out.';

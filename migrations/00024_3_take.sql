@@ -1,0 +1,408 @@
+SET LOCAL search_path = pg_catalog, pg_temp;
+
+CREATE TABLE postrider.shard_workers (
+    subscription text NOT NULL REFERENCES postrider.subscriptions (name) ON DELETE CASCADE,
+    role         text NOT NULL,
+    PRIMARY KEY (subscription, role)
+);
+COMMENT ON TABLE postrider.shard_workers IS 'Which roles may work on which subscriptions in SQL, beside the schema''s owner: see postrider.grant_worker.';
+COMMENT ON COLUMN postrider.shard_workers.subscription IS 'The subscription.';
+COMMENT ON COLUMN postrider.shard_workers.role IS 'The role, by its name: it, and who has its rights.';
+
+-- Whoever has connected is asked, not whose rights a function has or what SET ROLE says.
+CREATE FUNCTION postrider.may_work(subscription text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    IF pg_has_role(session_user, current_user, 'USAGE') THEN
+        IF EXISTS (SELECT FROM postrider.shard_settings t WHERE t.subscription = may_work.subscription) THEN
+            RETURN true;
+        ELSIF EXISTS (SELECT FROM postrider.subscriptions s WHERE s.name = may_work.subscription) THEN
+            RAISE EXCEPTION 'subscription "%": a relay delivers it; workers take from those whose sink is sql:', may_work.subscription USING ERRCODE = '22023';
+        END IF;
+        RAISE EXCEPTION 'subscription "%": there is none of this name', left(may_work.subscription, 100) USING ERRCODE = '22023';
+    ELSIF EXISTS (SELECT FROM postrider.shard_workers w JOIN postrider.shard_settings t USING (subscription)
+                  WHERE w.subscription = may_work.subscription AND pg_has_role(session_user, to_regrole(quote_ident(w.role))::oid, 'USAGE')) THEN
+        RETURN true;
+    END IF;
+    RAISE EXCEPTION 'subscription "%": there is none that role "%" may work on', left(may_work.subscription, 100), session_user USING ERRCODE = '42501',
+        HINT = 'postrider grants --worker ROLE --subscription NAME prints what is to be granted.';
+END $$;
+COMMENT ON FUNCTION postrider.may_work IS 'True, or an error: whether the session''s role may work on a subscription.';
+
+-- A worker that hangs holds its shard until PostgreSQL ends its session.
+CREATE FUNCTION postrider.limit_transaction(time_limit interval) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+DECLARE
+    setting text;
+    now     text;
+BEGIN
+    FOREACH setting IN ARRAY '{statement_timeout,idle_in_transaction_session_timeout,transaction_timeout}'::text[] LOOP
+        now := current_setting(setting, true); -- the last one is PostgreSQL 17's
+        IF now = '0' OR now::interval > time_limit THEN
+            PERFORM set_config(setting, ceil(extract(epoch FROM time_limit) * 1000)::bigint::text, true);
+        END IF;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION postrider.limit_transaction IS 'Bounds what is left of the calling transaction, unless it is bounded already: each statement, each pause between two, and from PostgreSQL 17 on all of it.';
+
+CREATE FUNCTION postrider.shard_position(subscription text, shard integer, OUT c postrider.shard_positions)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+    SELECT p FROM postrider.shard_positions p WHERE p.subscription = $1 AND p.shard = $2 ORDER BY p.seq DESC LIMIT 1
+$$;
+COMMENT ON FUNCTION postrider.shard_position IS 'Where a shard is: its newest row.';
+
+-- What a shard's sequence says in one number, for it is all that survives a rollback: which message came first (its id's lower 37 bits), how
+-- many there were that one of them may have killed its worker (10 bits), how often the first one was handed out alone (8 bits), and a
+-- number that tells one call from the next (8 bits).
+CREATE FUNCTION postrider.pack_mark(turn bigint, alone bigint, size bigint, first bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((turn & 255) << 55) | (least(alone, 255) << 47) | (least(size, 1023) << 37) | (first & 137438953471);
+COMMENT ON FUNCTION postrider.pack_mark IS 'A shard''s mark: see shards.tries.';
+
+-- Which shards have something for a worker. Nothing is locked or written, unless the look itself was worth keeping.
+CREATE FUNCTION postrider.shards_with_news(s postrider.shard_settings, all_c postrider.shard_positions[]) RETURNS smallint[]
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+DECLARE
+    news   smallint[] := '{}';
+    shards  smallint[];
+    bases   pg_snapshot[];
+    floor   postrider.shard_positions;
+    c       postrider.shard_positions;
+    here    pg_snapshot := pg_current_snapshot();
+    top     xid8;
+    running xid8[];
+    closing smallint := (SELECT q.closing FROM postrider.source q);
+    lim     bigint;
+    looked  bigint;
+    leaf    integer;
+    seen    record;
+BEGIN
+    floor := postrider.shard_position(s.subscription, 0);
+    FOREACH c IN ARRAY all_c LOOP
+        IF c.target IS NULL THEN
+            IF c.blind IS NOT NULL AND c.blind IS DISTINCT FROM closing THEN
+                news := news || c.shard; -- a segment was left out, and is there again
+            END IF;
+            shards := shards || c.shard;
+            bases := bases || CASE WHEN floor.version = s.version AND pg_snapshot_xmax(c.base) < pg_snapshot_xmax(floor.base) THEN floor.base ELSE c.base END;
+        END IF;
+    END LOOP;
+    IF shards IS NULL THEN
+        RETURN news;
+    END IF;
+    top := (SELECT pg_snapshot_xmax(b) FROM unnest(bases) b ORDER BY 1 LIMIT 1);
+    running := ARRAY(SELECT DISTINCT x FROM unnest(bases) b, pg_snapshot_xip(b) x WHERE pg_visible_in_snapshot(x, here));
+    IF pg_snapshot_xmax(here) <= top AND running = '{}' THEN
+        RETURN news; -- no transaction has ended since
+    END IF;
+    FOREACH lim IN ARRAY '{1000,50000}'::bigint[] LOOP -- a look as deep as the second is rare: what it finds empty is saved
+        looked := 0;
+        FOREACH leaf IN ARRAY postrider.open_segments(closing) LOOP
+            seen := postrider.shard_peek(leaf, s, shards, bases, top, running, lim - looked);
+            looked := looked + seen.looked;
+            news := news || coalesce(seen.news, '{}');
+            EXIT WHEN looked >= lim;
+        END LOOP;
+        EXIT WHEN news <> '{}' OR looked < lim;
+    END LOOP;
+    IF news = '{}' AND looked >= lim THEN
+        RETURN shards; -- they have to look for themselves
+    END IF;
+    -- Whoever comes next need not look at all this again.
+    IF news = '{}' AND looked >= 200 AND closing IS NULL AND cardinality(shards) = s.shards AND pg_current_xact_id_if_assigned() IS NULL THEN
+        PERFORM postrider.raise_floor(s, here);
+    END IF;
+    RETURN news;
+END $$;
+COMMENT ON FUNCTION postrider.shards_with_news IS 'The shards without a pass that have new messages, as far as can be told at a glance.';
+
+CREATE FUNCTION postrider.raise_floor(s postrider.shard_settings, here pg_snapshot) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+DECLARE
+    floor postrider.shard_positions;
+BEGIN
+    PERFORM FROM postrider.shards h WHERE h.subscription = s.subscription AND h.shard = 0 FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    floor := postrider.shard_position(s.subscription, 0);
+    IF floor.seq IS NULL OR floor.version <> s.version OR pg_snapshot_xmax(floor.base) < pg_snapshot_xmax(here) THEN
+        DELETE FROM postrider.shard_positions p WHERE p.subscription = s.subscription AND p.shard = 0 AND p.seq = floor.seq;
+        INSERT INTO postrider.shard_positions (subscription, shard, seq, version, base) VALUES (s.subscription, 0, coalesce(floor.seq, 0) + 1, s.version, here);
+    END IF;
+END $$;
+COMMENT ON FUNCTION postrider.raise_floor IS 'Notes that up to a snapshot nothing was new for a subscription.';
+
+CREATE FUNCTION postrider.has_due(subscription text, shard integer, moment timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+    SELECT EXISTS (SELECT FROM postrider.parked p WHERE p.subscription = $1 AND p.shard = $2::smallint AND p.shard > 0
+                   AND p.state IN ('retrying', 'held', 'scheduled') AND p.due <= $3)
+$$;
+COMMENT ON FUNCTION postrider.has_due IS 'Whether a shard has an exception that is due.';
+
+-- Locks a shard that has something to do, and returns its number. A third of the calls look at all shards first: else those that have a
+-- pass under way would keep the others waiting.
+CREATE FUNCTION postrider.lock_shard(s postrider.shard_settings, moment timestamptz, round integer, tried smallint[]) RETURNS postrider.shards
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+DECLARE
+    at    integer := 1 + floor(random() * s.shards);
+    all_c postrider.shard_positions[];
+    c     postrider.shard_positions;
+    due   smallint[] := '{}';
+    going smallint[] := '{}';
+    among smallint[];
+    mine  postrider.shards;
+BEGIN
+    IF round = 1 THEN -- by chance: where there is much to do, it is enough
+        c := postrider.shard_position(s.subscription, at);
+        IF c.target IS NOT NULL OR c.parked AND postrider.has_due(s.subscription, at, moment) THEN
+            SELECT h.* INTO mine FROM postrider.shards h WHERE h.subscription = s.subscription AND h.shard = at::smallint FOR NO KEY UPDATE SKIP LOCKED;
+        END IF;
+        RETURN mine;
+    END IF;
+    all_c := ARRAY(SELECT postrider.shard_position(s.subscription, g) FROM generate_series(1, s.shards) g WHERE g <> ALL (tried));
+    FOREACH c IN ARRAY all_c LOOP
+        IF c.target IS NOT NULL THEN
+            going := going || c.shard;
+        END IF;
+        IF c.parked AND postrider.has_due(s.subscription, c.shard, moment) THEN
+            due := due || c.shard;
+        END IF;
+    END LOOP;
+    FOR step IN 1..3 LOOP
+        among := CASE WHEN step = 1 THEN due WHEN (step = 2) = (round = 2) THEN going ELSE postrider.shards_with_news(s, all_c) END;
+        CONTINUE WHEN among = '{}';
+        SELECT h.* INTO mine FROM postrider.shards h WHERE h.subscription = s.subscription AND h.shard = ANY (among)
+        ORDER BY (h.shard + at) % s.shards LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+        EXIT WHEN FOUND;
+    END LOOP;
+    RETURN mine;
+END $$;
+COMMENT ON FUNCTION postrider.lock_shard IS 'Locks a shard that seems to have something to do; null if there is none that is free.';
+
+CREATE FUNCTION postrider.shard_parks(c postrider.shard_positions, r record, state text, due timestamptz, attempts integer DEFAULT 0, reason text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    INSERT INTO postrider.parked (subscription, shard, id, created_at, xid, state, attempts, due, reason, topic, key, payload, body, headers)
+    VALUES (c.subscription, c.shard, r.id, r.created_at, r.xid, state, attempts, due, reason, r.topic, r.key, r.payload, r.body, r.headers);
+END $$;
+COMMENT ON FUNCTION postrider.shard_parks IS 'A message of the log becomes an exception of its shard.';
+
+CREATE FUNCTION postrider.take(subscription text, max integer DEFAULT 1, time_limit interval DEFAULT '5 minutes')
+    RETURNS TABLE (id bigint, topic text, key text, payload jsonb, body bytea, headers jsonb, created_at timestamptz, priority smallint, attempt integer)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    sub     text := take.subscription;
+    most    integer := take.max;
+    -- Once: a retry that becomes due while rows are compared would let what follows it pass.
+    moment  timestamptz := clock_timestamp();
+    s       postrider.shard_settings;
+    h       postrider.shards;
+    c       postrider.shard_positions;
+    floor   postrider.shard_positions;
+    tried   smallint[] := '{}';
+    got     integer;
+    n       bigint;
+    r       record;
+    f       record;
+    prior   integer; -- how often a worker has died of the message that it comes to first
+    suspect bigint;
+    room    integer;
+    reach   bigint;
+    fetched integer;
+    fresh   boolean;
+    cap     integer;
+    passed  integer;
+BEGIN
+    IF most IS NULL OR most NOT BETWEEN 1 AND 1000 THEN
+        RAISE EXCEPTION 'max %: must be from 1 to 1000', coalesce(most::text, 'null') USING ERRCODE = '22023';
+    ELSIF time_limit IS NULL OR time_limit NOT BETWEEN '100 milliseconds' AND '1 day' THEN
+        RAISE EXCEPTION 'time_limit %: must be an interval from 100 milliseconds to 1 day', coalesce(time_limit::text, 'null') USING ERRCODE = '22023';
+    ELSIF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'take needs a READ COMMITTED transaction, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = '25001',
+            HINT = 'A snapshot that is older than the lock on a shard does not show what its last worker has done.';
+    END IF;
+    PERFORM postrider.may_work(sub);
+    PERFORM postrider.limit_transaction(time_limit);
+    SELECT * INTO s FROM postrider.shard_settings t WHERE t.subscription = sub;
+    FOR round IN CASE WHEN random() < 0.3 THEN 3 ELSE 1 END..3 LOOP
+    FOR turn IN 1..s.shards LOOP
+        h := postrider.lock_shard(s, moment, round, tried);
+        EXIT WHEN h.shard IS NULL;
+        tried := tried || h.shard;
+        -- New statements: they see what the last one who held the lock has committed.
+        SELECT * INTO s FROM postrider.shard_settings t WHERE t.subscription = sub;
+        IF NOT FOUND OR NOT s.active THEN
+            RETURN;
+        END IF;
+        c := postrider.shard_position(sub, h.shard);
+        IF c.taker <> pg_current_xact_id() THEN
+            c.batch := '{}';
+            c.deaths := 0;
+            c.mark_before := coalesce(pg_sequence_last_value(h.tries), 0);
+            IF c.mark_before <> c.mark THEN -- who took from here has not come to COMMIT
+                suspect := c.mark_before & 137438953471;
+                prior := c.mark_before >> 47 & 255;
+                c.wary := c.mark_before >> 37 & 1023;
+            END IF;
+        END IF;
+        prior := coalesce(prior, 0);
+        IF c.wary > 0 THEN
+            most := 1;
+        END IF;
+        IF c.target IS NULL THEN
+            floor := postrider.shard_position(sub, 0);
+            IF floor.version = s.version AND pg_snapshot_xmax(c.base) < pg_snapshot_xmax(floor.base) THEN
+                c.base := floor.base;
+            END IF;
+        END IF;
+        got := 0; fresh := false; passed := 0; cap := NULL;
+
+        -- Exceptions first. All that concerns a key happens under its shard's lock.
+        IF c.parked THEN
+            IF cardinality(c.batch) = 0 THEN
+                DELETE FROM postrider.parked p WHERE p.subscription = sub AND p.shard = h.shard AND p.shard > 0 AND p.state = 'completed';
+            END IF;
+            LOOP
+                fetched := 0;
+                FOR r IN SELECT * FROM postrider.parked p WHERE p.subscription = sub AND p.shard = h.shard AND p.shard > 0
+                        AND p.state IN ('retrying', 'held', 'scheduled') AND p.due <= moment ORDER BY p.due, p.id LIMIT most - got LOOP
+                    CONTINUE WHEN r.id = ANY (c.batch);
+                    fetched := fetched + 1;
+                    IF r.key IS NOT NULL AND EXISTS (SELECT FROM postrider.parked b WHERE b.subscription = sub AND b.key = r.key AND b.shard > 0
+                            AND (b.id, b.created_at) < (r.id, r.created_at) AND b.state IN ('retrying', 'held', 'dead') AND (b.state <> 'dead' OR s.holds)) THEN
+                        -- It waits for what is before it, which brings it forward.
+                        UPDATE postrider.parked p SET state = 'held', due = NULL WHERE p.subscription = sub AND p.id = r.id AND p.created_at = r.created_at;
+                        CONTINUE;
+                    END IF;
+                    -- It, and what is behind it.
+                    FOR f IN SELECT p.* FROM postrider.parked p WHERE p.subscription = sub AND p.id = r.id AND p.created_at = r.created_at
+                             UNION ALL
+                             (SELECT p.* FROM postrider.parked p WHERE p.subscription = sub AND p.key = r.key AND p.shard > 0
+                                AND (p.id, p.created_at) > (r.id, r.created_at) AND p.state IN ('retrying', 'held', 'dead') AND (p.state <> 'dead' OR s.holds)
+                              ORDER BY p.id, p.created_at LIMIT most - got) LOOP
+                        EXIT WHEN f.state = 'dead' OR f.state = 'retrying' AND f.due > moment OR f.id = ANY (c.batch);
+                        IF got >= most THEN
+                            UPDATE postrider.parked p SET due = '-infinity' WHERE p.subscription = sub AND p.id = f.id AND p.created_at = f.created_at;
+                            EXIT;
+                        END IF;
+                        IF cardinality(c.batch) = 0 THEN
+                            prior := CASE WHEN f.id & 137438953471 = suspect THEN prior ELSE 0 END;
+                            IF prior > 0 AND f.attempts + prior >= s.max_attempts THEN
+                                UPDATE postrider.parked p SET state = 'dead', due = NULL, attempts = f.attempts + prior, updated_at = clock_timestamp(),
+                                    reason = 'no worker has come to COMMIT with it'
+                                WHERE p.subscription = sub AND p.id = f.id AND p.created_at = f.created_at;
+                                suspect := NULL; passed := passed + 1;
+                                EXIT WHEN s.holds;
+                                UPDATE postrider.parked p SET due = '-infinity' WHERE p.subscription = sub AND p.key = f.key AND p.shard > 0 AND p.state = 'held' AND p.due IS NULL
+                                    AND f.key IS NOT NULL;
+                                EXIT;
+                            END IF;
+                            c.deaths := prior;
+                        END IF;
+                        got := got + 1; c.batch := c.batch || f.id;
+                        id := f.id; topic := f.topic; key := f.key; payload := f.payload; body := f.body; headers := f.headers; created_at := f.created_at;
+                        priority := 2; attempt := f.attempts + 1 + CASE WHEN cardinality(c.batch) = 1 THEN c.deaths ELSE 0 END;
+                        -- Kept until COMMIT and beyond, for who says what is wrong with it needs its attempts.
+                        UPDATE postrider.parked p SET state = 'completed', attempts = take.attempt, due = NULL, updated_at = clock_timestamp()
+                        WHERE p.subscription = sub AND p.id = f.id AND p.created_at = f.created_at;
+                        RETURN NEXT;
+                    END LOOP;
+                    EXIT WHEN got >= most;
+                END LOOP;
+                EXIT WHEN got >= most OR fetched = 0;
+            END LOOP;
+            c.parked := EXISTS (SELECT FROM postrider.parked p WHERE p.subscription = sub AND p.shard = h.shard AND p.shard > 0
+                                AND p.state IN ('retrying', 'held', 'scheduled'))
+                     OR EXISTS (SELECT FROM postrider.parked p WHERE p.subscription = sub AND p.shard = h.shard AND p.shard > 0 AND p.state = 'completed')
+                     OR s.holds AND EXISTS (SELECT FROM postrider.parked p WHERE p.subscription = sub AND p.shard = h.shard AND p.state = 'dead');
+        END IF;
+
+        -- Then the log.
+        LOOP
+            EXIT WHEN got >= most OR passed > 1000;
+            IF c.target IS NULL THEN
+                EXIT WHEN fresh; -- one new window a call
+                fresh := true;
+                c := postrider.begin_pass(c);
+                EXIT WHEN c.target IS NULL;
+            END IF;
+            -- Segments that the pass has come to are read together, up to where the next one begins.
+            reach := coalesce((SELECT min(c.leaves[i + 1]) FROM generate_series(1, cardinality(c.leaves), 4) i WHERE c.leaves[i + 1] > c.after_id + 1), 9223372036854775807) - 1;
+            room := most - got + CASE WHEN c.parked THEN 20 ELSE 0 END;
+            fetched := 0;
+            <<page>>
+            FOR r IN SELECT p.* FROM generate_series(1, cardinality(c.leaves), 4) i
+                    CROSS JOIN LATERAL postrider.shard_page(c.leaves[i], c.leaves[i + 3], c, s, least(reach, c.leaves[i + 2]), room) p
+                    WHERE c.leaves[i + 1] <= reach AND c.leaves[i + 2] > c.after_id
+                    ORDER BY p.id, p.created_at FETCH FIRST (room) ROWS WITH TIES LOOP
+                EXIT WHEN got >= most AND r.id <> c.after_id;
+                fetched := fetched + 1;
+                IF c.again AND EXISTS (SELECT FROM postrider.parked p WHERE p.subscription = sub AND p.id = r.id AND p.created_at = r.created_at) THEN
+                    c.after_id := r.id; -- it stays what it is
+                    CONTINUE;
+                END IF;
+                IF r.deliver_at > moment OR r.id = ANY (c.batch) OR c.parked AND r.key IS NOT NULL AND EXISTS (
+                        SELECT FROM postrider.parked b WHERE b.subscription = sub AND b.key = r.key AND b.shard > 0
+                            AND b.state IN ('retrying', 'held', 'dead') AND (b.state <> 'dead' OR s.holds)) THEN
+                    IF cap IS NULL THEN
+                        SELECT CASE WHEN r.deliver_at > moment THEN s.max_scheduled ELSE s.max_parked END - count(*) INTO cap
+                        FROM (SELECT FROM postrider.parked p WHERE p.subscription = sub AND p.shard = h.shard AND p.shard > 0
+                                AND p.state IN ('retrying', 'held', 'scheduled') LIMIT s.max_parked + s.max_scheduled) q;
+                    END IF;
+                    IF cap <= 0 THEN
+                        passed := 1001; -- full: it stays in the log, and so does what is behind it
+                        EXIT page;
+                    END IF;
+                    cap := cap - 1; passed := passed + 1; c.parked := true; c.after_id := r.id;
+                    PERFORM postrider.shard_parks(c, r, CASE WHEN r.deliver_at > moment THEN 'scheduled' ELSE 'held' END,
+                        CASE WHEN r.deliver_at > moment THEN r.deliver_at WHEN r.id = ANY (c.batch) THEN '-infinity' END);
+                    CONTINUE;
+                END IF;
+                IF cardinality(c.batch) = 0 THEN
+                    prior := CASE WHEN r.id & 137438953471 = suspect THEN prior ELSE 0 END;
+                    IF prior >= s.max_attempts THEN
+                        c.after_id := r.id; c.parked := true; suspect := NULL; passed := passed + 1;
+                        PERFORM postrider.shard_parks(c, r, 'dead', NULL, prior, 'no worker has come to COMMIT with it');
+                        CONTINUE;
+                    END IF;
+                    c.deaths := prior;
+                END IF;
+                c.after_id := r.id;
+                got := got + 1; c.batch := c.batch || r.id;
+                id := r.id; topic := r.topic; key := r.key; payload := r.payload; body := r.body; headers := r.headers; created_at := r.created_at;
+                priority := 2; attempt := 1 + CASE WHEN cardinality(c.batch) = 1 THEN c.deaths ELSE 0 END;
+                RETURN NEXT;
+            END LOOP;
+            IF fetched < room AND got < most AND passed <= 1000 THEN
+                IF reach < 9223372036854775806 THEN
+                    c.after_id := reach;
+                ELSE
+                    c := postrider.end_pass(c);
+                END IF;
+            END IF;
+        END LOOP;
+
+        c.wary := greatest(c.wary - greatest(got + passed, 1), 0);
+        IF got > 0 THEN
+            c.mark := setval(h.tries, postrider.pack_mark((c.mark_before >> 55) + 1, CASE WHEN cardinality(c.batch) = 1 THEN c.deaths + 1 ELSE 0 END,
+                greatest(cardinality(c.batch), c.wary + 1), c.batch[1]));
+        ELSE
+            c.mark := c.mark_before;
+        END IF;
+        -- The DELETE is what tells transactions with an older snapshot that they are too late.
+        DELETE FROM postrider.shard_positions p WHERE p.subscription = sub AND p.shard = h.shard AND p.seq = c.seq;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'shard % of "%" has moved', h.shard, sub USING ERRCODE = '40001';
+        END IF;
+        INSERT INTO postrider.shard_positions VALUES (sub, h.shard, c.seq + 1, s.version, c.base, c.target, c.after_id, c.leaves, c.done, c.done_before,
+            c.skips, c.blind, c.blind_base, c.again, c.parked, pg_current_xact_id(), c.batch, c.deaths, c.wary, c.mark, c.mark_before, clock_timestamp());
+        IF got > 0 THEN
+            RETURN;
+        END IF;
+    END LOOP;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION postrider.take IS 'Takes the next messages of one shard of a subscription, in the worker''s own transaction: COMMIT settles them, ROLLBACK gives them back. At most max of them, from 1 to 1000, those of one key in their order. The transaction''s statements, and its pauses, may last as long as time_limit. No row: there is nothing to do now. What is taken in a statement without BEGIN is settled at once.';

@@ -1,0 +1,243 @@
+package migrations
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/postrider/postrider/internal/pgtest"
+)
+
+// shardOf is the rule of postrider.shard_of, for messages with a key.
+func shardOf(key string, shards int) int {
+	sum := sha256.Sum256([]byte(key))
+	return 1 + int(sum[0])%shards
+}
+
+// site is producers and workers that come to grief in every way.
+type site struct {
+	t    *testing.T
+	db   *pgtest.DB
+	stop atomic.Bool
+	away func() bool // the server may be down, or just come back
+	all  sync.WaitGroup
+
+	mu      sync.Mutex
+	unknown int // transactions of which nobody knows whether they have been committed
+	taken   int
+	broken  int // transactions that were ended in some way, with what they had taken
+}
+
+const workSite = `
+CREATE TABLE public.effects (n bigserial PRIMARY KEY, id bigint NOT NULL, key text, worker int NOT NULL);
+CREATE TABLE public.failures (id bigint PRIMARY KEY, n int NOT NULL);
+`
+
+// TestWorkersUnderFire: each message has one effect, and those of a key in their order, whatever becomes of workers.
+func TestWorkersUnderFire(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, db: pgtest.New(t), away: func() bool { return false }}
+	s.run(4, 4*time.Second, nil)
+}
+
+// TestWorkersAndCrashes: the same, while the server crashes.
+func TestWorkersAndCrashes(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Servers(t, pgtest.Options{})
+	db := server.NewDB(t)
+	if _, err := Up(t.Context(), db.URL()); err != nil {
+		t.Fatal(err)
+	}
+	s := &site{t: t, db: db, away: func() bool { return true }}
+	s.run(3, 4*time.Second, func() {
+		if err := errors.Join(server.Kill(), server.Restart(t.Context(), "fast")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func (s *site) run(shards int, length time.Duration, crash func()) {
+	conn := s.db.Conn(s.t)
+	exec(s.t, conn, workSite)
+	work(s.t, conn, "w", fmt.Sprintf(`{"shards": %d, "max_attempts": 1000, "backoff_initial": "5ms", "backoff_max": "20ms"}`, shards))
+	for i := range 3 {
+		s.all.Go(func() { s.produce(i) })
+	}
+	s.all.Go(s.produceSlowly)
+	for i := range shards + 2 {
+		s.all.Go(func() { s.toil(i) })
+	}
+	s.all.Go(s.shoot)
+	half := time.After(length / 2)
+	end := time.After(length)
+	<-half
+	if crash != nil {
+		crash()
+	}
+	<-end
+	s.stop.Store(true)
+	s.all.Wait()
+	s.judge()
+}
+
+// connected lets somebody work on connections of his own until the end. What a connection dies of is part of the test.
+func (s *site) connected(do func(ctx context.Context, conn *pgx.Conn) error) {
+	for !s.stop.Load() {
+		ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+		conn, err := pgx.Connect(ctx, s.db.URL())
+		if err == nil {
+			for err == nil && !s.stop.Load() {
+				err = do(ctx, conn)
+			}
+			_ = conn.Close(ctx) // it may be dead
+		}
+		cancel()
+		if err != nil && !s.expected(err) {
+			s.t.Errorf("%v", err)
+			return
+		}
+	}
+}
+
+// expected tells whether an error is one of those that the test causes.
+func (s *site) expected(err error) bool {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Code == "57P01" || s.away() && pgErr.Code[:2] == "57"
+	}
+	return true // a connection that broke
+}
+
+// produce commits message after message of its own keys: their order is that of their ids.
+func (s *site) produce(i int) {
+	s.connected(func(ctx context.Context, conn *pgx.Conn) error {
+		tx, err := conn.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		for range 1 + rand.IntN(4) {
+			if _, err := tx.Exec(ctx, `SELECT postrider.enqueue('a.x', '1', CASE WHEN random() < 0.8 THEN $1 || '-' || (random() * 3)::int END)`, fmt.Sprint("p", i)); err != nil {
+				return err
+			}
+		}
+		if rand.IntN(10) == 0 {
+			return tx.Rollback(ctx)
+		}
+		return tx.Commit(ctx)
+	})
+}
+
+// produceSlowly holds transactions open, so that what commits late has small ids.
+func (s *site) produceSlowly() {
+	s.connected(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `BEGIN; SELECT postrider.enqueue('a.slow', '1'); SELECT pg_sleep(random() * 0.3);
+			SELECT postrider.enqueue('a.slow', '1', 'slow'); COMMIT`)
+		return err
+	})
+}
+
+// toil works on batches; some of them end badly.
+func (s *site) toil(worker int) {
+	s.connected(func(ctx context.Context, conn *pgx.Conn) error {
+		tx, err := conn.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		if rand.IntN(8) == 0 { // a child of work, before it is known which
+			if _, err := tx.Exec(ctx, `SELECT postrider.enqueue('a.child', '1')`); err != nil {
+				return err
+			}
+		}
+		jobs, err := s.take(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, j := range jobs {
+			if _, err := tx.Exec(ctx, `INSERT INTO public.effects (id, key, worker) VALUES ($1, nullif($2, ''), $3)`, j.ID, j.Key, worker); err != nil {
+				return err
+			}
+		}
+		return s.end(ctx, tx, len(jobs))
+	})
+}
+
+func (s *site) take(ctx context.Context, tx pgx.Tx) ([]job, error) {
+	rows, err := tx.Query(ctx, `SELECT id, coalesce(key, ''), attempt FROM postrider.take('w', $1)`, 1+rand.IntN(30))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[job])
+}
+
+func (s *site) end(ctx context.Context, tx pgx.Tx, n int) error {
+	if n > 0 && rand.IntN(6) == 0 {
+		s.count(&s.broken, 1)
+		return tx.Rollback(ctx)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		s.count(&s.unknown, 1)
+		return err
+	}
+	s.count(&s.taken, n)
+	return nil
+}
+
+func (s *site) count(what *int, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*what += n
+}
+
+// shoot ends workers' and producers' sessions at random.
+func (s *site) shoot() {
+	s.connected(func(ctx context.Context, conn *pgx.Conn) error {
+		if _, err := conn.Exec(ctx, `SELECT pg_sleep(0.05)`); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND random() < 0.2 ORDER BY random() LIMIT 1`)
+		if err == nil {
+			s.count(&s.broken, 1)
+		}
+		return err
+	})
+}
+
+// judge takes what is left, and looks at what all has come to.
+func (s *site) judge() {
+	conn := s.db.Conn(s.t)
+	deadline := time.Now().Add(time.Minute)
+	for one[int](s.t, conn, `SELECT count(*) FROM postrider.outbox o WHERE NOT EXISTS (SELECT FROM public.effects e WHERE e.id = o.id)`) > 0 {
+		tx := begin(s.t, conn)
+		for _, j := range takeJobs(s.t, tx, "w", 100) {
+			exec(s.t, tx, `INSERT INTO public.effects (id, key, worker) VALUES ($1, nullif($2, ''), -1)`, j.ID, j.Key)
+		}
+		commit(s.t, tx)
+		if time.Now().After(deadline) {
+			s.t.Fatalf("messages are lost: %v", one[[]int64](s.t, conn, `SELECT array_agg(o.id) FROM postrider.outbox o WHERE NOT EXISTS (SELECT FROM public.effects e WHERE e.id = o.id)`))
+		}
+	}
+	wantIDs(s.t, "when all is done", drainShards(s.t, conn, "w"))
+	for what, sql := range map[string]string{
+		"messages with two effects":    `SELECT coalesce(array_agg(id), '{}') FROM (SELECT id FROM public.effects GROUP BY id HAVING count(*) > 1) q`,
+		"effects of what never was":    `SELECT coalesce(array_agg(id), '{}') FROM public.effects e WHERE NOT EXISTS (SELECT FROM postrider.outbox o WHERE o.id = e.id)`,
+		"effects out of a key's order": `SELECT coalesce(array_agg(id), '{}') FROM (SELECT id, lag(id) OVER (PARTITION BY key ORDER BY n) AS before FROM public.effects WHERE key IS NOT NULL) q WHERE before > id`,
+	} {
+		if list := one[[]int64](s.t, conn, sql); len(list) > 0 {
+			s.t.Errorf("%s: %v", what, list)
+		}
+	}
+	n := one[int](s.t, conn, `SELECT count(*) FROM public.effects`)
+	s.t.Logf("%d messages, %d by workers, %d transactions broken, %d of unknown end", n, s.taken, s.broken, s.unknown)
+	if n < 200 || s.taken < 100 || s.broken < 5 {
+		s.t.Error("too little has happened for this test to mean anything")
+	}
+}
