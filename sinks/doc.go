@@ -21,6 +21,7 @@
 //	Gone                         KindGone          the destination wants no more        pauses the subscription and says so
 //
 // A Sender whose deliveries may outlive it is a Relinquisher, too: when the relay stops, it hands over what is out instead of waiting for it.
+// A Lessor does that also with what takes long, and says itself what comes of it.
 //
 // AsSink and AsSender turn one contract into the other. Wrap puts stages around any sink: filters, transformations, redaction, counts.
 //

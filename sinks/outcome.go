@@ -34,7 +34,9 @@ type OutcomeError struct {
 	After time.Duration
 	// Token is the fencing token of a leased delivery.
 	Token int64
-	Err   error
+	// Worker is who has a message that a Lessor has leased.
+	Worker string
+	Err    error
 }
 
 // Error returns the reason alone: the class shows in what the relay does.
@@ -42,6 +44,9 @@ func (e *OutcomeError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the reason.
 func (e *OutcomeError) Unwrap() error { return e.Err }
+
+// errLeasedTo is the reason of those of Lessors.
+var errLeasedTo = errors.New("leased; its worker will say what came of it")
 
 // errLeased is the reason of all leased deliveries.
 var errLeased = errors.New("leased; a callback will say what came of it")

@@ -1,6 +1,9 @@
 package sinks
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Stage is a step that deliveries pass on their way to any sink and back: a filter, a transformation, a redaction, a count. Its
 // functions may be called by several goroutines at once, and wait for nothing.
@@ -73,7 +76,10 @@ type wrappedSender struct {
 	sender Sender
 }
 
-var _ SinkSender = wrappedSender{}
+var (
+	_ SinkSender = wrappedSender{}
+	_ Lessor     = wrappedSender{}
+)
 
 // Send hands on what passes.
 func (w wrappedSender) Send(ctx context.Context, d Delivery, done func(outcome error)) {
@@ -94,5 +100,19 @@ func (w wrappedSender) Send(ctx context.Context, d Delivery, done func(outcome e
 func (w wrappedSender) Relinquish() {
 	if r, ok := w.sender.(Relinquisher); ok {
 		r.Relinquish()
+	}
+}
+
+// Serve hands on to a sink that leases.
+func (w wrappedSender) Serve(leases []Lease, settle func(token int64, outcome error)) {
+	if l, ok := w.sender.(Lessor); ok {
+		l.Serve(leases, settle)
+	}
+}
+
+// LeaseOut hands on to a sink that leases.
+func (w wrappedSender) LeaseOut(since time.Duration) {
+	if l, ok := w.sender.(Lessor); ok {
+		l.LeaseOut(since)
 	}
 }

@@ -34,7 +34,9 @@
 // A sink classifies (package sinks), and the table at situation.action says what follows. In short:
 //
 //	accepted      settled: counted off the pass or the window that it came from
-//	leased        parked until its callback comes or its lease is over
+//	leased        parked until its callback comes or its lease is over; or until a sink that leases by itself (sinks.Lessor) says what came of it
+//	snoozed       parked until the time that was asked for; like released, which goes back to its lane, it costs no attempt
+//	failed, lost  parked for a retry; the destination works
 //	retryable     parked with a copy of the message; backoff; dead after max_attempts
 //	permanent     dead at once
 //	unavailable   the breaker opens, unless others get through: the cursor stays, and rounds of probes go through all that waits
@@ -58,5 +60,5 @@
 //	a message cannot be read       it is a dead letter with the reason, or retried if reading it again may help
 //	the database is away           reading is repeated; deliveries under way go on; nothing is concluded that needs a save
 //	the cursor is lost             the runner is abandoned: nothing more is delivered or saved
-//	the runner stops               what is out is waited for, then given up; the last save leaves nothing to repeat
+//	the runner stops               what is out is handed over as leased, or waited for, then given up; the last save leaves nothing to repeat
 package delivery

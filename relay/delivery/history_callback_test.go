@@ -18,7 +18,7 @@ const simLease = 20 * time.Second
 // lease begins when the save is carried out.
 func (x *simRunner) lease(e *simEntry, op *ParkOp) {
 	if op.state == stateLeased {
-		e.lease = op.lease
+		e.lease, e.token, e.worker = op.lease, op.token, op.worker
 		e.due = x.sim.server.now.Add(op.lease)
 	}
 }
@@ -31,7 +31,7 @@ func (x *simRunner) mayChange(e *simEntry, op *ParkOp) bool {
 	case stateFailed:
 		return op.state != stateLeased
 	case stateLeased:
-		return op.state != stateLeased && !e.due.After(x.sim.server.now)
+		return op.state != stateLeased && !e.due.After(x.sim.server.now) || op.worker != "" && op.token == e.token
 	}
 	return false
 }
@@ -40,7 +40,7 @@ func (x *simRunner) mayChange(e *simEntry, op *ParkOp) bool {
 func (x *simRunner) callBack(op simOp) {
 	for id := range x.sim.server.nextID {
 		p := x.parked[id]
-		if p == nil || p.state != stateLeased || !p.due.After(x.sim.server.now) {
+		if p == nil || p.state != stateLeased || p.worker != "" || !p.due.After(x.sim.server.now) {
 			continue
 		}
 		switch op.c % 5 {
@@ -68,7 +68,7 @@ func (x *simRunner) look() (acted bool) {
 	now := x.sim.server.now
 	for id := range x.sim.server.nextID {
 		p := x.parked[id]
-		if p == nil || p.state != stateCompleted && p.state != stateFailed && (p.state != stateLeased || p.due.After(now)) {
+		if p == nil || p.state != stateCompleted && p.state != stateFailed && (p.state != stateLeased || p.worker != "" || p.due.After(now)) {
 			continue
 		}
 		c := store.CalledBack{Message: p.row.Ident(), State: p.state, Reason: p.reason}

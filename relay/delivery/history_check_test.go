@@ -45,7 +45,7 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 		x.sim.failf("%s: message %d is delivered again by the same runner", x.sub.Name, r.ID)
 	case p != nil && (p.state == StateDead || p.state == StateDiscarded):
 		x.sim.failf("%s: message %d is delivered, but it is %s", x.sub.Name, r.ID, p.state)
-	case p != nil && (p.state == stateCompleted || p.state == stateLeased && p.due.After(x.sim.server.now)):
+	case p != nil && (p.state == stateCompleted || p.state == stateLeased && (p.worker != "" || p.due.After(x.sim.server.now))):
 		x.sim.failf("%s: message %d is delivered, but its destination has taken it over: it is %s", x.sub.Name, r.ID, p.state)
 	case t.entry == nil && covers(x.loaded, r):
 		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.ID, x.loaded)

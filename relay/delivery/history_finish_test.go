@@ -59,7 +59,7 @@ func (s *simulation) round() bool {
 func (s *simulation) settle(x *simRunner) {
 	for range 1000 {
 		x.resume(s.feeds[1])
-		if !(x.step() || x.readPage(10) || x.load() || x.answer(0, 0) || x.saveSome(false, false) || x.look()) {
+		if !(x.step() || x.readPage(10) || x.load() || x.answer(0, 0) || x.saveSome(false, false) || x.look() || x.settleLease(0, 0)) {
 			return
 		}
 	}

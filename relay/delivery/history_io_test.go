@@ -104,6 +104,7 @@ func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
 			for j, t := range l.batch {
 				if x.says == nil {
 					l.outcomes[j] = x.outcome(t.row, int(draw)+7*j)
+					x.leaseTo(t.row.ID, &l.outcomes[j], draw)
 				}
 				x.sim.notef("%s: message %d: %v", x.sub.Name, t.row.ID, l.outcomes[j])
 				if l.outcomes[j] == nil {

@@ -116,6 +116,7 @@ func (s *simulation) playRunner(what uint8, x *simRunner, op simOp) {
 	case what < 45:
 		x.callBack(op)
 		x.look()
+		x.settleLease(op.a, op.c)
 	case what < 48:
 		x.answer(int(op.b), op.c)
 	case what < 51:
@@ -199,6 +200,7 @@ func (s *simulation) bustle(op simOp) {
 			x.saveSome(false, false)
 			x.callBack(op)
 			x.look()
+			x.settleLease(op.b, op.c)
 		}
 	}
 }

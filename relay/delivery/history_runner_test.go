@@ -49,6 +49,9 @@ type simRunner struct {
 	sends    bool                  // its destination is a sender
 	sent     []bool                // per lane: its batch has been looked at
 	out      map[int64]func(error) // of a sender: what ends the deliveries that are out, by message
+	leases   map[int64]int64       // that the destination has granted, by token: the messages
+	settle   func(token int64, outcome error)
+	tokens   int64 // given so far
 	pass     *simPass
 	loading  []*Entry
 	lookAt   time.Time
@@ -63,6 +66,8 @@ type simEntry struct {
 	reason   string
 	row      *message.Row
 	lease    time.Duration
+	token    int64
+	worker   string // of the sink's own leases
 }
 
 // simPass stands for the goroutine of a passReader.
@@ -104,7 +109,7 @@ func (x *simRunner) takeOver(f *simFeed) {
 	x.stale, x.reload, x.paused, x.pass, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
 	var sink sinks.Sink
 	if x.out = nil; x.sends {
-		sink, x.out = sinks.AsSink(x), make(map[int64]func(error))
+		sink, x.out = lessorOf{sinks.AsSink(x), x}, make(map[int64]func(error))
 	}
 	r := New(Environment{
 		Sink: sink, Sub: x.sub, Cursor: store.Cursor{Part: subscription.Whole(x.sub.Name), Sub: x.sub, Position: stored}, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
@@ -118,7 +123,9 @@ func (x *simRunner) takeOver(f *simFeed) {
 		l.begin = make(chan struct{}, 1) // instead of its goroutine
 	}
 	x.r, x.sent = r, make([]bool, len(r.Lanes.all))
+	x.leases = nil
 	x.loadParked()
+	r.serve()
 	r.Life.Wake()
 	x.sim.notef("%s taken over with %s", x.sub.Name, stored)
 }
@@ -153,7 +160,12 @@ func (x *simRunner) loadParked() {
 		case p.state == StateScheduled:
 			later = append(later, e)
 		case p.state == stateLeased, p.state == stateCompleted, p.state == stateFailed:
-			e.State = stateLeased
+			if e.State = stateLeased; p.state == stateLeased {
+				e.token, e.worker = p.token, p.worker
+			}
+			if e.worker != "" {
+				r.Lanes.leasing.found = append(r.Lanes.leasing.found, sinks.Lease{ID: id, Token: p.token, Worker: p.worker})
+			}
 			waiting = append(waiting, e)
 		case p.state == StateRetrying, p.state == StateHeld, p.state == StateDead && x.sub.Settings.OnDead == subscription.DeadHolds:
 			waiting = append(waiting, e)

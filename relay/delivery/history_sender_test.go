@@ -1,10 +1,28 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/postrider/postrider/sinks"
 )
+
+// lessorOf is a sender of the model with all that one may be.
+type lessorOf struct {
+	sinks.Sink
+	*simRunner
+}
+
+var _ sinks.Lessor = lessorOf{}
+
+// Close implements sinks.Sender.
+func (lessorOf) Close() error { return nil }
+
+// Limits implements sinks.Sender.
+func (l lessorOf) Limits() sinks.Limits { return l.simRunner.Limits() }
 
 var _ sinks.Sender = (*simRunner)(nil)
 
@@ -44,4 +62,92 @@ func (x *simRunner) giveBack(l *lane) {
 	done := x.out[id]
 	delete(x.out, id)
 	done(l.outcomes[0])
+}
+
+// Serve implements sinks.Lessor.
+func (x *simRunner) Serve(leases []sinks.Lease, settle func(token int64, outcome error)) {
+	x.leases, x.settle = make(map[int64]int64), settle
+	for _, l := range leases {
+		if p := x.parked[l.ID]; p == nil || p.token != l.Token || p.worker != l.Worker || x.leases[l.Token] != 0 {
+			x.sim.failf("%s: lease %+v is found, but the table has %+v", x.sub.Name, l, p)
+		}
+		x.leases[l.Token] = l.ID
+	}
+	for id, p := range x.parked {
+		if _, found := x.leases[p.token]; p.state == stateLeased && p.worker != "" && !found {
+			x.sim.failf("%s: the lease of message %d is forgotten: %+v", x.sub.Name, id, p)
+		}
+	}
+}
+
+// LeaseOut implements sinks.Lessor.
+func (x *simRunner) LeaseOut(time.Duration) {}
+
+// Relinquish implements sinks.Relinquisher: somebody works on every other delivery.
+func (x *simRunner) Relinquish() {
+	for _, id := range slices.Sorted(maps.Keys(x.out)) {
+		done := x.out[id]
+		outcome := sinks.Released()
+		if id%2 == 0 {
+			x.leaseTo(id, &outcome, 0)
+		}
+		delete(x.out, id)
+		done(outcome)
+	}
+}
+
+// leaseTo makes a lease of the destination's own of what would be one with callbacks.
+func (x *simRunner) leaseTo(id int64, outcome *error, draw uint8) {
+	kind, after := sinks.Classify(*outcome)
+	switch {
+	case !x.leasesItself() || kind != sinks.KindLeased && kind != sinks.KindReleased:
+		return
+	case kind == sinks.KindLeased && draw%3 == 0:
+		return // with a callback
+	}
+	x.tokens++
+	x.leases[x.tokens] = id
+	*outcome = sinks.LeasedTo("worker", cmp.Or(after, simLease), x.tokens)
+}
+
+func (x *simRunner) leasesItself() bool { return x.r.Lanes.leasing.to != nil }
+
+// settleLease lets the destination say what came of one of its leases.
+func (x *simRunner) settleLease(which, draw uint8) bool {
+	if x.r == nil || len(x.leases) == 0 {
+		return false
+	}
+	tokens := slices.Sorted(maps.Keys(x.leases))
+	token := tokens[int(which)%len(tokens)]
+	id := x.leases[token]
+	var outcome error
+	switch draw % 8 {
+	case 3:
+		outcome = sinks.Failed(errSim, time.Duration(draw%2)*time.Second)
+	case 4:
+		outcome = sinks.Lost(errSim)
+	case 5:
+		outcome = sinks.Snoozed(time.Second)
+	case 6:
+		outcome = sinks.Released()
+	case 7:
+		outcome = sinks.LeasedTo("worker", simLease, token)
+	}
+	if draw == 31 {
+		outcome = sinks.Permanent(errSim)
+	}
+	x.sim.notef("%s: of the lease of message %d: %v", x.sub.Name, id, outcome)
+	if outcome == nil {
+		x.accepted[id] = true
+		x.ever[id] = x.ever[id] || !x.stale
+	}
+	if kind, _ := sinks.Classify(outcome); kind != sinks.KindLeased {
+		delete(x.leases, token)
+	}
+	x.settle(token, outcome)
+	if kind, _ := sinks.Classify(outcome); draw&16 > 0 && kind != sinks.KindLeased {
+		x.step() // what is said once more, and too late, counts for nothing
+		x.settle(token, sinks.Permanent(errSim))
+	}
+	return true
 }

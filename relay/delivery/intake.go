@@ -15,6 +15,7 @@ func (r *Runner) takeIn(now time.Time) {
 	r.Intake.watchQueue()
 	if r.Intake.prog.Done >= MaxDone/2 {
 		r.Intake.advance() // not only when progress is saved
+		r.leaseOut(now)
 	}
 	if r.Full() {
 		return

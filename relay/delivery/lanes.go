@@ -25,9 +25,11 @@ type lanes struct {
 	finished struct {
 		sync.Mutex
 		lanes     []*lane
+		leases    []leaseEnd
 		collected []*lane // the other of two arrays that take turns
 	}
-	tenant tenant // of the room for messages that are read by themselves
+	leasing leasing
+	tenant  tenant // of the room for messages that are read by themselves
 }
 
 // make makes the lanes of a sink, or prepares for those of a sender.

@@ -13,12 +13,11 @@ import (
 // lease parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
 // judged by it too.
 func (r *Runner) lease(t *task, err error, lease time.Duration) {
-	r.park(t, stateLeased, time.Time{}, "")
-	e := r.Retries.Parked.ByID[t.ident()]
-	e.lease = lease
+	t.lent = &sinks.OutcomeError{After: lease}
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
-		e.token = o.Token
+		t.lent = o
 	}
+	r.park(t, stateLeased, time.Time{}, "")
 }
 
 // ident is the message's row.
@@ -44,6 +43,9 @@ func (r *Runner) CalledBack(c store.CalledBack, now time.Time) bool {
 	e := r.Retries.Parked.ByID[c.Message]
 	if r.Gone || e == nil || e.State != stateLeased || r.Retries.Parked.pending(e.ident()) {
 		return false
+	}
+	if e.lessors() && c.State == stateLeased {
+		return false // the sink knows better
 	}
 	r.Intake.Dirty = true
 	t := &task{key: e.key, entry: e, attempts: e.attempts}

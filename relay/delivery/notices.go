@@ -104,3 +104,14 @@ func (t *troubleNotices) tell(log *slog.Logger, subscription, trouble string, no
 		t.next = now.Add(time.Minute)
 	}
 }
+
+// report is what others are told of a runner: its cursor's row, the log, metrics.
+type report struct {
+	trouble    string
+	describing string // what the cursor's row shall say of it
+	troubles   troubleNotices
+	deaths     deathNotices
+	saved      string // the cursor as it was last saved
+	savedAt    time.Time
+	described  string // the trouble as it was last saved
+}

@@ -11,6 +11,7 @@ import (
 
 // collectResults handles what came back from the sink.
 func (r *Runner) collectResults(now time.Time) {
+	leases := r.Lanes.collectLeaseEnds()
 	for _, l := range r.Lanes.collectFinished() {
 		l.busy = false
 		r.Lanes.inFlight--
@@ -23,6 +24,9 @@ func (r *Runner) collectResults(now time.Time) {
 		if r.Lanes.sending.to != nil {
 			r.Lanes.rest(l)
 		}
+	}
+	for _, end := range leases {
+		r.endLease(end, now)
 	}
 }
 

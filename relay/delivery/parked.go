@@ -35,9 +35,13 @@ type Entry struct {
 
 	failedAt int // number of the last delivery that had started when it failed; 0: this runner does not know
 
-	token int64         // of the attempt that was leased
-	lease time.Duration // of that attempt
+	token  int64         // of the attempt that was leased
+	lease  time.Duration // of that attempt
+	worker string        // who had it, if the sink leases itself
 }
+
+// lessors says whether the entry is one that the sink has leased itself: no callback comes for it.
+func (e *Entry) lessors() bool { return e.State == stateLeased && e.worker != "" }
 
 func (e *Entry) ident() snapshot.Ident { return snapshot.Ident{ID: e.ID, Born: e.born} }
 
@@ -61,12 +65,13 @@ type ParkOp struct {
 	due      time.Time
 	token    int64
 	lease    time.Duration
+	worker   string
 }
 
 // fix copies from the entry what the save will write.
 func (o *ParkOp) fix() {
 	e := o.Entry
-	o.state, o.attempts, o.due, o.token, o.lease = e.State, e.attempts, e.due, e.token, e.lease
+	o.state, o.attempts, o.due, o.token, o.lease, o.worker = e.State, e.attempts, e.due, e.token, e.lease, e.worker
 }
 
 // parkedSet keeps a subscription's parked deliveries in order: by row, per key, and by the time that they are due.
@@ -74,16 +79,17 @@ type parkedSet struct {
 	ByID    map[snapshot.Ident]*Entry
 	keys    map[string][]*Entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
 	due     dueHeap
-	blocked int // that count towards max_parked
-	later   int // scheduled
-	waiting int // leased
+	blocked int              // that count towards max_parked
+	later   int              // scheduled
+	waiting int              // for callbacks
+	leases  map[int64]*Entry // by token: those of the sink's own
 	Ops     map[snapshot.Ident]*ParkOp
 	saving  map[snapshot.Ident]*ParkOp
 	Unsaved int64 // bytes of the messages in ops and saving
 }
 
 func newParkedSet() *parkedSet {
-	return &parkedSet{ByID: make(map[snapshot.Ident]*Entry), keys: make(map[string][]*Entry), Ops: make(map[snapshot.Ident]*ParkOp)}
+	return &parkedSet{ByID: make(map[snapshot.Ident]*Entry), keys: make(map[string][]*Entry), leases: make(map[int64]*Entry), Ops: make(map[snapshot.Ident]*ParkOp)}
 }
 
 // Add takes an entry in.
@@ -99,7 +105,7 @@ func (p *parkedSet) enter(e *Entry) {
 	if s.Due == states.DueTry {
 		p.await(e)
 	}
-	p.count(s, 1)
+	p.count(e, 1)
 	if s.Blocks && e.key != "" {
 		list := p.keys[e.key]
 		at, _ := slices.BinarySearchFunc(list, e.place(), func(x *Entry, at snapshot.Place) int { return x.place().Compare(at) })
@@ -108,11 +114,17 @@ func (p *parkedSet) enter(e *Entry) {
 }
 
 // count keeps the numbers of entries by what their states say.
-func (p *parkedSet) count(s states.State, n int) {
-	if s.Counts {
+func (p *parkedSet) count(e *Entry, n int) {
+	if e.lessors() { // somebody works on it: it waits for nothing
+		if p.leases[e.token] = e; n < 0 {
+			delete(p.leases, e.token)
+		}
+		return
+	}
+	if states.Of(e.State).Counts {
 		p.blocked += n
 	}
-	switch s.Name {
+	switch e.State {
 	case StateScheduled:
 		p.later += n
 	case stateLeased:
@@ -129,7 +141,7 @@ func (p *parkedSet) leave(e *Entry) {
 		heap.Remove(&p.due, e.heapIndex)
 	}
 	s := states.Of(e.State)
-	p.count(s, -1)
+	p.count(e, -1)
 	if !s.Blocks || e.key == "" {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
 )
 
 func orDefault(n, standard int) int {
@@ -34,6 +35,7 @@ func (r *Runner) LoadParked(ctx context.Context) (err error) {
 		}
 	}
 	next := r.Env.entries(later)
+	r.takeInLeases(waiting)
 	r.Retries.takeInParked(r.Env.entries(waiting), next)
 	r.Retries.Scheduled.lookFrom(next, more)
 	return nil
@@ -44,9 +46,22 @@ func (e *Environment) entries(rows []store.Parked) []*Entry {
 	all := make([]*Entry, len(rows))
 	for i, p := range rows {
 		all[i] = &Entry{ID: p.ID, born: p.Born, xid: p.XID, key: e.order().parkedKey(p.Key), State: p.State, stored: p.State,
-			attempts: p.Attempts, due: p.Due, heapIndex: -1}
+			attempts: p.Attempts, due: p.Due, heapIndex: -1, token: p.Token, worker: p.Worker}
 	}
 	return all
+}
+
+// takeInLeases finds the leases that the sink is to know. Of another kind of sink they end as those do that wait for callbacks.
+func (r *Runner) takeInLeases(waiting []store.Parked) {
+	for i := range waiting {
+		switch p := &waiting[i]; {
+		case p.State != stateLeased || p.Worker == "":
+		case r.Lanes.leasing.to == nil:
+			p.Worker = ""
+		default:
+			r.Lanes.leasing.found = append(r.Lanes.leasing.found, sinks.Lease{ID: p.ID, Token: p.Token, Worker: p.Worker, Attempt: p.Attempts, Until: p.Due})
+		}
+	}
 }
 
 // takeInParked files what is parked, and lets go what waits for nothing.

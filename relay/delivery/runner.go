@@ -51,6 +51,7 @@ func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
 	r.Intake = intake{env: &r.Env, filter: f, prog: progress.New(at), pass: passing{resume: &at}, Dirty: env.Cursor.Trouble != ""} // whoever had it before may have had another
 	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
 	r.Lanes.make(env.senderOf(), n, batch)
+	r.Lanes.leasing.to, _ = env.Sink.(sinks.Lessor)
 	r.Retries = retries{env: &r.Env, Parked: newParkedSet()}
 	r.report = report{saved: at.String(), described: env.Cursor.Trouble}
 	return r
@@ -66,15 +67,17 @@ type task struct {
 	entry    *Entry           // from the parked table
 	since    time.Time        // when it was taken in; zero if it comes from the parked table
 	attempts int
-	fault    *fault // of a suspect
-	alone    bool   // it goes in a batch of its own: it may be the one that fails others
-	bare     bool   // nothing of it can be read
+	fault    *fault              // of a suspect
+	lent     *sinks.OutcomeError // how it was leased
+	alone    bool                // it goes in a batch of its own: it may be the one that fails others
+	bare     bool                // nothing of it can be read
 }
 
 // Start begins to deliver.
 func (r *Runner) Start(ctx context.Context) {
 	r.Life.reading, r.Life.unread = context.WithCancel(ctx)
 	r.Life.deliver, r.Life.giveUp = context.WithCancel(context.WithoutCancel(ctx))
+	r.serve()
 	r.Life.done.Go(r.loop)
 	r.Life.Wake()
 }
@@ -146,6 +149,7 @@ func (r *Runner) Stop() {
 	r.Mu.Lock()
 	r.stopping = true
 	r.Mu.Unlock()
+	r.relinquish()
 	r.Life.Wake()
 }
 
@@ -283,15 +287,4 @@ type lifecycle struct {
 	unread  context.CancelFunc
 	quit    chan struct{} // closed to end the goroutine
 	done    sync.WaitGroup
-}
-
-// report is what others are told of a runner: its cursor's row, the log, metrics.
-type report struct {
-	trouble    string
-	describing string // what the cursor's row shall say of it
-	troubles   troubleNotices
-	deaths     deathNotices
-	saved      string // the cursor as it was last saved
-	savedAt    time.Time
-	described  string // the trouble as it was last saved
 }

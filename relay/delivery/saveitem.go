@@ -35,7 +35,7 @@ func (o *ParkOp) change(m snapshot.Ident) store.Change {
 	if o.remove {
 		return store.Change{Message: m, Remove: true}
 	}
-	c := store.Change{Message: m, State: o.state, Attempts: o.attempts, Due: o.due, Reason: o.Reason, Token: o.token, Lease: o.lease}
+	c := store.Change{Message: m, State: o.state, Attempts: o.attempts, Due: o.due, Reason: o.Reason, Token: o.token, Lease: o.lease, Worker: o.worker}
 	if o.Insert != nil {
 		c.Insert, c.Copy = o.Insert, o.Copies()
 	}

@@ -63,7 +63,7 @@ var table = []State{
 	{Name: Scheduled, Status: Scheduled, Owner: Relay, Due: DueTry, Discard: true,
 		Meaning: "is delivered when due"},
 	{Name: Leased, Status: Leased, Owner: Receiver, Due: DueLease, Blocks: true, Counts: true, Redrive: true, Discard: true,
-		Meaning: "was taken by its receiver, which will call back; is delivered again when due, the end of its lease"},
+		Meaning: "was taken by its receiver, which will call back, or is with a worker, and then counts towards nothing; is delivered again when due, the end of its lease"},
 	{Name: Failed, Status: Retrying, Owner: Called, Due: DueAgain, Blocks: true, Counts: true, Redrive: true, Discard: true,
 		Meaning: "the receiver called back that it failed; is about to become retrying or dead"},
 	{Name: Completed, Status: "delivered", Owner: Called, Blocks: true, Counts: true,

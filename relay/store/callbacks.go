@@ -30,7 +30,7 @@ var (
 		WHERE subscription = n.name AND state IN (` + states.SQL(states.State.CalledBack) + `) ORDER BY id LIMIT $2) p`
 	lookLeases = `SELECT n.name, p.* FROM unnest($1::text[]) n (name) CROSS JOIN LATERAL (
 		SELECT id, timestamptz_send(created_at), state, timestamptz_send(due), coalesce(reason, '') FROM postrider.parked
-		WHERE subscription = n.name AND state = '` + states.Leased + `' AND due <= clock_timestamp() LIMIT $2 FOR UPDATE SKIP LOCKED) p`
+		WHERE subscription = n.name AND state = '` + states.Leased + `' AND due <= clock_timestamp() AND worker IS NULL LIMIT $2 FOR UPDATE SKIP LOCKED) p`
 )
 
 // LookForCallbacks returns the deliveries of these subscriptions whose callback came, or whose lease is over, so many of each at most.

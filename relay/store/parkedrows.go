@@ -105,7 +105,9 @@ type Parked struct {
 	State    string
 	Attempts int
 	Due      time.Time
-	wanted   bool // else it is only the end of a page
+	Token    int64  // of the attempt that was leased the last time
+	Worker   string // who has it, if a sink has leased it by itself
+	wanted   bool   // else it is only the end of a page
 }
 
 func (d *Database) queryParked(ctx context.Context, query string, args ...any) (found []Parked, err error) {
@@ -119,13 +121,13 @@ func (d *Database) queryParked(ctx context.Context, query string, args ...any) (
 }
 
 // entryColumns belong to toParkedRow, which takes times as PostgreSQL has them, infinity included.
-const entryColumns = `id, timestamptz_send(created_at), coalesce(xid::text, '0'), coalesce(key, ''), state, attempts, timestamptz_send(coalesce(due, 'epoch'))`
+const entryColumns = `id, timestamptz_send(created_at), coalesce(xid::text, '0'), coalesce(key, ''), state, attempts, timestamptz_send(coalesce(due, 'epoch')), coalesce(token, 0), coalesce(worker, '')`
 
 func toParkedRow(r pgx.CollectableRow) (Parked, error) {
 	var e Parked
 	var created, due []byte
 	var xid string
-	if err := r.Scan(&e.ID, &created, &xid, &e.Key, &e.State, &e.Attempts, &due, &e.wanted); err != nil {
+	if err := r.Scan(&e.ID, &created, &xid, &e.Key, &e.State, &e.Attempts, &due, &e.Token, &e.Worker, &e.wanted); err != nil {
 		return e, err
 	}
 	var err1, err2, err3 error
@@ -134,7 +136,7 @@ func toParkedRow(r pgx.CollectableRow) (Parked, error) {
 	e.Due, err3 = message.DecodeTime(due)
 	err := errors.Join(err1, err2, err3)
 	if states.Of(e.State).CalledBack() {
-		e.State = states.Leased // until the callback is looked up
+		e.State, e.Worker = states.Leased, "" // until the callback is looked up
 	}
 	return e, err
 }

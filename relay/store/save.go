@@ -32,28 +32,30 @@ WITH input AS (
 	WHERE c.subscription = i.subscription AND c.shard = i.shard AND c.class = i.class AND c.epoch = i.epoch AND c.owner = @me
 	RETURNING c.subscription, c.shard, c.class, i.n
 ), inserted AS (
-	INSERT INTO postrider.parked (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, xid, topic, key, payload, body, headers)
+	INSERT INTO postrider.parked (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, xid, topic, key, payload, body, headers)
 	SELECT p.subscription, p.shard, p.class, p.id, p.created_at, p.state, p.attempts,
 	       coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due), p.reason,
-	       p.token, p.lease * interval '1 microsecond', p.xid::xid8, p.topic, p.key,
+	       p.token, p.lease * interval '1 microsecond', p.worker, p.xid::xid8, p.topic, p.key,
 	       coalesce(p.payload::jsonb, m.payload), coalesce(p.body, m.body), coalesce(p.headers::jsonb, m.headers)
 	FROM unnest(@in_names::text[], @in_shards::smallint[], @in_classes::smallint[], @in_ids::bigint[], @in_created::timestamptz[], @in_states::text[],
-	            @in_attempts::int[], @in_dues::timestamptz[], @in_reasons::text[], @in_tokens::bigint[], @in_leases::bigint[],
+	            @in_attempts::int[], @in_dues::timestamptz[], @in_reasons::text[], @in_tokens::bigint[], @in_leases::bigint[], @in_workers::text[],
 	            @in_xids::text[], @in_topics::text[], @in_keys::text[], @in_payloads::text[], @in_bodies::bytea[], @in_headers::text[], @in_copies::smallint[])
-		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, xid, topic, key, payload, body, headers, copies)
+		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, xid, topic, key, payload, body, headers, copies)
 	JOIN saved USING (subscription, shard, class)
 	LEFT JOIN LATERAL (SELECT * FROM postrider.copied_message(p.id, p.created_at, p.copies = 2) WHERE p.copies IN (1, 2)) m ON true
 	ON CONFLICT DO NOTHING
 ), updated AS (
 	UPDATE postrider.parked t SET state = p.state, attempts = p.attempts, updated_at = now(), reason = coalesce(p.reason, t.reason),
 	    due = coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due),
-	    token = coalesce(p.token, t.token), lease = coalesce(p.lease * interval '1 microsecond', t.lease)
+	    token = coalesce(p.token, t.token), lease = coalesce(p.lease * interval '1 microsecond', t.lease),
+	    worker = p.worker
 	FROM unnest(@up_names::text[], @up_shards::smallint[], @up_classes::smallint[], @up_ids::bigint[], @up_created::timestamptz[], @up_states::text[],
-	            @up_attempts::int[], @up_dues::timestamptz[], @up_reasons::text[], @up_tokens::bigint[], @up_leases::bigint[])
-		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease)
+	            @up_attempts::int[], @up_dues::timestamptz[], @up_reasons::text[], @up_tokens::bigint[], @up_leases::bigint[], @up_workers::text[], @up_mine::bigint[])
+		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, mine)
 	JOIN saved USING (subscription, shard, class)
 	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND (t.state IN (` + states.SQL(states.State.Loadable) + `)
-	    -- What waits for a callback is the receiver's until that came or the lease is over.
+	    -- What waits for a callback is the receiver's until that came or the lease is over. What the sink has leased by itself is its owner's.
+	    OR t.state = '` + states.Leased + `' AND t.token = p.mine
 	    OR p.state <> '` + states.Leased + `' AND (t.state = '` + states.Failed + `' OR t.state = '` + states.Leased + `' AND t.due <= clock_timestamp()))
 ), deleted AS (
 	DELETE FROM postrider.parked t

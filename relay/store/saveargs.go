@@ -33,6 +33,7 @@ type Change struct {
 	Reason   string    // "": as it was
 	Token    int64     // of a leased one
 	Lease    time.Duration
+	Worker   string       // of one that the sink has leased by itself, or had: the token then tells that it may be changed
 	Insert   *message.Row // the message, for a new row
 	Copy     Copy         // for a new row
 }
@@ -71,6 +72,7 @@ func saveArgs(incarnation string, list []Progress, encoding dbconn.Encoding) map
 	c.bind(args)
 	in.bind(args)
 	up.bind(args, "up_")
+	args["up_mine"] = up.mine
 	del.bind(args, "del_")
 	return args
 }
@@ -130,6 +132,8 @@ type updateArrays struct {
 	reasons  []*string
 	tokens   []*int64
 	leases   []*int64 // microseconds
+	workers  []*string
+	mine     []*int64 // the token of a lease that may be changed
 }
 
 func (u *updateArrays) add(p subscription.Part, c Change) {
@@ -142,17 +146,22 @@ func (u *updateArrays) add(p subscription.Part, c Change) {
 		due = &c.Due
 	}
 	u.dues = append(u.dues, due)
-	var token, lease *int64
+	var token, lease, mine *int64
+	var worker *string
 	if c.State == states.Leased {
-		token, lease = &c.Token, new(c.Lease.Microseconds())
+		token, lease, worker = &c.Token, new(c.Lease.Microseconds()), orNull(u.encoding.Storable(c.Worker))
 	}
-	u.tokens, u.leases = append(u.tokens, token), append(u.leases, lease)
+	if c.Worker != "" {
+		mine = &c.Token
+	}
+	u.tokens, u.leases, u.workers, u.mine = append(u.tokens, token), append(u.leases, lease), append(u.workers, worker), append(u.mine, mine)
 }
 
 func (u *updateArrays) bind(args map[string]any, prefix string) {
 	u.deleteArrays.bind(args, prefix)
 	args[prefix+"states"], args[prefix+"attempts"], args[prefix+"dues"] = u.states, u.attempts, u.dues
 	args[prefix+"reasons"], args[prefix+"tokens"], args[prefix+"leases"] = u.reasons, u.tokens, u.leases
+	args[prefix+"workers"] = u.workers
 }
 
 // insertArrays are all columns of a parked row.

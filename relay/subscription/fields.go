@@ -31,7 +31,7 @@ var Fields = []*Field{
 	wait("linger", func(s *Settings) *Duration { return &s.Linger }, maxLinger,
 		"How long a message waits for others to fill a batch. Default: not at all."),
 	count("max_parked", func(s *Settings) *int { return &s.MaxParked }, 100_000, 10_000_000,
-		"Retrying, held and leased messages at which no more are taken from the log. Default 100000."),
+		"Messages that wait for a retry, for another one of their key or for a callback, at which no more are taken from the log. Default 100000."),
 	count("max_scheduled", func(s *Settings) *int { return &s.MaxScheduled }, 1_000_000, 100_000_000,
 		"Messages that are not due yet and wait beside the log; further ones stay in it. Default 1000000."),
 	count("shards", func(s *Settings) *int { return &s.Shards }, 0, 64,

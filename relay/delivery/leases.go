@@ -1,0 +1,115 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// leasing is between a runner and a sink that leases by itself.
+type leasing struct {
+	to    sinks.Lessor // nil: it does not
+	found []sinks.Lease
+	asked time.Time // when it was told the last time to lease what is out
+}
+
+// leaseEnd is what a sink says of a lease.
+type leaseEnd struct {
+	token   int64
+	outcome error
+}
+
+// serve has the sink know what was leased before it was opened.
+func (r *Runner) serve() {
+	if to := r.Lanes.leasing.to; to != nil {
+		to.Serve(r.Lanes.leasing.found, r.leaseEnds)
+		r.Lanes.leasing.found = nil
+	}
+}
+
+// leaseEnds is called by the sink: something came of a lease.
+func (r *Runner) leaseEnds(token int64, outcome error) {
+	r.Lanes.finished.Lock()
+	r.Lanes.finished.leases = append(r.Lanes.finished.leases, leaseEnd{token, outcome})
+	r.Lanes.finished.Unlock()
+	r.Life.Wake()
+}
+
+// collectLeaseEnds returns what has come of leases. It comes before collectFinished: no lease ends before its delivery does.
+func (ls *lanes) collectLeaseEnds() []leaseEnd {
+	ls.finished.Lock()
+	defer ls.finished.Unlock()
+	ends := ls.finished.leases
+	ls.finished.leases = nil
+	return ends
+}
+
+// endLease concludes a lease of the sink's. Its attempt was counted when it was leased.
+func (r *Runner) endLease(end leaseEnd, now time.Time) {
+	e := r.Retries.Parked.leases[end.token]
+	if e == nil {
+		return
+	}
+	r.Intake.Dirty = true
+	kind, after := sinks.Classify(end.outcome)
+	r.Env.Metrics.Attempted(kind)
+	t := &task{key: e.key, entry: e, attempts: e.attempts}
+	switch kind {
+	case sinks.KindAccepted:
+		r.accepted(t, now)
+	case sinks.KindLeased:
+		e.lease = after
+		r.Retries.Parked.Record(&ParkOp{Entry: e})
+	case sinks.KindSnoozed, sinks.KindReleased:
+		t.attempts--
+		r.park(t, StateRetrying, now.Add(after), end.outcome.Error())
+	case sinks.KindPermanent:
+		r.bury(t, end.outcome.Error())
+	default:
+		r.concludeFailed(t, kind, end.outcome, after, now)
+	}
+}
+
+// concludeFailed parks the task of a lease for its next attempt.
+func (r *Runner) concludeFailed(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) {
+	if kind == sinks.KindLost || kind == sinks.KindFailed && after > 0 {
+		r.retryIn(t, err.Error(), after, now)
+		return
+	}
+	r.retry(t, err.Error(), after, now)
+}
+
+// relinquish has the sink hand over what is out, if it can.
+func (r *Runner) relinquish() {
+	if to, ok := r.Env.Sink.(sinks.Relinquisher); ok {
+		to.Relinquish()
+	}
+}
+
+// A sink is told to lease what is out when so much of what came after it is settled: first what has been out for longer than that, then all.
+const (
+	leaseSomeAt = MaxDone / 2
+	leaseAllAt  = MaxDone * 3 / 4
+	leaseSome   = time.Second
+)
+
+// leaseOut keeps what takes long from holding up what comes after it.
+func (r *Runner) leaseOut(now time.Time) {
+	l := &r.Lanes.leasing
+	if l.to == nil || r.Intake.prog.Done < leaseSomeAt || now.Sub(l.asked) < leaseSome {
+		return
+	}
+	l.asked = now
+	since := leaseSome
+	if r.Intake.prog.Done >= leaseAllAt {
+		since = 0
+	}
+	l.to.LeaseOut(since)
+}
+
+// lend remembers how an entry was leased.
+func (e *Entry) lend(o *sinks.OutcomeError) {
+	if o != nil {
+		e.token, e.lease, e.worker = o.Token, o.After, o.Worker
+	}
+}
