@@ -13,11 +13,11 @@ const Segments = 16
 // AppGrants returns the SQL that lets role enqueue messages, get their ids back, and nothing else.
 func AppGrants(role string) string {
 	return grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
-GRANT INSERT (topic, key, payload, body, headers, deliver_at), SELECT (id) ON postrider.outbox TO %[1]s;
+GRANT INSERT (topic, key, payload, body, headers, deliver_at, priority), SELECT (id) ON postrider.outbox TO %[1]s;
 GRANT USAGE ON SEQUENCE postrider.outbox_id_seq TO %[1]s;
 GRANT EXECUTE ON FUNCTION postrider.current_segment(),
-    postrider.enqueue(text, jsonb, text, jsonb, timestamptz),
-    postrider.enqueue_bytes(text, bytea, text, jsonb, timestamptz) TO %[1]s;
+    postrider.enqueue(text, jsonb, text, jsonb, timestamptz, integer),
+    postrider.enqueue_bytes(text, bytea, text, jsonb, timestamptz, integer) TO %[1]s;
 `)
 }
 

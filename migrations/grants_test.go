@@ -39,7 +39,7 @@ func TestApplicationMayEnqueueAndNothingElse(t *testing.T) {
 		`SELECT FROM postrider.source`, `SELECT FROM postrider.subscriptions`, `SELECT FROM postrider.cursors`,
 		`SELECT FROM postrider.parked`, `SELECT FROM postrider.relays`, `SELECT FROM postrider.schema_migrations`,
 		`SELECT FROM postrider.deliveries`, `SELECT FROM postrider.subscription_status`,
-		`INSERT INTO postrider.relays (incarnation, name, version) VALUES (gen_random_uuid(), 'x', 'x')`,
+		`INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, gen_random_uuid(), 'x', 'x')`,
 		`SELECT postrider.subscribe('x', '{a}', 'stdout:')`, `SELECT postrider.unsubscribe('x')`, `SELECT postrider.pause('x')`,
 		`SELECT postrider.replay('x', 'now')`, `SELECT postrider.redrive('x')`, `SELECT postrider.discard('x')`,
 		`SELECT postrider.rebase()`, `SELECT postrider.snapshot_before_me()`, `SELECT postrider.set_segment_length('1 hour')`,
@@ -60,7 +60,7 @@ func TestRelayNeedsNoSuperuser(t *testing.T) {
 	for _, sql := range []string{
 		`SELECT id, xid, created_at, deliver_at, segment, topic, key, payload, body, headers FROM postrider.outbox`,
 		`SELECT postrider.subscribe('s', '{a}', 'stdout:', '{}', 'earliest')`,
-		`INSERT INTO postrider.relays (incarnation, name, version) VALUES ('5f0c1d6e-0000-4000-8000-000000000001', 'r', 'v')`,
+		`INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, '5f0c1d6e-0000-4000-8000-000000000001', 'r', 'v')`,
 		`UPDATE postrider.relays SET counter = counter + 1`,
 		`UPDATE postrider.cursors SET owner = '5f0c1d6e-0000-4000-8000-000000000001', epoch = epoch + 1, base = pg_current_snapshot(), done = '{[1,2)}'`,
 		`INSERT INTO postrider.parked (subscription, id, state, created_at, topic, payload) SELECT 's', id, 'dead', created_at, topic, payload FROM postrider.outbox ON CONFLICT DO NOTHING`,

@@ -179,7 +179,7 @@ func TestRemoval(t *testing.T) {
 	subscribe(t, conn, "s", "now", "a")
 	enqueue(t, conn, "a")
 	park(t, conn, "s", enqueue(t, conn, "a"), "dead")
-	exec(t, conn, `INSERT INTO postrider.relays (incarnation, name, version) VALUES (gen_random_uuid(), 'r1', 'v')`)
+	exec(t, conn, `INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, gen_random_uuid(), 'r1', 'v')`)
 	exec(t, conn, `CREATE VIEW public.mine AS SELECT id FROM postrider.outbox;
 		CREATE TABLE public.shop (n int, topic postrider.topic);
 		CREATE TRIGGER tell AFTER INSERT ON public.shop EXECUTE FUNCTION postrider.notify_outbox();

@@ -58,7 +58,7 @@ func newOrigin(t *testing.T) origin {
 	}
 	enqueue(t, conn, "b")
 	enqueue(t, conn, "x.1")
-	exec(t, conn, `INSERT INTO postrider.relays (incarnation, name, version) VALUES ('5f0c1d6e-0000-4000-8000-000000000001', 'r1', 'v')`)
+	exec(t, conn, `INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, '5f0c1d6e-0000-4000-8000-000000000001', 'r1', 'v')`)
 	exec(t, conn, `UPDATE postrider.cursors SET owner = '5f0c1d6e-0000-4000-8000-000000000001', trouble = 'down'`)
 
 	o := origin{p.db, map[string]map[int64]string{}}

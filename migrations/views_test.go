@@ -71,7 +71,7 @@ func TestDeliveries(t *testing.T) {
 
 func TestSubscriptionStatus(t *testing.T) {
 	p := newProgress(t)
-	exec(t, p.conn, `INSERT INTO postrider.relays (incarnation, name, version) VALUES ('5f0c1d6e-0000-4000-8000-000000000001', 'r1', 'v')`)
+	exec(t, p.conn, `INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, '5f0c1d6e-0000-4000-8000-000000000001', 'r1', 'v')`)
 	exec(t, p.conn, `UPDATE postrider.cursors SET owner = '5f0c1d6e-0000-4000-8000-000000000001', trouble = 'down'`)
 	pending := int64(0)
 	for _, status := range p.want {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -16,7 +17,7 @@ import (
 func (m *Message) encode(ctx context.Context) (row, error) {
 	r := row{topic: m.Topic}
 	for _, part := range []func(*row) *InvalidError{
-		m.checkTopic, m.encodeKey, m.encodeContent, m.encodeDue, func(r *row) *InvalidError { return m.encodeHeaders(ctx, r) }, checkSize,
+		m.checkTopic, m.encodeKey, m.encodeContent, m.encodeDue, m.encodePriority, func(r *row) *InvalidError { return m.encodeHeaders(ctx, r) }, checkSize,
 	} {
 		if err := part(&r); err != nil {
 			err.Topic = m.Topic
@@ -78,6 +79,16 @@ func encodePayload(v any) (string, *flaw) {
 		}
 	}
 	return string(text), checkJSON(text)
+}
+
+func (m *Message) encodePriority(r *row) *InvalidError {
+	switch {
+	case m.Priority < 0 || m.Priority > 4:
+		return &InvalidError{Field: "Priority", Problem: fmt.Sprintf("Priority %d", m.Priority), Want: "must be from 1 (first) to 4 (last), or 0 for the default, 2"}
+	case m.Priority != 0:
+		r.priority = new(strconv.Itoa(m.Priority))
+	}
+	return nil
 }
 
 func (m *Message) encodeDue(r *row) *InvalidError {

@@ -14,7 +14,8 @@ func Enqueue(ctx context.Context, tx Tx, m Message) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("enqueue: %w", err)
 	}
-	rows, err := tx.Query(ctx, insertOne, r.args()...)
+	sql, args := r.insert()
+	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		return 0, fmt.Errorf("enqueue: %w", err)
 	}

@@ -31,17 +31,21 @@ func TestEveryWay(t *testing.T) {
 		{Topic: "a", Payload: 7, DeliverAt: time.Date(2031, 2, 3, 4, 5, 6, 7_800_000, time.FixedZone("", 3600))},
 		{Topic: "a", Payload: false, DeliverAt: time.Date(1, 1, 1, 0, 0, 0, 1000, time.UTC)},
 		{Topic: "a", Payload: []int(nil), DeliverAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)},
+		{Topic: "a", Payload: 1, Priority: 1},
+		{Topic: "a", Body: []byte("x"), Priority: 4},
 	}
 	want := []stored{
-		{0, "a", nasty, `{"n": 1, "s": "a\"b\\c{},NULL 'ü😀' $1\n\t"}`, "-", `{"h": "a\"b\\c{},NULL 'ü😀' $1\n\t", "a\"b\\c{},NULL 'ü😀' $1\n\t": ""}`, "-"},
-		{0, "a.b", "-", `{"x": [1, 2.50, null, "ä😀"]}`, "-", "-", "-"},
-		{0, "a.b.c", "NULL", `"NULL"`, "-", "-", "-"},
-		{0, "a", "-", "null", "-", "-", "-"},
-		{0, `"\{},`, "-", "-", "00ff225c2c", "-", "-"},
-		{0, "a", "-", "-", "", "-", "-"},
-		{0, "a", "-", "7", "-", "-", "2031-02-03T03:05:06.007800"},
-		{0, "a", "-", "false", "-", "-", "0001-01-01T00:00:00.000001"},
-		{0, "a", "-", "null", "-", "-", "9999-12-31T23:59:59.000000"},
+		{0, "a", nasty, `{"n": 1, "s": "a\"b\\c{},NULL 'ü😀' $1\n\t"}`, "-", `{"h": "a\"b\\c{},NULL 'ü😀' $1\n\t", "a\"b\\c{},NULL 'ü😀' $1\n\t": ""}`, "-", 2},
+		{0, "a.b", "-", `{"x": [1, 2.50, null, "ä😀"]}`, "-", "-", "-", 2},
+		{0, "a.b.c", "NULL", `"NULL"`, "-", "-", "-", 2},
+		{0, "a", "-", "null", "-", "-", "-", 2},
+		{0, `"\{},`, "-", "-", "00ff225c2c", "-", "-", 2},
+		{0, "a", "-", "-", "", "-", "-", 2},
+		{0, "a", "-", "7", "-", "-", "2031-02-03T03:05:06.007800", 2},
+		{0, "a", "-", "false", "-", "-", "0001-01-01T00:00:00.000001", 2},
+		{0, "a", "-", "null", "-", "-", "9999-12-31T23:59:59.000000", 2},
+		{0, "a", "-", "1", "-", "-", "-", 1},
+		{0, "a", "-", "-", "78", "-", "-", 4},
 	}
 	db, url := newDB(t)
 	for _, w := range ways(t, url) {
@@ -95,6 +99,8 @@ func TestBadMessages(t *testing.T) {
 		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"h": "\x00"}}, "Headers", `header "h" with value "\x00" holds a zero byte`},
 		{outbox.Message{Topic: "a", Payload: 1, Headers: map[string]string{"h\xff": "x"}}, "Headers", `header "h\xff" with value "x" is not valid UTF-8`},
 		{outbox.Message{Topic: "a", Payload: 1, DeliverAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}, "DeliverAt", "DeliverAt 10000-01-01 00:00:00 +0000 UTC is out of range: give a time in the years 1 to 9999"},
+		{outbox.Message{Topic: "a", Payload: 1, Priority: 7}, "Priority", "message with topic a: Priority 7: must be from 1 (first) to 4 (last), or 0 for the default, 2"},
+		{outbox.Message{Topic: "a", Payload: 1, Priority: -1}, "Priority", "Priority -1: must be from 1"},
 		{outbox.Message{Topic: "a", Body: make([]byte, 70<<20)}, "", "message with topic a: it has 146800705 bytes: at most"},
 	}
 	db, url := newDB(t)

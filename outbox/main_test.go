@@ -57,6 +57,7 @@ func begin(t *testing.T, conn *pgx.Conn) pgx.Tx {
 type stored struct {
 	ID                                               int64
 	Topic, Key, Payload, Body, Headers, DeliverAtUTC string
+	Priority                                         int
 }
 
 // messages returns what the table holds, by id; NULL is shown as "-".
@@ -64,7 +65,7 @@ func messages(t *testing.T, db *pgtest.DB) []stored {
 	t.Helper()
 	rows, err := db.Conn(t).Query(t.Context(), `SELECT id, topic, coalesce(key, '-'), coalesce(payload::text, '-'),
 		coalesce(encode(body, 'hex'), '-'), coalesce(headers::text, '-'),
-		coalesce(to_char(deliver_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '-')
+		coalesce(to_char(deliver_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '-'), priority
 		FROM postrider.outbox ORDER BY id`)
 	if err != nil {
 		t.Fatal(err)

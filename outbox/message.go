@@ -20,4 +20,6 @@ type Message struct {
 	Headers map[string]string
 	// DeliverAt, if not zero, is when the message is due. It is rounded to microseconds.
 	DeliverAt time.Time
+	// Priority is from 1 (first) to 4 (last), for subscriptions that have priorities. 0 stands for the default, 2.
+	Priority int
 }

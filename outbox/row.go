@@ -11,6 +11,7 @@ import (
 type row struct {
 	topic                            string
 	key, payload, headers, deliverAt *string
+	priority                         *string
 	body                             []byte
 }
 
@@ -31,6 +32,9 @@ type field struct {
 	kind  string             // its type, unless text
 	text  func(*row) *string // its value
 	bytes func(*row) []byte
+	// standard, for a column that takes no NULL, is what a row without a value has. Where no row of a statement has one, it does not name
+	// the column: roles that were granted the others go on.
+	standard string
 }
 
 // fields is the only list of them: statements and arguments are made from it. What goes to the database are texts and one bytea, for
@@ -43,6 +47,7 @@ var fields = [...]field{
 	{name: "body", kind: "bytea", bytes: func(r *row) []byte { return r.body }},
 	{name: "headers", kind: "jsonb", text: func(r *row) *string { return r.headers }},
 	{name: "deliver_at", kind: "timestamptz", text: func(r *row) *string { return r.deliverAt }},
+	{name: "priority", kind: "int2", text: func(r *row) *string { return r.priority }, standard: "2"},
 }
 
 // given reports whether the row has the field.
@@ -61,30 +66,55 @@ func (f *field) cast() string {
 	return "::pg_catalog." + f.kind
 }
 
-// insertOne inserts one row; its arguments are row.args.
-var insertOne = func() string {
-	names, values := make([]string, len(fields)), make([]string, len(fields))
-	for i, f := range fields {
-		names[i], values[i] = f.name, fmt.Sprintf("$%d::pg_catalog.text%s", i+1, f.cast())
-		if f.bytes != nil {
-			values[i] = fmt.Sprintf("$%d%s", i+1, f.cast())
+// insertOne inserts one row without a value for the fields that have a standard one, insertWhole one with any. There are these two, so that
+// a connection prepares few.
+var (
+	insertOne   = insertStatement(func(f *field) bool { return f.standard == "" })
+	insertWhole = insertStatement(func(*field) bool { return true })
+)
+
+func insertStatement(has func(*field) bool) string {
+	var names, values []string
+	for i := range fields {
+		f := &fields[i]
+		if !has(f) {
+			continue
 		}
+		value := fmt.Sprintf("$%d::pg_catalog.text%s", len(names)+1, f.cast())
+		if f.bytes != nil {
+			value = fmt.Sprintf("$%d%s", len(names)+1, f.cast())
+		}
+		names, values = append(names, f.name), append(values, f.orStandard(value))
 	}
 	return "INSERT INTO postrider.outbox (" + strings.Join(names, ", ") + ") VALUES (" + strings.Join(values, ", ") + ") RETURNING id"
-}()
+}
 
-func (r *row) args() []any {
-	args := make([]any, len(fields))
+// insert returns the statement that inserts the row, and its arguments.
+func (r *row) insert() (sql string, args []any) {
+	whole := slices.ContainsFunc(fields[:], func(f field) bool { return f.standard != "" && f.given(r) })
+	args = make([]any, 0, len(fields))
 	for i := range fields {
 		switch f := &fields[i]; {
+		case f.standard != "" && !whole:
 		case !f.given(r):
+			args = append(args, nil)
 		case f.bytes != nil:
-			args[i] = f.bytes(r)
+			args = append(args, f.bytes(r))
 		default:
-			args[i] = *f.text(r)
+			args = append(args, *f.text(r))
 		}
 	}
-	return args
+	if whole {
+		return insertWhole, args
+	}
+	return insertOne, args
+}
+
+func (f *field) orStandard(value string) string {
+	if f.standard == "" {
+		return value
+	}
+	return "COALESCE(" + value + ", " + f.standard + f.cast() + ")"
 }
 
 // insertMany returns a statement that fills the columns that some of the rows have, and its arguments, an array per column: native ones, or
@@ -99,7 +129,7 @@ func insertMany(rows []row, native bool) (sql string, args []any) {
 		array, kind, cast := f.array(rows, native)
 		args = append(args, array)
 		names = append(names, f.name)
-		values = append(values, "m."+f.name+cast)
+		values = append(values, f.orStandard("m."+f.name+cast))
 		arrays = append(arrays, fmt.Sprintf("pg_catalog.unnest($%d::%s)", len(args), kind))
 	}
 	into := strings.Join(names, ", ")

@@ -12,7 +12,8 @@ func EnqueueSQL(ctx context.Context, tx SQLTx, m Message) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("enqueue: %w", err)
 	}
-	ids, err := queryIDs(ctx, tx, insertOne, r.args())
+	query, args := r.insert()
+	ids, err := queryIDs(ctx, tx, query, args)
 	if err == nil && len(ids) != 1 {
 		err = fmt.Errorf("the database returned %d ids instead of 1", len(ids))
 	}

@@ -18,7 +18,7 @@ func BenchmarkTick(b *testing.B) {
 	}
 	s, incarnation := store.NewSession(conn), uuid.NewString()
 	b.Cleanup(s.Close)
-	if _, err := conn.Exec(b.Context(), "INSERT INTO postrider.relays (incarnation, name, version) VALUES ($1, 'bench', '')", incarnation); err != nil {
+	if _, err := conn.Exec(b.Context(), "INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, $1, 'bench', '')", incarnation); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportAllocs()

@@ -86,7 +86,7 @@ func TestBrokenRowsConcernNobodyElse(t *testing.T) {
 		}
 		b.exec("INSERT INTO postrider.parked (" + names + ") VALUES (" + values + ")")
 	}
-	b.exec("INSERT INTO postrider.relays (incarnation, name, version, unable) VALUES (gen_random_uuid(), '', '', '[7]')")
+	b.exec("INSERT INTO postrider.relays (schema, incarnation, name, version, unable) VALUES (99, gen_random_uuid(), '', '', '[7]')")
 	good := b.subscribe("zzz", "{>}", "{}", "now")
 	b.start()
 	b.publish("t", "k", "1", "2")

@@ -102,7 +102,7 @@ func (b *bench) fillSegments(rows int, segments ...int) {
 func (b *bench) outboxReader() *store.OutboxReader {
 	b.t.Helper()
 	const incarnation = "5f0c1d6e-0000-4000-8000-000000000001"
-	b.exec("INSERT INTO postrider.relays (incarnation, name, version) VALUES ('" + incarnation + "', 'test', 'test') ON CONFLICT DO NOTHING")
+	b.exec("INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, '" + incarnation + "', 'test', 'test') ON CONFLICT DO NOTHING")
 	conn, err := pgx.Connect(b.t.Context(), b.db.RoleURL(b.role))
 	if err != nil {
 		b.t.Fatal(err)

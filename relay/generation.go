@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/schema"
 	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/health"
@@ -166,8 +167,8 @@ func (g *generation) register(ctx context.Context) error {
 	}
 	storable := g.pool.Encoding().Storable
 	err = store.WriteLocal(ctx, g.pool, func(b *pgx.Batch) {
-		b.Queue("INSERT INTO postrider.relays (incarnation, name, version, declared) VALUES ($1, $2, $3, $4::text::jsonb)",
-			g.incarnation, storable(g.config.Name), g.config.Version, storable(string(declared)))
+		b.Queue("INSERT INTO postrider.relays (incarnation, name, version, declared, schema) VALUES ($1, $2, $3, $4::text::jsonb, $5)",
+			g.incarnation, storable(g.config.Name), g.config.Version, storable(string(declared)), schema.Version)
 	})
 	if err != nil {
 		return fmt.Errorf("register: %w", err)

@@ -81,7 +81,7 @@ func TestTakeoverSparesWhoeverWasFaster(t *testing.T) {
 		return scalar[bool](b, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'WITH free%' AND wait_event = 'advisory')")
 	})
 	const other = "00000000-0000-0000-0000-000000000001"
-	b.exec("INSERT INTO postrider.relays (incarnation, name, version) VALUES ($1, 'other', 'x')", other)
+	b.exec("INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, $1, 'other', 'x')", other)
 	b.exec("UPDATE postrider.cursors SET owner = $1, epoch = epoch + 1", other)
 	before := time.Now().UnixNano()
 	if _, err := gate.Exec(t.Context(), "SELECT pg_advisory_unlock(77)"); err != nil {

@@ -7,7 +7,7 @@ import (
 )
 
 // mate registers a relay that has room and no process.
-const mate = "INSERT INTO postrider.relays (incarnation, name, version) VALUES ('00000000-0000-0000-0000-000000000001', 'mate', 'x')"
+const mate = "INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, '00000000-0000-0000-0000-000000000001', 'mate', 'x')"
 
 // cared says whether somebody delivers the subscription, or may begin to.
 func (b *bench) cared(r *running, name string) func() bool {

@@ -23,11 +23,16 @@ type Message struct {
 	Payload []byte
 	// JSON says that Payload came from the jsonb column.
 	JSON bool
+	// Priority is from 1 (first) to 4 (last). Where it is DefaultPriority, destinations are not told.
+	Priority int16
 	// Headers is a flat JSON object of strings, or nil.
 	Headers []byte
 	// CreatedAt is the time of the INSERT by the database's clock.
 	CreatedAt time.Time
 }
+
+// DefaultPriority is that of a message for which nothing else was said.
+const DefaultPriority = 2
 
 // HeaderMap decodes Headers. It returns nil if there are none.
 func (m *Message) HeaderMap() (map[string]string, error) {

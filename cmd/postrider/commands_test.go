@@ -210,6 +210,12 @@ func TestEnqueue(t *testing.T) {
 	on(t, db.URL(), "enqueue", "orders.*").fails(`topic "orders.*"`)
 	on(t, db.URL(), "enqueue", "a.b", "{").fails("not JSON", "--bytes")
 	on(t, db.URL(), "enqueue", "a.b", "--header", "x").fails(`header "x": must be NAME=VALUE`)
+	on(t, db.URL(), "enqueue", "a.b", "--priority", "7").fails(`priority 7: must be from 1 (first) to 4 (last)`)
+	id := strings.TrimSpace(on(t, db.URL(), "enqueue", "orders.created", "--priority", "1").ok().out)
+	var priority int
+	if err := db.Conn(t).QueryRow(t.Context(), "SELECT priority FROM postrider.outbox WHERE id = $1::text::bigint", id).Scan(&priority); err != nil || priority != 1 {
+		t.Errorf("enqueue --priority 1: priority %d, %v", priority, err)
+	}
 	on(t, db.URL(), "enqueue", "a.b", "--deliver-at", "soon").fails(`deliver-at "soon"`)
 	on(t, db.URL(), "status").ok("There are no subscriptions")
 }
@@ -219,7 +225,7 @@ func TestStatus(t *testing.T) {
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	on(t, db.URL(), "enqueue", "orders.created").ok()
 	park(t, db)
-	db.Exec(t, `WITH r AS (INSERT INTO postrider.relays (incarnation, name, version, started_at) VALUES (gen_random_uuid(), 'host-a', 'v1', now() - interval '90 minutes') RETURNING incarnation)
+	db.Exec(t, `WITH r AS (INSERT INTO postrider.relays (schema, incarnation, name, version, started_at) VALUES (99, gen_random_uuid(), 'host-a', 'v1', now() - interval '90 minutes') RETURNING incarnation)
 		UPDATE postrider.cursors SET owner = (SELECT incarnation FROM r), trouble = 'connection refused' WHERE subscription = 'billing'`)
 	on(t, db.URL(), "status").ok(
 		"SUBSCRIPTION STATE OWNER LAG LAG TIME RETRYING HELD SCHEDULED LEASED DEAD SEGMENTS TROUBLE",

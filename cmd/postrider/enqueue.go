@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/sinks"
 )
 
 // enqueueFlags are the flags of enqueue as they were given.
@@ -21,6 +22,7 @@ type enqueueFlags struct {
 	key, deliverAt string
 	headers        []string
 	bytes          bool
+	priority       int
 }
 
 func (a *app) enqueueCommand() *cobra.Command {
@@ -51,6 +53,7 @@ func (a *app) enqueueCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.key, "key", "", "messages of one key are delivered in order")
 	cmd.Flags().StringArrayVar(&f.headers, "header", nil, "NAME=VALUE, may be given several times")
 	cmd.Flags().StringVar(&f.deliverAt, "deliver-at", "", "a time such as 2026-01-31T12:00:00Z, or a wait such as 10m")
+	cmd.Flags().IntVar(&f.priority, "priority", sinks.DefaultPriority, "from 1 (first) to 4 (last), for subscriptions with priorities")
 	cmd.Flags().BoolVar(&f.bytes, "bytes", false, "the payload is bytes of any kind, not JSON")
 	return cmd
 }
@@ -102,6 +105,14 @@ func (f enqueueFlags) set(m *admin.Message) error {
 		}
 		m.Headers = new(string(text))
 	}
+	if f.priority < 1 || f.priority > 4 {
+		return fmt.Errorf("priority %d: must be from 1 (first) to 4 (last); %d is the default", f.priority, sinks.DefaultPriority)
+	}
+	m.Priority = &f.priority
+	return f.setDue(m)
+}
+
+func (f enqueueFlags) setDue(m *admin.Message) error {
 	if f.deliverAt == "" {
 		return nil
 	}

@@ -13,7 +13,7 @@ func TestUninstall(t *testing.T) {
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	on(t, db.URL(), "enqueue", "orders.created").ok()
 	park(t, db)
-	db.Exec(t, "INSERT INTO postrider.relays (incarnation, name, version) VALUES (gen_random_uuid(), 'r1', 'v')")
+	db.Exec(t, "INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, gen_random_uuid(), 'r1', 'v')")
 	words := []string{`-- Lost: 1 retained messages.`, `messages of subscription "billing" in state dead`, `-- Against it: relay "r1" is registered`,
 		"DROP PUBLICATION postrider; DROP SCHEMA postrider CASCADE;"}
 	on(t, db.URL(), "uninstall").ok(words...).lacks("Done")

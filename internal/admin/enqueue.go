@@ -14,6 +14,7 @@ type Message struct {
 	Headers   *string // a JSON object of strings
 	DeliverAt *time.Time
 	DeliverIn *time.Duration // from the database's now, where DeliverAt is nil
+	Priority  *int           // from 1 to 4
 }
 
 // Enqueue puts a message into the outbox and returns its id.
@@ -26,7 +27,7 @@ func Enqueue(ctx context.Context, db Querier, m Message) (id int64, err error) {
 	if m.DeliverIn != nil {
 		wait = new(m.DeliverIn.Microseconds())
 	}
-	err = db.QueryRow(ctx, "SELECT postrider."+call+`, $3, $4::jsonb, coalesce($5::timestamptz, clock_timestamp() + $6::bigint * interval '1 microsecond'))`,
-		m.Topic, payload, m.Key, m.Headers, m.DeliverAt, wait).Scan(&id)
+	err = db.QueryRow(ctx, "SELECT postrider."+call+`, $3, $4::jsonb, coalesce($5::timestamptz, clock_timestamp() + $6::bigint * interval '1 microsecond'), $7::integer)`,
+		m.Topic, payload, m.Key, m.Headers, m.DeliverAt, wait, m.Priority).Scan(&id)
 	return id, err
 }

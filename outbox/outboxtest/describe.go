@@ -29,17 +29,17 @@ func describe(want outbox.Message) string {
 		}
 		payload = string(text)
 	}
-	if text := fields(want.Topic, want.Key, payload, want.Body, want.Headers, want.DeliverAt); text != "" {
+	if text := fields(want.Topic, want.Key, payload, want.Body, want.Headers, want.DeliverAt, want.Priority); text != "" {
 		return "{" + text + "}"
 	}
 	return "{}, the pattern of every message"
 }
 
 func (m Enqueued) String() string {
-	return fmt.Sprintf("id %d {%s}", m.ID, fields(m.Topic, m.Key, string(m.Payload), m.Body, m.Headers, m.DeliverAt))
+	return fmt.Sprintf("id %d {%s}", m.ID, fields(m.Topic, m.Key, string(m.Payload), m.Body, m.Headers, m.DeliverAt, m.Priority))
 }
 
-func fields(topic, key, payload string, body []byte, headers map[string]string, due time.Time) string {
+func fields(topic, key, payload string, body []byte, headers map[string]string, due time.Time, priority int) string {
 	var parts []string
 	add := func(given bool, name, format string, value any) {
 		if !given {
@@ -57,6 +57,7 @@ func fields(topic, key, payload string, body []byte, headers map[string]string, 
 	add(body != nil, "Body", "%q", body)
 	add(len(headers) > 0, "Headers", "%q", headers)
 	add(!due.IsZero(), "DeliverAt", "%s", due.Format(time.RFC3339Nano))
+	add(priority != 0 && priority != 2, "Priority", "%d", priority)
 	return strings.Join(parts, ", ")
 }
 

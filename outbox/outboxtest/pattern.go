@@ -19,6 +19,7 @@ type Enqueued struct {
 	Body       []byte            // nil with a Payload
 	Headers    map[string]string // nil without any
 	DeliverAt  time.Time         // UTC; zero if it is due at once
+	Priority   int               // from 1 to 4, as it was given
 }
 
 // compared is a message, and in which of the fields that are looked for it differs.
@@ -62,7 +63,7 @@ func newPattern(want outbox.Message) (*pattern, error) {
 // selectOwn finds the rows of the transaction that it runs in. Numbers and texts mean the same to every driver.
 const selectOwn = `SELECT id, topic::text, coalesce(key, ''), coalesce(payload::text, ''), coalesce(body, ''), body IS NOT NULL,
 	coalesce(headers::text, '{}'), coalesce((extract(epoch FROM deliver_at) * 1000000)::bigint, 0), deliver_at IS NOT NULL,
-	coalesce(payload = $1::text::jsonb, false)
+	coalesce(payload = $1::text::jsonb, false), priority::integer
 FROM postrider.outbox WHERE xid = pg_catalog.pg_current_xact_id_if_assigned() ORDER BY id`
 
 func (p *pattern) compare(ctx context.Context, q query) (list []compared, err error) {
@@ -71,7 +72,7 @@ func (p *pattern) compare(ctx context.Context, q query) (list []compared, err er
 		var payload, headers string
 		var hasBody, hasDue, samePayload bool
 		var due int64
-		if err := into(&m.ID, &m.Topic, &m.Key, &payload, &m.Body, &hasBody, &headers, &due, &hasDue, &samePayload); err != nil {
+		if err := into(&m.ID, &m.Topic, &m.Key, &payload, &m.Body, &hasBody, &headers, &due, &hasDue, &samePayload, &m.Priority); err != nil {
 			return err
 		}
 		if hasBody {
@@ -104,6 +105,7 @@ func (p *pattern) differences(m Enqueued, samePayload bool) (differs []string) {
 		{"Body", p.want.Body == nil || m.Body != nil && bytes.Equal(p.want.Body, m.Body)},
 		{"Headers", holds(m.Headers, p.want.Headers)},
 		{"DeliverAt", p.want.DeliverAt.IsZero() || p.want.DeliverAt.Round(time.Microsecond).Equal(m.DeliverAt)},
+		{"Priority", p.want.Priority == 0 || p.want.Priority == m.Priority},
 	} {
 		if !c.same {
 			differs = append(differs, c.field)

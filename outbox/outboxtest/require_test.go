@@ -83,7 +83,7 @@ var (
 	due     = time.Date(2031, 2, 3, 4, 5, 6, 7_000, time.FixedZone("", 3600))
 	created = outbox.Message{Topic: "orders.created", Key: "order-17", Payload: map[string]any{"id": 17, "total": 9.5},
 		Headers: map[string]string{"region": "eu", "tenant": "a"}}
-	label  = outbox.Message{Topic: "labels.printed", Body: []byte("\x00%PDF")}
+	label  = outbox.Message{Topic: "labels.printed", Body: []byte("\x00%PDF"), Priority: 4}
 	remind = outbox.Message{Topic: "orders.remind", Payload: json.RawMessage("null"), DeliverAt: due}
 )
 
@@ -95,9 +95,9 @@ func TestRequireEnqueued(t *testing.T) {
 	}
 	ids := enqueue(t, tx, created, label, remind)
 	want := []outboxtest.Enqueued{
-		{ID: ids[0], Topic: "orders.created", Key: "order-17", Payload: json.RawMessage(`{"id": 17, "total": 9.5}`), Headers: created.Headers},
-		{ID: ids[1], Topic: "labels.printed", Body: label.Body},
-		{ID: ids[2], Topic: "orders.remind", Payload: json.RawMessage("null"), DeliverAt: due.UTC()},
+		{ID: ids[0], Topic: "orders.created", Key: "order-17", Payload: json.RawMessage(`{"id": 17, "total": 9.5}`), Headers: created.Headers, Priority: 2},
+		{ID: ids[1], Topic: "labels.printed", Body: label.Body, Priority: 4},
+		{ID: ids[2], Topic: "orders.remind", Payload: json.RawMessage("null"), DeliverAt: due.UTC(), Priority: 2},
 	}
 	if all := outboxtest.All(t, tx); !reflect.DeepEqual(all, want) {
 		t.Errorf("got  %v\nwant %v", all, want)
@@ -165,7 +165,7 @@ nothing was enqueued in it (in another one, or in a savepoint that was rolled ba
 enqueued were
 	id 1 {Topic: "orders.created", Key: "order-17", Payload: {"id": 17, "total": 9.5}, Headers: map["region":"eu" "tenant":"a"]}
 		differs in Key, Payload
-	id 2 {Topic: "labels.printed", Body: "\x00%PDF"}
+	id 2 {Topic: "labels.printed", Body: "\x00%PDF", Priority: 4}
 		differs in Topic, Key, Payload
 	id 3 {Topic: "orders.remind", Payload: null, DeliverAt: 2031-02-03T03:05:06.000007Z}
 		differs in Topic, Key, Payload`)
@@ -177,7 +177,7 @@ these are
 	fails(func(t testing.TB) { outboxtest.RequireNotEnqueued(t, tx, outbox.Message{Topic: "labels.printed"}) },
 		`1 of the messages that were enqueued in this transaction match {Topic: "labels.printed"}, which none may
 these are
-	id 2 {Topic: "labels.printed", Body: "\x00%PDF"}`)
+	id 2 {Topic: "labels.printed", Body: "\x00%PDF", Priority: 4}`)
 	fails(find(outbox.Message{Topic: "orders created"}), `the message to look for: pattern "orders created" holds " " at byte 7: `+
 		`a pattern is a topic in which '*' may stand for a token and '>' for the last ones, such as orders.* or orders.>`)
 	fails(find(outbox.Message{Payload: []byte("{}")}), `the message to look for: the payload is a []byte: use json.RawMessage for JSON, Body for bytes`)

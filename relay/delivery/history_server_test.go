@@ -9,6 +9,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/sinks"
 )
 
 // simServer is a model of a PostgreSQL server: of transactions, of what a snapshot sees of them, of the outbox and of the log. A
@@ -97,7 +98,7 @@ func (s *simServer) insert(tx *simTx, topic, key string, due time.Time) {
 	r.ID, r.XID, r.Topic, r.Key, r.DeliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart.Add(time.Duration(s.moment)*time.Microsecond)
 	r.Born = r.CreatedAt.UnixMicro() - snapshot.Epoch
 	r.MessageID = string(message.AppendMessageID(nil, simSource, r.ID, r.CreatedAt))
-	r.JSON, r.Payload = true, []byte("1")
+	r.JSON, r.Payload, r.Priority = true, []byte("1"), sinks.DefaultPriority
 	s.nextID++
 	tx.rows = append(tx.rows, r)
 }

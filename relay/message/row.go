@@ -36,9 +36,9 @@ func (r *Row) Place() snapshot.Place { return snapshot.Place{Ident: r.Ident(), X
 func (r *Row) Arrived() int64 { return r.Size() + r.Bytes }
 
 // Columns of the outbox in the order in which every query and the decoder have them.
-var Columns = [...]string{"id", "xid", "created_at", "deliver_at", "topic", "key", "payload", "body", "headers"}
+var Columns = [...]string{"id", "xid", "created_at", "deliver_at", "topic", "key", "payload", "body", "headers", "priority"}
 
-const ColumnList = "id, xid, created_at, deliver_at, topic, key, payload, body, headers"
+const ColumnList = "id, xid, created_at, deliver_at, topic, key, payload, body, headers, priority"
 
 const (
 	ColID = iota
@@ -50,7 +50,11 @@ const (
 	ColPayload
 	colBody
 	colHeaders
+	ColPriority
 )
+
+// Classes is how many priorities there are.
+const Classes = 4
 
 const (
 	InlineBytes = 64 << 10 // a row with more is withheld
@@ -115,7 +119,7 @@ func (d *Decoder) decodeText(values *[len(Columns)][]byte, payload []byte) (*Row
 	}
 	r := d.newRow()
 	r.ID, r.XID, r.Born, r.CreatedAt, r.DeliverAt = id, uint64(xid), born, created, due
-	r.Topic = d.intern(values[ColTopic])
+	r.Topic, r.Priority = d.intern(values[ColTopic]), decodePriority(values[ColPriority])
 	r.JSON = payload != nil
 	if !r.JSON {
 		payload = values[colBody]
@@ -182,6 +186,14 @@ func DecodeInt(b []byte) (int64, error) {
 		return 0, ErrFormat
 	}
 	return int64(binary.BigEndian.Uint64(b)), nil
+}
+
+// decodePriority takes what is no priority for the nearest one: whoever may insert a row may have given it any.
+func decodePriority(b []byte) int16 {
+	if len(b) != 2 {
+		return sinks.DefaultPriority
+	}
+	return min(max(int16(binary.BigEndian.Uint16(b)), 1), Classes)
 }
 
 func DecodeTime(b []byte) (time.Time, error) {

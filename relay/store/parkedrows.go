@@ -159,7 +159,7 @@ var loadable = states.SQL(states.State.Loadable)
 
 // Many retries of many subscriptions may be due at once: only what is small as it is stored comes with the rest.
 var parkedRows = NewReading("postrider_parked_rows", SmallColumns, `FROM (
-	SELECT id, coalesce(xid, '0') AS xid, created_at, NULL::timestamptz AS deliver_at, topic, key, payload, body, headers
+	SELECT `+parkedColumns+`
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN (`+loadable+`)) p`)
 
 // LoadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.

@@ -29,7 +29,7 @@ var (
 			CASE WHEN pg_column_size(payload OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16384 THEN payload::text END AS t OFFSET 0) q)`, message.InlineBytes)
 	SmallColumns = columnsWith("", 2000)
 	// Of the heads nothing fails but what the database cannot do without.
-	headColumns = `id, xid, created_at, deliver_at, topic, postrider.readable_key(key, ` + strconv.Itoa(message.MaxKey) + `), NULL::text, NULL::bytea, NULL::jsonb `
+	headColumns = `id, xid, created_at, deliver_at, topic, postrider.readable_key(key, ` + strconv.Itoa(message.MaxKey) + `), NULL::text, NULL::bytea, NULL::jsonb, priority `
 )
 
 func columnsWith(packed string, body int) string {
@@ -37,7 +37,7 @@ func columnsWith(packed string, body int) string {
 		CASE WHEN NOT ` + headersAreSmall + ` OR NOT ` + keyIsShort + ` THEN NULL
 			WHEN pg_column_size(payload) <= 2000 AND pg_column_compression(payload) IS NULL THEN payload::text ` + packed + ` END,
 		CASE WHEN octet_length(body) <= ` + strconv.Itoa(body) + ` AND ` + headersAreSmall + ` AND ` + keyIsShort + ` THEN body END,
-		CASE WHEN ` + headersAreSmall + ` THEN headers END `
+		CASE WHEN ` + headersAreSmall + ` THEN headers END, priority `
 }
 
 // Reading is a query of rows in two ways.

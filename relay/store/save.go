@@ -32,15 +32,14 @@ WITH input AS (
 	WHERE c.subscription = i.subscription AND c.shard = i.shard AND c.class = i.class AND c.epoch = i.epoch AND c.owner = @me
 	RETURNING c.subscription, c.shard, c.class, i.n
 ), inserted AS (
-	INSERT INTO postrider.parked (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, xid, topic, key, payload, body, headers)
+	INSERT INTO postrider.parked (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, ` + copiedList((*copied).column) + `)
 	SELECT p.subscription, p.shard, p.class, p.id, p.created_at, p.state, p.attempts,
 	       coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due), p.reason,
-	       p.token, p.lease * interval '1 microsecond', p.worker, p.xid::xid8, p.topic, p.key,
-	       coalesce(p.payload::jsonb, m.payload), coalesce(p.body, m.body), coalesce(p.headers::jsonb, m.headers)
+	       p.token, p.lease * interval '1 microsecond', p.worker, ` + copiedList((*copied).inserted) + `
 	FROM unnest(@in_names::text[], @in_shards::smallint[], @in_classes::smallint[], @in_ids::bigint[], @in_created::timestamptz[], @in_states::text[],
 	            @in_attempts::int[], @in_dues::timestamptz[], @in_reasons::text[], @in_tokens::bigint[], @in_leases::bigint[], @in_workers::text[],
-	            @in_xids::text[], @in_topics::text[], @in_keys::text[], @in_payloads::text[], @in_bodies::bytea[], @in_headers::text[], @in_copies::smallint[])
-		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, xid, topic, key, payload, body, headers, copies)
+	            @in_copies::smallint[], ` + copiedList((*copied).parameter) + `)
+		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, copies, ` + copiedList((*copied).column) + `)
 	JOIN saved USING (subscription, shard, class)
 	LEFT JOIN LATERAL (SELECT * FROM postrider.copied_message(p.id, p.created_at, p.copies = 2) WHERE p.copies IN (1, 2)) m ON true
 	ON CONFLICT DO NOTHING

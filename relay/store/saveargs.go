@@ -2,7 +2,6 @@ package store
 
 import (
 	"math"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -167,44 +166,21 @@ func (u *updateArrays) bind(args map[string]any, prefix string) {
 // insertArrays are all columns of a parked row.
 type insertArrays struct {
 	updateArrays
-	xids     []*string
-	topics   []string
-	keys     []*string
-	payloads []*string
-	bodies   [][]byte
-	headers  []*string
-	copies   []int16
+	copies []int16
+	rows   []*message.Row
 }
 
 func (in *insertArrays) add(p subscription.Part, c Change) {
 	in.updateArrays.add(p, c)
-	r := c.Insert
-	in.topics = append(in.topics, r.Topic)
-	var xid *string
-	if r.XID != 0 {
-		xid = new(strconv.FormatUint(r.XID, 10))
-	}
-	in.xids = append(in.xids, xid)
-	in.keys, in.headers = append(in.keys, orNull(r.Key)), append(in.headers, orNull(string(r.Headers)))
-	in.copies = append(in.copies, int16(c.Copy))
-	var payload *string
-	var body []byte
-	switch {
-	case r.Withheld:
-	case r.JSON:
-		payload = new(string(r.Payload))
-	default:
-		if body = r.Payload; body == nil {
-			body = []byte{}
-		}
-	}
-	in.payloads, in.bodies = append(in.payloads, payload), append(in.bodies, body)
+	in.copies, in.rows = append(in.copies, int16(c.Copy)), append(in.rows, c.Insert)
 }
 
 func (in *insertArrays) bind(args map[string]any) {
 	in.updateArrays.bind(args, "in_")
-	args["in_xids"], args["in_topics"], args["in_keys"] = in.xids, in.topics, in.keys
-	args["in_payloads"], args["in_bodies"], args["in_headers"], args["in_copies"] = in.payloads, in.bodies, in.headers, in.copies
+	args["in_copies"] = in.copies
+	for i := range copies {
+		args["in_"+copies[i].name] = copies[i].values(in.rows)
+	}
 }
 
 // deleteArrays name parked rows.

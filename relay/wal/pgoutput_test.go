@@ -28,7 +28,7 @@ func TestStreamRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	if r := mustParse(insert, false); r != nil {
 		t.Errorf("a row that was not to be kept: %+v", r)
 	}
-	if r := mustParse(insert, true); r == nil || r.Topic != "orders.created" || r.Key != "k" || string(r.Payload) != `{"n": 1}` {
+	if r := mustParse(insert, true); r == nil || r.Topic != "orders.created" || r.Key != "k" || string(r.Payload) != `{"n": 1}` || r.Priority != 1 {
 		t.Errorf("row %+v", r)
 	}
 	for i := range insert {
@@ -45,7 +45,7 @@ func TestStreamRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		t.Errorf("a column of negative length: %v", err)
 	}
 	if _, _, err := p.parse(bytes.Replace(relation, []byte("topic"), []byte("tonic"), 1), true); err == nil ||
-		!strings.Contains(err.Error(), "8 of the outbox's 9 columns") {
+		!strings.Contains(err.Error(), "9 of the outbox's 10 columns") {
 		t.Errorf("a relation without a topic: %v", err)
 	}
 }
@@ -88,6 +88,6 @@ func FuzzStream(f *testing.F) {
 }
 
 const (
-	relationHex = "5200004016706f73747269646572006f7574626f780064000a0169640000000014ffffffff0078696400000013cdffffffff00637265617465645f617400000004a0ffffffff0064656c697665725f617400000004a0ffffffff017365676d656e740000000015ffffffff00746f7069630000000019ffffffff006b65790000000019ffffffff007061796c6f61640000000edaffffffff00626f64790000000011ffffffff00686561646572730000000edaffffffff"
-	insertHex   = "49000040164e000a62000000080000000000000001620000000800000000000002e16200000008000303e32c6326616e62000000020001620000000e6f72646572732e6372656174656462000000016b6200000009017b226e223a20317d6e6e"
+	relationHex = "5200004016706f73747269646572006f7574626f780064000b0169640000000014ffffffff0078696400000013cdffffffff00637265617465645f617400000004a0ffffffff0064656c697665725f617400000004a0ffffffff017365676d656e740000000015ffffffff00746f7069630000000019ffffffff006b65790000000019ffffffff007061796c6f61640000000edaffffffff00626f64790000000011ffffffff00686561646572730000000edaffffffff007072696f726974790000000015ffffffff"
+	insertHex   = "49000040164e000b62000000080000000000000001620000000800000000000002e16200000008000303e32c6326616e62000000020001620000000e6f72646572732e6372656174656462000000016b6200000009017b226e223a20317d6e6e62000000020001"
 )

@@ -3,6 +3,7 @@ package natssink
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -26,15 +27,18 @@ type renderer struct {
 
 	msg               nats.Msg
 	id, key, expected []string
+	priority          []string
 	own               bool // the header holds more than is ours, or nothing yet
 	keyed, expecting  bool // it holds key, or expected,
-	bytes             bool // or says that the payload is bytes
+	bytes             bool // or says that the payload is bytes,
+	prior             bool // or a priority
 }
 
 // The headers that not every message has.
 const (
-	keyHeader  = "Postrider-Key"
-	typeHeader = "Content-Type"
+	keyHeader      = "Postrider-Key"
+	priorityHeader = "Postrider-Priority"
+	typeHeader     = "Content-Type"
 )
 
 var bytesType = []string{"application/octet-stream"}
@@ -42,7 +46,7 @@ var bytesType = []string{"application/octet-stream"}
 func newRenderer(cfg *Config) renderer {
 	r := renderer{
 		prefix: cfg.Prefix, byTopic: map[string]string{}, confirmed: map[string]struct{}{}, msg: nats.Msg{Header: nats.Header{}},
-		id: make([]string, 1), key: make([]string, 1), own: true,
+		id: make([]string, 1), key: make([]string, 1), priority: make([]string, 1), own: true,
 	}
 	if cfg.Stream != "" {
 		r.expected = []string{cfg.Stream}
@@ -68,6 +72,7 @@ func (r *renderer) message(d *sinks.Delivery, trusting bool) (*nats.Msg, error) 
 	r.id[0] = d.MessageID
 	r.key[0] = sinks.EncodeHeader(d.Key)
 	r.toggle(&r.keyed, d.Key != "", keyHeader, r.key)
+	r.prioritize(d.Priority)
 	r.toggle(&r.expecting, r.expects(trusting), jetstream.ExpectedStreamHeader, r.expected)
 	r.msg.Data = d.Payload
 	return &r.msg, nil
@@ -94,12 +99,21 @@ func (r *renderer) toggle(is *bool, want bool, name string, value []string) {
 	*is = want
 }
 
+// prioritize tells a priority that is not the default; 0 is unset.
+func (r *renderer) prioritize(priority int16) {
+	tells := priority != 0 && priority != sinks.DefaultPriority
+	if tells {
+		r.priority[0] = strconv.Itoa(int(priority))
+	}
+	r.toggle(&r.prior, tells, priorityHeader, r.priority)
+}
+
 // rest lets go of the last message.
 func (r *renderer) rest() {
 	r.msg.Data, r.id[0], r.key[0] = nil, "", ""
 	if r.own {
 		clear(r.msg.Header)
-		r.keyed, r.expecting, r.bytes = false, false, false
+		r.keyed, r.expecting, r.bytes, r.prior = false, false, false, false
 	}
 }
 
@@ -123,7 +137,7 @@ func (r *renderer) subject(topic string) (string, error) {
 func (r *renderer) header(d *sinks.Delivery) error {
 	h := r.msg.Header
 	clear(h)
-	r.own, r.keyed, r.expecting, r.bytes = len(d.Headers) > 0, false, false, false
+	r.own, r.keyed, r.expecting, r.bytes, r.prior = len(d.Headers) > 0, false, false, false, false
 	h[jetstream.MsgIDHeader] = r.id
 	r.toggle(&r.bytes, !d.JSON, typeHeader, bytesType)
 	own, err := d.TextHeaders()

@@ -151,6 +151,25 @@ func TestMessagesThatCannotBeSent(t *testing.T) {
 }
 
 // Bytes are called so, JSON is what needs no name, and a message's own content type wins.
+// A subscriber is told a priority that is not the default, whatever the message before had.
+func TestPriorityIsTold(t *testing.T) {
+	r := newRenderer(&Config{})
+	for _, headers := range []string{"", `{"a":"b"}`} {
+		for _, priority := range []int16{2, 1, 4, 0, 3} {
+			d := sinktest.NewDelivery("a", "1")
+			d.Priority, d.Headers = priority, []byte(headers)
+			m, err := r.message(&d, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[int16]string{1: "1", 3: "3", 4: "4"}[priority]
+			if got := m.Header.Get("Postrider-Priority"); got != want {
+				t.Errorf("headers %s, priority %d: told %q, want %q", headers, priority, got, want)
+			}
+		}
+	}
+}
+
 func TestContentType(t *testing.T) {
 	srv := startServer(t, nil)
 	_, js := client(t, srv)

@@ -17,12 +17,13 @@ type meta struct {
 	Key          string          `json:"key,omitempty"`
 	Headers      json.RawMessage `json:"headers,omitempty"`
 	CreatedAt    time.Time       `json:"created_at"`
+	Priority     int16           `json:"priority,omitempty"` // where it is not the default
 	Attempt      int             `json:"attempt"`
 	Subscription string          `json:"subscription"`
 }
 
-// appendLine renders {"id", "topic", "key", "headers", "created_at", "attempt", "subscription"} and then "payload", the
-// JSON as it is, or "body", other bytes in base64. Key and headers are left out if there are none.
+// appendLine renders {"id", "topic", "key", "headers", "created_at", "priority", "attempt", "subscription"} and then "payload", the
+// JSON as it is, or "body", other bytes in base64. Key and headers are left out if there are none, the priority if it is the default.
 func appendLine(b *bytes.Buffer, d *sinks.Delivery) error {
 	if _, err := d.HeaderMap(); err != nil {
 		return err
@@ -30,7 +31,10 @@ func appendLine(b *bytes.Buffer, d *sinks.Delivery) error {
 	start := b.Len()
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
-	m := meta{d.MessageID, d.Topic, d.Key, d.Headers, d.CreatedAt.UTC(), d.Attempt, d.Subscription}
+	m := meta{d.MessageID, d.Topic, d.Key, d.Headers, d.CreatedAt.UTC(), d.Priority, d.Attempt, d.Subscription}
+	if m.Priority == sinks.DefaultPriority {
+		m.Priority = 0
+	}
 	if err := enc.Encode(m); err != nil {
 		b.Truncate(start)
 		return fmt.Errorf("render as JSON: %w", err)

@@ -131,6 +131,10 @@ func (s *Sink) event(d *sinks.Delivery, own map[string]string) ([]byte, error) {
 	b = member(b, "postridertopic", d.Topic)
 	b = append(b, `,"postriderattempt":`...)
 	b = strconv.AppendInt(b, int64(d.Attempt), 10)
+	if tellsPriority(d) {
+		b = append(b, `,"postriderpriority":`...)
+		b = strconv.AppendInt(b, int64(d.Priority), 10)
+	}
 	for _, name := range slices.Sorted(maps.Keys(extensions)) {
 		b = member(b, name, extensions[name])
 	}
@@ -139,6 +143,11 @@ func (s *Sink) event(d *sinks.Delivery, own map[string]string) ([]byte, error) {
 		return nil, err
 	}
 	return append(b, '}'), nil
+}
+
+// tellsPriority says whether a receiver is told a message's priority: it is, where it is not the default. 0 is unset.
+func tellsPriority(d *sinks.Delivery) bool {
+	return d.Priority != 0 && d.Priority != sinks.DefaultPriority
 }
 
 // appendData writes a payload that is JSON, and is called so, as it is, and any other in base64: that is always right, and
@@ -170,7 +179,7 @@ func mediaType(contentType string) string {
 var ourAttributes = map[string]bool{
 	"": true, "specversion": true, "id": true, "source": true, "type": true, "time": true, "subject": true, "partitionkey": true,
 	"datacontenttype": true, "datacontentencoding": true, "dataschema": true, "data": true, "database64": true,
-	"postridertopic": true, "postriderattempt": true,
+	"postridertopic": true, "postriderattempt": true, "postriderpriority": true,
 }
 
 // extensions makes extension attributes of a message's own headers. Their names hold lower-case letters and digits only:

@@ -29,7 +29,7 @@ func parseEvents(m sinktest.Received, events ...[]byte) ([]sinktest.Received, er
 		one := sinktest.Received{Headers: map[string]string{}}
 		for name, raw := range e {
 			var s string
-			if name != "data" && name != "postriderattempt" {
+			if name != "data" && name != "postriderattempt" && name != "postriderpriority" {
 				if err := json.Unmarshal(raw, &s); err != nil {
 					return all, fmt.Errorf("%s of event %q: %w", name, text, err)
 				}
@@ -135,6 +135,27 @@ func TestStructuredEvent(t *testing.T) {
 			`"time":"2026-01-02T03:04:05Z","subject":"k","partitionkey":"k","postridertopic":"orders.created","postriderattempt":3,` + c.want
 		if string(got.Payload) != want || got.ContentType != "application/cloudevents+json" {
 			t.Errorf("%s: sent as %s\n%s\nwant\n%s", name, got.ContentType, got.Payload, want)
+		}
+	}
+}
+
+// A receiver is told a priority that is not the default.
+func TestPriorityIsTold(t *testing.T) {
+	for priority, want := range map[int16]string{0: "", 1: "1", 2: "", 4: "4"} {
+		for _, format := range []string{FormatBinary, FormatStructured} {
+			r := new(receiver)
+			s := open(t, Config{URL: serve(t, r.ServeHTTP).URL, Options: Options{Format: format}})
+			d := sinktest.NewDelivery("a", "1")
+			d.Priority = priority
+			sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, d), sinks.KindAccepted)
+			got := r.last(t)
+			if got.Headers["postrider-priority"] != want {
+				t.Errorf("%s, priority %d: the header says %q, want %q", format, priority, got.Headers["postrider-priority"], want)
+			}
+			member := `"postriderpriority":` + want + `,`
+			if has := strings.Contains(string(got.Payload), `"postriderpriority"`); format == FormatStructured && (has != (want != "") || has && !strings.Contains(string(got.Payload), member)) {
+				t.Errorf("priority %d: the event is %s", priority, got.Payload)
+			}
 		}
 	}
 }

@@ -117,6 +117,9 @@ func (r *request) messageHeaders(d *sinks.Delivery, own map[string]string, conte
 	if d.Key != "" {
 		r.encodeField("Postrider-Key", d.Key)
 	}
+	if tellsPriority(d) {
+		r.set("Postrider-Priority", strconv.Itoa(int(d.Priority)))
+	}
 	r.attempt = d.Attempt
 	r.set("Postrider-Attempt", strconv.Itoa(d.Attempt))
 	r.encodeField("Postrider-Subscription", d.Subscription)

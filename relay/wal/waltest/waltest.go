@@ -55,7 +55,8 @@ func Insert(r *message.Row) []byte {
 		b = appendColumn(b, []byte(r.Key))
 	}
 	b = appendColumn(b, append([]byte{1}, r.Payload...))
-	return append(b, 'n', 'n')
+	b = append(b, 'n', 'n')
+	return appendColumn(b, binary.BigEndian.AppendUint16(nil, uint16(r.Priority)))
 }
 
 // Renumber writes other ids, of the row and of its transaction, into a framed Insert.
