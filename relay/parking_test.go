@@ -298,3 +298,32 @@ func TestScheduledBeyondMemoryWhileRunning(t *testing.T) {
 		t.Errorf("%d messages were delivered, want 5", a.count())
 	}
 }
+
+// Parked messages of one key do not fill max_parked for all, and what holds everything up in the end is named.
+func TestHotKeyLeavesRoomForOthers(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", `{"max_parked": 20, "backoff_initial": "1h", "lanes": 2, "batch": 1}`)
+	a.plays(func(_ context.Context, d sinks.Delivery) error {
+		if d.Key == "hot" {
+			return sinks.Retryable(errors.New("no"), time.Hour)
+		}
+		return nil
+	})
+	s.play()
+	others := s.publish("t", "other", "1")
+	s.shows("sub", "delivered", others...)
+	for range 20 {
+		s.publish("t", "hot", "1")
+		others = append(others, s.publish("t", "other", "1")...)
+	}
+	s.shows("sub", "delivered", others...)
+	if n := s.parkedIn("sub", "held", "retrying"); n != 20 {
+		t.Errorf("%d messages are parked, want 20", n)
+	}
+	for range 70 { // as many as there is room for, and more
+		s.publish("t", "hot", "1")
+	}
+	eventually(t, "status names the key", func() bool {
+		return strings.Contains(scalar[string](s.bench, "SELECT coalesce(trouble, '') FROM postrider.subscription_status"), `behind key "hot" so many`)
+	})
+}

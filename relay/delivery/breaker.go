@@ -110,6 +110,9 @@ const heldUnprovenMost = 64
 // all that waits would become exceptions.
 func (r *Runner) holds(t *task) bool {
 	head := r.Retries.Parked.head(t.key)
+	if t.entry == nil && !r.Retries.Parked.blocked.bears(head.key) {
+		return false
+	}
 	return t.entry != nil || head.State != StateRetrying || r.breaker.evidence.throughAt > head.failedAt || r.breaker.evidence.heldUnproven < heldUnprovenMost
 }
 

@@ -33,7 +33,7 @@ func (r *Runner) explore(now time.Time) {
 		return
 	}
 	r.widen()
-	if len(failed) == 0 || r.Retries.Parked.blocked >= r.Env.Sub.Settings.MaxParked {
+	if len(failed) == 0 || r.Retries.Parked.blocked.full() {
 		return
 	}
 	if heads == 1 && r.Lanes.Tasks > 1 { // at most one at a time

@@ -36,7 +36,7 @@ func (r *Runner) takeIn(now time.Time) {
 // Full says whether the runner must settle something before it takes more in.
 func (r *Runner) Full() bool {
 	return r.Lanes.Tasks >= r.maxTasks() || r.Lanes.bytes+r.Retries.Parked.Unsaved+r.Retries.Scheduled.beyond.bytes >= r.MaxTaskBytes() || r.Intake.prog.Done >= MaxDone ||
-		r.Retries.Parked.blocked >= r.Env.Sub.Settings.MaxParked || len(r.Retries.Scheduled.beyond.tasks) >= MaxBeyond
+		r.Retries.Parked.blocked.full() || len(r.Retries.Scheduled.beyond.tasks) >= MaxBeyond
 }
 
 func (r *Runner) maxTasks() int {

@@ -231,9 +231,9 @@ func (r *Runner) formKeyed(l *lane, most int) int {
 		r.Lanes.keys = keys
 	}
 	defer clear(keys)
-	kept := l.queue[:0]
+	kept, stuck := l.queue[:0], 0
 	for i, t := range l.queue {
-		if len(l.batch) >= most || i >= scanAhead*l.batchMax && r.breaker.evidence.suspects == 0 { // suspects may stand before all others for long
+		if len(l.batch) >= most || i-stuck >= scanAhead*l.batchMax && r.breaker.evidence.suspects == 0 { // suspects may stand before all others for long
 			kept = append(kept, l.queue[i:]...)
 			break
 		}
@@ -252,6 +252,7 @@ func (r *Runner) formKeyed(l *lane, most int) int {
 			kept = append(kept, t)
 		case gateHold:
 			if !r.holds(t) {
+				stuck++ // whom it waits for may stand behind it
 				kept = append(kept, t)
 				continue
 			}

@@ -32,9 +32,9 @@ func TestLinger(t *testing.T) {
 		"parked":                   {second, []*task{parked, ago(0)}, nil, false, false, 0},
 		"no room for more":         {second, []*task{ago(0)}, nil, true, false, 0},
 	} {
-		r := New(Environment{Budget: &queue.Budget{Limit: 1 << 26}}, nil, sinks.Limits{Lanes: 2, Batch: 3})
+		s := subscription.Subscription{Settings: subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10, MaxScheduled: 10}}
+		r := New(Environment{Sub: s, Budget: &queue.Budget{Limit: 1 << 26}}, nil, sinks.Limits{Lanes: 2, Batch: 3})
 		r.Lanes.free = c.free
-		r.Env.Sub.Settings = subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10, MaxScheduled: 10}
 		r.Lanes.all[0].queue = c.queue
 		if c.full {
 			r.Lanes.Tasks = r.maxTasks()

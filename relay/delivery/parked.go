@@ -79,7 +79,7 @@ type parkedSet struct {
 	ByID    map[snapshot.Ident]*Entry
 	keys    map[string][]*Entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
 	due     dueHeap
-	blocked int              // that count towards max_parked
+	blocked crowd            // that count towards max_parked
 	later   int              // scheduled
 	waiting int              // for callbacks
 	leases  map[int64]*Entry // by token: those of the sink's own
@@ -88,8 +88,8 @@ type parkedSet struct {
 	Unsaved int64 // bytes of the messages in ops and saving
 }
 
-func newParkedSet() *parkedSet {
-	return &parkedSet{ByID: make(map[snapshot.Ident]*Entry), keys: make(map[string][]*Entry), leases: make(map[int64]*Entry), Ops: make(map[snapshot.Ident]*ParkOp)}
+func newParkedSet(maxParked int, oneKey bool) *parkedSet {
+	return &parkedSet{blocked: newCrowd(maxParked, oneKey), ByID: make(map[snapshot.Ident]*Entry), keys: make(map[string][]*Entry), leases: make(map[int64]*Entry), Ops: make(map[snapshot.Ident]*ParkOp)}
 }
 
 // Add takes an entry in.
@@ -122,7 +122,7 @@ func (p *parkedSet) count(e *Entry, n int) {
 		return
 	}
 	if states.Of(e.State).Counts {
-		p.blocked += n
+		p.blocked.add(e.key, n)
 	}
 	switch e.State {
 	case StateScheduled:

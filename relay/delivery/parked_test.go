@@ -47,7 +47,7 @@ func (table parkedTable) save(ops map[snapshot.Ident]*ParkOp) {
 
 func TestParkedSetIsWhatIsSaved(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := newParkedSet()
+		p := newParkedSet(1000, true)
 		model := make(map[int64]parkedRecord)
 		keys := make(map[int64]string)
 		popped := make(map[int64]bool) // out of the heap of what is due
@@ -158,9 +158,9 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 			byKey[keys[id]] = append(byKey[keys[id]], id)
 		}
 	}
-	if len(p.ByID) != len(model) || p.blocked != blocked || p.later != later || p.waiting != waiting || len(p.keys) != len(byKey) {
+	if len(p.ByID) != len(model) || p.blocked.counted != blocked || p.later != later || p.waiting != waiting || len(p.keys) != len(byKey) {
 		t.Fatalf("%d entries, %d blocked, %d later, %d keys; want %d, %d, %d, %d",
-			len(p.ByID), p.blocked, p.later, len(p.keys), len(model), blocked, later, len(byKey))
+			len(p.ByID), p.blocked.counted, p.later, len(p.keys), len(model), blocked, later, len(byKey))
 	}
 	for key, want := range byKey {
 		var got []int64
@@ -175,7 +175,7 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 
 // What happens to a row between two saves becomes one operation.
 func TestParkedOperationsMerge(t *testing.T) {
-	p := newParkedSet()
+	p := newParkedSet(1000, true)
 	e, message := &Entry{ID: 1, State: StateScheduled}, &message.Row{}
 	p.Add(e)
 	p.Record(&ParkOp{Entry: e, Insert: message})
@@ -201,7 +201,7 @@ func TestParkedOperationsMerge(t *testing.T) {
 
 // What is not in the table yet is not due: its row could not be read.
 func TestParkedMustBeDurableToBeDue(t *testing.T) {
-	p := newParkedSet()
+	p := newParkedSet(1000, true)
 	e := &Entry{ID: 1, State: StateRetrying, due: time.Unix(5, 0)}
 	p.Add(e)
 	if got := p.nextDue(time.Unix(9, 0)); got != nil {

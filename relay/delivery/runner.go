@@ -52,7 +52,7 @@ func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
 	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
 	r.Lanes.make(env.senderOf(), n, batch)
 	r.Lanes.leasing.to, _ = env.Sink.(sinks.Lessor)
-	r.Retries = retries{env: &r.Env, Parked: newParkedSet()}
+	r.Retries = retries{env: &r.Env, Parked: newParkedSet(s.MaxParked, env.order().strict())}
 	r.report = report{saved: at.String(), described: env.Cursor.Trouble}
 	return r
 }
@@ -212,40 +212,6 @@ func (r *Runner) Close() {
 	if err := r.Env.Sink.Close(); err != nil {
 		r.Env.Log.Warn("sink not closed", "error", err)
 	}
-}
-
-// describeTrouble keeps the reason why deliveries stand still, for the cursor's row.
-func (r *Runner) describeTrouble(now time.Time) {
-	trouble := ""
-	switch {
-	case r.breaker.open:
-		trouble = "destination is down: " + r.breaker.reason
-	case r.Retries.Parked.blocked >= r.Env.Sub.Settings.MaxParked:
-		trouble = "intake stopped: max_parked messages wait for a retry or a callback"
-	case r.scheduledStop():
-		trouble = "intake stopped: max_scheduled messages wait for their time, and the next one is another"
-	}
-	described := trouble
-	if ours := r.Env.Health.Trouble(r.Env.Sub.Name); ours != "" {
-		described = ours // which is in the log already
-	}
-	if described != r.report.describing {
-		r.report.describing, r.Intake.Dirty = described, true
-	}
-	if trouble == r.report.trouble {
-		return
-	}
-	r.report.trouble = trouble
-	r.report.troubles.tell(r.Env.Log, r.Env.Sub.Name, trouble, now)
-	down, stopped := 0.0, 0.0
-	switch {
-	case r.breaker.open:
-		down = 1
-	case trouble != "":
-		stopped = 1
-	}
-	r.Env.Metrics.Down.Set(down)
-	r.Env.Metrics.Stopped.Set(stopped)
 }
 
 // source is where a live runner gets its messages from.

@@ -1,0 +1,51 @@
+package delivery
+
+import (
+	"fmt"
+	"time"
+)
+
+// standstill says why deliveries stand still, "" if they do not.
+func (r *Runner) standstill() string {
+	parked := &r.Retries.Parked.blocked
+	switch {
+	case r.breaker.open:
+		return "destination is down: " + r.breaker.reason
+	case parked.full():
+		if key, _ := parked.hot(); key != "" {
+			return fmt.Sprintf("intake stopped: max_parked messages wait for a retry or a callback, most of them for key %q", Shorten(key))
+		}
+		return "intake stopped: max_parked messages wait for a retry or a callback"
+	case r.Lanes.Tasks >= r.maxTasks() && !parked.bears(parked.most):
+		return fmt.Sprintf("intake stopped: behind key %q so many messages wait that they leave no room for others", Shorten(parked.most))
+	case r.scheduledStop():
+		return "intake stopped: max_scheduled messages wait for their time, and the next one is another"
+	}
+	return ""
+}
+
+// describeTrouble keeps the reason why deliveries stand still, for the cursor's row.
+func (r *Runner) describeTrouble(now time.Time) {
+	trouble := r.standstill()
+	described := trouble
+	if ours := r.Env.Health.Trouble(r.Env.Sub.Name); ours != "" {
+		described = ours // which is in the log already
+	}
+	if described != r.report.describing {
+		r.report.describing, r.Intake.Dirty = described, true
+	}
+	if trouble == r.report.trouble {
+		return
+	}
+	r.report.trouble = trouble
+	r.report.troubles.tell(r.Env.Log, r.Env.Sub.Name, trouble, now)
+	down, stopped := 0.0, 0.0
+	switch {
+	case r.breaker.open:
+		down = 1
+	case trouble != "":
+		stopped = 1
+	}
+	r.Env.Metrics.Down.Set(down)
+	r.Env.Metrics.Stopped.Set(stopped)
+}
