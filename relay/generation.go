@@ -58,7 +58,7 @@ type generation struct {
 	repoll      chan struct{}
 	look        chan struct{} // a callback has come
 	lookMost    int           // deliveries of a subscription in the next look for callbacks
-	polledAt    atomic.Int64
+	polls       polls
 	startedAt   time.Time
 	life        context.Context // of the runners' goroutines
 	stops       sync.WaitGroup

@@ -67,7 +67,7 @@ func TestTakeoverSparesWhoeverWasFaster(t *testing.T) {
 	r := b.start(func(c *Config) {
 		c.Follow, c.Lease = FollowTimer, time.Hour
 	})
-	eventually(t, "the relay looks for cursors", func() bool { g := r.now.Load(); return g != nil && g.polledAt.Load() != 0 })
+	eventually(t, "the relay looks for cursors", func() bool { g := r.now.Load(); return g != nil && g.polls.at.Load() != 0 })
 	gate, err := pgx.Connect(t.Context(), b.db.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestTakeoverSparesWhoeverWasFaster(t *testing.T) {
 	if _, err := gate.Exec(t.Context(), "SELECT pg_advisory_unlock(77)"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the relay has looked again", func() bool { return r.now.Load().polledAt.Load() > before })
+	eventually(t, "the relay has looked again", func() bool { return r.now.Load().polls.at.Load() > before })
 	if owner := scalar[string](b, "SELECT owner::text FROM postrider.cursors"); owner != other {
 		t.Errorf("the cursor was taken from a living relay by %s", owner)
 	}
@@ -132,7 +132,7 @@ func TestStopInTheMiddleOfATakeover(t *testing.T) {
 		END $$;
 		CREATE TRIGGER gate BEFORE UPDATE ON postrider.cursors FOR EACH ROW EXECUTE FUNCTION public.gate()`)
 	r := b.start()
-	eventually(t, "the relay looks for cursors", func() bool { g := r.now.Load(); return g != nil && g.polledAt.Load() != 0 })
+	eventually(t, "the relay looks for cursors", func() bool { g := r.now.Load(); return g != nil && g.polls.at.Load() != 0 })
 	gate, err := pgx.Connect(t.Context(), b.db.URL())
 	mend(t, err)
 	defer gate.Close(context.WithoutCancel(t.Context()))

@@ -115,12 +115,16 @@ func (o *owner) poll(ctx context.Context) error {
 	if err := o.pauseRequested(ctx); err != nil {
 		return err
 	}
+	began := time.Now()
 	p, err := o.readPeers(ctx)
 	if err != nil {
 		return err
 	}
 	if _, alive := p.counters[o.incarnation]; !alive {
 		return store.ErrLost
+	}
+	if len(p.counters) == 1 {
+		o.polls.confirm(began, o.config.Lease)
 	}
 	if err := o.watchPeers(ctx, p); err != nil {
 		return err
@@ -129,7 +133,7 @@ func (o *owner) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o.polledAt.Store(time.Now().UnixNano())
+	o.polls.at.Store(time.Now().UnixNano())
 	o.health.Back()
 	o.health.Works(health.CannotPoll)
 	o.health.Keep(func(name string) bool {

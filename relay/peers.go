@@ -97,6 +97,7 @@ func (o *owner) bump(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("renew the lease: %w", err)
 	}
+	o.polls.confirm(o.bumped, o.config.Lease)
 	return nil
 }
 

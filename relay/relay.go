@@ -121,14 +121,14 @@ func (g *generation) ready(now time.Time) error {
 		}
 		return now.Sub(time.Unix(0, at))
 	}
-	if d := silent(g.polledAt.Load()); d > patience {
+	if d := silent(g.polls.at.Load()); d > patience {
 		return fmt.Errorf("subscriptions have not been read for %s", d.Round(time.Second))
 	}
 	// While nobody is live, the feed has nothing to look for.
 	if d := silent(g.feed.TickedAt()); g.feed.Active.Load() && d > patience {
 		return fmt.Errorf("the feed has not looked for messages for %s", d.Round(time.Second))
 	}
-	if g.polledAt.Load() == 0 {
+	if g.polls.at.Load() == 0 {
 		return errors.New("starting")
 	}
 	if s := g.stranded.Load(); s != nil && (s.nobody || now.Sub(s.since) > patience) {

@@ -48,6 +48,11 @@ type Target struct {
 	// Timeout, Lanes and Batch are the subscription's settings, zero for the sink's own.
 	Timeout      time.Duration
 	Lanes, Batch int
+	// Subscription is whose target it is.
+	Subscription string
+	// WorkerTTL, AttemptTimeout and MaxAttempts are the subscription's settings, with their defaults.
+	WorkerTTL, AttemptTimeout time.Duration
+	MaxAttempts               int
 }
 
 // Surroundings are what a sink may need of this process.
@@ -58,6 +63,8 @@ type Surroundings struct {
 	Secrets *secret.Store
 	// CallbackURL makes the URLs of asynchronous deliveries, nil if they shall have none.
 	CallbackURL func(subscription string, id, token int64) string
+	// Workers opens a subscription that workers ask this process for, nil if nobody can.
+	Workers func(t Target) (Sink, error)
 	// Version is that of this build.
 	Version string
 }

@@ -63,50 +63,25 @@ func (a *app) run(ctx context.Context, s *config.Settings) error {
 	keepWithinContainer(s, logger)
 	log.SetFlags(0)
 	log.SetOutput(webhook.LogWriter(logger)) // net/http quotes what it receives and nobody asked for
-	urls, err := callbackURLs(s, logger)
+	all, err := openServices(s, logger, registry, secrets, specs)
 	if err != nil {
 		return err
-	}
-	r, err := relay.New(relayConfig(s, specs, sinks.Surroundings{Log: logger, Secrets: secrets, CallbackURL: makeURL(s, urls), Version: buildVersion()}, registry))
-	if err != nil {
-		return err
-	}
-	callbacks, err := openCallbacks(s, urls, r.Look, logger, registry)
-	if err != nil {
-		return err
-	}
-	if callbacks != nil {
-		callbacks.handler.store.secrets = secrets
 	}
 	ready := &readiness{}
 	ready.set(notYet("the relay is starting"))
-	listener, err := listen("POSTRIDER_HTTP_ADDR", string(s.HTTPAddr))
-	if err != nil {
-		callbacks.close()
-		return err
-	}
 	defer context.AfterFunc(ctx, func() { logger.Info("stopping; another signal ends the process at once") })()
 	group, ctx := errgroup.WithContext(ctx)
 	// HTTP is served until the relay has stopped: a probe must not give up on a process that drains.
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	if listener != nil {
-		logger.Info("serving /healthz, /readyz and /metrics", "address", listener.Addr().String())
-		group.Go(func() error {
-			return serveHTTP(serving, listener, newHandler(ready, registry), connsFor(healthShare, mostHealthConns))
-		})
-	}
-	if callbacks != nil {
-		logger.Info("receiving callbacks", "address", callbacks.listener.Addr().String())
-		group.Go(func() error { return callbacks.serve(serving) })
-	}
+	all.serve(serving, group, ready)
 	group.Go(func() error {
 		defer stopServing()
 		if err := prepare(ctx, s, specs, logger, ready); err != nil {
 			return unlessStopped(ctx, err)
 		}
-		ready.set(r.Ready)
+		ready.set(all.relay.Ready)
 		logger.Info("relaying", "name", s.Name, "version", buildVersion(), "follow", s.Follow)
-		return r.Run(ctx)
+		return all.relay.Run(ctx)
 	})
 	if err := group.Wait(); err != nil {
 		return err

@@ -8,6 +8,13 @@ import (
 	"github.com/postrider/postrider/internal/destination"
 )
 
+// Callbacks are the settings of callbacks of asynchronous webhooks.
+type Callbacks struct {
+	CallbackURL     Text          `split_words:"true" show:"url" desc:"Public address under which receivers reach POSTRIDER_CALLBACK_ADDR of any relay, such as https://hooks.shop.example/postrider. With it, asynchronous webhooks carry signed callback URLs."`
+	CallbackAddr    Text          `split_words:"true" desc:"Where callbacks of asynchronous webhooks are received, such as 0.0.0.0:8481; empty or off: nowhere."`
+	CallbackSecrets referenceList `split_words:"true" desc:"References (env:NAME or file:/path) to the secrets that sign callback URLs, separated by commas: the first signs, all verify. The same for all relays of a database; at least 32 bytes each."`
+}
+
 // referenceList is a list of references to secrets, separated by commas.
 type referenceList []string
 

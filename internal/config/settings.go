@@ -59,9 +59,8 @@ type Settings struct {
 
 	HTTPAddr Address `split_words:"true" default:"127.0.0.1:8480" desc:"Where /healthz, /readyz and /metrics are served; empty or off: nowhere."`
 
-	CallbackURL     Text          `split_words:"true" show:"url" desc:"Public address under which receivers reach POSTRIDER_CALLBACK_ADDR of any relay, such as https://hooks.shop.example/postrider. With it, asynchronous webhooks carry signed callback URLs."`
-	CallbackAddr    Text          `split_words:"true" desc:"Where callbacks of asynchronous webhooks are received, such as 0.0.0.0:8481; empty or off: nowhere."`
-	CallbackSecrets referenceList `split_words:"true" desc:"References (env:NAME or file:/path) to the secrets that sign callback URLs, separated by commas: the first signs, all verify. The same for all relays of a database; at least 32 bytes each."`
+	API
+	Callbacks
 
 	LogLevel  level `split_words:"true" default:"info" desc:"debug, info, warn or error."`
 	LogFormat Text  `split_words:"true" default:"text" one:"text, json" desc:"text or json."`
@@ -98,7 +97,7 @@ func (s *Settings) validate() error {
 	if err := s.checkSecrets(); err != nil {
 		return err
 	}
-	return s.checkCallbacks()
+	return errors.Join(s.checkCallbacks(), s.checkAPI())
 }
 
 // RequireDatabase says what to do when no database is named.

@@ -15,13 +15,14 @@ import (
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 	natssink "github.com/postrider/postrider/sinks/nats"
+	"github.com/postrider/postrider/sinks/pull"
 	"github.com/postrider/postrider/sinks/sql"
 	"github.com/postrider/postrider/sinks/stdout"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
 // all are the kinds of destinations of this build. To add one, add it here.
-var all = []sinks.Destination{webhook.Destination, natssink.Destination, sql.Destination, stdout.Destination}
+var all = []sinks.Destination{webhook.Destination, natssink.Destination, pull.Destination, sql.Destination, stdout.Destination}
 
 // byScheme maps the scheme of a sink's URL to what it leads to.
 var byScheme = func() map[string]sinks.Destination {
@@ -54,7 +55,8 @@ func of(sink string) (sinks.Destination, error) {
 
 func target(s subscription.Subscription) sinks.Target {
 	own := s.Settings
-	return sinks.Target{URL: s.Sink, Options: own.Options, Timeout: time.Duration(own.Timeout), Lanes: own.Lanes, Batch: own.Batch}
+	return sinks.Target{URL: s.Sink, Options: own.Options, Timeout: time.Duration(own.Timeout), Lanes: own.Lanes, Batch: own.Batch, Subscription: s.Name,
+		WorkerTTL: time.Duration(own.WorkerTTL), AttemptTimeout: time.Duration(own.AttemptTimeout), MaxAttempts: own.MaxAttempts}
 }
 
 // Open returns what connects to the destination of a subscription.

@@ -9,7 +9,7 @@ var medianExceptions = map[string]int{}
 // exceptions are what is too large today. The list only shrinks, and so do the numbers.
 var exceptions = map[string]int{
 	"fields of the struct: internal/admin.SubscriptionStatus":                   18,
-	"fields of the struct: internal/config.Settings":                            29,
+	"fields of the struct: internal/config.Settings":                            28,
 	"fields of the struct: internal/torture.world":                              20,
 	"fields of the struct: relay.Config":                                        23,
 	"fields of the struct: relay.generation":                                    28,
@@ -21,7 +21,6 @@ var exceptions = map[string]int{
 	"fields of the struct: sinks/webhook.Sink":                                  18,
 	"lines of the file: internal/config/file.go":                                302,
 	"lines of the file: internal/torture/relay.go":                              307,
-	"lines of the function: cmd/postrider.app.run":                              67,
 	"ways through the function: cmd/demo.ledger.tally":                          14,
 	"ways through the function: internal/admin.claim":                           14,
 	"ways through the function: internal/admin/doctor.examination.checkPurpose": 14,

@@ -190,6 +190,9 @@ func checkList(path []string, raw json.RawMessage, t reflect.Type) (problems []P
 func field(t reflect.Type, key string) (reflect.Type, string) {
 	var known []string
 	for _, f := range reflect.VisibleFields(t) {
+		if f.Anonymous {
+			continue // its own fields are among them
+		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if strings.EqualFold(name, key) { // as encoding/json has it
 			return f.Type, ""

@@ -177,6 +177,26 @@ func wait(name string, at func(*Settings) *Duration, most time.Duration, help st
 	return f
 }
 
+// limits are what a span must be within, and what it is by default.
+type limits struct{ least, most, standard time.Duration }
+
+// span is a duration that is never nothing.
+func span(name string, at func(*Settings) *Duration, within limits, help string) *Field {
+	f := wait(name, at, 0, help)
+	f.fill = func(s *Settings) {
+		if *at(s) == 0 {
+			*at(s) = Duration(within.standard)
+		}
+	}
+	f.check = func(s *Settings) error {
+		if v := time.Duration(*at(s)); v != 0 && (v < within.least || v > within.most) {
+			return fmt.Errorf("%s %s: must be from %s to %s", name, v, within.least, within.most)
+		}
+		return nil
+	}
+	return f
+}
+
 // waits is a list of at most so many durations, each up to longest.
 func waits(name string, at func(*Settings) *[]Duration, most int, longest time.Duration, help string) *Field {
 	f := member(name, help, at, func(v []Duration) bool { return len(v) > 0 })

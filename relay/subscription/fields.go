@@ -36,6 +36,10 @@ var Fields = []*Field{
 		"Messages that are not due yet and wait beside the log; further ones stay in it. Default 1000000."),
 	count("shards", func(s *Settings) *int { return &s.Shards }, 0, 64,
 		"For sql: alone: how many workers can be at work at once, each on the keys of one shard. Fixed when the subscription is created. Default 4."),
+	span("worker_ttl", func(s *Settings) *Duration { return &s.WorkerTTL }, limits{least: time.Second, most: 10 * time.Minute, standard: 15 * time.Second},
+		"How long a worker of a pull: subscription may be silent before its jobs go to others. Default 15s."),
+	span("attempt_timeout", func(s *Settings) *Duration { return &s.AttemptTimeout }, limits{least: time.Second, most: 7 * 24 * time.Hour, standard: 5 * time.Minute},
+		"How long a worker of a pull: subscription may have a job, unless it tells of progress. Default 5m."),
 	object("options", func(s *Settings) *json.RawMessage { return &s.Options },
 		"What only this kind of sink has, as a JSON object. Secrets in it are references: env:NAME or file:/path."),
 }

@@ -34,8 +34,15 @@ type Settings struct {
 	// MaxScheduled bounds the messages that are parked until they are due; further ones stay in the log. Default: 1000000.
 	MaxScheduled int
 	Shards       int // how many workers of sql: can be at work at once; default: 4
+	Clocks
 	// Options are what only the sink understands: a JSON object, or nil.
 	Options json.RawMessage
+}
+
+// Clocks say how long workers have for their jobs.
+type Clocks struct {
+	WorkerTTL      Duration // how long a worker may be silent before its jobs go to others; default: 15s
+	AttemptTimeout Duration // how long a worker may have a job without telling of progress; default: 5m
 }
 
 // ParseSettings decodes the settings column, fills in the defaults and checks all. An unknown key is an error.

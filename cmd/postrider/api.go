@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+
+	"github.com/postrider/postrider/internal/api/jobs"
+	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/pull"
+)
+
+// apiService is where workers ask for jobs.
+type apiService struct {
+	hub      *pull.Hub
+	listener net.Listener
+}
+
+// openAPI opens the port, and lets subscriptions be opened at the hub. It returns nil if no worker shall ask this relay.
+func openAPI(s *config.Settings, confirmed func() bool, log *slog.Logger) (*apiService, error) {
+	if !s.ServesAPI() {
+		return nil, nil
+	}
+	listener, err := listen("POSTRIDER_API_ADDR", string(s.APIAddr))
+	if err != nil {
+		return nil, err
+	}
+	return &apiService{pull.NewHub(confirmed, log), listener}, nil
+}
+
+// workers is what opens subscriptions that workers come for, nil if there is none. It may be called on nil.
+func (a *apiService) workers() func(sinks.Target) (sinks.Sink, error) {
+	if a == nil {
+		return nil
+	}
+	return a.hub.Workers
+}
+
+// serve returns when ctx is cancelled.
+func (a *apiService) serve(ctx context.Context) error {
+	return serveHTTP(ctx, a.listener, jobs.New(a.hub), connsFor(apiShare, mostAPIConns))
+}
+
+// close is for a service that was never served. On nil it does nothing.
+func (a *apiService) close() {
+	if a != nil {
+		a.listener.Close()
+	}
+}

@@ -1,0 +1,29 @@
+package relay
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Confirmed says whether this relay is certain, at this moment, that what it delivers is its own: another one may take its cursors only
+// when it has seen our row unchanged for a lease, and no lease has passed since the row was renewed, or found with no other beside it.
+func (r *Relay) Confirmed() bool {
+	g := r.now.Load()
+	if g == nil {
+		return false
+	}
+	until := g.polls.sure.Load()
+	return until != nil && time.Now().Before(*until)
+}
+
+// polls is what the looks at the other relays have found.
+type polls struct {
+	at   atomic.Int64              // when the last one ended
+	sure atomic.Pointer[time.Time] // until when nobody else may take what is ours
+}
+
+// confirm notes that our row was as it has to be at this time.
+func (p *polls) confirm(at time.Time, lease time.Duration) {
+	until := at.Add(lease)
+	p.sure.Store(&until)
+}

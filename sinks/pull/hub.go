@@ -1,0 +1,186 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// Hub is where workers come for the jobs of all subscriptions of this process that have them. Its methods may be called by several
+// goroutines at once. Make one with NewHub.
+type Hub struct {
+	mu    sync.Mutex
+	core  *core
+	timer *time.Timer
+	armed time.Time // when the timer fires
+}
+
+// ErrUnsure is for callers whom this relay cannot answer now, since it is not certain that it still owns its subscriptions.
+var ErrUnsure = errors.New("this relay has not heard from the database for a while, and another one may have its subscriptions by now")
+
+// Caller is the worker that calls.
+type Caller struct {
+	Worker, Incarnation string
+	// Holding is all that it has, if HoldsAll; what it leaves out goes to others.
+	Holding  []Held
+	HoldsAll bool
+}
+
+// NewHub makes a hub. Confirmed says whether this relay is certain, at this moment, that it owns its subscriptions.
+func NewHub(confirmed func() bool, log *slog.Logger) *Hub {
+	h := &Hub{core: newCore()}
+	c := h.core
+	c.confirmed, c.newToken = confirmed, newTokens()
+	c.silent = func(worker string, jobs int, since time.Duration) {
+		log.Warn("a worker is silent: its jobs go to others", "worker", worker, "jobs", jobs, "silent_for", since.Round(time.Millisecond))
+	}
+	c.ended = func(done <-chan struct{}) { h.do(func() { c.drop(done) }) }
+	h.timer = time.AfterFunc(time.Hour, func() { h.do(func() { h.armed = time.Time{} }) })
+	return h
+}
+
+// do carries out a step, and what follows from it.
+func (h *Hub) do(step func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := h.core
+	c.now = time.Now()
+	step()
+	c.look()
+	c.settleDown()
+	if len(c.checks) > 0 && (h.armed.IsZero() || c.checks[0].check.Before(h.armed)) {
+		h.armed = c.checks[0].check
+		h.timer.Reset(max(h.armed.Sub(c.now), time.Millisecond))
+	}
+}
+
+// Take returns jobs for the worker. If there are none it waits for some, at most for so long.
+func (h *Hub) Take(ctx context.Context, by Caller, wants []Want, wait time.Duration) (jobs []Job, err error) {
+	var x *call
+	h.do(func() {
+		var w *worker
+		if w, err = h.enter(by); err != nil {
+			return
+		}
+		if jobs = shown(h.core.take(w, wants)); len(jobs) == 0 && wait > 0 {
+			x = h.core.await(w, wants)
+		}
+	})
+	if x == nil {
+		return jobs, err
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-x.ready:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	h.do(func() {
+		taken := h.core.collect(x)
+		if ctx.Err() != nil { // nobody is there to have them
+			for _, j := range taken {
+				h.core.again(j, false)
+			}
+			return
+		}
+		jobs = shown(taken)
+	})
+	return jobs, ctx.Err()
+}
+
+// enter notes the call, and what the worker says that it holds.
+func (h *Hub) enter(by Caller) (*worker, error) {
+	if !h.core.confirmed() {
+		return nil, ErrUnsure
+	}
+	h.core.look() // a worker that was silent for too long has nothing any more
+	w, err := h.core.called(by)
+	if err == nil && by.HoldsAll {
+		h.core.holding(w, by.Holding)
+	}
+	return w, err
+}
+
+func shown(taken []*job) []Job {
+	jobs := make([]Job, len(taken))
+	for i, j := range taken {
+		jobs[i] = j.show()
+	}
+	return jobs
+}
+
+// Settle ends jobs as the worker says, and answers each.
+func (h *Hub) Settle(by Caller, items []Item) (answers []Answer, err error) {
+	h.do(func() {
+		if _, err = h.enter(by); err != nil {
+			return
+		}
+		answers = make([]Answer, len(items))
+		for i, item := range items {
+			answers[i] = h.core.settle(item)
+		}
+	})
+	return answers, err
+}
+
+// Beat notes that the worker lives, and how far it has come. It returns what it holds that is somebody else's by now.
+func (h *Hub) Beat(by Caller, working []Working) (lost []Held, err error) {
+	h.do(func() {
+		if _, err = h.enter(by); err != nil {
+			return
+		}
+		all := by.Holding
+		for _, p := range working {
+			h.core.progress(p)
+			all = append(all, p.Held)
+		}
+		lost = h.core.lost(all)
+	})
+	return lost, err
+}
+
+// Open returns what the relay delivers a subscription's messages to. There is one at a time for each.
+func (h *Hub) Open(subscription string, setup Setup, lanes int) (sinks.SinkSender, error) {
+	s := &sender{hub: h, lanes: lanes}
+	var err error
+	h.do(func() {
+		s.line = h.core.line(subscription)
+		if s.line.open {
+			err = errors.New("the subscription is open already")
+			return
+		}
+		s.line.open, s.line.setup = true, setup
+	})
+	return sinks.AsSink(s), err
+}
+
+// sender is the relay's side of a line.
+type sender struct {
+	hub   *Hub
+	line  *line
+	lanes int
+}
+
+var _ sinks.Relinquisher = (*sender)(nil)
+
+// Send puts the delivery into its line.
+func (s *sender) Send(ctx context.Context, d sinks.Delivery, done func(outcome error)) {
+	s.hub.do(func() { s.hub.core.send(ctx, s.line, d, done) })
+}
+
+// Limits implements sinks.Sender.
+func (s *sender) Limits() sinks.Limits { return sinks.Limits{Lanes: s.lanes, Batch: 1} }
+
+// Relinquish implements sinks.Relinquisher.
+func (s *sender) Relinquish() { s.hub.do(func() { s.hub.core.relinquish(s.line) }) }
+
+// Close implements sinks.Sender.
+func (s *sender) Close() error {
+	s.hub.do(func() { s.hub.core.close(s.line) })
+	return nil
+}

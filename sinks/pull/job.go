@@ -1,0 +1,114 @@
+package pull
+
+import (
+	"container/heap"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// job is a delivery that waits for a worker or is out with one.
+type job struct {
+	sinks.Delivery
+	line  *line
+	done  func(outcome error)
+	watch *watch
+
+	token   int64   // of the last hand-out; 0: there was none
+	with    *worker // who has it; nil: it waits
+	suspect bool
+
+	handed    handing
+	check     time.Time // when to look at it again, at the latest
+	heapIndex int       // among what is out; -1: it waits
+	spot      spot[job] // in its line, while it waits
+}
+
+// handing is what is known of a hand-out.
+type handing struct {
+	at       time.Time
+	deadline time.Time // of the attempt
+	moved    bool      // by progress
+	progress Progress
+}
+
+// Progress is what a worker has told of a job that it works on.
+type Progress struct {
+	Percent float64
+	Note    string
+}
+
+// Job is a delivery as it is handed out.
+type Job struct {
+	sinks.Delivery
+	Token       string
+	MaxAttempts int
+	Deadline    time.Time
+}
+
+// show is the job as its worker sees it.
+func (j *job) show() Job {
+	return Job{Delivery: j.Delivery, Token: tokenText(j.token), MaxAttempts: j.line.setup.MaxAttempts, Deadline: j.handed.deadline}
+}
+
+// next is when something may happen to a job that is out.
+func (j *job) next() time.Time {
+	at := earlier(j.handed.deadline, j.with.seen.Add(j.line.setup.WorkerTTL))
+	if j.suspect {
+		at = earlier(at, j.cleared())
+	}
+	return at
+}
+
+// cleared is when a suspect has been out for so long that it is none any more.
+func (j *job) cleared() time.Time { return j.handed.at.Add(j.line.setup.WorkerTTL) }
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// checks orders what is out by when to look at it.
+type checks []*job
+
+func (h checks) Len() int           { return len(h) }
+func (h checks) Less(i, j int) bool { return h[i].check.Before(h[j].check) }
+func (h checks) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heapIndex, h[j].heapIndex = i, j
+}
+
+// Push implements heap.Interface.
+func (h *checks) Push(x any) {
+	j := x.(*job)
+	j.heapIndex = len(*h)
+	*h = append(*h, j)
+}
+
+// Pop implements heap.Interface.
+func (h *checks) Pop() any {
+	old := *h
+	j := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	j.heapIndex = -1
+	return j
+}
+
+// schedule files the job by when to look at it next.
+func (h *checks) schedule(j *job) {
+	j.check = j.next()
+	if j.heapIndex < 0 {
+		heap.Push(h, j)
+		return
+	}
+	heap.Fix(h, j.heapIndex)
+}
+
+func (h *checks) remove(j *job) {
+	if j.heapIndex >= 0 {
+		heap.Remove(h, j.heapIndex)
+	}
+}

@@ -1,0 +1,96 @@
+package pull
+
+import (
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// Setup is what a subscription's settings say of its jobs.
+type Setup struct {
+	WorkerTTL      time.Duration // how long a worker may be silent
+	AttemptTimeout time.Duration // how long an attempt may take without progress
+	MaxAttempts    int           // for people
+}
+
+// classes are the priorities that messages have.
+const classes = 4
+
+// line is one subscription's jobs, and the calls that wait for one.
+type line struct {
+	name     string
+	setup    Setup
+	open     bool // the relay delivers here; else there are only calls, which wait for that
+	leaving  bool // it was relinquished: nothing is handed out any more
+	waiting  [classes]list[job]
+	suspects list[job]
+	jobs     map[*job]bool // all of them
+	out      int
+	calls    list[call] // wait for a job
+	woken    list[call] // were woken, have not looked yet, and may take along more
+}
+
+// place returns the queue that the job belongs to.
+func (l *line) place(j *job) *list[job] {
+	if j.suspect {
+		return &l.suspects
+	}
+	return &l.waiting[1]
+}
+
+// first returns the job that is next for a worker, nil if there is none that it may have.
+func (l *line) first(bare bool) *job {
+	if l.leaving {
+		return nil
+	}
+	if bare && l.suspects.first != nil {
+		return l.suspects.first.of
+	}
+	for i := range l.waiting {
+		if s := l.waiting[i].first; s != nil {
+			return s.of
+		}
+	}
+	return nil
+}
+
+// idle says that nothing is left of the line.
+func (l *line) idle() bool { return !l.open && l.calls.n == 0 && l.woken.n == 0 && len(l.jobs) == 0 }
+
+// end tells the relay what came of the job, and forgets it.
+func (c *core) end(j *job, outcome error) {
+	c.takeBack(j)
+	j.spot.leave()
+	delete(j.line.jobs, j)
+	delete(c.byToken, j.token)
+	c.unwatch(j)
+	j.done(outcome)
+}
+
+// takeBack takes the job from whoever has it.
+func (c *core) takeBack(j *job) {
+	if j.with == nil {
+		return
+	}
+	w := j.with
+	delete(w.holds, j)
+	if w.suspect == j {
+		w.suspect = nil
+		c.freed = append(c.freed, w)
+	}
+	j.with = nil
+	j.line.out--
+	c.checks.remove(j)
+}
+
+// again makes a job that is out wait, before all others of its class. Whoever comes back with its token may still settle it.
+func (c *core) again(j *job, suspect bool) {
+	c.takeBack(j)
+	if j.line.leaving {
+		c.end(j, sinks.Released())
+		return
+	}
+	j.suspect = suspect
+	j.line.place(j).pushFront(&j.spot)
+	c.stirred = append(c.stirred, j.line)
+}

@@ -1,0 +1,145 @@
+package pull
+
+import (
+	"errors"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// Answer is what a settle is told.
+type Answer string
+
+// The answers. Late alone means that what was done should be undone: the job is somebody else's. Unknown says nothing.
+const (
+	OK      Answer = "ok"
+	Late    Answer = "late"
+	Unknown Answer = "unknown"
+)
+
+// Outcome is what a worker says of a job.
+type Outcome string
+
+// The outcomes.
+const (
+	Done    Outcome = "done"
+	Retry   Outcome = "retry"
+	Dead    Outcome = "dead"
+	Snooze  Outcome = "snooze"
+	Release Outcome = "release"
+)
+
+// Outcomes are all of them.
+var Outcomes = []Outcome{Done, Retry, Dead, Snooze, Release}
+
+// Held names a job that a worker holds.
+type Held struct {
+	Subscription string
+	ID           int64
+	Token        string
+}
+
+// Item is what a worker says of a job that it held.
+type Item struct {
+	Held
+	Outcome Outcome
+	After   time.Duration // of a retry or a snooze; 0: the relay chooses
+	Reason  string
+}
+
+// find returns the job that a token stands for, with the token.
+func (c *core) find(h Held) (*job, int64) {
+	token := parseToken(h.Token)
+	j := c.byToken[token]
+	if j == nil || j.ID != h.ID || j.line.name != h.Subscription {
+		return nil, token
+	}
+	return j, token
+}
+
+// settle ends the job that an item names. One that was given up and waits is still its worker's.
+func (c *core) settle(item Item) Answer {
+	j, token := c.find(item.Held)
+	if j == nil {
+		return c.memory.answer(token)
+	}
+	if item.Outcome == Release {
+		j.suspect = false
+		if j.with != nil {
+			c.again(j, false)
+		}
+		return OK
+	}
+	c.remember(token, OK)
+	c.end(j, outcomeOf(item))
+	return OK
+}
+
+func outcomeOf(item Item) error {
+	reason := item.Reason
+	if reason == "" {
+		reason = "the worker says that it failed"
+	} else {
+		reason = "the worker says: " + reason
+	}
+	switch item.Outcome {
+	case Retry:
+		return sinks.Failed(errors.New(reason), item.After)
+	case Dead:
+		return sinks.Permanent(errors.New(reason))
+	case Snooze:
+		return sinks.Snoozed(item.After)
+	}
+	return nil
+}
+
+// onTheWay is how long an answer may take to reach its worker: what was handed out less long ago may be missing in a list of what it holds.
+const onTheWay = 5 * time.Second
+
+// holding takes from the worker what a complete list of what it holds leaves out.
+func (c *core) holding(w *worker, list []Held) {
+	named := make(map[*job]bool, len(list))
+	for _, h := range list {
+		j, _ := c.find(h)
+		if j == nil {
+			continue
+		}
+		named[j] = true
+		if j.with == nil { // it was given up, and nobody has it yet
+			j.spot.leave()
+			c.give(j, w)
+			c.checks.schedule(j)
+		}
+	}
+	for _, j := range sorted(w.holds) {
+		if !named[j] && c.now.Sub(j.handed.at) >= onTheWay {
+			c.again(j, false)
+		}
+	}
+}
+
+// lost returns what of the list is somebody else's by now.
+func (c *core) lost(list []Held) (gone []Held) {
+	for _, h := range list {
+		if j, token := c.find(h); j == nil && c.memory.answer(token) == Late {
+			gone = append(gone, h)
+		}
+	}
+	return gone
+}
+
+// Working is what a worker tells of a job that it works on.
+type Working struct {
+	Held
+	Progress
+}
+
+// progress moves the attempt's deadline.
+func (c *core) progress(p Working) {
+	j, _ := c.find(p.Held)
+	if j == nil || j.with == nil {
+		return
+	}
+	j.handed.deadline, j.handed.moved, j.handed.progress = c.now.Add(j.line.setup.AttemptTimeout), true, p.Progress
+	c.checks.schedule(j)
+}

@@ -1,0 +1,137 @@
+package pull
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// worker is whoever calls under a name.
+type worker struct {
+	name, incarnation string
+	former            []string // incarnations that the name had before
+	since             time.Time
+	seen              time.Time // its last call
+	took              time.Time // when it last got a job
+	holds             map[*job]bool
+	suspect           *job // one of these: while it has it, it gets nothing else
+	calls             map[*call]bool
+}
+
+const (
+	mostFormer  = 8 // incarnations that are remembered of a name
+	mostWorkers = 10_000
+	forgetAfter = 1 * time.Hour // a worker that is silent and has nothing
+)
+
+// ErrCrowded is for a worker that has a new name, when there are too many.
+var ErrCrowded = fmt.Errorf("there are %d names of workers already: a worker has to call by the same name each time it is started", mostWorkers)
+
+// ReplacedError is for a worker whose name another incarnation has used since.
+type ReplacedError struct{ Name, By string }
+
+// Error says what happened.
+func (e *ReplacedError) Error() string {
+	return fmt.Sprintf("another incarnation of worker %q has called since: what this one had is given to others", e.Name)
+}
+
+// called notes that a worker has called.
+func (c *core) called(by Caller) (*worker, error) {
+	w := c.workers[by.Worker]
+	if w == nil && len(c.workers) >= mostWorkers {
+		return nil, ErrCrowded
+	}
+	if w == nil {
+		w = &worker{name: by.Worker, incarnation: by.Incarnation, since: c.now, holds: make(map[*job]bool), calls: make(map[*call]bool)}
+		c.workers[by.Worker] = w
+	}
+	if w.incarnation != by.Incarnation {
+		if slices.Contains(w.former, by.Incarnation) {
+			return nil, &ReplacedError{by.Worker, w.incarnation}
+		}
+		c.lose(w, errRestarted, func(*job) bool { return true })
+		for x := range w.calls {
+			c.dismiss(x)
+		}
+		w.former = append(w.former, w.incarnation)
+		w.former = w.former[max(0, len(w.former)-mostFormer):]
+		w.incarnation, w.since = by.Incarnation, c.now
+	}
+	w.seen = c.now
+	return w, nil
+}
+
+var (
+	errSilent    = errors.New("the worker that had it is silent")
+	errRestarted = errors.New("the worker that had it was started anew")
+)
+
+// lose takes jobs from a worker that is gone. Of several, one alone may be to blame: the suspect, if the worker had one.
+func (c *core) lose(w *worker, why error, which func(*job) bool) {
+	alone, suspect := len(w.holds) == 1, w.suspect
+	for _, j := range sorted(w.holds) {
+		if !which(j) {
+			continue
+		}
+		if alone || j == suspect {
+			c.remember(j.token, Late)
+			c.end(j, sinks.Lost(why))
+			continue
+		}
+		c.again(j, true)
+	}
+}
+
+// sorted are jobs with the newest first: each is put before those that wait.
+func sorted(jobs map[*job]bool) []*job {
+	all := make([]*job, 0, len(jobs))
+	for j := range jobs {
+		all = append(all, j)
+	}
+	slices.SortFunc(all, func(a, b *job) int {
+		if a.ID != b.ID {
+			return int(b.ID - a.ID)
+		}
+		return b.CreatedAt.Compare(a.CreatedAt)
+	})
+	return all
+}
+
+// look does what is due: workers that are silent, attempts that took too long.
+func (c *core) look() {
+	for len(c.checks) > 0 && !c.checks[0].check.After(c.now) {
+		j := c.checks[0]
+		w := j.with
+		silentSince := c.now.Sub(w.seen)
+		switch {
+		case silentSince >= j.line.setup.WorkerTTL:
+			c.silent(w.name, len(w.holds), silentSince)
+			c.lose(w, errSilent, func(j *job) bool { return silentSince >= j.line.setup.WorkerTTL })
+		case !c.now.Before(j.handed.deadline):
+			c.remember(j.token, Late)
+			c.end(j, sinks.Failed(fmt.Errorf("the attempt took longer than attempt_timeout (%s)", j.line.setup.AttemptTimeout), 0))
+		default:
+			if j.suspect && !c.now.Before(j.cleared()) {
+				j.suspect, w.suspect = false, nil
+				c.freed = append(c.freed, w)
+			}
+			c.checks.schedule(j)
+		}
+	}
+	c.sweep()
+}
+
+// sweep forgets workers that have not been here for long.
+func (c *core) sweep() {
+	if c.now.Sub(c.swept) >= forgetAfter/4 {
+		c.swept = c.now
+		for name, w := range c.workers {
+			if len(w.holds) == 0 && len(w.calls) == 0 && c.now.Sub(w.seen) >= forgetAfter {
+				delete(c.workers, name)
+			}
+		}
+	}
+}
