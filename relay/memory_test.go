@@ -91,7 +91,7 @@ func peakOf(f func()) int64 {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for async.Sleep(ctx, 10*time.Millisecond) {
+		for async.Sleep(ctx, 50*time.Millisecond) { // what is too much stays too much for longer; collections cost a processor
 			peak = max(peak, liveBytes()-before)
 		}
 	}()

@@ -129,6 +129,7 @@ func waitUntilParked(t *testing.T, db *pgtest.DB, want string) {
 }
 
 func TestAsynchronousDeliveries(t *testing.T) {
+	t.Parallel()
 	db, w, address := newDB(t), newWorkplace(t), freeAddress(t)
 	db.Exec(t, "ALTER DATABASE "+db.Name+" SET jit = off") // else it compiles the views for seconds
 	p := start(t, append(asyncSidecar(t, db, w.url, address), "POSTRIDER_CALLBACK_ADDR="+address)...)
@@ -190,6 +191,7 @@ func TestAsynchronousDeliveries(t *testing.T) {
 
 // Another relay than the one that delivers may receive callbacks, also when that one has gone.
 func TestAnotherRelayReceivesCallbacks(t *testing.T) {
+	t.Parallel()
 	db, w, address := newDB(t), newWorkplace(t), freeAddress(t)
 	env := asyncSidecar(t, db, w.url, address)
 	sender := start(t, env...)

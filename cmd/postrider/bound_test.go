@@ -7,6 +7,7 @@ import (
 
 // The relay that is told how large a message may be tells the database; one that is not leaves it.
 func TestRunSetsTheLargestMessage(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	for _, c := range []struct {
 		env  []string

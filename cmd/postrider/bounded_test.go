@@ -14,6 +14,7 @@ import (
 
 // Hundreds of silent connections to both ports take no file from deliveries, and no turn from those who have something to say.
 func TestIdleConnectionsStopNothing(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	url, received := webhookReceiver(t, accepts)
 	db.Exec(t, `SELECT postrider.subscribe('billing', '{>}', $1)`, url)
@@ -66,6 +67,7 @@ func TestIdleConnectionsStopNothing(t *testing.T) {
 
 // A bounded listener closes the silent, spares the busy, and leaves room for other addresses.
 func TestBoundedListener(t *testing.T) {
+	t.Parallel()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 )
 
 func TestCallbackCompletes(t *testing.T) {
+	t.Parallel()
 	c := serveCallbacks(t, subscribed(t), nil)
 	id, token := c.accepted(t)
 	url := c.urls.URL("billing", id, token)
@@ -33,6 +34,7 @@ func TestCallbackCompletes(t *testing.T) {
 }
 
 func TestCallbackFails(t *testing.T) {
+	t.Parallel()
 	c := serveCallbacks(t, subscribed(t), nil)
 	const never = -1
 	for body, want := range map[string]struct {
@@ -67,6 +69,7 @@ func TestCallbackFails(t *testing.T) {
 }
 
 func TestCallbackHeartbeat(t *testing.T) {
+	t.Parallel()
 	c := serveCallbacks(t, subscribed(t), nil)
 	id, token := c.accepted(t)
 	url := c.urls.URL("billing", id, token)
@@ -88,6 +91,7 @@ func TestCallbackHeartbeat(t *testing.T) {
 }
 
 func TestCallbacksOfAttemptsThatAreOver(t *testing.T) {
+	t.Parallel()
 	c := serveCallbacks(t, subscribed(t), nil)
 	actions := []string{"/complete", "/fail", "/heartbeat"}
 	id, token := c.accepted(t)
@@ -120,6 +124,7 @@ func TestCallbacksOfAttemptsThatAreOver(t *testing.T) {
 }
 
 func TestForgedCallbacksAreRefused(t *testing.T) {
+	t.Parallel()
 	c := serveCallbacks(t, subscribed(t), nil)
 	id, token := c.accepted(t)
 	other, _ := c.accepted(t)
@@ -145,6 +150,7 @@ func TestForgedCallbacksAreRefused(t *testing.T) {
 }
 
 func TestCallbacksThatAreWrong(t *testing.T) {
+	t.Parallel()
 	c := serveCallbacks(t, subscribed(t), nil)
 	id, token := c.accepted(t)
 	url := c.urls.URL("billing", id, token)

@@ -13,6 +13,7 @@ import (
 
 // A receiver may call before its delivery is recorded: it waits, and is told to come again if that takes long.
 func TestEarlyCallbacks(t *testing.T) {
+	t.Parallel()
 	c := serveCallbacks(t, subscribed(t), nil)
 	id, token := enqueued(t, c.db), time.Now().UnixMicro()
 	url := c.urls.URL("billing", id, token)
@@ -49,6 +50,7 @@ func TestEarlyCallbacks(t *testing.T) {
 
 // Callbacks that come at the same time, to any number of relays: one of them counts.
 func TestConcurrentCallbacks(t *testing.T) {
+	t.Parallel()
 	db := subscribed(t)
 	relays := []*callbacksOf{serveCallbacks(t, db, nil), serveCallbacks(t, db, nil)}
 	id, token := relays[0].accepted(t)
@@ -74,6 +76,7 @@ func TestConcurrentCallbacks(t *testing.T) {
 
 // A relay's role may do it, and so may a relay behind a pooler in transaction mode.
 func TestCallbacksAsARelayConnects(t *testing.T) {
+	t.Parallel()
 	db := subscribed(t)
 	role := db.Role(t, "relay", "")
 	db.Exec(t, runCommand(t, nil, "", "grants", "--relay", role).ok().out)
@@ -101,6 +104,7 @@ func TestCallbacksAsARelayConnects(t *testing.T) {
 }
 
 func TestCallbacksWithoutTheDatabase(t *testing.T) {
+	t.Parallel()
 	server := pgtest.Servers(t, pgtest.Options{})
 	db := server.NewDB(t)
 	on(t, db.URL(), "migrate").ok()
@@ -131,6 +135,7 @@ func TestCallbacksWithoutTheDatabase(t *testing.T) {
 
 // Whoever sends a body slowly, or none, does not keep a connection for long.
 func TestSlowCallbacksAreCutOff(t *testing.T) {
+	t.Parallel()
 	c := serveCallbacks(t, subscribed(t), nil)
 	c.handler.reading = 50 * time.Millisecond
 	id, token := c.accepted(t)

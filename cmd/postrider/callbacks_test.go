@@ -9,6 +9,7 @@ import (
 )
 
 func TestCallbackSettings(t *testing.T) {
+	t.Parallel()
 	const (
 		url     = "POSTRIDER_CALLBACK_URL=https://hooks.example/p"
 		addr    = "POSTRIDER_CALLBACK_ADDR=0.0.0.0:8481"
@@ -40,6 +41,7 @@ func TestCallbackSettings(t *testing.T) {
 }
 
 func TestRunRefusesCallbackSettings(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	taken, _ := webhookReceiver(t, accepts)
 	taken = strings.TrimSuffix(strings.TrimPrefix(taken, "http://"), "/hook")
@@ -58,6 +60,7 @@ func TestRunRefusesCallbackSettings(t *testing.T) {
 
 // A worker settles asynchronous deliveries, and may do nothing else.
 func TestWorkersSettleInSQL(t *testing.T) {
+	t.Parallel()
 	db := subscribed(t)
 	worker := db.Role(t, "Worker", "")
 	db.Exec(t, runCommand(t, nil, "", "grants", "--worker", worker).ok().lacks("REPLICATION").out)

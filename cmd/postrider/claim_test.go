@@ -33,6 +33,7 @@ func sinkOf(t *testing.T, db *pgtest.DB) (sink string) {
 
 // A second sidecar that leads elsewhere does not take the first one's subscription: it asks for a name.
 func TestSecondSidecarNeedsAName(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	const first, second = "https://u:geheim@one.example/hook?token=geheim", "https://two.example/hook"
 	a := start(t, sidecarOf(db, first, "POSTRIDER_NAME=one")...)
@@ -65,6 +66,7 @@ func TestSecondSidecarNeedsAName(t *testing.T) {
 
 // Two that begin at the same moment do not take it from each other either.
 func TestSidecarsThatBeginTogether(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	a, b := start(t, sidecarOf(db, "https://one.example/hook")...), start(t, sidecarOf(db, "https://two.example/hook")...)
 	var loser *process

@@ -22,6 +22,7 @@ const twoSubscriptions = `subscriptions:
 `
 
 func TestVersion(t *testing.T) {
+	t.Parallel()
 	r := runCommand(t, nil, "", "version").ok("postrider ", "go1.")
 	if flag := runCommand(t, nil, "", "--version").ok(); flag.out != r.out {
 		t.Errorf("--version prints %q, version %q", flag.out, r.out)
@@ -29,6 +30,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestUnknownCommands(t *testing.T) {
+	t.Parallel()
 	runCommand(t, nil, "", "stauts").fails(`unknown command "stauts"`, `did you mean "status"?`)
 	runCommand(t, nil, "", "subs", "lst").fails(`unknown command "lst" for "postrider subs"`)
 	runCommand(t, nil, "", "status", "--jsno").fails("unknown flag: --jsno")
@@ -37,6 +39,7 @@ func TestUnknownCommands(t *testing.T) {
 }
 
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	on(t, db.URL(), "status").fails(`holds no Postrider schema: run `+"`postrider migrate`", db.Name)
 	on(t, db.URL(), "enqueue", "a.b").fails("run `postrider migrate`")
@@ -47,6 +50,7 @@ func TestMigrate(t *testing.T) {
 }
 
 func TestConnectionErrors(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	on(t, strings.Replace(db.URL(), db.Name, "no_such_db", 1), "status").fails(`database "no_such_db" does not exist`)
 	on(t, db.RoleURL("no_such_role"), "status").fails(`role "no_such_role" does not exist`)
@@ -55,6 +59,7 @@ func TestConnectionErrors(t *testing.T) {
 }
 
 func TestSubs(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	list := func(words ...string) result { return on(t, db.URL(), "subs", "list").ok(words...).lacks("geheim") }
 	list("There are no subscriptions.")
@@ -87,6 +92,7 @@ func TestSubs(t *testing.T) {
 
 // A replay from a while ago begins with the messages of that while, by the server's clock.
 func TestReplayFromADuration(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	for _, age := range []string{"3 hours", "50 hours", "10 minutes"} {
 		db.Exec(t, "INSERT INTO postrider.outbox (topic, payload, created_at) VALUES ('a', '{}', now() - $1::interval)", age)
@@ -104,6 +110,7 @@ func TestReplayFromADuration(t *testing.T) {
 
 // A dry run says what would change, field by field and without secrets, and changes nothing; --prune removes what is not named.
 func TestApplyShowsAndPrunes(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	apply := func(text string, flags ...string) result {
 		return on(t, db.URL(), append([]string{"subs", "apply", writeFile(t, text)}, flags...)...).lacks("geheim", "heimlich")
@@ -132,6 +139,7 @@ func TestApplyShowsAndPrunes(t *testing.T) {
 }
 
 func TestApplyChangesOnlyWhatDiffers(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	apply := func(text string) result { return on(t, db.URL(), "subs", "apply", writeFile(t, text)) }
 	apply(twoSubscriptions).ok("billing created", "bus created")
@@ -168,6 +176,7 @@ func TestApplyChangesOnlyWhatDiffers(t *testing.T) {
 }
 
 func TestApplyAtTheSameTime(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	path := writeFile(t, twoSubscriptions)
 	results := make(chan result)
@@ -180,6 +189,7 @@ func TestApplyAtTheSameTime(t *testing.T) {
 }
 
 func TestEnqueue(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	env := []string{"POSTRIDER_DATABASE_URL=" + db.URL()}
 	row := func(id string) (text string) {
@@ -221,6 +231,7 @@ func TestEnqueue(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	on(t, db.URL(), "enqueue", "orders.created").ok()
@@ -257,6 +268,7 @@ func park(t *testing.T, db *pgtest.DB) {
 }
 
 func TestParked(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	parked := func(args ...string) result {
 		t.Helper()
@@ -301,6 +313,7 @@ func TestParked(t *testing.T) {
 
 // A message whose text has more than a gigabyte is shown, but for that.
 func TestParkedShowOfWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	park(t, db)
@@ -310,6 +323,7 @@ func TestParkedShowOfWhatCannotBeRead(t *testing.T) {
 }
 
 func TestRebase(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	on(t, db.URL(), "rebase").ok("belongs to this database already")
 	db.Exec(t, "UPDATE postrider.source SET system_identifier = 1")
@@ -323,6 +337,7 @@ func TestRebase(t *testing.T) {
 
 // A rebase keeps the id that messages have on the wire, unless it is told not to.
 func TestRebaseKeepsTheSourceID(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	source := func() (id string) {
 		t.Helper()
@@ -360,6 +375,7 @@ func TestRebaseNamesWhoIsInTheWay(t *testing.T) {
 
 // A table holds times that JSON does not, and ids that came twice.
 func TestParkedWithOddTimesAndTwins(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	db.Exec(t, `INSERT INTO postrider.parked (subscription, id, state, due, created_at, topic, payload) VALUES

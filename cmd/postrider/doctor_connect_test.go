@@ -16,6 +16,7 @@ import (
 
 // A limit of the role or of the database is told as that, before it is reached and when it is, with the SQL that lifts it.
 func TestDoctorOnLimitsOfConnections(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	role := db.Role(t, "relay", "")
 	db.Exec(t, runCommand(t, nil, "", "grants", "--relay", role).ok().out)
@@ -61,6 +62,7 @@ func postgresOf(t *testing.T, answer func(conn net.Conn)) (url string) {
 }
 
 func TestDoctorOnTLS(t *testing.T) {
+	t.Parallel()
 	web := httptest.NewTLSServer(nil)
 	defer web.Close()
 	config := &tls.Config{Certificates: web.TLS.Certificates}
@@ -87,6 +89,7 @@ func TestDoctorOnTLS(t *testing.T) {
 
 // A stream that can never confirm a message is found; one that cannot be reached is the relay's to tell.
 func TestDoctorOnStreams(t *testing.T) {
+	t.Parallel()
 	cluster, err := natstest.Start(t.Context(), natstest.Options{Servers: 1, Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ func doctorOn(t *testing.T, url string, env ...string) result {
 }
 
 func TestDoctorOnAHealthyDatabase(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	r := on(t, db.URL(), "doctor").ok(
@@ -33,6 +34,7 @@ func TestDoctorOnAHealthyDatabase(t *testing.T) {
 }
 
 func TestDoctorWithoutADatabase(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	runCommand(t, nil, "", "doctor").fails("no database: set POSTRIDER_DATABASE_URL")
 	on(t, "postgres://x@127.0.0.1:1/x", "doctor").fails("1 check failed").has("fail connection", "→ check host and port")
@@ -46,18 +48,20 @@ func TestDoctorWithoutADatabase(t *testing.T) {
 }
 
 func TestDoctorOnOtherSchemas(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	db.Exec(t, "UPDATE postrider.schema_migrations SET version_id = 20 WHERE version_id = $1", migrations.Version)
 	on(t, db.URL(), "doctor").fails("failed").has("fail schema the schema postrider has migrations of a build that was never released (20)", "→ postrider uninstall --yes --force")
 	on(t, db.URL(), "status").fails("run `postrider uninstall --yes --force`")
 	on(t, db.URL(), "migrate").fails("run `postrider uninstall --yes --force`")
 	on(t, db.URL(), "uninstall", "--yes", "--force").ok()
-	on(t, db.URL(), "migrate").ok("1 migration applied")
+	on(t, db.URL(), "migrate").ok(fmt.Sprintf("applied: the schema has version %d now", migrations.Version))
 	db.Exec(t, "INSERT INTO postrider.schema_migrations (version_id, is_applied) VALUES ($1, true)", migrations.Version+1)
 	on(t, db.URL(), "doctor").ok("note schema", "upgrade this relay")
 }
 
 func TestDoctorOnPrivileges(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	role := db.Role(t, "relay", "")
 	doctorOn(t, db.RoleURL(role)).fails("failed").has("fail schema role", "postrider grants --relay "+role)
@@ -82,6 +86,7 @@ func TestDoctorOnPrivileges(t *testing.T) {
 
 // Each row breaks something, and names what doctor says and the SQL that it offers; that SQL is run and mends it.
 func TestDoctorOffersTheRemedy(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	role := db.Role(t, "relay", "SUPERUSER")
 	for _, c := range []struct{ name, breaks, env, finding, remedy string }{
@@ -112,12 +117,14 @@ func TestDoctorOffersTheRemedy(t *testing.T) {
 }
 
 func TestDoctorOnAnotherClustersData(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	db.Exec(t, "UPDATE postrider.source SET database_oid = 1")
 	on(t, db.URL(), "doctor").fails("1 check failed").has("fail identity the outbox came from another database", "→ postrider rebase --yes")
 }
 
 func TestDoctorOnSubscriptions(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	on(t, db.URL(), "enqueue", "orders.created").ok()
@@ -135,6 +142,7 @@ func TestDoctorOnSubscriptions(t *testing.T) {
 }
 
 func TestDoctorOnOldTransactions(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	conn := db.Conn(t)
 	if _, err := conn.Exec(t.Context(), "SET application_name = 'batch'; BEGIN; SELECT pg_current_xact_id()"); err != nil {
@@ -158,6 +166,7 @@ func TestDoctorOnOldTransactions(t *testing.T) {
 }
 
 func TestDoctorWithoutLogicalWAL(t *testing.T) {
+	t.Parallel()
 	server := pgtest.Servers(t, pgtest.Options{WALLevel: "replica", Settings: map[string]string{"max_connections": "12"}})
 	db := server.NewDB(t)
 	// Nobody is surprised by a warning that a migration causes: the publication works, it is just not used.
@@ -169,6 +178,7 @@ func TestDoctorWithoutLogicalWAL(t *testing.T) {
 }
 
 func TestDoctorOnFewSlots(t *testing.T) {
+	t.Parallel()
 	server := pgtest.Servers(t, pgtest.Options{Settings: map[string]string{"max_replication_slots": "1", "max_wal_senders": "1"}})
 	db := server.NewDB(t)
 	on(t, db.URL(), "migrate").ok()

@@ -51,6 +51,7 @@ func accepts(*http.Request) int { return http.StatusOK }
 const slotsHere = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"
 
 func TestKilledSidecarLeavesNoSlotAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	pool := db.Pool(t)
 	slots := func() (n int) {
@@ -88,6 +89,7 @@ func TestKilledSidecarLeavesNoSlotAndLosesNothing(t *testing.T) {
 }
 
 func TestSidecarToStandardOutput(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	var out lines
 	cmd := command(t, append(sidecar(db.URL(), "stdout:", "orders.>"), "POSTRIDER_HTTP_ADDR=off"), "run")
@@ -169,6 +171,7 @@ func startNATS(t *testing.T, maxPayload int32) (url string, js jetstream.JetStre
 
 // A message too large for NATS becomes dead with that reason, its neighbours pass, and it can be redriven.
 func TestSidecarToNATS(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	const room = 64 << 10
 	url, js := startNATS(t, room)
@@ -203,6 +206,7 @@ func TestSidecarToNATS(t *testing.T) {
 
 // Without logical replication a sidecar works on the timer, says why, and refuses only what was asked for by name.
 func TestSidecarWithoutLogicalReplication(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Servers(t, pgtest.Options{WALLevel: "replica"}).NewDB(t)
 	url, received := webhookReceiver(t, accepts)
 	env := sidecar(db.URL(), url, ">")

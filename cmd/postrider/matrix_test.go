@@ -83,6 +83,7 @@ type place struct {
 // Wherever a sidecar is put, messages of all kinds arrive as they were written, and it stops without a trace: all pairs of settings, encodings,
 // poolers, hosts and ways to follow. Through a pooler in statement mode it says what to set instead.
 func TestSurroundings(t *testing.T) {
+	t.Parallel()
 	primary := pgtest.Servers(t, pgtest.Options{WALLevel: "logical"})
 	standby := pgtest.Standbys(t, primary, pgtest.Options{})
 	t.Run("places", func(t *testing.T) { // so that the servers outlive them

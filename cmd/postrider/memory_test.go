@@ -52,6 +52,7 @@ func container(t *testing.T, bytes int64) (enter, dir string) {
 
 // Ten subscriptions of messages of 1 MB among a thousand, in a container of 256 MiB: the process lives, and nothing is lost.
 func TestThousandSubscriptionsInASmallContainer(t *testing.T) {
+	t.Parallel()
 	const size, subscriptions, large, messages = 256 << 20, 1000, 10, 30
 	enter, dir := container(t, size)
 	var arrived atomic.Int64
@@ -106,6 +107,7 @@ func TestThousandSubscriptionsInASmallContainer(t *testing.T) {
 }
 
 func TestProcessKeepsWithinTheContainer(t *testing.T) {
+	t.Parallel()
 	enter, _ := container(t, 128<<20)
 	if enter == "" {
 		return // not root

@@ -14,6 +14,7 @@ import (
 
 // Everything that a stranger does first works through PgBouncer with an ordinary URL, or says what to set.
 func TestThroughPgBouncer(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"transaction", "session"} {
 		t.Run(mode, func(t *testing.T) {
 			db := pgtest.Empty(t)
@@ -144,6 +145,7 @@ func failover(t *testing.T, primary, standby *pgtest.Server, both string, p, wai
 
 // The first line names the real cause, and what waiting does not mend ends the start at once.
 func TestTheRealCauseComesFirst(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	address := fmt.Sprintf("127.0.0.1:%d", db.Server.Port())
 	for name, c := range map[string]struct{ url, cause string }{

@@ -134,6 +134,7 @@ func answer(server *pgproto3.Frontend, client *pgproto3.Backend) (txStatus byte,
 }
 
 func TestDoctorSeesPoolers(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	url := func(transaction bool) string {
 		config, err := pgx.ParseConfig(db.URL())

@@ -7,6 +7,7 @@ import (
 
 // A database that goes away while a relay prepares it is waited for, like one that was not there yet.
 func TestRunOutlivesALossWhilePreparing(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	app := db.URL() + "&application_name=preparing"
 	lock := db.Conn(t)

@@ -22,6 +22,7 @@ func relaysOf(t *testing.T, db *pgtest.DB) []admin.RelayStatus {
 // A relay that is alone and idle writes nothing, and is seen all the same. One that was killed is not, and one that hangs is told
 // from both. Two of one name are told apart.
 func TestRelaysAreSeen(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	role := db.Role(t, "relay", "")
 	db.Exec(t, runCommand(t, nil, "", "grants", "--relay", role).ok().out)

@@ -70,6 +70,7 @@ func (p *process) mostResident() int64 {
 // included: with 150 endpoints that do not answer, and messages of 4 MB of which little is stored; and with bodies for which the
 // whole setting is too small. A destination that works gets them all meanwhile.
 func TestResidentMemory(t *testing.T) {
+	t.Parallel()
 	const limit = 32 << 20
 	for _, c := range []struct {
 		name, columns, values string

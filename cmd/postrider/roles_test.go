@@ -14,6 +14,7 @@ import (
 
 // The SQL that grants prints is what the two roles need: no less for the commands, no more for an application.
 func TestGrants(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	shop, rider := db.Role(t, "shop", ""), db.Role(t, "Rider", "")
 	on(t, db.RoleURL(shop), "enqueue", "orders.created").fails("permission denied", "`postrider grants")
@@ -48,6 +49,7 @@ func TestGrants(t *testing.T) {
 
 // doctor judges a role by what it is for: nobody is told to become something else.
 func TestDoctorKnowsWhatARoleIsFor(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	app, worker, both, timer := db.Role(t, "app", ""), db.Role(t, "worker", ""), db.Role(t, "both", ""), db.Role(t, "timer", "")
 	grant := func(args ...string) string {
@@ -82,6 +84,7 @@ func TestDoctorKnowsWhatARoleIsFor(t *testing.T) {
 }
 
 func TestGrantsSaysWhatReplicationMeans(t *testing.T) {
+	t.Parallel()
 	runCommand(t, nil, "", "grants", "--relay", "rider").ok("ALTER ROLE \"rider\" REPLICATION;", "copy the whole cluster", "--no-stream")
 	runCommand(t, nil, "", "grants", "--help").ok("a role that has it can copy the whole cluster", "--no-stream")
 	runCommand(t, nil, "", "grants", "--app", "shop", "--no-stream").fails("--no-stream goes with --relay ROLE")
@@ -89,6 +92,7 @@ func TestGrantsSaysWhatReplicationMeans(t *testing.T) {
 
 // Who keeps segments from being emptied is shown, be it a reader or a prepared transaction; so is a length that stops the ring.
 func TestDoctorOnHeldSegments(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	conn := db.Conn(t)
 	if _, err := conn.Exec(t.Context(), "SET application_name = 'report'; BEGIN; SELECT FROM postrider.outbox_3"); err != nil {
@@ -113,12 +117,14 @@ func TestDoctorOnHeldSegments(t *testing.T) {
 }
 
 func TestGrantsNeedsARole(t *testing.T) {
+	t.Parallel()
 	runCommand(t, nil, "", "grants").fails("give --app ROLE, --relay ROLE or --worker ROLE")
 	runCommand(t, nil, "", "grants", "--app", `we"ird`).ok(`TO "we""ird";`).lacks("REPLICATION")
 }
 
 // The quick start's three roles, and no superuser at work: the schema's owner grants, the relay delivers what the application enqueues.
 func TestQuickStartAsOrdinaryRoles(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	relay, shop := db.Role(t, "relay", ""), db.Role(t, "shop", "")
 	on(t, db.URL(), "migrate", "--grant-relay", relay, "--grant-app", shop).ok(" applied")

@@ -148,6 +148,7 @@ func (p *process) get(path string) (int, string) {
 }
 
 func TestRunServesAndStops(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_SINK=stdout:", "POSTRIDER_TOPICS=orders.>, payments.*", "POSTRIDER_LANES=2")
 	p.waitFor(`the schema is up to date now`)
@@ -178,6 +179,7 @@ func TestRunServesAndStops(t *testing.T) {
 }
 
 func TestRunAppliesTheFile(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	env := []string{"POSTRIDER_DATABASE_URL=" + db.URL(), "POSTRIDER_CONFIG=" + writeFile(t, twoSubscriptions), "POSTRIDER_LOG_FORMAT=json",
 		"POSTRIDER_SINK=https://host/?token=geheim", "POSTRIDER_TOPICS=a", "POSTRIDER_SUBSCRIPTION=own"}
@@ -203,6 +205,7 @@ func TestRunAppliesTheFile(t *testing.T) {
 }
 
 func TestRunWaitsForTheDatabase(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -228,6 +231,7 @@ func TestRunWaitsForTheDatabase(t *testing.T) {
 
 // The database comes up while the relay waits: behind a port that nobody listens on at first.
 func TestRunGoesOnWhenTheDatabaseIsThere(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -271,6 +275,7 @@ func forward(t *testing.T, from, to string) {
 }
 
 func TestRunRefuses(t *testing.T) {
+	t.Parallel()
 	db, empty := newDB(t), pgtest.Empty(t)
 	limited := empty.Role(t, "limited", "")
 	url := "POSTRIDER_DATABASE_URL=" + db.URL()
@@ -325,6 +330,7 @@ func TestRunRefuses(t *testing.T) {
 
 // With a schema that is current, a relay needs no right to create anything.
 func TestRunAsTheRelaysRole(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	role := db.Role(t, "relay", "")
 	db.Exec(t, runCommand(t, nil, "", "grants", "--relay", role).ok().out)
@@ -369,6 +375,7 @@ func receive(t *testing.T, from <-chan string) string {
 
 // With the database, the sink and the topics alone, what is inserted is delivered, and what was there before the start too.
 func TestRunDelivers(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	on(t, db.URL(), "migrate").ok()
 	on(t, db.URL(), "enqueue", "orders.created", `{"n":1}`).ok()
@@ -391,6 +398,7 @@ func TestRunDelivers(t *testing.T) {
 
 // Options reach the sink, and what the destination answers is kept in the log where that is asked for.
 func TestRunWithOptions(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	on(t, db.URL(), "migrate").ok()
 	on(t, db.URL(), "enqueue", "orders.created", `{"n":1}`).ok()
@@ -412,6 +420,7 @@ func TestRunWithOptions(t *testing.T) {
 }
 
 func TestRunEndsAtOnceOnALaterSignal(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	on(t, db.URL(), "migrate").ok()
 	on(t, db.URL(), "enqueue", "orders.created").ok()

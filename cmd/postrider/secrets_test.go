@@ -10,6 +10,7 @@ import (
 
 // Who may write subscriptions gets neither the relay's own variables nor files of the machine, and does not learn which there are.
 func TestReferencesLeadToNoOtherSecrets(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	dir, out := t.TempDir(), t.TempDir()
 	for path, text := range map[string]string{
@@ -109,6 +110,7 @@ func TestReferencesLeadToNoOtherSecrets(t *testing.T) {
 
 // Who starts a relay or applies a file is told all, with the setting that mends it.
 func TestOperatorsAreToldWhatAReferenceLacks(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	file := func(options string) string {
 		return writeFile(t, "subscriptions:\n  - name: billing\n    topics: [x]\n    sink: https://h\n    options: "+options+"\n")

@@ -9,6 +9,7 @@ import (
 )
 
 func TestSettingsDefaults(t *testing.T) {
+	t.Parallel()
 	runCommand(t, nil, "", "settings").ok(
 		"POSTRIDER_RETENTION 24h 24h How long settled",
 		"POSTRIDER_MEMORY_LIMIT 64MiB 64MiB",
@@ -17,6 +18,7 @@ func TestSettingsDefaults(t *testing.T) {
 }
 
 func TestSettingsShowNoSecrets(t *testing.T) {
+	t.Parallel()
 	env := []string{"POSTRIDER_DATABASE_URL=postgres://u:geheim@h/db", "POSTRIDER_SINK=nats://u:geheim@h?key=geheim", "POSTRIDER_TOPICS=>",
 		`POSTRIDER_OPTIONS={"bearer":"geheim","secrets":["geheim"],"headers":{"X-Token":"geheim"}}`, "POSTRIDER_BACKOFF_SCHEDULE=5s, 5m"}
 	for _, flags := range [][]string{{"settings"}, {"settings", "--json"}} {
@@ -25,6 +27,7 @@ func TestSettingsShowNoSecrets(t *testing.T) {
 }
 
 func TestBadSettings(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ variable, want string }{
 		{"POSTRIDER_RETENTION=5", "must be a number with a unit, such as 500ms, 30s or 24h"},
 		{"POSTRIDER_RETENTION=87601h", "must be at most 87600h"},
@@ -57,6 +60,7 @@ func TestBadSettings(t *testing.T) {
 }
 
 func TestBlankVariablesCountAsUnset(t *testing.T) {
+	t.Parallel()
 	env := []string{"POSTRIDER_LANES=", "POSTRIDER_RETENTION= ", "POSTRIDER_MIGRATE=", "POSTRIDER_HTTP_ADDR="}
 	r := runCommand(t, env, "", "settings").ok("POSTRIDER_RETENTION 24h", "POSTRIDER_MIGRATE true", "POSTRIDER_HTTP_ADDR 127.0.0.1:8480 Where")
 	for _, line := range strings.Split(r.out, "\n") {
@@ -67,6 +71,7 @@ func TestBlankVariablesCountAsUnset(t *testing.T) {
 }
 
 func TestUnknownVariablesAreWarnedAbout(t *testing.T) {
+	t.Parallel()
 	env := []string{"POSTRIDER_DATABSE_URL=x", "POSTRIDER_SERVICE_HOST=10.0.0.1", "POSTRIDER_PORT_8480_TCP=tcp://10.0.0.1:8480", "POSTRIDER_LANES=3"}
 	r := runCommand(t, env, "", "status")
 	r.fails("no database: set POSTRIDER_DATABASE_URL", "POSTRIDER_DATABSE_URL is not a setting and has no effect; did you mean POSTRIDER_DATABASE_URL?",
@@ -74,10 +79,12 @@ func TestUnknownVariablesAreWarnedAbout(t *testing.T) {
 }
 
 func TestNoOtherVariableNamesTheDatabase(t *testing.T) {
+	t.Parallel()
 	runCommand(t, []string{"DATABASE_URL=postgres://127.0.0.1/x"}, "", "status").fails("no database")
 }
 
 func TestNearest(t *testing.T) {
+	t.Parallel()
 	for word, want := range map[string]string{"topic": "topics", "max_attemps": "max_attempts", "Lanes": "lanes", "quantum": ""} {
 		if got := strict.Nearest(word, append([]string{"name", "topics", "sink", "start"}, subscription.Names()...)); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", word, got, want)

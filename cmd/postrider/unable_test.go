@@ -8,6 +8,7 @@ import (
 
 // One relay of a rolling deploy lacks a secret: the other one delivers, and status, doctor and /readyz say what is the matter.
 func TestRelayThatLacksASecret(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	url, received := webhookReceiver(t, func(r *http.Request) int {
 		if r.Header.Get("Authorization") != "Bearer geheim" {

@@ -9,6 +9,7 @@ import (
 // uninstall prints what it would do and what would be lost, refuses while a relay is registered, and leaves nothing behind; what was
 // there can be installed again.
 func TestUninstall(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	on(t, db.URL(), "enqueue", "orders.created").ok()
@@ -33,6 +34,7 @@ func TestUninstall(t *testing.T) {
 
 // A schema that was dropped by hand leaves the publication: migrating goes on from there, and a stream works afterwards.
 func TestMigrateAfterDropSchema(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	db.Exec(t, "DROP SCHEMA postrider CASCADE")
 	on(t, db.URL(), "migrate").ok("applied")
@@ -45,6 +47,7 @@ func TestMigrateAfterDropSchema(t *testing.T) {
 
 // A publication of our name that is somebody else's stays as it is; doctor and relay say why there is no stream.
 func TestSomebodyElsesPublication(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Empty(t)
 	db.Exec(t, "CREATE TABLE theirs (n int); CREATE PUBLICATION postrider FOR TABLE theirs")
 	on(t, db.URL(), "migrate").ok("applied")

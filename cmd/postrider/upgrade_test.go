@@ -143,6 +143,7 @@ func TestMoveByLogicalReplication(t *testing.T) {
 
 // What is not said to be moved is refused: a relay does not start on a copy, nor does it say nothing.
 func TestMoveNeedsARebase(t *testing.T) {
+	t.Parallel()
 	db := newDB(t)
 	db.Exec(t, "UPDATE postrider.source SET system_identifier = 1")
 	on(t, db.URL(), "run").fails("postrider rebase")

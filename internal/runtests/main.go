@@ -59,6 +59,12 @@ func inOrder(packages []string) []string {
 	return ordered
 }
 
+// quick makes test binaries that are made sooner: go vet is lint's, and nobody debugs them. Stack traces need neither.
+var quick = []string{"-timeout", "15m", "-vet=off", "-ldflags=-s -w"}
+
+// alone are tests that want the heap of their process for themselves: others of their package would wait for them meanwhile.
+const alone = "^TestMemory$"
+
 // testAll runs everything, also after a failure.
 func testAll(ctx context.Context) error {
 	if _, err := pgtest.Find(ctx, os.Stdout); err != nil {
@@ -76,25 +82,25 @@ func testAll(ctx context.Context) error {
 	if race == nil {
 		r.skip("the race detector", "there is no C compiler")
 	}
-	engine := suite{".", slices.Concat([]string{"-timeout", "15m"}, race, inOrder(packages)), nil}
-	// Other modules go beside: their few packages, one at a time, take what the others leave of the machine.
-	beside := []suite{{"sinks/webhook/interop", []string{"-p", "1", "./..."}, nil}, {"bench", []string{"-p", "1", "./..."}, nil}}
+	engine := suite{".", slices.Concat(quick, []string{"-skip", alone}, race, inOrder(packages)), nil}
+	memory := suite{".", slices.Concat(quick, []string{"-run", alone}, race, []string{"./relay"}), nil}
+	// The checker waits most of the time, as its faults do; so do the tests of memory and the few packages of other modules. They go beside,
+	// and take what the others leave of the machine. In the checker the race detector watches the relay alone.
+	checker := suite{".", append(slices.Clone(quick), "./internal/torture"), []string{"RELAY_RACE=" + strings.Join(race, " ")}}
+	interop := suite{"sinks/webhook/interop", append(slices.Clone(quick), "-p", "1", "./..."), nil}
+	bench := suite{"bench", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	var group errgroup.Group
-	group.Go(func() error { return engine.run(ctx, r) })
-	group.Go(func() error {
-		for _, s := range beside {
-			if err := s.run(ctx, r); err != nil {
-				return err
+	for _, one := range [][]suite{{engine}, {checker, memory, interop, bench}} {
+		group.Go(func() error {
+			for _, s := range one {
+				if err := s.run(ctx, r); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
-	if err := group.Wait(); err != nil {
-		return err
+			return nil
+		})
 	}
-	// The checker runs by itself: what it sees is to come from its faults. There the race detector watches the relay alone.
-	checker := suite{".", []string{"-timeout", "15m", "./internal/torture"}, []string{"RELAY_RACE=" + strings.Join(race, " ")}}
-	if err := checker.run(ctx, r); err != nil {
+	if err := group.Wait(); err != nil {
 		return err
 	}
 	return r.end()
