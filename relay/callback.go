@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	lookEvery  = 500 * time.Millisecond // between looks for callbacks, while there are deliveries that wait for one
-	lookAtMost = 1000                   // deliveries of a subscription in one look
+	callbackEvery = 500 * time.Millisecond // between looks for callbacks, while there are deliveries that wait for one
+	lookAtMost    = 1000                   // deliveries of a subscription in one look
 )
 
 // lookForCallbacks concludes deliveries that a destination had taken over, as their callbacks say or because there was none.
 func (g *generation) lookForCallbacks(ctx context.Context) error {
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(g.config.callbackEvery)
 	defer ticker.Stop()
 	for {
 		select {

@@ -75,10 +75,16 @@ type Config struct {
 	// Registerer receives the metrics. Default: none are kept.
 	Registerer prometheus.Registerer
 
-	moment   time.Duration // what fails for longer counts
-	placeOf  func(context.Context, *dbconn.Conn, *pgx.ConnConfig) (dbconn.Place, error)
-	busyRate float64 // of transactions a second; tests cannot make as many as it takes
-	largest  int64   // bytes of a message that is read at all; tests need not make as many as it takes
+	forTests
+}
+
+// forTests is what nobody else sets.
+type forTests struct {
+	moment        time.Duration // what fails for longer counts
+	callbackEvery time.Duration // between looks for callbacks; tests of what needs none make it long
+	placeOf       func(context.Context, *dbconn.Conn, *pgx.ConnConfig) (dbconn.Place, error)
+	busyRate      float64 // of transactions a second; tests cannot make as many as it takes
+	largest       int64   // bytes of a message that is read at all; tests need not make as many as it takes
 }
 
 // Declaration is what a process's environment or file says of a subscription, as others see it.
@@ -143,6 +149,7 @@ func (c *Config) setDefaults() {
 	fill(&c.SaveInterval, time.Second)
 	fill(&c.busyRate, feed.BusyRate)
 	fill(&c.moment, health.Moment)
+	fill(&c.callbackEvery, callbackEvery)
 	if c.placeOf == nil {
 		c.placeOf = dbconn.PlaceOf
 	}

@@ -26,7 +26,7 @@ func TestDirectContexts(t *testing.T) {
 		}
 		return saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")(c, 0, 0)
 	})
-	s := open(t, Config{URL: p.url, Timeout: sinktest.Patience})
+	s := open(t, Config{URL: p.url, Timeout: time.Hour}) // what only it would end, fails the test
 	deliver := func(ctx context.Context) error {
 		return sinktest.Deliver(ctx, s, sinktest.NewDelivery("a", "1"))[0]
 	}
@@ -50,10 +50,9 @@ func TestDirectContexts(t *testing.T) {
 		}
 		hang.Store(&text)
 		go func() { <-hung; cancel() }()
-		began := time.Now()
 		// Whether the status was read by then is not known.
-		if err := deliver(ctx); !errors.Is(err, context.Canceled) && (err != nil || text == "") || time.Since(began) > sinktest.Patience/2 {
-			t.Errorf("cancelled after %q: %v, after %v", text, err, time.Since(began))
+		if err := deliver(ctx); !errors.Is(err, context.Canceled) && (err != nil || text == "") {
+			t.Errorf("cancelled after %q: %v", text, err)
 		}
 		hang.Store(nil)
 		if err := deliver(t.Context()); err != nil {
@@ -88,9 +87,8 @@ func TestDirectContextThatHasEnded(t *testing.T) {
 	if err := pool.enter(ctx, time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	if _, err := c.exchange(ctx, new(request), began.Add(sinktest.Patience)); !errors.Is(err, context.Canceled) || time.Since(began) > sinktest.Patience/2 {
-		t.Errorf("%v after %v", err, time.Since(began))
+	if _, err := c.exchange(ctx, new(request), time.Now().Add(time.Hour)); !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 

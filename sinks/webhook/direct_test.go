@@ -206,13 +206,12 @@ func TestDirectLargeRequests(t *testing.T) {
 			_, _ = io.Copy(io.Discard, &slowReader{c}) // until the sink closes it
 			return false
 		})
-		s := open(t, Config{URL: p.url, Timeout: sinktest.Patience})
+		s := open(t, Config{URL: p.url, Timeout: time.Hour}) // whoever waits for it, waits for ever
 		for range 2 {
-			began := time.Now()
 			out := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", large))
 			sinktest.WantKinds(t, out, sinks.KindPermanent)
-			if !strings.Contains(out[0].Error(), "413") || !strings.HasSuffix(out[0].Error(), "long") || time.Since(began) > sinktest.Patience/2 {
-				t.Errorf("the reason is %v, after %v", out[0], time.Since(began))
+			if !strings.Contains(out[0].Error(), "413") || !strings.HasSuffix(out[0].Error(), "long") {
+				t.Errorf("the reason is %v", out[0])
 			}
 		}
 		if n := p.conns.Load(); n != 2 {

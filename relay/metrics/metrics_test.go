@@ -1,0 +1,68 @@
+package metrics
+
+import (
+	"fmt"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// gathered are the metrics of n subscriptions that all deliver, and what it took to write them.
+type gathered struct {
+	metrics     *Metrics
+	scrape      func() string
+	lines       int
+	allocations uint64
+}
+
+func gather(n int) *gathered {
+	registry := prometheus.NewRegistry()
+	g := &gathered{metrics: New(registry)}
+	for i := range n {
+		r := g.metrics.Runner(fmt.Sprintf("subscription-%d", i))
+		r.Attempted(sinks.KindAccepted)
+		r.Attempted(sinks.KindRetryable)
+		r.Arrived(time.Duration(i))
+	}
+	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	g.scrape = func() string {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		return w.Body.String()
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	g.lines = strings.Count(g.scrape(), "\n")
+	runtime.ReadMemStats(&after)
+	g.allocations = after.Mallocs - before.Mallocs
+	return g
+}
+
+// Ten thousand subscriptions are written at a cost per line that does not grow, and those that are gone are forgotten one by one, without
+// a look at the others.
+func TestMetricsOfTenThousandSubscriptions(t *testing.T) {
+	const most = 8 // allocations per line
+	few, many := gather(100), gather(10_000)
+	if many.lines < 180_000 || many.lines > 100*few.lines {
+		t.Errorf("%d lines of ten thousand subscriptions, %d of a hundred", many.lines, few.lines)
+	}
+	if n := many.allocations / uint64(many.lines); n > most {
+		t.Errorf("%d allocations per line, want %d at most", n, most)
+	}
+	t.Logf("allocations per line: %.1f of few, %.1f of many", float64(few.allocations)/float64(few.lines), float64(many.allocations)/float64(many.lines))
+	asked := 0
+	many.metrics.Forget(func(string) bool { asked++; return true })
+	if asked != 10_000 {
+		t.Errorf("%d subscriptions were asked about, want 10,000", asked)
+	}
+	if strings.Contains(many.scrape(), "subscription-") {
+		t.Error("some are left")
+	}
+}
