@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/internal/callback"
 )
 
 func TestCallbackCompletes(t *testing.T) {
@@ -184,7 +186,7 @@ func TestCallbacksThatAreWrong(t *testing.T) {
 	} {
 		post(t, url+"/"+bad.action, bad.body).wants(t, bad.body, 400, bad.want)
 	}
-	post(t, url+"/fail", `{"reason": "`+strings.Repeat("x", maxCallbackBody)+`"}`).wants(t, "a long body", 413, "longer than 65536 bytes")
+	post(t, url+"/fail", `{"reason": "`+strings.Repeat("x", callback.MaxBody)+`"}`).wants(t, "a long body", 413, "longer than 65536 bytes")
 	if state, _, due := c.row(t, id); state != "leased" || due < 9*time.Minute {
 		t.Errorf("the message is %s, due in %v", state, due)
 	}

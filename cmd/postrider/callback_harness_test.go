@@ -20,6 +20,7 @@ import (
 
 	"github.com/postrider/postrider/internal/callback"
 	"github.com/postrider/postrider/internal/pgtest"
+	"github.com/postrider/postrider/internal/secret"
 )
 
 const callbackKey = "callbacks-are-signed-with-this-key"
@@ -28,7 +29,8 @@ const callbackKey = "callbacks-are-signed-with-this-key"
 type callbacksOf struct {
 	db      *pgtest.DB
 	urls    *callback.URLs
-	handler *callbackHandler
+	handler *callback.Handler
+	store   *callback.Store
 	log     *lines
 	metrics *prometheus.Registry
 	looks   atomic.Int64
@@ -59,16 +61,15 @@ func serveCallbacks(t *testing.T, db *pgtest.DB, change func(url string) string)
 	if change != nil {
 		url = change(url)
 	}
-	store, err := newCallbackStore(url)
-	if err != nil {
+	if c.store, err = callback.NewStore(url, new(secret.Store)); err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	c.handler = newCallbackHandler(c.urls, store, func() { c.looks.Add(1) }, log, c.metrics)
-	c.handler.patience = 100 * time.Millisecond
+	c.handler = callback.NewHandler(c.urls, c.store, func() { c.looks.Add(1) }, log, c.metrics)
+	c.handler.Patience = 100 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- (&callbackService{listener, c.handler}).serve(ctx) }()
+	go func() { served <- (&callbackService{listener, c.handler, c.store}).serve(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {

@@ -17,13 +17,13 @@ func TestEarlyCallbacks(t *testing.T) {
 	c := serveCallbacks(t, subscribed(t), nil)
 	id, token := enqueued(t, c.db), time.Now().UnixMicro()
 	url := c.urls.URL("billing", id, token)
-	c.handler.reading, c.handler.patience = 300*time.Millisecond, time.Second // it may wait for longer than it may take to send
+	c.handler.Reading, c.handler.Patience = 300*time.Millisecond, time.Second // it may wait for longer than it may take to send
 	answer := post(t, url+"/complete", "")
 	answer.wants(t, "early", 425, "not recorded yet")
 	if answer.retryAfter != "1" {
 		t.Errorf("Retry-After %q", answer.retryAfter)
 	}
-	c.handler.patience = patience
+	c.handler.Patience = patience
 	for what, before := range map[string]func(){
 		"complete": func() {},
 		"fail": func() { // the attempt before, whose lease is over: else there would be no other
@@ -32,10 +32,10 @@ func TestEarlyCallbacks(t *testing.T) {
 		},
 	} {
 		before()
-		asked := c.handler.store.pool.Stat().AcquireCount()
+		asked := c.store.Pool.Stat().AcquireCount()
 		answers := make(chan told, 1)
 		go func() { answers <- post(t, url+"/"+what, "") }()
-		eventually(t, "the callback waits", func() bool { return c.handler.store.pool.Stat().AcquireCount() >= asked+4 })
+		eventually(t, "the callback waits", func() bool { return c.store.Pool.Stat().AcquireCount() >= asked+4 })
 		select {
 		case answer := <-answers:
 			t.Fatalf("%s did not wait: %+v", what, answer)
@@ -137,7 +137,7 @@ func TestCallbacksWithoutTheDatabase(t *testing.T) {
 func TestSlowCallbacksAreCutOff(t *testing.T) {
 	t.Parallel()
 	c := serveCallbacks(t, subscribed(t), nil)
-	c.handler.reading = 50 * time.Millisecond
+	c.handler.Reading = 50 * time.Millisecond
 	id, token := c.accepted(t)
 	url := c.urls.URL("billing", id, token)
 	address, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")

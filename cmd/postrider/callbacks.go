@@ -10,6 +10,7 @@ import (
 
 	"github.com/postrider/postrider/internal/callback"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/secret"
 )
 
 // callbackURLs follows the references. It returns nil where there are no settings of callbacks.
@@ -35,29 +36,30 @@ func makeURL(s *config.Settings, urls *callback.URLs) func(subscription string, 
 // callbackService receives callbacks on a port of its own.
 type callbackService struct {
 	listener net.Listener
-	handler  *callbackHandler
+	handler  *callback.Handler
+	store    *callback.Store
 }
 
 // openCallbacks opens the port. It returns nil if this relay shall receive no callbacks. Nothing is connected yet.
-func openCallbacks(s *config.Settings, urls *callback.URLs, look func(), log *slog.Logger, registry prometheus.Registerer) (*callbackService, error) {
+func openCallbacks(s *config.Settings, urls *callback.URLs, look func(), secrets *secret.Store, log *slog.Logger, registry prometheus.Registerer) (*callbackService, error) {
 	if !s.ReceivesCallbacks() {
 		return nil, nil
 	}
-	store, err := newCallbackStore(string(s.DatabaseURL))
+	store, err := callback.NewStore(string(s.DatabaseURL), secrets)
 	if err != nil {
 		return nil, err
 	}
 	listener, err := listen("POSTRIDER_CALLBACK_ADDR", string(s.CallbackAddr))
 	if err != nil {
-		store.close()
+		store.Close()
 		return nil, err
 	}
-	return &callbackService{listener, newCallbackHandler(urls, store, look, log, registry)}, nil
+	return &callbackService{listener, callback.NewHandler(urls, store, look, log, registry), store}, nil
 }
 
 // serve returns when ctx is cancelled and nobody uses the database any more.
 func (c *callbackService) serve(ctx context.Context) error {
-	defer c.handler.store.close()
+	defer c.store.Close()
 	return serveHTTP(ctx, c.listener, c.handler, connsFor(callbackShare, mostCallbackConns))
 }
 
@@ -65,6 +67,6 @@ func (c *callbackService) serve(ctx context.Context) error {
 func (c *callbackService) close() {
 	if c != nil {
 		c.listener.Close()
-		c.handler.store.close()
+		c.store.Close()
 	}
 }

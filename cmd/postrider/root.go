@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/strict"
 )
 
@@ -45,7 +46,7 @@ func execute(args []string, in io.Reader, out, errOut io.Writer) int {
 	root := newRoot(&app{in: in, out: out, err: errOut})
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(errOut, "postrider: %s\n", admin.Explain(err))
+		fmt.Fprintf(errOut, "postrider: %s\n", dbconn.Explain(err))
 		return admin.CodeOf(err).ExitStatus()
 	}
 	return 0

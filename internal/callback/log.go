@@ -1,4 +1,4 @@
-package main
+package callback
 
 import (
 	"context"
@@ -10,22 +10,21 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/postrider/postrider/internal/admin"
-	"github.com/postrider/postrider/internal/callback"
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
 )
 
 // logEvery bounds how often strangers, or a database that is down, can write to the log.
 const logEvery = 10 * time.Second
 
-// callbackLog never shows a path, which holds a signature.
-type callbackLog struct {
+// eventLog never shows a path, which holds a signature.
+type eventLog struct {
 	log            *slog.Logger
 	forged, broken sometimes
 }
 
-func newCallbackLog(log *slog.Logger) *callbackLog {
-	return &callbackLog{log: log, forged: newSometimes(), broken: newSometimes()}
+func newLog(log *slog.Logger) *eventLog {
+	return &eventLog{log: log, forged: newSometimes(), broken: newSometimes()}
 }
 
 // sometimes lets one through per logEvery, and counts the others.
@@ -48,7 +47,7 @@ func (s sometimes) now() (missed int64, ok bool) {
 }
 
 // answered logs one callback.
-func (l *callbackLog) answered(r *http.Request, cb callback.Attempt, out reply, took time.Duration) {
+func (l *eventLog) answered(r *http.Request, cb Attempt, out reply, took time.Duration) {
 	attrs := []any{"action", human.Clip(cb.Action, 20), "subscription", human.Clip(cb.Subscription, 70), "id", cb.ID, "token", cb.Token, "from", r.RemoteAddr}
 	switch {
 	case out.result == "forged":
@@ -57,7 +56,7 @@ func (l *callbackLog) answered(r *http.Request, cb callback.Attempt, out reply, 
 		}
 	case out.err != nil && !errors.Is(out.err, context.Canceled):
 		if missed, ok := l.broken.now(); ok {
-			l.log.Warn("a callback cannot be recorded", append(attrs, "error", admin.Explain(out.err), "others_since_the_last_line", missed)...)
+			l.log.Warn("a callback cannot be recorded", append(attrs, "error", dbconn.Explain(out.err), "others_since_the_last_line", missed)...)
 		}
 	default:
 		l.log.Debug("callback", append(attrs, "status", out.status, "result", out.result, "took", took.Round(time.Microsecond))...)

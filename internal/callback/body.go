@@ -1,4 +1,4 @@
-package main
+package callback
 
 import (
 	"bytes"
@@ -14,14 +14,14 @@ import (
 	"github.com/postrider/postrider/internal/human"
 )
 
-// maxCallbackBody bounds the body of a callback, in bytes.
-const maxCallbackBody = 64 << 10
+// MaxBody bounds the body of a callback, in bytes.
+const MaxBody = 64 << 10
 
 // Bounds of what a callback may ask for, in seconds. A year of PostgreSQL has twelve months of thirty days.
 const (
-	minCallbackLease = 1
-	maxCallbackLease = 7 * 24 * 60 * 60
-	maxRetryAfter    = 360 * 24 * 60 * 60
+	minLease      = 1
+	maxLease      = 7 * 24 * 60 * 60
+	maxRetryAfter = 360 * 24 * 60 * 60
 )
 
 // failure is what a receiver says of work that has failed. What is nil was not said.
@@ -31,15 +31,15 @@ type failure struct {
 	dead       bool
 }
 
-// callbackFields are the fields of a body. Whoever reads one takes it out, so that the unknown ones are left.
-type callbackFields map[string]json.RawMessage
+// given are the fields of a body. Whoever reads one takes it out, so that the unknown ones are left.
+type given map[string]json.RawMessage
 
 // parseFields reads a JSON object. No body is one without fields.
-func parseFields(body []byte) (callbackFields, error) {
+func parseFields(body []byte) (given, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, nil
 	}
-	var fields callbackFields
+	var fields given
 	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
 		return nil, errors.New("the body is something else than a JSON object: it must be empty or look like {\"reason\": \"no such shop\"}")
 	}
@@ -47,7 +47,7 @@ func parseFields(body []byte) (callbackFields, error) {
 }
 
 // take reads one field, nil if it is not there or null.
-func take[T any](fields callbackFields, name, wanted string) (*T, error) {
+func take[T any](fields given, name, wanted string) (*T, error) {
 	text, ok := fields[name]
 	delete(fields, name)
 	if !ok {
@@ -61,7 +61,7 @@ func take[T any](fields callbackFields, name, wanted string) (*T, error) {
 }
 
 // takeSeconds reads a number between two bounds.
-func takeSeconds(fields callbackFields, name string, least, most float64) (*float64, error) {
+func takeSeconds(fields given, name string, least, most float64) (*float64, error) {
 	text, wanted := fields[name], fmt.Sprintf("a number of seconds from %.0f to %.0f", least, most)
 	v, err := take[float64](fields, name, wanted)
 	if err == nil && v != nil && (*v < least || *v > most) {
@@ -75,16 +75,16 @@ func wrongField(name string, text json.RawMessage, wanted string) error {
 }
 
 // none says which fields are left that the action does not know.
-func (f callbackFields) none(action, known string) error {
+func (f given) none(action, known string) error {
 	if len(f) == 0 {
 		return nil
 	}
 	return fmt.Errorf("%s knows no field %q: it takes %s", action, human.Clip(slices.Sorted(maps.Keys(f))[0], 60), known)
 }
 
-func parseComplete(fields callbackFields) error { return fields.none("complete", "none") }
+func parseComplete(fields given) error { return fields.none("complete", "none") }
 
-func parseFailure(fields callbackFields) (f failure, err error) {
+func parseFailure(fields given) (f failure, err error) {
 	if f.reason, err = take[string](fields, "reason", "text"); err != nil {
 		return f, err
 	}
@@ -105,8 +105,8 @@ func parseFailure(fields callbackFields) (f failure, err error) {
 	return f, fields.none("fail", "reason, retry_after and dead")
 }
 
-func parseHeartbeat(fields callbackFields) (lease *float64, err error) {
-	if lease, err = takeSeconds(fields, "lease", minCallbackLease, maxCallbackLease); err != nil {
+func parseHeartbeat(fields given) (lease *float64, err error) {
+	if lease, err = takeSeconds(fields, "lease", minLease, maxLease); err != nil {
 		return nil, err
 	}
 	return lease, fields.none("heartbeat", "lease")
@@ -123,11 +123,11 @@ func printableText(text string) string {
 }
 
 // readBody returns the status that says what is wrong with it, 0 if nothing is.
-func readBody(w http.ResponseWriter, r *http.Request) (fields callbackFields, status int, err error) {
+func readBody(w http.ResponseWriter, r *http.Request) (fields given, status int, err error) {
 	var body bytes.Buffer
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxCallbackBody)); err != nil {
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, MaxBody)); err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, http.StatusRequestEntityTooLarge, fmt.Errorf("the body is longer than %d bytes", maxCallbackBody)
+			return nil, http.StatusRequestEntityTooLarge, fmt.Errorf("the body is longer than %d bytes", MaxBody)
 		}
 		return nil, http.StatusBadRequest, errors.New("the body did not arrive")
 	}

@@ -1,4 +1,4 @@
-package main
+package callback
 
 import (
 	"context"
@@ -10,34 +10,34 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/postrider/postrider/internal/callback"
 )
 
 const (
-	callbackPatience = 5 * time.Second
-	callbackReading  = 10 * time.Second
-	firstPause       = 5 * time.Millisecond
-	longestPause     = 500 * time.Millisecond
+	usualPatience = 5 * time.Second
+	usualReading  = 10 * time.Second
+	firstPause    = 5 * time.Millisecond
+	longestPause  = 500 * time.Millisecond
 )
 
-// callbackHandler records what receivers say of asynchronous deliveries, of any subscription of the database.
-type callbackHandler struct {
-	urls     *callback.URLs
-	store    *callbackStore
-	look     func()        // makes the relay of this process look at once
-	patience time.Duration // with a callback that is early
-	reading  time.Duration // of a body
-	log      *callbackLog
-	total    *prometheus.CounterVec
+// Handler records what receivers say of asynchronous deliveries, of any subscription of the database.
+type Handler struct {
+	Patience time.Duration // with a callback that is early; it is told to come again then
+	Reading  time.Duration // how long a body may take to arrive
+
+	urls  *URLs
+	store *Store
+	look  func() // makes the relay of this process look at once
+	log   *eventLog
+	total *prometheus.CounterVec
 }
 
-func newCallbackHandler(urls *callback.URLs, store *callbackStore, look func(), log *slog.Logger, registry prometheus.Registerer) *callbackHandler {
+// NewHandler answers what came by urls from the store. It calls look when a callback was recorded; look must not wait.
+func NewHandler(urls *URLs, store *Store, look func(), log *slog.Logger, registry prometheus.Registerer) *Handler {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "postrider", Name: "callbacks_total",
 		Help: "Callbacks of receivers, by action and by what came of them."}, []string{"action", "result"})
 	registry.MustRegister(total)
-	return &callbackHandler{urls: urls, store: store, look: look, patience: callbackPatience, reading: callbackReading,
-		log: newCallbackLog(log), total: total}
+	return &Handler{urls: urls, store: store, look: look, Patience: usualPatience, Reading: usualReading,
+		log: newLog(log), total: total}
 }
 
 // reply is what a callback is answered with.
@@ -54,12 +54,12 @@ func refuse(status int, result, reason string) reply {
 }
 
 // ServeHTTP answers POST <base>/callbacks/<subscription>/<row>/<token>/<signature>/<action>.
-func (h *callbackHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	http.NewResponseController(w).SetReadDeadline(began.Add(h.reading)) // also of a body that nobody reads
+	http.NewResponseController(w).SetReadDeadline(began.Add(h.Reading)) // also of a body that nobody reads
 	cb, out := h.answer(w, r)
 	action := cb.Action
-	if _, known := callbackActions[action]; !known {
+	if _, known := actions[action]; !known {
 		action = "unknown"
 	}
 	h.total.WithLabelValues(action, out.result).Inc()
@@ -78,11 +78,11 @@ func (h *callbackHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer reads the signature before the body: strangers get no further.
-func (h *callbackHandler) answer(w http.ResponseWriter, r *http.Request) (callback.Attempt, reply) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) (Attempt, reply) {
 	cb, err := h.urls.Read(r.URL.EscapedPath())
-	parse, known := callbackActions[cb.Action]
+	parse, known := actions[cb.Action]
 	switch {
-	case errors.Is(err, callback.ErrNoCallback) || !known:
+	case errors.Is(err, ErrNoCallback) || !known:
 		return cb, refuse(http.StatusNotFound, "unknown", "nothing is here: a callback is a POST to its URL with /complete, /fail or /heartbeat added")
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
@@ -103,28 +103,28 @@ func (h *callbackHandler) answer(w http.ResponseWriter, r *http.Request) (callba
 }
 
 // recorder does in the database what a callback asks for, if the attempt waits for one.
-type recorder func(ctx context.Context, s *callbackStore, cb callback.Attempt) (out reply, done bool, err error)
+type recorder func(ctx context.Context, s *Store, cb Attempt) (out reply, done bool, err error)
 
 var recorded = reply{status: http.StatusNoContent, result: "done"}
 
-// callbackActions read the body and say what is to be recorded.
-var callbackActions = map[string]func(callbackFields) (recorder, error){
-	"complete": func(fields callbackFields) (recorder, error) {
-		return func(ctx context.Context, s *callbackStore, cb callback.Attempt) (reply, bool, error) {
+// actions read the body and say what is to be recorded.
+var actions = map[string]func(given) (recorder, error){
+	"complete": func(fields given) (recorder, error) {
+		return func(ctx context.Context, s *Store, cb Attempt) (reply, bool, error) {
 			done, err := s.complete(ctx, cb)
 			return recorded, done, err
 		}, parseComplete(fields)
 	},
-	"fail": func(fields callbackFields) (recorder, error) {
+	"fail": func(fields given) (recorder, error) {
 		f, err := parseFailure(fields)
-		return func(ctx context.Context, s *callbackStore, cb callback.Attempt) (reply, bool, error) {
+		return func(ctx context.Context, s *Store, cb Attempt) (reply, bool, error) {
 			done, err := s.fail(ctx, cb, f)
 			return recorded, done, err
 		}, err
 	},
-	"heartbeat": func(fields callbackFields) (recorder, error) {
+	"heartbeat": func(fields given) (recorder, error) {
 		lease, err := parseHeartbeat(fields)
-		return func(ctx context.Context, s *callbackStore, cb callback.Attempt) (reply, bool, error) {
+		return func(ctx context.Context, s *Store, cb Attempt) (reply, bool, error) {
 			until, err := s.heartbeat(ctx, cb, lease)
 			out := reply{status: http.StatusOK, result: "done", body: map[string]time.Time{"until": until.UTC()}}
 			return out, !until.IsZero(), err
@@ -134,8 +134,8 @@ var callbackActions = map[string]func(callbackFields) (recorder, error){
 
 // settle records a callback. One that is early waits: a receiver may call before its 202 has arrived, and before the relay
 // has recorded that.
-func (h *callbackHandler) settle(ctx context.Context, cb callback.Attempt, record recorder) reply {
-	deadline := time.Now().Add(h.patience)
+func (h *Handler) settle(ctx context.Context, cb Attempt, record recorder) reply {
+	deadline := time.Now().Add(h.Patience)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		out, done, err := record(ctx, h.store, cb)
 		if err != nil {
