@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/outbox/topic"
@@ -30,7 +31,8 @@ type Route struct {
 
 // Config is what New needs beside the source. Only Routes must be given.
 type Config struct {
-	// Name is the worker's, as status shows it. Default: the host's name. Several processes may share one.
+	// Name is the worker's, as status shows it: one of its own, since a worker that calls by a name takes over from whoever called by it before.
+	// Default: the host's name with the process's id.
 	Name string
 	// Routes are the handlers; the first one that fits does a job. Jobs of a subscription that is named earlier are taken first.
 	Routes []Route
@@ -42,7 +44,7 @@ type Config struct {
 	// Limit is how long a transaction may last, 5 minutes by default: then PostgreSQL ends it and others get its jobs. Only SQL uses it;
 	// with Pull the subscription's attempt_timeout says how long an attempt may last.
 	Limit time.Duration
-	// Poll is how long SQL waits before it looks again when there was nothing, 25 ms by default.
+	// Poll is how long SQL waits before it looks again when there was nothing: 25 ms by default, a second with Listen.
 	Poll time.Duration
 	// Listen makes SQL use one more connection that LISTENs, so that jobs are noticed at their COMMIT. The database must notify, which
 	// postrider.enable_notify() turns on.
@@ -71,6 +73,9 @@ func (e *ConfigError) Error() string {
 	return fmt.Sprintf("worker: %s is %#v: %s", e.Setting, e.Value, e.Want)
 }
 
+// unnamed counts the workers of this process that have no name of their own.
+var unnamed atomic.Int64
+
 const maxBatch = 1000 // as much as a take may ask for
 
 // complete fills in the defaults and refuses what cannot be.
@@ -80,7 +85,10 @@ func (c Config) complete(defaultConcurrency int) (Config, error) {
 		if err != nil {
 			return c, fmt.Errorf("worker: Name is empty and the host has none either: %w", err)
 		}
-		c.Name = name
+		c.Name = fmt.Sprintf("%s-%d", name, os.Getpid())
+		if n := unnamed.Add(1); n > 1 {
+			c.Name += fmt.Sprintf("-%d", n)
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -93,11 +101,15 @@ func (c Config) complete(defaultConcurrency int) (Config, error) {
 			return c, err
 		}
 	}
+	poll := 25 * time.Millisecond
+	if c.Listen {
+		poll = time.Second
+	}
 	return c, errors.Join(
 		number("Concurrency", &c.Concurrency, defaultConcurrency, 100_000),
 		number("Batch", &c.Batch, 10, maxBatch),
 		duration("Limit", &c.Limit, 5*time.Minute, 100*time.Millisecond),
-		duration("Poll", &c.Poll, 25*time.Millisecond, time.Millisecond),
+		duration("Poll", &c.Poll, poll, time.Millisecond),
 		duration("Beat", &c.Beat, 4*time.Second, 10*time.Millisecond),
 		duration("Drain", &c.Drain, 20*time.Second, time.Nanosecond),
 	)

@@ -60,13 +60,19 @@ func (v *verdict) Error() string {
 func (v *verdict) Unwrap() error { return v.err }
 
 // Retry returns an error that tries the job again after a while, and counts the attempt. 0: after the subscription's backoff, as any other error.
-func Retry(err error, after time.Duration) error { return &verdict{kindRetry, max(after, 0), err} }
+func Retry(err error, after time.Duration) error {
+	return &verdict{kindRetry, min(max(after, 0), longest), err}
+}
 
 // Dead returns an error that makes the job a dead letter at once: further attempts would not help.
 func Dead(err error) error { return &verdict{kind: kindDead, err: err} }
 
 // Snooze returns an error that tries the job again after a while and counts no attempt: it is not the time for it yet.
-func Snooze(after time.Duration) error { return &verdict{kind: kindSnooze, after: max(after, 0)} }
+func Snooze(after time.Duration) error {
+	return &verdict{kind: kindSnooze, after: min(max(after, time.Millisecond), longest)}
+}
+
+const longest = 365 * 24 * time.Hour // that a job can be put off
 
 // judge makes an outcome of what a handler has returned.
 func judge(ctx context.Context, job *Job, err error) Outcome {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -22,7 +23,11 @@ func (p *puller) settleAll(ctx context.Context) {
 			if len(items) == 0 {
 				break
 			}
-			if err := p.settle(ctx, items); err == nil {
+			err := p.settle(ctx, items)
+			if refusedForGood(err) {
+				err = p.settleEach(ctx, p.takeDone())
+			}
+			if err == nil {
 				wait = retryFirst
 			} else if ctx.Err() != nil {
 				return
@@ -44,6 +49,42 @@ func (p *puller) settle(ctx context.Context, items []item) error {
 	}
 	p.answered(items, got)
 	return nil
+}
+
+// settleEach settles items one by one, since a relay refuses one of them for good: that one is said to have failed, or if it does not
+// take that either, forgotten, so that the next beat gives it back.
+func (p *puller) settleEach(ctx context.Context, items []item) error {
+	for i, it := range items {
+		err := p.settle(ctx, []item{it})
+		if err == nil {
+			continue
+		}
+		p.takeBack(it)
+		if !refusedForGood(err) || replaced(err) {
+			p.again(items[i:])
+			return err
+		}
+		p.cfg.Logger.Error("worker: the relay refuses what became of a job", "worker", p.cfg.Name, "subscription", it.Subscription, "id", it.ID, "outcome", it.Outcome, "error", err)
+		if it.Outcome == kindRetry && it.After == "" {
+			p.forget(it)
+		} else {
+			p.again([]item{{ref: it.ref, Outcome: kindRetry, Reason: text("the outcome "+it.Outcome+" was refused: "+err.Error(), maxReason)}})
+		}
+	}
+	return nil
+}
+
+// takeBack takes an item out of what is to be settled.
+func (p *puller) takeBack(it item) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done = slices.DeleteFunc(p.done, func(d item) bool { return d.ref == it.ref })
+}
+
+func (p *puller) forget(it item) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.held, it.ref)
 }
 
 // takeDone takes over what is to be settled, as much as a request may hold.

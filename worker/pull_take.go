@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 )
 
@@ -28,7 +27,7 @@ func (p *puller) takeAll(ctx, handlers context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if refused, ok := errors.AsType[*RefusedError](err); ok && !worked && !refused.passes() {
+		if !worked && refusedForGood(err) || replaced(err) {
 			return err
 		}
 		if !errors.Is(err, errInterrupted) {
@@ -107,6 +106,9 @@ func (p *puller) take(ctx, handlers context.Context) error {
 	p.mu.Unlock()
 	if err != nil {
 		p.again(items)
+		if refusedForGood(err) && len(items) > 0 {
+			return p.settleEach(ctx, p.takeDone())
+		}
 		return err
 	}
 	p.answered(items, got)
@@ -140,100 +142,3 @@ func (p *puller) from() (list []wanted) {
 	}
 	return list
 }
-
-// began notes the jobs that have come and starts as many as there are slots.
-func (p *puller) began(handlers context.Context, got *answer) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.quiet = got.Quiet
-	for i := range got.Jobs {
-		t := &got.Jobs[i]
-		h := &heldJob{ref: t.ref, job: t.job()}
-		p.held[t.ref] = h
-		p.waiting = append(p.waiting, h)
-	}
-	p.startWaiting(handlers)
-}
-
-// startWaiting gives free slots to jobs that wait for one. The lock is held.
-func (p *puller) startWaiting(handlers context.Context) {
-	for p.free > 0 && len(p.waiting) > 0 {
-		h := p.waiting[0]
-		p.waiting = p.waiting[1:]
-		if h.stopped != nil {
-			p.giveBack(h)
-			continue
-		}
-		p.free--
-		ctx, cancel := context.WithCancelCause(handlers)
-		h.cancel = cancel
-		h.job.progress = func(percent int, note string) { p.note(h, percent, note) }
-		p.jobs.Go(func() {
-			p.work(ctx, nil, h.job, func(out Outcome) { p.ended(handlers, h, out) })
-		})
-	}
-}
-
-// giveBack lets go of a job that has not begun. The lock is held.
-func (p *puller) giveBack(h *heldJob) {
-	h.ended = true
-	if h.stopped == ErrLost {
-		delete(p.held, h.ref)
-	} else {
-		p.done = append(p.done, item{ref: h.ref, Outcome: kindRelease})
-	}
-}
-
-// ended queues what became of a job, and gives its slot to the next one.
-func (p *puller) ended(handlers context.Context, h *heldJob, out Outcome) {
-	h.cancel(nil)
-	p.mu.Lock()
-	h.ended = true
-	p.free++
-	if out.Kind == "" {
-		delete(p.held, h.ref)
-	} else {
-		i := item{ref: h.ref, Outcome: out.Kind, Reason: out.Reason, Result: out.Result}
-		if out.After > 0 || out.Kind == kindSnooze {
-			i.After = out.After.String()
-		}
-		p.done = append(p.done, i)
-	}
-	p.startWaiting(handlers)
-	p.mu.Unlock()
-	p.signal()
-}
-
-// signal wakes whoever waits for a change.
-func (p *puller) signal() {
-	for _, c := range []chan struct{}{p.changed, p.settleNow} {
-		select {
-		case c <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// exclusive waits until neither a take nor a beat is out.
-func (p *puller) exclusive(ctx context.Context) bool {
-	select {
-	case p.call <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (p *puller) release() { <-p.call }
-
-// sleep waits for about d.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d/2 + rand.N(d))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
-
-func later(d time.Duration) time.Duration { return min(2*d, retryLast) }

@@ -421,6 +421,29 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// What a relay refuses of one job does not keep others from being settled.
+func TestRefusedOutcome(t *testing.T) {
+	server, source := newServer(t)
+	goOn := make(chan struct{})
+	runs(t, source, worker.Config{Beat: fastBeat, Routes: one("a", func(_ context.Context, job *worker.Job) error {
+		<-goOn
+		if job.Topic == "odd" && job.Attempt == 1 {
+			return worker.Retry(errBad, workertest.RefusedAfter)
+		}
+		return nil
+	})})
+	ids := []int64{server.Add("a", message("t", 1)), server.Add("a", message("odd", 1)), server.Add("a", message("t", 1))}
+	for _, id := range ids {
+		server.Await(t, id, "out")
+	}
+	close(goOn)
+	for i, attempts := range []int{1, 2, 1} {
+		if got := server.Await(t, ids[i], "done"); got.Attempts != attempts {
+			t.Errorf("%+v, want %d attempts", got, attempts)
+		}
+	}
+}
+
 // Jobs of a key come one after the other, in order.
 func TestKeys(t *testing.T) {
 	server, source := newServer(t)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -29,10 +30,22 @@ func (e *RefusedError) Error() string {
 // passes reports whether the same request may be answered well later.
 func (e *RefusedError) passes() bool {
 	switch e.Status {
-	case 408, 409, 421, 425, 429:
+	case 408, 421, 425, 429:
 		return true
 	}
 	return e.Status >= 500
+}
+
+// replaced reports whether another worker has called by our name.
+func replaced(err error) bool {
+	e, ok := errors.AsType[*RefusedError](err)
+	return ok && e.Code == "worker_replaced"
+}
+
+// refusedForGood reports whether a relay has refused what no time mends.
+func refusedForGood(err error) bool {
+	e, ok := errors.AsType[*RefusedError](err)
+	return ok && !e.passes()
 }
 
 func refused(res *http.Response, data []byte) error {

@@ -78,7 +78,7 @@ var rooms = []room{
 
 	// Programs wire.
 	{path: "cmd/postrider", may: "internal/... migrations outbox/topic relay relay/states relay/subscription sinks/...", postgres: true},
-	{path: "cmd/demo", may: "internal/pgtest migrations outbox", postgres: true},
+	{path: "cmd/demo", may: "examples/payments internal/pgtest migrations outbox worker", postgres: true},
 	{path: "cmd/torture", may: "internal/torture"},
 	{path: "docs"},
 	{path: "deploy/..."},

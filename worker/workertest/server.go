@@ -48,23 +48,6 @@ type entry struct {
 // peer is a worker's incarnation.
 type peer struct{ seen time.Time }
 
-// State is what became of a message so far.
-type State struct {
-	// State is pending, out, retrying, done, dead or cancelled.
-	State string
-	// Attempts are those that count.
-	Attempts int
-	// Released is how often a worker has given it back.
-	Released int
-	// Reason is the last attempt's.
-	Reason string
-	// Result is the last one.
-	Result json.RawMessage
-	// Percent and Note are the newest progress.
-	Percent int
-	Note    string
-}
-
 // NewServer starts a server on a loopback port, until the test ends.
 func NewServer(t testing.TB) *Server {
 	s := &Server{changed: make(chan struct{}), out: map[string]*entry{}, old: map[string]string{}, workers: map[string]*peer{}, attempts: 10}
@@ -95,6 +78,9 @@ func (s *Server) Add(subscription string, m outbox.Message) int64 {
 	s.change()
 	return e.id
 }
+
+// RefusedAfter is a time for worker.Retry that the server refuses as nonsense.
+const RefusedAfter = 123456789 * time.Nanosecond
 
 // State returns what became of a message so far.
 func (s *Server) State(id int64) State {

@@ -8,41 +8,6 @@ import (
 	"time"
 )
 
-type ref struct {
-	Subscription string `json:"subscription"`
-	ID           int64  `json:"id"`
-	Token        string `json:"token"`
-}
-
-type takeFrom struct {
-	From []struct {
-		Subscription string `json:"subscription"`
-		Max          int    `json:"max"`
-	} `json:"from"`
-	Wait string `json:"wait"`
-}
-
-// request has the fields of all three verbs.
-type request struct {
-	Worker      string `json:"worker"`
-	Incarnation string `json:"incarnation"`
-	takeFrom
-	Take    *takeFrom `json:"take"`
-	Holding *[]ref    `json:"holding"`
-	Items   []struct {
-		ref
-		Outcome string          `json:"outcome"`
-		After   string          `json:"after"`
-		Reason  string          `json:"reason"`
-		Result  json.RawMessage `json:"result"`
-	} `json:"items"`
-	Progress []struct {
-		ref
-		Percent int    `json:"percent"`
-		Note    string `json:"note"`
-	} `json:"progress"`
-}
-
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	for verb, do := range map[string]func(*http.Request, *request, map[string]any) error{"take": s.take, "settle": s.settle, "beat": s.beat} {
@@ -144,6 +109,10 @@ func (s *Server) settle(r *http.Request, q *request, answer map[string]any) erro
 			if after, err = time.ParseDuration(i.After); err != nil {
 				s.mu.Unlock()
 				return fmt.Errorf("after is %q: give a duration such as 30s", i.After)
+			}
+			if after == RefusedAfter {
+				s.mu.Unlock()
+				return fmt.Errorf("after is %q: give another one", i.After)
 			}
 		}
 		items = append(items, map[string]any{"subscription": i.Subscription, "id": i.ID,

@@ -73,8 +73,8 @@ func TestDeliver(t *testing.T) {
 	for _, d := range workertest.Deliver(t, shop(t), tx) {
 		got = append(got, d.Job.Subscription+" "+d.Job.Topic+" "+d.Outcome.Kind+" "+d.Outcome.Reason)
 	}
-	want := []string{"mail mail.welcome done ", "audit mail.welcome snooze snoozed for 1ns", "mail mail.welcome retry no address: nobody",
-		"audit mail.welcome snooze snoozed for 1ns", "mail mail.survey done ", "audit mail.survey snooze snoozed for 1ns"}
+	want := []string{"mail mail.welcome done ", "audit mail.welcome snooze snoozed for 1ms", "mail mail.welcome retry no address: nobody",
+		"audit mail.welcome snooze snoozed for 1ms", "mail mail.survey done ", "audit mail.survey snooze snoozed for 1ms"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -1,0 +1,58 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// settle keeps what a job has done, or undoes it and says what is to become of the job.
+func (b *batch) settle(ctx context.Context, job *Job, out Outcome) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause // all of it is undone
+	}
+	if out.Kind == kindDone {
+		return b.exec(ctx, again)
+	}
+	if err := b.exec(ctx, undo); err != nil {
+		return err
+	}
+	var after *time.Duration
+	if out.After > 0 || out.Kind == kindSnooze {
+		after = &out.After
+	}
+	var err error
+	switch out.Kind {
+	case kindRetry:
+		err = b.call(ctx, "SELECT postrider.retry($1, $2, $3, $4)", job.Subscription, job.ID, out.Reason, after)
+	case kindDead:
+		err = b.call(ctx, "SELECT postrider.kill($1, $2, $3)", job.Subscription, job.ID, out.Reason)
+	case kindSnooze:
+		err = b.call(ctx, "SELECT postrider.snooze($1, $2, $3)", job.Subscription, job.ID, after)
+	case kindRelease:
+		err = b.call(ctx, "SELECT postrider.give_back($1, $2)", job.Subscription, job.ID)
+	default:
+		err = errors.New("it was lost")
+	}
+	if err != nil {
+		return err
+	}
+	return b.exec(ctx, again)
+}
+
+// call calls a function that parks a job. It returns the ids that wait behind it now.
+func (b *batch) call(ctx context.Context, sql string, args ...any) error {
+	var behind []int64
+	if err := b.tx.QueryRow(ctx, sql, args...).Scan(&behind); err != nil {
+		return err
+	}
+	for _, id := range behind {
+		b.skip[id] = true
+	}
+	return nil
+}
+
+func (b *batch) exec(ctx context.Context, sql string) error {
+	_, err := b.tx.Exec(ctx, sql)
+	return err
+}
