@@ -11,9 +11,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# make hands KEEP and FOLLOW on, from its command line as from the environment.
+# make hands DEMO, KEEP and FOLLOW on, from its command line as from the environment.
 .PHONY: demo
-demo: ## show it at work (KEEP=1: until Ctrl-C; FOLLOW=stream|listen|timer)
+demo: ## show it at work (DEMO=payments: 10,000 of them; KEEP=1: until Ctrl-C; FOLLOW=stream|listen|timer)
 	@go run ./cmd/demo
 
 .PHONY: test

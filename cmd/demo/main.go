@@ -3,6 +3,8 @@
 // or can be. It keeps an account of its own and ends with status 0 only if every message that committed was delivered to
 // every subscription that wants it, and none that rolled back was ever seen. Nothing is left behind.
 //
+// With DEMO=payments it shows 10,000 payments instead, which are tasks for workers in SQL, and their receipts, for workers over HTTP.
+//
 // FOLLOW (auto, stream, listen, timer) is passed to the relay; with KEEP=1 everything stays up until Ctrl-C.
 package main
 
@@ -19,12 +21,16 @@ import (
 
 // options come from the environment.
 type options struct {
+	demo   string
 	follow string
 	keep   bool
 }
 
 func parseOptions(getenv func(string) string) (options, error) {
-	o := options{follow: getenv("FOLLOW")}
+	o := options{follow: getenv("FOLLOW"), demo: getenv("DEMO")}
+	if known := []string{"", "shop", "payments"}; !slices.Contains(known, o.demo) {
+		return o, fmt.Errorf("DEMO=%s: must be shop or payments", o.demo)
+	}
 	if o.follow == "" {
 		o.follow = "auto"
 	}
@@ -46,7 +52,13 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	o, err := parseOptions(os.Getenv)
-	if err == nil {
+	switch settings, isWorker := os.LookupEnv(workerVariable); {
+	case isWorker:
+		err = work(ctx, settings)
+	case err != nil:
+	case o.demo == "payments":
+		err = runPayments(ctx, newScreen(os.Stdout))
+	default:
 		err = run(ctx, o, newScreen(os.Stdout))
 	}
 	if err != nil && errors.Is(err, context.Cause(ctx)) {

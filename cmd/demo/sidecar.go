@@ -23,6 +23,7 @@ const (
 // sidecar is the real relay, built from source and run as a child process.
 type sidecar struct {
 	binary, log string
+	api         string   // where workers ask, if any do
 	env         []string // all that it needs to know
 	cmd         *exec.Cmd
 	stopping    atomic.Bool // or ended already
