@@ -3,6 +3,7 @@ package env
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,8 @@ type Meter struct {
 	done   sync.WaitGroup
 
 	relay      atomic.Int64 // process id
-	peak, dead int64        // of the goroutine, until it has ended
+	helpers    []helper
+	peak, dead int64 // of the goroutine, until it has ended
 }
 
 // Meter starts to measure.
@@ -58,6 +60,28 @@ func (e *Env) Meter(ctx context.Context, w Watch) (*Meter, error) {
 // Follow names the relay's process, if it was started after the measurement had begun: all its CPU time counts.
 func (m *Meter) Follow(pid int) { m.relay.Store(int64(pid)) }
 
+// Help names processes whose CPU time counts as the destination's. All of it counts of those that were started after the measurement had begun.
+func (m *Meter) Help(pids ...int) {
+	for _, pid := range pids {
+		m.helpers = append(m.helpers, helper{pid, startedCPU(pid, m.began)})
+	}
+}
+
+// helper is a process and what it had used before the measurement.
+type helper struct {
+	pid    int
+	before time.Duration
+}
+
+// startedCPU is what a process has used so far, or nothing if it is younger than the measurement.
+func startedCPU(pid int, began time.Time) time.Duration {
+	info, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	if err != nil || info.ModTime().After(began) {
+		return 0
+	}
+	return cpu(pid)
+}
+
 // now reads the CPU times.
 func (m *Meter) now() (c Costs) {
 	if pid := int(m.relay.Load()); pid != 0 {
@@ -65,6 +89,9 @@ func (m *Meter) now() (c Costs) {
 	}
 	c.Postgres.CPU = cpu(m.env.PG.Pid())
 	c.Destination.CPU = cpu(m.watch.Destination...)
+	for _, h := range m.helpers {
+		c.Destination.CPU += cpu(h.pid) - h.before
+	}
 	return c
 }
 

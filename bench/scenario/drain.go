@@ -88,6 +88,7 @@ func (st *Stage) drain(ctx context.Context, want int64, limit time.Duration) (p 
 	err = st.Start(ctx)
 	if err == nil {
 		m.Follow(st.Process.PID())
+		m.Help(helpers(st.Process)...)
 	} else {
 		cancel()
 	}

@@ -27,11 +27,13 @@ type settings struct {
 	MaxWorkers                       int
 	FetchCooldown, FetchPollInterval time.Duration // 0: River's default
 	Fast                             bool          // COPY for batches
+	Effect                           bool          // a job writes a row, and is completed in its transaction
 }
 
 var (
-	byDefault = settings{MaxWorkers: 100}
-	tuned     = settings{MaxWorkers: 2000, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 20 * time.Millisecond, Fast: true}
+	byDefault     = settings{MaxWorkers: 100}
+	transactional = settings{MaxWorkers: 100, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 20 * time.Millisecond, Fast: true, Effect: true}
+	tuned         = settings{MaxWorkers: 2000, FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 20 * time.Millisecond, Fast: true}
 )
 
 // config is River's configuration of a client that inserts.
@@ -46,6 +48,7 @@ func Systems() []system.System {
 		newSystem("river", byDefault, false),
 		newSystem("river tuned no-op", tuned, true),
 		newSystem("river no-op", byDefault, true),
+		newSystem("river tuned transactional", transactional, true),
 	}
 }
 
@@ -84,6 +87,9 @@ func (r *peer) Install(ctx context.Context, p system.Place) error {
 	migrator, err := rivermigrate.New(riverpgxv5.New(pool), nil)
 	if err == nil {
 		_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	}
+	if err == nil {
+		_, err = pool.Exec(ctx, "CREATE TABLE effects (id bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())")
 	}
 	if err != nil {
 		return fmt.Errorf("install River: %w", err)

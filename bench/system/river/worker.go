@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -51,7 +52,7 @@ func work(ctx context.Context, args []string) (err error) {
 		return fmt.Errorf("work for River: %w", err)
 	}
 	defer pool.Close()
-	worker := newWorker(order)
+	worker := newWorker(order, pool)
 	config := order.Settings.config()
 	config.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: order.Settings.MaxWorkers}}
 	config.Workers = river.NewWorkers()
@@ -78,16 +79,37 @@ type worker struct {
 	webhook string
 	http    *http.Client
 	done    atomic.Int64
+	pool    *pgxpool.Pool // nil: jobs have no effect in the database
 }
 
-func newWorker(order workOrder) *worker {
+func newWorker(order workOrder, pool *pgxpool.Pool) *worker {
 	conns := min(order.Settings.MaxWorkers, maxConns)
-	return &worker{webhook: order.Webhook, http: &http.Client{Transport: &http.Transport{
+	w := &worker{webhook: order.Webhook, http: &http.Client{Transport: &http.Transport{
 		MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns, MaxIdleConns: conns,
 	}}}
+	if order.Settings.Effect {
+		w.pool = pool
+	}
+	return w
+}
+
+// complete writes the job's row and completes it, in one transaction.
+func (w *worker) complete(ctx context.Context, job *river.Job[args]) error {
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "INSERT INTO effects (id) VALUES ($1)", job.ID); err != nil {
+			return err
+		}
+		_, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
+		return err
+	})
 }
 
 func (w *worker) Work(ctx context.Context, job *river.Job[args]) (err error) {
+	if w.pool != nil {
+		if err := w.complete(ctx, job); err != nil {
+			return err
+		}
+	}
 	if w.webhook == "" {
 		w.done.Add(1)
 		return nil
