@@ -69,7 +69,7 @@ func jobsSidecar(t *testing.T, db *pgtest.DB, more ...string) (*process, string)
 }
 
 func newJobWorker(t *testing.T, base, name string) *jobWorker {
-	return &jobWorker{t, base, name, name + " started once"}
+	return &jobWorker{t, base, name, name + "-started-once"}
 }
 
 // call makes a request with the worker's name.

@@ -92,3 +92,80 @@ func TestWorkersComeForJobs(t *testing.T) {
 		t.Errorf("%d rows were parked, want that of the retry and of nothing else", n)
 	}
 }
+
+// A stop of the relay repeats nothing that workers have, and loses nothing that they say meanwhile or later.
+func TestDeployRepeatsNoJob(t *testing.T) {
+	db := newDB(t)
+	p, base := jobsSidecar(t, db)
+	w := newJobWorker(t, base, "mailer-1")
+	const n = 20
+	for i := range n {
+		enqueueJob(t, db, i, "")
+	}
+	var jobs []jobGiven
+	for len(jobs) < n {
+		jobs = append(jobs, w.call("take", map[string]any{"from": []any{map[string]any{"subscription": "mail", "max": n}}, "wait": "5s"}).Jobs...)
+	}
+	w.settle("ok", jobs[0].is("done"))
+	began := time.Now()
+	p.signal(syscall.SIGTERM)
+	if status := p.ends(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("the stop took %s: it waits for no worker", took)
+	}
+	if got := one[string](t, db, "SELECT count(*) || ' ' || min(worker) FROM postrider.parked WHERE state = 'leased'"); got != "19 mailer-1 mailer-1-started-once" {
+		t.Errorf("handed over: %s", got)
+	}
+	_, w.base = jobsSidecar(t, db)
+	var holding []map[string]any
+	for _, j := range jobs[1:] {
+		holding = append(holding, j.held())
+	}
+	if a := w.call("beat", map[string]any{"holding": holding}); a.status != 200 || len(a.Lost) > 0 {
+		t.Errorf("the next relay says %+v", a)
+	}
+	for _, j := range jobs[1:] {
+		w.settle("ok", j.is("done"))
+	}
+	w.settle("ok", jobs[1].is("done")) // again
+	eventually(t, "all are delivered, once", func() bool {
+		return one[bool](t, db, "SELECT bool_and(status = 'delivered') FROM postrider.deliveries") && one[int64](t, db, "SELECT count(*) FROM postrider.parked") == 0
+	})
+	w.take(0, "wait", "0s")
+}
+
+// What a silent worker had goes to others; when it wakes it is told what is not its own any more.
+func TestSilentWorkersAreRefused(t *testing.T) {
+	db := newDB(t)
+	_, base := jobsSidecar(t, db, "POSTRIDER_WORKER_TTL=1s")
+	frozen, other := newJobWorker(t, base, "frozen"), newJobWorker(t, base, "other")
+	enqueueJob(t, db, 1, "")
+	job := frozen.take(1)[0]
+	again := other.take(1)[0] // after a second of silence
+	if again.ID != job.ID || again.Attempt != 2 || again.Token == job.Token {
+		t.Errorf("%+v came after %+v", again, job)
+	}
+	if a := frozen.call("beat", map[string]any{"holding": []any{job.held()}}); len(a.Lost) != 1 || a.Lost[0].Token != job.Token {
+		t.Errorf("the frozen worker is told %+v", a)
+	}
+	frozen.settle("late", job.is("done"))
+	other.settle("ok", again.is("done"))
+
+	// What is not in the list of what a worker holds was lost on the way, or forgotten.
+	enqueueJob(t, db, 2, "")
+	job = other.take(1)[0]
+	eventually(t, "it is given back", func() bool {
+		other.call("beat", map[string]any{"holding": []any{}})
+		return len(frozen.call("take", map[string]any{"from": []any{map[string]any{"subscription": "mail", "max": 1}}, "wait": "0s"}).Jobs) == 1
+	})
+
+	// Another incarnation has nothing of what the former one had, which is refused from then on.
+	former := *frozen
+	frozen.incarnation = "started-anew"
+	frozen.take(1)
+	if a := former.call("beat", map[string]any{}); a.status != 409 || a.Code != "worker_replaced" {
+		t.Errorf("the former incarnation is answered %+v", a)
+	}
+}

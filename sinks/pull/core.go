@@ -65,6 +65,8 @@ func (c *core) send(ctx context.Context, l *line, d sinks.Delivery, done func(ou
 	}
 	j := &job{Delivery: d, line: l, done: done, heapIndex: -1}
 	j.spot.of = j
+	j.suspect = l.marked[d.ID]
+	delete(l.marked, d.ID)
 	l.jobs[j] = true
 	c.watch(ctx, j)
 	l.place(j).pushBack(&j.spot)
@@ -125,7 +127,8 @@ func (c *core) relinquish(l *line) {
 			c.end(j, sinks.Released())
 			continue
 		}
-		c.end(j, sinks.Leased(max(j.handed.deadline.Sub(c.now), time.Second), j.token))
+		c.leaseOut(j)
+		c.forget(j)
 	}
 	c.sendAway(l)
 }
@@ -140,6 +143,10 @@ func (c *core) sendAway(l *line) {
 // close ends what is left.
 func (c *core) close(l *line) {
 	for j := range l.jobs {
+		if j.lease.out { // the row stays
+			c.forget(j)
+			continue
+		}
 		c.end(j, context.Canceled)
 	}
 	l.open, l.leaving = false, false

@@ -3,11 +3,10 @@ package pull
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/postrider/postrider/sinks"
 )
 
 // Hub is where workers come for the jobs of all subscriptions of this process that have them. Its methods may be called by several
@@ -21,6 +20,14 @@ type Hub struct {
 
 // ErrUnsure is for callers whom this relay cannot answer now, since it is not certain that it still owns its subscriptions.
 var ErrUnsure = errors.New("this relay has not heard from the database for a while, and another one may have its subscriptions by now")
+
+// AwayError is for jobs of a subscription that this relay does not deliver, now or at all: whoever has it then knows of them.
+type AwayError struct{ Subscription string }
+
+// Error names the subscription.
+func (e *AwayError) Error() string {
+	return fmt.Sprintf("subscription %q is not delivered by this relay now", e.Subscription)
+}
 
 // Caller is the worker that calls.
 type Caller struct {
@@ -120,6 +127,12 @@ func (h *Hub) Settle(by Caller, items []Item) (answers []Answer, err error) {
 		if _, err = h.enter(by); err != nil {
 			return
 		}
+		for _, item := range items {
+			if l := h.core.lines[item.Subscription]; l == nil || !l.open || l.leaving {
+				err = &AwayError{item.Subscription}
+				return
+			}
+		}
 		answers = make([]Answer, len(items))
 		for i, item := range items {
 			answers[i] = h.core.settle(item)
@@ -142,45 +155,4 @@ func (h *Hub) Beat(by Caller, working []Working) (lost []Held, err error) {
 		lost = h.core.lost(all)
 	})
 	return lost, err
-}
-
-// Open returns what the relay delivers a subscription's messages to. There is one at a time for each.
-func (h *Hub) Open(subscription string, setup Setup, lanes int) (sinks.SinkSender, error) {
-	s := &sender{hub: h, lanes: lanes}
-	var err error
-	h.do(func() {
-		s.line = h.core.line(subscription)
-		if s.line.open {
-			err = errors.New("the subscription is open already")
-			return
-		}
-		s.line.open, s.line.setup = true, setup
-	})
-	return sinks.AsSink(s), err
-}
-
-// sender is the relay's side of a line.
-type sender struct {
-	hub   *Hub
-	line  *line
-	lanes int
-}
-
-var _ sinks.Relinquisher = (*sender)(nil)
-
-// Send puts the delivery into its line.
-func (s *sender) Send(ctx context.Context, d sinks.Delivery, done func(outcome error)) {
-	s.hub.do(func() { s.hub.core.send(ctx, s.line, d, done) })
-}
-
-// Limits implements sinks.Sender.
-func (s *sender) Limits() sinks.Limits { return sinks.Limits{Lanes: s.lanes, Batch: 1} }
-
-// Relinquish implements sinks.Relinquisher.
-func (s *sender) Relinquish() { s.hub.do(func() { s.hub.core.relinquish(s.line) }) }
-
-// Close implements sinks.Sender.
-func (s *sender) Close() error {
-	s.hub.do(func() { s.hub.core.close(s.line) })
-	return nil
 }

@@ -17,6 +17,7 @@ type job struct {
 	token   int64   // of the last hand-out; 0: there was none
 	with    *worker // who has it; nil: it waits
 	suspect bool
+	lease   leasing
 
 	handed    handing
 	check     time.Time // when to look at it again, at the latest
@@ -28,7 +29,6 @@ type job struct {
 type handing struct {
 	at       time.Time
 	deadline time.Time // of the attempt
-	moved    bool      // by progress
 	progress Progress
 }
 
@@ -53,9 +53,26 @@ func (j *job) show() Job {
 
 // next is when something may happen to a job that is out.
 func (j *job) next() time.Time {
-	at := earlier(j.handed.deadline, j.with.seen.Add(j.line.setup.WorkerTTL))
+	at := earlier(j.handed.deadline, j.silent())
+	if !j.lease.out {
+		at = earlier(at, j.handed.at.Add(leaseAfter))
+	}
 	if j.suspect {
 		at = earlier(at, j.cleared())
+	}
+	return at
+}
+
+// silent is when its worker counts as lost if it goes on to be silent. One that got the job by a call that has waited has had no reason
+// to call since; that its connection is open says nothing, for so is that of a process which hangs.
+func (j *job) silent() time.Time {
+	at := j.with.seen
+	if at.Before(j.handed.at) {
+		at = j.handed.at
+	}
+	at = at.Add(j.line.setup.WorkerTTL)
+	if at.Before(j.lease.spared) {
+		return j.lease.spared
 	}
 	return at
 }

@@ -20,8 +20,10 @@ const classes = 4
 type line struct {
 	name     string
 	setup    Setup
-	open     bool // the relay delivers here; else there are only calls, which wait for that
-	leaving  bool // it was relinquished: nothing is handed out any more
+	open     bool                             // the relay delivers here; else there are only calls, which wait for that
+	leaving  bool                             // it was relinquished: nothing is handed out any more
+	settle   func(token int64, outcome error) // says what came of a lease
+	marked   map[int64]bool                   // messages that are suspects when they are sent again
 	waiting  [classes]list[job]
 	suspects list[job]
 	jobs     map[*job]bool // all of them
@@ -57,13 +59,22 @@ func (l *line) first(bare bool) *job {
 // idle says that nothing is left of the line.
 func (l *line) idle() bool { return !l.open && l.calls.n == 0 && l.woken.n == 0 && len(l.jobs) == 0 }
 
-// end tells the relay what came of the job, and forgets it.
-func (c *core) end(j *job, outcome error) {
+// forget drops the job without a word to the relay.
+func (c *core) forget(j *job) {
 	c.takeBack(j)
 	j.spot.leave()
 	delete(j.line.jobs, j)
 	delete(c.byToken, j.token)
 	c.unwatch(j)
+}
+
+// end tells the relay what came of the job, and forgets it.
+func (c *core) end(j *job, outcome error) {
+	c.forget(j)
+	if j.lease.out {
+		j.line.settle(j.lease.token, outcome)
+		return
+	}
 	j.done(outcome)
 }
 
@@ -86,7 +97,11 @@ func (c *core) takeBack(j *job) {
 // again makes a job that is out wait, before all others of its class. Whoever comes back with its token may still settle it.
 func (c *core) again(j *job, suspect bool) {
 	c.takeBack(j)
-	if j.line.leaving {
+	if j.lease.out {
+		if suspect && len(j.line.marked) < mostMarked {
+			j.line.marked[j.ID] = true
+		}
+		c.remember(j.token, Late)
 		c.end(j, sinks.Released())
 		return
 	}

@@ -68,6 +68,9 @@ func (c *core) settle(item Item) Answer {
 		if j.with != nil {
 			c.again(j, false)
 		}
+		if j.lease.out {
+			c.remember(token, OK)
+		}
 		return OK
 	}
 	c.remember(token, OK)
@@ -105,8 +108,9 @@ func (c *core) holding(w *worker, list []Held) {
 			continue
 		}
 		named[j] = true
-		if j.with == nil { // it was given up, and nobody has it yet
+		if j.with == nil && c.now.Before(j.handed.deadline) { // it was given up, and nobody has it yet
 			j.spot.leave()
+			j.suspect = false // whatever silenced the worker, it lives
 			c.give(j, w)
 			c.checks.schedule(j)
 		}
@@ -140,6 +144,8 @@ func (c *core) progress(p Working) {
 	if j == nil || j.with == nil {
 		return
 	}
-	j.handed.deadline, j.handed.moved, j.handed.progress = c.now.Add(j.line.setup.AttemptTimeout), true, p.Progress
+	j.handed.deadline, j.handed.progress = c.now.Add(j.line.setup.AttemptTimeout), p.Progress
+	c.leaseOut(j)
+	c.renew(j)
 	c.checks.schedule(j)
 }

@@ -45,8 +45,7 @@ func (c *core) called(by Caller) (*worker, error) {
 		return nil, ErrCrowded
 	}
 	if w == nil {
-		w = &worker{name: by.Worker, incarnation: by.Incarnation, since: c.now, holds: make(map[*job]bool), calls: make(map[*call]bool)}
-		c.workers[by.Worker] = w
+		w = c.newWorker(by)
 	}
 	if w.incarnation != by.Incarnation {
 		if slices.Contains(w.former, by.Incarnation) {
@@ -64,10 +63,25 @@ func (c *core) called(by Caller) (*worker, error) {
 	return w, nil
 }
 
+func (c *core) newWorker(by Caller) *worker {
+	w := &worker{name: by.Worker, incarnation: by.Incarnation, since: c.now, seen: c.now, holds: make(map[*job]bool), calls: make(map[*call]bool)}
+	c.workers[by.Worker] = w
+	return w
+}
+
 var (
 	errSilent    = errors.New("the worker that had it is silent")
 	errRestarted = errors.New("the worker that had it was started anew")
 )
+
+func (w *worker) any(is func(*job) bool) bool {
+	for j := range w.holds {
+		if is(j) {
+			return true
+		}
+	}
+	return false
+}
 
 // lose takes jobs from a worker that is gone. Of several, one alone may be to blame: the suspect, if the worker had one.
 func (c *core) lose(w *worker, why error, which func(*job) bool) {
@@ -105,11 +119,11 @@ func (c *core) look() {
 	for len(c.checks) > 0 && !c.checks[0].check.After(c.now) {
 		j := c.checks[0]
 		w := j.with
-		silentSince := c.now.Sub(w.seen)
+		silent := func(j *job) bool { return !c.now.Before(j.silent()) }
 		switch {
-		case silentSince >= j.line.setup.WorkerTTL:
-			c.silent(w.name, len(w.holds), silentSince)
-			c.lose(w, errSilent, func(j *job) bool { return silentSince >= j.line.setup.WorkerTTL })
+		case w.any(silent): // first, whatever brought us here: how many it had says who is to blame
+			c.silent(w.name, len(w.holds), c.now.Sub(w.seen))
+			c.lose(w, errSilent, silent)
 		case !c.now.Before(j.handed.deadline):
 			c.remember(j.token, Late)
 			c.end(j, sinks.Failed(fmt.Errorf("the attempt took longer than attempt_timeout (%s)", j.line.setup.AttemptTimeout), 0))
@@ -117,6 +131,9 @@ func (c *core) look() {
 			if j.suspect && !c.now.Before(j.cleared()) {
 				j.suspect, w.suspect = false, nil
 				c.freed = append(c.freed, w)
+			}
+			if c.now.Sub(j.handed.at) >= leaseAfter {
+				c.leaseOut(j)
 			}
 			c.checks.schedule(j)
 		}

@@ -42,6 +42,9 @@ func problemOf(err error) *problem {
 		return newProblem(http.StatusConflict, "worker_replaced", "%s", err)
 	}
 	p := newProblem(http.StatusServiceUnavailable, "unavailable", "%s", err)
+	if _, ok := errors.AsType[*pull.AwayError](err); ok {
+		p.Code = "moving"
+	}
 	switch {
 	case errors.Is(err, pull.ErrUnsure):
 		p.Code = "relay_unsure"

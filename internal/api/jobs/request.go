@@ -122,6 +122,9 @@ func (c *caller) caller() (pull.Caller, error) {
 	if err := checkName("incarnation", c.Incarnation, "a text that is another one each time the worker is started, such as a UUID"); err != nil {
 		return by, err
 	}
+	if strings.Contains(c.Incarnation, " ") {
+		return by, invalid("incarnation %.60q: must have no blanks, such as a UUID", c.Incarnation)
+	}
 	for _, h := range c.Holding {
 		by.Holding = append(by.Holding, h.held())
 	}

@@ -1,0 +1,205 @@
+package pull
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// bench is a core with one line, by a clock of its own.
+type bench struct {
+	*core
+	line   *line
+	sure   bool
+	ended  map[int64]error
+	leased map[int64]error
+}
+
+func newBench() *bench {
+	b := &bench{core: newCore(), sure: true, ended: make(map[int64]error), leased: make(map[int64]error)}
+	b.now = time.Unix(1_800_000_000, 0)
+	b.confirmed = func() bool { return b.sure }
+	b.silent = func(string, int, time.Duration) {}
+	b.newToken = newTokens()
+	b.line = b.core.line("jobs")
+	b.line.open, b.line.setup, b.line.marked = true, Setup{15 * time.Second, 5 * time.Minute, 20}, make(map[int64]bool)
+	b.line.settle = func(token int64, outcome error) { b.leased[token] = outcome }
+	return b
+}
+
+func (b *bench) post(ids ...int64) {
+	for _, id := range ids {
+		b.send(context.Background(), b.line, sinks.Delivery{Message: &sinks.Message{ID: id}, Subscription: "jobs", Attempt: 1}, func(outcome error) { b.ended[id] = outcome })
+	}
+	b.settleDown()
+}
+
+func (b *bench) worker(t *testing.T, name string) *worker {
+	t.Helper()
+	w, err := b.called(Caller{Worker: name, Incarnation: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (b *bench) pass(d time.Duration) {
+	b.now = b.now.Add(d)
+	b.look()
+	b.settleDown()
+}
+
+var upToTen = []Want{{"jobs", 10}}
+
+func wokenOf(calls []*call) (n int) {
+	for _, x := range calls {
+		select {
+		case <-x.ready:
+			n++
+		default:
+		}
+	}
+	return n
+}
+
+// TestJobsWakeAsManyCalls: of a hundred calls that wait, three jobs wake three; what comes before those have looked joins them only
+// when nobody else sleeps.
+func TestJobsWakeAsManyCalls(t *testing.T) {
+	b := newBench()
+	var calls []*call
+	for i := range 100 {
+		calls = append(calls, b.await(b.worker(t, string(rune('A'+i))), upToTen))
+	}
+	b.post(1, 2, 3)
+	if n := wokenOf(calls); n != 3 {
+		t.Errorf("%d calls were woken by 3 jobs", n)
+	}
+	for _, x := range calls[3:] {
+		b.leave(x)
+	}
+	b.post(4, 5)
+	total := 0
+	for _, x := range calls[:3] {
+		total += len(b.collect(x))
+	}
+	if total != 5 {
+		t.Errorf("the calls that were woken took %d jobs along, want 5", total)
+	}
+	if len(b.line.jobs) != 5 || b.line.calls.n+b.line.woken.n != 0 {
+		t.Errorf("%d jobs, %d calls sleep, %d are awake", len(b.line.jobs), b.line.calls.n, b.line.woken.n)
+	}
+}
+
+// TestUnsureHandsNothingOut: a relay that may have lost its subscriptions keeps jobs, even for calls that waited before.
+func TestUnsureHandsNothingOut(t *testing.T) {
+	b := newBench()
+	x := b.await(b.worker(t, "w"), upToTen)
+	b.sure = false
+	b.post(1)
+	if wokenOf([]*call{x}) != 0 || b.line.out != 0 {
+		t.Error("a job was handed out")
+	}
+	b.sure = true
+	b.post(2)
+	if got := b.collect(x); len(got) != 2 || got[0].ID != 1 {
+		t.Errorf("%d jobs were handed out when it was sure again", len(got))
+	}
+}
+
+// TestTokenIsOfOneJob: a token settles the job that it was given with, and no other.
+func TestTokenIsOfOneJob(t *testing.T) {
+	b := newBench()
+	b.post(1, 2)
+	jobs := b.take(b.worker(t, "w"), upToTen)
+	first, second := Held{"jobs", 1, tokenText(jobs[0].token)}, Held{"jobs", 2, tokenText(jobs[1].token)}
+	for _, h := range []Held{{"jobs", 2, first.Token}, {"mail", 1, first.Token}, {"jobs", 1, ""}, {"jobs", 1, "guessed"}, {"jobs", 1, strings.ToUpper(first.Token)}, {"jobs", 1, "0" + first.Token}} {
+		if got := b.settle(Item{Held: h, Outcome: Done}); got != Unknown {
+			t.Errorf("%+v is answered %q", h, got)
+		}
+	}
+	if got := b.settle(Item{Held: second, Outcome: Done}); got != OK || len(b.ended) != 1 {
+		t.Errorf("the right one is answered %q; %d have ended", got, len(b.ended))
+	}
+}
+
+// TestGivenBackGoesFirst: what comes back is handed out before what has waited since.
+func TestGivenBackGoesFirst(t *testing.T) {
+	b := newBench()
+	b.post(1, 2)
+	w := b.worker(t, "w")
+	jobs := b.take(w, upToTen)
+	b.post(3)
+	for _, j := range jobs {
+		b.settle(Item{Held: Held{"jobs", j.ID, tokenText(j.token)}, Outcome: Release})
+	}
+	order := b.take(w, upToTen)
+	if len(order) != 3 || order[2].ID != 3 {
+		t.Errorf("the job that waited came before those that were given back")
+	}
+}
+
+// TestLeasesOfFormerIncarnations: a worker that was started anew while its subscription changed hands has nothing of what it had.
+func TestLeasesOfFormerIncarnations(t *testing.T) {
+	b := newBench()
+	b.worker(t, "w")
+	b.adopt(b.line, []sinks.Lease{{ID: 1, Token: 11, Worker: "w 0"}, {ID: 2, Token: 12, Worker: "w 1"}, {ID: 3, Token: 13, Worker: "garbage"}})
+	for token, want := range map[int64]string{11: "lost", 12: "", 13: "lost"} {
+		outcome, ended := b.leased[token]
+		kind, _ := sinks.Classify(outcome)
+		if got := map[bool]string{true: kind.String()}[ended]; got != want {
+			t.Errorf("lease %d: %q, want %q", token, got, want)
+		}
+	}
+	if got := b.settle(Item{Held: Held{"jobs", 2, tokenText(12)}, Outcome: Done}); got != OK || b.leased[12] != nil {
+		t.Errorf("the lease that goes on is answered %q, and the relay is told %v", got, b.leased[12])
+	}
+}
+
+// TestLongJobsBecomeRows: after half a minute, not before, and at once with progress; the row learns of a deadline that has moved.
+func TestLongJobsBecomeRows(t *testing.T) {
+	b := newBench()
+	b.post(1, 2)
+	w := b.worker(t, "w")
+	jobs := b.take(w, upToTen)
+	b.progress(Working{Held: Held{"jobs", 1, tokenText(jobs[0].token)}})
+	lease := func(id int64) time.Duration {
+		kind, after := sinks.Classify(b.ended[id])
+		if kind != sinks.KindLeased {
+			return 0
+		}
+		return after
+	}
+	if lease(1) != 5*time.Minute || b.ended[2] != nil {
+		t.Errorf("leased for %s, and the one without progress: %v", lease(1), b.ended[2])
+	}
+	for range 5 {
+		w.seen = b.now
+		b.pass(5 * time.Second)
+	}
+	if b.ended[2] != nil {
+		t.Error("it is a row after 25 seconds")
+	}
+	w.seen = b.now
+	b.pass(5 * time.Second)
+	if lease(2) != 270*time.Second {
+		t.Errorf("leased for %s after half a minute", lease(2))
+	}
+	for range 10 {
+		w.seen = b.now
+		b.pass(10 * time.Second)
+		b.progress(Working{Held: Held{"jobs", 1, tokenText(jobs[0].token)}})
+	}
+	if kind, after := sinks.Classify(b.leased[jobs[0].token]); kind != sinks.KindLeased || after != 5*time.Minute {
+		t.Errorf("the row was told %v, %s", kind, after)
+	}
+	// The worker falls silent: of several jobs, none has failed.
+	b.pass(15 * time.Second)
+	for _, j := range jobs {
+		if kind, _ := sinks.Classify(b.leased[j.token]); kind != sinks.KindReleased {
+			t.Errorf("the lease of %d ended as %v", j.ID, kind)
+		}
+	}
+}
