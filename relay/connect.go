@@ -140,11 +140,9 @@ func (r *Relay) passesReplication(ctx context.Context, place dbconn.Place) (why 
 }
 
 func (r *Relay) checkNotify(ctx context.Context, pool *dbconn.Pool) error {
-	var there bool
-	err := pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger
-		WHERE tgrelid = 'postrider.outbox'::regclass AND tgname = 'notify_outbox')`).Scan(&there)
+	there, err := store.Notifies(ctx, pool)
 	if err != nil {
-		return fmt.Errorf("look for the trigger: %w", err)
+		return err
 	}
 	if !there {
 		return &fatalError{errors.New("follow listen: nobody notifies: run SELECT postrider.enable_notify() as the schema's owner")}

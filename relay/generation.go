@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
@@ -159,21 +157,20 @@ func (g *generation) newStreamer() *feed.Streamer {
 		DatabaseURL: g.config.DatabaseURL, Slot: wal.SlotPrefix + g.incarnation[:8], Decoder: message.NewDecoder(g.passes.DB.Source), Backlog: g.feed.Backlog, Log: g.log}}
 }
 
+// db is the tables of what this relay owns, and registry that of the relays.
+func (g *generation) db() store.Database { return g.passes.DB }
+
+func (g *generation) registry() store.Registry {
+	return store.Registry{Pool: g.pool, Incarnation: g.incarnation}
+}
+
 // register makes the row whose presence shows that nothing has happened that would void snapshots in memory.
 func (g *generation) register(ctx context.Context) error {
 	declared, err := json.Marshal(orEmpty(g.config.Declared))
 	if err != nil {
 		return err
 	}
-	storable := g.pool.Encoding().Storable
-	err = store.WriteLocal(ctx, g.pool, func(b *pgx.Batch) {
-		b.Queue("INSERT INTO postrider.relays (incarnation, name, version, declared, schema) VALUES ($1, $2, $3, $4::text::jsonb, $5)",
-			g.incarnation, storable(g.config.Name), g.config.Version, storable(string(declared)), schema.Version)
-	})
-	if err != nil {
-		return fmt.Errorf("register: %w", err)
-	}
-	return nil
+	return g.registry().Register(ctx, store.Registration{Name: g.config.Name, Version: g.config.Version, Schema: schema.Version, Declared: declared})
 }
 
 func orEmpty(declared map[string]Declaration) map[string]Declaration {
@@ -191,11 +188,7 @@ func (g *generation) stopInOrder() {
 	g.stops.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), g.config.DrainTimeout+time.Second)
 	defer cancel()
-	err := store.WriteLocal(ctx, g.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE owner = $1", g.incarnation) // those that were taken, but not begun
-		b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1", g.incarnation)
-	})
-	if err != nil {
+	if err := g.registry().Deregister(ctx); err != nil {
 		g.log.Warn("not deregistered: others will wait for the lease", "error", err)
 	}
 }
@@ -246,11 +239,7 @@ func (g *generation) finishRunner(ctx context.Context, r *delivery.Runner) {
 	if saveCtx.Err() != nil {
 		return
 	}
-	// Whatever the epoch: a command that raised it has left the cursor ours, and we may have no room to take it again.
-	err := store.WriteLocal(saveCtx, g.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND shard = $2 AND owner = $3", r.Part().Subscription, r.Part().Shard, g.incarnation)
-	})
-	if err != nil && saveCtx.Err() == nil {
+	if err := g.db().Release(saveCtx, r.Part()); err != nil && saveCtx.Err() == nil {
 		g.log.Warn("cursor not released", "subscription", r.Env.Sub.Name, "error", err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/postrider/postrider/internal/dberr"
@@ -52,20 +51,6 @@ type peers struct {
 	names    map[string]string
 	unable   map[string]map[string]int64 // by relay: the versions of the subscriptions that it cannot deliver
 }
-
-// standing is one look at a part: at the cursors of all its classes, and their subscription.
-type standing struct {
-	part    subscription.Part
-	version int64
-	active  bool
-	reason  string // of a pause
-	epoch   int64
-	owner   *string
-}
-
-func (s standing) name() string { return s.part.Subscription }
-
-func (s standing) ownedBy(relay string) bool { return s.owner != nil && *s.owner == relay }
 
 func (o *owner) pollInterval() time.Duration { return min(pollEvery, o.config.Lease/4) }
 
@@ -159,15 +144,15 @@ func (o *owner) poll(ctx context.Context) error {
 
 // acquire takes the free cursors over that this relay should have, and in any case those that are ours without being delivered, because
 // their start has failed: nobody else may take them.
-func (o *owner) acquire(ctx context.Context, p peers, standings map[subscription.Part]standing, shares map[subscription.Part]string) error {
-	var free []standing
+func (o *owner) acquire(ctx context.Context, p peers, standings map[subscription.Part]store.Standing, shares map[subscription.Part]string) error {
+	var free []store.Standing
 	for part, at := range standings {
-		if !at.active || o.has(part) || p.lacks(o.incarnation, at) {
+		if !at.Active || o.has(part) || p.lacks(o.incarnation, at) {
 			continue
 		}
 		to, moves := shares[part]
 		should := moves && to == o.incarnation || !moves && o.again[part]
-		if at.ownedBy(o.incarnation) || should && (at.owner == nil || !has(p.counters, *at.owner)) {
+		if at.OwnedBy(o.incarnation) || should && (at.Owner == nil || !has(p.counters, *at.Owner)) {
 			free = append(free, at)
 		}
 	}
@@ -236,38 +221,20 @@ func (o *owner) noteTrouble(ctx context.Context, name string) error {
 	if trouble == "" {
 		return nil
 	}
-	return store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.cursors SET trouble = $3 WHERE subscription = $2 AND owner = $1 AND trouble IS DISTINCT FROM $3",
-			o.incarnation, name, trouble)
-	})
+	return o.db().NoteTrouble(ctx, name, trouble)
 }
 
 // pauseRequested records why subscriptions cannot go on, as far as they are still ours.
 func (o *owner) pauseRequested(ctx context.Context) error {
 	for name, reason := range o.pauseRequests() {
-		var version int64
-		err := store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
-			b.Queue(`UPDATE postrider.subscriptions s SET state = 'paused', paused_reason = $3
-				WHERE s.name = $2 AND EXISTS (SELECT FROM postrider.cursors c WHERE c.subscription = s.name AND c.owner = $1)
-				RETURNING version`, o.incarnation, name, o.pool.Encoding().Storable(reason)).Query(func(rows pgx.Rows) error {
-				for rows.Next() {
-					if err := rows.Scan(&version); err != nil {
-						return err
-					}
-				}
-				return rows.Err()
-			})
-			if !o.hasAny(name) { // else its runner releases the cursor when it has stopped
-				b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $2 AND owner = $1", o.incarnation, name)
-			}
-		})
+		version, err := o.db().Pause(ctx, name, reason, !o.hasAny(name)) // else its runner releases the cursor when it has stopped
 		if store.OfOneRow(err) {
 			o.log.Error("subscription not paused", "subscription", name, "because", reason, "error", err)
 			o.pauseDone(name)
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("pause subscription %s: %w", name, err)
+			return err
 		}
 		if version != 0 { // else it is another relay's by now
 			o.ownPauses[name] = version

@@ -2,12 +2,7 @@ package relay
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
@@ -15,23 +10,13 @@ import (
 
 func (o *owner) readPeers(ctx context.Context) (peers, error) {
 	p := peers{counters: make(map[string]int64), names: make(map[string]string), unable: make(map[string]map[string]int64)}
-	rows, err := o.pool.Query(ctx, `SELECT incarnation::text, counter, name,
-		(SELECT jsonb_object_agg(key, value -> 'version') FROM jsonb_each(CASE jsonb_typeof(unable) WHEN 'object' THEN unable END))::text FROM postrider.relays`)
-	if err != nil {
-		return p, fmt.Errorf("read relays: %w", err)
-	}
-	var incarnation, name string
-	var counter int64
-	var unable []byte
-	_, err = pgx.ForEachRow(rows, []any{&incarnation, &counter, &name, &unable}, func() error {
-		p.counters[incarnation], p.names[incarnation] = counter, name
-		var versions map[string]int64
-		if unable != nil && json.Unmarshal(unable, &versions) == nil { // else another build's: as if it could deliver everything
-			p.unable[incarnation] = versions
+	all, err := o.registry().Peers(ctx)
+	for _, peer := range all {
+		p.counters[peer.Incarnation], p.names[peer.Incarnation] = peer.Counter, peer.Name
+		if peer.Unable != nil {
+			p.unable[peer.Incarnation] = peer.Unable
 		}
-		unable = nil
-		return nil
-	})
+	}
 	return p, err
 }
 
@@ -55,11 +40,8 @@ func (o *owner) watchPeers(ctx context.Context, p peers) error {
 			continue
 		}
 		o.log.Warn("another relay is silent: its cursors are free", "relay", w.name, "incarnation", Short(other), "lease", o.config.Lease)
-		err := store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
-			b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1 AND counter = $2", other, counter)
-		})
-		if err != nil {
-			return fmt.Errorf("remove a silent relay: %w", err)
+		if err := o.registry().Bury(ctx, other, counter); err != nil {
+			return err
 		}
 		delete(p.counters, other)
 	}
@@ -86,33 +68,18 @@ func (o *owner) watchPeers(ctx context.Context, p peers) error {
 }
 
 func (o *owner) bump(ctx context.Context) error {
-	var n int64
-	err := store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.relays SET counter = counter + 1, seen_at = clock_timestamp() WHERE incarnation = $1 RETURNING counter", o.incarnation).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return store.ErrLost
-	}
-	if err != nil {
-		return fmt.Errorf("renew the lease: %w", err)
+	if err := o.registry().Bump(ctx); err != nil {
+		return err
 	}
 	o.polls.confirm(o.bumped, o.config.Lease)
 	return nil
 }
 
-func (o *owner) readStandings(ctx context.Context) (map[subscription.Part]standing, error) {
-	rows, err := o.pool.Query(ctx, `SELECT s.name, c.shard, s.version, s.state = 'active', coalesce(s.paused_reason, ''), c.epoch, c.owner::text
-		FROM postrider.subscriptions s JOIN postrider.cursors c ON c.subscription = s.name`)
-	if err != nil {
-		return nil, fmt.Errorf("read subscriptions: %w", err)
+func (o *owner) readStandings(ctx context.Context) (map[subscription.Part]store.Standing, error) {
+	all, err := o.db().Standings(ctx)
+	standings := make(map[subscription.Part]store.Standing, len(all))
+	for _, s := range all {
+		standings[s.Part] = s
 	}
-	standings := make(map[subscription.Part]standing)
-	var s standing
-	_, err = pgx.ForEachRow(rows, []any{&s.part.Subscription, &s.part.Shard, &s.version, &s.active, &s.reason, &s.epoch, &s.owner}, func() error {
-		standings[s.part] = s
-		s.owner = nil
-		return nil
-	})
 	return standings, err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/metrics"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // Relay delivers the messages of one database. Make one with New.
@@ -182,24 +183,19 @@ func isFatal(err error) bool {
 
 // checkDatabase makes sure that the schema is there and that its transaction ids mean something here. It returns the source id.
 func (r *Relay) checkDatabase(ctx context.Context, pool *dbconn.Pool) (string, error) {
-	var version int
-	err := pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM postrider.schema_migrations WHERE is_applied").Scan(&version)
+	version, err := store.SchemaVersion(ctx, pool)
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "42P01" || pgErr.Code == "3F000") {
 		return "", &fatalError{errors.New("the database has no schema postrider: run `postrider migrate`")}
 	}
 	if err != nil {
-		return "", fmt.Errorf("read schema version: %w", err)
+		return "", err
 	}
 	if version < schema.Version {
 		return "", &fatalError{fmt.Errorf("schema version %d: this relay needs %d: run `postrider migrate`", version, schema.Version)}
 	}
-	var source string
-	var same bool
-	err = pool.QueryRow(ctx, `SELECT id, system_identifier = (SELECT system_identifier FROM pg_control_system())
-		AND database_oid = (SELECT oid FROM pg_database WHERE datname = current_database())
-		FROM postrider.source`).Scan(&source, &same)
+	source, same, err := store.Identity(ctx, pool)
 	if err != nil {
-		return "", fmt.Errorf("read the database's identity: %w", err)
+		return "", err
 	}
 	if !same {
 		return "", &fatalError{errors.New("the outbox was copied here from another cluster or database, where its transaction ids " +

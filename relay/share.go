@@ -5,17 +5,18 @@ import (
 	"maps"
 
 	"github.com/postrider/postrider/relay/balance"
+	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
 // lacks says whether a relay cannot deliver a subscription, as far as is known.
-func (p peers) lacks(relay string, at standing) bool {
-	version, not := p.unable[relay][at.name()]
-	return not && version == at.version
+func (p peers) lacks(relay string, at store.Standing) bool {
+	version, not := p.unable[relay][at.Name()]
+	return not && version == at.Version
 }
 
 // able counts the relays that can deliver a subscription.
-func (p peers) able(at standing) (n int) {
+func (p peers) able(at store.Standing) (n int) {
 	for relay := range p.counters {
 		if !p.lacks(relay, at) {
 			n++
@@ -26,7 +27,7 @@ func (p peers) able(at standing) (n int) {
 
 // shares says who should have each active cursor that should change hands or is nobody's. All relays compute it from the same rows, each
 // by itself.
-func (p peers) shares(standings map[subscription.Part]standing) map[subscription.Part]string {
+func (p peers) shares(standings map[subscription.Part]store.Standing) map[subscription.Part]string {
 	var relays, picky []string
 	for relay := range p.counters {
 		relays = append(relays, relay)
@@ -37,7 +38,7 @@ func (p peers) shares(standings map[subscription.Part]standing) map[subscription
 	var cursors []balance.Cursor
 	parts := make(map[string]subscription.Part, len(standings))
 	for part, at := range standings {
-		if !at.active {
+		if !at.Active {
 			continue
 		}
 		c := balance.Cursor{Name: part.String()}
@@ -46,8 +47,8 @@ func (p peers) shares(standings map[subscription.Part]standing) map[subscription
 				c.Lacking = append(c.Lacking, relay)
 			}
 		}
-		if at.owner != nil {
-			c.Owner = *at.owner
+		if at.Owner != nil {
+			c.Owner = *at.Owner
 		}
 		parts[c.Name] = part
 		cursors = append(cursors, c)
@@ -70,25 +71,25 @@ func (o *owner) tellMine(p peers) {
 
 // expected is the cursors as they will be when this relay has carried out what it began: what it is handing over is nobody's, and what it
 // has let go for a change is its own, so that it is not given away for nothing.
-func (o *owner) expected(standings map[subscription.Part]standing) map[subscription.Part]standing {
+func (o *owner) expected(standings map[subscription.Part]store.Standing) map[subscription.Part]store.Standing {
 	running, stopping := o.running(), o.stopping()
 	maps.DeleteFunc(o.handed, func(part subscription.Part, _ bool) bool {
 		at := standings[part]
-		return running[part] != nil || !stopping[part] && !at.ownedBy(o.incarnation)
+		return running[part] != nil || !stopping[part] && !at.OwnedBy(o.incarnation)
 	})
 	maps.DeleteFunc(o.again, func(part subscription.Part, _ bool) bool {
 		at := standings[part]
-		return running[part] != nil || !at.active || at.owner != nil && !at.ownedBy(o.incarnation)
+		return running[part] != nil || !at.Active || at.Owner != nil && !at.OwnedBy(o.incarnation)
 	})
 	expected := maps.Clone(standings)
 	for part := range o.handed {
 		at := expected[part]
-		at.owner = nil
+		at.Owner = nil
 		expected[part] = at
 	}
 	for part := range o.again {
 		at := expected[part]
-		at.owner = &o.incarnation
+		at.Owner = &o.incarnation
 		expected[part] = at
 	}
 	return expected
@@ -106,9 +107,9 @@ func (o *owner) share(shares map[subscription.Part]string) {
 }
 
 // deliversAny says whether some part of a subscription is this relay's to deliver.
-func (o *owner) deliversAny(standings map[subscription.Part]standing, name string) bool {
+func (o *owner) deliversAny(standings map[subscription.Part]store.Standing, name string) bool {
 	for _, at := range partsOf(standings, name) {
-		if at.active && at.ownedBy(o.incarnation) {
+		if at.Active && at.OwnedBy(o.incarnation) {
 			return true
 		}
 	}
@@ -116,8 +117,8 @@ func (o *owner) deliversAny(standings map[subscription.Part]standing, name strin
 }
 
 // partsOf yields the parts of a subscription. Shards are numbered from 0 on.
-func partsOf(standings map[subscription.Part]standing, name string) iter.Seq2[subscription.Part, standing] {
-	return func(yield func(subscription.Part, standing) bool) {
+func partsOf(standings map[subscription.Part]store.Standing, name string) iter.Seq2[subscription.Part, store.Standing] {
+	return func(yield func(subscription.Part, store.Standing) bool) {
 		for part := subscription.Whole(name); ; part.Shard++ {
 			if at, exists := standings[part]; !exists || !yield(part, at) {
 				return

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/store"
@@ -117,13 +116,13 @@ func (g *generation) cannot() map[string]unable {
 
 // reviewUnable forgets what has changed, and looks in the background whether what is due is still so: without taking the cursor from
 // anybody, since it costs a relay that delivers nothing if another one still cannot.
-func (o *owner) reviewUnable(standings map[subscription.Part]standing) {
+func (o *owner) reviewUnable(standings map[subscription.Part]store.Standing) {
 	now := time.Now()
 	var due []string
 	for name, u := range o.cannot() {
 		at, exists := standings[subscription.Whole(name)]
 		switch {
-		case !exists || !at.active || at.version != u.Version:
+		case !exists || !at.Active || at.Version != u.Version:
 			o.canAgain(name)
 		case now.After(u.next):
 			due = append(due, name)
@@ -143,11 +142,7 @@ func (o *owner) reviewUnable(standings map[subscription.Part]standing) {
 
 // lookWhether opens a subscription's sink and closes it again.
 func (o *owner) lookWhether(ctx context.Context, name string) {
-	var s subscription.Subscription
-	var settings []byte
-	var version int64
-	err := o.pool.QueryRow(ctx, "SELECT name, topics, sink, settings, version FROM postrider.subscriptions WHERE name = $1", name).
-		Scan(&s.Name, &s.Topics, &s.Sink, &settings, &version)
+	s, settings, version, err := o.db().Subscription(ctx, name)
 	if err != nil {
 		return // the next poll knows more
 	}
@@ -177,17 +172,12 @@ func (o *owner) letGo(ctx context.Context) error {
 	if err != nil || !changed {
 		return err
 	}
-	err = store.WriteLocal(ctx, o.pool, func(b *pgx.Batch) {
-		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE owner = $1 AND subscription = ANY ($2::text[])", o.incarnation, names)
-		b.Queue("UPDATE postrider.relays SET unable = $2::text::jsonb WHERE incarnation = $1", o.incarnation, string(text))
-	})
-	if err != nil {
+	if err = o.registry().LeaveToOthers(ctx, names, string(text)); err != nil {
 		o.mu.Lock()
 		o.unableChanged = true
 		o.mu.Unlock()
-		return fmt.Errorf("leave subscriptions to other relays: %w", err)
 	}
-	return nil
+	return err
 }
 
 // stranded is what this relay cannot deliver and nobody else does either.
@@ -198,12 +188,12 @@ type stranded struct {
 }
 
 // judgeStranded tells readiness what nobody delivers.
-func (o *owner) judgeStranded(p peers, standings map[subscription.Part]standing) {
+func (o *owner) judgeStranded(p peers, standings map[subscription.Part]store.Standing) {
 	var texts []string
 	is := stranded{since: time.Now()}
 	for name, u := range o.cannot() {
 		at, exists := standings[subscription.Whole(name)]
-		if !exists || !at.active || at.owner != nil && *at.owner != o.incarnation && has(p.counters, *at.owner) {
+		if !exists || !at.Active || at.Owner != nil && *at.Owner != o.incarnation && has(p.counters, *at.Owner) {
 			continue
 		}
 		texts = append(texts, fmt.Sprintf("subscription %q is delivered by nobody: this relay cannot: %s", name, u.Reason))

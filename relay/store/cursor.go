@@ -22,9 +22,9 @@ type Cursor struct {
 	Settings []byte // as they are in the table
 }
 
-// CursorColumns belong to rawCursor; s is the subscription, c the cursor. They are of types that take whatever the columns hold: a row
+// cursorColumns belong to rawCursor; s is the subscription, c the cursor. They are of types that take whatever the columns hold: a row
 // that cannot be read would fail the statement for all.
-const CursorColumns = `s.name, c.shard, c.class, to_jsonb(s.topics)::text, s.sink, s.settings::text, s.version, s.earlier::text,
+const cursorColumns = `s.name, c.shard, c.class, to_jsonb(s.topics)::text, s.sink, s.settings::text, s.version, s.earlier::text,
 	c.epoch, c.base::text, c.target::text, c.after_id, ` + doneText + `,
 	pg_snapshot_xmax(coalesce(c.target, c.base)) <= pg_snapshot_xmax(pg_current_snapshot()), coalesce(c.trouble, '')`
 
@@ -39,21 +39,21 @@ type rawCursor struct {
 	past                    *bool // its snapshots are of this server's past
 }
 
-func ScanCursor(scan func(...any) error) (c rawCursor, err error) {
+func scanCursor(scan func(...any) error) (c rawCursor, err error) {
 	return c, scan(&c.part.Subscription, &c.part.Shard, &c.part.Class, &c.topics, &c.sink, &c.Settings, &c.version, &c.earlier, &c.epoch, &c.base, &c.target, &c.afterID, &c.done, &c.past, &c.trouble)
 }
 
 // Parse says what the cursor holds, or why it cannot be used. The settings are left for later.
 func (r *rawCursor) Parse() (c Cursor, err error) {
-	c = Cursor{Part: r.part, Sub: subscription.Subscription{Name: r.part.Subscription, Sink: TextOf(r.sink)}, Earlier: []byte(TextOf(r.earlier)), Trouble: r.trouble}
+	c = Cursor{Part: r.part, Sub: subscription.Subscription{Name: r.part.Subscription, Sink: textOf(r.sink)}, Earlier: []byte(textOf(r.earlier)), Trouble: r.trouble}
 	if r.version == nil || r.epoch == nil || r.past == nil {
 		return c, errors.New("version, epoch and base: none may be null")
 	}
-	c.Version, c.Epoch, c.Settings = *r.version, *r.epoch, []byte(TextOf(r.Settings))
-	if err := json.Unmarshal([]byte(TextOf(r.topics)), &c.Sub.Topics); err != nil {
-		return c, fmt.Errorf("topics %s: must be a list of patterns: %w", TextOf(r.topics), err)
+	c.Version, c.Epoch, c.Settings = *r.version, *r.epoch, []byte(textOf(r.Settings))
+	if err := json.Unmarshal([]byte(textOf(r.topics)), &c.Sub.Topics); err != nil {
+		return c, fmt.Errorf("topics %s: must be a list of patterns: %w", textOf(r.topics), err)
 	}
-	if c.Position.Base, err = snapshot.Parse(TextOf(r.base)); err != nil {
+	if c.Position.Base, err = snapshot.Parse(textOf(r.base)); err != nil {
 		return c, fmt.Errorf("base: %w", err)
 	}
 	if r.target != nil {
@@ -68,15 +68,15 @@ func (r *rawCursor) Parse() (c Cursor, err error) {
 	}
 	if !*r.past {
 		return c, fmt.Errorf("base %s, target %s: transactions that this server has not seen yet: `postrider subs replay` sets the cursor anew",
-			TextOf(r.base), orDefaultText(r.target, "none"))
+			textOf(r.base), orDefaultText(r.target, "none"))
 	}
-	if c.Position.Done, err = snapshot.ParseDoneSet(TextOf(r.done)); err != nil {
+	if c.Position.Done, err = snapshot.ParseDoneSet(textOf(r.done)); err != nil {
 		return c, fmt.Errorf("done: %w", err)
 	}
 	return c, nil
 }
 
-func TextOf(s *string) string { return orDefaultText(s, "") }
+func textOf(s *string) string { return orDefaultText(s, "") }
 
 func orDefaultText(s *string, standard string) string {
 	if s == nil {

@@ -1,5 +1,5 @@
 // Package store has the statements of the engine: sessions with their own limits, ticks and windows for the feed, pages and single messages
-// for passes, parked rows, callbacks, and the one fenced statement that saves everything.
+// for passes, parked rows, callbacks, the table of relays, takeovers, the ring of segments, and the one fenced statement that saves everything.
 //
 //   - No statement depends on what a role, a database or a URL has set: sessions pin it, behind a pooler each transaction does.
 //   - What another owner may have changed meanwhile is read together with a look at who owns the cursor (MineCall): ErrLost ends it.
