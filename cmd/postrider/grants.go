@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/postrider/postrider/migrations"
+	"github.com/postrider/postrider/internal/admin"
 )
 
 func (a *app) grantsCommand() *cobra.Command {
@@ -28,22 +28,21 @@ relay then finds new messages on a timer, some milliseconds later, and reads the
 			if appRole == "" && relayRole == "" && workerRole == "" {
 				return errors.New("no role: give --app ROLE, --relay ROLE or --worker ROLE")
 			}
-			if appRole != "" {
-				a.printf("-- An application: it may enqueue messages, and nothing else.\n%s", migrations.AppGrants(appRole))
-			}
 			if noStream && relayRole == "" {
 				return errors.New("--no-stream goes with --relay ROLE")
 			}
-			switch {
-			case relayRole == "":
-			case noStream:
-				a.printf("-- A relay that does not stream, and the commands that look after it. Set POSTRIDER_FOLLOW=timer.\n%s", migrations.TimerGrants(relayRole))
-			default:
-				a.printf("-- A relay, and the commands that look after it.\n%s", migrations.RelayGrants(relayRole))
+			print := func(to admin.Purpose, role, hint string) {
+				if role != "" {
+					a.printf("-- %s.%s\n%s", to, hint, admin.Grants(to, role))
+				}
 			}
-			if workerRole != "" {
-				a.printf("-- A worker: it may settle asynchronous deliveries, and nothing else.\n%s", migrations.WorkerGrants(workerRole))
+			print(admin.ForApplication, appRole, "")
+			if noStream {
+				print(admin.ForTimerRelay, relayRole, " Set POSTRIDER_FOLLOW=timer.")
+			} else {
+				print(admin.ForRelay, relayRole, "")
 			}
+			print(admin.ForWorker, workerRole, "")
 			return nil
 		},
 	}

@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
-	"fmt"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
-	"github.com/postrider/postrider/migrations"
+	"github.com/postrider/postrider/internal/schema"
 )
 
 func (a *app) migrateCommand() *cobra.Command {
@@ -32,9 +30,9 @@ func (a *app) migrateCommand() *cobra.Command {
 					return err
 				}
 				if n == 0 {
-					a.printf("The schema is up to date (version %d).\n", migrations.Version)
+					a.printf("The schema is up to date (version %d).\n", schema.Version)
 				} else {
-					a.printf("%s applied: the schema has version %d now.\n", human.Plural(int64(n), "migration"), migrations.Version)
+					a.printf("%s applied: the schema has version %d now.\n", human.Plural(int64(n), "migration"), schema.Version)
 				}
 				return nil
 			})
@@ -51,14 +49,14 @@ type grantees struct{ app, relay, timer string }
 
 func (g *grantees) grant(ctx context.Context, db *dbconn.Conn) error {
 	for _, to := range []struct {
-		role string
-		sql  func(role string) string
-	}{{g.app, migrations.AppGrants}, {g.relay, migrations.RelayGrants}, {g.timer, migrations.TimerGrants}} {
+		role    string
+		purpose admin.Purpose
+	}{{g.app, admin.ForApplication}, {g.relay, admin.ForRelay}, {g.timer, admin.ForTimerRelay}} {
 		if to.role == "" {
 			continue
 		}
-		if _, err := db.Exec(ctx, to.sql(to.role), pgx.QueryExecModeSimpleProtocol); err != nil {
-			return fmt.Errorf("grant role %q what it needs: %w", to.role, err)
+		if err := admin.Grant(ctx, db, to.purpose, to.role); err != nil {
+			return err
 		}
 	}
 	return nil

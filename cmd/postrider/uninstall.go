@@ -3,16 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
-	"github.com/postrider/postrider/migrations"
 )
 
 func (a *app) uninstallCommand() *cobra.Command {
@@ -42,7 +40,7 @@ unless --force is given. It takes the schema's owner. It works on what is left o
 }
 
 func (a *app) uninstall(ctx context.Context, db *dbconn.Conn, yes, force bool) error {
-	plan, err := migrations.PlanRemoval(ctx, db)
+	plan, err := admin.PlanRemoval(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -60,17 +58,10 @@ func (a *app) uninstall(ctx context.Context, db *dbconn.Conn, yes, force bool) e
 		return nil
 	}
 	a.printf("%s\n", strings.Join(plan.SQL(), "\n"))
-	switch {
-	case !yes:
+	if !yes {
 		return nil
-	case len(plan.Against) > 0 && !force:
-		return fmt.Errorf("nothing is removed: %s; if that does not matter (a relay that was killed stays registered), --force does it all the same", strings.Join(plan.Against, ", "))
 	}
-	err = plan.Remove(ctx, db)
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "42501" { // insufficient_privilege
-		return fmt.Errorf("role %q may not remove it: run `postrider uninstall` as the schema's owner (%s)", db.Config().User, pgErr.Message)
-	}
-	if err != nil {
+	if err := admin.Uninstall(ctx, db, plan, force); err != nil {
 		return err
 	}
 	a.printf("-- Done.\n")

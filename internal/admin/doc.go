@@ -4,7 +4,8 @@
 //	Status, Subscriptions, ListParked, ShowParked, ReadRelays     ask
 //	Apply, Pause, Resume, Remove, Replay, Redrive, Discard        change subscriptions and what they have parked
 //	Enqueue                                                       puts one message into the outbox
-//	Migrate, Rebase, SetMaxMessage                                change the schema or what belongs to all of it
+//	Migrate, Rebase, SetMaxMessage, Grant                         change the schema or what belongs to all of it
+//	PlanRemoval, Uninstall                                        take it away
 //	doctor.Examine                                                says what is wrong, and what mends it
 //
 // An error is an *Error, whose code says what to do about it, or one of the database's: CodeOf knows both, and codes alone decide the

@@ -77,7 +77,7 @@ var rooms = []room{
 	{path: "internal/torture", may: "internal/hooktest internal/linktest internal/natstest internal/pgtest migrations outbox outbox/topic", postgres: true},
 
 	// Programs wire.
-	{path: "cmd/postrider", may: "internal/... migrations outbox/topic relay relay/states relay/subscription sinks/...", postgres: true},
+	{path: "cmd/postrider", may: "internal/... outbox/topic relay relay/states relay/subscription sinks/...", postgres: true},
 	{path: "cmd/demo", may: "examples/payments internal/pgtest migrations outbox worker", postgres: true},
 	{path: "cmd/torture", may: "internal/torture"},
 	{path: "docs"},

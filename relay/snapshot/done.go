@@ -127,8 +127,8 @@ func (d DoneSet) String() string {
 	return b.String()
 }
 
-// Columns writes the arrays of done_ids, done_first and done_last. What has no bounds was settled by a relay before this version, and
-// counts from the first year on.
+// Columns writes the arrays of done_ids, done_first and done_last. What has no first creation (a rebase
+// knows none) counts from the first year on.
 func (d DoneSet) Columns() (ids, first, last string) {
 	var texts [3]strings.Builder
 	for i, run := range d {

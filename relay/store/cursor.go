@@ -86,7 +86,7 @@ func orDefaultText(s *string, standard string) string {
 }
 
 // doneText is the set as one text, from the columns of a cursor c: its runs with the bounds of their time as PostgreSQL sends them. The
-// column done is what relays before this version and rebase have settled, before saved_at.
+// column done is what a rebase has settled, before saved_at.
 const doneText = `concat_ws(' ',
 	nullif(c.done::text, '{}') || '@8000000000000000@' || encode(timestamptz_send(c.saved_at), 'hex'),
 	(SELECT string_agg(concat_ws('@', d.ids, encode(timestamptz_send(d.first), 'hex'), encode(timestamptz_send(d.last), 'hex')), ' ' ORDER BY d.n)
