@@ -99,9 +99,9 @@ const largestMessage = 256 << 20
 // longestRetention keeps the lengths of segments and the times that are worked out from them within what PostgreSQL can reckon with.
 const longestRetention = 10 * 365 * 24 * time.Hour
 
-// Validate fills in the defaults and says which setting is wrong, with its value and what would be right.
-func (c *Config) Validate() error {
-	c.setDefaults()
+// Validate says which setting is wrong, with its value and what would be right. What is left to its default is right.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
 	if c.DatabaseURL == "" {
 		return errors.New("database URL is empty: it must be a PostgreSQL connection string such as postgres://user@host:5432/db")
 	}
@@ -141,7 +141,8 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-func (c *Config) setDefaults() {
+// WithDefaults returns the configuration with the defaults in place of zero values.
+func (c Config) WithDefaults() Config {
 	fill(&c.Name, "relay")
 	fill(&c.Follow, FollowAuto)
 	fill(&c.Retention, 24*time.Hour)
@@ -162,6 +163,7 @@ func (c *Config) setDefaults() {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	return c
 }
 
 func fill[T comparable](p *T, value T) {

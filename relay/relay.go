@@ -43,6 +43,7 @@ func New(c Config) (*Relay, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	c = c.WithDefaults()
 	return &Relay{config: c, log: c.Logger, metrics: metrics.New(c.Registerer), health: health.New(c.Logger, c.moment)}, nil
 }
 
