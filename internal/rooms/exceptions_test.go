@@ -14,7 +14,6 @@ var exceptions = map[string]int{
 	"fields of the struct: relay.Config":                                        20,
 	"fields of the struct: relay.generation":                                    28,
 	"fields of the struct: relay/delivery.PassReader":                           17,
-	"fields of the struct: relay/metrics.Metrics":                               16,
 	"fields of the struct: sinks/nats.Config":                                   19,
 	"fields of the struct: sinks/nats.inbox":                                    17,
 	"fields of the struct: sinks/webhook.Options":                               21,

@@ -4,13 +4,16 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -64,5 +67,38 @@ func TestMetricsOfTenThousandSubscriptions(t *testing.T) {
 	}
 	if strings.Contains(many.scrape(), "subscription-") {
 		t.Error("some are left")
+	}
+}
+
+// Whatever has series of a subscription is in the list by which they end.
+func TestAllSeriesOfSubscriptionsEnd(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m := New(registry)
+	r := m.Runner("s")
+	for k := range sinks.KindGone + 1 {
+		r.Attempted(k)
+	}
+	r.Arrived(time.Second)
+	for _, state := range states.Names(nil) {
+		m.Parked.WithLabelValues("s", state).Inc()
+	}
+	families := func() (of int) {
+		all, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range all {
+			if slices.ContainsFunc(family.Metric[0].Label, func(l *dto.LabelPair) bool { return l.GetName() == "subscription" }) {
+				of++
+			}
+		}
+		return of
+	}
+	if have, want := families(), len(m.ofSubscriptions()); have != want {
+		t.Errorf("%d metrics have series of subscriptions, %d are in the list", have, want)
+	}
+	m.Forget(func(string) bool { return true })
+	if n := families(); n != 0 {
+		t.Errorf("%d metrics have some left", n)
 	}
 }
