@@ -26,35 +26,40 @@ func (g *generation) lookForCallbacks(ctx context.Context) error {
 		case <-g.look:
 		case <-ticker.C:
 		}
-		runners := g.running()
-		var names []string
-		for part, r := range runners {
-			if r.AwaitsCallbacks() {
-				names = append(names, part.Subscription)
-			}
+		g.lookOnce(ctx)
+	}
+}
+
+// lookOnce looks for callbacks of all runners that wait for some.
+func (g *generation) lookOnce(ctx context.Context) {
+	runners := g.running()
+	var names []string
+	for part, r := range runners {
+		if r.AwaitsCallbacks() {
+			names = append(names, part.Subscription)
 		}
-		if len(names) == 0 {
-			continue
+	}
+	if len(names) == 0 {
+		return
+	}
+	most := g.lookMost
+	found, err := g.passes.DB.LookForCallbacks(ctx, names, g.lookMost)
+	if err != nil {
+		if ctx.Err() == nil {
+			g.lookFailed(names, err)
 		}
-		most := g.lookMost
-		found, err := g.passes.DB.LookForCallbacks(ctx, names, g.lookMost)
-		if err != nil {
-			if ctx.Err() == nil {
-				g.lookFailed(names, err)
-			}
-			continue
+		return
+	}
+	g.lookMost = min(2*g.lookMost, lookAtMost)
+	g.health.Works(health.CannotCallBack, names...)
+	concluded := 0
+	for _, c := range found {
+		if runners[subscription.Whole(c.Name)].CalledBack(c, time.Now()) {
+			concluded++
 		}
-		g.lookMost = min(2*g.lookMost, lookAtMost)
-		g.health.Works(health.CannotCallBack, names...)
-		concluded := 0
-		for _, c := range found {
-			if runners[subscription.Whole(c.Name)].CalledBack(c, time.Now()) {
-				concluded++
-			}
-		}
-		if concluded >= most { // there may be more; what was found before waits for its save
-			async.Signal(g.look)
-		}
+	}
+	if concluded >= most { // there may be more; what was found before waits for its save
+		async.Signal(g.look)
 	}
 }
 

@@ -42,7 +42,6 @@ func newOwner(g *generation) *owner {
 type watched struct {
 	counter int64
 	since   time.Time
-	name    string
 }
 
 // peers is one look at postrider.relays.
@@ -136,16 +135,15 @@ func (o *owner) poll(ctx context.Context) error {
 	o.tellMine(p)
 	shares := p.shares(o.expected(standings))
 	o.share(shares)
-	acquired := o.acquire(ctx, p, standings, shares)
+	acquired := o.acquire(ctx, o.mineToTake(p, standings, shares))
 	o.tellMine(p) // some could not be started
 	o.judgeStranded(p, standings)
 	return errors.Join(acquired, o.letGo(ctx))
 }
 
-// acquire takes the free cursors over that this relay should have, and in any case those that are ours without being delivered, because
-// their start has failed: nobody else may take them.
-func (o *owner) acquire(ctx context.Context, p peers, standings map[subscription.Part]store.Standing, shares map[subscription.Part]string) error {
-	var free []store.Standing
+// mineToTake are the free cursors that this relay should have, and in any case those that are ours without being delivered, because their
+// start has failed: nobody else may take them.
+func (o *owner) mineToTake(p peers, standings map[subscription.Part]store.Standing, shares map[subscription.Part]string) (free []store.Standing) {
 	for part, at := range standings {
 		if !at.Active || o.has(part) || p.lacks(o.incarnation, at) {
 			continue
@@ -156,6 +154,11 @@ func (o *owner) acquire(ctx context.Context, p peers, standings map[subscription
 			free = append(free, at)
 		}
 	}
+	return free
+}
+
+// acquire takes cursors over and starts their runners.
+func (o *owner) acquire(ctx context.Context, free []store.Standing) error {
 	if len(free) == 0 {
 		return nil
 	}

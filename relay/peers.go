@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/postrider/postrider/relay/store"
@@ -23,35 +24,17 @@ func (o *owner) readPeers(ctx context.Context) (peers, error) {
 // watchPeers bumps the own counter while there is somebody to see it, and removes the rows of relays that are silent.
 func (o *owner) watchPeers(ctx context.Context, p peers) error {
 	now := time.Now()
-	var met []string
-	for other, counter := range p.counters {
-		if other == o.incarnation {
-			continue
-		}
-		w, known := o.others[other]
-		if !known || w.counter != counter {
-			o.others[other] = watched{counter, now, p.names[other]}
-			if !known {
-				met = append(met, other)
-			}
-			continue
-		}
-		if now.Sub(w.since) < o.config.Lease {
-			continue
-		}
-		o.log.Warn("another relay is silent: its cursors are free", "relay", w.name, "incarnation", Short(other), "lease", o.config.Lease)
-		if err := o.registry().Bury(ctx, other, counter); err != nil {
+	met, silent := o.observe(p, now)
+	for _, other := range silent {
+		o.log.Warn("another relay is silent: its cursors are free", "relay", p.names[other], "incarnation", Short(other), "lease", o.config.Lease)
+		if err := o.registry().Bury(ctx, other, p.counters[other]); err != nil {
 			return err
 		}
 		delete(p.counters, other)
+		delete(o.others, other)
 	}
 	if err := o.compare(ctx, met); err != nil {
 		return err
-	}
-	for name := range o.others {
-		if _, there := p.counters[name]; !there {
-			delete(o.others, name)
-		}
 	}
 	every := o.config.Lease / 3
 	if len(p.counters) < 2 { // nobody looks at the counter; but where our sessions do not show who we are, the time has to
@@ -65,6 +48,25 @@ func (o *owner) watchPeers(ctx context.Context, p peers) error {
 	}
 	o.bumped = now
 	return o.bump(ctx)
+}
+
+// observe notes which counters have changed. It returns the relays that were not known before, and those that have been silent for a lease.
+func (o *owner) observe(p peers, now time.Time) (met, silent []string) {
+	for other, counter := range p.counters {
+		w, known := o.others[other]
+		switch {
+		case other == o.incarnation:
+		case !known || w.counter != counter:
+			o.others[other] = watched{counter, now}
+			if !known {
+				met = append(met, other)
+			}
+		case now.Sub(w.since) >= o.config.Lease:
+			silent = append(silent, other)
+		}
+	}
+	maps.DeleteFunc(o.others, func(other string, _ watched) bool { return !has(p.counters, other) })
+	return met, silent
 }
 
 func (o *owner) bump(ctx context.Context) error {

@@ -196,11 +196,7 @@ func (s *saver) insist(ctx context.Context, items []*delivery.SaveItem) (map[sub
 		err := s.write(ctx, items[:most], fates)
 		switch {
 		case err == nil:
-			s.metrics.Saves.WithLabelValues("ok").Inc()
-			s.health.Works(health.CannotSave)
-			for _, item := range items[:most] {
-				s.health.Works(health.CannotSave, item.Runner.Env.Sub.Name)
-			}
+			s.works(items[:most])
 			items = items[most:]
 			continue
 		case errors.Is(err, store.ErrLost) || isFatal(err) || ctx.Err() != nil:
@@ -228,6 +224,15 @@ func (s *saver) insist(ctx context.Context, items []*delivery.SaveItem) (map[sub
 		}
 	}
 	return fates, nil
+}
+
+// works notes that items were saved.
+func (s *saver) works(items []*delivery.SaveItem) {
+	s.metrics.Saves.WithLabelValues("ok").Inc()
+	s.health.Works(health.CannotSave)
+	for _, item := range items {
+		s.health.Works(health.CannotSave, item.Runner.Env.Sub.Name)
+	}
 }
 
 // write saves the items once and adds what became of each to fates.
