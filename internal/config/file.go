@@ -248,7 +248,7 @@ func (r *fileReader) json(f *subscription.Field, e entry) (json.RawMessage, erro
 	var text string
 	var ok bool
 	switch f.Shape {
-	case subscription.Object: // as it stands: what it means is the sink's affair
+	case subscription.Object, subscription.Table: // as it stands: what it means is said by whoever decodes it
 		if _, ok := r.mapping(e.value, e.key); !ok {
 			return nil, nil
 		}

@@ -32,6 +32,7 @@ var rooms = []room{
 	{path: "relay/subscription", may: "sinks internal/strict outbox/topic"},
 	{path: "relay/progress", may: "relay/snapshot relay/internal/fifo"},
 	{path: "relay/balance"},
+	{path: "relay/limits"},
 	{path: "relay/states"},
 	{path: "relay/metrics", may: "relay/states sinks"},
 	{path: "relay/health", may: "internal/dberr"},
@@ -41,7 +42,7 @@ var rooms = []room{
 	{path: "relay/wal/waltest", may: "relay/message relay/snapshot", postgres: true},
 	{path: "relay/store", may: "relay/states relay/message relay/snapshot relay/subscription relay/progress relay/internal/async internal/dbconn internal/dberr relay/wal outbox/topic", postgres: true},
 	{path: "relay/feed", may: "relay/health relay/wal relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo internal/dbconn outbox/topic", postgres: true},
-	{path: "relay/delivery", may: "relay/states relay/health relay/progress relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo sinks relay/metrics outbox/topic", postgres: true},
+	{path: "relay/delivery", may: "relay/limits relay/states relay/health relay/progress relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo sinks relay/metrics outbox/topic", postgres: true},
 	{path: "relay/maintain", may: "relay/states relay/health relay/metrics relay/store relay/message relay/snapshot relay/subscription relay/internal/async internal/dberr"},
 	{path: "relay", may: "relay/... sinks outbox/topic internal/dbconn internal/dberr internal/schema", postgres: true},
 

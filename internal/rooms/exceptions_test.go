@@ -31,7 +31,7 @@ var exceptions = map[string]int{
 	"ways through the function: relay/delivery.PassReader.read":                 14,
 	"ways through the function: relay/delivery.Runner.Collect":                  13,
 	"ways through the function: relay/delivery.Runner.explore":                  13,
-	"ways through the function: relay/delivery.Runner.formKeyed":                14,
+	"ways through the function: relay/delivery.Runner.formKeyed":                13,
 	"ways through the function: relay/delivery.Runner.heads":                    15,
 	"ways through the function: sinks.CheckHost":                                14,
 	"ways through the function: sinks/nats.Config.validate":                     14,

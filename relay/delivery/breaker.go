@@ -118,7 +118,7 @@ func (r *Runner) holds(t *task) bool {
 
 // onlySuspects says whether nothing is left to deliver but what must wait until something else has got through.
 func (r *Runner) onlySuspects() bool {
-	return (r.breaker.evidence.suspects > 0 || r.breaker.evidence.heldUnproven >= heldUnprovenMost) && r.Lanes.Tasks > 0 && r.Lanes.inFlight == 0 && r.Lanes.Lingers.IsZero()
+	return (r.breaker.evidence.suspects > 0 || r.breaker.evidence.heldUnproven >= heldUnprovenMost) && r.Lanes.Tasks > 0 && r.Lanes.inFlight == 0 && r.Lanes.Lingers.IsZero() && !r.limits.waits()
 }
 
 var errSuspects = errors.New("all that could be delivered has failed")
@@ -136,7 +136,7 @@ func (r *Runner) probe(now time.Time) {
 		b.rounds.left--
 		b.rounds.sent++
 	}
-	if b.rounds.out > 0 {
+	if b.rounds.out > 0 || b.rounds.left > 0 && r.limits.waits() {
 		return
 	}
 	b.rounds.underWay = false
@@ -155,18 +155,20 @@ func (r *Runner) sendProbe() bool {
 	var best *task
 	var carrier *lane
 	for l, t := range r.heads {
-		if t.fault == nil {
-			best, carrier = t, l
-			break
+		switch f := t.fault; {
+		case f != nil && (f.last > r.breaker.rounds.began || best != nil && f.last >= best.fault.last), !r.limits.lets(t):
+			continue
 		}
-		if t.fault.last <= r.breaker.rounds.began && (best == nil || t.fault.last < best.fault.last) {
-			best, carrier = t, l
+		best, carrier = t, l
+		if t.fault == nil {
+			break
 		}
 	}
 	if best == nil {
 		return false
 	}
 	r.Lanes.withdraw(best)
+	r.limits.started(best)
 	carrier.batch = append(carrier.batch[:0], best)
 	carrier.probes = true
 	r.breaker.rounds.out++

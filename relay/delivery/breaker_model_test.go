@@ -23,6 +23,7 @@ type destination struct {
 	downUntil time.Time
 	now       func() time.Time
 	sends     bool // its deliveries end one by one
+	limits    subscription.Limits
 	got       map[int64]time.Time
 }
 
@@ -66,6 +67,9 @@ var trialSettings = func() (all []subscription.Settings) {
 	return all
 }()
 
+// Limits that leave enough for a destination that works.
+var trialLimits = []subscription.Limits{{}, {}, {Limit: subscription.Limit{InFlight: 2}}, {Limit: subscription.Limit{Rate: subscription.Rate{Count: 100, Per: time.Second}}}}
+
 func newTrial(settings subscription.Settings, dest *destination) *trial {
 	s := newSimulation(simOp{c: 255}, nil)
 	s.subs = s.subs[:1]
@@ -75,6 +79,7 @@ func newTrial(settings subscription.Settings, dest *destination) *trial {
 	x := s.subs[0]
 	x.sub.Settings, x.filter, x.says = settings, simFilters[0], dest.says
 	x.sends = dest.sends
+	x.sub.Settings.Limits = dest.limits
 	x.drop()
 	x.stored = snapshot.Position{}
 	x.begun = snapshot.Snapshot{}
@@ -157,7 +162,7 @@ func TestBadMessagesAmongGoodOnes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		settings := rapid.SampledFrom(trialSettings).Draw(t, "settings")
 		dest := &destination{bad: make(map[int64]bool), kind: rapid.SampledFrom([]sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable}).Draw(t, "kind"),
-			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole"), sends: rapid.Bool().Draw(t, "one by one")}
+			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole"), sends: rapid.Bool().Draw(t, "one by one"), limits: rapid.SampledFrom(trialLimits).Draw(t, "limits")}
 		x := newTrial(settings, dest)
 		n := rapid.IntRange(1, 150).Draw(t, "messages")
 		if settings.Ordering == subscription.OrderStrict {
@@ -216,7 +221,7 @@ func TestOutageOfAModel(t *testing.T) {
 		settings := rapid.SampledFrom(trialSettings).Draw(t, "settings")
 		settings.MaxAttempts = 100_000
 		dest := &destination{kind: rapid.SampledFrom([]sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable}).Draw(t, "kind"),
-			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole"), sends: rapid.Bool().Draw(t, "one by one")}
+			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole"), sends: rapid.Bool().Draw(t, "one by one"), limits: rapid.SampledFrom(trialLimits).Draw(t, "limits")}
 		x := newTrial(settings, dest)
 		var keys []string
 		for range rapid.IntRange(1, 150).Draw(t, "messages") {

@@ -74,6 +74,17 @@ func (x *simRunner) checkOut() {
 			keys[t.row.Key] = true
 		}
 	}
+	if limit := x.sub.Settings.Limits.InFlight; limit > 0 {
+		n := len(x.r.Retries.Parked.leases)
+		for _, l := range x.r.Lanes.all {
+			if l.busy {
+				n += len(l.batch)
+			}
+		}
+		if n > max(limit, len(x.r.Retries.Parked.leases)) { // what was leased before is there, whatever the limit
+			x.sim.failf("%s: %d messages are out, at most %d may be", x.sub.Name, n, limit)
+		}
+	}
 	if n > x.sub.Settings.Lanes {
 		x.sim.failf("%s: %d deliveries are out, at most %d may be", x.sub.Name, n, x.sub.Settings.Lanes)
 	}

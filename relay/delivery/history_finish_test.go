@@ -57,13 +57,22 @@ func (s *simulation) round() bool {
 }
 
 func (s *simulation) settle(x *simRunner) {
-	for range 1000 {
+	for range 5000 { // a limit lets one message go at a time
 		x.resume(s.feeds[1])
-		if !(x.step() || x.readPage(10) || x.load() || x.answer(0, 0) || x.saveSome(false, false) || x.look() || x.settleLease(0, 0)) {
+		if !(x.step() || x.readPage(10) || x.load() || x.answer(0, 0) || x.saveSome(false, false) || x.look() || x.settleLease(0, 0) || x.awaitRate()) {
 			return
 		}
 	}
 	s.failf("%s: it does not come to rest: %s", x.sub.Name, x.stored)
+}
+
+// awaitRate lets the time pass until a limit lets the next message go.
+func (x *simRunner) awaitRate() bool {
+	if x.r == nil || x.r.limits.until().IsZero() || !x.lookAt.Equal(x.r.limits.until()) {
+		return false
+	}
+	x.sim.server.now = x.lookAt
+	return true
 }
 
 // atRest gives dead messages up that others wait for, and says whether nothing is left to do.

@@ -65,6 +65,13 @@ var (
 		{Ordering: subscription.OrderNone, OnDead: subscription.DeadHolds, MaxAttempts: 2, Lanes: 2, Batch: 2, MaxParked: 1000, MaxScheduled: 2},
 		{Ordering: subscription.OrderStrict, OnDead: subscription.DeadHolds, MaxAttempts: 3, Lanes: 1, Batch: 1, MaxParked: 1000, MaxScheduled: 1000},
 	}
+	simLimits = []subscription.Limits{
+		{}, {}, {}, {},
+		{Limit: subscription.Limit{InFlight: 1}},
+		{Limit: subscription.Limit{InFlight: 2, Rate: subscription.Rate{Count: 20, Per: time.Second}}, Per: subscription.PerLimits{By: "key", Limit: subscription.Limit{InFlight: 1}}},
+		{Per: subscription.PerLimits{By: "key", Limit: subscription.Limit{Rate: subscription.Rate{Count: 10, Per: time.Minute}}}},
+		{Limit: subscription.Limit{Rate: subscription.Rate{Count: 30, Per: time.Minute}}},
+	}
 	simMemory = []int64{1 << 20, 16000, 6000} // of a feed, a quarter of it for what is held: rows count for some 260 bytes
 	simQueues = []int64{1 << 20, 2000}        // of all queues of a relay
 )
@@ -79,6 +86,7 @@ func newSimulation(setup simOp, trace *bytes.Buffer) *simulation {
 		x := &simRunner{sim: s, filter: simFilters[(n/8)%len(simFilters)], parked: make(map[int64]*simEntry),
 			ever: make(map[int64]bool), died: make(map[int64]bool), tries: make(map[int64]int), again: make(map[int64]bool),
 			sub: subscription.Subscription{Name: fmt.Sprintf("sub%d", i), Settings: simSettings[n%len(simSettings)]}}
+		x.sub.Settings.Limits = simLimits[int(setup.a>>4+setup.b>>5)%len(simLimits)]
 		x.sends = setup.a>>(2+i)&1 == 1
 		if setup.c&1 == 1 { // it begins now, in the middle of a transaction
 			s.server.insert(s.server.begin(), simTopics[0], "k", time.Time{})

@@ -15,8 +15,8 @@ func (r *Runner) takeIn(now time.Time) {
 	r.Intake.watchQueue()
 	if r.Intake.prog.Done >= MaxDone/2 {
 		r.Intake.advance() // not only when progress is saved
-		r.leaseOut(now)
 	}
+	r.leaseOut(now)
 	if r.Full() {
 		return
 	}
@@ -41,7 +41,7 @@ func (r *Runner) Full() bool {
 
 func (r *Runner) maxTasks() int {
 	most := max(2*r.Lanes.most*r.Lanes.batchMax, 64)
-	if r.breaker.wide {
+	if r.breaker.wide || r.limits.turns { // one of a value with room may be far behind
 		return max(most, widestLook)
 	}
 	return most

@@ -92,6 +92,7 @@ func (r *Runner) enqueue(t *task) {
 	ls.Tasks++
 	ls.bytes += t.row.Size()
 	r.breaker.fresh = true
+	r.limits.join(t)
 	if t.key == "" && ls.sending.to == nil {
 		ls.free = append(ls.free, t)
 		return
@@ -117,6 +118,7 @@ func (ls *lanes) laneOf(key string) *lane {
 func (r *Runner) free(t *task) {
 	r.Lanes.Tasks--
 	r.Lanes.bytes -= t.row.Size()
+	r.limits.leave(t)
 	if t.fault != nil {
 		r.breaker.evidence.suspects--
 	}
@@ -140,7 +142,7 @@ func (r *Runner) dispatch(now time.Time) {
 
 func (r *Runner) sendBatches(now time.Time) {
 	for _, l := range r.Lanes.all {
-		if l.busy || len(l.queue) == 0 && len(r.Lanes.free) == 0 || r.linger(l, now) {
+		if l.busy || len(l.queue) == 0 && len(r.Lanes.free) == 0 || r.linger(l, now) || !r.allotLane(l) {
 			continue
 		}
 		r.form(l, l.batchMax)
@@ -187,7 +189,7 @@ func (r *Runner) form(l *lane, most int) {
 	strict := r.Env.order().strict()
 	kept := r.Lanes.free[:0] // few enough to be moved
 	for i, t := range r.Lanes.free {
-		if len(l.batch) >= most || r.strictWait(t) || strict && r.breaker.restrained(t) {
+		if len(l.batch) >= most || r.strictWait(t) || strict && (r.breaker.restrained(t) || !r.limits.lets(t)) {
 			kept = append(kept, r.Lanes.free[i:]...)
 			break
 		}
@@ -205,6 +207,11 @@ func (r *Runner) takes(l *lane, t *task, most *int) bool {
 		if len(l.batch) > 0 || r.tooLarge(t) {
 			return false
 		}
+	}
+	if !r.limits.begin(t) {
+		return false
+	}
+	if t.alone || t.row.Withheld {
 		*most = 1
 	}
 	l.batch = append(l.batch, t)
@@ -223,6 +230,11 @@ func (r *Runner) logFirst(t *task) bool {
 	return r.Env.order().strict() && len(r.Lanes.free) > 0 && r.Lanes.free[0].row.ID < t.row.ID && !r.strictWait(r.Lanes.free[0])
 }
 
+// farEnough says whether a lane has looked at enough. Suspects, and what limits keep back, may stand before all others for long.
+func (r *Runner) farEnough(l *lane, looked int) bool {
+	return looked >= scanAhead*l.batchMax && r.breaker.evidence.suspects == 0 && r.limits.Limiter == nil
+}
+
 // formKeyed returns the bound on the batch that its tasks leave.
 func (r *Runner) formKeyed(l *lane, most int) int {
 	keys := r.Lanes.keys
@@ -233,7 +245,7 @@ func (r *Runner) formKeyed(l *lane, most int) int {
 	defer clear(keys)
 	kept, stuck := l.queue[:0], 0
 	for i, t := range l.queue {
-		if len(l.batch) >= most || i-stuck >= scanAhead*l.batchMax && r.breaker.evidence.suspects == 0 { // suspects may stand before all others for long
+		if len(l.batch) >= most || r.farEnough(l, i-stuck) {
 			kept = append(kept, l.queue[i:]...)
 			break
 		}

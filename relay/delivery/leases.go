@@ -96,7 +96,7 @@ const (
 // leaseOut keeps what takes long from holding up what comes after it.
 func (r *Runner) leaseOut(now time.Time) {
 	l := &r.Lanes.leasing
-	if l.to == nil || r.Intake.prog.Done < leaseSomeAt || now.Sub(l.asked) < leaseSome {
+	if l.to == nil || r.Intake.prog.Done < leaseSomeAt && !r.awaitsRest() || now.Sub(l.asked) < leaseSome {
 		return
 	}
 	l.asked = now
@@ -107,9 +107,15 @@ func (r *Runner) leaseOut(now time.Time) {
 	l.to.LeaseOut(since)
 }
 
+// awaitsRest says whether the next pass waits for what is still out of the last one, and the sink can lease that.
+func (r *Runner) awaitsRest() bool {
+	in := &r.Intake
+	return r.Lanes.leasing.to != nil && !r.stopping && in.live.queue == nil && in.pass.reader == nil && !in.prog.Idle()
+}
+
 // lend remembers how an entry was leased.
-func (e *Entry) lend(o *sinks.OutcomeError) {
-	if o != nil {
-		e.token, e.lease, e.worker = o.Token, o.After, o.Worker
+func (e *Entry) lend(t *task) {
+	if o := t.lent; o != nil {
+		e.loan = loan{token: o.Token, lease: o.After, worker: o.Worker, of: t.of}
 	}
 }

@@ -18,6 +18,7 @@ func (r *Runner) collectResults(now time.Time) {
 		if l.batch[0].row.Withheld {
 			r.Lanes.alone--
 		}
+		r.limits.end(l.batch)
 		r.handleBatch(l, now)
 		clear(l.batch)
 		clear(l.deliveries)

@@ -58,13 +58,13 @@ func (r *Runner) park(t *task, state string, due time.Time, reason string) {
 	e := t.entry
 	if e == nil {
 		e = &Entry{ID: t.row.ID, born: t.row.Born, xid: t.row.XID, key: strings.Clone(r.Env.order().parkedKey(t.key)), State: state, attempts: t.attempts, due: due}
-		e.lend(t.lent)
+		e.lend(t)
 		r.Retries.Parked.Add(e)
 		r.Retries.Parked.Record(&ParkOp{Entry: e, Insert: t.row, bare: t.bare, Reason: reason})
 		r.Intake.settle(t)
 	} else {
 		e.attempts = t.attempts
-		e.lend(t.lent)
+		e.lend(t)
 		r.Retries.Parked.change(e, state, due, reason)
 	}
 	if state == StateDead && r.Env.Sub.Settings.OnDead == subscription.DeadSkips {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider/relay/limits"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/states"
@@ -35,9 +36,15 @@ type Entry struct {
 
 	failedAt int // number of the last delivery that had started when it failed; 0: this runner does not know
 
-	token  int64         // of the attempt that was leased
-	lease  time.Duration // of that attempt
-	worker string        // who had it, if the sink leases itself
+	loan
+}
+
+// loan is how an entry was leased the last time.
+type loan struct {
+	token  int64         // of the attempt
+	lease  time.Duration // of the attempt
+	worker string        // who had it, if the sink leases by itself
+	of     *limits.Value // what a lease of the sink's counts towards
 }
 
 // lessors says whether the entry is one that the sink has leased itself: no callback comes for it.
@@ -79,10 +86,11 @@ type parkedSet struct {
 	ByID    map[snapshot.Ident]*Entry
 	keys    map[string][]*Entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
 	due     dueHeap
-	blocked crowd            // that count towards max_parked
-	later   int              // scheduled
-	waiting int              // for callbacks
-	leases  map[int64]*Entry // by token: those of the sink's own
+	blocked crowd                 // that count towards max_parked
+	later   int                   // scheduled
+	waiting int                   // for callbacks
+	leases  map[int64]*Entry      // by token: those of the sink's own
+	onLease func(e *Entry, n int) // called when one of these comes or goes; nil if nobody counts them
 	Ops     map[snapshot.Ident]*ParkOp
 	saving  map[snapshot.Ident]*ParkOp
 	Unsaved int64 // bytes of the messages in ops and saving
@@ -118,6 +126,9 @@ func (p *parkedSet) count(e *Entry, n int) {
 	if e.lessors() { // somebody works on it: it waits for nothing
 		if p.leases[e.token] = e; n < 0 {
 			delete(p.leases, e.token)
+		}
+		if p.onLease != nil {
+			p.onLease(e, n)
 		}
 		return
 	}

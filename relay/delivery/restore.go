@@ -46,7 +46,7 @@ func (e *Environment) entries(rows []store.Parked) []*Entry {
 	all := make([]*Entry, len(rows))
 	for i, p := range rows {
 		all[i] = &Entry{ID: p.ID, born: p.Born, xid: p.XID, key: e.order().parkedKey(p.Key), State: p.State, stored: p.State,
-			attempts: p.Attempts, due: p.Due, heapIndex: -1, token: p.Token, worker: p.Worker}
+			attempts: p.Attempts, due: p.Due, heapIndex: -1, loan: loan{token: p.Token, worker: p.Worker}}
 	}
 	return all
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/limits"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/progress"
@@ -37,6 +38,7 @@ type Runner struct {
 	Intake   intake
 	Lanes    lanes
 	Retries  retries
+	limits   limiting
 	breaker  breaker
 	report   report
 	stopping bool // nothing more is taken in, and no delivery starts
@@ -46,13 +48,17 @@ type Runner struct {
 // New makes a runner that stands where its cursor does. The limits are the sink's.
 func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
 	at, s := env.Cursor.Position, env.Sub.Settings
+	parked := newParkedSet(s.MaxParked, env.order().strict())
 	r := &Runner{Env: env, Life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
 	r.Env.life = &r.Life
 	r.Intake = intake{env: &r.Env, filter: f, prog: progress.New(at), pass: passing{resume: &at}, Dirty: env.Cursor.Trouble != ""} // whoever had it before may have had another
 	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
 	r.Lanes.make(env.senderOf(), n, batch)
 	r.Lanes.leasing.to, _ = env.Sink.(sinks.Lessor)
-	r.Retries = retries{env: &r.Env, Parked: newParkedSet(s.MaxParked, env.order().strict())}
+	if r.limits = newLimiting(s.Limits, env.order().strict()); r.limits.Limiter != nil {
+		parked.onLease = r.limits.leased
+	}
+	r.Retries = retries{env: &r.Env, Parked: parked}
 	r.report = report{saved: at.String(), described: env.Cursor.Trouble}
 	return r
 }
@@ -68,6 +74,8 @@ type task struct {
 	since    time.Time        // when it was taken in; zero if it comes from the parked table
 	attempts int
 	fault    *fault              // of a suspect
+	of       *limits.Value       // what it has in common with others, where limits are
+	begun    bool                // it counts towards limits
 	lent     *sinks.OutcomeError // how it was leased
 	alone    bool                // it goes in a batch of its own: it may be the one that fails others
 	bare     bool                // nothing of it can be read
@@ -102,6 +110,7 @@ func (r *Runner) loop() {
 func (r *Runner) step(now time.Time) time.Duration {
 	r.Mu.Lock()
 	defer r.Mu.Unlock()
+	r.limits.round(now)
 	r.collectResults(now)
 	if r.Gone {
 		return time.Hour
@@ -122,7 +131,7 @@ func (r *Runner) step(now time.Time) time.Duration {
 }
 
 func (r *Runner) nextLook(now time.Time) time.Duration {
-	look := time.Hour // or until something happens
+	look := r.nextRoom(now)
 	if r.takesDue() && len(r.Retries.Parked.due) > 0 && r.Retries.Parked.due[0].durable() {
 		look = min(look, r.Retries.Parked.due[0].due.Sub(now))
 	}

@@ -90,6 +90,9 @@ func (ls *lanes) hasRoom() bool { return ls.inFlight < ls.most }
 // sendReady sends from the lanes that are ready, as far as there is room.
 func (r *Runner) sendReady() {
 	ls := &r.Lanes
+	if len(ls.sending.ready) == 0 || !ls.hasRoom() || !r.allotReady() {
+		return
+	}
 	kept := ls.sending.ready[:0]
 	for i, l := range ls.sending.ready {
 		if !ls.hasRoom() {

@@ -1,12 +1,13 @@
 package delivery
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
 
 // standstill says why deliveries stand still, "" if they do not.
-func (r *Runner) standstill() string {
+func (r *Runner) standstill(now time.Time) string {
 	parked := &r.Retries.Parked.blocked
 	switch {
 	case r.breaker.open:
@@ -18,6 +19,8 @@ func (r *Runner) standstill() string {
 		return "intake stopped: max_parked messages wait for a retry or a callback"
 	case r.Lanes.Tasks >= r.maxTasks() && !parked.bears(parked.most):
 		return fmt.Sprintf("intake stopped: behind key %q so many messages wait that they leave no room for others", Shorten(parked.most))
+	case r.Lanes.Tasks >= r.maxTasks() && r.limits.heldUpBy(now) != "":
+		return fmt.Sprintf("intake stopped: limited by %s %q, of which so many wait that they leave no room for others", cmp.Or(r.limits.header, "key"), Shorten(r.limits.crowd))
 	case r.scheduledStop():
 		return "intake stopped: max_scheduled messages wait for their time, and the next one is another"
 	}
@@ -26,7 +29,7 @@ func (r *Runner) standstill() string {
 
 // describeTrouble keeps the reason why deliveries stand still, for the cursor's row.
 func (r *Runner) describeTrouble(now time.Time) {
-	trouble := r.standstill()
+	trouble := r.standstill(now)
 	described := trouble
 	if ours := r.Env.Health.Trouble(r.Env.Sub.Name); ours != "" {
 		described = ours // which is in the log already

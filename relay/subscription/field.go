@@ -21,7 +21,8 @@ type Shape int
 const (
 	Scalar Shape = iota // a word, a number or a wait
 	List                // a list of scalars; in one text, they are separated by commas
-	Object              // a mapping
+	Object              // a mapping that only the sink understands
+	Table               // a mapping
 )
 
 // Field is one setting of a subscription.
@@ -232,7 +233,7 @@ func object(name string, at func(*Settings) *json.RawMessage, help string) *Fiel
 	f := member(name, help, at, func(v json.RawMessage) bool { return len(v) > 0 })
 	f.Shape = Object
 	f.equal = func(a, b *Settings) bool { return sameJSON(*at(a), *at(b)) }
-	f.Read = readObject
+	f.Read = func(text string) (json.RawMessage, error) { return readObject(text, `{"rate": 10}`) }
 	f.check = func(s *Settings) error {
 		if v := *at(s); len(v) > 0 && v[0] != '{' {
 			return fmt.Errorf("%s: must be a JSON object", name)
@@ -242,10 +243,10 @@ func object(name string, at func(*Settings) *json.RawMessage, help string) *Fiel
 	return f
 }
 
-// readObject takes an object with or without blanks.
-func readObject(text string) (json.RawMessage, error) {
+// readObject takes an object, such as the example, with or without blanks.
+func readObject(text, example string) (json.RawMessage, error) {
 	var compact bytes.Buffer
-	const wanted = `must be a JSON object, such as {"rate": 10}`
+	wanted := "must be a JSON object, such as " + example
 	if err := json.Compact(&compact, []byte(text)); err != nil {
 		if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return nil, fmt.Errorf("%s; it is no JSON: %s at byte %d", wanted, err, syntax.Offset)

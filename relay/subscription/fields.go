@@ -40,6 +40,8 @@ var Fields = []*Field{
 		"How long a worker of a pull: subscription may be silent before its jobs go to others. Default 15s."),
 	span("attempt_timeout", func(s *Settings) *Duration { return &s.AttemptTimeout }, limits{least: time.Second, most: 7 * 24 * time.Hour, standard: 5 * time.Minute},
 		"How long a worker of a pull: subscription may have a job, unless it tells of progress. Default 5m."),
+	limitsOf("limits", func(s *Settings) *Limits { return &s.Limits },
+		"Deliveries at once (in_flight) and in a time (rate: 100/s, 30/m or 500/h), and per: {by: key or header:NAME, in_flight, rate} of each value, which take turns. Default: none."),
 	object("options", func(s *Settings) *json.RawMessage { return &s.Options },
 		"What only this kind of sink has, as a JSON object. Secrets in it are references: env:NAME or file:/path."),
 }

@@ -70,7 +70,7 @@ func TestEveryMemberHasAnEntry(t *testing.T) {
 			t.Errorf("%s is there twice or has no help", f.Name)
 		}
 		seen[f.Name] = true
-		text := map[subscription.Shape]string{subscription.List: "5s", subscription.Object: `{"a":1}`}[f.Shape]
+		text := map[subscription.Shape]string{subscription.List: "5s", subscription.Object: `{"a":1}`, subscription.Table: `{"in_flight":1}`}[f.Shape]
 		for _, try := range []string{text, "3", "3s", "hold", "strict"} {
 			if raw, err := f.Read(try); err == nil && f.Decode(&full, raw) == nil && f.Check(&full) == nil && f.JSON(&full) != nil {
 				break

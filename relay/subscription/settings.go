@@ -33,10 +33,16 @@ type Settings struct {
 	MaxParked int // retrying, held and leased messages before intake stops; default: 100000
 	// MaxScheduled bounds the messages that are parked until they are due; further ones stay in the log. Default: 1000000.
 	MaxScheduled int
-	Shards       int // how many workers of sql: can be at work at once; default: 4
+	Sharing
 	Clocks
 	// Options are what only the sink understands: a JSON object, or nil.
 	Options json.RawMessage
+}
+
+// Sharing is how the work is shared out.
+type Sharing struct {
+	Shards int    // how many workers of sql: can be at work at once; default: 4
+	Limits Limits // of deliveries at once and in a time; default: none
 }
 
 // Clocks say how long workers have for their jobs.
