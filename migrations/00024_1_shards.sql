@@ -107,6 +107,9 @@ COMMENT ON COLUMN postrider.shard_positions.mark IS 'What the shard''s sequence 
 COMMENT ON COLUMN postrider.shard_positions.mark_before IS 'What it said before.';
 COMMENT ON COLUMN postrider.shard_positions.saved_at IS 'When the row was written.';
 
+ALTER TABLE postrider.parked ADD COLUMN taken xid8;
+COMMENT ON COLUMN postrider.parked.taken IS 'The transaction of the worker that last took it in SQL.';
+
 -- Shards count from 1, so that what relays park is in none of these.
 CREATE INDEX parked_by_shard ON postrider.parked (subscription, shard, due, id) WHERE shard > 0 AND state IN ('retrying', 'held', 'scheduled');
 CREATE INDEX parked_by_key ON postrider.parked (subscription, key, id, created_at) WHERE shard > 0 AND key IS NOT NULL AND state IN ('retrying', 'held', 'dead');

@@ -30,45 +30,41 @@ END $b$ $f$;
     -- The next rows of a pass. Two that have the same id come together.
     page_function CONSTANT text := $f$
 CREATE FUNCTION postrider.shard_page(leaf bigint, by_xid bigint, c postrider.shard_positions, s postrider.shard_settings, until bigint, room integer)
-    RETURNS TABLE (id bigint, created_at timestamptz, deliver_at timestamptz, xid xid8, topic text, key text, payload jsonb, body bytea, headers jsonb)
+    RETURNS TABLE (id bigint, created_at timestamptz, deliver_at timestamptz, xid xid8, topic text, key text, payload jsonb, body bytea, headers jsonb, priority smallint)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $b$
 #variable_conflict use_column
 DECLARE
-    base     pg_snapshot := CASE WHEN c.blind = leaf THEN c.blind_base ELSE c.base END;
-    target   pg_snapshot := c.target;
-    top      xid8 := pg_snapshot_xmax(base);
-    until_x  xid8 := pg_snapshot_xmax(target);
-    ended    xid8[] := CASE WHEN by_xid = 1 THEN ARRAY(SELECT x FROM pg_snapshot_xip(base) x WHERE pg_visible_in_snapshot(x, target)) END;
-    after    bigint := c.after_id;
-    n        integer := s.shards;
-    mine     integer := c.shard;
-    done     int8multirange := c.done;
-    done_before timestamptz := c.done_before;
-    regex    text := s.regex;
-    topics   text[] := s.topics;
-    -- Earlier topics apply to nothing that is left once base is past them: no row, then, is asked which of them are its own.
-    earlier  jsonb := CASE WHEN pg_snapshot_xmin(base) < s.earlier_until THEN s.earlier END;
+    base     pg_snapshot := c.base;
+    earlier  jsonb;
 BEGIN
-    CASE leaf %s END CASE;
+    -- Few variables and few steps: a session prepares each of them anew in each transaction.
+    IF c.blind = leaf THEN
+        base := c.blind_base;
+    END IF;
+    IF s.earlier_until IS NOT NULL AND pg_snapshot_xmin(base) < s.earlier_until THEN
+        earlier := s.earlier; -- it applies to nothing that is left once base is past it
+    END IF;
+    %s
 END $b$ $f$;
     wanted CONSTANT text := $w$
-          AND CASE WHEN earlier IS NULL THEN regex IS NULL OR o.topic ~ regex ELSE o.topic ~ postrider.topic_regex(postrider.topics_at(topics, earlier, o.xid)) END
-          AND postrider.shard_of(o.key, o.id, n) = mine
-          AND (done IS NULL OR NOT (done @> o.id AND o.created_at <= done_before))$w$;
-    cols CONSTANT text := 'o.id, o.created_at, o.deliver_at, o.xid, o.topic::text, o.key, o.payload, o.body, o.headers::jsonb';
+          AND CASE WHEN earlier IS NULL THEN s.regex IS NULL OR o.topic ~ s.regex ELSE o.topic ~ postrider.topic_regex(postrider.topics_at(s.topics, earlier, o.xid)) END
+          AND postrider.shard_of(o.key, o.id, s.shards) = c.shard
+          AND (c.done IS NULL OR NOT (c.done @> o.id AND o.created_at <= c.done_before))$w$;
+    cols CONSTANT text := 'o.id, o.created_at, o.deliver_at, o.xid, o.topic::text, o.key, o.payload, o.body, o.headers::jsonb, least(greatest(o.priority, 1::smallint), 4::smallint)';
     page_leaf CONSTANT text := $l$
-    WHEN %1$s THEN
         IF by_xid = 0 THEN
             RETURN QUERY SELECT %2$s FROM postrider.outbox_%1$s o
-            WHERE o.id > after AND o.id <= until AND NOT pg_visible_in_snapshot(o.xid, base) AND pg_visible_in_snapshot(o.xid, target)%3$s
+            WHERE o.id > c.after_id AND o.id <= until AND NOT pg_visible_in_snapshot(o.xid, base) AND pg_visible_in_snapshot(o.xid, c.target)%3$s
             ORDER BY o.id FETCH FIRST (room) ROWS WITH TIES;
         ELSE
             RETURN QUERY SELECT * FROM (
                 SELECT %2$s FROM postrider.outbox_%1$s o
-                WHERE o.xid >= top AND o.xid < until_x AND o.id > after AND o.id <= until AND pg_visible_in_snapshot(o.xid, target)%3$s
+                WHERE o.xid >= pg_snapshot_xmax(base) AND o.xid < pg_snapshot_xmax(c.target) AND o.id > c.after_id AND o.id <= until
+                  AND pg_visible_in_snapshot(o.xid, c.target)%3$s
                 UNION ALL
                 SELECT %2$s FROM postrider.outbox_%1$s o
-                WHERE o.xid = ANY (ended) AND o.xid < top AND o.id > after AND o.id <= until%3$s) w
+                WHERE o.xid = ANY (ARRAY(SELECT x FROM pg_snapshot_xip(base) x WHERE pg_visible_in_snapshot(x, c.target)))
+                  AND o.xid < pg_snapshot_xmax(base) AND o.id > c.after_id AND o.id <= until%3$s) w
             ORDER BY w.id FETCH FIRST (room) ROWS WITH TIES;
         END IF;$l$;
 
@@ -98,15 +94,52 @@ END $b$ $f$;
                 UNION ALL
                 SELECT p.id, p.key, p.topic, p.xid FROM postrider.outbox_%1$s p WHERE p.xid = ANY (running) AND p.xid < top) u
                 LIMIT most) o) w;$l$;
+
+    -- Messages by their ids: for who has taken them and says what is wrong.
+    row_function CONSTANT text := $f$
+CREATE FUNCTION postrider.shard_messages(leaf integer, wanted bigint[], of_key text)
+    RETURNS TABLE (id bigint, created_at timestamptz, xid xid8, topic text, key text, payload jsonb, body bytea, headers jsonb, priority smallint)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $b$
+#variable_conflict use_column
+BEGIN
+    CASE leaf %s END CASE;
+END $b$ $f$;
+    row_leaf CONSTANT text := $l$
+    WHEN %1$s THEN
+        RETURN QUERY SELECT o.id, o.created_at, o.xid, o.topic::text, o.key, o.payload, o.body, o.headers::jsonb, o.priority FROM postrider.outbox_%1$s o
+        WHERE o.id = ANY (wanted) AND (of_key IS NULL OR o.key = of_key);$l$;
     leaves CONSTANT int[] := ARRAY(SELECT generate_series(0, 15));
 BEGIN
     EXECUTE format(window_function, (SELECT string_agg(format(window_leaf, i), '') FROM unnest(leaves) i));
-    EXECUTE format(page_function, (SELECT string_agg(format(page_leaf, i, cols, wanted), '') FROM unnest(leaves) i));
+    EXECUTE format(page_function, (SELECT string_agg(format('IF leaf < %s THEN ', 4 * g + 4) ||
+        (SELECT string_agg(CASE WHEN i % 4 < 3 THEN format('IF leaf = %s THEN', i) ELSE '' END || format(page_leaf, i, cols, wanted), ' ELSE' ORDER BY i)
+         FROM generate_series(4 * g, 4 * g + 3) i), ' END IF; ELS' ORDER BY g) || ' END IF; END IF;' FROM generate_series(0, 3) g));
+    EXECUTE format(row_function, (SELECT string_agg(format(row_leaf, i), '') FROM unnest(leaves) i));
     EXECUTE format(peek_function, (SELECT string_agg(format(peek_leaf, i), '') FROM unnest(leaves) i));
 END $$;
 COMMENT ON FUNCTION postrider.shard_window IS 'How many messages of a segment are new between two snapshots, and from which id to which; counted up to most, beyond which the ids are those of the segment.';
 COMMENT ON FUNCTION postrider.shard_page IS 'The next messages of a pass in one segment, up to an id.';
+COMMENT ON FUNCTION postrider.shard_messages IS 'Messages of a segment by their ids, of a key if one is given.';
 COMMENT ON FUNCTION postrider.shard_peek IS 'How many messages of a segment are new for some shard, and which shards have wanted ones among them.';
+
+-- A segment that nobody needs any more is closed for workers before it is emptied, for each keeps what it has read until its end. One that
+-- is filled, or will be next, is never closed, whatever became of who closed it.
+CREATE FUNCTION postrider.closing_segment() RETURNS smallint
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (SELECT s.closing FROM postrider.source s WHERE ((postrider.current_segment() - s.closing) & 15) NOT IN (0, 15));
+COMMENT ON FUNCTION postrider.closing_segment IS 'The segment that workers leave out.';
+
+CREATE FUNCTION postrider.close_segment(segment smallint, wanted boolean) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    IF wanted THEN -- one at a time: a shard remembers one that it has left out
+        UPDATE postrider.source s SET closing = segment WHERE s.closing IS NULL OR s.closing IS DISTINCT FROM postrider.closing_segment();
+        RETURN EXISTS (SELECT FROM postrider.source s WHERE s.closing = segment);
+    END IF;
+    UPDATE postrider.source s SET closing = NULL WHERE s.closing = segment;
+    RETURN false;
+END $$;
+COMMENT ON FUNCTION postrider.close_segment IS 'Closes a segment for workers, or opens it again. Returns whether it is closed.';
 
 -- A segment without a block has no rows, which is seen without a lock on it.
 CREATE FUNCTION postrider.open_segments(closing smallint) RETURNS integer[]
@@ -124,9 +157,10 @@ DECLARE
     leaf  integer;
     w     record;
 BEGIN
+    PERFORM postrider.require_this_cluster();
     c.leaves := '{}';
     c.target := postrider.snapshot_before_me(); -- in a statement after the lock, and without the caller's own messages
-    c.skips := (SELECT q.closing FROM postrider.source q);
+    c.skips := postrider.closing_segment();
     FOREACH leaf IN ARRAY postrider.open_segments(c.skips) LOOP
         w := postrider.shard_window(leaf, CASE WHEN c.blind = leaf THEN c.blind_base ELSE c.base END, c.target, exact);
         IF w.n > 0 THEN

@@ -29,26 +29,15 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION postrider.may_work IS 'True, or an error: whether the session''s role may work on a subscription.';
 
--- A worker that hangs holds its shard until PostgreSQL ends its session.
-CREATE FUNCTION postrider.limit_transaction(time_limit interval) RETURNS void
+CREATE FUNCTION postrider.shard_position(subscription text, shard integer) RETURNS postrider.shard_positions
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
-    setting text;
-    now     text;
+    c postrider.shard_positions;
 BEGIN
-    FOREACH setting IN ARRAY '{statement_timeout,idle_in_transaction_session_timeout,transaction_timeout}'::text[] LOOP
-        now := current_setting(setting, true); -- the last one is PostgreSQL 17's
-        IF now = '0' OR now::interval > time_limit THEN
-            PERFORM set_config(setting, ceil(extract(epoch FROM time_limit) * 1000)::bigint::text, true);
-        END IF;
-    END LOOP;
+    SELECT * INTO c FROM postrider.shard_positions p WHERE p.subscription = shard_position.subscription AND p.shard = shard_position.shard::smallint
+    ORDER BY p.seq DESC LIMIT 1;
+    RETURN c;
 END $$;
-COMMENT ON FUNCTION postrider.limit_transaction IS 'Bounds what is left of the calling transaction, unless it is bounded already: each statement, each pause between two, and from PostgreSQL 17 on all of it.';
-
-CREATE FUNCTION postrider.shard_position(subscription text, shard integer, OUT c postrider.shard_positions)
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
-    SELECT p FROM postrider.shard_positions p WHERE p.subscription = $1 AND p.shard = $2 ORDER BY p.seq DESC LIMIT 1
-$$;
 COMMENT ON FUNCTION postrider.shard_position IS 'Where a shard is: its newest row.';
 
 -- What a shard's sequence says in one number, for it is all that survives a rollback: which message came first (its id's lower 37 bits), how
@@ -71,12 +60,13 @@ DECLARE
     here    pg_snapshot := pg_current_snapshot();
     top     xid8;
     running xid8[];
-    closing smallint := (SELECT q.closing FROM postrider.source q);
+    closing smallint := postrider.closing_segment();
     lim     bigint;
     looked  bigint;
     leaf    integer;
     seen    record;
 BEGIN
+    PERFORM postrider.require_this_cluster();
     floor := postrider.shard_position(s.subscription, 0);
     FOREACH c IN ARRAY all_c LOOP
         IF c.target IS NULL THEN
@@ -134,14 +124,13 @@ END $$;
 COMMENT ON FUNCTION postrider.raise_floor IS 'Notes that up to a snapshot nothing was new for a subscription.';
 
 CREATE FUNCTION postrider.has_due(subscription text, shard integer, moment timestamptz) RETURNS boolean
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
-    SELECT EXISTS (SELECT FROM postrider.parked p WHERE p.subscription = $1 AND p.shard = $2::smallint AND p.shard > 0
-                   AND p.state IN ('retrying', 'held', 'scheduled') AND p.due <= $3)
-$$;
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM postrider.parked p WHERE p.subscription = has_due.subscription AND p.shard = has_due.shard::smallint AND p.shard > 0
+                   AND p.state IN ('retrying', 'held', 'scheduled') AND p.due <= moment);
+END $$;
 COMMENT ON FUNCTION postrider.has_due IS 'Whether a shard has an exception that is due.';
 
--- Locks a shard that has something to do, and returns its number. A third of the calls look at all shards first: else those that have a
--- pass under way would keep the others waiting.
 CREATE FUNCTION postrider.lock_shard(s postrider.shard_settings, moment timestamptz, round integer, tried smallint[]) RETURNS postrider.shards
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
@@ -153,13 +142,6 @@ DECLARE
     among smallint[];
     mine  postrider.shards;
 BEGIN
-    IF round = 1 THEN -- by chance: where there is much to do, it is enough
-        c := postrider.shard_position(s.subscription, at);
-        IF c.target IS NOT NULL OR c.parked AND postrider.has_due(s.subscription, at, moment) THEN
-            SELECT h.* INTO mine FROM postrider.shards h WHERE h.subscription = s.subscription AND h.shard = at::smallint FOR NO KEY UPDATE SKIP LOCKED;
-        END IF;
-        RETURN mine;
-    END IF;
     all_c := ARRAY(SELECT postrider.shard_position(s.subscription, g) FROM generate_series(1, s.shards) g WHERE g <> ALL (tried));
     FOREACH c IN ARRAY all_c LOOP
         IF c.target IS NOT NULL THEN
@@ -178,13 +160,26 @@ BEGIN
     END LOOP;
     RETURN mine;
 END $$;
-COMMENT ON FUNCTION postrider.lock_shard IS 'Locks a shard that seems to have something to do; null if there is none that is free.';
+COMMENT ON FUNCTION postrider.lock_shard IS 'Locks a shard that seems to have something to do; null if there is none that is free. Those with exceptions that are due come first, then, in round 2, those with a pass under way, in round 3 those with something new.';
+
+CREATE FUNCTION postrider.release_key(s postrider.shard_settings, key text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+DECLARE
+    first postrider.parked;
+BEGIN
+    SELECT * INTO first FROM postrider.parked b WHERE b.subscription = s.subscription AND b.key = release_key.key AND b.shard > 0
+        AND b.state IN ('retrying', 'held', 'dead') AND (b.state <> 'dead' OR s.holds) ORDER BY b.id, b.created_at LIMIT 1;
+    IF first.state = 'held' AND first.due IS NULL THEN
+        UPDATE postrider.parked p SET due = '-infinity' WHERE p.subscription = first.subscription AND p.id = first.id AND p.created_at = first.created_at;
+    END IF;
+END $$;
+COMMENT ON FUNCTION postrider.release_key IS 'What waits in a key with nothing before it waits for nothing.';
 
 CREATE FUNCTION postrider.shard_parks(c postrider.shard_positions, r record, state text, due timestamptz, attempts integer DEFAULT 0, reason text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 BEGIN
-    INSERT INTO postrider.parked (subscription, shard, id, created_at, xid, state, attempts, due, reason, topic, key, payload, body, headers)
-    VALUES (c.subscription, c.shard, r.id, r.created_at, r.xid, state, attempts, due, reason, r.topic, r.key, r.payload, r.body, r.headers);
+    INSERT INTO postrider.parked (subscription, shard, id, created_at, xid, state, attempts, due, reason, topic, key, payload, body, headers, priority)
+    VALUES (c.subscription, c.shard, r.id, r.created_at, r.xid, state, attempts, due, reason, r.topic, r.key, r.payload, r.body, r.headers, r.priority);
 END $$;
 COMMENT ON FUNCTION postrider.shard_parks IS 'A message of the log becomes an exception of its shard.';
 
@@ -215,6 +210,11 @@ DECLARE
     fresh   boolean;
     cap     integer;
     passed  integer;
+    at      smallint;
+    setting text;
+    bound   text;
+    going   boolean;
+    exceptions boolean;
 BEGIN
     IF most IS NULL OR most NOT BETWEEN 1 AND 1000 THEN
         RAISE EXCEPTION 'max %: must be from 1 to 1000', coalesce(most::text, 'null') USING ERRCODE = '22023';
@@ -224,20 +224,40 @@ BEGIN
         RAISE EXCEPTION 'take needs a READ COMMITTED transaction, not %', upper(current_setting('transaction_isolation')) USING ERRCODE = '25001',
             HINT = 'A snapshot that is older than the lock on a shard does not show what its last worker has done.';
     END IF;
-    PERFORM postrider.may_work(sub);
-    PERFORM postrider.limit_transaction(time_limit);
-    SELECT * INTO s FROM postrider.shard_settings t WHERE t.subscription = sub;
-    FOR round IN CASE WHEN random() < 0.3 THEN 3 ELSE 1 END..3 LOOP
+    SELECT * INTO s FROM postrider.shard_settings t WHERE t.subscription = sub AND (pg_has_role(session_user, current_user, 'USAGE') OR EXISTS (
+        SELECT FROM postrider.shard_workers w WHERE w.subscription = sub AND pg_has_role(session_user, to_regrole(quote_ident(w.role))::oid, 'USAGE')));
+    IF NOT FOUND THEN
+        PERFORM postrider.may_work(sub); -- says why not
+    END IF;
+    -- Bounds what is left of the transaction, unless it is bounded already: a worker that hangs holds its shard until its session ends.
+    FOREACH setting IN ARRAY '{statement_timeout,idle_in_transaction_session_timeout,transaction_timeout}'::text[] LOOP
+        bound := current_setting(setting, true); -- the last one is PostgreSQL 17's
+        IF bound = '0' OR bound::interval > time_limit THEN
+            PERFORM set_config(setting, ceil(extract(epoch FROM time_limit) * 1000)::bigint::text, true);
+        END IF;
+    END LOOP;
+    -- Now and then all shards are looked at first: else those that have a pass under way would keep the others waiting for ever.
+    FOR round IN CASE WHEN random() < 0.06 THEN 3 ELSE 1 END..3 LOOP
     FOR turn IN 1..s.shards LOOP
-        h := postrider.lock_shard(s, moment, round, tried);
+        IF round = 1 THEN -- by chance: where there is much to do, it is enough
+            at := (1 + floor(random() * s.shards))::smallint;
+            SELECT p.target IS NOT NULL, p.parked INTO going, exceptions FROM postrider.shard_positions p
+            WHERE p.subscription = sub AND p.shard = at ORDER BY p.seq DESC LIMIT 1;
+            EXIT WHEN at = ANY (tried) OR NOT going AND NOT (exceptions AND postrider.has_due(sub, at, moment));
+            SELECT * INTO h FROM postrider.shards q WHERE q.subscription = sub AND q.shard = at FOR NO KEY UPDATE SKIP LOCKED;
+        ELSE
+            h := postrider.lock_shard(s, moment, round, tried);
+        END IF;
         EXIT WHEN h.shard IS NULL;
         tried := tried || h.shard;
         -- New statements: they see what the last one who held the lock has committed.
-        SELECT * INTO s FROM postrider.shard_settings t WHERE t.subscription = sub;
-        IF NOT FOUND OR NOT s.active THEN
+        SELECT * INTO c FROM postrider.shard_positions p WHERE p.subscription = sub AND p.shard = h.shard ORDER BY p.seq DESC LIMIT 1;
+        IF c.version IS DISTINCT FROM s.version THEN -- each change of a subscription rewrites the positions, under the locks of all its shards
+            SELECT * INTO s FROM postrider.shard_settings t WHERE t.subscription = sub;
+        END IF;
+        IF NOT coalesce(s.active, false) OR c.shard IS NULL THEN
             RETURN;
         END IF;
-        c := postrider.shard_position(sub, h.shard);
         IF c.taker <> pg_current_xact_id() THEN
             c.batch := '{}';
             c.deaths := 0;
@@ -253,7 +273,7 @@ BEGIN
             most := 1;
         END IF;
         IF c.target IS NULL THEN
-            floor := postrider.shard_position(sub, 0);
+            SELECT * INTO floor FROM postrider.shard_positions p WHERE p.subscription = sub AND p.shard = 0 ORDER BY p.seq DESC LIMIT 1;
             IF floor.version = s.version AND pg_snapshot_xmax(c.base) < pg_snapshot_xmax(floor.base) THEN
                 c.base := floor.base;
             END IF;
@@ -275,6 +295,7 @@ BEGIN
                             AND (b.id, b.created_at) < (r.id, r.created_at) AND b.state IN ('retrying', 'held', 'dead') AND (b.state <> 'dead' OR s.holds)) THEN
                         -- It waits for what is before it, which brings it forward.
                         UPDATE postrider.parked p SET state = 'held', due = NULL WHERE p.subscription = sub AND p.id = r.id AND p.created_at = r.created_at;
+                        PERFORM postrider.release_key(s, r.key);
                         CONTINUE;
                     END IF;
                     -- It, and what is behind it.
@@ -295,18 +316,16 @@ BEGIN
                                     reason = 'no worker has come to COMMIT with it'
                                 WHERE p.subscription = sub AND p.id = f.id AND p.created_at = f.created_at;
                                 suspect := NULL; passed := passed + 1;
-                                EXIT WHEN s.holds;
-                                UPDATE postrider.parked p SET due = '-infinity' WHERE p.subscription = sub AND p.key = f.key AND p.shard > 0 AND p.state = 'held' AND p.due IS NULL
-                                    AND f.key IS NOT NULL;
+                                PERFORM postrider.release_key(s, f.key);
                                 EXIT;
                             END IF;
                             c.deaths := prior;
                         END IF;
                         got := got + 1; c.batch := c.batch || f.id;
                         id := f.id; topic := f.topic; key := f.key; payload := f.payload; body := f.body; headers := f.headers; created_at := f.created_at;
-                        priority := 2; attempt := f.attempts + 1 + CASE WHEN cardinality(c.batch) = 1 THEN c.deaths ELSE 0 END;
+                        priority := f.priority; attempt := f.attempts + 1 + CASE WHEN cardinality(c.batch) = 1 THEN c.deaths ELSE 0 END;
                         -- Kept until COMMIT and beyond, for who says what is wrong with it needs its attempts.
-                        UPDATE postrider.parked p SET state = 'completed', attempts = take.attempt, due = NULL, updated_at = clock_timestamp()
+                        UPDATE postrider.parked p SET state = 'completed', attempts = take.attempt, due = NULL, taken = pg_current_xact_id(), updated_at = clock_timestamp()
                         WHERE p.subscription = sub AND p.id = f.id AND p.created_at = f.created_at;
                         RETURN NEXT;
                     END LOOP;
@@ -330,7 +349,12 @@ BEGIN
                 EXIT WHEN c.target IS NULL;
             END IF;
             -- Segments that the pass has come to are read together, up to where the next one begins.
-            reach := coalesce((SELECT min(c.leaves[i + 1]) FROM generate_series(1, cardinality(c.leaves), 4) i WHERE c.leaves[i + 1] > c.after_id + 1), 9223372036854775807) - 1;
+            reach := 9223372036854775806;
+            FOR i IN 1..cardinality(c.leaves) BY 4 LOOP
+                IF c.leaves[i + 1] > c.after_id + 1 THEN
+                    reach := least(reach, c.leaves[i + 1] - 1);
+                END IF;
+            END LOOP;
             room := most - got + CASE WHEN c.parked THEN 20 ELSE 0 END;
             fetched := 0;
             <<page>>
@@ -346,7 +370,7 @@ BEGIN
                 END IF;
                 IF r.deliver_at > moment OR r.id = ANY (c.batch) OR c.parked AND r.key IS NOT NULL AND EXISTS (
                         SELECT FROM postrider.parked b WHERE b.subscription = sub AND b.key = r.key AND b.shard > 0
-                            AND b.state IN ('retrying', 'held', 'dead') AND (b.state <> 'dead' OR s.holds)) THEN
+                            AND (b.id, b.created_at) < (r.id, r.created_at) AND b.state IN ('retrying', 'held', 'dead') AND (b.state <> 'dead' OR s.holds)) THEN
                     IF cap IS NULL THEN
                         SELECT CASE WHEN r.deliver_at > moment THEN s.max_scheduled ELSE s.max_parked END - count(*) INTO cap
                         FROM (SELECT FROM postrider.parked p WHERE p.subscription = sub AND p.shard = h.shard AND p.shard > 0
@@ -373,7 +397,7 @@ BEGIN
                 c.after_id := r.id;
                 got := got + 1; c.batch := c.batch || r.id;
                 id := r.id; topic := r.topic; key := r.key; payload := r.payload; body := r.body; headers := r.headers; created_at := r.created_at;
-                priority := 2; attempt := 1 + CASE WHEN cardinality(c.batch) = 1 THEN c.deaths ELSE 0 END;
+                priority := r.priority; attempt := 1 + CASE WHEN cardinality(c.batch) = 1 THEN c.deaths ELSE 0 END;
                 RETURN NEXT;
             END LOOP;
             IF fetched < room AND got < most AND passed <= 1000 THEN

@@ -55,6 +55,15 @@ GRANT EXECUTE ON FUNCTION postrider.complete(text, bigint, bigint),
 `)
 }
 
+// SQLWorkerGrants returns the SQL that lets role take messages of one subscription in its own transactions, and nothing else.
+func SQLWorkerGrants(role, subscription string) string {
+	return fmt.Sprintf("SELECT postrider.grant_worker(%s, %s);\n", literal(role), literal(subscription))
+}
+
+func literal(text string) string {
+	return "'" + strings.ReplaceAll(text, "'", "''") + "'"
+}
+
 func grants(role, text string) string { return fmt.Sprintf(text, quote(role)) }
 
 func quote(role string) string { return pgx.Identifier{role}.Sanitize() }

@@ -160,13 +160,33 @@ func (s *site) toil(worker int) {
 		if err != nil {
 			return err
 		}
+		skip := map[int64]bool{}
 		for _, j := range jobs {
+			if skip[j.ID] {
+				continue
+			}
+			if rand.IntN(25) == 0 {
+				behind, err := refuse(ctx, tx, j)
+				if err != nil {
+					return err
+				}
+				for _, id := range behind {
+					skip[id] = true
+				}
+				continue
+			}
 			if _, err := tx.Exec(ctx, `INSERT INTO public.effects (id, key, worker) VALUES ($1, nullif($2, ''), $3)`, j.ID, j.Key, worker); err != nil {
 				return err
 			}
 		}
 		return s.end(ctx, tx, len(jobs))
 	})
+}
+
+// refuse says in some way that a job cannot be done now, and returns those that wait for it.
+func refuse(ctx context.Context, tx pgx.Tx, j job) (behind []int64, err error) {
+	sql := []string{`SELECT postrider.retry('w', $1, 'no luck')`, `SELECT postrider.snooze('w', $1, '10 ms')`, `SELECT postrider.give_back('w', $1)`}[rand.IntN(3)]
+	return behind, tx.QueryRow(ctx, sql, j.ID).Scan(&behind)
 }
 
 func (s *site) take(ctx context.Context, tx pgx.Tx) ([]job, error) {

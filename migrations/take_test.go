@@ -78,7 +78,7 @@ func TestCommitSettlesAndRollbackGivesBack(t *testing.T) {
 	app, worker := db.Conn(t), db.Conn(t)
 	work(t, app, "w", `{"shards": 1}`)
 	exec(t, app, `SELECT postrider.enqueue('b.other', '1')`)
-	first := one[int64](t, app, `SELECT postrider.enqueue('a.x', '{"n": 7}', 'k', '{"h": "v"}')`)
+	first := one[int64](t, app, `SELECT postrider.enqueue('a.x', '{"n": 7}', 'k', '{"h": "v"}', priority => 1)`)
 	second := one[int64](t, app, `SELECT postrider.enqueue_bytes('a.y', '\x00ff')`)
 
 	tx := begin(t, worker)
@@ -94,7 +94,7 @@ func TestCommitSettlesAndRollbackGivesBack(t *testing.T) {
 	if err := tx.QueryRow(t.Context(), query).Scan(&id, &topic, &key, &payload, &body, &headers, &old, &priority, &tries); err != nil {
 		t.Fatal(err)
 	}
-	if id != first || topic != "a.x" || key != "k" || payload != `{"n": 7}` || body != nil || headers != `{"h": "v"}` || !old || priority != 2 || tries != 1 {
+	if id != first || topic != "a.x" || key != "k" || payload != `{"n": 7}` || body != nil || headers != `{"h": "v"}` || !old || priority != 1 || tries != 1 {
 		t.Errorf("the first message came as %d %s %s %s %v %s %v %d %d", id, topic, key, payload, body, headers, old, priority, tries)
 	}
 	if jobs := takeJobs(t, app, "w", 10); len(jobs) > 0 {

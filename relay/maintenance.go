@@ -11,5 +11,6 @@ import (
 func (g *generation) maintain(ctx context.Context) error {
 	retention := maintain.NewRetention(store.Segments{Pool: g.pool}, g.config.Retention, g.log, g.metrics)
 	expiry := &maintain.Expiry{Store: store.Expiry{Pool: g.pool}, Dead: g.config.DeadRetention, Discarded: g.config.DiscardedRetention, Log: g.log, Metrics: g.metrics}
-	return maintain.Run(ctx, append(expiry.Jobs(), retention.Job())...)
+	floors := &maintain.Floors{Store: store.Floors{Pool: g.pool}, Log: g.log}
+	return maintain.Run(ctx, append(expiry.Jobs(), retention.Job(), floors.Job())...)
 }

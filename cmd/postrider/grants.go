@@ -9,13 +9,14 @@ import (
 )
 
 func (a *app) grantsCommand() *cobra.Command {
-	var appRole, relayRole, workerRole string
+	var appRole, relayRole, workerRole, subscription string
 	var noStream bool
 	cmd := &cobra.Command{
-		Use:   "grants [--app ROLE] [--relay ROLE [--no-stream]] [--worker ROLE]",
+		Use:   "grants [--app ROLE] [--relay ROLE [--no-stream]] [--worker ROLE [--subscription NAME]]",
 		Short: "Print the SQL of least privilege for applications, relays and workers",
 		Long: `Print the SQL that lets one role enqueue messages and nothing else, another run relays and these commands, and
-a third say what came of asynchronous deliveries, which receivers without access to the database do by callbacks.
+a third say what came of asynchronous deliveries, which receivers without access to the database do by callbacks. With --subscription the
+worker's role may take the messages of that subscription, whose sink is sql:, in its own transactions instead.
 Run it as the schema's owner, after ` + "`postrider migrate`" + `; later migrations grant these roles what is new.
 
 A relay that streams needs ALTER ROLE … REPLICATION, which takes a superuser to grant. PostgreSQL knows no smaller privilege for
@@ -42,13 +43,25 @@ relay then finds new messages on a timer, some milliseconds later, and reads the
 			} else {
 				print(admin.ForRelay, relayRole, "")
 			}
-			print(admin.ForWorker, workerRole, "")
-			return nil
+			return a.printWorkerGrants(workerRole, subscription)
 		},
 	}
 	cmd.Flags().StringVar(&appRole, "app", "", "role of an application")
 	cmd.Flags().StringVar(&relayRole, "relay", "", "role of a relay")
 	cmd.Flags().BoolVar(&noStream, "no-stream", false, "without REPLICATION, with which a role can copy the whole cluster: the relay does not stream")
-	cmd.Flags().StringVar(&workerRole, "worker", "", "role of a worker that settles asynchronous deliveries")
+	cmd.Flags().StringVar(&subscription, "subscription", "", "the subscription, with the sink sql:, that the worker's role may take from")
+	cmd.Flags().StringVar(&workerRole, "worker", "", "role of a worker that settles asynchronous deliveries, or takes messages in SQL")
 	return cmd
+}
+
+func (a *app) printWorkerGrants(role, subscription string) error {
+	switch {
+	case subscription != "" && role == "":
+		return errors.New("--subscription goes with --worker ROLE")
+	case subscription != "":
+		a.printf("-- A worker: it may take the messages of one subscription in its own transactions, and nothing else.\n%s", admin.WorkerGrants(role, subscription))
+	case role != "":
+		a.printf("-- %s.\n%s", admin.ForWorker, admin.Grants(admin.ForWorker, role))
+	}
+	return nil
 }

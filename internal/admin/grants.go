@@ -28,6 +28,11 @@ var grants = map[Purpose]func(role string) string{
 // Grants returns the SQL that gives a role what it needs, and nothing else.
 func Grants(to Purpose, role string) string { return grants[to](role) }
 
+// WorkerGrants returns the SQL that lets a role take messages of one subscription in its own transactions, and nothing else.
+func WorkerGrants(role, subscription string) string {
+	return migrations.SQLWorkerGrants(role, subscription)
+}
+
 // Grant gives a role what it needs.
 func Grant(ctx context.Context, db *dbconn.Conn, to Purpose, role string) error {
 	if _, err := db.Exec(ctx, Grants(to, role), pgx.QueryExecModeSimpleProtocol); err != nil {

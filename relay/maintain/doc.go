@@ -3,6 +3,7 @@
 //
 //	retention   empties segments of the outbox that are settled for everybody and old enough, and keeps the ring long enough
 //	expiry      removes dead letters and discarded messages that are past their retention
+//	floors      notes that nothing is new for subscriptions that workers take from in SQL, so that they hold no segments
 //
 // What holds:
 //   - Every relay carries every job out. A job may be done twice, or by two at once, and the outcome is the same: statements decide under

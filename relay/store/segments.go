@@ -26,6 +26,7 @@ const (
 	SegmentInUse                  // somebody has locks on it
 	SegmentNeeded                 // nobody uses it, but some cursor has not settled all of it
 	SegmentEmptied
+	segmentClosed // nobody seems to need it, and workers leave it alone
 )
 
 // Length returns how long a segment is filled.
@@ -46,36 +47,34 @@ func (s Segments) Lengthen(ctx context.Context, to time.Duration) error {
 // oldQuery says whether a segment is worth locking: not current, not next, not empty, its newest row old enough.
 const oldQuery = "SELECT postrider.segment_is_old($1::smallint, $2::interval)"
 
-// unsettledQuery looks for a row that some cursor has not settled.
+// unsettledQuery looks for a row that some cursor, or some shard, has not settled.
 const unsettledQuery = `SELECT EXISTS (
-	SELECT FROM (SELECT base::pg_snapshot AS base FROM (SELECT DISTINCT base::text FROM postrider.cursors) c (base)) b
+	SELECT FROM (SELECT base::pg_snapshot AS base FROM (SELECT base::text FROM postrider.cursors UNION SELECT * FROM postrider.shard_bases($1::smallint)) c (base)) b
 	WHERE EXISTS (SELECT FROM postrider.outbox o WHERE o.segment = $1::smallint AND o.xid >= pg_snapshot_xmax(b.base))
 	   OR EXISTS (SELECT FROM postrider.outbox o WHERE o.segment = $1::smallint AND o.xid = ANY (ARRAY(SELECT pg_snapshot_xip(b.base)))))`
 
 // Empty truncates the segment if nobody needs it any more. It waits for no lock: a waiting TRUNCATE would stall readers.
 func (s Segments) Empty(ctx context.Context, segment int, retention time.Duration) (Emptying, error) {
+	if result, err := s.close(ctx, segment, retention); result != segmentClosed || err != nil {
+		return result, err
+	}
 	tx, err := s.Pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}) // checks must see what committed before the lock
 	if err != nil {
 		return SegmentStays, fmt.Errorf("empty segment: %w", err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
-	for _, settings := range []Call{LocalCommit, ByIndex} { // settled rows are not to be read one by one under the lock
-		if _, err := tx.Exec(ctx, settings.SQL); err != nil {
-			return SegmentStays, fmt.Errorf("empty segment: %w", err)
-		}
+	if err := prepare(ctx, tx); err != nil {
+		return SegmentStays, err
 	}
 	leaf := fmt.Sprintf("postrider.outbox_%d", segment)
 	if result, err := lockOld(ctx, tx, leaf, segment, retention); result != SegmentNeeded || err != nil {
 		return result, err
 	}
-	if old, err := holds(ctx, tx, oldQuery, segment, retention); err != nil || !old {
-		return SegmentNeeded, err
+	if needed, err := neededNow(ctx, tx, segment, retention); err != nil || needed {
+		return SegmentNeeded, err // if it is closed, the next attempt opens it
 	}
-	if unsettled, err := holds(ctx, tx, unsettledQuery, segment); err != nil || unsettled {
+	if err := truncate(ctx, tx, leaf, segment); err != nil {
 		return SegmentNeeded, err
-	}
-	if _, err := tx.Exec(ctx, "TRUNCATE ONLY "+leaf); err != nil {
-		return SegmentNeeded, fmt.Errorf("empty segment: %w", err)
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return SegmentNeeded, fmt.Errorf("empty segment: %w", err)

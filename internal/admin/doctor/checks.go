@@ -36,6 +36,7 @@ var checks = []check{
 	{name: "relays", run: (*examination).checkRelays},
 	{name: "relays", run: (*examination).checkUnable},
 	{name: "subscriptions", run: (*examination).checkSubscriptions},
+	{name: "workers", run: (*examination).checkWorkers},
 	{name: "destinations", run: (*examination).checkSinks},
 	{name: "dead letters", run: (*examination).checkDead},
 	{name: "ids", run: (*examination).checkSequence},
