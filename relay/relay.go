@@ -47,7 +47,7 @@ func New(c Config) (*Relay, error) {
 	return &Relay{config: c, log: c.Logger, metrics: metrics.New(c.Registerer), health: health.New(c.Logger, c.moment)}, nil
 }
 
-// fatalError is what waiting does not mend.
+// fatalError is an error that trying again cannot fix: it ends Run.
 type fatalError struct{ err error }
 
 // Error returns the reason.
@@ -162,7 +162,7 @@ func (r *Relay) runGeneration(ctx context.Context, healthy func()) error {
 	return asFatal(g.run(ctx, ticks, healthy))
 }
 
-// asFatal marks errors of the database that waiting does not mend.
+// asFatal marks errors of the database that trying again cannot fix.
 func asFatal(err error) error {
 	if dbconn.Hides(err) {
 		return &fatalError{fmt.Errorf("%w: %s", err, dbconn.HidesRemedy)}

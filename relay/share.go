@@ -95,7 +95,7 @@ func (o *owner) expected(standings map[subscription.Part]store.Standing) map[sub
 	return expected
 }
 
-// share lets go what another relay should have.
+// share stops delivering what another relay should have, and releases it.
 func (o *owner) share(shares map[subscription.Part]string) {
 	for part, r := range o.running() {
 		if to, moves := shares[part]; moves && to != o.incarnation {

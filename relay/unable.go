@@ -38,7 +38,7 @@ type detailed interface {
 // Unusable marks an error that is true on every machine and in every build: as the error of Config.Open it pauses the subscription.
 func Unusable(err error) error { return &badSubscription{err} }
 
-// badSubscription is an error that waiting does not mend: the subscription is paused with it as the reason.
+// badSubscription is an error that trying again cannot fix: the subscription is paused with it as the reason.
 type badSubscription struct{ err error }
 
 // Error returns the reason.

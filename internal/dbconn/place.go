@@ -31,7 +31,7 @@ func (p Place) String() string {
 var errStatements = errors.New("a pooler in statement mode sits between this and PostgreSQL, through which no transaction passes: " +
 	"set pool_mode = transaction (or session) for this database in the pooler, or connect to PostgreSQL itself")
 
-// Hopeless says whether the error of a connection is one that waiting does not mend, and no server's answer.
+// Hopeless says whether the error of a connection is one that trying again cannot fix, and that no server sent.
 func Hopeless(err error) bool { return errors.Is(err, errStatements) }
 
 // PlaceOf finds out where the connection leads to. A second one is opened for that if there is a pooler: in transaction mode two

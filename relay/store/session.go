@@ -34,7 +34,7 @@ type Session struct {
 	Prepare bool
 	pooled  bool // the session is somebody else's in the next transaction
 
-	// Of look: the encoded request, and what ends the watch on its context.
+	// The encoded request of Look, and what stops watching its context.
 	request []byte
 	unwatch func() bool
 }

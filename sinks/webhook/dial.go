@@ -56,14 +56,14 @@ func (d dialer) toProxy(ctx context.Context, network, addr string) (net.Conn, er
 	return d.handshake(ctx, conn, conf, addr)
 }
 
-// mortal is a connection that ends with the sink. A connection of HTTP/2 is not idle, and stays open, while a stream that
-// has ended is still being put away.
-type mortal struct {
+// boundConn is a connection that the end of the sink closes. (http.Transport leaves one of HTTP/2 open as long as a stream that has ended is
+// not cleaned up.)
+type boundConn struct {
 	net.Conn
 	stop func() bool
 }
 
-func (c mortal) Close() error {
+func (c boundConn) Close() error {
 	c.stop()
 	return c.Conn.Close()
 }
@@ -71,7 +71,7 @@ func (c mortal) Close() error {
 // handshake takes the connection over: on an error it is closed.
 func (d dialer) handshake(ctx context.Context, conn net.Conn, conf *tls.Config, addr string) (net.Conn, error) {
 	raw := conn
-	conn = mortal{raw, context.AfterFunc(d.life, func() { raw.Close() })}
+	conn = boundConn{raw, context.AfterFunc(d.life, func() { raw.Close() })}
 	if conf.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {

@@ -17,7 +17,7 @@ type Flow struct {
 	concurrency concurrency
 	busy        int       // places that are taken
 	waiting     []*waiter // for a place, longest first
-	current     *spell
+	current     *upPeriod
 	ended       error // for good; nil while the destination wants more
 }
 
@@ -27,8 +27,8 @@ type waiter struct {
 	granted bool
 }
 
-// spell is a time in which the destination is up, as far as is known. Whoever waits in it when it ends need not ask.
-type spell struct {
+// upPeriod is a time in which the destination is up, as far as is known. When it ends, all who wait in it stop waiting.
+type upPeriod struct {
 	ended chan struct{}
 	err   error // why; set before ended is closed
 }
@@ -46,7 +46,7 @@ type Config struct {
 
 // New returns a Flow for one destination.
 func New(c Config) *Flow {
-	return &Flow{limiter: newLimiter(c), adaptive: c.Adaptive, concurrency: newConcurrency(c.Lanes), current: &spell{ended: make(chan struct{})}}
+	return &Flow{limiter: newLimiter(c), adaptive: c.Adaptive, concurrency: newConcurrency(c.Lanes), current: &upPeriod{ended: make(chan struct{})}}
 }
 
 // Result is what came of a delivery.
@@ -61,11 +61,11 @@ type Result struct {
 // Enter waits for a place and a token. Unless there is an error, Leave must follow. The error is that of ctx, or the outcome
 // with which somebody else has found the destination down meanwhile.
 func (f *Flow) Enter(ctx context.Context) error {
-	sp, err := f.place(ctx)
+	up, err := f.place(ctx)
 	if err != nil {
 		return err
 	}
-	if err := f.limiter.wait(ctx, sp); err != nil {
+	if err := f.limiter.wait(ctx, up); err != nil {
 		f.free()
 		return err
 	}
@@ -73,9 +73,9 @@ func (f *Flow) Enter(ctx context.Context) error {
 }
 
 // place waits for one of the places that the concurrency allows.
-func (f *Flow) place(ctx context.Context) (*spell, error) {
+func (f *Flow) place(ctx context.Context) (*upPeriod, error) {
 	f.mu.Lock()
-	sp := f.current
+	up := f.current
 	switch {
 	case f.ended != nil:
 		f.mu.Unlock()
@@ -83,17 +83,17 @@ func (f *Flow) place(ctx context.Context) (*spell, error) {
 	case !f.adaptive || f.busy < f.concurrency.limit() && len(f.waiting) == 0:
 		f.busy++
 		f.mu.Unlock()
-		return sp, nil
+		return up, nil
 	}
 	w := &waiter{turn: make(chan struct{})}
 	f.waiting = append(f.waiting, w)
 	f.mu.Unlock()
 	select {
 	case <-w.turn:
-		return sp, nil
-	case <-sp.ended:
+		return up, nil
+	case <-up.ended:
 		f.withdraw(w)
-		return nil, sp.err
+		return nil, up.err
 	case <-ctx.Done():
 		f.withdraw(w)
 		return nil, ctx.Err()
@@ -158,7 +158,7 @@ func (f *Flow) dismiss(err error) {
 	f.current.err = err
 	close(f.current.ended)
 	f.waiting = nil
-	f.current = &spell{ended: make(chan struct{})}
+	f.current = &upPeriod{ended: make(chan struct{})}
 }
 
 // next lets go on as many as have room.

@@ -22,11 +22,11 @@ func newLimiter(c Config) limiter {
 	return limiter{rate.NewLimiter(rate.Limit(c.Rate), burst)}
 }
 
-// errRateWait is for who would have to wait longer than there is time.
+// errRateWait says that the next token comes later than the context ends.
 var errRateWait = fmt.Errorf("the rate limit asks for a longer wait than there is time: %w", context.DeadlineExceeded)
 
-// wait waits for a token. It gives up when ctx or the spell ends, and at once if ctx will end before there is one.
-func (l limiter) wait(ctx context.Context, sp *spell) error {
+// wait waits for a token. It gives up when ctx or the period ends, and at once if ctx will end before there is one.
+func (l limiter) wait(ctx context.Context, up *upPeriod) error {
 	if l.Limiter == nil {
 		return nil
 	}
@@ -44,9 +44,9 @@ func (l limiter) wait(ctx context.Context, sp *spell) error {
 	select {
 	case <-timer.C:
 		return nil
-	case <-sp.ended:
+	case <-up.ended:
 		token.Cancel()
-		return sp.err
+		return up.err
 	case <-ctx.Done():
 		token.Cancel()
 		return ctx.Err()

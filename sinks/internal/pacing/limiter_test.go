@@ -25,14 +25,14 @@ func TestRate(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			l := newLimiter(Config{Rate: c.rate, Burst: c.burst})
-			sp := &spell{ended: make(chan struct{})}
+			up := &upPeriod{ended: make(chan struct{})}
 			start := time.Now()
 			var mu sync.Mutex
 			var wg sync.WaitGroup
 			atOnce := 0
 			for range 30 {
 				wg.Go(func() {
-					if err := l.wait(t.Context(), sp); err != nil {
+					if err := l.wait(t.Context(), up); err != nil {
 						t.Error(err)
 					}
 					mu.Lock()
@@ -54,9 +54,9 @@ func TestRate(t *testing.T) {
 func TestRateAgainstTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(Config{Rate: 1})
-		sp := &spell{ended: make(chan struct{})}
+		up := &upPeriod{ended: make(chan struct{})}
 		start := time.Now()
-		wait := func(ctx context.Context) error { return l.wait(ctx, sp) }
+		wait := func(ctx context.Context) error { return l.wait(ctx, up) }
 		if err := wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +74,7 @@ func TestRateAgainstTheClock(t *testing.T) {
 			t.Errorf("after %v: %v, want the next token after a second", time.Since(start), err)
 		}
 		down := errors.New("down")
-		time.AfterFunc(300*time.Millisecond, func() { sp.err = down; close(sp.ended) })
+		time.AfterFunc(300*time.Millisecond, func() { up.err = down; close(up.ended) })
 		if err := wait(t.Context()); err != down || time.Since(start) != 1300*time.Millisecond {
 			t.Errorf("after %v: %v, want the outage's error when it begins", time.Since(start), err)
 		}
