@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-)
 
-type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+	"github.com/postrider/postrider/sinks/webhook/internal/http1"
+)
 
 // dialer makes connections, through the proxy if there is one. Every address that it connects to was shown to the guard.
 type dialer struct {
 	life  context.Context // its end closes connections that carry TLS
-	plain dialFunc
+	plain http1.DialFunc
 	tls   *tls.Config
 	proxy *url.URL
 }
@@ -34,7 +34,7 @@ func (d dialer) secure(ctx context.Context, network, addr string) (net.Conn, err
 	if d.proxy.Scheme == "https" {
 		dial = d.toProxy
 	}
-	conn, err := dial(ctx, network, proxyAddr(d.proxy))
+	conn, err := dial(ctx, network, http1.HostPort(d.proxy))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", proxyName(d.proxy), err)
 	}

@@ -71,77 +71,6 @@ func TestDirectContexts(t *testing.T) {
 	<-hung
 }
 
-// A context that has ended stays so, though each request sets the deadline anew.
-func TestDirectContextThatHasEnded(t *testing.T) {
-	p := talk(t, true, func(net.Conn, int, int) bool { return true })
-	pool := open(t, Config{URL: p.url}).transport.current.Load().direct
-	ctx, cancel := context.WithCancel(t.Context())
-	c, err := pool.connect(ctx, time.Now().Add(time.Minute))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	if n, err := c.conn.Read(make([]byte, 1)); !isTimeout(err) {
-		t.Fatalf("read %d bytes: %v", n, err)
-	}
-	if err := pool.enter(ctx, time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.exchange(ctx, new(request), time.Now().Add(time.Hour)); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-}
-
-// Idle connections are closed in the end, by and by or at once.
-func TestDirectClosesIdle(t *testing.T) {
-	p := talk(t, true, saying("HTTP/1.1 204 No Content\r\n\r\n"))
-	s := open(t, Config{URL: p.url})
-	pool := s.transport.current.Load().direct
-	idle := func() int {
-		pool.mu.Lock()
-		defer pool.mu.Unlock()
-		return len(pool.idle)
-	}
-	deliver := func() {
-		sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
-	}
-	deliver()
-	pool.closeOld()
-	if n := idle(); n != 1 || !pool.armed {
-		t.Errorf("%d idle connections, want the one that was just used, and to look at it later", n)
-	}
-	pool.mu.Lock()
-	pool.idle[0].since = time.Now().Add(-idleTimeout)
-	pool.mu.Unlock()
-	pool.closeOld()
-	if n := idle(); n != 0 || pool.armed {
-		t.Errorf("%d idle connections after the idle timeout", n)
-	}
-	deliver()
-	pool.CloseIdleConnections()
-	if n := idle(); n != 0 || pool.armed {
-		t.Errorf("%d idle connections after they were closed", n)
-	}
-	deliver()
-	if n := p.conns.Load(); n != 3 {
-		t.Errorf("%d connections, want 3", n)
-	}
-
-	// One that is in use is closed when its request ends.
-	c, err := pool.connect(t.Context(), time.Now().Add(time.Minute))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := pool.enter(t.Context(), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	pool.CloseIdleConnections()
-	pool.leave(c, true)
-	if n := idle(); n != 0 || c.conn.SetDeadline(time.Now()) == nil {
-		t.Errorf("%d idle connections after the end of a request that began before they were closed", n)
-	}
-}
-
 // More callers than lanes wait for each other, for no longer than an attempt may take.
 func TestDirectIsBounded(t *testing.T) {
 	answer := make(chan struct{})
@@ -181,7 +110,7 @@ func TestDirectIsForPlainHTTP(t *testing.T) {
 		{Config{URL: "http://host", Options: Options{Proxy: "env:POSTRIDER_TEST_PROXY"}}, ""},
 	} {
 		d := open(t, c.cfg).transport.current.Load().direct
-		if (d != nil) != (c.addr != "") || d != nil && d.addr != c.addr {
+		if (d != nil) != (c.addr != "") || d != nil && d.Addr != c.addr {
 			t.Errorf("%s: %+v, want a connection to %q", c.cfg.URL, d, c.addr)
 		}
 	}

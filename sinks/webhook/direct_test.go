@@ -147,8 +147,8 @@ func TestDirectUnsolicited(t *testing.T) {
 			sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
 			close(speak)
 			<-spoken
-			idle := s.transport.current.Load().direct.idle
-			eventually(t, "something on the connection", func() bool { return !idle[0].silent() })
+			direct := s.transport.current.Load().direct
+			eventually(t, "something on the connection", func() bool { return !direct.Silent() })
 			sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
 			if n := p.requests.Load(); n != 2 {
 				t.Errorf("%d requests for two messages", n)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/webhook/internal/http1"
 )
 
 const proxyEnvironment = "environment"
@@ -106,14 +107,6 @@ func parseProxy(text string) (*url.URL, error) {
 // proxyName is a proxy without its user info.
 func proxyName(u *url.URL) string { return "proxy " + u.Scheme + "://" + u.Host }
 
-func proxyAddr(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return net.JoinHostPort(u.Hostname(), port)
-}
-
 // tunnel asks a proxy to connect us to addr (RFC 9110, section 9.3.6). It bounds its waiting by ctx.
 func tunnel(ctx context.Context, conn net.Conn, proxy *url.URL, addr string) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
@@ -134,7 +127,7 @@ func connectRequest(conn net.Conn, proxy *url.URL, addr string) error {
 	if err := req.Write(conn); err != nil {
 		return fmt.Errorf("%s: CONNECT: %w", proxyName(proxy), err)
 	}
-	r := bufio.NewReader(io.LimitReader(conn, maxHeaderLength))
+	r := bufio.NewReader(io.LimitReader(conn, http1.MaxHeader))
 	res, err := http.ReadResponse(r, req)
 	if err != nil {
 		return fmt.Errorf("%s: CONNECT: %w", proxyName(proxy), quiet{err})

@@ -1,12 +1,15 @@
 package webhook
 
 import (
+	"context"
 	"maps"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/webhook/internal/http1"
 )
 
 // Media types of CloudEvents in JSON (JSON event format 1.0.2), and of JSON lines. They go without a charset: JSON is
@@ -34,7 +37,7 @@ type request struct {
 	results map[string]error // what the answer to a batch said of single events, by their ids
 
 	// Kept from one request to the next.
-	wire    []byte // what direct writes before the body
+	wire    []byte // what an http1.Client writes before the body
 	second  int64  // in unix time, of which
 	seconds string // is the text
 }
@@ -49,6 +52,14 @@ func (s *Sink) free(r *request) {
 	}
 	*r = request{fields: fields{r.list[:0]}, wire: r.wire, second: r.second, seconds: r.seconds}
 	s.requests.Put(r)
+}
+
+// exchange sends the request over plain TCP.
+func (r *request) exchange(ctx context.Context, c *http1.Client, deadline time.Time) (*http.Response, error) {
+	if err := r.encode(c.Start); err != nil {
+		return nil, err
+	}
+	return c.RoundTrip(ctx, http1.Request{Head: &r.wire, Body: r.body}, deadline)
 }
 
 // timestamp returns unix seconds. Most requests have those of the one before.

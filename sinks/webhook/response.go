@@ -1,12 +1,10 @@
 package webhook
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"html"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -167,11 +165,6 @@ func printable(b []byte) string {
 		return r
 	}, string(b))
 	return strings.Join(strings.Fields(clean), " ")
-}
-
-func isTimeout(err error) bool {
-	e, ok := errors.AsType[net.Error](err)
-	return ok && e.Timeout() || errors.Is(err, context.DeadlineExceeded)
 }
 
 func isConnectError(err error) bool {

@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/internal/pacing"
+	"github.com/postrider/postrider/sinks/webhook/internal/http1"
 	"github.com/postrider/postrider/sinks/webhook/internal/sign"
 )
 
@@ -161,7 +162,7 @@ func (s *Sink) post(ctx context.Context, r *request) error {
 func (s *Sink) attempt(ctx context.Context, r *request, now time.Time) error {
 	s.stamp(r, now)
 	if g := s.transport.get(now); g.direct != nil {
-		res, err := g.direct.roundTrip(ctx, r, now.Add(s.timeout))
+		res, err := r.exchange(ctx, g.direct, now.Add(s.timeout))
 		if err != nil {
 			return s.failed(ctx, g.adviseAnswer(err), false)
 		}
@@ -196,7 +197,7 @@ func (s *Sink) roundTrip(ctx context.Context, header http.Header, payload []byte
 		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
 	})
 	res, err := s.transport.RoundTrip(s.request(traced, header, payload))
-	if err == nil || !reused || isConnectError(err) || isTimeout(err) || ctx.Err() != nil {
+	if err == nil || !reused || isConnectError(err) || http1.IsTimeout(err) || ctx.Err() != nil {
 		return res, err
 	}
 	s.transport.CloseIdleConnections()
@@ -230,7 +231,7 @@ func (s *Sink) request(ctx context.Context, header http.Header, payload []byte) 
 
 // failed classifies an attempt without an answer. Timeout says that its time is up; the error may say so as well.
 func (s *Sink) failed(ctx context.Context, err error, timeout bool) error {
-	connecting, timeout := isConnectError(err), timeout || isTimeout(err)
+	connecting, timeout := isConnectError(err), timeout || http1.IsTimeout(err)
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("POST %s: %w", s.name, ctx.Err())

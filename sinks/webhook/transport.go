@@ -14,12 +14,11 @@ import (
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks/webhook/internal/http1"
 )
 
 const (
-	connectTimeout  = 5 * time.Second
-	idleTimeout     = 90 * time.Second
-	maxHeaderLength = 64 << 10
+	connectTimeout = 5 * time.Second
 
 	// A connection of HTTP/2 carries all lanes, and nobody else would notice that its peer is gone: an attempt that timed
 	// out leaves it in place.
@@ -56,7 +55,7 @@ type transport struct {
 // pool is the connections that were made in the same way.
 type pool struct {
 	*http.Transport
-	direct  *direct // is used instead, if it is not nil
+	direct  *http1.Client // is used instead, if it is not nil
 	pem     pemText
 	proxy   *url.URL
 	refused error // what the guard has against the destination, if a proxy hides its address
@@ -170,7 +169,7 @@ func (t *transport) check(now time.Time) {
 func (t *transport) retire(old *pool, now time.Time) {
 	old.retired = now
 	t.retired = slices.DeleteFunc(t.retired, func(p *pool) bool {
-		return now.Sub(p.retired) > t.cfg.Timeout+2*idleTimeout
+		return now.Sub(p.retired) > t.cfg.Timeout+2*http1.IdleTimeout
 	})
 	t.retired = append(t.retired, old)
 	for _, p := range t.retired {
@@ -204,7 +203,7 @@ func (t *transport) read(old *pool) (*pool, error) {
 	p := &pool{pem: text, proxy: proxy}
 	p.present(conf)
 	if proxy == nil {
-		p.direct = newDirect(t.target, t.userAgent, t.cfg.Lanes, t.connect(t.dialer.DialContext))
+		p.direct = http1.New(t.target, t.userAgent, t.cfg.Lanes, t.connect(t.dialer.DialContext))
 	}
 	p.Transport = t.overNet(dialer{t.life, t.dialer.DialContext, conf, proxy})
 	if proxy != nil {
@@ -239,8 +238,8 @@ func (t *transport) overNet(d dialer) *http.Transport {
 		MaxConnsPerHost:        lanes,
 		MaxIdleConns:           lanes,
 		MaxIdleConnsPerHost:    lanes,
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxHeaderLength,
+		IdleConnTimeout:        http1.IdleTimeout,
+		MaxResponseHeaderBytes: http1.MaxHeader,
 		DisableCompression:     true,
 	}
 	roundTripper.Protocols.SetHTTP1(true)
@@ -268,7 +267,7 @@ func (t *transport) overNet(d dialer) *http.Transport {
 }
 
 // connect bounds a dial, handshakes included, and marks its errors.
-func (t *transport) connect(dial dialFunc) dialFunc {
+func (t *transport) connect(dial http1.DialFunc) http1.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		defer cancel()

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/postrider/postrider/sinks/webhook/internal/http1"
 )
 
 // maxErrorText bounds what a peer can put into a reason, in bytes.
@@ -140,7 +142,7 @@ func adviceAlert(alert string) string {
 
 // adviseAnswer is for errors on a connection that was there.
 func (p *pool) adviseAnswer(err error) error {
-	if isConnectError(err) || isTimeout(err) || errors.Is(err, context.Canceled) {
+	if isConnectError(err) || http1.IsTimeout(err) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	if alert, ok := remoteAlert(err); ok {

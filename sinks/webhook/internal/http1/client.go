@@ -1,8 +1,9 @@
-package webhook
+package http1
 
 import (
 	"bytes"
 	"context"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,24 +12,34 @@ import (
 	"time"
 )
 
-// direct keeps the connections to a destination that is reached over plain TCP: http, and no proxy. Each request is written,
+// Client keeps the connections to a destination that is reached over plain TCP: http, and no proxy. Each request is written,
 // and its answer read, by the goroutine that has it. With http.Transport that takes two more goroutines, and more than
 // twice the CPU; it stays in charge where there is TLS or a proxy.
-type direct struct {
-	dial  dialFunc
-	addr  string
-	start []byte        // of every request: its first line, Host and User-Agent
+type Client struct {
+	Addr  string // host and port that it connects to
+	Start []byte // of every request: its first line, Host and User-Agent. Not to be changed
+
+	dial  DialFunc
 	slots chan struct{} // one for each connection that is in use
 
 	mu     sync.Mutex
-	idle   []*directConn // the one used last at the end
-	closed bool          // since the last request began: what becomes idle is closed
-	sweep  *time.Timer   // closes what has been idle for too long; nil before anything was
-	armed  bool          // sweep is going to
+	idle   []*conn     // the one used last at the end
+	closed bool        // since the last request began: what becomes idle is closed
+	sweep  *time.Timer // closes what has been idle for too long; nil before anything was
+	armed  bool        // sweep is going to
 }
 
-// newDirect returns nil where the URL takes more than this, such as a host that is not ASCII.
-func newDirect(target *url.URL, userAgent string, lanes int, dial dialFunc) *direct {
+// DialFunc connects, as net.Dialer.DialContext does.
+type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// Request is what one POST carries.
+type Request struct {
+	Head *[]byte // Client.Start, the headers and the blank line. It may grow, and is as it was in the end
+	Body []byte
+}
+
+// New returns nil where the URL takes more than this, such as a host that is not ASCII.
+func New(target *url.URL, userAgent string, lanes int, dial DialFunc) *Client {
 	if !canPeek || target.Scheme != "http" || strings.ContainsFunc(target.Host, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil
 	}
@@ -41,22 +52,19 @@ func newDirect(target *url.URL, userAgent string, lanes int, dial dialFunc) *dir
 	if !ok {
 		return nil
 	}
-	return &direct{dial: dial, addr: proxyAddr(target), start: start, slots: make(chan struct{}, lanes)}
+	return &Client{dial: dial, Addr: HostPort(target), Start: start, slots: make(chan struct{}, lanes)}
 }
 
-// roundTrip sends the request and reads the answer's headers. Its body, which must be closed, can be read until the
+// RoundTrip sends the request and reads the answer's headers. Its body, which must be closed, can be read until the
 // deadline; then, or when ctx ends, everything fails. The request is sent again, over a new connection, only if a connection
 // that was kept broke before a byte of an answer came: it may have been closed long ago.
-func (p *direct) roundTrip(ctx context.Context, r *request, deadline time.Time) (*http.Response, error) {
-	if err := r.encode(p.start); err != nil {
-		return nil, err
-	}
+func (p *Client) RoundTrip(ctx context.Context, r Request, deadline time.Time) (*http.Response, error) {
 	if err := p.enter(ctx, deadline); err != nil {
 		return nil, err
 	}
 	if c := p.take(ctx); c != nil {
 		res, err := c.exchange(ctx, r, deadline)
-		if err == nil || c.answered || isTimeout(err) || ctx.Err() != nil {
+		if err == nil || c.answered || IsTimeout(err) || ctx.Err() != nil {
 			return res, err
 		}
 		if err := p.enter(ctx, deadline); err != nil {
@@ -72,7 +80,7 @@ func (p *direct) roundTrip(ctx context.Context, r *request, deadline time.Time) 
 }
 
 // enter waits for one of the slots.
-func (p *direct) enter(ctx context.Context, deadline time.Time) error {
+func (p *Client) enter(ctx context.Context, deadline time.Time) error {
 	select {
 	case p.slots <- struct{}{}:
 		return nil
@@ -91,7 +99,7 @@ func (p *direct) enter(ctx context.Context, deadline time.Time) error {
 }
 
 // take returns an idle connection that is fit for a request, nil if there is none.
-func (p *direct) take(ctx context.Context) *directConn {
+func (p *Client) take(ctx context.Context) *conn {
 	for {
 		p.mu.Lock()
 		p.closed = false
@@ -112,27 +120,34 @@ func (p *direct) take(ctx context.Context) *directConn {
 }
 
 // connect makes a new connection.
-func (p *direct) connect(ctx context.Context, deadline time.Time) (*directConn, error) {
+func (p *Client) connect(ctx context.Context, deadline time.Time) (*conn, error) {
 	dialing, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	conn, err := p.dial(dialing, "tcp", p.addr)
+	made, err := p.dial(dialing, "tcp", p.Addr)
 	if err != nil {
 		return nil, err
 	}
-	c := newDirectConn(p, conn)
+	c := newConn(p, made)
 	c.watch(ctx)
 	return c, nil
 }
 
+// Silent says whether nothing has come over the connections that are idle.
+func (p *Client) Silent() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.ContainsFunc(p.idle, func(c *conn) bool { return !c.silent() })
+}
+
 // leave takes a connection back, for the next request if it is fit for one.
-func (p *direct) leave(c *directConn, fit bool) {
+func (p *Client) leave(c *conn, fit bool) {
 	if !fit || !p.keep(c) {
 		c.close()
 	}
 	<-p.slots
 }
 
-func (p *direct) keep(c *directConn) bool {
+func (p *Client) keep(c *conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -143,32 +158,32 @@ func (p *direct) keep(c *directConn) bool {
 	switch {
 	case p.armed:
 	case p.sweep == nil:
-		p.sweep = time.AfterFunc(idleTimeout, p.closeOld)
+		p.sweep = time.AfterFunc(IdleTimeout, p.closeOld)
 	default:
-		p.sweep.Reset(idleTimeout)
+		p.sweep.Reset(IdleTimeout)
 	}
 	p.armed = true
 	return true
 }
 
 // closeOld closes what has been idle for too long, and looks again when the next one will have been.
-func (p *direct) closeOld() {
+func (p *Client) closeOld() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now, n := time.Now(), 0
-	for n < len(p.idle) && now.Sub(p.idle[n].since) >= idleTimeout {
+	for n < len(p.idle) && now.Sub(p.idle[n].since) >= IdleTimeout {
 		p.idle[n].close()
 		n++
 	}
 	p.idle = slices.Delete(p.idle, 0, n)
 	if p.armed = len(p.idle) > 0; p.armed {
-		p.sweep.Reset(p.idle[0].since.Add(idleTimeout).Sub(now))
+		p.sweep.Reset(p.idle[0].since.Add(IdleTimeout).Sub(now))
 	}
 }
 
 // CloseIdleConnections closes all connections that carry no request, and those that carry one when it ends, unless another
 // has begun by then.
-func (p *direct) CloseIdleConnections() {
+func (p *Client) CloseIdleConnections() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.idle {

@@ -1,4 +1,4 @@
-package webhook
+package http1
 
 import (
 	"bufio"
@@ -13,6 +13,10 @@ import (
 )
 
 const (
+	// IdleTimeout is how long a connection is kept without a request.
+	IdleTimeout = 90 * time.Second
+	// MaxHeader bounds the headers of an answer, in bytes.
+	MaxHeader = 64 << 10
 	// smallRequest is what sockets take without the receiver reading. A larger one is written while the answer is awaited, which
 	// may come before all of it was read.
 	smallRequest = 16 << 10
@@ -20,15 +24,15 @@ const (
 	writeWait = 50 * time.Millisecond
 )
 
-var errLongHeader = fmt.Errorf("response headers exceeded %d bytes", maxHeaderLength)
+var errLongHeader = fmt.Errorf("response headers exceeded %d bytes", MaxHeader)
 
-// directConn is a connection of direct. It carries one request at a time.
-type directConn struct {
-	pool *direct
+// conn is a connection of a Client. It carries one request at a time.
+type conn struct {
+	pool *Client
 	conn net.Conn
 	raw  syscall.RawConn // nil if there is none: the connection is not used again
 	peek func(fd uintptr)
-	br   *bufio.Reader // reads from the directConn
+	br   *bufio.Reader // reads from the conn
 
 	readable int64      // bytes that may still be read
 	answered bool       // a byte of the answer has come
@@ -41,10 +45,10 @@ type directConn struct {
 	stop func() bool
 }
 
-func newDirectConn(p *direct, conn net.Conn) *directConn {
-	c := &directConn{pool: p, conn: conn}
+func newConn(p *Client, made net.Conn) *conn {
+	c := &conn{pool: p, conn: made}
 	c.br = bufio.NewReader(c)
-	if socket, ok := conn.(syscall.Conn); ok {
+	if socket, ok := made.(syscall.Conn); ok {
 		c.raw, _ = socket.SyscallConn() // on an error there is none
 	}
 	c.peek = func(fd uintptr) { c.pending = peek(fd) }
@@ -52,7 +56,7 @@ func newDirectConn(p *direct, conn net.Conn) *directConn {
 }
 
 // Read is for br. It bounds what a receiver can make us read.
-func (c *directConn) Read(b []byte) (int, error) {
+func (c *conn) Read(b []byte) (int, error) {
 	if c.readable <= 0 {
 		c.broken = errLongHeader
 		return 0, c.broken
@@ -68,13 +72,13 @@ func (c *directConn) Read(b []byte) (int, error) {
 
 // silent says whether nothing has come over an idle connection. If something has, be it the end of it, then it is not the
 // answer to the next request.
-func (c *directConn) silent() bool {
+func (c *conn) silent() bool {
 	return c.raw != nil && c.raw.Control(c.peek) == nil && !c.pending
 }
 
 // watch makes the end of ctx end what the connection does. Requests mostly have the same context, so that nothing is left to do. It
 // returns false if the connection is not fit any more, since the context before has ended.
-func (c *directConn) watch(ctx context.Context) bool {
+func (c *conn) watch(ctx context.Context) bool {
 	done := ctx.Done()
 	if done == c.done {
 		return true
@@ -89,24 +93,24 @@ func (c *directConn) watch(ctx context.Context) bool {
 	return true
 }
 
-func (c *directConn) unwatch() bool {
+func (c *conn) unwatch() bool {
 	ok := c.stop == nil || c.stop()
 	c.done, c.stop = nil, nil
 	return ok
 }
 
-func (c *directConn) close() {
+func (c *conn) close() {
 	c.unwatch()
 	c.conn.Close()
 }
 
 // exchange leaves the connection when the answer's body is closed, or at once if there is none.
-func (c *directConn) exchange(ctx context.Context, r *request, deadline time.Time) (*http.Response, error) {
-	c.answered, c.broken, c.readable = false, nil, maxHeaderLength
+func (c *conn) exchange(ctx context.Context, r Request, deadline time.Time) (*http.Response, error) {
+	c.answered, c.broken, c.readable = false, nil, MaxHeader
 	res, err := c.ask(ctx, r, deadline)
 	if err != nil {
 		c.leave(false)
-		if isTimeout(err) {
+		if IsTimeout(err) {
 			err = context.DeadlineExceeded // without addresses in its text
 		}
 		return nil, err
@@ -119,12 +123,12 @@ func (c *directConn) exchange(ctx context.Context, r *request, deadline time.Tim
 	case res.Body == http.NoBody:
 		c.leave(!res.Close)
 	default:
-		res.Body = &directBody{src: res.Body, conn: c, last: res.Close}
+		res.Body = &body{src: res.Body, conn: c, last: res.Close}
 	}
 	return res, nil
 }
 
-func (c *directConn) ask(ctx context.Context, r *request, deadline time.Time) (*http.Response, error) {
+func (c *conn) ask(ctx context.Context, r Request, deadline time.Time) (*http.Response, error) {
 	_ = c.conn.SetDeadline(deadline) // on an error, writing fails as well
 	// Had ctx ended before, its end could have been undone by that.
 	if err := ctx.Err(); err != nil {
@@ -144,16 +148,16 @@ func (c *directConn) ask(ctx context.Context, r *request, deadline time.Time) (*
 	return nil, err
 }
 
-func (c *directConn) send(r *request) error {
-	if len(r.wire)+len(r.body) <= smallRequest {
-		r.wire = append(r.wire, r.body...)
-		_, err := c.conn.Write(r.wire)
-		r.wire = r.wire[:len(r.wire)-len(r.body)]
+func (c *conn) send(r Request) error {
+	if head := *r.Head; len(head)+len(r.Body) <= smallRequest {
+		all := append(head, r.Body...)
+		_, err := c.conn.Write(all)
+		*r.Head = all[:len(head)]
 		return err
 	}
 	c.written = make(chan error, 1)
 	go func() {
-		parts := net.Buffers{r.wire, r.body}
+		parts := net.Buffers{*r.Head, r.Body}
 		_, err := parts.WriteTo(c.conn)
 		c.written <- err
 	}()
@@ -161,7 +165,7 @@ func (c *directConn) send(r *request) error {
 }
 
 // receive reads up to the end of the headers. Informational answers before it count in their bound.
-func (c *directConn) receive() (*http.Response, error) {
+func (c *conn) receive() (*http.Response, error) {
 	for {
 		// ReadResponse would hide that nothing came.
 		if _, err := c.br.Peek(1); err != nil {
@@ -176,7 +180,7 @@ func (c *directConn) receive() (*http.Response, error) {
 
 // leave gives the connection back. It is fit for another request if this one went out as a whole, and nothing came behind
 // the answer.
-func (c *directConn) leave(fit bool) {
+func (c *conn) leave(fit bool) {
 	fit = c.sent(fit) && fit && c.br.Buffered() == 0
 	if !fit {
 		c.conn.Close()
@@ -189,7 +193,7 @@ func (c *directConn) leave(fit bool) {
 }
 
 // sent says whether the request went out, and waits a moment for that if it makes a difference.
-func (c *directConn) sent(wait bool) bool {
+func (c *conn) sent(wait bool) bool {
 	if c.written == nil {
 		return true
 	}
@@ -207,14 +211,14 @@ func (c *directConn) sent(wait bool) bool {
 	}
 }
 
-// directBody is the body of an answer. Closing it early drops the connection.
-type directBody struct {
+// body is the body of an answer. Closing it early drops the connection.
+type body struct {
 	src         io.Reader
-	conn        *directConn // nil once it is closed
-	last, ended bool        // no request can follow; the body was read to its end
+	conn        *conn // nil once it is closed
+	last, ended bool  // no request can follow; the body was read to its end
 }
 
-func (b *directBody) Read(p []byte) (int, error) {
+func (b *body) Read(p []byte) (int, error) {
 	if b.conn == nil {
 		return 0, http.ErrBodyReadAfterClose
 	}
@@ -223,7 +227,7 @@ func (b *directBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *directBody) Close() error {
+func (b *body) Close() error {
 	if b.conn != nil {
 		b.conn.leave(b.ended && !b.last)
 		b.conn = nil
