@@ -13,9 +13,9 @@ import (
 // lease parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
 // judged by it too.
 func (r *Runner) lease(t *task, err error, lease time.Duration) {
-	t.lent = &sinks.OutcomeError{After: lease}
+	r.Retries.lent = loan{lease: lease, of: t.of}
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
-		t.lent = o
+		r.Retries.lent.token, r.Retries.lent.worker = o.Token, o.Worker
 	}
 	r.park(t, stateLeased, time.Time{}, "")
 }

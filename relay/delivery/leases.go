@@ -112,10 +112,3 @@ func (r *Runner) awaitsRest() bool {
 	in := &r.Intake
 	return r.Lanes.leasing.to != nil && !r.stopping && in.live.queue == nil && in.pass.reader == nil && !in.prog.Idle()
 }
-
-// lend remembers how an entry was leased.
-func (e *Entry) lend(t *task) {
-	if o := t.lent; o != nil {
-		e.loan = loan{token: o.Token, lease: o.After, worker: o.Worker, of: t.of}
-	}
-}

@@ -58,13 +58,13 @@ func (r *Runner) park(t *task, state string, due time.Time, reason string) {
 	e := t.entry
 	if e == nil {
 		e = &Entry{ID: t.row.ID, born: t.row.Born, xid: t.row.XID, key: strings.Clone(r.Env.order().parkedKey(t.key)), State: state, attempts: t.attempts, due: due}
-		e.lend(t)
+		r.lend(e, state)
 		r.Retries.Parked.Add(e)
 		r.Retries.Parked.Record(&ParkOp{Entry: e, Insert: t.row, bare: t.bare, Reason: reason})
 		r.Intake.settle(t)
 	} else {
 		e.attempts = t.attempts
-		e.lend(t)
+		r.lend(e, state)
 		r.Retries.Parked.change(e, state, due, reason)
 	}
 	if state == StateDead && r.Env.Sub.Settings.OnDead == subscription.DeadSkips {
@@ -72,6 +72,13 @@ func (r *Runner) park(t *task, state string, due time.Time, reason string) {
 	}
 	if state != StateHeld && state != StateScheduled || r.Retries.Parked.Unsaved > r.MaxTaskBytes()/2 {
 		r.Env.Save()
+	}
+}
+
+// lend has an entry that is being leased remember how.
+func (r *Runner) lend(e *Entry, state string) {
+	if state == stateLeased {
+		e.loan = r.Retries.lent
 	}
 }
 

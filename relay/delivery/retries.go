@@ -25,6 +25,7 @@ type retries struct {
 	postponed []*Entry // Scheduled, due, and waiting for that
 	Scheduled scheduledAhead
 	toLoad    []*Entry
+	lent      loan // of what is being leased
 	loading   bool
 	loaded    atomic.Pointer[loadedRows]
 }

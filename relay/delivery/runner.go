@@ -73,12 +73,11 @@ type task struct {
 	entry    *Entry           // from the parked table
 	since    time.Time        // when it was taken in; zero if it comes from the parked table
 	attempts int
-	fault    *fault              // of a suspect
-	of       *limits.Value       // what it has in common with others, where limits are
-	begun    bool                // it counts towards limits
-	lent     *sinks.OutcomeError // how it was leased
-	alone    bool                // it goes in a batch of its own: it may be the one that fails others
-	bare     bool                // nothing of it can be read
+	fault    *fault        // of a suspect
+	of       *limits.Value // what it has in common with others, where limits are
+	begun    bool          // it counts towards limits
+	alone    bool          // it goes in a batch of its own: it may be the one that fails others
+	bare     bool          // nothing of it can be read
 }
 
 // Start begins to deliver.
