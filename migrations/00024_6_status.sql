@@ -7,6 +7,15 @@ SELECT p.* FROM postrider.shards h CROSS JOIN LATERAL (
 WHERE h.shard > 0;
 COMMENT ON VIEW postrider.shard_places IS 'Where each shard is: a row per shard of postrider.shard_positions.';
 
+DO $$
+DECLARE
+    a pg_attribute;
+BEGIN
+    FOR a IN SELECT t.* FROM pg_attribute t WHERE t.attrelid = 'postrider.shard_positions'::regclass AND t.attnum > 0 LOOP
+        EXECUTE format('COMMENT ON COLUMN postrider.shard_places.%I IS %L', a.attname, col_description(a.attrelid, a.attnum));
+    END LOOP;
+END $$;
+
 CREATE FUNCTION postrider.shard_bases(segment smallint) RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
     SELECT DISTINCT (CASE WHEN p.blind = shard_bases.segment THEN p.blind_base

@@ -266,3 +266,30 @@ func TestShardOf(t *testing.T) {
 		}
 	}
 }
+
+// A look at the log that began before the topics were changed says nothing of what matches the new ones.
+func TestFloorsOfOtherTopicsAreNone(t *testing.T) {
+	s := newShop(t, `{"shards": 1}`)
+	m := s.put("")
+	exec(t, s.app, `DO $$
+		DECLARE
+			s postrider.shard_settings;
+		BEGIN
+			SELECT * INTO s FROM postrider.shard_settings;
+			s.version := s.version - 1;
+			PERFORM postrider.raise_floor(s, pg_current_snapshot());
+		END $$`)
+	s.wants("behind a floor of another version", s.batch(10, nil), job{m[0], "", 1})
+}
+
+// A poll that had to look at much of others' saves that itself, where no relay does.
+func TestPollsRaiseTheirFloor(t *testing.T) {
+	s := newShop(t, `{"shards": 2}`)
+	exec(t, s.app, `SELECT postrider.enqueue('b.other', '1') FROM generate_series(1, 300)`)
+	s.wants("others' messages", s.batch(10, nil))
+	if n := one[int](t, s.app, `SELECT count(*) FROM postrider.shard_bases(0::smallint) b, postrider.outbox o WHERE NOT pg_visible_in_snapshot(o.xid, b::pg_snapshot)`); n != 0 {
+		t.Errorf("%d of them are to be looked at again", n)
+	}
+	m := s.put("a")
+	s.wants("its own", s.batch(10, nil), job{m[0], "a", 1})
+}
