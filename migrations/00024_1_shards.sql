@@ -193,7 +193,7 @@ $$;
 COMMENT ON FUNCTION postrider.shard_holders IS 'Which workers are at work on which shards: sessions, and prepared transactions, which have no process.';
 
 CREATE FUNCTION postrider.move_shards(subscription text, base pg_snapshot DEFAULT NULL) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     c postrider.shard_positions;
 BEGIN

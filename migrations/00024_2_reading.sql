@@ -99,7 +99,7 @@ END $b$ $f$;
     row_function CONSTANT text := $f$
 CREATE FUNCTION postrider.shard_messages(leaf integer, wanted bigint[], of_key text)
     RETURNS TABLE (id bigint, created_at timestamptz, xid xid8, topic text, key text, payload jsonb, body bytea, headers jsonb, priority smallint)
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $b$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $b$
 #variable_conflict use_column
 BEGIN
     CASE leaf %s END CASE;

@@ -27,7 +27,7 @@ END $$;
 COMMENT ON FUNCTION postrider.next_wait IS 'The wait before the next attempt after so many.';
 
 CREATE FUNCTION postrider.taken_by_me(subscription text, OUT c postrider.shard_positions) RETURNS SETOF postrider.shard_positions
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $$
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $$
     SELECT p.* FROM postrider.shard_settings t CROSS JOIN generate_series(1, t.shards) g (shard) CROSS JOIN LATERAL (
         SELECT k.* FROM postrider.shard_positions k WHERE k.subscription = t.subscription AND k.shard = g.shard::smallint ORDER BY k.seq DESC LIMIT 1) p
     WHERE t.subscription = $1 AND p.taker = pg_current_xact_id_if_assigned() AND p.batch <> '{}'
@@ -35,7 +35,7 @@ $$;
 COMMENT ON FUNCTION postrider.taken_by_me IS 'The shards that the calling transaction has taken messages from.';
 
 CREATE FUNCTION postrider.save_position(c postrider.shard_positions) RETURNS void
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $$
 BEGIN
     DELETE FROM postrider.shard_positions p WHERE p.subscription = c.subscription AND p.shard = c.shard AND p.seq = c.seq;
     c.seq := c.seq + 1;
@@ -45,7 +45,7 @@ END $$;
 COMMENT ON FUNCTION postrider.save_position IS 'Writes a shard''s next row in place of the one that it was read from.';
 
 CREATE FUNCTION postrider.settle_otherwise(subscription text, id bigint, outcome text, reason text, after interval) RETURNS bigint[]
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     sub    text := settle_otherwise.subscription;
