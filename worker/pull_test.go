@@ -302,6 +302,25 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
+// Requests that get lost are made again: each job ends as its handler said.
+func TestLostRequests(t *testing.T) {
+	server, source := newServer(t)
+	goOn := make(chan struct{})
+	runs(t, source, worker.Config{Beat: time.Hour, Routes: one("a", func(context.Context, *worker.Job) error { <-goOn; return nil })})
+	var ids []int64
+	for range 5 {
+		ids = append(ids, server.Add("a", message("t", 1)))
+		server.Await(t, ids[len(ids)-1], "out")
+	}
+	server.LoseRequests(3)
+	close(goOn)
+	for _, id := range ids {
+		if got := server.Await(t, id, "done"); got.Attempts != 1 || got.Released != 0 {
+			t.Errorf("%+v, want that it ran once", got)
+		}
+	}
+}
+
 // A beat never releases what a take is just bringing.
 func TestBeatsBesideTakes(t *testing.T) {
 	server, source := newServer(t)

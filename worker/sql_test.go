@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -238,4 +239,89 @@ func TestSQLStubbornHandler(t *testing.T) {
 	close(goOn)
 	receive(t, ended)
 	own.Close()
+}
+
+// A worker that stops lets the job that runs end, gives back the rest of the batch, and commits.
+func TestSQLDrain(t *testing.T) {
+	_, pool := newQueue(t, `{"shards": 1}`)
+	began, goOn := make(chan struct{}, 100), make(chan struct{})
+	stop := runs(t, worker.SQL(pool), worker.Config{Concurrency: 1, Batch: 10, Routes: one("q", func(ctx context.Context, job *worker.Job) error {
+		began <- struct{}{}
+		<-goOn
+		return effect(ctx, job)
+	})})
+	ids := enqueue(t, pool, many(10, "t.a")...)
+	receive(t, began)
+	stopped := make(chan error)
+	go func() { stopped <- stop() }()
+	for len(began) == 0 && t.Context().Err() == nil { // until it stops it would do the next one
+		select {
+		case goOn <- struct{}{}:
+		case err := <-stopped:
+			if err != nil {
+				t.Error(err)
+			}
+			began <- struct{}{}
+		}
+	}
+	done := awaitRows(t, pool, 1, "SELECT id::text FROM effects")
+	if len(done) == len(ids) {
+		t.Skip("the worker was done before it heard that it is to stop")
+	}
+	runs(t, worker.SQL(pool), worker.Config{Routes: one("q", effect)})
+	wantEffects(t, pool, ids, 1)
+}
+
+// What handlers return decides in SQL as over HTTP, and what a job that is not done has written is undone.
+func TestSQLOutcomes(t *testing.T) {
+	_, pool := newQueue(t, `{"shards": 1, "max_attempts": 3, "backoff_initial": "10ms", "backoff_max": "10ms"}`)
+	ids := enqueue(t, pool, message("t.again", 1), message("t.never", 1), message("t.later", 1), message("t.panic", 1), message("t.broken", 1), message("t.hopeless", 1),
+		outbox.Message{Topic: "t.again", Key: "k", Payload: 1}, outbox.Message{Topic: "t.ok", Key: "k", Payload: 1})
+	var order []int64
+	runs(t, worker.SQL(pool), worker.Config{Concurrency: 1, Routes: one("q", func(ctx context.Context, job *worker.Job) error {
+		if err := effect(ctx, job); err != nil {
+			return err
+		}
+		if job.Key == "k" {
+			order = append(order, job.ID)
+		}
+		switch {
+		case job.Topic == "t.again" && job.Attempt < 3:
+			return errBad
+		case job.Topic == "t.never":
+			return worker.Dead(errBad)
+		case job.Topic == "t.later" && time.Since(job.CreatedAt) < 200*time.Millisecond:
+			return worker.Snooze(50 * time.Millisecond)
+		case job.Topic == "t.panic" && job.Attempt == 1:
+			panic("no paper left")
+		case job.Topic == "t.broken" && job.Attempt == 1:
+			_, err := job.Tx().Exec(ctx, "SELECT 1 / 0")
+			if err == nil {
+				t.Error("1 / 0 is something")
+			}
+			return nil // which it should not
+		case job.Topic == "t.hopeless":
+			return errors.New("always")
+		}
+		return nil
+	})})
+	got := awaitRows(t, pool, 6, effects)
+	var want []string
+	for i, attempt := range map[int]int{0: 3, 2: 1, 3: 2, 4: 2, 6: 3, 7: 1} {
+		want = append(want, fmt.Sprint(ids[i], " ", attempt))
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the effects are %v, want %v", got, want)
+	}
+	dead := awaitRows(t, pool, 2, "SELECT id || ' ' || reason FROM postrider.parked WHERE state = 'dead' ORDER BY id")
+	for i, want := range []string{fmt.Sprint(ids[1], " "), fmt.Sprint(ids[5], " ")} {
+		if !strings.HasPrefix(dead[i], want) || !strings.Contains(dead[i], []string{"bad weather", "always"}[i]) {
+			t.Errorf("the dead letters are %v", dead)
+		}
+	}
+	if want := []int64{ids[6], ids[6], ids[6], ids[7]}; !slices.Equal(order, want) {
+		t.Errorf("key k came as %v, want %v", order, want)
+	}
 }

@@ -26,6 +26,7 @@ type Server struct {
 	beats   int
 	quiet   bool
 	cut     int
+	deaf    int
 	refuse  string
 	// attempts bounds an entry's.
 	attempts int
@@ -151,6 +152,13 @@ func (s *Server) Refuse(detail string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refuse = detail
+}
+
+// LoseRequests lets the next n requests get lost before anything of them is done.
+func (s *Server) LoseRequests(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf = n
 }
 
 // Beats is how many beats have come.

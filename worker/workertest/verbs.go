@@ -25,6 +25,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, do func(*http.Req
 		err = fmt.Errorf("worker is %q and incarnation %q: give both", q.Worker, q.Incarnation)
 	}
 	s.mu.Lock()
+	if s.deaf > 0 {
+		s.deaf--
+		s.mu.Unlock()
+		panic(http.ErrAbortHandler)
+	}
 	if s.refuse != "" {
 		err = errors.New(s.refuse)
 	}
