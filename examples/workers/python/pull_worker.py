@@ -25,6 +25,7 @@ class Dead(Exception):
 
 def work(job, unwanted, progress):
     """Does a job. Whatever it raises is a failure, and the job comes again. It should look at unwanted now and then, and end if it is set."""
+    print("begins", job["id"], flush=True)
     order = job["payload"]
     if "fail" in order and job["attempt"] <= order["fail"]:
         raise ValueError(f"attempt {job['attempt']} fails as asked")

@@ -8,6 +8,7 @@ of the batch back. Run as many processes as there are shards, 4 by default; more
 """
 import os, signal, time
 import psycopg
+from psycopg.rows import namedtuple_row
 
 URL, SUBSCRIPTION = os.environ["DATABASE_URL"], os.environ.get("SUBSCRIPTION", "payments")
 BATCH, POLL, LIMIT = int(os.environ.get("BATCH", "10")), float(os.environ.get("POLL", "0.05")), os.environ.get("LIMIT", "1 minute")
@@ -30,7 +31,7 @@ def work(conn, job):
 
 def batch(conn):
     """One transaction of jobs. Returns how many there were."""
-    with conn.transaction(), conn.cursor(row_factory=psycopg.rows.namedtuple_row) as cursor:
+    with conn.transaction(), conn.cursor(row_factory=namedtuple_row) as cursor:
         jobs = cursor.execute("SELECT * FROM postrider.take(%s, %s, %s)", (SUBSCRIPTION, BATCH, LIMIT)).fetchall()
         behind = set()  # jobs that wait behind one of their key that failed
         for job in jobs:
