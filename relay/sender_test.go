@@ -33,7 +33,9 @@ func TestThousandDeliveriesAtOnce(t *testing.T) {
 	s.bulk("job", jobs, 0)
 	began := time.Now()
 	eventually(t, "all are out", func() bool { return m.Out() == jobs })
-	t.Logf("out after %s", time.Since(began))
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
+	t.Logf("out after %s, with %d MiB of heap in the whole test", time.Since(began), memory.HeapInuse>>20)
 	if more := runtime.NumGoroutine() - before; more > jobs/10 { // other tests have some, too
 		t.Errorf("%d goroutines more for %d deliveries", more, jobs)
 	}

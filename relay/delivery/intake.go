@@ -68,6 +68,11 @@ func (in *intake) watchQueue() {
 	}
 }
 
+// awaitsRest says whether the next pass waits until the rest of what was taken in is settled.
+func (in *intake) awaitsRest() bool {
+	return in.live.queue == nil && in.pass.reader == nil && !in.prog.Idle()
+}
+
 // endQueue loses the queue's rest: a pass will read it again.
 func (in *intake) endQueue() {
 	if in.live.queue == nil {

@@ -109,6 +109,5 @@ func (r *Runner) leaseOut(now time.Time) {
 
 // awaitsRest says whether the next pass waits for what is still out of the last one, and the sink can lease that.
 func (r *Runner) awaitsRest() bool {
-	in := &r.Intake
-	return r.Lanes.leasing.to != nil && !r.stopping && in.live.queue == nil && in.pass.reader == nil && !in.prog.Idle()
+	return r.Lanes.leasing.to != nil && !r.stopping && r.Intake.awaitsRest()
 }

@@ -17,15 +17,18 @@ func (r *Runner) standstill(now time.Time) string {
 			return fmt.Sprintf("intake stopped: max_parked messages wait for a retry or a callback, most of them for key %q", Shorten(key))
 		}
 		return "intake stopped: max_parked messages wait for a retry or a callback"
-	case r.Lanes.Tasks >= r.maxTasks() && !parked.bears(parked.most):
+	case !parked.bears(parked.most) && r.takesNothing():
 		return fmt.Sprintf("intake stopped: behind key %q so many messages wait that they leave no room for others", Shorten(parked.most))
-	case r.Lanes.Tasks >= r.maxTasks() && r.limits.heldUpBy(now) != "":
-		return fmt.Sprintf("intake stopped: limited by %s %q, of which so many wait that they leave no room for others", cmp.Or(r.limits.header, "key"), Shorten(r.limits.crowd))
 	case r.scheduledStop():
 		return "intake stopped: max_scheduled messages wait for their time, and the next one is another"
+	case r.limits.heldUpBy(now) != "" && r.takesNothing():
+		return fmt.Sprintf("intake stopped: limited by %s %q, of which so many wait that they leave no room for others", cmp.Or(r.limits.header, "key"), Shorten(r.limits.crowd))
 	}
 	return ""
 }
+
+// takesNothing says whether something must be settled before more is taken in: there is no room, or what a pass has read is to end first.
+func (r *Runner) takesNothing() bool { return r.Full() || r.Intake.awaitsRest() }
 
 // describeTrouble keeps the reason why deliveries stand still, for the cursor's row.
 func (r *Runner) describeTrouble(now time.Time) {
