@@ -45,6 +45,8 @@ type Config struct {
 	Name string
 	// Version is the build's version, shown beside the name.
 	Version string
+	// API is where workers can ask this process, nil if they cannot.
+	API *API
 	// Declared are the subscriptions that this process was started with, by name. Relays that were started with different ones of
 	// one name are told of each other. Optional.
 	Declared map[string]Declaration
@@ -61,11 +63,8 @@ type Config struct {
 	// MemoryLimit bounds the bytes of messages held in memory, half of it those of large ones; one that is larger than that is
 	// held beside it. Default: 64 MiB.
 	MemoryLimit int64
-	// DeadRetention is how long dead letters stay, after the outbox has let their messages go; zero: for ever. Those of a subscription
-	// with on_dead: hold stay in any case.
-	DeadRetention time.Duration
-	// DiscardedRetention is how long discarded messages stay, after the outbox has let them go; zero: for ever.
-	DiscardedRetention time.Duration
+	// Keep says how long what is over stays.
+	Keep
 	// WALBudget is how much WAL the slot may hold back before the stream is given up for a while. Default: 1 GiB.
 	WALBudget int64
 	// DrainTimeout bounds how long a clean stop waits for deliveries under way. Default: 20 s.
@@ -85,6 +84,15 @@ type forTests struct {
 	placeOf       func(context.Context, *dbconn.Conn, *pgx.ConnConfig) (dbconn.Place, error)
 	busyRate      float64 // of transactions a second; tests cannot make as many as it takes
 	largest       int64   // bytes of a message that is read at all; tests need not make as many as it takes
+}
+
+// Keep is how long deliveries stay that are over.
+type Keep struct {
+	// DeadRetention is how long dead letters stay, after the outbox has let their messages go; zero: for ever. Those of a subscription
+	// with on_dead: hold stay in any case.
+	DeadRetention time.Duration
+	// DiscardedRetention is how long discarded messages stay, after the outbox has let them go; zero: for ever.
+	DiscardedRetention time.Duration
 }
 
 // Declaration is what a process's environment or file says of a subscription, as others see it.

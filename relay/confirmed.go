@@ -20,6 +20,9 @@ func (r *Relay) Confirmed() bool {
 type polls struct {
 	at   atomic.Int64              // when the last one ended
 	sure atomic.Pointer[time.Time] // until when nobody else may take what is ours
+
+	directory atomic.Pointer[Directory] // as the last one found it
+	warned    bool                      // that workers cannot reach this relay by others
 }
 
 // confirm notes that our row was as it has to be at this time.

@@ -170,7 +170,7 @@ func (g *generation) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return g.registry().Register(ctx, store.Registration{Name: g.config.Name, Version: g.config.Version, Schema: schema.Version, Declared: declared})
+	return g.registry().Register(ctx, store.Registration{Name: g.config.Name, Version: g.config.Version, Schema: schema.Version, Declared: declared, URL: g.config.url()})
 }
 
 func orEmpty(declared map[string]Declaration) map[string]Declaration {

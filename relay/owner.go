@@ -117,6 +117,9 @@ func (o *owner) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := o.readDirectory(ctx, p); err != nil {
+		return err
+	}
 	o.polls.at.Store(time.Now().UnixNano())
 	o.health.Back()
 	o.health.Works(health.CannotPoll)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"strings"
 
 	"github.com/postrider/postrider/internal/api/jobs"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
 )
@@ -15,10 +17,11 @@ import (
 type apiService struct {
 	hub      *pull.Hub
 	listener net.Listener
+	relay    func() *relay.Relay
 }
 
 // openAPI opens the port, and lets subscriptions be opened at the hub. It returns nil if no worker shall ask this relay.
-func openAPI(s *config.Settings, confirmed func() bool, log *slog.Logger) (*apiService, error) {
+func openAPI(s *config.Settings, r func() *relay.Relay, log *slog.Logger) (*apiService, error) {
 	if !s.ServesAPI() {
 		return nil, nil
 	}
@@ -26,7 +29,7 @@ func openAPI(s *config.Settings, confirmed func() bool, log *slog.Logger) (*apiS
 	if err != nil {
 		return nil, err
 	}
-	return &apiService{pull.NewHub(confirmed, log), listener}, nil
+	return &apiService{pull.NewHub(func() bool { return r().Confirmed() }, log), listener, r}, nil
 }
 
 // workers is what opens subscriptions that workers come for, nil if there is none. It may be called on nil.
@@ -39,7 +42,9 @@ func (a *apiService) workers() func(sinks.Target) (sinks.Sink, error) {
 
 // serve returns when ctx is cancelled.
 func (a *apiService) serve(ctx context.Context) error {
-	return serveHTTP(ctx, a.listener, jobs.New(a.hub), connsFor(apiShare, mostAPIConns))
+	handler := jobs.New(a.hub, a.relay().Directory)
+	defer handler.Close()
+	return serveHTTP(ctx, a.listener, handler, connsFor(apiShare, mostAPIConns))
 }
 
 // close is for a service that was never served. On nil it does nothing.
@@ -47,4 +52,12 @@ func (a *apiService) close() {
 	if a != nil {
 		a.listener.Close()
 	}
+}
+
+// apiOf is what the relay tells others of the port, nil if there is none.
+func apiOf(s *config.Settings) *relay.API {
+	if !s.ServesAPI() {
+		return nil
+	}
+	return &relay.API{URL: strings.TrimRight(string(s.APIUrl), "/")}
 }

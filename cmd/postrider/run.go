@@ -171,6 +171,7 @@ func relayConfig(s *config.Settings, specs []subscription.Spec, with sinks.Surro
 		Defaults:     destination.Defaults,
 		Name:         string(s.Name),
 		Version:      buildVersion(),
+		API:          apiOf(s),
 		Declared:     admin.Declarations(specs),
 		Follow:       relay.Follow(s.Follow),
 		Retention:    s.Retention.OrTiny(),
@@ -181,8 +182,7 @@ func relayConfig(s *config.Settings, specs []subscription.Spec, with sinks.Surro
 		MemoryLimit:  int64(s.MemoryLimit),
 		WALBudget:    int64(s.WALBudget),
 
-		DeadRetention:      time.Duration(s.DeadRetention),
-		DiscardedRetention: time.Duration(s.DiscardedRetention),
+		Keep: relay.Keep{DeadRetention: time.Duration(s.DeadRetention), DiscardedRetention: time.Duration(s.DiscardedRetention)},
 
 		DrainTimeout: s.DrainTimeout.OrTiny(),
 		Logger:       with.Log,

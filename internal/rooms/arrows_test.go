@@ -62,7 +62,7 @@ var rooms = []room{
 	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/nats sinks/pull sinks/sql sinks/stdout sinks/webhook", postgres: true},
 	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/subscription outbox/topic sinks sinks/webhook internal/callback"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr sinks", postgres: true},
-	{path: "internal/api/jobs", may: "internal/strict sinks sinks/pull"},
+	{path: "internal/api/jobs", may: "internal/strict relay sinks sinks/pull"},
 	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
 	{path: "migrations", may: "internal/dbconn internal/schema", postgres: true},
 

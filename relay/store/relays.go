@@ -20,17 +20,18 @@ type Registry struct {
 // Registration is what a relay's row says of it.
 type Registration struct {
 	Name     string
-	Version  string // of the build
-	Schema   int    // the newest that the build knows
-	Declared []byte // JSON: what the process was started with
+	Version  string  // of the build
+	Schema   int     // the newest that the build knows
+	Declared []byte  // JSON: what the process was started with
+	URL      *string // where other relays reach it, nil if they cannot
 }
 
 // Register makes the own row, whose presence shows that nothing has happened that would void snapshots in memory.
 func (r Registry) Register(ctx context.Context, g Registration) error {
 	storable := r.Pool.Encoding().Storable
 	err := WriteLocal(ctx, r.Pool, func(b *pgx.Batch) {
-		b.Queue("INSERT INTO postrider.relays (incarnation, name, version, declared, schema) VALUES ($1, $2, $3, $4::text::jsonb, $5)",
-			r.Incarnation, storable(g.Name), g.Version, storable(string(g.Declared)), g.Schema)
+		b.Queue("INSERT INTO postrider.relays (incarnation, name, version, declared, schema, url) VALUES ($1, $2, $3, $4::text::jsonb, $5, $6)",
+			r.Incarnation, storable(g.Name), g.Version, storable(string(g.Declared)), g.Schema, g.URL)
 	})
 	if err != nil {
 		return fmt.Errorf("register: %w", err)

@@ -24,7 +24,7 @@ type core struct {
 	ended     func(done <-chan struct{})                         // told when deliveries with this context have to end
 
 	stirred []*line   // may have something for calls that wait
-	freed   []*worker // have no suspect any more
+	freed   []*worker // have nothing doubtful any more
 }
 
 func newCore() *core {
@@ -65,7 +65,7 @@ func (c *core) send(ctx context.Context, l *line, d sinks.Delivery, done func(ou
 	}
 	j := &job{Delivery: d, line: l, done: done, heapIndex: -1}
 	j.spot.of = j
-	j.suspect = l.marked[d.ID]
+	j.doubtful = l.marked[d.ID]
 	delete(l.marked, d.ID)
 	l.jobs[j] = true
 	c.watch(ctx, j)

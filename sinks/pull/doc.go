@@ -15,13 +15,13 @@
 //	job        a delivery that waits for a worker or is out with one
 //	token      what a hand-out is known by: who has it may settle the job
 //	worker     a name and an incarnation: another incarnation of a name has nothing of what the former one had
-//	suspect    a job that was lost together with others: it is next out alone, so that the one that kills workers is found
+//	doubtful   a job that was lost together with others: it is next out alone, so that the one that kills workers is found
 //
 // # Rules
 //
 //   - A job is handed out, and "ok" said, only while the relay is certain that it owns its subscriptions (Confirmed), at that moment.
 //   - Every call of a worker is a sign of life. One that is silent for worker_ttl is lost with all that it has: a job that it had by itself
-//     has failed, of several none has, but each is a suspect. While a worker has a suspect it gets nothing else.
+//     has failed, of several none has, but each is doubtful. While a worker has one of these it gets nothing else.
 //   - An attempt ends at its deadline, which progress moves.
 //   - A list of what a worker holds is complete: what it leaves out goes to others, and no attempt counts. What was handed out less than a
 //     moment before may not have arrived when the list was made.

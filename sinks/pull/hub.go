@@ -100,6 +100,14 @@ func (h *Hub) Take(ctx context.Context, by Caller, wants []Want, wait time.Durat
 	return jobs, ctx.Err()
 }
 
+// Has says whether a subscription is open here.
+func (h *Hub) Has(subscription string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.core.lines[subscription]
+	return l != nil && l.open && !l.leaving
+}
+
 // enter notes the call, and what the worker says that it holds.
 func (h *Hub) enter(by Caller) (*worker, error) {
 	if !h.core.confirmed() {

@@ -14,10 +14,10 @@ type job struct {
 	done  func(outcome error)
 	watch *watch
 
-	token   int64   // of the last hand-out; 0: there was none
-	with    *worker // who has it; nil: it waits
-	suspect bool
-	lease   leasing
+	token    int64   // of the last hand-out; 0: there was none
+	with     *worker // who has it; nil: it waits
+	doubtful bool
+	lease    leasing
 
 	handed    handing
 	check     time.Time // when to look at it again, at the latest
@@ -57,7 +57,7 @@ func (j *job) next() time.Time {
 	if !j.lease.out {
 		at = earlier(at, j.handed.at.Add(leaseAfter))
 	}
-	if j.suspect {
+	if j.doubtful {
 		at = earlier(at, j.cleared())
 	}
 	return at
@@ -77,7 +77,7 @@ func (j *job) silent() time.Time {
 	return at
 }
 
-// cleared is when a suspect has been out for so long that it is none any more.
+// cleared is when a doubtful job has been out for so long that it is none any more.
 func (j *job) cleared() time.Time { return j.handed.at.Add(j.line.setup.WorkerTTL) }
 
 func earlier(a, b time.Time) time.Time {

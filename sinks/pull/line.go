@@ -23,9 +23,9 @@ type line struct {
 	open     bool                             // the relay delivers here; else there are only calls, which wait for that
 	leaving  bool                             // it was relinquished: nothing is handed out any more
 	settle   func(token int64, outcome error) // says what came of a lease
-	marked   map[int64]bool                   // messages that are suspects when they are sent again
+	marked   map[int64]bool                   // messages that are doubtful when they are sent again
 	waiting  [classes]list[job]
-	suspects list[job]
+	doubtful list[job]
 	jobs     map[*job]bool // all of them
 	out      int
 	calls    list[call] // wait for a job
@@ -34,10 +34,14 @@ type line struct {
 
 // place returns the queue that the job belongs to.
 func (l *line) place(j *job) *list[job] {
-	if j.suspect {
-		return &l.suspects
+	if j.doubtful {
+		return &l.doubtful
 	}
-	return &l.waiting[1]
+	class := int(j.Priority)
+	if class < 1 || class > classes {
+		class = sinks.DefaultPriority
+	}
+	return &l.waiting[class-1]
 }
 
 // first returns the job that is next for a worker, nil if there is none that it may have.
@@ -45,8 +49,8 @@ func (l *line) first(bare bool) *job {
 	if l.leaving {
 		return nil
 	}
-	if bare && l.suspects.first != nil {
-		return l.suspects.first.of
+	if bare && l.doubtful.first != nil {
+		return l.doubtful.first.of
 	}
 	for i := range l.waiting {
 		if s := l.waiting[i].first; s != nil {
@@ -85,8 +89,8 @@ func (c *core) takeBack(j *job) {
 	}
 	w := j.with
 	delete(w.holds, j)
-	if w.suspect == j {
-		w.suspect = nil
+	if w.doubtful == j {
+		w.doubtful = nil
 		c.freed = append(c.freed, w)
 	}
 	j.with = nil
@@ -95,17 +99,17 @@ func (c *core) takeBack(j *job) {
 }
 
 // again makes a job that is out wait, before all others of its class. Whoever comes back with its token may still settle it.
-func (c *core) again(j *job, suspect bool) {
+func (c *core) again(j *job, doubtful bool) {
 	c.takeBack(j)
 	if j.lease.out {
-		if suspect && len(j.line.marked) < mostMarked {
+		if doubtful && len(j.line.marked) < mostMarked {
 			j.line.marked[j.ID] = true
 		}
 		c.remember(j.token, Late)
 		c.end(j, sinks.Released())
 		return
 	}
-	j.suspect = suspect
+	j.doubtful = doubtful
 	j.line.place(j).pushFront(&j.spot)
 	c.stirred = append(c.stirred, j.line)
 }

@@ -23,7 +23,7 @@ type modelJob struct {
 	at       time.Time
 	deadline time.Time
 	spared   time.Time
-	suspect  bool
+	doubtful bool
 	leased   bool
 	token0   int64 // of the lease
 }
@@ -103,7 +103,7 @@ func (m *model) leaseSaid(token int64, outcome error) {
 
 // send sends a message, new or again.
 func (m *model) send(id int64, line string) {
-	j := &modelJob{id: id, line: line, suspect: m.marked[id]}
+	j := &modelJob{id: id, line: line, doubtful: m.marked[id]}
 	delete(m.marked, id)
 	m.jobs[id] = j
 	m.core.send(context.Background(), m.core.lines[line], sinks.Delivery{Message: &sinks.Message{ID: id}, Subscription: line, Attempt: 1}, func(outcome error) {
@@ -142,8 +142,8 @@ func (m *model) giveUp() {
 			m.over(j, sinks.KindFailed, Late)
 			continue
 		}
-		if j.suspect && !m.now.Before(j.at.Add(m.setups[j.line].WorkerTTL)) {
-			j.suspect = false
+		if j.doubtful && !m.now.Before(j.at.Add(m.setups[j.line].WorkerTTL)) {
+			j.doubtful = false
 		}
 		_ = id
 	}
@@ -160,18 +160,18 @@ func (m *model) over(j *modelJob, kind sinks.Kind, answer Answer) {
 
 func (m *model) lose(name string, which func(*modelJob) bool) {
 	var has []*modelJob
-	suspect := false
+	doubtful := false
 	for _, j := range m.jobs {
 		if j.with == name && j.id > 0 && m.jobs[j.id] == j {
 			has = append(has, j)
-			suspect = suspect || j.suspect
+			doubtful = doubtful || j.doubtful
 		}
 	}
 	for _, j := range has {
 		if !which(j) {
 			continue
 		}
-		if len(has) == 1 || j.suspect {
+		if len(has) == 1 || j.doubtful {
 			m.over(j, sinks.KindLost, Late)
 			continue
 		}
@@ -179,15 +179,15 @@ func (m *model) lose(name string, which func(*modelJob) bool) {
 	}
 }
 
-func (m *model) again(j *modelJob, suspect bool) {
+func (m *model) again(j *modelJob, doubtful bool) {
 	if j.leased {
-		if suspect {
+		if doubtful {
 			m.marked[j.id] = true
 		}
 		m.over(j, sinks.KindReleased, Late)
 		return
 	}
-	j.with, j.suspect = "", suspect
+	j.with, j.doubtful = "", doubtful
 }
 
 // called is what any call does.
@@ -209,7 +209,7 @@ func (m *model) called(name string, incarnation int, holding []Held) (Caller, bo
 		switch {
 		case j.id < 0 || m.jobs[j.id] != j:
 		case j.with == "" && j.token != "" && named[j.token] && m.now.Before(j.deadline):
-			j.with, j.suspect = name, false
+			j.with, j.doubtful = name, false
 		case j.with == name && !named[j.token] && m.now.Sub(j.at) >= onTheWay:
 			m.again(j, false)
 		}
@@ -230,20 +230,20 @@ func (m *model) enter(by Caller) (*worker, error) {
 // given checks jobs that a worker gets.
 func (m *model) given(name string, jobs []*job, arrives bool) {
 	w := m.workers[name]
-	suspect := false
+	doubtful := false
 	for _, j := range m.jobs {
-		suspect = suspect || j.id > 0 && m.jobs[j.id] == j && j.with == name && j.suspect
+		doubtful = doubtful || j.id > 0 && m.jobs[j.id] == j && j.with == name && j.doubtful
 	}
-	if suspect && len(jobs) > 0 {
-		m.t.Fatalf("%s has a suspect and gets more", name)
+	if doubtful && len(jobs) > 0 {
+		m.t.Fatalf("%s has a doubtful job and gets more", name)
 	}
 	for _, got := range jobs {
 		j := m.jobs[got.ID]
 		if j == nil || j.with != "" {
 			m.t.Fatalf("%s gets message %d, which is with %+v", name, got.ID, j)
 		}
-		if j.suspect && len(jobs) > 1 {
-			m.t.Fatalf("suspect %d comes with others", j.id)
+		if j.doubtful && len(jobs) > 1 {
+			m.t.Fatalf("doubtful %d comes with others", j.id)
 		}
 		if !m.sure {
 			m.t.Fatalf("message %d is handed out though nobody knows whose it is", j.id)
@@ -429,7 +429,7 @@ func (m *model) settle(name string, holding []Held) {
 				if now.with != "" {
 					m.again(now, false)
 				}
-				now.suspect = false
+				now.doubtful = false
 				if now.leased {
 					m.settled[token] = OK
 				}
@@ -533,7 +533,7 @@ func (m *model) handOver() {
 	for _, j := range m.jobs {
 		if j.with != "" {
 			j.spared = m.now.Add(grace)
-			j.suspect = false
+			j.doubtful = false
 			if j.deadline.Before(j.spared) {
 				j.deadline = j.spared
 			}

@@ -64,7 +64,7 @@ func (c *core) settle(item Item) Answer {
 		return c.memory.answer(token)
 	}
 	if item.Outcome == Release {
-		j.suspect = false
+		j.doubtful = false
 		if j.with != nil {
 			c.again(j, false)
 		}
@@ -110,7 +110,7 @@ func (c *core) holding(w *worker, list []Held) {
 		named[j] = true
 		if j.with == nil && c.now.Before(j.handed.deadline) { // it was given up, and nobody has it yet
 			j.spot.leave()
-			j.suspect = false // whatever silenced the worker, it lives
+			j.doubtful = false // whatever silenced the worker, it lives
 			c.give(j, w)
 			c.checks.schedule(j)
 		}

@@ -43,9 +43,9 @@ func (c *core) take(w *worker, wants []Want) (jobs []*job) {
 	return jobs
 }
 
-// next returns the job of the line that the worker may have now. A suspect goes to a worker that has none, alone in its answer.
+// next returns the job of the line that the worker may have now. A doubtful job goes to a worker that has none, alone in its answer.
 func (c *core) next(w *worker, l *line, first bool) *job {
-	if w.suspect != nil || !l.open {
+	if w.doubtful != nil || !l.open {
 		return nil
 	}
 	return l.first(first)
@@ -71,8 +71,8 @@ func (c *core) give(j *job, w *worker) {
 	j.with = w
 	w.holds[j] = true
 	j.line.out++
-	if j.suspect {
-		w.suspect = j
+	if j.doubtful {
+		w.doubtful = j
 	}
 }
 
@@ -132,7 +132,7 @@ func (c *core) wake(x *call, l *line) {
 			w.left--
 		}
 		switch {
-		case w.left <= 0 || x.by.suspect != nil:
+		case w.left <= 0 || x.by.doubtful != nil:
 			w.spot.leave()
 		case w.spot.in == &w.line.calls:
 			w.spot.leave()

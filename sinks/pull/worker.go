@@ -17,7 +17,7 @@ type worker struct {
 	seen              time.Time // its last call
 	took              time.Time // when it last got a job
 	holds             map[*job]bool
-	suspect           *job // one of these: while it has it, it gets nothing else
+	doubtful          *job // one of these: while it has it, it gets nothing else
 	calls             map[*call]bool
 }
 
@@ -83,14 +83,14 @@ func (w *worker) any(is func(*job) bool) bool {
 	return false
 }
 
-// lose takes jobs from a worker that is gone. Of several, one alone may be to blame: the suspect, if the worker had one.
+// lose takes jobs from a worker that is gone. Of several, one alone may be to blame: the doubtful one, if the worker had one.
 func (c *core) lose(w *worker, why error, which func(*job) bool) {
-	alone, suspect := len(w.holds) == 1, w.suspect
+	alone, doubtful := len(w.holds) == 1, w.doubtful
 	for _, j := range sorted(w.holds) {
 		if !which(j) {
 			continue
 		}
-		if alone || j == suspect {
+		if alone || j == doubtful {
 			c.remember(j.token, Late)
 			c.end(j, sinks.Lost(why))
 			continue
@@ -128,8 +128,8 @@ func (c *core) look() {
 			c.remember(j.token, Late)
 			c.end(j, sinks.Failed(fmt.Errorf("the attempt took longer than attempt_timeout (%s)", j.line.setup.AttemptTimeout), 0))
 		default:
-			if j.suspect && !c.now.Before(j.cleared()) {
-				j.suspect, w.suspect = false, nil
+			if j.doubtful && !c.now.Before(j.cleared()) {
+				j.doubtful, w.doubtful = false, nil
 				c.freed = append(c.freed, w)
 			}
 			if c.now.Sub(j.handed.at) >= leaseAfter {

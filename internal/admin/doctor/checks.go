@@ -35,6 +35,7 @@ var checks = []check{
 	{name: "segments", run: (*examination).checkSegments},
 	{name: "relays", run: (*examination).checkRelays},
 	{name: "relays", run: (*examination).checkUnable},
+	{name: "relays", run: (*examination).checkUnreached},
 	{name: "subscriptions", run: (*examination).checkSubscriptions},
 	{name: "workers", run: (*examination).checkWorkers},
 	{name: "destinations", run: (*examination).checkSinks},

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,6 +48,19 @@ func (d *examination) checkRelays(ctx context.Context) error {
 		d.report("relays", StatusOK, human.Plural(int64(alive), "relay")+" registered, all seen a moment ago")
 	}
 	return nil
+}
+
+// checkUnreached finds relays that workers cannot reach by others.
+func (d *examination) checkUnreached(ctx context.Context) error {
+	var names []string
+	err := d.db.QueryRow(ctx, `SELECT coalesce(array_agg(DISTINCT r.name ORDER BY r.name), '{}') FROM postrider.relays r
+		JOIN postrider.cursors c ON c.owner = r.incarnation JOIN postrider.subscriptions s ON s.name = c.subscription
+		WHERE s.sink LIKE 'pull:%' AND r.url IS NULL AND (SELECT count(*) FROM postrider.relays) > 1`).Scan(&names)
+	if err == nil && len(names) > 0 {
+		d.report("relays", StatusWarn, fmt.Sprintf("workers that ask another relay get no jobs of the pull: subscriptions of %s", strings.Join(names, ", ")),
+			"set POSTRIDER_API_URL to where relays reach POSTRIDER_API_ADDR of this one")
+	}
+	return err
 }
 
 // checkUnable finds relays that lack what a subscription needs, also where others deliver it meanwhile.

@@ -58,7 +58,9 @@ func appendJob(b []byte, j *pull.Job) []byte {
 	}
 	b = append(b, `,"created_at":"`...)
 	b = j.CreatedAt.UTC().AppendFormat(b, time.RFC3339Nano)
-	b = append(b, `","attempt":`...)
+	b = append(b, `","priority":`...)
+	b = strconv.AppendInt(b, int64(j.Priority), 10)
+	b = append(b, `,"attempt":`...)
 	b = strconv.AppendInt(b, int64(j.Attempt), 10)
 	b = append(b, `,"max_attempts":`...)
 	b = strconv.AppendInt(b, int64(j.MaxAttempts), 10)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 	"unicode"
@@ -82,20 +83,34 @@ type working struct {
 	Note    string  `json:"note"`
 }
 
-// read reads a body into a request.
-func read(w http.ResponseWriter, r *http.Request, into any) error {
+// read reads a body into a request, and says whether another relay has passed it on.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, into any) (hop bool, err error) {
+	body, err := readBody(w, r)
+	if err != nil {
+		return false, err
+	}
+	if header := r.Header.Get(relayHeader); header != "" {
+		if err := verify(h.directory(r.Context()), header, path.Base(r.URL.Path), body); err != nil {
+			return false, err
+		}
+		hop = true
+	}
+	return hop, decode(body, into)
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
-		return newProblem(http.StatusUnsupportedMediaType, "not_json", "Content-Type %q: must be application/json", r.Header.Get("Content-Type"))
+		return nil, newProblem(http.StatusUnsupportedMediaType, "not_json", "Content-Type %q: must be application/json", r.Header.Get("Content-Type"))
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, longestBody))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return newProblem(http.StatusRequestEntityTooLarge, "too_large", "the body has more than %d bytes: send less in one request", longestBody)
+		return nil, newProblem(http.StatusRequestEntityTooLarge, "too_large", "the body has more than %d bytes: send less in one request", longestBody)
 	}
 	if err != nil {
-		return invalid("the body cannot be read: %s", err)
+		return nil, invalid("the body cannot be read: %s", err)
 	}
-	return decode(body, into)
+	return body, nil
 }
 
 // decode takes the quick way for what is right, and the one that explains for what is not.

@@ -1,0 +1,119 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/relay"
+)
+
+// relayHeader says that a call comes from a relay: the target's incarnation, the time and a signature of these, the verb and the body. So
+// what somebody has seen of one call is worth nothing to another relay, nor to this one when it is started again.
+const relayHeader = "Postrider-Relay"
+
+const (
+	oldestHop   = 5 * time.Minute // clocks of two machines may differ
+	longestHop  = 5 * time.Second // beside what the call may wait
+	largestBack = 256 << 20
+)
+
+func signature(key []byte, verb, target string, at int64, body []byte) string {
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "postrider-relay\n%s\n%s\n%d\n", verb, target, at)
+	mac.Write(body)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// verify says whether a call that claims it comes from a relay that knows the key, and is meant for this one.
+func verify(d *relay.Directory, header, verb string, body []byte) error {
+	refused := newProblem(http.StatusUnauthorized, "relay_unauthorized", "%s: the signature is not that of a relay of this database for this one", relayHeader)
+	parts := strings.Split(header, " ")
+	if d == nil || len(d.Key) == 0 || len(parts) != 3 || parts[0] != d.Me {
+		return refused
+	}
+	at, err := strconv.ParseInt(parts[1], 10, 64)
+	if err != nil || time.Since(time.UnixMilli(at)).Abs() > oldestHop {
+		return refused
+	}
+	if !hmac.Equal([]byte(parts[2]), []byte(signature(d.Key, verb, d.Me, at, body))) {
+		return refused
+	}
+	return nil
+}
+
+// peer is a relay that a call is passed on to.
+type peer struct {
+	client      *http.Client
+	key         []byte
+	incarnation string
+	name, url   string
+}
+
+// back is what another relay answers.
+type back struct {
+	Jobs  []json.RawMessage `json:"jobs"`
+	Items []answered        `json:"items"`
+	Lost  []held            `json:"lost"`
+}
+
+// ask passes a call on. What is wrong between relays is no fault of the worker's.
+func (p *peer) ask(ctx context.Context, verb string, request any, wait time.Duration) (*back, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait+longestHop)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(p.url, "/")+"/api/v1/jobs/"+verb, bytes.NewReader(body))
+	if err != nil {
+		return nil, p.trouble("its URL cannot be used")
+	}
+	at := time.Now().UnixMilli()
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(relayHeader, fmt.Sprintf("%s %d %s", p.incarnation, at, signature(p.key, verb, p.incarnation, at, body)))
+	res, err := p.client.Do(req)
+	if err != nil {
+		return nil, p.trouble("it does not answer")
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, largestBack))
+	if err != nil {
+		return nil, p.trouble("its answer breaks off")
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, p.refusal(res, text)
+	}
+	out := new(back)
+	if json.Unmarshal(text, out) != nil {
+		return nil, p.trouble("its answer is not what relays answer")
+	}
+	return out, nil
+}
+
+func (p *peer) trouble(what string) error {
+	err := newProblem(http.StatusServiceUnavailable, "owner_unreachable", "relay %q has the subscription, and %s", p.name, what)
+	err.retryAfter = 1
+	return err
+}
+
+// refusal is another relay's answer as the worker sees it: its own mistakes as they are, all else as something that passes.
+func (p *peer) refusal(res *http.Response, text []byte) error {
+	said := new(problem)
+	if json.Unmarshal(text, said) != nil || said.Code == "" {
+		return p.trouble(fmt.Sprintf("answers %d", res.StatusCode))
+	}
+	if said.Status != res.StatusCode || said.Status == http.StatusUnauthorized || said.Status >= 500 || said.Status < 400 {
+		return p.trouble("answers: " + said.Detail)
+	}
+	return said
+}
