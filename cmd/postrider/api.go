@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postrider/postrider/internal/api/jobs"
 	"github.com/postrider/postrider/internal/config"
@@ -20,8 +23,39 @@ type apiService struct {
 	relay    func() *relay.Relay
 }
 
+// jobsCollector tells metrics what the hub knows. Series end with what they are about.
+type jobsCollector struct{ hub *pull.Hub }
+
+var (
+	jobsDesc = prometheus.NewDesc("postrider_jobs", "Jobs of pull: subscriptions that this relay delivers: waiting for a worker, or out with one.",
+		[]string{"subscription", "state"}, nil)
+	jobWorkersDesc = prometheus.NewDesc("postrider_job_workers", "Workers that have called this relay within the last minute.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c jobsCollector) Describe(to chan<- *prometheus.Desc) {
+	to <- jobsDesc
+	to <- jobWorkersDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c jobsCollector) Collect(to chan<- prometheus.Metric) {
+	workers, lines := c.hub.Status()
+	for _, l := range lines {
+		to <- prometheus.MustNewConstMetric(jobsDesc, prometheus.GaugeValue, float64(l.Waiting), l.Subscription, "waiting")
+		to <- prometheus.MustNewConstMetric(jobsDesc, prometheus.GaugeValue, float64(l.Out), l.Subscription, "out")
+	}
+	live := 0
+	for _, w := range workers {
+		if time.Since(w.LastCall) < time.Minute {
+			live++
+		}
+	}
+	to <- prometheus.MustNewConstMetric(jobWorkersDesc, prometheus.GaugeValue, float64(live))
+}
+
 // openAPI opens the port, and lets subscriptions be opened at the hub. It returns nil if no worker shall ask this relay.
-func openAPI(s *config.Settings, r func() *relay.Relay, log *slog.Logger) (*apiService, error) {
+func openAPI(s *config.Settings, r func() *relay.Relay, log *slog.Logger, registry prometheus.Registerer) (*apiService, error) {
 	if !s.ServesAPI() {
 		return nil, nil
 	}
@@ -29,7 +63,9 @@ func openAPI(s *config.Settings, r func() *relay.Relay, log *slog.Logger) (*apiS
 	if err != nil {
 		return nil, err
 	}
-	return &apiService{pull.NewHub(func() bool { return r().Confirmed() }, log), listener, r}, nil
+	hub := pull.NewHub(func() bool { return r().Confirmed() }, log)
+	registry.MustRegister(jobsCollector{hub})
+	return &apiService{hub, listener, r}, nil
 }
 
 // workers is what opens subscriptions that workers come for, nil if there is none. It may be called on nil.

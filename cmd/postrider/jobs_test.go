@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -82,12 +84,21 @@ func TestWorkersComeForJobs(t *testing.T) {
 	eventually(t, "all are delivered or discarded", func() bool {
 		return one[string](t, db, "SELECT string_agg(DISTINCT status, ',' ORDER BY status) FROM postrider.deliveries") == "delivered,discarded"
 	})
-	began := time.Now()
+	if status, body := p.get("/metrics"); status != 200 || !strings.Contains(body, `postrider_jobs{state="out",subscription="mail"} 0`) || !strings.Contains(body, "postrider_job_workers 1") {
+		t.Errorf("/metrics: %d\n%s", status, body)
+	}
+	res, err := jobsClient.Get(base + "/api/v1/jobs/workers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if text, _ := io.ReadAll(res.Body); !strings.Contains(string(text), `"worker":"mailer-1"`) || !strings.Contains(string(text), `"subscription":"mail"`) {
+		t.Errorf("workers: %s", text)
+	}
 	p.signal(syscall.SIGTERM)
 	if status := p.ends(); status != 0 {
 		t.Errorf("status %d", status)
 	}
-	t.Logf("stopped within %s", time.Since(began))
 	if n := one[int64](t, db, "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'parked'"); n > 1 {
 		t.Errorf("%d rows were parked, want that of the retry and of nothing else", n)
 	}

@@ -37,7 +37,7 @@ func openServices(s *config.Settings, log *slog.Logger, registry *prometheus.Reg
 	if err != nil {
 		return all, err
 	}
-	if all.api, err = openAPI(s, func() *relay.Relay { return all.relay }, log); err != nil {
+	if all.api, err = openAPI(s, func() *relay.Relay { return all.relay }, log, registry); err != nil {
 		return all, err
 	}
 	with := sinks.Surroundings{Log: log, Secrets: secrets, CallbackURL: makeURL(s, urls), Workers: all.api.workers(), Version: buildVersion()}

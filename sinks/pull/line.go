@@ -20,8 +20,10 @@ const classes = 4
 type line struct {
 	name     string
 	setup    Setup
-	open     bool                             // the relay delivers here; else there are only calls, which wait for that
-	leaving  bool                             // it was relinquished: nothing is handed out any more
+	open     bool // the relay delivers here; else there are only calls, which wait for that
+	leaving  bool // it was relinquished: nothing is handed out any more
+	opened   time.Time
+	asked    time.Time                        // when a worker last asked for its jobs
 	settle   func(token int64, outcome error) // says what came of a lease
 	marked   map[int64]bool                   // messages that are doubtful when they are sent again
 	waiting  [classes]list[job]

@@ -203,3 +203,23 @@ func TestLongJobsBecomeRows(t *testing.T) {
 		}
 	}
 }
+
+// TestNeglectedJobsAreTroubles: jobs that nobody asks for are told, and whether workers call all the same.
+func TestNeglectedJobsAreTroubles(t *testing.T) {
+	b := newBench()
+	b.line.opened = b.now
+	b.post(1)
+	b.pass(30 * time.Second)
+	if s := b.lineStatus(b.line, 0); s.Trouble != "" || s.Waiting != 1 {
+		t.Errorf("after half a minute: %+v", s)
+	}
+	b.pass(30 * time.Second)
+	if s := b.lineStatus(b.line, 2); !strings.Contains(s.Trouble, "no worker has asked for them for 1m0s; 2 workers call, and take nothing") {
+		t.Errorf("after a minute: %+v", s)
+	}
+	b.take(b.worker(t, "w"), upToTen)
+	b.post(2)
+	if s := b.lineStatus(b.line, 2); s.Trouble != "" || s.Out != 1 {
+		t.Errorf("when one has asked: %+v", s)
+	}
+}

@@ -18,6 +18,7 @@ func (h *Hub) Open(subscription string, setup Setup, lanes int) (sinks.Sink, err
 			err = errors.New("the subscription is open already")
 			return
 		}
+		s.line.opened = h.core.now
 		s.line.open, s.line.setup, s.line.marked = true, setup, make(map[int64]bool)
 	})
 	if err != nil {

@@ -31,6 +31,9 @@ type want struct {
 func (c *core) take(w *worker, wants []Want) (jobs []*job) {
 	for _, want := range wants {
 		l := c.lines[want.Subscription]
+		if l != nil {
+			l.asked = c.now
+		}
 		for n := 0; l != nil && n < want.Max; n++ {
 			j := c.next(w, l, len(jobs) == 0)
 			if j == nil {

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"net/http"
 	"net/netip"
@@ -37,8 +38,9 @@ func New(hub *pull.Hub, directory func(ctx context.Context, names ...string) *re
 			}
 		})
 	}
+	h.mux.HandleFunc("GET /api/v1/jobs/workers", h.workers)
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, newProblem(http.StatusNotFound, "not_found", "nothing is at %.100q: there are /api/v1/jobs/take, settle and beat", r.URL.Path))
+		refuse(w, newProblem(http.StatusNotFound, "not_found", "nothing is at %.100q: there are /api/v1/jobs/take, settle, beat and workers", r.URL.Path))
 	})
 	return h
 }
@@ -66,6 +68,17 @@ func isLocal(host string) bool {
 		return addr.IsLoopback()
 	}
 	return strings.EqualFold(host, "localhost")
+}
+
+// workers shows what this relay knows; another one knows its own.
+func (h *Handler) workers(w http.ResponseWriter, _ *http.Request) {
+	workers, lines := h.hub.Status()
+	text, err := json.Marshal(map[string]any{"workers": append([]pull.WorkerStatus{}, workers...), "subscriptions": append([]pull.LineStatus{}, lines...)})
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	respond(w, text)
 }
 
 // Close lets go of the connections to other relays.

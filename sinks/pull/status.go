@@ -1,0 +1,77 @@
+package pull
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// WorkerStatus is what is known of a worker.
+type WorkerStatus struct {
+	Worker      string     `json:"worker"`
+	Incarnation string     `json:"incarnation"`
+	Since       time.Time  `json:"since"`
+	LastCall    time.Time  `json:"last_call"`
+	LastJob     *time.Time `json:"last_job,omitempty"` // when it last got one
+	Jobs        int        `json:"jobs"`
+	Waits       bool       `json:"waits"` // for jobs, now
+}
+
+// LineStatus is what is known of a subscription's jobs.
+type LineStatus struct {
+	Subscription string     `json:"subscription"`
+	Waiting      int        `json:"waiting"`
+	Out          int        `json:"out"`
+	Calls        int        `json:"calls"` // that wait for a job
+	LastAsked    *time.Time `json:"last_asked,omitempty"`
+	Trouble      string     `json:"trouble,omitempty"`
+}
+
+// neglected is how long jobs wait that nobody asks for before that is worth a word.
+const neglected = time.Minute
+
+// Status returns what this process knows of its workers and their jobs, by name.
+func (h *Hub) Status() (workers []WorkerStatus, lines []LineStatus) {
+	h.do(func() {
+		c := h.core
+		live := 0
+		for _, w := range c.workers {
+			one := WorkerStatus{Worker: w.name, Incarnation: w.incarnation, Since: w.since, LastCall: w.seen, Jobs: len(w.holds), Waits: len(w.calls) > 0}
+			if took := w.took; !took.IsZero() {
+				one.LastJob = &took
+			}
+			if c.now.Sub(w.seen) < neglected {
+				live++
+			}
+			workers = append(workers, one)
+		}
+		for _, l := range c.lines {
+			if l.open {
+				lines = append(lines, c.lineStatus(l, live))
+			}
+		}
+	})
+	slices.SortFunc(workers, func(a, b WorkerStatus) int { return cmp.Compare(a.Worker, b.Worker) })
+	slices.SortFunc(lines, func(a, b LineStatus) int { return cmp.Compare(a.Subscription, b.Subscription) })
+	return workers, lines
+}
+
+// lineStatus says what keeps jobs waiting, if it is that nobody asks for them.
+func (c *core) lineStatus(l *line, live int) LineStatus {
+	one := LineStatus{Subscription: l.name, Waiting: len(l.jobs) - l.out, Out: l.out, Calls: l.calls.n}
+	since := l.opened
+	if asked := l.asked; !asked.IsZero() {
+		one.LastAsked = &asked
+		since = asked
+	}
+	idle := c.now.Sub(since)
+	if one.Waiting == 0 || one.Calls > 0 || idle < neglected {
+		return one
+	}
+	one.Trouble = fmt.Sprintf("jobs wait, and no worker has asked for them for %s", idle.Round(time.Second))
+	if live > 0 {
+		one.Trouble += fmt.Sprintf("; %d workers call, and take nothing from it", live)
+	}
+	return one
+}
