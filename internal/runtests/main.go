@@ -44,7 +44,7 @@ type suite struct {
 }
 
 // longest are the packages whose tests take longest, or wait most. They begin first, so that none of them is left over to run alone.
-var longest = []string{"relay", "cmd/postrider", "migrations", "internal/pgtest", "sinks/webhook"}
+var longest = []string{"relay", "cmd/postrider", "migrations", "worker", "internal/pgtest", "sinks/webhook"}
 
 // inOrder returns the packages to test together, the longest first.
 func inOrder(packages []string) []string {
