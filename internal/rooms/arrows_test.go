@@ -75,7 +75,7 @@ var rooms = []room{
 	{path: "internal/linktest"},
 	{path: "internal/rooms"},
 	{path: "internal/runtests", may: "internal/pgtest"},
-	{path: "internal/torture", may: "internal/hooktest internal/linktest internal/natstest internal/pgtest migrations outbox outbox/topic", postgres: true},
+	{path: "internal/torture", may: "internal/hooktest internal/linktest internal/natstest internal/pgtest migrations outbox outbox/topic worker", postgres: true},
 
 	// Programs wire.
 	{path: "cmd/postrider", may: "internal/... outbox/topic relay relay/states relay/subscription sinks/...", postgres: true},

@@ -40,13 +40,14 @@ const (
 	onNATS        target = "NATS"
 	onHooks       target = "HTTP"
 	onApplication target = "application"
+	onWorkers     target = "workers"
 )
 
 var all = []string{"*"}
 
 // faults returns every fault there is.
 func faults() []*Fault {
-	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, applicationFaults, transactionFaults)
+	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, workerFaults, applicationFaults, transactionFaults)
 }
 
 // FaultNames lists the names of all faults.

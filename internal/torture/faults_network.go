@@ -52,10 +52,10 @@ var networkFaults = []*Fault{
 
 // dropPublication leaves relays without a stream for a while.
 func dropPublication(ctx context.Context, w *world, rng *rand.Rand) error {
-	w.unpublished.Store(true)
+	w.publication.missing.Store(true)
 	defer func() {
-		w.published.Store(time.Now().UnixNano())
-		w.unpublished.Store(false)
+		w.publication.since.Store(time.Now().UnixNano())
+		w.publication.missing.Store(false)
 	}()
 	if err := w.db.try(ctx, "DROP PUBLICATION IF EXISTS postrider"); err != nil {
 		return err

@@ -218,8 +218,11 @@ func (w *world) await(ctx context.Context, t *truth) {
 // missing counts what has not arrived.
 func (w *world) missing(ctx context.Context, due map[*subscription][]int64) (n int, err error) {
 	for s, ids := range due {
-		if s.stream != nil {
+		switch {
+		case s.stream != nil:
 			err = errors.Join(err, s.stream.catchUp(ctx))
+		case s.Name == taken:
+			err = errors.Join(err, w.catchUpEffects(ctx))
 		}
 		n += s.book.missing(ids)
 	}

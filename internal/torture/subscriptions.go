@@ -17,6 +17,7 @@ type subscription struct {
 	settings string
 	hook     string  // path of the HTTP endpoint, or
 	stream   *stream // where it publishes to
+	sink     string  // or what workers come for
 	victim   bool    // its destination is the one that fails
 	book     *book
 }
@@ -24,9 +25,12 @@ type subscription struct {
 // quick makes retries come soon, and keeps few connections.
 const quick = `"backoff_initial": "50ms", "backoff_max": "500ms", "timeout": "2s", "lanes": 8`
 
+// patient is for work that may fail as often as it likes.
+const patient = `"backoff_initial": "50ms", "backoff_max": "500ms", "max_attempts": 1000`
+
 // newSubscriptions returns the subscriptions of a round: to streams and to endpoints, each kind of ordering, each answer to
-// a dead letter, and one whose destination is the victim of the faults.
-func newSubscriptions(replicas int) []*subscription {
+// a dead letter, and one whose destination is the victim of the faults; and if there are workers, one for each kind of them.
+func newSubscriptions(replicas int, workers bool) []*subscription {
 	work := []string{"orders.>", "users.*", "audit.login.>", "strict.>", "bulk.>"}
 	list := []*subscription{
 		{Expectation: Expectation{Name: "events"}, topics: work, stream: &stream{config: jetstream.StreamConfig{Name: "EVENTS", Duplicates: shortWindow}}},
@@ -37,6 +41,10 @@ func newSubscriptions(replicas int) []*subscription {
 		{Expectation: Expectation{Name: "strict"}, topics: []string{"strict.*"}, hook: "/strict", settings: quick + `, "ordering": "strict"`},
 		{Expectation: Expectation{Name: "skips"}, topics: []string{"poison.>"}, hook: "/skips", settings: quick + `, "max_attempts": 3`},
 		{Expectation: Expectation{Name: "holds", Holds: true}, topics: []string{"poison.>"}, hook: "/holds", settings: quick + `, "max_attempts": 3, "on_dead": "hold"`},
+	}
+	if workers {
+		list = append(list, &subscription{Expectation: Expectation{Name: pulled}, topics: work[:4], sink: "pull:", settings: patient + `, "worker_ttl": "` + workerTTL.String() + `"`},
+			&subscription{Expectation: Expectation{Name: taken, Once: true}, topics: work[:4], sink: "sql:", settings: patient + `, "shards": 4`})
 	}
 	for _, s := range list {
 		s.book = newBook()
@@ -59,6 +67,8 @@ func (w *world) subscribe(ctx context.Context) error {
 	for _, s := range w.subs {
 		sink := w.hooks.URL(s.hook)
 		switch {
+		case s.sink != "":
+			sink = s.sink
 		case s.victim:
 			sink = w.victim.URL(s.hook)
 		case s.stream != nil:

@@ -67,3 +67,13 @@ func TestNATSCluster(t *testing.T) {
 	round(t, Config{Follow: "stream", Relays: 1, NATSServers: 3, Faults: []string{"nats-leader", "nats-quorum", "nats-delete"},
 		Duration: 10 * time.Second, Pause: 300 * time.Millisecond, Calm: 2})
 }
+
+// Workers over HTTP and in SQL that are silent, deaf, cut off, slow, failing, hanging and killed, while their relay stops and starts.
+func TestWorkers(t *testing.T) {
+	t.Parallel()
+	names := []string{"stop"}
+	for _, f := range workerFaults {
+		names = append(names, f.Name)
+	}
+	round(t, Config{Follow: "stream", Relays: 1, NATSServers: 1, Faults: names, Duration: 10 * time.Second, Pause: 400 * time.Millisecond, Calm: 2})
+}

@@ -40,17 +40,23 @@ type world struct {
 	relays []*relay
 	links  []network // between each relay and the database
 	apps   *producers
+	crew   crew
 	look   *looker
 
 	undo        []func() error
-	unpublished atomic.Bool  // there is no publication
-	published   atomic.Int64 // unix nanoseconds of when there was one again
+	publication publication
 
 	mu        sync.Mutex
 	incidents []Incident
 	failures  []string // of relays, while running
 	reused    int      // transaction ids that were handed out again
 	peak      float64  // bytes of memory, of any relay
+}
+
+// publication is what is known of ours.
+type publication struct {
+	missing atomic.Bool
+	since   atomic.Int64 // unix nanoseconds of when there was one again
 }
 
 // newWorld starts everything but the producers. After an error nothing is left.
@@ -71,6 +77,7 @@ func newWorld(ctx context.Context, c Config) (w *world, err error) {
 		{"start the receivers", w.startReceivers},
 		{"subscribe", w.subscribe},
 		{"start the relays", w.startRelays},
+		{"start the workers", func(context.Context) error { return w.startWorkers() }},
 	} {
 		if err := step.run(ctx); err != nil {
 			return w, fmt.Errorf("%s: %w", step.name, err)
@@ -131,7 +138,7 @@ func (w *world) startNATS(ctx context.Context) (err error) {
 		return err
 	}
 	w.undo = append(w.undo, func() error { w.nats.Stop(); return nil })
-	w.subs = newSubscriptions(w.NATSServers)
+	w.subs = newSubscriptions(w.NATSServers, w.hasWorkers())
 	for _, s := range w.subs {
 		if s.stream == nil {
 			continue
@@ -203,6 +210,10 @@ func (w *world) addRelay(i int) error {
 	if err != nil {
 		return err
 	}
+	api, err := w.serveWorkers()
+	if err != nil {
+		return err
+	}
 	follow := w.Follow
 	if follow == "pooler" {
 		follow = "timer"
@@ -210,7 +221,7 @@ func (w *world) addRelay(i int) error {
 	r := &relay{name: fmt.Sprintf("relay-%d", i+1), binary: w.Binary, dir: w.dir, dog: w.dog, env: []string{
 		"POSTRIDER_DATABASE_URL=" + url, "POSTRIDER_FOLLOW=" + follow, "POSTRIDER_NAME=" + fmt.Sprintf("relay-%d", i+1),
 		"POSTRIDER_LEASE=" + lease.String(), "POSTRIDER_SAVE_INTERVAL=" + saveInterval.String(), "POSTRIDER_RETENTION=" + retention.String(),
-		"POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_MIGRATE=false", "POSTRIDER_LOG_LEVEL=debug",
+		"POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_API_ADDR=" + api, "POSTRIDER_MIGRATE=false", "POSTRIDER_LOG_LEVEL=debug",
 	}}
 	r.died = func(err error) { w.supervise(r, err) }
 	w.undo = append(w.undo, func() error { r.kill(); return nil })
