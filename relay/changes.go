@@ -17,6 +17,11 @@ func (o *owner) stopChanged(ctx context.Context, standings map[subscription.Part
 		s, exists := standings[part]
 		lost := !exists || s.Epoch != r.Env.Cursor.Epoch || s.Owner == nil || *s.Owner != o.incarnation
 		if !lost && s.Version == r.Env.Cursor.Version && s.Active {
+			if r.HasJoined() {
+				o.log.Info("priorities are off: all have come to one place", "subscription", part.String())
+				o.again[part] = true
+				o.stopRunner(r)
+			}
 			continue
 		}
 		o.tellChange(ctx, r, s, exists)

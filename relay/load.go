@@ -12,8 +12,8 @@ import (
 )
 
 // newRunner opens the sink of a cursor that was just taken over and loads what is parked.
-func (g *generation) newRunner(ctx context.Context, c store.Cursor) (*delivery.Runner, error) {
-	filter, err := delivery.NewFilter(c)
+func (g *generation) newRunner(ctx context.Context, c store.Cursor, classes []store.Cursor) (*delivery.Runner, error) {
+	filter, err := delivery.NewFilter(c, classes...)
 	if err != nil {
 		return nil, &badSubscription{err}
 	}
@@ -25,10 +25,11 @@ func (g *generation) newRunner(ctx context.Context, c store.Cursor) (*delivery.R
 		sink = sinks.Wrap(sink, onlyUTF8)
 	}
 	r := delivery.New(delivery.Environment{
-		Sub: c.Sub, Cursor: c, Sink: sink, Feed: g.feed, Passes: g.passes, Budget: g.budget, Log: g.log, Health: g.health,
+		Sub: c.Sub, Cursor: c, Classes: classes, Sink: sink, Feed: g.feed, Passes: g.passes, Budget: g.budget, Log: g.log, Health: g.health,
 		Metrics: g.metrics.Runner(c.Sub.Name),
 		Save:    func() { async.Signal(g.saver.urgent) },
 		Pause:   func(reason string) { g.requestPause(c.Sub.Name, reason) },
+		Joined:  func() { async.Signal(g.repoll) },
 		Parked:  func(state string) { g.metrics.Parked.WithLabelValues(c.Sub.Name, state).Inc() },
 	}, filter, sink.Limits())
 	if err := r.LoadParked(ctx); err != nil {

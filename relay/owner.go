@@ -168,10 +168,7 @@ func (o *owner) acquire(ctx context.Context, free []store.Standing) error {
 	// Not cut off by a stop: what the server carries out after the cursors were released would belong to nobody that lives.
 	taking, cancel := context.WithTimeout(o.life, o.config.DrainTimeout+time.Second)
 	defer cancel()
-	cursors, err := o.takeOver(taking, free)
-	if store.OfOneRow(err) {
-		cursors, err = o.takeOverSingly(taking, free, err)
-	}
+	cursors, err := o.takeOverAll(taking, free)
 	if err != nil {
 		return err
 	}
@@ -183,8 +180,10 @@ func (o *owner) acquire(ctx context.Context, free []store.Standing) error {
 	return starts.Wait()
 }
 
-func (o *owner) startRunner(ctx context.Context, c store.Cursor) error {
-	r, err := o.newRunner(ctx, c)
+// startRunner delivers a part, of which these are the cursors by class.
+func (o *owner) startRunner(ctx context.Context, cursors []store.Cursor) error {
+	c := cursors[0]
+	r, err := o.newRunner(ctx, c, cursors)
 	if o.cannotStart(c, err) {
 		return nil
 	}

@@ -196,7 +196,7 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	run.Retries.Parked.Add(e)
 	run.Retries.Parked.Record(&delivery.ParkOp{Entry: e, Reason: "a test", Insert: &message.Row{}})
 	run.Retries.Parked.Ops[snapshot.Ident{ID: 999}].Insert.Topic = "t"
-	run.Intake.Dirty = true
+	run.Intakes[0].Dirty = true
 	run.Mu.Unlock()
 	if _, err := g.saver.save(t.Context(), g.saver.all(), true); err != nil {
 		t.Fatal(err)

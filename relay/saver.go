@@ -132,15 +132,20 @@ func (s *saver) isBusy(ctx context.Context, r *delivery.Runner) (bool, error) {
 	select {
 	case s.saving <- struct{}{}:
 		defer func() { <-s.saving }()
-		return s.busyItem(r) != nil, nil
+		for _, part := range r.Parts() {
+			if s.busyItem(r, part) != nil {
+				return true, nil
+			}
+		}
+		return false, nil
 	case <-ctx.Done():
 		return false, fmt.Errorf("save progress: %w", ctx.Err())
 	}
 }
 
-// busyItem is the runner's item that waits for its rows. Another runner of the part, which has ended, may have left one.
-func (s *saver) busyItem(r *delivery.Runner) *delivery.SaveItem {
-	if item := s.busy[r.Part()]; item != nil && item.Runner == r {
+// busyItem is the runner's item of a part that waits for its rows. Another runner of the part, which has ended, may have left one.
+func (s *saver) busyItem(r *delivery.Runner, part subscription.Part) *delivery.SaveItem {
+	if item := s.busy[part]; item != nil && item.Runner == r {
 		return item
 	}
 	return nil
@@ -149,12 +154,14 @@ func (s *saver) busyItem(r *delivery.Runner) *delivery.SaveItem {
 func (s *saver) collect(runners []*delivery.Runner, final bool) (items []*delivery.SaveItem) {
 	maps.DeleteFunc(s.busy, func(_ subscription.Part, item *delivery.SaveItem) bool { return item.Runner.IsGone() })
 	for _, r := range runners {
-		item := s.busyItem(r)
-		if item == nil {
-			item = r.Collect(time.Now(), final)
-		}
-		if item != nil {
-			items = append(items, item)
+		for _, part := range r.Parts() {
+			item := s.busyItem(r, part)
+			if item == nil {
+				item = r.Collect(part, time.Now(), final)
+			}
+			if item != nil {
+				items = append(items, item)
+			}
 		}
 	}
 	return items

@@ -132,7 +132,7 @@ func benchRunnerTo(b *testing.B, to sinks.Sink, f *feed.Feed, share *queue.Budge
 	ctx, cancel := context.WithCancel(b.Context())
 	r.Life.deliver, r.Life.giveUp = ctx, cancel
 	r.Life.reading, r.Life.unread = context.WithCancel(ctx)
-	r.Intake.live.queue = addLive(b, f, share, r.Life.Wake, ">")
+	r.Intakes[0].live.queue = addLive(b, f, share, r.Life.Wake, ">")
 	b.Cleanup(func() {
 		for _, l := range r.Lanes.all {
 			l.close()
@@ -156,7 +156,7 @@ func taken(r *Runner) int64 {
 func settleAll(r *Runner) {
 	for {
 		r.step(time.Now())
-		if r.Lanes.Tasks == 0 && r.Intake.live.queue.First() == nil {
+		if r.Lanes.Tasks == 0 && r.Intakes[0].live.queue.First() == nil {
 			return
 		}
 		<-r.Life.wakeup
@@ -226,7 +226,7 @@ func benchLive(b *testing.B, to sinks.Sink, ordering subscription.Ordering, keys
 		tickOf(b, f, still)
 		settleAll(r)
 		if f.Closed().N > closed {
-			r.Intake.advance()
+			r.Intakes[0].advance()
 		}
 	}
 	b.StopTimer()

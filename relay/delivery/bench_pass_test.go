@@ -37,9 +37,9 @@ func BenchmarkPassPath(b *testing.B) {
 func benchPass(b *testing.B, keys, lanes, batch int) {
 	f, share := benchFeed()
 	r := benchRunner(b, f, share, subscription.OrderByKey, lanes, batch)
-	r.Intake.endQueue()
-	r.Intake.pass.reader = &PassReader{Pages: make(chan store.Page, 1)}
-	r.Intake.prog.StartPass(snapshot.Snapshot{Xmax: 100}, 0, true)
+	r.Intakes[0].endQueue()
+	r.Intakes[0].pass.reader = &PassReader{Pages: make(chan store.Page, 1)}
+	r.Intakes[0].prog.StartPass(snapshot.Snapshot{Xmax: 100}, 0, true)
 	d := message.NewDecoder("0123abcd")
 	values := []*[len(message.Columns)][]byte{pageValues("")}
 	for i := range keys {
@@ -51,9 +51,9 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	var rows []*message.Row
 	n := 0
 	deliver := func() {
-		r.Intake.pass.reader.Pages <- store.Page{Rows: rows}
+		r.Intakes[0].pass.reader.Pages <- store.Page{Rows: rows}
 		rows = nil
-		for r.step(time.Now()); len(r.Intake.pass.reader.Pages) > 0 || len(r.Intake.pass.page.Rows) > 0 || r.Lanes.Tasks > 0; r.step(time.Now()) {
+		for r.step(time.Now()); len(r.Intakes[0].pass.reader.Pages) > 0 || len(r.Intakes[0].pass.page.Rows) > 0 || r.Lanes.Tasks > 0; r.step(time.Now()) {
 			<-r.Life.wakeup
 		}
 	}
@@ -72,8 +72,8 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	}
 	b.StopTimer()
 	deliver()
-	if got := r.Env.Sink.(*accepting).n.Load(); got != int64(n) || r.Intake.prog.Done > 0 {
-		b.Fatalf("%d of %d messages were delivered, %d are left beyond the rest", got, n, r.Intake.prog.Done)
+	if got := r.Env.Sink.(*accepting).n.Load(); got != int64(n) || r.Intakes[0].prog.Done > 0 {
+		b.Fatalf("%d of %d messages were delivered, %d are left beyond the rest", got, n, r.Intakes[0].prog.Done)
 	}
 }
 

@@ -109,11 +109,11 @@ const heldUnprovenMost = 64
 // holds says whether a message may become an exception behind the one that its key waits for. In an outage of which nothing is known yet
 // all that waits would become exceptions.
 func (r *Runner) holds(t *task) bool {
-	head := r.Retries.Parked.head(t.key)
-	if t.entry == nil && !r.Retries.Parked.blocked.bears(head.key) {
+	if t.entry == nil && !r.Retries.Parked.blocked.bears(r.Env.order().parkedKey(t.key)) {
 		return false
 	}
-	return t.entry != nil || head.State != StateRetrying || r.breaker.evidence.throughAt > head.failedAt || r.breaker.evidence.heldUnproven < heldUnprovenMost
+	head := r.Retries.Parked.head(t.keyed())
+	return t.entry != nil || head == nil || head.State != StateRetrying || r.breaker.evidence.throughAt > head.failedAt || r.breaker.evidence.heldUnproven < heldUnprovenMost
 }
 
 // onlySuspects says whether nothing is left to deliver but what must wait until something else has got through.
@@ -185,7 +185,7 @@ func (r *Runner) heads(yield func(*lane, *task) bool) {
 		}
 		idle = l
 		keys := make(map[string]bool)
-		for _, t := range l.queue {
+		for t := range l.queue.all {
 			if keys[t.key] {
 				continue
 			}
@@ -196,7 +196,7 @@ func (r *Runner) heads(yield func(*lane, *task) bool) {
 			}
 		}
 	}
-	for _, t := range r.Lanes.free {
+	for t := range r.Lanes.free.all {
 		if r.tooLarge(t) {
 			continue
 		}
@@ -208,18 +208,13 @@ func (r *Runner) heads(yield func(*lane, *task) bool) {
 
 // withdraw takes a task out of its queue.
 func (ls *lanes) withdraw(t *task) {
-	queue := &ls.free
 	switch {
 	case t.lane != nil:
-		queue = &t.lane.queue
+		t.lane.queue.remove(t)
 	case t.key != "":
-		queue = &ls.laneOf(t.key).queue
-	}
-	for i, x := range *queue {
-		if x == t {
-			*queue = append((*queue)[:i:i], (*queue)[i+1:]...)
-			return
-		}
+		ls.laneOf(t.key).queue.remove(t)
+	default:
+		ls.free.remove(t)
 	}
 }
 

@@ -81,7 +81,7 @@ func newTrial(settings subscription.Settings, dest *destination) *trial {
 	x.sends = dest.sends
 	x.sub.Settings.Limits = dest.limits
 	x.drop()
-	x.stored = snapshot.Position{}
+	x.stored = simCursors{0: {}}
 	x.begun = snapshot.Snapshot{}
 	dest.now = func() time.Time { return s.server.now }
 	dest.got = make(map[int64]time.Time)

@@ -44,16 +44,16 @@ func TestWithdraw(t *testing.T) {
 	tasks := []*task{{key: "a"}, {key: "b"}, {}, {key: "a"}}
 	for _, x := range tasks[:3] {
 		if x.key == "" {
-			r.Lanes.free = append(r.Lanes.free, x)
+			r.Lanes.free.add(x)
 			continue
 		}
 		l := r.Lanes.laneOf(x.key)
-		l.queue = append(l.queue, x)
+		l.queue.add(x)
 	}
 	queued := func() int {
-		n := len(r.Lanes.free)
+		n := r.Lanes.free.n
 		for _, l := range r.Lanes.all {
-			n += len(l.queue)
+			n += l.queue.n
 		}
 		return n
 	}

@@ -24,7 +24,7 @@ func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	if r.CalledBack(failed, now) {
 		t.Error("the callback is concluded before its delivery is saved")
 	}
-	item := r.Collect(now, true)
+	item := r.Collect(r.Part(), now, true)
 	if item == nil || len(item.Ops) != 1 {
 		t.Fatal("nothing to save")
 	}
@@ -38,7 +38,7 @@ func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	if e.durable() {
 		t.Error("the retry counts as stored, but its row says that the delivery failed")
 	}
-	r.SavedNow(r.Collect(now, true))
+	r.SavedNow(r.Collect(r.Part(), now, true))
 	if !e.durable() {
 		t.Error("the retry is saved and does not count as stored")
 	}

@@ -15,7 +15,7 @@
 // that something waits or is out of has a lane, and each message without a key: without a goroutine, since a sender tells when a delivery has
 // ended. Its parts have their own state:
 //
-//	intake     where its messages come from, and how far the cursor has come
+//	intake     where its messages come from, and how far the cursor has come; with priorities there is one for each class
 //	lanes      what waits to be delivered, by key, and what is out
 //	retries    parked deliveries: due, scheduled, held behind others of their keys
 //	breaker    whether the destination is down, and what is known of messages that fail
@@ -28,6 +28,13 @@
 //	suspect    a task that failed when nothing said whether the message or the destination is to blame
 //	probe      a delivery that asks whether the destination is back; a round is some of them at about the same time
 //	withheld   too large, or not known to be small: the message is read by itself when its turn comes
+//
+// # Classes
+//
+// A subscription with priorities has a cursor for each, and an intake with its own queue, passes and share of memory, so that a backlog keeps
+// no urgent message out. All share the lanes: each takes from the first class that has something, and one task of a class that was not served
+// for a minute. Order holds within a key's messages of one class; across classes at most one of a key is out, in a lane or leased. When
+// priorities are turned off, the runner brings all classes to one snapshot and ends there: its successor has one cursor.
 //
 // # Outcomes
 //

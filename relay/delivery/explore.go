@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -61,13 +62,13 @@ func (r *Runner) suspected(failed []*task, heads int, down time.Duration) (chose
 	}
 	slowly := int(math.Sqrt(down.Minutes()))
 	quickly := min(exploreFirst<<min((down-exploreAfter)/exploreEvery, 8), exploreMost) + slowly
-	noRoom := r.Full() || r.Intake.pass.reader == nil && r.Intake.live.queue == nil
+	noRoom := !slices.ContainsFunc(r.Intakes, func(in *intake) bool { return !r.full(in) && (in.pass.reader != nil || in.live.queue != nil) })
 	if heads <= exploreFew || noRoom && heads < probesMost {
 		return failed, quickly
 	}
 	waiting := make(map[string]int)
 	for _, l := range r.Lanes.all {
-		for _, t := range l.queue {
+		for t := range l.queue.all {
 			waiting[t.key]++
 		}
 	}

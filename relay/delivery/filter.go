@@ -3,6 +3,7 @@ package delivery
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/message"
@@ -14,6 +15,7 @@ import (
 type Filter struct {
 	Regex   string // matches whatever any of the topic lists matches
 	Current *topic.Matcher
+	class   int16 // of the messages; 0 for all
 	earlier []earlierTopics
 }
 
@@ -23,6 +25,9 @@ type earlierTopics struct {
 }
 
 func (f *Filter) Wants(r *message.Row) bool {
+	if f.class != 0 && f.class != r.Priority {
+		return false
+	}
 	for _, e := range f.earlier {
 		if e.until.Sees(r.XID) {
 			return e.match.Match(r.Topic)
@@ -31,8 +36,18 @@ func (f *Filter) Wants(r *message.Row) bool {
 	return f.Current.Match(r.Topic)
 }
 
-// NewFilter makes the filter of a cursor's topics and of those before changes that the base does not cover yet.
-func NewFilter(c store.Cursor) (*Filter, error) {
+// of is the filter for the messages of one class.
+func (f *Filter) of(class int16) *Filter {
+	if class == 0 {
+		return f
+	}
+	of := *f
+	of.class = class
+	return &of
+}
+
+// NewFilter makes the filter of a cursor's topics and of those before changes that some class's base does not cover yet.
+func NewFilter(c store.Cursor, more ...store.Cursor) (*Filter, error) {
 	current, err := topic.NewMatcher(c.Sub.Topics)
 	if err != nil {
 		return nil, fmt.Errorf("topics: %w", err)
@@ -55,7 +70,7 @@ func NewFilter(c store.Cursor) (*Filter, error) {
 		if err != nil {
 			return nil, fmt.Errorf("earlier topics: %w", err)
 		}
-		if !c.Position.Base.Covers(until) {
+		if slices.ContainsFunc(append(more, c), func(c store.Cursor) bool { return !c.Position.Base.Covers(until) }) {
 			f.earlier = append(f.earlier, earlierTopics{match, until})
 			patterns = append(patterns, e.Topics...)
 		}

@@ -31,6 +31,7 @@ func (x *simRunner) checkDelivery(t *task, d *sinks.Delivery) {
 	if !x.excused(id) {
 		x.checkFirst(r, t)
 	}
+	x.checkAlone(r, t)
 	x.checkOrder(r)
 }
 
@@ -47,7 +48,7 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 		x.sim.failf("%s: message %d is delivered, but it is %s", x.sub.Name, r.ID, p.state)
 	case p != nil && (p.state == stateCompleted || p.state == stateLeased && (p.worker != "" || p.due.After(x.sim.server.now))):
 		x.sim.failf("%s: message %d is delivered, but its destination has taken it over: it is %s", x.sub.Name, r.ID, p.state)
-	case t.entry == nil && covers(x.loaded, r):
+	case t.entry == nil && x.loaded.covers(r):
 		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.ID, x.loaded)
 	}
 	for i, l := range x.r.Lanes.all {
@@ -101,7 +102,7 @@ func (x *simRunner) checkOrder(r *simRow) {
 		before = x.sim.server.keys[r.Key]
 	}
 	for _, m := range before {
-		if m.visible < r.inserted && m != r && x.wants(m) && !x.touched[m.ID] && !x.outOfTheWay(m) {
+		if m.visible < r.inserted && m != r && x.inClass(m, r) && x.wants(m) && !x.touched[m.ID] && !x.outOfTheWay(m) {
 			x.sim.failf("%s: message %d with key %q is delivered before %d, which is neither settled nor durably dead", x.sub.Name, r.ID, r.Key, m.ID)
 		}
 	}
@@ -122,7 +123,7 @@ func (x *simRunner) outOfTheWay(m *simRow) bool {
 	case p != nil: // scheduled, completed or discarded
 		return true
 	}
-	return covers(x.loaded, m) || m.emptied || m.holed || !m.DeliverAt.IsZero()
+	return x.loaded.covers(m) || m.emptied || m.holed || !m.DeliverAt.IsZero()
 }
 
 // checkParked looks at a parked row that has just changed.
@@ -146,19 +147,19 @@ func (x *simRunner) checkParked(id int64) {
 // checkStored wants everything that the cursor counts as settled to have been accepted, or to be parked.
 func (x *simRunner) checkStored() {
 	for _, r := range x.sim.server.committed {
-		if covers(x.stored, r) && x.wants(r) && !x.ever[r.ID] && x.parked[r.ID] == nil {
+		if x.stored.covers(r) && x.wants(r) && !x.ever[r.ID] && x.parked[r.ID] == nil {
 			x.sim.failf("%s: message %d is lost: %s counts it as settled", x.sub.Name, r.ID, x.stored)
 		}
 	}
 	for _, tx := range x.sim.server.running {
 		for _, r := range tx.rows {
-			if covers(x.stored, r) {
+			if x.stored.covers(r) {
 				x.sim.failf("%s: message %d of the running transaction %d counts as settled in %s", x.sub.Name, r.ID, tx.xid, x.stored)
 			}
 		}
 	}
 	for _, id := range x.save.accepted {
-		if p := x.parked[id]; p != nil && !x.excused(id) {
+		if p := x.parked[id]; p != nil && !x.excused(id) && x.save.has(p.row.Priority) {
 			x.sim.failf("%s: message %d was accepted, but stays %s", x.sub.Name, id, p.state)
 		}
 	}
@@ -167,7 +168,7 @@ func (x *simRunner) checkStored() {
 // checkStopped wants nothing to be delivered again after a clean stop.
 func (x *simRunner) checkStopped() {
 	for id := range x.accepted {
-		if (!covers(x.stored, x.sim.server.rows[id]) || x.parked[id] != nil) && !x.excused(id) {
+		if (!x.stored.covers(x.sim.server.rows[id]) || x.parked[id] != nil) && !x.excused(id) {
 			x.sim.failf("%s: message %d was accepted, but would come again after a clean stop at %s", x.sub.Name, id, x.stored)
 		}
 	}
@@ -175,12 +176,15 @@ func (x *simRunner) checkStopped() {
 
 // checkFinished wants every message to have arrived or to be dead, and nothing to be left.
 func (x *simRunner) checkFinished() {
+	if len(x.stored) > 1 && !x.sub.Settings.Priorities {
+		x.sim.failf("%s: the classes have not become one: %s", x.sub.Name, x.stored)
+	}
 	for _, r := range x.sim.server.committed {
 		switch {
 		case !x.wants(r):
 		case !x.ever[r.ID] && !x.died[r.ID]:
 			x.sim.failf("%s: message %d has not arrived: cursor %s, parked %+v", x.sub.Name, r.ID, x.stored, x.parked[r.ID])
-		case !x.stored.Base.Sees(r.XID):
+		case !x.stored.sees(r):
 			x.sim.failf("%s: message %d is beyond the base in the end: %s", x.sub.Name, r.ID, x.stored)
 		}
 	}

@@ -18,6 +18,9 @@ func (s *simulation) finish() {
 	}
 	for _, x := range s.subs {
 		x.down = false
+		if x.sub.Settings.Priorities && s.setup.c&4 > 0 {
+			x.prioritize()
+		}
 	}
 	for _, f := range s.feeds {
 		f.lost = 0
@@ -82,7 +85,7 @@ func (x *simRunner) atRest() bool {
 			x.discard(id)
 		}
 	}
-	if x.reload {
+	if x.reload || len(x.stored) > 1 && !x.sub.Settings.Priorities {
 		return false
 	}
 	for _, p := range x.parked {
@@ -91,7 +94,7 @@ func (x *simRunner) atRest() bool {
 		}
 	}
 	for _, r := range x.sim.server.committed {
-		if x.wants(r) && !x.stored.Base.Sees(r.XID) {
+		if x.wants(r) && !x.stored.sees(r) {
 			return false
 		}
 	}

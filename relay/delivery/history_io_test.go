@@ -32,20 +32,36 @@ func (x *simRunner) load() (acted bool) {
 	return true
 }
 
-// readPage is a round of passReader.read.
+// readPage is a round of passReader.read, of some class.
 func (x *simRunner) readPage(limit int) (acted bool) {
-	if x.r == nil || x.r.Intake.pass.reader == nil {
+	if x.r == nil {
 		return false
 	}
-	if x.stale {
-		x.drop()
-		return true
+	for _, in := range x.r.Intakes {
+		if in.pass.reader == nil {
+			continue
+		}
+		if x.stale {
+			x.drop()
+			return true
+		}
+		if x.readPageOf(in, limit) {
+			acted = true
+		}
 	}
-	if x.pass == nil || x.pass.reader != x.r.Intake.pass.reader {
-		p := x.r.Intake.pass.reader
-		x.pass = &simPass{reader: p, target: p.Target, next: store.Page{Begun: p.resumed, Fresh: !p.resumed, Start: p.afterID}}
+	return acted
+}
+
+func (x *simRunner) readPageOf(in *intake, limit int) (acted bool) {
+	p := x.passes[in]
+	if p == nil || p.reader != in.pass.reader {
+		r := in.pass.reader
+		p = &simPass{reader: r, target: r.Target, next: store.Page{Begun: r.resumed, Fresh: !r.resumed, Start: r.afterID}}
+		if x.passes == nil {
+			x.passes = make(map[*intake]*simPass)
+		}
+		x.passes[in] = p
 	}
-	p := x.pass
 	if p.next.Last || len(p.reader.Pages) > 0 {
 		return false
 	}
@@ -78,7 +94,7 @@ func (x *simRunner) fetch(p *simPass, got *store.Page, limit int) {
 	}
 	rows := make([]*message.Row, 0, len(server.table))
 	for _, r := range server.table {
-		if r.ID > got.Start && !p.reader.Base.Sees(r.XID) && got.Target.Sees(r.XID) && x.filter.Current.Match(r.Topic) &&
+		if r.ID > got.Start && !p.reader.Base.Sees(r.XID) && got.Target.Sees(r.XID) && x.filter.Current.Match(r.Topic) && (p.reader.Filter.class == 0 || p.reader.Filter.class == r.Priority) &&
 			!(p.reader.Exclude && x.parked[r.ID] != nil) {
 			rows = append(rows, &r.Row)
 		}

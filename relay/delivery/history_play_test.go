@@ -131,7 +131,7 @@ func (s *simulation) playRunner(what uint8, x *simRunner, op simOp) {
 
 // resume gives the subscription to a relay, if nobody has it, or it was paused, or is to be loaded anew.
 func (x *simRunner) resume(f *simFeed) {
-	if x.paused || x.reload {
+	if x.paused || x.reload || x.r != nil && x.r.HasJoined() {
 		x.stopCleanly()
 	}
 	if x.r == nil {
@@ -232,11 +232,14 @@ func (s *simulation) playTrouble(what uint8, x *simRunner, f *simFeed, op simOp)
 		s.command(x, op)
 	case 61:
 		s.server.recycle(int64(op.b)%4, func(r *simRow) bool {
-			return !slices.ContainsFunc(s.subs, func(x *simRunner) bool { return !x.stored.Base.Sees(r.XID) })
+			return !slices.ContainsFunc(s.subs, func(x *simRunner) bool { return !x.stored.sees(r) })
 		})
 	case 62:
-		if x.r != nil && x.r.Intake.live.queue != nil {
-			x.r.Intake.live.queue.Refuse(openWindowOf(x.feed.Feed))
+		if x.r == nil {
+			return
+		}
+		if in := x.r.Intakes[int(op.b)%len(x.r.Intakes)]; in.live.queue != nil {
+			in.live.queue.Refuse(openWindowOf(x.feed.Feed))
 		}
 	default:
 		s.handOver(x, op)
@@ -296,6 +299,10 @@ func (s *simulation) lose(n int) {
 }
 
 func (s *simulation) command(x *simRunner, op simOp) {
+	if op.c&1 == 0 && op.b%4 == 0 {
+		x.prioritize()
+		return
+	}
 	if op.c > 200 {
 		x.replay(snapshot.Snapshot{})
 		return

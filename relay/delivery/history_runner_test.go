@@ -28,7 +28,7 @@ type simRunner struct {
 	filter *Filter
 	begun  snapshot.Snapshot // the base at the beginning
 
-	stored snapshot.Position   // the cursor's row
+	stored simCursors          // the cursors' rows
 	parked map[int64]*simEntry // the parked rows
 	ever   map[int64]bool      // accepted by the destination at some time
 	died   map[int64]bool
@@ -39,7 +39,7 @@ type simRunner struct {
 
 	r        *Runner
 	feed     *simFeed
-	loaded   snapshot.Position // as r found the cursor
+	loaded   simCursors // as r found the cursors
 	accepted map[int64]bool
 	counted  []int64        // accepted, as far as the runner knows
 	touched  map[int64]bool // by a command since then
@@ -52,7 +52,8 @@ type simRunner struct {
 	leases   map[int64]int64       // that the destination has granted, by token: the messages
 	settle   func(token int64, outcome error)
 	tokens   int64 // given so far
-	pass     *simPass
+	passes   map[*intake]*simPass
+	saves    int // begun so far
 	loading  []*Entry
 	lookAt   time.Time
 	save     *simSave
@@ -101,20 +102,19 @@ func closedPasses() *Passes {
 
 // takeOver is generation.newRunner.
 func (x *simRunner) takeOver(f *simFeed) {
-	stored, err := roundTrip(x.stored)
-	if err != nil {
-		x.sim.failf("%s: the cursor cannot be read: %v", x.sub.Name, err)
-	}
-	x.feed, x.loaded, x.accepted, x.touched = f, stored, make(map[int64]bool), make(map[int64]bool)
-	x.stale, x.reload, x.paused, x.pass, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
+	x.arrange()
+	cursors := x.cursors()
+	x.sim.classes += len(cursors) / 4
+	x.feed, x.loaded, x.accepted, x.touched = f, maps.Clone(x.stored), make(map[int64]bool), make(map[int64]bool)
+	x.stale, x.reload, x.paused, x.passes, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
 	var sink sinks.Sink
 	if x.out = nil; x.sends {
 		sink, x.out = lessorOf{sinks.AsSink(x), x}, make(map[int64]func(error))
 	}
 	r := New(Environment{
-		Sink: sink, Sub: x.sub, Cursor: store.Cursor{Part: subscription.Whole(x.sub.Name), Sub: x.sub, Position: stored}, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
+		Sink: sink, Sub: x.sub, Cursor: cursors[0], Classes: cursors, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
 		Log: slog.New(slog.DiscardHandler), Metrics: simRunnerMetrics,
-		Save: func() {}, Pause: func(string) { x.paused = true }, Parked: func(string) {},
+		Save: func() {}, Pause: func(string) { x.paused = true }, Parked: func(string) {}, Joined: func() {},
 	}, x.filter, x.Limits())
 	r.Life.giveUp, r.Life.unread, r.Life.deliver, r.Life.reading = func() {}, func() {}, context.Background(), simNever
 	r.breaker.rounds.waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst), backoff.WithMaxInterval(probeMost),
@@ -127,7 +127,7 @@ func (x *simRunner) takeOver(f *simFeed) {
 	x.loadParked()
 	r.serve()
 	r.Life.Wake()
-	x.sim.notef("%s taken over with %s", x.sub.Name, stored)
+	x.sim.notef("%s taken over with %s", x.sub.Name, x.stored)
 }
 
 // roundTrip passes a cursor through its text form.
@@ -150,12 +150,15 @@ func roundTrip(s snapshot.Position) (back snapshot.Position, err error) {
 // loadParked is runner.loadParked.
 func (x *simRunner) loadParked() {
 	r := x.r
-	if r.Intake.pass.exclude = len(x.parked) > 0; !r.Intake.pass.exclude {
+	if len(x.parked) == 0 {
 		return
+	}
+	for _, in := range r.Intakes {
+		in.pass.exclude = true
 	}
 	var waiting, later []*Entry
 	for id, p := range x.parked {
-		e := &Entry{ID: id, born: p.row.Born, xid: p.row.XID, key: r.Env.order().parkedKey(p.row.Key), State: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
+		e := &Entry{ID: id, born: p.row.Born, xid: p.row.XID, keyClass: keyClass{r.Env.order().parkedKey(p.row.Key), r.Env.classOf(p.row.Priority)}, State: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
 		switch {
 		case p.state == StateScheduled:
 			later = append(later, e)
@@ -223,9 +226,9 @@ func (x *simRunner) beingLoaded() (found []*Entry) {
 	for _, e := range slices.Concat(x.r.Retries.toLoad, x.r.Retries.postponed) {
 		elsewhere[e] = true
 	}
-	tasks := slices.Clone(x.r.Lanes.free)
+	tasks := slices.Collect(x.r.Lanes.free.all)
 	for _, l := range x.r.Lanes.all {
-		tasks = append(tasks, l.queue...)
+		tasks = slices.AppendSeq(tasks, l.queue.all)
 		if l.busy {
 			tasks = append(tasks, l.batch...)
 		}
@@ -247,9 +250,11 @@ func (x *simRunner) drop() {
 	if x.r == nil {
 		return
 	}
-	if x.r.Intake.pass.reader != nil {
-		x.r.Intake.pass.reader.Stop()
+	for _, in := range x.r.Intakes {
+		if in.pass.reader != nil {
+			in.pass.reader.Stop()
+		}
+		in.endQueue()
 	}
-	x.r.Intake.endQueue()
 	x.r = nil
 }

@@ -1,14 +1,16 @@
 package delivery
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
-// simSave is a save on its way to the database and back.
+// simSave is a save of several parts on its way to the database and back.
 type simSave struct {
-	item     *SaveItem
+	items    []*SaveItem
 	accepted []int64 // by the time that it was collected
 	applied  bool
 }
@@ -28,24 +30,39 @@ func (x *simRunner) saveSome(final, again bool) (acted bool) {
 		x.apply()
 		return true
 	}
-	item := x.save.item
+	items := x.save.items
 	x.save = nil
-	x.r.SavedNow(item)
+	for _, item := range items {
+		x.r.SavedNow(item)
+	}
 	return true
 }
 
+// collect leaves out some parts now and then: somebody has locked their rows.
 func (x *simRunner) collect(final bool) bool {
-	item := x.r.Collect(x.sim.server.now, final)
-	if item == nil {
-		return false
-	}
-	x.save = &simSave{item: item, accepted: x.counted}
-	for _, id := range x.counted {
-		if !covers(item.cursor, x.sim.server.rows[id]) && !x.again[id] {
-			x.sim.failf("%s: message %d was accepted, but %s does not say so", x.sub.Name, id, item.cursor)
+	x.saves++
+	save := &simSave{accepted: x.counted}
+	parts := x.r.Parts()
+	for n := range parts {
+		part := parts[(n+x.saves)%len(parts)]
+		if !final && len(save.items) > 0 && (x.saves+n)%3 == 0 {
+			continue
+		}
+		item := x.r.Collect(part, x.sim.server.now, final)
+		if item == nil {
+			continue
+		}
+		save.items = append(save.items, item)
+		for _, id := range x.counted {
+			if r := x.sim.server.rows[id]; (part.Class == 0 || part.Class == r.Priority) && !covers(item.cursor, r) && !x.again[id] {
+				x.sim.failf("%s: message %d was accepted, but %s does not say so", part, id, item.cursor)
+			}
 		}
 	}
-	return true
+	if len(save.items) > 0 {
+		x.save = save
+	}
+	return len(save.items) > 0
 }
 
 // covers says whether a cursor's row counts a message as settled.
@@ -57,15 +74,24 @@ func covers(s snapshot.Position, r *simRow) bool {
 func (x *simRunner) apply() {
 	x.save.applied = true
 	x.sim.server.other()
-	item := x.save.item
-	stored, err := roundTrip(item.cursor)
-	if err != nil {
-		x.sim.failf("%s: %s cannot be stored: %v", x.sub.Name, item.cursor, err)
+	x.stored = maps.Clone(x.stored)
+	for _, item := range x.save.items {
+		class := item.Part().Class
+		stored, err := roundTrip(item.cursor)
+		if err != nil {
+			x.sim.failf("%s: %s cannot be stored: %v", item.Part(), item.cursor, err)
+		}
+		if before, there := x.stored[class]; !there || !stored.Base.Covers(before.Base) {
+			x.sim.failf("%s: the base goes back from %s to %s", item.Part(), before, stored.Base)
+		}
+		x.stored[class] = stored
+		x.applyOps(item)
+		x.sim.notef("%s saved with %s, %d changes of parked messages", item.Part(), stored, len(item.Ops))
 	}
-	if !stored.Base.Covers(x.stored.Base) {
-		x.sim.failf("%s: the base goes back from %s to %s", x.sub.Name, x.stored.Base, stored.Base)
-	}
-	x.stored = stored
+	x.checkStored()
+}
+
+func (x *simRunner) applyOps(item *SaveItem) {
 	for m, op := range item.Ops {
 		id := m.ID
 		old := x.parked[id]
@@ -89,8 +115,6 @@ func (x *simRunner) apply() {
 			x.checkParked(id)
 		}
 	}
-	x.checkStored()
-	x.sim.notef("%s saved with %s, %d changes of parked messages", x.sub.Name, stored, len(item.Ops))
 }
 
 // stateDiscarded is what the command of that name makes of a parked message.
@@ -113,7 +137,9 @@ func (x *simRunner) command(id int64, change func(*simEntry)) {
 
 // replay is the command: it takes the cursor from its runner.
 func (x *simRunner) replay(base snapshot.Snapshot) {
-	x.stored = snapshot.Position{Base: base}
+	for class := range x.stored {
+		x.stored[class] = snapshot.Position{Base: base}
+	}
 	x.begun = base
 	for id := range x.parked {
 		x.again[id] = true
@@ -143,4 +169,9 @@ func (x *simRunner) stopCleanly() {
 	}
 	x.drop()
 	x.sim.notef("%s stopped with %s", x.sub.Name, x.stored)
+}
+
+// has says whether the save was of the cursor of a priority.
+func (s *simSave) has(priority int16) bool {
+	return slices.ContainsFunc(s.items, func(i *SaveItem) bool { return i.Part().Class == 0 || i.Part().Class == priority })
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
-	"github.com/postrider/postrider/sinks"
 )
 
 // simServer is a model of a PostgreSQL server: of transactions, of what a snapshot sees of them, of the outbox and of the log. A
@@ -44,6 +43,9 @@ type simRow struct {
 	inserted, visible int // moments; visible is 0 before
 	holed, emptied    bool
 }
+
+// simPriorities are those of messages, by their ids.
+var simPriorities = []int16{2, 2, 1, 3, 2, 4, 1, 2, 4}
 
 const simSource = "source"
 
@@ -98,7 +100,7 @@ func (s *simServer) insert(tx *simTx, topic, key string, due time.Time) {
 	r.ID, r.XID, r.Topic, r.Key, r.DeliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart.Add(time.Duration(s.moment)*time.Microsecond)
 	r.Born = r.CreatedAt.UnixMicro() - snapshot.Epoch
 	r.MessageID = string(message.AppendMessageID(nil, simSource, r.ID, r.CreatedAt))
-	r.JSON, r.Payload, r.Priority = true, []byte("1"), sinks.DefaultPriority
+	r.JSON, r.Payload, r.Priority = true, []byte("1"), simPriorities[int(r.ID)%len(simPriorities)]
 	s.nextID++
 	tx.rows = append(tx.rows, r)
 }

@@ -25,6 +25,8 @@ type simulation struct {
 
 	streamed int // rows that feeds dispatched because a stream had brought them
 	rested   bool
+	classes  int // runners that had several
+	joined   int // subscriptions whose classes became one again
 }
 
 // simOp is one event of a history: what happens, and its details.
@@ -93,7 +95,8 @@ func newSimulation(setup simOp, trace *bytes.Buffer) *simulation {
 			s.server.other()
 			x.begun = s.server.snapshot()
 		}
-		x.stored.Base = x.begun
+		x.stored = simCursors{0: {Base: x.begun}}
+		x.sub.Settings.Priorities = setup.b&64 > 0 && x.sub.Settings.Ordering != subscription.OrderStrict
 		x.takeOver(s.feeds[i*int(setup.a/2)%2])
 		s.subs = append(s.subs, x)
 	}
@@ -146,7 +149,7 @@ var simOps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) simOp {
 // is dead, nothing else does, keys are in order, and only what was not saved when a runner was lost comes again.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	var played, whole int
+	var played, whole, classes, joined int
 	for range 10 { // of 100 histories each
 		rapid.Check(t, func(t *rapid.T) {
 			ops := simOps.Draw(t, "history")
@@ -155,6 +158,8 @@ func TestHistories(t *testing.T) {
 				t.Fatalf("%s\n%s", failure, retell(ops))
 			}
 			played++
+			classes += min(s.classes, 1)
+			joined += min(s.joined, 1)
 			if s.streamed > 0 && s.rested {
 				whole++
 			}
@@ -163,6 +168,9 @@ func TestHistories(t *testing.T) {
 	// Histories that break off early, or never follow the stream, prove nothing.
 	if played < 1000 || whole < played*9/10 {
 		t.Errorf("of %d histories %d streamed something and came to rest: want at least 1000, and nine of ten", played, whole)
+	}
+	if classes < played/5 || joined < played/20 {
+		t.Errorf("of %d histories %d had classes, and in %d they became one: want one of five, and one of twenty", played, classes, joined)
 	}
 }
 

@@ -1,43 +1,46 @@
 package delivery
 
 import (
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/relay/message"
-	"github.com/postrider/postrider/relay/progress"
-	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
 )
 
-// takeIn takes messages in from where the runner stands: from the pass under way, from the feed, or it starts the next pass.
-func (r *Runner) takeIn(now time.Time) {
-	r.Intake.watchQueue()
-	if r.Intake.prog.Done >= MaxDone/2 {
-		r.Intake.advance() // not only when progress is saved
+// takeIn takes messages of a class in from where that stands: from the pass under way, from the feed, or it starts the next pass.
+func (r *Runner) takeIn(in *intake, now time.Time) {
+	in.watchQueue()
+	if in.prog.Done >= MaxDone/2 {
+		in.advance() // not only when progress is saved
 	}
-	r.leaseOut(now)
-	if r.Full() {
+	r.leaseOut(in, now)
+	if r.full(in) {
 		return
 	}
-	r.intakePage(now)
-	if r.Intake.pass.present {
-		r.Retries.endPostponing()
+	r.intakePage(in, now)
+	if in.pass.present {
+		r.Retries.endPostponing(in)
 	}
 	switch {
-	case r.Intake.pass.reader != nil || r.Intake.live.awaiting:
-	case r.Intake.live.queue != nil:
-		r.intakeLive(now)
-	case r.Intake.prog.Idle():
-		r.Intake.nextPass()
+	case in.pass.reader != nil || in.live.awaiting:
+	case in.live.queue != nil:
+		r.intakeLive(in, now)
+	case in.prog.Idle():
+		in.nextPass()
 	}
 }
 
-// Full says whether the runner must settle something before it takes more in.
-func (r *Runner) Full() bool {
-	return r.Lanes.Tasks >= r.maxTasks() || r.Lanes.bytes+r.Retries.Parked.Unsaved+r.Retries.Scheduled.beyond.bytes >= r.MaxTaskBytes() || r.Intake.prog.Done >= MaxDone ||
+// full says whether the runner must settle something before it takes more of a class in. Each class has its share of memory, so that none is
+// kept out by what is in of another.
+func (r *Runner) full(in *intake) bool {
+	return in.tasks >= r.maxTasks() || in.bytes*int64(len(r.Intakes))+r.Retries.Parked.Unsaved+r.Retries.Scheduled.beyond.bytes >= r.MaxTaskBytes() || in.prog.Done >= MaxDone ||
 		r.Retries.Parked.blocked.full() || len(r.Retries.Scheduled.beyond.tasks) >= MaxBeyond
 }
+
+// Full says whether some class is.
+func (r *Runner) Full() bool { return slices.ContainsFunc(r.Intakes, r.full) }
 
 func (r *Runner) maxTasks() int {
 	most := max(2*r.Lanes.most*r.Lanes.batchMax, 64)
@@ -95,11 +98,16 @@ func (in *intake) nextPass() {
 		return
 	}
 	in.pass.resume = nil
+	if in.env.joins() {
+		in.nextJoining()
+		return
+	}
 	if in.pass.made && in.pass.rows > nearRows {
 		in.startReader(nil, nil)
 		return
 	}
 	in.live.queue = in.env.Feed.NewQueue(in.filter.Current, in.env.Budget, in.env.life.Wake)
+	in.live.queue.Class = in.part.Class
 	in.live.awaiting = true
 	in.env.Feed.Attach(in.live.queue)
 }
@@ -107,7 +115,7 @@ func (in *intake) nextPass() {
 // startReader begins a pass from the base to target, nil for the present.
 func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
 	p := &PassReader{Passes: in.env.Passes, Name: in.env.Sub.Name, Filter: in.filter, Base: in.prog.Base, Target: target,
-		Exclude: in.pass.exclude, Wake: in.env.life.Wake, Mine: []store.Call{store.MineCall(in.env.Passes.DB.Incarnation, in.env.Cursor.Part, in.env.Cursor.Epoch)}}
+		Exclude: in.pass.exclude, Wake: in.env.life.Wake, Mine: []store.Call{store.MineCall(in.env.Passes.DB.Incarnation, in.part, in.env.Cursor.Epoch)}}
 	if resume != nil {
 		p.resumed, p.afterID = true, resume.AfterID
 	}
@@ -118,29 +126,29 @@ func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Positi
 }
 
 // intakePage admits rows of the pass under way.
-func (r *Runner) intakePage(now time.Time) {
-	for r.Intake.pass.reader != nil && !r.Full() {
-		if len(r.Intake.pass.page.Rows) == 0 && !r.Intake.nextPage() {
+func (r *Runner) intakePage(in *intake, now time.Time) {
+	for in.pass.reader != nil && !r.full(in) {
+		if len(in.pass.page.Rows) == 0 && !in.nextPage() {
 			return
 		}
-		n := min(len(r.Intake.pass.page.Rows), r.maxTasks()-r.Lanes.Tasks)
-		for n < len(r.Intake.pass.page.Rows) && r.Intake.pass.page.Rows[n].ID == r.Intake.pass.page.Rows[n-1].ID {
+		n := min(len(in.pass.page.Rows), r.maxTasks()-in.tasks)
+		for n < len(in.pass.page.Rows) && in.pass.page.Rows[n].ID == in.pass.page.Rows[n-1].ID {
 			n++ // an id that comes twice is passed at once
 		}
 		var tasks []*task
-		for _, row := range r.Intake.pass.page.Rows[:n] {
-			if r.Intake.filter.Wants(row) {
-				t := r.Intake.newTask(row)
-				t.seq = r.Intake.prog.AdmitPass(row.Ident())
+		for _, row := range in.pass.page.Rows[:n] {
+			if in.filter.Wants(row) {
+				t := in.newTask(row)
+				t.seq = in.prog.AdmitPass(row.Ident())
 				tasks = append(tasks, t)
 			}
 		}
 		for _, t := range tasks { // after all of them are known
-			r.Intake.pass.rows++
+			in.pass.rows++
 			r.admit(t, now)
 		}
-		r.Intake.pass.page.Rows = r.Intake.pass.page.Rows[n:]
-		r.Intake.endPage()
+		in.pass.page.Rows = in.pass.page.Rows[n:]
+		in.endPage()
 	}
 }
 
@@ -155,6 +163,10 @@ func (in *intake) nextPage() bool {
 				after = in.pass.reader.afterID
 			}
 			in.prog.StartPass(p.Target, after, p.Fresh)
+			if j := in.joining; in.env.joins() && j.target == nil && !in.pass.reader.resumed {
+				j.target = &p.Target
+				in.env.life.Wake() // the other classes have waited for it
+			}
 			in.live.frozen.closed, in.live.frozen.limit = snapshot.Closed{}, nil
 			in.pass.resume = nil
 		}
@@ -187,15 +199,15 @@ func (in *intake) endPage() {
 }
 
 // intakeLive admits messages from the feed.
-func (r *Runner) intakeLive(now time.Time) {
-	for !r.Full() { // what is parked or settled at once makes room for more
-		rows := r.Intake.live.queue.Take(r.maxTasks() - r.Lanes.Tasks)
+func (r *Runner) intakeLive(in *intake, now time.Time) {
+	for !r.full(in) { // what is parked or settled at once makes room for more
+		rows := in.live.queue.Take(r.maxTasks() - in.tasks)
 		if len(rows) == 0 {
 			return
 		}
 		for _, l := range rows {
-			t := r.Intake.newTask(l.Row)
-			t.win, t.seq = l.Win, r.Intake.prog.AdmitLive(l.Win, l.Row.Ident())
+			t := in.newTask(l.Row)
+			t.win, t.seq = l.Win, in.prog.AdmitLive(l.Win, l.Row.Ident())
 			r.admit(t, now)
 		}
 		clear(rows)
@@ -212,17 +224,17 @@ func (in *intake) newTask(row *message.Row) *task {
 	}
 	t := &in.newTasks[0]
 	in.newTasks = in.newTasks[1:]
-	t.row, t.key = row, in.env.order().key(row)
+	t.row, t.key, t.in = row, in.env.order().key(row), in
 	return t
 }
 
 // admit puts a message from the log into its lane, unless it is settled already or must wait.
 func (r *Runner) admit(t *task, now time.Time) {
-	r.Intake.Dirty = true
+	t.in.Dirty = true
 	m := t.row.Ident()
 	switch {
-	case r.Intake.prog.Skip.Has(m), r.Retries.Parked.ByID[m] != nil:
-		r.Intake.settle(t)
+	case t.in.prog.Skip.Has(m), r.Retries.Parked.ByID[m] != nil:
+		t.in.settle(t)
 	case t.row.DeliverAt.After(now):
 		r.schedule(t)
 	default:
@@ -252,34 +264,4 @@ func (in *intake) advance() {
 	}
 	closed := in.env.Feed.Closed() // before the queue is looked at: its messages are in the queue by then
 	in.prog.Advance(closed, in.live.queue.First())
-}
-
-// intake takes messages in for one cursor, from the table or from the feed, and counts off what is settled.
-type intake struct {
-	env      *Environment
-	filter   *Filter
-	prog     *progress.Progress
-	live     live
-	Dirty    bool // there is progress to save
-	pass     passing
-	newTasks []task // allocated, not used yet
-}
-
-type passing struct {
-	reader  *PassReader
-	page    store.Page // rows not admitted yet
-	resume  *snapshot.Position
-	rows    int
-	made    bool // a pass has been made since the start
-	present bool // and one that began after the start has been admitted whole
-	exclude bool
-}
-
-type live struct {
-	queue    *queue.Queue
-	awaiting bool // the queue's target
-	frozen   struct {
-		closed snapshot.Closed
-		limit  *snapshot.Window
-	}
 }

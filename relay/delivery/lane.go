@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -10,9 +11,9 @@ import (
 // lane hands one batch at a time to the sink. While it is busy, batch, deliveries and outcomes belong to its goroutine, or to a sender.
 type lane struct {
 	batchMax   int
-	queue      []*task             // of the keys that hash here
+	queue      waiting             // of the keys that hash here
 	key        string              // of a sender: the only one
-	ready      bool                // of a sender: it is in the list of that name
+	ready      int                 // of a sender: one more than the place of the class in whose list of that name it is; 0: in none
 	ended      func(outcome error) // of a sender: called when the delivery has ended
 	busy       bool
 	probes     bool // its batch is a probe
@@ -89,16 +90,15 @@ func (ls *lanes) collectFinished() []*lane {
 // enqueue puts a task where a lane will find it.
 func (r *Runner) enqueue(t *task) {
 	ls := &r.Lanes
-	ls.Tasks++
-	ls.bytes += t.row.Size()
+	ls.count(t, 1)
 	r.breaker.fresh = true
 	r.limits.join(t)
 	if t.key == "" && ls.sending.to == nil {
-		ls.free = append(ls.free, t)
+		ls.free.add(t)
 		return
 	}
 	l := r.laneFor(t)
-	l.queue = append(l.queue, t)
+	l.queue.add(t)
 	if ls.sending.to != nil {
 		t.lane = l
 		ls.makeReady(l)
@@ -116,8 +116,7 @@ func (ls *lanes) laneOf(key string) *lane {
 
 // free takes a task that is in no queue out of all accounts.
 func (r *Runner) free(t *task) {
-	r.Lanes.Tasks--
-	r.Lanes.bytes -= t.row.Size()
+	r.Lanes.count(t, -1)
 	r.limits.leave(t)
 	if t.fault != nil {
 		r.breaker.evidence.suspects--
@@ -131,7 +130,7 @@ func (r *Runner) dispatch(now time.Time) {
 		r.probe(now)
 		return
 	case r.Lanes.sending.to != nil:
-		r.sendReady()
+		r.sendReady(now)
 	default:
 		r.sendBatches(now)
 	}
@@ -142,10 +141,10 @@ func (r *Runner) dispatch(now time.Time) {
 
 func (r *Runner) sendBatches(now time.Time) {
 	for _, l := range r.Lanes.all {
-		if l.busy || len(l.queue) == 0 && len(r.Lanes.free) == 0 || r.linger(l, now) || !r.allotLane(l) {
+		if l.busy || l.queue.n == 0 && r.Lanes.free.n == 0 || r.linger(l, now) || !r.allotLane(l) {
 			continue
 		}
-		r.form(l, l.batchMax)
+		r.form(l, l.batchMax, now)
 		if len(l.batch) > 0 {
 			l.send(r)
 		}
@@ -156,11 +155,11 @@ func (r *Runner) sendBatches(now time.Time) {
 // enough; parked ones, which come back when they are due, wait for nothing, nor does anybody if the runner takes in no more.
 func (r *Runner) linger(l *lane, now time.Time) bool {
 	most := time.Duration(r.Env.Sub.Settings.Linger)
-	if most == 0 || len(l.queue)+len(r.Lanes.free) >= l.batchMax || r.Full() {
+	if most == 0 || l.queue.n+r.Lanes.free.n >= l.batchMax || r.Full() {
 		return false
 	}
 	until := time.Time{}
-	for _, queue := range [][]*task{l.queue, r.Lanes.free} {
+	for _, queue := range slices.Concat(l.queue.byClass, r.Lanes.free.byClass) {
 		if len(queue) == 0 {
 			continue
 		}
@@ -175,104 +174,4 @@ func (r *Runner) linger(l *lane, now time.Time) bool {
 		r.Lanes.Lingers = until
 	}
 	return true
-}
-
-// scanAhead bounds how far beyond a batch's size a lane looks for keys that the batch does not have yet.
-const scanAhead = 4
-
-// form fills the lane's batch with at most most tasks, at most one per key. What is still to be read goes alone.
-func (r *Runner) form(l *lane, most int) {
-	l.batch = l.batch[:0]
-	if len(l.queue) > 0 {
-		most = r.formKeyed(l, most)
-	}
-	strict := r.Env.order().strict()
-	kept := r.Lanes.free[:0] // few enough to be moved
-	for i, t := range r.Lanes.free {
-		if len(l.batch) >= most || r.strictWait(t) || strict && (r.breaker.restrained(t) || !r.limits.lets(t)) {
-			kept = append(kept, r.Lanes.free[i:]...)
-			break
-		}
-		if r.breaker.restrained(t) || !r.takes(l, t, &most) {
-			kept = append(kept, t)
-		}
-	}
-	clear(r.Lanes.free[len(kept):])
-	r.Lanes.free = kept
-}
-
-// takes adds the task to the lane's batch, unless it must go alone and would not; most is lowered when it does.
-func (r *Runner) takes(l *lane, t *task, most *int) bool {
-	if t.alone || t.row.Withheld {
-		if len(l.batch) > 0 || r.tooLarge(t) {
-			return false
-		}
-	}
-	if !r.limits.begin(t) {
-		return false
-	}
-	if t.alone || t.row.Withheld {
-		*most = 1
-	}
-	l.batch = append(l.batch, t)
-	return true
-}
-
-// tooLarge says whether the task cannot go yet because another one that is to be read is under way to a destination that is in doubt: it
-// would take memory that others have a use for.
-func (r *Runner) tooLarge(t *task) bool { return t.row.Withheld && r.Lanes.alone > 0 && r.inDoubt() }
-
-// inDoubt says whether the destination does not work, or has not shown yet that it does.
-func (r *Runner) inDoubt() bool { return r.breaker.open || r.breaker.evidence.throughAt == 0 }
-
-// logFirst says whether a strict subscription's next message is from the log, not this parked one.
-func (r *Runner) logFirst(t *task) bool {
-	return r.Env.order().strict() && len(r.Lanes.free) > 0 && r.Lanes.free[0].row.ID < t.row.ID && !r.strictWait(r.Lanes.free[0])
-}
-
-// farEnough says whether a lane has looked at enough. Suspects, and what limits keep back, may stand before all others for long.
-func (r *Runner) farEnough(l *lane, looked int) bool {
-	return looked >= scanAhead*l.batchMax && r.breaker.evidence.suspects == 0 && r.limits.Limiter == nil
-}
-
-// formKeyed returns the bound on the batch that its tasks leave.
-func (r *Runner) formKeyed(l *lane, most int) int {
-	keys := r.Lanes.keys
-	if keys == nil {
-		keys = make(map[string]bool)
-		r.Lanes.keys = keys
-	}
-	defer clear(keys)
-	kept, stuck := l.queue[:0], 0
-	for i, t := range l.queue {
-		if len(l.batch) >= most || r.farEnough(l, i-stuck) {
-			kept = append(kept, l.queue[i:]...)
-			break
-		}
-		if keys[t.key] {
-			kept = append(kept, t)
-			continue
-		}
-		switch r.Retries.gate(t) {
-		case gateOpen:
-			keys[t.key] = true
-			if r.logFirst(t) || r.breaker.restrained(t) || !r.takes(l, t, &most) {
-				kept = append(kept, t)
-			}
-		case gateWait:
-			keys[t.key] = true
-			kept = append(kept, t)
-		case gateHold:
-			if !r.holds(t) {
-				stuck++ // whom it waits for may stand behind it
-				kept = append(kept, t)
-				continue
-			}
-			r.free(t)
-			r.hold(t)
-		}
-	}
-	clear(l.queue[len(kept):])
-	l.queue = kept
-	return most
 }

@@ -12,7 +12,7 @@ type lanes struct {
 	all      []*lane // of a sender: all that there are by now, used or not
 	most     int     // that may have something out
 	batchMax int
-	free     []*task         // without a key: for any lane
+	free     waiting         // without a key: for any lane
 	keys     map[string]bool // of formKeyed, empty outside of it
 
 	sending  sending // if the sink is a sender
@@ -32,12 +32,23 @@ type lanes struct {
 	tenant  tenant // of the room for messages that are read by themselves
 }
 
+// count keeps accounts of a task that comes (1) or goes (-1).
+func (ls *lanes) count(t *task, n int) {
+	size := int64(n) * t.row.Size()
+	ls.Tasks += n
+	ls.bytes += size
+	if t.in != nil {
+		t.in.tasks += n
+		t.in.bytes += size
+	}
+}
+
 // make makes the lanes of a sink, or prepares for those of a sender.
 func (ls *lanes) make(to sinks.Sender, n, batch int) {
 	ls.most, ls.batchMax = n, batch
 	if to != nil {
 		ls.batchMax = 1
-		ls.sending = sending{to: to, byKey: make(map[string]*lane)}
+		ls.sending = sending{to: to, byKey: make(map[string]*lane), ready: make([][]*lane, 1)}
 		return
 	}
 	ls.all = make([]*lane, n)

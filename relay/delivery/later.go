@@ -1,6 +1,9 @@
 package delivery
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // MaxBeyond is how many scheduled messages without a place a runner takes in, in the hope that what comes after them is due. What they
 // leave unsettled is bounded as everything else is.
@@ -53,5 +56,7 @@ func (r *Runner) scheduledStop() bool {
 	if r.stopping || len(b.tasks) == 0 {
 		return false
 	}
-	return len(b.tasks) >= MaxBeyond || b.bytes >= r.MaxTaskBytes() || r.Intake.prog.Done >= MaxDone || r.Intake.live.queue == nil && r.Intake.pass.reader == nil
+	return len(b.tasks) >= MaxBeyond || b.bytes >= r.MaxTaskBytes() || slices.ContainsFunc(r.Intakes, func(in *intake) bool {
+		return in.prog.Done >= MaxDone || in.live.queue == nil && in.pass.reader == nil
+	})
 }

@@ -47,12 +47,13 @@ func (r *Runner) CalledBack(c store.CalledBack, now time.Time) bool {
 	if e.lessors() && c.State == stateLeased {
 		return false // the sink knows better
 	}
-	r.Intake.Dirty = true
-	t := &task{key: e.key, entry: e, attempts: e.attempts}
+	t := r.Retries.taskOf(e)
+	t.in.Dirty = true
+	defer r.Retries.unblockOthers(e)
 	switch {
 	case c.State == states.Completed:
 		r.Retries.Parked.remove(e)
-		r.Retries.unblock(e.key)
+		r.Retries.unblock(e.keyed())
 		r.Env.Save()
 		return true
 	case c.State == stateLeased:

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -50,10 +51,10 @@ func (r *Runner) endLease(end leaseEnd, now time.Time) {
 	if e == nil {
 		return
 	}
-	r.Intake.Dirty = true
 	kind, after := sinks.Classify(end.outcome)
 	r.Env.Metrics.Attempted(kind)
-	t := &task{key: e.key, entry: e, attempts: e.attempts}
+	t := r.Retries.taskOf(e)
+	t.in.Dirty = true
 	switch kind {
 	case sinks.KindAccepted:
 		r.accepted(t, now)
@@ -68,6 +69,7 @@ func (r *Runner) endLease(end leaseEnd, now time.Time) {
 	default:
 		r.concludeFailed(t, kind, end.outcome, after, now)
 	}
+	r.Retries.unblockOthers(e)
 }
 
 // concludeFailed parks the task of a lease for its next attempt.
@@ -94,20 +96,22 @@ const (
 )
 
 // leaseOut keeps what takes long from holding up what comes after it.
-func (r *Runner) leaseOut(now time.Time) {
+func (r *Runner) leaseOut(in *intake, now time.Time) {
 	l := &r.Lanes.leasing
-	if l.to == nil || r.Intake.prog.Done < leaseSomeAt && !r.awaitsRest() || now.Sub(l.asked) < leaseSome {
+	if l.to == nil || in.prog.Done < leaseSomeAt && !r.awaitsRestOf(in) || now.Sub(l.asked) < leaseSome {
 		return
 	}
 	l.asked = now
 	since := leaseSome
-	if r.Intake.prog.Done >= leaseAllAt {
+	if in.prog.Done >= leaseAllAt {
 		since = 0
 	}
 	l.to.LeaseOut(since)
 }
 
-// awaitsRest says whether the next pass waits for what is still out of the last one, and the sink can lease that.
-func (r *Runner) awaitsRest() bool {
-	return r.Lanes.leasing.to != nil && !r.stopping && r.Intake.awaitsRest()
+// awaitsRest says whether the next pass of some class waits for what is still out of the last one, and the sink can lease that.
+func (r *Runner) awaitsRest() bool { return slices.ContainsFunc(r.Intakes, r.awaitsRestOf) }
+
+func (r *Runner) awaitsRestOf(in *intake) bool {
+	return r.Lanes.leasing.to != nil && !r.stopping && in.awaitsRest()
 }

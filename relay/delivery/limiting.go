@@ -174,24 +174,23 @@ func (l *limiting) heldUpBy(now time.Time) string {
 // allotLane shares out what a lane to a sink that takes batches may deliver.
 func (r *Runner) allotLane(l *lane) bool {
 	return r.allot(l.batchMax, func(yield func(*task) bool) {
-		for _, queue := range [][]*task{l.queue, r.Lanes.free} {
-			for _, t := range queue {
-				if !yield(t) {
-					return
-				}
+		for t := range l.queue.all {
+			if !yield(t) {
+				return
 			}
 		}
+		r.Lanes.free.all(yield)
 	})
 }
 
 // allotReady shares out what may be sent one by one.
 func (r *Runner) allotReady() bool {
 	return r.allot(r.Lanes.most-r.Lanes.inFlight, func(yield func(*task) bool) {
-		for _, l := range r.Lanes.sending.ready {
+		for _, l := range r.Lanes.idle() {
 			if l.busy {
 				continue
 			}
-			for _, t := range l.queue { // one of its key, of which one at a time may go
+			for t := range l.queue.all { // one of its key, of which one at a time may go
 				if !yield(t) {
 					return
 				}

@@ -34,10 +34,10 @@ func TestLinger(t *testing.T) {
 	} {
 		s := subscription.Subscription{Settings: subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10, MaxScheduled: 10}}
 		r := New(Environment{Sub: s, Budget: &queue.Budget{Limit: 1 << 26}}, nil, sinks.Limits{Lanes: 2, Batch: 3})
-		r.Lanes.free = c.free
-		r.Lanes.all[0].queue = c.queue
+		r.Lanes.free = waiting{byClass: [][]*task{c.free}, n: len(c.free)}
+		r.Lanes.all[0].queue = waiting{byClass: [][]*task{c.queue}, n: len(c.queue)}
 		if c.full {
-			r.Lanes.Tasks = r.maxTasks()
+			r.Intakes[0].tasks = r.maxTasks()
 		}
 		if got := r.linger(r.Lanes.all[0], now); got != c.want {
 			t.Errorf("%s: waits %t, want %t", name, got, c.want)

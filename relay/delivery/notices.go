@@ -111,7 +111,4 @@ type report struct {
 	describing string // what the cursor's row shall say of it
 	troubles   troubleNotices
 	deaths     deathNotices
-	saved      string // the cursor as it was last saved
-	savedAt    time.Time
-	described  string // the trouble as it was last saved
 }

@@ -74,7 +74,7 @@ func (r *Runner) handleOutcome(end *batchEnd, t *task, err error, now time.Time)
 		return
 	}
 	r.Env.Metrics.Attempted(kind)
-	r.Intake.Dirty = true
+	t.in.Dirty = true
 	s := r.breaker.situation(t, end.told)
 	a := s.action(kind)
 	if r.uncounted(end, t, a, err, now.Add(after)) {

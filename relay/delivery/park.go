@@ -40,11 +40,11 @@ func (r *Runner) accepted(t *task, now time.Time) {
 		if t.fault == nil {
 			r.Env.Metrics.Arrived(now.Sub(t.row.CreatedAt))
 		}
-		r.Intake.settle(t)
+		t.in.settle(t)
 		return
 	}
 	r.Retries.Parked.remove(t.entry)
-	r.Retries.unblock(t.entry.key)
+	r.Retries.unblock(t.entry.keyed())
 }
 
 // bury makes the message a dead letter.
@@ -53,15 +53,15 @@ func (r *Runner) bury(t *task, reason string) { r.park(t, StateDead, time.Time{}
 // park makes an exception of the message, or changes the one that it is. In the log the message counts as settled: the
 // parked row and the cursor are saved in one statement.
 func (r *Runner) park(t *task, state string, due time.Time, reason string) {
-	r.Intake.Dirty = true
+	t.in.Dirty = true
 	r.Env.Parked(state)
 	e := t.entry
 	if e == nil {
-		e = &Entry{ID: t.row.ID, born: t.row.Born, xid: t.row.XID, key: strings.Clone(r.Env.order().parkedKey(t.key)), State: state, attempts: t.attempts, due: due}
+		e = &Entry{ID: t.row.ID, born: t.row.Born, xid: t.row.XID, keyClass: keyClass{strings.Clone(r.Env.order().parkedKey(t.key)), t.in.part.Class}, State: state, attempts: t.attempts, due: due}
 		r.lend(e, state)
 		r.Retries.Parked.Add(e)
 		r.Retries.Parked.Record(&ParkOp{Entry: e, Insert: t.row, bare: t.bare, Reason: reason})
-		r.Intake.settle(t)
+		t.in.settle(t)
 	} else {
 		e.attempts = t.attempts
 		r.lend(e, state)
@@ -92,10 +92,6 @@ func (ls *lanes) putBack(l *lane, tasks []*task) {
 			keyed = append(keyed, t)
 		}
 	}
-	if len(keyed) > 0 {
-		l.queue = append(keyed, l.queue...)
-	}
-	if len(free) > 0 {
-		ls.free = append(free, ls.free...)
-	}
+	l.queue.addFirst(keyed)
+	ls.free.addFirst(free)
 }

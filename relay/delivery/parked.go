@@ -25,7 +25,7 @@ const (
 type Entry struct {
 	ID, born  int64
 	xid       uint64 // 0: not known
-	key       string
+	keyClass         // the class is that of the cursor that it belongs to
 	State     string
 	attempts  int
 	due       time.Time
@@ -84,7 +84,8 @@ func (o *ParkOp) fix() {
 // parkedSet keeps a subscription's parked deliveries in order: by row, per key, and by the time that they are due.
 type parkedSet struct {
 	ByID    map[snapshot.Ident]*Entry
-	keys    map[string][]*Entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
+	keys    map[keyClass][]*Entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
+	out     map[string][]*Entry   // with classes, what is leased of a key
 	due     dueHeap
 	blocked crowd                 // that count towards max_parked
 	later   int                   // scheduled
@@ -92,12 +93,12 @@ type parkedSet struct {
 	leases  map[int64]*Entry      // by token: those of the sink's own
 	onLease func(e *Entry, n int) // called when one of these comes or goes; nil if nobody counts them
 	Ops     map[snapshot.Ident]*ParkOp
-	saving  map[snapshot.Ident]*ParkOp
-	Unsaved int64 // bytes of the messages in ops and saving
+	saving  map[snapshot.Ident]*ParkOp // of all saves under way
+	Unsaved int64                      // bytes of the messages in ops and saving
 }
 
 func newParkedSet(maxParked int, oneKey bool) *parkedSet {
-	return &parkedSet{blocked: newCrowd(maxParked, oneKey), ByID: make(map[snapshot.Ident]*Entry), keys: make(map[string][]*Entry), leases: make(map[int64]*Entry), Ops: make(map[snapshot.Ident]*ParkOp)}
+	return &parkedSet{blocked: newCrowd(maxParked, oneKey), ByID: make(map[snapshot.Ident]*Entry), keys: make(map[keyClass][]*Entry), leases: make(map[int64]*Entry), Ops: make(map[snapshot.Ident]*ParkOp)}
 }
 
 // Add takes an entry in.
@@ -114,10 +115,11 @@ func (p *parkedSet) enter(e *Entry) {
 		p.await(e)
 	}
 	p.count(e, 1)
+	p.isOut(e)
 	if s.Blocks && e.key != "" {
-		list := p.keys[e.key]
+		list := p.keys[e.keyed()]
 		at, _ := slices.BinarySearchFunc(list, e.place(), func(x *Entry, at snapshot.Place) int { return x.place().Compare(at) })
-		p.keys[e.key] = slices.Insert(list, at, e)
+		p.keys[e.keyed()] = slices.Insert(list, at, e)
 	}
 }
 
@@ -153,15 +155,16 @@ func (p *parkedSet) leave(e *Entry) {
 	}
 	s := states.Of(e.State)
 	p.count(e, -1)
+	p.isBack(e)
 	if !s.Blocks || e.key == "" {
 		return
 	}
-	list := slices.DeleteFunc(p.keys[e.key], func(x *Entry) bool { return x == e })
+	list := slices.DeleteFunc(p.keys[e.keyed()], func(x *Entry) bool { return x == e })
 	if len(list) == 0 {
-		delete(p.keys, e.key)
+		delete(p.keys, e.keyed())
 		return
 	}
-	p.keys[e.key] = list
+	p.keys[e.keyed()] = list
 }
 
 // change moves the entry to another state and remembers to save that.
@@ -203,16 +206,6 @@ func (p *parkedSet) Record(op *ParkOp) {
 	p.Ops[op.Entry.ident()] = op
 }
 
-// saved forgets the changes that have been saved.
-func (p *parkedSet) saved() {
-	for _, op := range p.saving {
-		if op.Insert != nil {
-			p.Unsaved -= op.Insert.Size()
-		}
-	}
-	p.saving = nil
-}
-
 // pending says whether the table may not have the entry as it is: a change waits for a save, or for the answer of one.
 func (p *parkedSet) pending(m snapshot.Ident) bool { return p.Ops[m] != nil || p.saving[m] != nil }
 
@@ -222,7 +215,7 @@ func (p *parkedSet) knows(m snapshot.Ident) bool {
 }
 
 // head returns the entry that its key waits for.
-func (p *parkedSet) head(key string) *Entry {
+func (p *parkedSet) head(key keyClass) *Entry {
 	if list := p.keys[key]; len(list) > 0 {
 		return list[0]
 	}
@@ -241,7 +234,7 @@ func (p *parkedSet) nextDue(now time.Time) *Entry {
 func (p *parkedSet) nextRetry() *Entry {
 	var next *Entry
 	for _, e := range p.due {
-		if e.State == StateRetrying && e.durable() && (e.key == "" || p.head(e.key) == e) && (next == nil || e.due.Before(next.due)) {
+		if e.State == StateRetrying && e.durable() && (e.key == "" || p.head(e.keyed()) == e) && (next == nil || e.due.Before(next.due)) {
 			next = e
 		}
 	}
@@ -249,36 +242,4 @@ func (p *parkedSet) nextRetry() *Entry {
 		heap.Remove(&p.due, next.heapIndex)
 	}
 	return next
-}
-
-// dueHeap orders entries by the time that they are due; of one time, the oldest message goes first.
-type dueHeap []*Entry
-
-func (h dueHeap) Len() int { return len(h) }
-func (h dueHeap) Less(i, j int) bool {
-	if c := h[i].due.Compare(h[j].due); c != 0 {
-		return c < 0
-	}
-	return h[i].place().Compare(h[j].place()) < 0
-}
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heapIndex, h[j].heapIndex = i, j
-}
-
-// Push implements heap.Interface.
-func (h *dueHeap) Push(x any) {
-	e := x.(*Entry)
-	e.heapIndex = len(*h)
-	*h = append(*h, e)
-}
-
-// Pop implements heap.Interface.
-func (h *dueHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	e.heapIndex = -1
-	return e
 }

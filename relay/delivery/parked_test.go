@@ -64,7 +64,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 					continue
 				}
 				next++
-				e := &Entry{ID: id, key: rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "key"), State: states.Draw(t, "state"), due: when()}
+				e := &Entry{ID: id, keyClass: keyClass{key: rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "key")}, State: states.Draw(t, "state"), due: when()}
 				p.Add(e)
 				p.Record(&ParkOp{Entry: e, Insert: &message.Row{}, Reason: "new"})
 				model[id], keys[id] = parkedRecord{e.State, 0, e.due, "new"}, e.key
@@ -164,10 +164,10 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 	}
 	for key, want := range byKey {
 		var got []int64
-		for _, e := range p.keys[key] {
+		for _, e := range p.keys[keyClass{key: key}] {
 			got = append(got, e.ID)
 		}
-		if !slices.Equal(got, want) || p.head(key).ID != want[0] {
+		if !slices.Equal(got, want) || p.head(keyClass{key: key}).ID != want[0] {
 			t.Fatalf("key %s waits for %v, want %v", key, got, want)
 		}
 	}
@@ -194,7 +194,7 @@ func TestParkedOperationsMerge(t *testing.T) {
 	if op := p.Ops[snapshot.Ident{ID: 1}]; op == nil || !op.remove || op.Insert != nil {
 		t.Errorf("update and remove became %+v", op)
 	}
-	if p.knows(snapshot.Ident{ID: 2}) || !p.knows(snapshot.Ident{ID: 1}) || p.head("") != nil {
+	if p.knows(snapshot.Ident{ID: 2}) || !p.knows(snapshot.Ident{ID: 1}) || p.head(keyClass{}) != nil {
 		t.Error("the set does not know what it is about to change")
 	}
 }

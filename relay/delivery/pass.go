@@ -151,7 +151,7 @@ func (p *PassReader) ReadPage(ctx context.Context, next store.Page, limit int) (
 		return store.Page{}, err
 	}
 	defer p.Reading.Release(1)
-	q := store.PageQuery{Name: p.Name, Base: p.Base, Target: p.Target, Wants: p.Filter.Wants, Sieve: p.sieve, Exclude: p.Exclude, Heads: p.heads,
+	q := store.PageQuery{Name: p.Name, Base: p.Base, Target: p.Target, Wants: p.Filter.Wants, Sieve: p.sieve, Exclude: p.Exclude, Class: p.Filter.class, Heads: p.heads,
 		Rows: limit, Scan: p.Size.Scan, Bytes: p.pageBytes(), Lowest: &p.Lowest, Mine: p.Mine}
 	if !p.sieve {
 		q.Regex = p.Filter.Regex

@@ -17,8 +17,12 @@ func orDefault(n, standard int) int {
 
 // LoadParked takes in the parked deliveries: their ids are skipped in the log, their keys are blocked.
 func (r *Runner) LoadParked(ctx context.Context) (err error) {
-	if r.Intake.pass.exclude, err = r.Env.Passes.DB.AnyParked(ctx, r.Env.Sub.Name); err != nil || !r.Intake.pass.exclude {
+	any, err := r.Env.Passes.DB.AnyParked(ctx, r.Env.Sub.Name)
+	if err != nil || !any {
 		return err
+	}
+	for _, in := range r.Intakes {
+		in.pass.exclude = true
 	}
 	waiting, err := r.Env.Passes.DB.LoadParked(ctx, r.Env.Sub.Name, r.Env.Sub.Settings.OnDead == subscription.DeadHolds)
 	if err != nil {
@@ -45,7 +49,7 @@ func (r *Runner) LoadParked(ctx context.Context) (err error) {
 func (e *Environment) entries(rows []store.Parked) []*Entry {
 	all := make([]*Entry, len(rows))
 	for i, p := range rows {
-		all[i] = &Entry{ID: p.ID, born: p.Born, xid: p.XID, key: e.order().parkedKey(p.Key), State: p.State, stored: p.State,
+		all[i] = &Entry{ID: p.ID, born: p.Born, xid: p.XID, keyClass: keyClass{e.order().parkedKey(p.Key), e.classOf(p.Priority)}, State: p.State, stored: p.State,
 			attempts: p.Attempts, due: p.Due, heapIndex: -1, loan: loan{token: p.Token, worker: p.Worker}}
 	}
 	return all

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,7 @@ const (
 // retries are the deliveries that wait for something: parked, or to be read from the table.
 type retries struct {
 	env       *Environment
+	intakes   []*intake
 	Parked    *parkedSet
 	postponed []*Entry // Scheduled, due, and waiting for that
 	Scheduled scheduledAhead
@@ -47,8 +49,10 @@ const (
 
 // gate asks whether anything parked stands before the task's key.
 func (q *retries) gate(t *task) gateState {
-	list := q.Parked.keys[t.key]
+	list := q.Parked.keys[t.keyed()]
 	switch {
+	case q.Parked.outElsewhere(t.keyed()):
+		return gateHold
 	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].place().Compare(t.row.Place()) > 0:
 		return gateOpen // younger ones, such as were scheduled, wait for it, not it for them
 	case t.entry == nil && len(list) == 1 && list[0].leaving:
@@ -62,7 +66,7 @@ func (r *Runner) strictWait(t *task) bool {
 	if !r.Env.order().strict() || t.entry != nil {
 		return false
 	}
-	head := r.Retries.Parked.head(strictKey)
+	head := r.Retries.Parked.head(keyClass{key: strictKey})
 	return head != nil && head.place().Compare(t.row.Place()) < 0
 }
 
@@ -71,6 +75,9 @@ func (r *Runner) hold(t *task) {
 	e := t.entry
 	if e == nil {
 		r.breaker.evidence.heldUnproven++
+		if t.fault != nil {
+			t.attempts = 0 // nothing said that it was to blame
+		}
 		r.park(t, StateHeld, time.Time{}, "")
 		return
 	}
@@ -85,12 +92,12 @@ func (r *Runner) hold(t *task) {
 func (r *Runner) takesDue() bool {
 	waiting := r.Lanes.Tasks + len(r.Retries.toLoad)
 	if r.Env.order().strict() {
-		waiting -= len(r.Lanes.free) // these wait for the parked ones
+		waiting -= r.Lanes.free.n // these wait for the parked ones
 	}
 	if b := &r.breaker; b.open {
 		return !r.Retries.loading && len(r.Retries.toLoad) < b.rounds.quota && (waiting == len(r.Retries.toLoad) || !b.fresh)
 	}
-	return waiting < r.maxTasks()
+	return waiting < r.maxTasks()*len(r.Intakes)
 }
 
 // takeDue asks for the messages of parked deliveries whose time has come.
@@ -100,15 +107,15 @@ func (r *Runner) takeDue(now time.Time) {
 		if e == nil {
 			break
 		}
-		head := r.Retries.Parked.head(e.key)
+		head := r.Retries.Parked.head(e.keyed())
 		switch {
-		case e.State == StateScheduled && e.key != "" && !r.Intake.pass.present:
+		case e.State == StateScheduled && e.key != "" && !r.Retries.intakeOf(e.class).pass.present:
 			r.Retries.postpone(e)
 		case head == nil || head == e || e.key == "":
 			r.Retries.load(e)
 		case e.State == StateScheduled:
 			r.Retries.Parked.queueUp(e)
-			r.Intake.Dirty = true
+			r.Retries.intakeOf(e.class).Dirty = true
 		}
 		// A retry that is not its key's head goes on when it has become that.
 	}
@@ -122,20 +129,33 @@ func (q *retries) postpone(e *Entry) {
 	q.postponed = append(q.postponed, e)
 }
 
-// endPostponing lets such messages go: whatever comes before them is now in the lanes or parked.
-func (q *retries) endPostponing() {
-	for _, e := range q.postponed {
+// endPostponing lets such messages of a class go: whatever comes before them is now in the lanes or parked.
+func (q *retries) endPostponing(in *intake) {
+	q.postponed = slices.DeleteFunc(q.postponed, func(e *Entry) bool {
+		if q.intakeOf(e.class) != in {
+			return false
+		}
 		e.busy = false
 		q.Parked.await(e)
-	}
-	q.postponed = nil
+		return true
+	})
 }
 
 // unblock lets the key's next parked message go, if there is one that waits for nothing else.
-func (q *retries) unblock(key string) {
+func (q *retries) unblock(key keyClass) {
 	head := q.Parked.head(key)
-	if head != nil && head.durable() && !head.busy && head.State != StateDead && head.State != stateLeased && head.heapIndex < 0 {
+	if head != nil && !q.Parked.outElsewhere(key) && head.durable() && !head.busy && head.State != StateDead && head.State != stateLeased && head.heapIndex < 0 {
 		q.load(head)
+	}
+}
+
+// unblockOthers lets messages of other classes go that waited because this one of their key was out.
+func (q *retries) unblockOthers(e *Entry) {
+	if len(q.intakes) == 1 || e.key == "" {
+		return
+	}
+	for _, in := range q.intakes {
+		q.unblock(keyClass{e.key, in.part.Class})
 	}
 }
 
@@ -206,24 +226,20 @@ func (r *Runner) collectLoaded() {
 		row := l.rows[e.ident()]
 		if row == nil { // discarded by a command
 			r.Retries.Parked.forget(e)
-			r.Retries.unblock(e.key)
+			r.Retries.unblock(e.keyed())
 			continue
 		}
-		t := &task{row: row, key: e.key, entry: e, attempts: e.attempts}
-		t.alone = e.attempts > 0
+		t := r.Retries.taskOf(e)
+		t.row, t.alone = row, e.attempts > 0
 		r.enqueue(t)
-		if n := len(r.Lanes.free); n > 0 && r.Lanes.free[n-1] == t { // before what may have to wait for it
-			copy(r.Lanes.free[1:], r.Lanes.free[:len(r.Lanes.free)-1])
-			r.Lanes.free[0] = t
-		}
+		r.Lanes.free.promote(t) // before what may have to wait for it
 	}
 }
 
 // acknowledge remembers what the table has now and lets go what waited for it.
-func (q *retries) acknowledge() {
-	saving := q.Parked.saving
-	q.Parked.saved()
-	for m, op := range saving {
+func (q *retries) acknowledge(class int16, ops map[snapshot.Ident]*ParkOp) {
+	q.Parked.saved(class, ops)
+	for m, op := range ops {
 		if op.remove {
 			continue
 		}
@@ -236,7 +252,7 @@ func (q *retries) acknowledge() {
 			q.forgetScheduled(e)
 		}
 		if e.key != "" {
-			q.unblock(e.key)
+			q.unblock(e.keyed())
 		}
 	}
 	q.trimScheduled()

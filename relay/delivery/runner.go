@@ -9,10 +9,7 @@ import (
 	"github.com/postrider/postrider/outbox/topic"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
-	"github.com/postrider/postrider/relay/limits"
-	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/metrics"
-	"github.com/postrider/postrider/relay/progress"
 	"github.com/postrider/postrider/relay/queue"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
@@ -35,49 +32,34 @@ type Runner struct {
 	Life lifecycle
 
 	Mu       sync.Mutex // guards everything below
-	Intake   intake
+	Intakes  []*intake  // one of class 0 for all messages, or one for each class in order
 	Lanes    lanes
 	Retries  retries
 	limits   limiting
 	breaker  breaker
 	report   report
+	joining  joining
 	stopping bool // nothing more is taken in, and no delivery starts
 	Gone     bool // the cursor was lost: nothing may be delivered or saved any more
 }
 
 // New makes a runner that stands where its cursor does. The limits are the sink's.
 func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
-	at, s := env.Cursor.Position, env.Sub.Settings
+	s := env.Sub.Settings
 	parked := newParkedSet(s.MaxParked, env.order().strict())
 	r := &Runner{Env: env, Life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
 	r.Env.life = &r.Life
-	r.Intake = intake{env: &r.Env, filter: f, prog: progress.New(at), pass: passing{resume: &at}, Dirty: env.Cursor.Trouble != ""} // whoever had it before may have had another
+	for _, c := range r.Env.classes() {
+		r.Intakes = append(r.Intakes, newIntake(r, f, c))
+	}
 	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
 	r.Lanes.make(env.senderOf(), n, batch)
 	r.Lanes.leasing.to, _ = env.Sink.(sinks.Lessor)
 	if r.limits = newLimiting(s.Limits, env.order().strict()); r.limits.Limiter != nil {
 		parked.onLease = r.limits.leased
 	}
-	r.Retries = retries{env: &r.Env, Parked: parked}
-	r.report = report{saved: at.String(), described: env.Cursor.Trouble}
+	r.Retries = retries{env: &r.Env, Parked: parked, intakes: r.Intakes}
 	return r
-}
-
-// task is a message on its way through a lane.
-type task struct {
-	row      *message.Row
-	key      string
-	lane     *lane            // of a sender: the one that it is in
-	win      *snapshot.Window // from the feed
-	seq      int              // its number in the window or, if win and entry are nil, in the pass
-	entry    *Entry           // from the parked table
-	since    time.Time        // when it was taken in; zero if it comes from the parked table
-	attempts int
-	fault    *fault        // of a suspect
-	of       *limits.Value // what it has in common with others, where limits are
-	begun    bool          // it counts towards limits
-	alone    bool          // it goes in a batch of its own: it may be the one that fails others
-	bare     bool          // nothing of it can be read
 }
 
 // Start begins to deliver.
@@ -119,8 +101,11 @@ func (r *Runner) step(now time.Time) time.Duration {
 	if !r.stopping {
 		r.takeDue(now)
 		r.takeBeyond(now)
-		r.takeIn(now)
+		for _, in := range r.Intakes {
+			r.takeIn(in, now)
+		}
 		r.dispatch(now)
+		r.join()
 	}
 	r.describeTrouble(now)
 	if due, _ := r.report.deaths.due(now); due {
@@ -146,8 +131,10 @@ func (r *Runner) nextLook(now time.Time) time.Duration {
 	if _, wait := r.report.deaths.due(now); wait > 0 {
 		look = min(look, wait)
 	}
-	if r.Intake.prog.Done >= MaxDone {
-		look = min(look, closeEvery) // a window may have closed
+	for _, in := range r.Intakes {
+		if in.prog.Done >= MaxDone {
+			look = min(look, closeEvery) // a window may have closed
+		}
 	}
 	return max(look, time.Millisecond)
 }
@@ -199,14 +186,19 @@ func (r *Runner) Close() {
 	r.Stop()
 	r.Life.giveUp()
 	r.Mu.Lock()
-	reader := r.Intake.pass.reader
-	r.Intake.endQueue()
+	var readers []*PassReader
+	for _, in := range r.Intakes {
+		if in.pass.reader != nil {
+			readers = append(readers, in.pass.reader)
+		}
+		in.endQueue()
+	}
 	for _, l := range r.Lanes.all {
 		l.close()
 	}
 	r.Mu.Unlock()
 	r.Life.unread()
-	if reader != nil {
+	for _, reader := range readers {
 		reader.Stop()
 	}
 	for _, l := range r.Lanes.all {
@@ -235,12 +227,14 @@ type source interface {
 // Environment is what a runner is given, and what does not change while it runs.
 type Environment struct {
 	Sub    subscription.Subscription
-	Cursor store.Cursor // as it was taken over
-	Sink   sinks.Sink
-	Feed   source
-	Passes *Passes
-	Budget *queue.Budget // of the queues and of what is in the lanes
-	life   *lifecycle
+	Cursor store.Cursor // as it was taken over: that of all messages, or of the first class
+	// Classes are the cursors of all classes in order, if there are several.
+	Classes []store.Cursor
+	Sink    sinks.Sink
+	Feed    source
+	Passes  *Passes
+	Budget  *queue.Budget // of the queues and of what is in the lanes
+	life    *lifecycle
 
 	Log     *slog.Logger
 	Health  *health.Health
@@ -248,6 +242,7 @@ type Environment struct {
 	Save    func()              // asks for a save soon
 	Pause   func(reason string) // asks for a pause of the subscription
 	Parked  func(state string)  // counts an exception
+	Joined  func()              // says that all classes have come to one snapshot, which they are to become one again at
 }
 
 func (e *Environment) order() order { return order(e.Sub.Settings.Ordering) }

@@ -11,6 +11,7 @@ import (
 // SaveItem is one cursor's part of a save.
 type SaveItem struct {
 	Runner  *Runner
+	in      *intake
 	cursor  snapshot.Position
 	text    string
 	trouble string
@@ -20,7 +21,16 @@ type SaveItem struct {
 // Part is what the runner delivers: all classes of its cursor's shard.
 func (r *Runner) Part() subscription.Part { return r.Env.Cursor.Part.AllClasses() }
 
-func (i *SaveItem) Part() subscription.Part { return i.Runner.Part() }
+// Parts are those that have a cursor each, in order.
+func (r *Runner) Parts() (parts []subscription.Part) {
+	for _, in := range r.Intakes {
+		parts = append(parts, in.part)
+	}
+	return parts
+}
+
+// Part is whose cursor it is.
+func (i *SaveItem) Part() subscription.Part { return i.in.part }
 
 // Progress is the item as it is written.
 func (i *SaveItem) Progress() store.Progress {
@@ -54,36 +64,39 @@ func (o *ParkOp) Copies() store.Copy {
 	return store.CopyThere
 }
 
-// Collect returns what there is to save, nil if nothing. Until savedNow or the end of the runner nothing else is saved for it.
-func (r *Runner) Collect(now time.Time, final bool) *SaveItem {
+// Collect returns what there is to save of one of the runner's parts, nil if nothing. Until SavedNow or the end of the runner nothing else is
+// saved for it.
+func (r *Runner) Collect(part subscription.Part, now time.Time, final bool) *SaveItem {
 	r.Mu.Lock()
 	defer r.Mu.Unlock()
 	if r.Gone {
 		return nil
 	}
-	r.Intake.advance()
-	item := &SaveItem{Runner: r, cursor: r.Intake.prog.Save(), trouble: r.report.describing}
-	if r.Intake.prog.Pass == nil && r.Intake.pass.resume != nil {
-		item.cursor = *r.Intake.pass.resume // the pass that it was loaded with has not gone on yet, but parked messages may have
-	}
+	in := r.Retries.intakeOf(part.Class)
+	in.advance()
+	item := &SaveItem{Runner: r, in: in, cursor: in.position(), trouble: r.report.describing}
 	if final {
 		item.trouble = ""
 	}
 	item.text = item.cursor.String()
-	if len(r.Retries.Parked.Ops) == 0 && item.text == r.report.saved && item.trouble == r.report.described {
+	if !r.Retries.Parked.hasOps(part.Class) && item.text == in.saved.text && item.trouble == in.saved.trouble {
 		return nil
 	}
-	if !r.Intake.Dirty && !final && now.Sub(r.report.savedAt) < idleSave {
+	if !in.Dirty && !final && now.Sub(in.saved.at) < idleSave {
 		return nil
 	}
 	// What is settled beyond the base goes into it when its window closes: segments wait for bases.
-	r.Intake.Dirty = item.cursor.Target != nil || len(item.cursor.Done) > 0
-	r.Retries.Parked.saving, r.Retries.Parked.Ops = r.Retries.Parked.Ops, make(map[snapshot.Ident]*ParkOp)
-	item.Ops = r.Retries.Parked.saving
-	for _, op := range item.Ops {
-		op.fix()
-	}
+	in.Dirty = item.cursor.Target != nil || len(item.cursor.Done) > 0
+	item.Ops = r.Retries.Parked.startSaving(part.Class)
 	return item
+}
+
+// position is how far the cursor has come.
+func (in *intake) position() snapshot.Position {
+	if in.prog.Pass == nil && in.pass.resume != nil {
+		return *in.pass.resume // the pass that it was loaded with has not gone on yet, but parked messages may have
+	}
+	return in.prog.Save()
 }
 
 // HasParked says whether there are changes of parked messages to save.
@@ -96,9 +109,61 @@ func (r *Runner) HasParked() bool {
 // SavedNow takes note that the item was saved.
 func (r *Runner) SavedNow(item *SaveItem) {
 	r.Mu.Lock()
-	r.report.saved, r.report.savedAt, r.report.described = item.text, time.Now(), item.trouble
+	item.in.saved = savedCursor{text: item.text, trouble: item.trouble, at: time.Now()}
 	r.noteDead(item)
-	r.Retries.acknowledge()
+	r.Retries.acknowledge(item.in.part.Class, item.Ops)
 	r.Mu.Unlock()
 	r.Life.Wake()
+}
+
+// startSaving returns the changes to save of one class, or all where there are no classes. They are under way until saved.
+func (p *parkedSet) startSaving(class int16) map[snapshot.Ident]*ParkOp {
+	var ops map[snapshot.Ident]*ParkOp
+	if class == 0 {
+		ops, p.Ops = p.Ops, make(map[snapshot.Ident]*ParkOp)
+		p.saving = ops
+	} else {
+		ops = make(map[snapshot.Ident]*ParkOp)
+		if p.saving == nil {
+			p.saving = make(map[snapshot.Ident]*ParkOp)
+		}
+		for m, op := range p.Ops {
+			if op.Entry.class == class {
+				ops[m], p.saving[m] = op, op
+				delete(p.Ops, m)
+			}
+		}
+	}
+	for _, op := range ops {
+		op.fix()
+	}
+	return ops
+}
+
+// saved forgets changes that have been saved.
+func (p *parkedSet) saved(class int16, ops map[snapshot.Ident]*ParkOp) {
+	for m, op := range ops {
+		if op.Insert != nil {
+			p.Unsaved -= op.Insert.Size()
+		}
+		if class != 0 {
+			delete(p.saving, m)
+		}
+	}
+	if class == 0 {
+		p.saving = nil
+	}
+}
+
+// hasOps says whether there are changes of a class to save.
+func (p *parkedSet) hasOps(class int16) bool {
+	if class == 0 {
+		return len(p.Ops) > 0
+	}
+	for _, op := range p.Ops {
+		if op.Entry.class == class {
+			return true
+		}
+	}
+	return false
 }

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"strings"
+	"time"
 
 	"github.com/postrider/postrider/sinks"
 )
@@ -11,8 +12,9 @@ import (
 type sending struct {
 	to    sinks.Sender     // nil: the sink takes batches
 	byKey map[string]*lane // those of keys
-	ready []*lane          // with something that waits; some may be busy or empty by now
+	ready [][]*lane        // with something that waits, by its first class; some may be busy, empty or in another list by now
 	spare []*lane          // to be used again
+	turns waiting          // whether some lane of each class is ready
 }
 
 // senderOf returns the sink as a sender if it is to be fed as one. With one delivery at a time there is nothing to gain.
@@ -52,18 +54,23 @@ func (r *Runner) laneFor(t *task) *lane {
 
 // makeReady has the lane looked at when something can be sent.
 func (ls *lanes) makeReady(l *lane) {
-	if !l.ready && !l.busy {
-		l.ready = true
-		ls.sending.ready = append(ls.sending.ready, l)
+	turn := l.queue.first()
+	if l.busy || turn < 0 || l.ready > 0 && l.ready <= turn+1 {
+		return
 	}
+	for len(ls.sending.ready) <= turn {
+		ls.sending.ready = append(ls.sending.ready, nil)
+	}
+	l.ready = turn + 1
+	ls.sending.ready[turn] = append(ls.sending.ready[turn], l)
 }
 
 // rest puts a lane of a sender, from which nothing is out any more, where its next task, or that of another key, finds it.
 func (ls *lanes) rest(l *lane) {
 	switch {
-	case len(l.queue) > 0:
+	case l.queue.n > 0:
 		ls.makeReady(l)
-	case !l.ready:
+	case l.ready == 0:
 		ls.retire(l)
 	}
 }
@@ -78,47 +85,96 @@ func (ls *lanes) retire(l *lane) {
 
 // idle returns lanes among which are all that could deliver something now, in the order in which it is their turn.
 func (ls *lanes) idle() []*lane {
-	if ls.sending.to != nil {
-		return ls.sending.ready
+	switch {
+	case ls.sending.to == nil:
+		return ls.all
+	case len(ls.sending.ready) == 1:
+		return ls.sending.ready[0]
 	}
-	return ls.all
+	var idle []*lane
+	for turn, ready := range ls.sending.ready {
+		for _, l := range ready {
+			if l.ready == turn+1 {
+				idle = append(idle, l)
+			}
+		}
+	}
+	return idle
 }
 
 // hasRoom says whether one more delivery may be out.
 func (ls *lanes) hasRoom() bool { return ls.inFlight < ls.most }
 
-// sendReady sends from the lanes that are ready, as far as there is room.
-func (r *Runner) sendReady() {
+// sendReady sends from the lanes that are ready, as far as there is room: from those of the first class on, but first of one that has had no
+// turn for too long.
+func (r *Runner) sendReady(now time.Time) {
 	ls := &r.Lanes
-	if len(ls.sending.ready) == 0 || !ls.hasRoom() || !r.allotReady() {
+	if !ls.hasRoom() || !r.allotReady() {
 		return
 	}
-	kept := ls.sending.ready[:0]
-	for i, l := range ls.sending.ready {
-		if !ls.hasRoom() {
-			kept = append(kept, ls.sending.ready[i:]...)
+	if turn := ls.sending.overdue(now); turn >= 0 && ls.hasRoom() {
+		r.sendReadyOf(turn, 1, now)
+	}
+	for turn := range ls.sending.ready {
+		r.sendReadyOf(turn, len(ls.sending.ready[turn]), now)
+	}
+}
+
+// sendReadyOf sends so many at most.
+func (r *Runner) sendReadyOf(turn, most int, now time.Time) {
+	ls := &r.Lanes
+	ready := ls.sending.ready[turn]
+	kept := ready[:0]
+	for i, l := range ready {
+		if !ls.hasRoom() || most == 0 {
+			kept = append(kept, ready[i:]...)
 			break
 		}
-		if l.busy { // with a probe
-			l.ready = false
-			continue
-		}
-		r.form(l, 1)
-		if len(l.batch) > 0 {
-			l.ready = false
+		switch {
+		case l.ready != turn+1: // in another list
+		case l.busy: // with a probe
+			l.ready = 0
+		case r.formOne(l, turn, now):
+			most--
+			l.ready = 0
 			l.send(r)
-			continue
-		}
-		if len(l.queue) > 0 { // nothing in it may go yet
+		case l.queue.n > 0: // nothing in it may go yet
 			kept = append(kept, l)
-			continue
+		default:
+			l.ready = 0
+			ls.retire(l)
 		}
-		l.ready = false
-		ls.retire(l)
 	}
-	clear(ls.sending.ready[len(kept):])
-	ls.sending.ready = kept
+	clear(ready[len(kept):])
+	ls.sending.ready[turn] = kept
 }
+
+// formOne says whether something of the lane may go now.
+func (r *Runner) formOne(l *lane, turn int, now time.Time) bool {
+	r.form(l, 1, now)
+	if len(l.batch) == 0 {
+		return false
+	}
+	r.Lanes.sending.fed(turn, now)
+	return true
+}
+
+// overdue returns the class of whose lanes none has had a turn for too long, -1 if there is none.
+func (s *sending) overdue(now time.Time) int {
+	if len(s.ready) < 2 {
+		return -1
+	}
+	s.turns.byClass = s.turns.byClass[:0]
+	for _, ready := range s.ready {
+		s.turns.byClass = append(s.turns.byClass, marks[:min(len(ready), 1)])
+	}
+	return s.turns.overdue(s.turns.first(), now)
+}
+
+func (s *sending) fed(turn int, now time.Time) { s.turns.fed(turn, now) }
+
+// marks stands for what waits in a lane that is ready.
+var marks = make([]*task, 1)
 
 // sendOne gives a lane's delivery to its sender.
 func (r *Runner) sendOne(l *lane) {

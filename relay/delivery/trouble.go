@@ -3,6 +3,7 @@ package delivery
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,7 +29,9 @@ func (r *Runner) standstill(now time.Time) string {
 }
 
 // takesNothing says whether something must be settled before more is taken in: there is no room, or what a pass has read is to end first.
-func (r *Runner) takesNothing() bool { return r.Full() || r.Intake.awaitsRest() }
+func (r *Runner) takesNothing() bool {
+	return r.Full() || slices.ContainsFunc(r.Intakes, (*intake).awaitsRest)
+}
 
 // describeTrouble keeps the reason why deliveries stand still, for the cursor's row.
 func (r *Runner) describeTrouble(now time.Time) {
@@ -38,7 +41,10 @@ func (r *Runner) describeTrouble(now time.Time) {
 		described = ours // which is in the log already
 	}
 	if described != r.report.describing {
-		r.report.describing, r.Intake.Dirty = described, true
+		r.report.describing = described
+		for _, in := range r.Intakes {
+			in.Dirty = true
+		}
 	}
 	if trouble == r.report.trouble {
 		return

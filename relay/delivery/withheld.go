@@ -17,7 +17,7 @@ import (
 
 // notRead draws the consequences for the message alone: its destination has not been asked.
 func (r *Runner) notRead(t *task, u *store.UnreadError, now time.Time) {
-	r.Intake.Dirty = true
+	t.in.Dirty = true
 	t.attempts++
 	if t.entry != nil {
 		t.entry.busy = false

@@ -24,6 +24,9 @@ func (a *audience) nobody() bool { return len(a.live) == 0 && len(a.arriving) ==
 func (a *audience) dispatch(rows []*message.Row, w *snapshot.Window) {
 	for _, r := range rows {
 		for _, q := range a.route(r.Topic) {
+			if q.Class != 0 && q.Class != r.Priority {
+				continue
+			}
 			if len(q.Staged) == 0 {
 				a.staged = append(a.staged, q)
 			}

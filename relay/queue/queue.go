@@ -20,6 +20,7 @@ type Item struct {
 // prefix of what the feed dispatched and never has a hole.
 type Queue struct {
 	Match  *topic.Matcher
+	Class  int16 // of the messages that it wants; 0: all
 	budget *Budget
 	wake   func()         // tells the runner that something changed
 	ended  *atomic.Bool   // tells the feed that some queue has ended

@@ -98,6 +98,9 @@ func (s Snapshot) Sees(xid uint64) bool {
 	return !running
 }
 
+// Equal says whether both see the same.
+func (s Snapshot) Equal(o Snapshot) bool { return s.Xmax == o.Xmax && slices.Equal(s.Xip, o.Xip) }
+
 // Covers says whether s sees everything that o sees. Of two snapshots of one primary, the later covers the earlier.
 func (s Snapshot) Covers(o Snapshot) bool {
 	if s.Xmax < o.Xmax {

@@ -42,6 +42,7 @@ type PageQuery struct {
 	Wants   func(*message.Row) bool // judges rows exactly
 	Sieve   bool
 	Exclude bool   // leave out what is parked in the table
+	Class   int16  // of the messages; 0: all
 	Heads   bool   // without what the rows carry
 	Rows    int    // most of them
 	Scan    int    // most rows to look at; 0: any number
@@ -49,6 +50,12 @@ type PageQuery struct {
 	Lowest  *bool  // begin with the first row of all: to look for the window's was cut off
 	Mine    []Call // fails once the cursor is not ours any more
 }
+
+const (
+	unparked = `AND NOT EXISTS (
+			SELECT FROM postrider.parked p WHERE p.subscription = $7::text AND p.id = o.id AND p.created_at = o.created_at)`
+	ofClass = `postrider.class_of(o.priority) = `
+)
 
 var (
 	passSnapshot = Statement{Name: "postrider_pass_snapshot", SQL: `SELECT pg_current_snapshot()::text, NOT pg_is_in_recovery()`}
@@ -71,8 +78,12 @@ var (
 	PassEnd   = Statement{Name: "postrider_page_end", SQL: `SELECT id FROM postrider.outbox WHERE id > $1::bigint ORDER BY id OFFSET $2::bigint - 1 LIMIT 1`}
 	PassPages = [2]Reading{
 		NewReading("postrider_page", ReadColumns, fmt.Sprintf(passPage, "")),
-		NewReading("postrider_page_unparked", ReadColumns, fmt.Sprintf(passPage, `AND NOT EXISTS (
-			SELECT FROM postrider.parked p WHERE p.subscription = $7::text AND p.id = o.id AND p.created_at = o.created_at)`)),
+		NewReading("postrider_page_unparked", ReadColumns, fmt.Sprintf(passPage, unparked)),
+	}
+	// Of one class.
+	passClass = [2]Reading{
+		NewReading("postrider_class", ReadColumns, fmt.Sprintf(passPage, `AND `+ofClass+`$7::smallint`)),
+		NewReading("postrider_class_unparked", ReadColumns, fmt.Sprintf(passPage, unparked+` AND `+ofClass+`$8::smallint`)),
 	}
 )
 
@@ -155,10 +166,14 @@ func (q *PageQuery) statement(next *Page) (Statement, [][]byte) {
 	if !q.Sieve {
 		args[3] = []byte(q.Regex)
 	}
+	pages, way := PassPages, 0
 	if q.Exclude {
-		return PassPages[1].Way(q.Heads), append(args, []byte(q.Name))
+		args, way = append(args, []byte(q.Name)), 1
 	}
-	return PassPages[0].Way(q.Heads), args
+	if q.Class != 0 {
+		args, pages = append(args, strconv.AppendInt(nil, int64(q.Class), 10)), passClass
+	}
+	return pages[way].Way(q.Heads), args
 }
 
 // gathered counts what a page has come to.

@@ -102,6 +102,7 @@ type Parked struct {
 	ID, Born int64
 	XID      uint64 // 0: not known
 	Key      string
+	Priority int16 // from 1 to 4
 	State    string
 	Attempts int
 	Due      time.Time
@@ -121,13 +122,13 @@ func (d *Database) queryParked(ctx context.Context, query string, args ...any) (
 }
 
 // entryColumns belong to toParkedRow, which takes times as PostgreSQL has them, infinity included.
-const entryColumns = `id, timestamptz_send(created_at), coalesce(xid::text, '0'), coalesce(key, ''), state, attempts, timestamptz_send(coalesce(due, 'epoch')), coalesce(token, 0), coalesce(worker, '')`
+const entryColumns = `id, timestamptz_send(created_at), coalesce(xid::text, '0'), coalesce(key, ''), state, attempts, timestamptz_send(coalesce(due, 'epoch')), coalesce(token, 0), coalesce(worker, ''), postrider.class_of(priority)`
 
 func toParkedRow(r pgx.CollectableRow) (Parked, error) {
 	var e Parked
 	var created, due []byte
 	var xid string
-	if err := r.Scan(&e.ID, &created, &xid, &e.Key, &e.State, &e.Attempts, &due, &e.Token, &e.Worker, &e.wanted); err != nil {
+	if err := r.Scan(&e.ID, &created, &xid, &e.Key, &e.State, &e.Attempts, &due, &e.Token, &e.Worker, &e.Priority, &e.wanted); err != nil {
 		return e, err
 	}
 	var err1, err2, err3 error

@@ -159,6 +159,19 @@ func count(name string, at func(*Settings) *int, standard, most int, help string
 	return f
 }
 
+// flag is true or, by default, false.
+func flag(name string, at func(*Settings) *bool, help string) *Field {
+	f := comparableMember(name, help, at, false)
+	f.Read = func(text string) (json.RawMessage, error) {
+		v, err := strconv.ParseBool(strings.TrimSpace(text))
+		if err != nil {
+			return nil, errors.New("must be true or false")
+		}
+		return json.Marshal(v)
+	}
+	return f
+}
+
 // wait is a duration up to most, if that is not 0.
 func wait(name string, at func(*Settings) *Duration, most time.Duration, help string) *Field {
 	f := comparableMember(name, help, at, 0)

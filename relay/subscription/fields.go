@@ -42,6 +42,8 @@ var Fields = []*Field{
 		"How long a worker of a pull: subscription may have a job, unless it tells of progress. Default 5m."),
 	limitsOf("limits", func(s *Settings) *Limits { return &s.Limits },
 		"Deliveries at once (in_flight) and in a time (rate: 100/s, 30/m or 500/h), and per: {by: key or header:NAME, in_flight, rate} of each value, which take turns. Default: none."),
+	flag("priorities", func(s *Settings) *bool { return &s.Priorities },
+		"true: messages of a lower priority number go first, and each priority advances by itself; false (the default): all go in the order of insertion. Order holds within each priority of a key. Not with ordering: strict."),
 	object("options", func(s *Settings) *json.RawMessage { return &s.Options },
 		"What only this kind of sink has, as a JSON object. Secrets in it are references: env:NAME or file:/path."),
 }

@@ -71,7 +71,7 @@ func TestEveryMemberHasAnEntry(t *testing.T) {
 		}
 		seen[f.Name] = true
 		text := map[subscription.Shape]string{subscription.List: "5s", subscription.Object: `{"a":1}`, subscription.Table: `{"in_flight":1}`}[f.Shape]
-		for _, try := range []string{text, "3", "3s", "hold", "strict"} {
+		for _, try := range []string{text, "3", "3s", "true", "hold", "strict"} {
 			if raw, err := f.Read(try); err == nil && f.Decode(&full, raw) == nil && f.Check(&full) == nil && f.JSON(&full) != nil {
 				break
 			}
@@ -81,5 +81,16 @@ func TestEveryMemberHasAnEntry(t *testing.T) {
 		if v.Field(i).IsZero() {
 			t.Errorf("no entry sets %s", v.Type().Field(i).Name)
 		}
+	}
+}
+
+// Where each message waits for all before it, none can go first.
+func TestPrioritiesExcludeStrict(t *testing.T) {
+	_, err := subscription.ParseSettings([]byte(`{"priorities": true, "ordering": "strict"}`))
+	if err == nil || !strings.Contains(err.Error(), "priorities true: excludes ordering strict") {
+		t.Errorf("strict with priorities: %v", err)
+	}
+	if s, err := subscription.ParseSettings([]byte(`{"priorities": true}`)); err != nil || !s.Priorities {
+		t.Errorf("with priorities: %+v, %v", s, err)
 	}
 }

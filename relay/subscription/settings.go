@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -43,6 +44,8 @@ type Settings struct {
 type Sharing struct {
 	Shards int    // how many workers of sql: can be at work at once; default: 4
 	Limits Limits // of deliveries at once and in a time; default: none
+	// Priorities has each priority delivered by itself, the first ones first. Default: false.
+	Priorities bool
 }
 
 // Clocks say how long workers have for their jobs.
@@ -143,6 +146,9 @@ func (s Settings) Validate() error {
 		if err := f.check(&s); err != nil {
 			return err
 		}
+	}
+	if s.Priorities && s.Ordering == OrderStrict {
+		return errors.New("priorities true: excludes ordering strict, in which each message waits for all that were inserted before it")
 	}
 	if len(s.BackoffSchedule) > 0 && (s.BackoffInitial != 0 || s.BackoffMax != 0) {
 		return fmt.Errorf("backoff_schedule %v: excludes backoff_initial and backoff_max, which double the wait each time", s.BackoffSchedule)
