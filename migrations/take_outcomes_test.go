@@ -13,11 +13,10 @@ import (
 
 // shop is one subscription with one shard, of which a worker takes.
 type shop struct {
-	t        *testing.T
-	db       *pgtest.DB
-	app      *pgx.Conn
-	worker   *pgx.Conn
-	settings string
+	t      *testing.T
+	db     *pgtest.DB
+	app    *pgx.Conn
+	worker *pgx.Conn
 }
 
 func newShop(t *testing.T, settings string) *shop {
