@@ -64,9 +64,10 @@ func (s stage) script(w *world) func(context.Context) error {
 	}
 }
 
-// choose leaves out the subscriptions that are not wanted.
+// choose leaves out the subscriptions that are not wanted, and those of workers, of whom there are none here.
 func (s stage) choose(w *world) func(context.Context) error {
 	return func(context.Context) error {
+		w.subs = slices.DeleteFunc(w.subs, func(sub *subscription) bool { return sub.Name == pulled || sub.Name == taken })
 		if s.only != nil {
 			w.subs = slices.DeleteFunc(w.subs, func(sub *subscription) bool { return !slices.Contains(s.only, sub.Name) })
 		}
