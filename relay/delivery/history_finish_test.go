@@ -71,10 +71,10 @@ func (s *simulation) settle(x *simRunner) {
 
 // awaitRate lets the time pass until a limit lets the next message go.
 func (x *simRunner) awaitRate() bool {
-	if x.r == nil || x.r.limits.until().IsZero() || !x.lookAt.Equal(x.r.limits.until()) {
+	if x.r == nil || x.r.limits.until().IsZero() || x.lookAt.After(x.r.limits.until()) || !x.lookAt.After(x.sim.server.now) {
 		return false
 	}
-	x.sim.server.now = x.lookAt
+	x.sim.server.now = x.lookAt // perhaps for something else: then again
 	return true
 }
 
