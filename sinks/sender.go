@@ -34,3 +34,10 @@ type Relinquisher interface {
 	// on it, whose word then comes as a callback, else as Released. It waits for nothing.
 	Relinquish()
 }
+
+// LateLoader is a Sender that may keep deliveries for long before anybody has a use for the message: a large one it loads when it has.
+type LateLoader interface {
+	Sender
+	// LoadsLate says so.
+	LoadsLate()
+}

@@ -53,6 +53,10 @@ type Delivery struct {
 	Subscription string
 	// Attempt counts from 1.
 	Attempt int
+	// Load is set for a LateLoader, where the message is too large to be in memory while it waits: Message lacks payload and headers
+	// then. Load reads it, waiting for memory as long as ctx lets it. Free gives that back. An error, unless ctx is over, is what came
+	// of the delivery.
+	Load func(ctx context.Context) (m *Message, free func(), err error)
 }
 
 // Sink delivers messages to one destination. Its methods may be called by several goroutines at once.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -179,4 +183,43 @@ func TestSilentWorkersAreRefused(t *testing.T) {
 	if a := former.call("beat", map[string]any{}); a.status != 409 || a.Code != "worker_replaced" {
 		t.Errorf("the former incarnation is answered %+v", a)
 	}
+}
+
+// Large jobs that nobody comes for take no room from destinations that work, however many there are; a worker gets each by itself, as it
+// was enqueued.
+func TestLargeJobsWaitOutsideOfMemory(t *testing.T) {
+	const bytes, n = 3_000_000, 12
+	db := newDB(t)
+	var received atomic.Int64
+	good := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got, _ := io.Copy(io.Discard, r.Body) // what is cut short is not what is counted on below
+		received.Add(got)
+	}))
+	t.Cleanup(good.Close)
+	_, base := jobsSidecar(t, db, "POSTRIDER_MEMORY_LIMIT=32MiB")
+	db.Exec(t, "SELECT postrider.set_max_message(268435456)")
+	for i := range 8 { // each of which has worked before
+		db.Exec(t, fmt.Sprintf("SELECT postrider.subscribe('mail%d', '{mail.>}', 'pull:')", i))
+	}
+	enqueueJob(t, db, 0, "")
+	w := newJobWorker(t, base, "mailer-1")
+	w.settle("ok", w.take(1)[0].is("done"))
+	for i := range 8 {
+		from := []any{map[string]any{"subscription": fmt.Sprintf("mail%d", i), "max": 1}}
+		w.settle("ok", w.take(1, "from", from)[0].is("done"))
+	}
+	db.Exec(t, fmt.Sprintf("SELECT postrider.subscribe('good', '{mail.>}', '%s')", good.URL))
+	db.Exec(t, fmt.Sprintf("SELECT postrider.enqueue('mail.large', to_jsonb(repeat('x', %d))) FROM generate_series(1, %d)", bytes-2, n))
+	eventually(t, "the destination that works has all", func() bool { return received.Load() == n*bytes })
+	for i := range n {
+		if i == n-1 {
+			enqueueJob(t, db, 1, "")
+		}
+		job := w.take(1)[0]
+		if len(job.Payload) != bytes {
+			t.Fatalf("job %d came with %d bytes, want %d", job.ID, len(job.Payload), bytes)
+		}
+		w.settle("ok", job.is("done"))
+	}
+	w.settle("ok", w.take(1)[0].is("done"))
 }

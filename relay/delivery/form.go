@@ -84,7 +84,9 @@ func (r *Runner) takes(l *lane, t *task, most *int) bool {
 
 // tooLarge says whether the task cannot go yet because another one that is to be read is under way to a destination that is in doubt: it
 // would take memory that others have a use for.
-func (r *Runner) tooLarge(t *task) bool { return t.row.Withheld && r.Lanes.alone > 0 && r.inDoubt() }
+func (r *Runner) tooLarge(t *task) bool {
+	return t.row.Withheld && r.Lanes.alone > 0 && r.inDoubt() && !r.Lanes.sending.late
+}
 
 // inDoubt says whether the destination does not work, or has not shown yet that it does.
 func (r *Runner) inDoubt() bool { return r.breaker.open || r.breaker.evidence.throughAt == 0 }

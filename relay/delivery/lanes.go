@@ -48,7 +48,8 @@ func (ls *lanes) make(to sinks.Sender, n, batch int) {
 	ls.most, ls.batchMax = n, batch
 	if to != nil {
 		ls.batchMax = 1
-		ls.sending = sending{to: to, byKey: make(map[string]*lane), ready: make([][]*lane, 1)}
+		_, late := to.(sinks.LateLoader)
+		ls.sending = sending{to: to, late: late, byKey: make(map[string]*lane), ready: make([][]*lane, 1)}
 		return
 	}
 	ls.all = make([]*lane, n)

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 // for each message without a key. A lane has no goroutine, and is used again when it is empty. So a slow delivery delays its key alone.
 type sending struct {
 	to    sinks.Sender     // nil: the sink takes batches
+	late  bool             // it loads large messages when it needs them
 	byKey map[string]*lane // those of keys
 	ready [][]*lane        // with something that waits, by its first class; some may be busy, empty or in another list by now
 	spare []*lane          // to be used again
@@ -179,15 +181,33 @@ var marks = make([]*task, 1)
 // sendOne gives a lane's delivery to its sender.
 func (r *Runner) sendOne(l *lane) {
 	if l.batch[0].row.Withheld {
-		r.Life.done.Go(func() { r.sendWithheld(l) })
-		return
+		if !r.Lanes.sending.late {
+			r.Life.done.Go(func() { r.sendWithheld(l) })
+			return
+		}
+		l.deliveries[0].Load = r.loaderOf(l.batch[0])
 	}
 	r.Lanes.sending.to.Send(r.Life.deliver, l.deliveries[0], l.ended)
 }
 
+// loaderOf is how a sink that wants it late loads the task's message. Somebody waits for it: there is no doubt about the destination.
+func (r *Runner) loaderOf(t *task) func(context.Context) (*sinks.Message, func(), error) {
+	w := r.withheldOf(t, false)
+	return func(ctx context.Context) (*sinks.Message, func(), error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(r.Life.deliver, cancel)()
+		b, err := r.readWithheld(ctx, w)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &b.row.Message, func() { r.Env.Passes.Shelf.put(b) }, nil
+	}
+}
+
 // sendWithheld reads the lane's message before it is sent; it has its place on the shelf until its delivery ends.
 func (r *Runner) sendWithheld(l *lane) {
-	b, err := r.readWithheld(l.batch[0], l.doubted)
+	b, err := r.readWithheld(r.Life.deliver, r.withheldOf(l.batch[0], l.doubted))
 	if err != nil {
 		l.ended(err)
 		return

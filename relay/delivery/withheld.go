@@ -33,7 +33,7 @@ func (r *Runner) notRead(t *task, u *store.UnreadError, now time.Time) {
 // deliverWithheld reads the lane's only message and delivers it.
 func (r *Runner) deliverWithheld(l *lane) {
 	t := l.batch[0]
-	b, err := r.readWithheld(t, l.doubted)
+	b, err := r.readWithheld(r.Life.deliver, r.withheldOf(t, l.doubted))
 	if err != nil {
 		l.outcomes[0] = err
 		return
@@ -44,32 +44,47 @@ func (r *Runner) deliverWithheld(l *lane) {
 	r.Env.Passes.Shelf.put(b)
 }
 
-// readWithheld retries until there is an answer or deliveries are given up.
-func (r *Runner) readWithheld(t *task, doubted bool) (*book, error) {
-	mark := shelfMark{id: t.row.ID, created: t.row.CreatedAt.UnixMicro()}
-	if t.entry != nil {
-		mark.parked = r.Env.Sub.Name
+// withheld is a message that is to be read by itself.
+type withheld struct {
+	mark  shelfMark
+	claim claim
+	row   store.Wanted
+}
+
+func (r *Runner) withheldOf(t *task, doubted bool) withheld {
+	w := withheld{mark: shelfMark{id: t.row.ID, created: t.row.CreatedAt.UnixMicro()}, claim: claim{tenant: &r.Lanes.tenant, doubted: doubted}}
+	w.row = store.Wanted{Part: r.Part(), Epoch: r.Env.Cursor.Epoch, Row: t.row, Parked: t.entry != nil, Bound: r.Env.Passes.Largest}
+	if w.row.Parked {
+		w.mark.parked = r.Env.Sub.Name
 	}
-	size := t.row.Bytes
+	return w
+}
+
+// readWithheld retries until there is an answer or it is given up.
+func (r *Runner) readWithheld(ctx context.Context, w withheld) (*book, error) {
+	mark, row := w.mark, w.row.Row
+	size := row.Bytes
 	if size == 0 {
 		size = guess
 	}
 	retry := async.ReconnectBackoff()
 	for {
-		b, err := r.Env.Passes.Shelf.take(r.Life.deliver, mark, claim{tenant: &r.Lanes.tenant, doubted: doubted}, size, func(most int64) (*message.Row, error) {
-			whole, err := r.Env.Passes.readMessage(r.Life.deliver, store.Wanted{Part: r.Part(), Epoch: r.Env.Cursor.Epoch, Row: t.row, Parked: t.entry != nil, Most: most, Bound: r.Env.Passes.Largest})
+		b, err := r.Env.Passes.Shelf.take(ctx, mark, w.claim, size, func(most int64) (*message.Row, error) {
+			wanted := w.row
+			wanted.Most = most
+			whole, err := r.Env.Passes.readMessage(ctx, wanted)
 			return whole, r.Env.Passes.Losses.judge(mark, err)
 		})
 		switch _, final := errors.AsType[*store.UnreadError](err); {
 		case err == nil || final:
 			r.Env.Health.Works(health.CannotReadMessage, r.Env.Sub.Name)
 			return b, err
-		case r.Life.deliver.Err() != nil:
-			return nil, r.Life.deliver.Err()
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
 		}
-		r.Env.Health.Failed(health.CannotReadMessage, fmt.Errorf("message %d: %w", t.row.ID, err), r.Env.Sub.Name)
-		if !async.Sleep(r.Life.deliver, retry.NextBackOff()) {
-			return nil, r.Life.deliver.Err()
+		r.Env.Health.Failed(health.CannotReadMessage, fmt.Errorf("message %d: %w", row.ID, err), r.Env.Sub.Name)
+		if !async.Sleep(ctx, retry.NextBackOff()) {
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -28,6 +28,8 @@
 //   - Tokens of ended hand-outs are remembered for some minutes, and their answer repeated. "late" is said only where the job went to
 //     somebody else, or is about to; of what is not known, "unknown".
 //   - A job that was given up and waits still belongs to whoever comes back with its token first.
+//   - A large job waits without its message, which is read when a worker gets it, alone in its answer: jobs that nobody comes for take no
+//     memory from those of others.
 //   - A job wakes one call, and a call that was woken takes along what comes until it has looked.
 //
 // # When something fails

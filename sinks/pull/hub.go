@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // Hub is where workers come for the jobs of all subscriptions of this process that have them. Its methods may be called by several
@@ -78,7 +80,7 @@ func (h *Hub) Take(ctx context.Context, by Caller, wants []Want, wait time.Durat
 		}
 	})
 	if x == nil {
-		return jobs, err
+		return h.load(ctx, jobs), err
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -97,7 +99,34 @@ func (h *Hub) Take(ctx context.Context, by Caller, wants []Want, wait time.Durat
 		}
 		jobs = shown(taken)
 	})
-	return jobs, ctx.Err()
+	return h.load(ctx, jobs), ctx.Err()
+}
+
+// load reads the message of a large job, which is alone. If that cannot be done, nothing is handed out.
+func (h *Hub) load(ctx context.Context, jobs []Job) []Job {
+	if len(jobs) != 1 || jobs[0].Load == nil {
+		return jobs
+	}
+	one := &jobs[0]
+	m, free, err := one.Load(ctx)
+	if err == nil {
+		one.Message, one.Free = m, free
+		if _, err = m.HeaderMap(); err == nil {
+			return jobs
+		}
+		free()
+		err = sinks.Permanent(err)
+	}
+	h.do(func() {
+		switch j := h.core.byToken[parseToken(one.Token)]; {
+		case j == nil || j.with == nil: // it was given up meanwhile
+		case ctx.Err() != nil:
+			h.core.again(j, false)
+		default:
+			h.core.end(j, err)
+		}
+	})
+	return nil
 }
 
 // Has says whether a subscription is open here.

@@ -44,6 +44,8 @@ type Job struct {
 	Token       string
 	MaxAttempts int
 	Deadline    time.Time
+	// Free is set where the message was loaded for this answer: it gives its memory back.
+	Free func()
 }
 
 // show is the job as its worker sees it.

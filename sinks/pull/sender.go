@@ -37,6 +37,7 @@ type sender struct {
 var (
 	_ sinks.Lessor     = (*sender)(nil)
 	_ sinks.SinkSender = (*sender)(nil)
+	_ sinks.LateLoader = (*sender)(nil)
 )
 
 // Deliver implements sinks.Sink.
@@ -64,6 +65,9 @@ func (s *sender) Send(ctx context.Context, d sinks.Delivery, done func(outcome e
 
 // Limits implements sinks.Sender.
 func (s *sender) Limits() sinks.Limits { return sinks.Limits{Lanes: s.lanes, Batch: 1} }
+
+// LoadsLate implements sinks.LateLoader: jobs may wait for their workers for days.
+func (s *sender) LoadsLate() {}
 
 // Relinquish implements sinks.Relinquisher.
 func (s *sender) Relinquish() { s.hub.do(func() { s.hub.core.relinquish(s.line) }) }

@@ -40,18 +40,25 @@ func (c *core) take(w *worker, wants []Want) (jobs []*job) {
 				break
 			}
 			c.hand(j, w)
-			jobs = append(jobs, j)
+			if jobs = append(jobs, j); j.Load != nil {
+				return jobs
+			}
 		}
 	}
 	return jobs
 }
 
-// next returns the job of the line that the worker may have now. A doubtful job goes to a worker that has none, alone in its answer.
+// next returns the job of the line that the worker may have now. A doubtful job goes to a worker that has none, alone in its answer, as
+// does one that is large, which takes memory until it has been answered with.
 func (c *core) next(w *worker, l *line, first bool) *job {
 	if w.doubtful != nil || !l.open {
 		return nil
 	}
-	return l.first(first)
+	j := l.first(first)
+	if j != nil && j.Load != nil && !first {
+		return nil
+	}
+	return j
 }
 
 // hand hands the job out.
@@ -135,7 +142,7 @@ func (c *core) wake(x *call, l *line) {
 			w.left--
 		}
 		switch {
-		case w.left <= 0 || x.by.doubtful != nil:
+		case w.left <= 0 || x.by.doubtful != nil || x.jobs[0].Load != nil:
 			w.spot.leave()
 		case w.spot.in == &w.line.calls:
 			w.spot.leave()

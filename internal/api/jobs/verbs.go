@@ -90,6 +90,11 @@ func (h *Handler) takePart(ctx context.Context, p *places, by pull.Caller, q *ta
 		if ctx.Err() != nil {
 			return nil, false, newProblem(http.StatusServiceUnavailable, "gone", "the caller is gone, or the relay stops")
 		}
+		for _, j := range list {
+			if j.Free != nil {
+				context.AfterFunc(ctx, j.Free) // it has been answered with
+			}
+		}
 		return appendJobs(nil, list), len(list) > 0, err
 	}
 	own := takeRequest{caller{q.Worker, q.Incarnation, p.heldAt(q.Holding, one.at)}, takePart{one.items, sinks.Duration(wait)}}
