@@ -34,7 +34,8 @@ func (p *puller) hasToBeat() bool {
 	return len(p.held) > 0 || p.quiet || p.unclear
 }
 
-// interrupt is exclusive for a beat. A take does not wait for longer than a beat's interval, unless it hangs: then it is given up.
+// interrupt is exclusive for a beat. A take does not wait for longer than half of a beat's interval. One that takes all of it hangs, and is
+// given up: what it may be bringing goes back.
 func (p *puller) interrupt(ctx context.Context) bool {
 	patience, cancel := context.WithTimeout(ctx, p.cfg.Beat)
 	defer cancel()

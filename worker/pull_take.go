@@ -85,7 +85,7 @@ func (p *puller) take(ctx, handlers context.Context) error {
 	holding := p.listIfUnclear()
 	wait := longPoll
 	if len(p.held) > 0 {
-		wait = min(wait, p.cfg.Beat) // a beat must not be out with a take
+		wait = min(wait, p.cfg.Beat/2) // a beat must not be out with a take: see interrupt
 	}
 	p.mu.Unlock()
 	from := p.from()

@@ -325,13 +325,13 @@ func TestLostRequests(t *testing.T) {
 func TestBeatsBesideTakes(t *testing.T) {
 	server, source := newServer(t)
 	held, goOn := make(chan struct{}, 1), make(chan struct{})
-	runs(t, source, worker.Config{Concurrency: 20, Beat: 10 * time.Millisecond, Routes: []worker.Route{
+	runs(t, source, worker.Config{Concurrency: 20, Beat: time.Second, Routes: []worker.Route{ // a take that hangs for a second is given up
 		{Subscription: "long", Handle: func(context.Context, *worker.Job) error { held <- struct{}{}; <-goOn; return nil }},
 		{Subscription: "short", Handle: func(context.Context, *worker.Job) error { return nil }},
 	}})
 	long := server.Add("long", message("t", 1))
 	receive(t, held)
-	for before := server.Beats(); server.Beats() < before+20; {
+	for before := server.Beats(); server.Beats() < before+3; {
 		id := server.Add("short", message("t", 1))
 		if got := server.Await(t, id, "done"); got.Released != 0 || got.Attempts != 1 {
 			t.Fatalf("%+v, want that it ran once", got)
