@@ -45,13 +45,23 @@ func (r *Relay) Directory(ctx context.Context, names ...string) *Directory {
 		if d == nil || look == 2 || d.hasAll(names) {
 			return d
 		}
-		async.Signal(g.repoll)
+		if g.polls.mayLookSooner(time.Now()) {
+			async.Signal(g.repoll)
+		}
 		select {
 		case <-d.next:
 		case <-ctx.Done():
 			return d
 		}
 	}
+}
+
+// soonest is how often names that nobody knows make a relay look sooner: a worker that asks for one over and over costs no more.
+const soonest = time.Second
+
+func (p *polls) mayLookSooner(now time.Time) bool {
+	last := p.sooner.Load()
+	return (last == nil || now.Sub(*last) >= soonest) && p.sooner.CompareAndSwap(last, &now)
 }
 
 func (d *Directory) hasAll(names []string) bool {
