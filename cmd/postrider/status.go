@@ -54,7 +54,7 @@ func (a *app) printStatus(r *admin.StatusReport) {
 	}
 	a.printf("\n")
 	if len(r.Relays) == 0 {
-		a.printf("No relay is registered: nothing is delivered until `postrider run` runs.\n")
+		a.printf("No relay is registered: until `postrider run` runs, nothing is delivered but what workers take in SQL.\n")
 		return
 	}
 	list, title := newTable("RELAY", "VERSION", "STARTED", ">SUBSCRIPTIONS", "LAST SEEN"), admin.Titles(r.Relays)

@@ -43,7 +43,7 @@ func (d *examination) checkRelays(ctx context.Context) error {
 	}
 	switch {
 	case len(relays) == 0:
-		d.report("relays", StatusNote, "no relay is registered: nothing is delivered", "postrider run")
+		d.report("relays", StatusNote, "no relay is registered: nothing is delivered but what workers take in SQL", "postrider run")
 	case alive == len(relays):
 		d.report("relays", StatusOK, human.Plural(int64(alive), "relay")+" registered, all seen a moment ago")
 	}
