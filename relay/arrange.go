@@ -29,6 +29,9 @@ func (o *owner) arrange(ctx context.Context, taken [][]store.Cursor) (arranged [
 		if err != nil {
 			return nil, err
 		}
+		if again, err = o.arrange(ctx, again); err != nil { // the setting may have changed meanwhile, and nobody would notice any more
+			return nil, err
+		}
 		arranged = append(arranged, again...)
 	}
 	return arranged, nil

@@ -91,6 +91,30 @@ func TestUrgentPassesABacklog(t *testing.T) {
 	a.exactly(t, s.stored())
 }
 
+// Priorities that are turned on again in the very moment in which they went off are on: whoever loads the cursor has the new setting, and
+// would hear of no change.
+func TestPrioritiesAreTurnedOnAgainAtOnce(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{work}", `{"priorities": true}`)
+	s.play()
+	classes := func() string {
+		return scalar[string](s.bench, "SELECT string_agg(class::text, ',' ORDER BY class) FROM postrider.cursors")
+	}
+	eventually(t, "priorities are on", func() bool { return classes() == "1,2,3,4" })
+	s.exec(`CREATE TABLE public.turned (at timestamptz DEFAULT now());
+		CREATE FUNCTION public.turn_on() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+			INSERT INTO public.turned DEFAULT VALUES;
+			UPDATE postrider.subscriptions SET settings = '{"priorities": true}';
+			RETURN NULL;
+		END $$;
+		CREATE TRIGGER turn_on AFTER UPDATE OF class ON postrider.cursors FOR EACH ROW WHEN (NEW.class = 0) EXECUTE FUNCTION public.turn_on()`)
+	s.exec(`UPDATE postrider.subscriptions SET settings = '{"priorities": false}'`)
+	eventually(t, "they were off and are on", func() bool {
+		return scalar[int](s.bench, "SELECT count(*)::int FROM public.turned") == 1 && classes() == "1,2,3,4"
+	})
+	a.got(t, s.prioritized(1, 1))
+}
+
 // Priorities are turned on and off while messages come: none is lost, none comes twice, and in the end one cursor has all.
 func TestPrioritiesAreTurnedOnAndOff(t *testing.T) {
 	s := newScene(t)
