@@ -142,7 +142,7 @@ func (r *report) end() error {
 	}
 	slices.Sort(reasons)
 	for _, why := range reasons {
-		what := r.skipped[why]
+		what := slices.Sorted(slices.Values(r.skipped[why])) // packages end in any order
 		more := ""
 		if len(what) > 3 {
 			more = fmt.Sprintf(" and %d more", len(what)-3)
