@@ -98,7 +98,10 @@ func TestSidecarToStandardOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the schema is there", func() bool {
-		return one[bool](t, db, "SELECT to_regprocedure('postrider.subscribe(text,text[],text,jsonb,text)') IS NOT NULL")
+		return one[bool](t, db, "SELECT to_regclass('postrider.subscriptions') IS NOT NULL")
+	})
+	eventually(t, "so are all migrations: subscriptions are made after them", func() bool {
+		return one[bool](t, db, "SELECT EXISTS (SELECT FROM postrider.subscriptions)")
 	})
 	on(t, db.URL(), "enqueue", "orders.created", `{"n":1}`, "--key", "k", "--header", "a=b").ok()
 	eventually(t, "a line is written", func() bool { return strings.HasSuffix(out.String(), "\n") })
