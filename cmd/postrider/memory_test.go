@@ -29,8 +29,14 @@ func container(t *testing.T, bytes int64) (enter, dir string) {
 		} else if parts[1] != "" {
 			continue
 		}
-		dir := filepath.Join(base, parts[2], fmt.Sprintf("postrider-test-%d", os.Getpid()))
-		if os.Mkdir(dir, 0o755) != nil {
+		dir, err := os.MkdirTemp(filepath.Join(base, parts[2]), "postrider-test-") // tests beside each other have one each
+		if err != nil {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err != nil { // any other directory, which limits nobody
+			if err := os.Remove(dir); err != nil {
+				t.Error(err)
+			}
 			continue
 		}
 		t.Cleanup(func() {
