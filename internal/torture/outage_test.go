@@ -74,7 +74,8 @@ const (
 	// memoryTasks is how many messages a subscription with the round's lanes keeps in memory. While its destination is down it takes
 	// no more in; each of them may become a parked row (behind another of its key), no other message can.
 	memoryTasks = 64
-	// noisy is what the machine alone may do to a latency: other tests run on it.
+	// noisy is what the machine alone may do to a latency: other tests run on it. It is not busy all the time, though, and a destination
+	// that delays others does so for as long as it is down: the quickest quarter tells the two apart.
 	noisy, veryNoisy = 100 * time.Millisecond, 1500 * time.Millisecond
 )
 
@@ -131,7 +132,7 @@ func (s *scene) compare(name, outage string, before, then []time.Duration) {
 		what string
 		part float64
 		slow time.Duration
-	}{{"median", 0.5, noisy}, {"99th percentile", 0.99, veryNoisy}} {
+	}{{"quickest quarter", 0.25, noisy}, {"99th percentile", 0.99, veryNoisy}} {
 		was, is := at(before, p.part), at(then, p.part)
 		s.say("%s: %s %v before, %v while the victim %s", name, p.what, was, is, outage)
 		if is > max(5*was, p.slow) {
