@@ -1,8 +1,13 @@
 package relay
 
 import (
+	"context"
+	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/store"
 )
 
 // Confirmed says whether this relay is certain, at this moment, that what it delivers is its own: another one may take its cursors only
@@ -24,6 +29,23 @@ type polls struct {
 	directory atomic.Pointer[Directory] // as the last one found it
 	sooner    atomic.Pointer[time.Time] // when one was last made before its turn
 	warned    bool                      // that workers cannot reach this relay by others
+}
+
+// showLife has other relays see that this one lives until ctx is cancelled: deliveries under way may take longer than the lease to end, and
+// whoever took their cursors meanwhile would repeat them.
+func (g *generation) showLife(ctx context.Context) {
+	for {
+		began := time.Now()
+		switch err := g.registry().Bump(ctx); {
+		case err == nil:
+			g.polls.confirm(began, g.config.Lease)
+		case errors.Is(err, store.ErrLost): // and with it all cursors
+			return
+		}
+		if !async.Sleep(ctx, g.config.Lease/4) {
+			return
+		}
+	}
 }
 
 // confirm notes that our row was as it has to be at this time.

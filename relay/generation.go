@@ -182,10 +182,15 @@ func orEmpty(declared map[string]Declaration) map[string]Declaration {
 
 // stopInOrder drains, saves and releases everything, within the drain timeout and as much again for the database.
 func (g *generation) stopInOrder() {
+	life, end := context.WithCancel(g.life)
+	var shown sync.WaitGroup
+	shown.Go(func() { g.showLife(life) })
 	for _, r := range g.running() {
 		g.stopRunner(r)
 	}
 	g.stops.Wait()
+	end()
+	shown.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), g.config.DrainTimeout+time.Second)
 	defer cancel()
 	if err := g.registry().Deregister(ctx); err != nil {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,6 +47,51 @@ func TestStopWhileHandingOver(t *testing.T) {
 	b.start()
 	b.publish("t", "", "4")
 	wantPayloads(t, all, "1", "2", "3", "4")
+}
+
+// A clean stop may take longer than the lease, for a delivery under way does: others see that the relay lives, and nothing comes twice.
+func TestSlowStopRepeatsNothing(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", "{}")
+	answer, begun := make(chan struct{}), make(chan struct{}, 10)
+	a.plays(func(context.Context, sinks.Delivery) error { begun <- struct{}{}; <-answer; return nil })
+	free := sync.OnceFunc(func() { close(answer) })
+	r := s.play()
+	id := s.publish("t", "", "1")
+	<-begun
+	first := r.now.Load().incarnation
+	s.play()
+	counter := func() int64 {
+		return scalar[int64](s.bench, "SELECT coalesce(max(counter), -1) FROM postrider.relays WHERE incarnation = $1::text::uuid", first)
+	}
+	eventually(t, "they have met", func() bool { return counter() > 1 })
+	t.Cleanup(free) // before the relays stop
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		r.stop()
+	}()
+	eventually(t, "it has begun to stop", func() bool { return draining(r) })
+	was := counter()
+	eventually(t, "it shows for two and a half leases that it lives", func() bool { return counter() >= was+10 })
+	free()
+	<-stopped
+	a.got(t, id)
+	s.settledAll("sub")
+	if n := len(a.all()); n != 1 {
+		t.Errorf("one message was delivered %d times", n)
+	}
+}
+
+// draining says whether a relay waits for what is under way.
+func draining(r *running) bool {
+	g := r.now.Load()
+	if g == nil {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.ending) > 0
 }
 
 // A cursor that another relay, registered only now, takes while this one is about to do the same stays with the other.
