@@ -160,7 +160,9 @@ func (x *simRunner) stopCleanly() {
 	x.r.Stop()
 	for x.answer(0, 0) {
 	}
-	x.r.step(x.sim.server.now)
+	for !x.r.drained() {
+		x.r.step(x.sim.server.now)
+	}
 	x.count()
 	for x.saveSome(true, false) {
 	}

@@ -45,6 +45,13 @@ func (ls *lanes) collectLeaseEnds() []leaseEnd {
 	return ends
 }
 
+// leaseEnded says whether something has come of a lease that is not concluded yet.
+func (ls *lanes) leaseEnded() bool {
+	ls.finished.Lock()
+	defer ls.finished.Unlock()
+	return len(ls.finished.leases) > 0
+}
+
 // endLease concludes a lease of the sink's. Its attempt was counted when it was leased.
 func (r *Runner) endLease(end leaseEnd, now time.Time) {
 	e := r.Retries.Parked.leases[end.token]

@@ -161,10 +161,12 @@ func (r *Runner) Drain(ctx context.Context) {
 	}
 }
 
+// drained says whether nothing is under way, and what has come of it is concluded: leases that have ended are no deliveries under way any more,
+// and whoever ended one was told that it counts.
 func (r *Runner) drained() bool {
 	r.Mu.Lock()
 	defer r.Mu.Unlock()
-	return r.Lanes.inFlight == 0
+	return r.Lanes.inFlight == 0 && !r.Lanes.leaseEnded()
 }
 
 // Abandon makes sure that nothing more is saved: the cursor belongs to somebody else, or its history has changed.
