@@ -68,9 +68,6 @@ CREATE TABLE postrider.shard_positions (
     leaves       bigint[],
     done         int8multirange,
     done_before  timestamptz,
-    skips        smallint,
-    blind        smallint,
-    blind_base   pg_snapshot,
     again        boolean NOT NULL DEFAULT false,
     parked       boolean NOT NULL DEFAULT false,
     taker        xid8    NOT NULL DEFAULT pg_current_xact_id(),
@@ -94,9 +91,6 @@ COMMENT ON COLUMN postrider.shard_positions.after_id IS 'Of a pass: up to which 
 COMMENT ON COLUMN postrider.shard_positions.leaves IS 'Of a pass, in fours: a segment that has something for it, the first and the last id there, and 1 if they are found by their transactions instead of by their ids.';
 COMMENT ON COLUMN postrider.shard_positions.done IS 'Ids that are settled beyond, by rebase, until base moves.';
 COMMENT ON COLUMN postrider.shard_positions.done_before IS 'done counts for what was created up to here.';
-COMMENT ON COLUMN postrider.shard_positions.skips IS 'Of a pass: the segment that it leaves out, for it was about to be emptied when the pass began.';
-COMMENT ON COLUMN postrider.shard_positions.blind IS 'The segment that was left out before, and has not been looked at since blind_base.';
-COMMENT ON COLUMN postrider.shard_positions.blind_base IS 'What base is for that segment.';
 COMMENT ON COLUMN postrider.shard_positions.again IS 'It was set back: what is parked comes by again.';
 COMMENT ON COLUMN postrider.shard_positions.parked IS 'The shard may have exceptions.';
 COMMENT ON COLUMN postrider.shard_positions.taker IS 'The transaction that wrote the row.';
@@ -116,7 +110,7 @@ CREATE INDEX parked_by_key ON postrider.parked (subscription, key, id, created_a
 CREATE INDEX parked_completed ON postrider.parked (subscription, shard) WHERE shard > 0 AND state = 'completed';
 
 ALTER TABLE postrider.source ADD COLUMN closing smallint;
-COMMENT ON COLUMN postrider.source.closing IS 'The segment that is about to be emptied: workers, who would keep it until the end of their transactions, leave it out.';
+COMMENT ON COLUMN postrider.source.closing IS 'The segment that is about to be emptied: workers, who keep what they have read until the end of their transactions, look at it for a moment only.';
 
 CREATE SEQUENCE postrider.tries_number AS bigint;
 COMMENT ON SEQUENCE postrider.tries_number IS 'Numbers the sequences of shards.';
@@ -207,9 +201,9 @@ BEGIN
         CONTINUE WHEN c.shard = 0;
         IF base IS NULL THEN
             INSERT INTO postrider.shard_positions (subscription, shard, seq, version, base, target, after_id, leaves, done, done_before,
-                skips, blind, blind_base, again, parked, deaths, wary, mark, mark_before)
+                again, parked, deaths, wary, mark, mark_before)
             SELECT c.subscription, c.shard, c.seq + 1, s.version, c.base, c.target, c.after_id, c.leaves, c.done, c.done_before,
-                c.skips, c.blind, c.blind_base, c.again, true, c.deaths, c.wary, c.mark, c.mark_before
+                c.again, true, c.deaths, c.wary, c.mark, c.mark_before
             FROM postrider.subscriptions s WHERE s.name = c.subscription;
         ELSE
             INSERT INTO postrider.shard_positions (subscription, shard, seq, version, base, again, parked, mark, mark_before)

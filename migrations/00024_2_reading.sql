@@ -38,9 +38,6 @@ DECLARE
     earlier  jsonb;
 BEGIN
     -- Few variables and few steps: a session prepares each of them anew in each transaction.
-    IF c.blind = leaf THEN
-        base := c.blind_base;
-    END IF;
     IF s.earlier_until IS NOT NULL AND pg_snapshot_xmin(base) < s.earlier_until THEN
         earlier := s.earlier; -- it applies to nothing that is left once base is past it
     END IF;
@@ -78,7 +75,7 @@ DECLARE
     n        integer := s.shards;
     regex    text := s.regex;
     topics   text[] := s.topics;
-    earlier  jsonb := CASE WHEN pg_snapshot_xmin(bases[1]) < s.earlier_until THEN s.earlier END;
+    earlier  jsonb := CASE WHEN (SELECT bool_or(pg_snapshot_xmin(b) < s.earlier_until) FROM unnest(bases) b) THEN s.earlier END;
 BEGIN
     CASE leaf %s END CASE;
 END $b$ $f$;
@@ -122,47 +119,72 @@ COMMENT ON FUNCTION postrider.shard_page IS 'The next messages of a pass in one 
 COMMENT ON FUNCTION postrider.shard_messages IS 'Messages of a segment by their ids, of a key if one is given.';
 COMMENT ON FUNCTION postrider.shard_peek IS 'How many messages of a segment are new for some shard, and which shards have wanted ones among them.';
 
--- A segment that nobody needs any more is closed for workers before it is emptied, for each keeps what it has read until its end. One that
--- is filled, or will be next, is never closed, whatever became of who closed it.
+-- A segment that nobody needs any more is closed for workers before it is emptied, for each keeps what it has read until its end. Of one that
+-- is closed they see exactly what there is, and let go of it unless it has something for them: it may have been closed by one who is gone and
+-- be filled anew by now, and a transaction may come to its end late. What is not looked at would be passed by what follows it in its key.
 CREATE FUNCTION postrider.closing_segment() RETURNS smallint
     LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN (SELECT s.closing FROM postrider.source s WHERE ((postrider.current_segment() - s.closing) & 15) NOT IN (0, 15));
-COMMENT ON FUNCTION postrider.closing_segment IS 'The segment that workers leave out.';
+    RETURN (SELECT s.closing FROM postrider.source s);
+COMMENT ON FUNCTION postrider.closing_segment IS 'The segment that workers keep no lock on if they need not.';
+
+CREATE FUNCTION postrider.window_at_a_glance(leaf integer, base pg_snapshot, target pg_snapshot, most integer, OUT n bigint, OUT first bigint, OUT last bigint)
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    SELECT w.n, w.first, w.last INTO n, first, last FROM postrider.shard_window(leaf, base, target, most) w;
+    RAISE EXCEPTION USING ERRCODE = 'PR001'; -- what was locked since BEGIN is free again; the variables stay
+EXCEPTION WHEN SQLSTATE 'PR001' THEN
+    NULL;
+END $$;
+COMMENT ON FUNCTION postrider.window_at_a_glance IS 'postrider.shard_window, without a lock that stays.';
+
+CREATE FUNCTION postrider.peek_at_a_glance(leaf integer, s postrider.shard_settings, shards smallint[], bases pg_snapshot[], top xid8, running xid8[], most bigint,
+        OUT looked bigint, OUT news smallint[])
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    SELECT w.looked, w.news INTO looked, news FROM postrider.shard_peek(leaf, s, shards, bases, top, running, most) w;
+    RAISE EXCEPTION USING ERRCODE = 'PR001';
+EXCEPTION WHEN SQLSTATE 'PR001' THEN
+    NULL;
+END $$;
+COMMENT ON FUNCTION postrider.peek_at_a_glance IS 'postrider.shard_peek, without a lock that stays.';
 
 CREATE FUNCTION postrider.close_segment(segment smallint, wanted boolean) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 BEGIN
-    IF wanted THEN -- one at a time: a shard remembers one that it has left out
-        UPDATE postrider.source s SET closing = segment WHERE s.closing IS NULL OR s.closing IS DISTINCT FROM postrider.closing_segment();
-        RETURN EXISTS (SELECT FROM postrider.source s WHERE s.closing = segment);
+    IF wanted THEN
+        UPDATE postrider.source s SET closing = segment WHERE s.closing IS DISTINCT FROM segment;
+    ELSE
+        UPDATE postrider.source s SET closing = NULL WHERE s.closing = segment;
     END IF;
-    UPDATE postrider.source s SET closing = NULL WHERE s.closing = segment;
-    RETURN false;
+    RETURN wanted;
 END $$;
-COMMENT ON FUNCTION postrider.close_segment IS 'Closes a segment for workers, or opens it again. Returns whether it is closed.';
+COMMENT ON FUNCTION postrider.close_segment IS 'Closes a segment for workers, in place of the one that was closed before, or opens it again. Returns whether it is closed.';
 
 -- A segment without a block has no rows, which is seen without a lock on it.
-CREATE FUNCTION postrider.open_segments(closing smallint) RETURNS integer[]
+CREATE FUNCTION postrider.filled_segments() RETURNS integer[]
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 BEGIN
-    RETURN ARRAY(SELECT g FROM generate_series(0, 15) g
-        WHERE g IS DISTINCT FROM closing AND pg_relation_size(('postrider.outbox_' || g)::regclass) > 0);
+    RETURN ARRAY(SELECT g FROM generate_series(0, 15) g WHERE pg_relation_size(('postrider.outbox_' || g)::regclass) > 0);
 END $$;
-COMMENT ON FUNCTION postrider.open_segments IS 'The segments that hold something, without the one that is about to be emptied.';
+COMMENT ON FUNCTION postrider.filled_segments IS 'The segments that hold something.';
 
 CREATE FUNCTION postrider.begin_pass(c postrider.shard_positions) RETURNS postrider.shard_positions
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
     exact CONSTANT integer := 20000;
+    closing smallint := postrider.closing_segment();
     leaf  integer;
     w     record;
 BEGIN
     PERFORM postrider.require_this_cluster();
     c.leaves := '{}';
     c.target := postrider.snapshot_before_me(); -- in a statement after the lock, and without the caller's own messages
-    c.skips := postrider.closing_segment();
-    FOREACH leaf IN ARRAY postrider.open_segments(c.skips) LOOP
-        w := postrider.shard_window(leaf, CASE WHEN c.blind = leaf THEN c.blind_base ELSE c.base END, c.target, exact);
+    FOREACH leaf IN ARRAY postrider.filled_segments() LOOP
+        IF leaf = closing THEN
+            w := postrider.window_at_a_glance(leaf, c.base, c.target, exact);
+        ELSE
+            w := postrider.shard_window(leaf, c.base, c.target, exact);
+        END IF;
         IF w.n > 0 THEN
             c.leaves := c.leaves || ARRAY[leaf, w.first, w.last, CASE WHEN w.n <= 2000 AND w.last - w.first >= 4 * w.n THEN 1 ELSE 0 END];
             c.after_id := least(c.after_id, w.first - 1);
@@ -175,16 +197,9 @@ COMMENT ON FUNCTION postrider.begin_pass IS 'Where a pass begins: its target, an
 CREATE FUNCTION postrider.end_pass(c postrider.shard_positions) RETURNS postrider.shard_positions
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 BEGIN
-    IF c.skips IS NULL THEN
-        c.blind := NULL;
-        c.blind_base := NULL;
-    ELSIF c.skips IS DISTINCT FROM c.blind THEN
-        c.blind := c.skips;
-        c.blind_base := c.base;
-    END IF;
     c.base := c.target;
-    c.target := NULL; c.after_id := NULL; c.leaves := NULL; c.skips := NULL;
+    c.target := NULL; c.after_id := NULL; c.leaves := NULL;
     c.done := NULL; c.done_before := NULL; c.again := false;
     RETURN c;
 END $$;
-COMMENT ON FUNCTION postrider.end_pass IS 'A pass is over: its target is the base, but for a segment that it has left out.';
+COMMENT ON FUNCTION postrider.end_pass IS 'A pass is over: its target is the base.';

@@ -70,9 +70,6 @@ BEGIN
     floor := postrider.shard_position(s.subscription, 0);
     FOREACH c IN ARRAY all_c LOOP
         IF c.target IS NULL THEN
-            IF c.blind IS NOT NULL AND c.blind IS DISTINCT FROM closing THEN
-                news := news || c.shard; -- a segment was left out, and is there again
-            END IF;
             shards := shards || c.shard;
             bases := bases || CASE WHEN floor.version = s.version AND pg_snapshot_xmax(c.base) < pg_snapshot_xmax(floor.base) THEN floor.base ELSE c.base END;
         END IF;
@@ -87,8 +84,12 @@ BEGIN
     END IF;
     FOREACH lim IN ARRAY '{1000,50000}'::bigint[] LOOP -- a look as deep as the second is rare: what it finds empty is saved
         looked := 0;
-        FOREACH leaf IN ARRAY postrider.open_segments(closing) LOOP
-            seen := postrider.shard_peek(leaf, s, shards, bases, top, running, lim - looked);
+        FOREACH leaf IN ARRAY postrider.filled_segments() LOOP
+            IF leaf = closing THEN
+                seen := postrider.peek_at_a_glance(leaf, s, shards, bases, top, running, lim - looked);
+            ELSE
+                seen := postrider.shard_peek(leaf, s, shards, bases, top, running, lim - looked);
+            END IF;
             looked := looked + seen.looked;
             news := news || coalesce(seen.news, '{}');
             EXIT WHEN looked >= lim;
@@ -99,7 +100,7 @@ BEGIN
         RETURN shards; -- they have to look for themselves
     END IF;
     -- Whoever comes next need not look at all this again.
-    IF news = '{}' AND looked >= 200 AND closing IS NULL AND cardinality(shards) = s.shards AND pg_current_xact_id_if_assigned() IS NULL THEN
+    IF news = '{}' AND looked >= 200 AND cardinality(shards) = s.shards AND pg_current_xact_id_if_assigned() IS NULL THEN
         PERFORM postrider.raise_floor(s, here);
     END IF;
     RETURN news;
@@ -422,7 +423,7 @@ BEGIN
             RAISE EXCEPTION 'shard % of "%" has moved', h.shard, sub USING ERRCODE = '40001';
         END IF;
         INSERT INTO postrider.shard_positions VALUES (sub, h.shard, c.seq + 1, s.version, c.base, c.target, c.after_id, c.leaves, c.done, c.done_before,
-            c.skips, c.blind, c.blind_base, c.again, c.parked, pg_current_xact_id(), c.batch, c.deaths, c.wary, c.mark, c.mark_before, clock_timestamp());
+            c.again, c.parked, pg_current_xact_id(), c.batch, c.deaths, c.wary, c.mark, c.mark_before, clock_timestamp());
         IF got > 0 THEN
             RETURN;
         END IF;

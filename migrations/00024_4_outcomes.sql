@@ -44,6 +44,15 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION postrider.save_position IS 'Writes a shard''s next row in place of the one that it was read from.';
 
+-- What a transaction has taken it has locked the segment of.
+CREATE FUNCTION postrider.segment_is_mine(segment integer) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.relation = ('postrider.outbox_' || segment)::regclass
+                   AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()));
+END $$;
+COMMENT ON FUNCTION postrider.segment_is_mine IS 'Whether the calling transaction has a lock on a segment.';
+
 CREATE FUNCTION postrider.settle_otherwise(subscription text, id bigint, outcome text, reason text, after interval) RETURNS bigint[]
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
@@ -56,7 +65,7 @@ DECLARE
     rest   bigint[];
     at     integer;
     leaf   integer;
-    closing smallint;
+    filled integer[];
     behind bigint[] := '{}';
     said   bigint[];
 BEGIN
@@ -71,10 +80,11 @@ BEGIN
     END IF;
     at := array_position(c.batch, msg);
     rest := c.batch[at + 1:];
-    closing := postrider.closing_segment();
+    filled := ARRAY(SELECT g FROM unnest(postrider.filled_segments()) g
+        WHERE g IS DISTINCT FROM postrider.closing_segment() OR postrider.segment_is_mine(g));
     SELECT * INTO p FROM postrider.parked q WHERE q.subscription = sub AND q.id = msg AND q.shard = c.shard AND q.taken IS NOT DISTINCT FROM pg_current_xact_id();
     IF NOT FOUND THEN
-        FOREACH leaf IN ARRAY postrider.open_segments(closing) LOOP
+        FOREACH leaf IN ARRAY filled LOOP
             INSERT INTO postrider.parked (subscription, shard, id, created_at, xid, state, attempts, topic, key, payload, body, headers, priority, taken)
             SELECT sub, c.shard, m.id, m.created_at, m.xid, 'completed', 1 + CASE WHEN at = 1 THEN c.deaths ELSE 0 END,
                 m.topic, m.key, m.payload, m.body, m.headers, m.priority, pg_current_xact_id()
@@ -106,7 +116,7 @@ BEGIN
             WHERE q.subscription = sub AND q.id = ANY (rest) AND q.shard = c.shard AND q.key = p.key AND q.taken = pg_current_xact_id()
             RETURNING q.id)
         SELECT coalesce(array_agg(held.id), '{}') INTO behind FROM held;
-        FOREACH leaf IN ARRAY postrider.open_segments(closing) LOOP
+        FOREACH leaf IN ARRAY filled LOOP
             WITH held AS (
                 INSERT INTO postrider.parked (subscription, shard, id, created_at, xid, state, topic, key, payload, body, headers, priority, taken)
                 SELECT DISTINCT ON (m.id) sub, c.shard, m.id, m.created_at, m.xid, 'held', m.topic, m.key, m.payload, m.body, m.headers, m.priority, pg_current_xact_id()

@@ -86,7 +86,7 @@ BEGIN
         FOR shard IN 1..n LOOP
             c := postrider.shard_position(s.name, shard);
             WITH message AS (
-                SELECT m.id, m.xid, m.created_at, m.topic, m.segment,
+                SELECT m.id, m.xid, m.created_at, m.topic,
                        foreign_ids AND m.xid::text::numeric > coalesce(me - age(k.xmin), me) AND m.xid::text::numeric <= me - age(m.xmin) AS native
                 FROM postrider.outbox m LEFT JOIN pg_constraint k ON k.conrelid = m.tableoid AND k.contype = 'p'
                 WHERE postrider.shard_of(m.key, m.id, n) = shard
@@ -94,10 +94,10 @@ BEGIN
                 SELECT m.id, (m.id, m.created_at) IN (SELECT p.id, p.created_at FROM postrider.parked p WHERE p.subscription = s.name)
                     OR m.topic !~ postrider.topic_regex(CASE WHEN m.native THEN s.topics ELSE postrider.topics_at(s.topics, s.earlier, m.xid) END)
                     OR NOT m.native AND (
-                        pg_visible_in_snapshot(m.xid, CASE WHEN c.blind = m.segment THEN c.blind_base ELSE c.base END)
+                        pg_visible_in_snapshot(m.xid, c.base)
                         OR pg_visible_in_snapshot(m.xid, s.started)
                         OR coalesce(c.done @> m.id AND m.created_at <= c.done_before, false)
-                        OR coalesce(m.id <= c.after_id AND pg_visible_in_snapshot(m.xid, c.target) AND m.segment IS DISTINCT FROM c.skips, false)) AS settled
+                        OR coalesce(m.id <= c.after_id AND pg_visible_in_snapshot(m.xid, c.target), false)) AS settled
                 FROM message m
             ), run AS (
                 SELECT int8range(min(r.id), max(r.id), '[]') AS ids
@@ -106,7 +106,7 @@ BEGIN
                 WHERE r.settled GROUP BY r.before
             )
             SELECT range_agg(run.ids) INTO settled FROM run;
-            c.target := NULL; c.after_id := NULL; c.leaves := NULL; c.skips := NULL; c.blind := NULL; c.blind_base := NULL;
+            c.target := NULL; c.after_id := NULL; c.leaves := NULL;
             c.done := settled; c.done_before := clock_timestamp();
             PERFORM postrider.save_position(c);
         END LOOP;

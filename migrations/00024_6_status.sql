@@ -16,16 +16,15 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION postrider.shard_bases(segment smallint) RETURNS SETOF text
+CREATE FUNCTION postrider.shard_bases() RETURNS SETOF text
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
-    SELECT DISTINCT (CASE WHEN p.blind = shard_bases.segment THEN p.blind_base
-        WHEN p.target IS NULL AND f.version = t.version AND pg_snapshot_xmax(p.base) < pg_snapshot_xmax(f.base) THEN f.base
+    SELECT DISTINCT (CASE WHEN p.target IS NULL AND f.version = t.version AND pg_snapshot_xmax(p.base) < pg_snapshot_xmax(f.base) THEN f.base
         ELSE p.base END)::text
     FROM postrider.shard_settings t
     JOIN postrider.shard_places p ON p.subscription = t.subscription
     LEFT JOIN LATERAL (SELECT k.* FROM postrider.shard_positions k WHERE k.subscription = t.subscription AND k.shard = 0 ORDER BY k.seq DESC LIMIT 1) f ON true
 $$;
-COMMENT ON FUNCTION postrider.shard_bases IS 'What the shards of all subscriptions have settled of a segment: snapshots.';
+COMMENT ON FUNCTION postrider.shard_bases IS 'What the shards of all subscriptions have settled: snapshots.';
 
 CREATE FUNCTION postrider.shard_backlogs()
     RETURNS TABLE (name text, messages bigint, oldest timestamptz, segments bigint, more boolean, saved_at timestamptz)
@@ -43,18 +42,17 @@ BEGIN
         floor := postrider.shard_position(s.subscription, 0);
         IF floor.version <> s.version THEN floor := NULL; END IF;
         SELECT array_agg(pg_snapshot_xmax(b.base) ORDER BY pg_snapshot_xmax(b.base)), max(k.saved_at) INTO running, saved_at
-        FROM postrider.shard_places k CROSS JOIN LATERAL (SELECT CASE WHEN k.blind IS NOT NULL THEN k.blind_base
-            WHEN k.target IS NULL AND pg_snapshot_xmax(k.base) < pg_snapshot_xmax(floor.base) THEN floor.base ELSE k.base END AS base) b
+        FROM postrider.shard_places k CROSS JOIN LATERAL (SELECT CASE WHEN k.target IS NULL AND pg_snapshot_xmax(k.base) < pg_snapshot_xmax(floor.base) THEN floor.base ELSE k.base END AS base) b
         WHERE k.subscription = s.subscription;
         top := running[1];
-        running := ARRAY(SELECT DISTINCT x FROM postrider.shard_places k, pg_snapshot_xip(coalesce(k.blind_base, k.base)) x WHERE k.subscription = s.subscription);
+        running := ARRAY(SELECT DISTINCT x FROM postrider.shard_places k, pg_snapshot_xip(k.base) x WHERE k.subscription = s.subscription);
         SELECT count(*) FILTER (WHERE w.wanted), min(w.created_at) FILTER (WHERE w.wanted AND isfinite(w.created_at)), count(*) > most
         INTO messages, oldest, more
         FROM (
             SELECT o.created_at, CASE WHEN s.earlier IS NULL THEN s.regex IS NULL OR o.topic ~ s.regex
                                       ELSE o.topic ~ postrider.topic_regex(postrider.topics_at(s.topics, s.earlier, o.xid)) END
-                AND NOT pg_visible_in_snapshot(o.xid, CASE WHEN k.blind = o.segment THEN k.blind_base ELSE k.base END)
-                AND NOT coalesce(o.id <= k.after_id AND pg_visible_in_snapshot(o.xid, k.target) AND o.segment IS DISTINCT FROM k.skips, false)
+                AND NOT pg_visible_in_snapshot(o.xid, k.base)
+                AND NOT coalesce(o.id <= k.after_id AND pg_visible_in_snapshot(o.xid, k.target), false)
                 AND NOT coalesce(k.done @> o.id AND o.created_at <= k.done_before, false)
                 AND NOT EXISTS (SELECT FROM postrider.parked p WHERE p.subscription = s.subscription AND p.id = o.id AND p.created_at = o.created_at) AS wanted
             FROM (
@@ -78,8 +76,8 @@ BEGIN
     SELECT s.name, o.id, o.topic, o.key, o.created_at,
            CASE WHEN p.state = 'completed' THEN 'delivered'
                 WHEN p.id IS NOT NULL THEN p.state
-                WHEN pg_visible_in_snapshot(o.xid, CASE WHEN c.blind = o.segment THEN c.blind_base ELSE c.base END)
-                  OR o.id <= c.after_id AND pg_visible_in_snapshot(o.xid, c.target) AND o.segment IS DISTINCT FROM c.skips
+                WHEN pg_visible_in_snapshot(o.xid, c.base)
+                  OR o.id <= c.after_id AND pg_visible_in_snapshot(o.xid, c.target)
                   OR c.done @> o.id AND o.created_at <= c.done_before THEN 'delivered'
                 ELSE 'pending' END,
            p.attempts, p.due, p.reason
@@ -122,12 +120,12 @@ BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
         RAISE EXCEPTION 'floors are raised in a transaction that has written nothing' USING ERRCODE = '25001';
     END IF;
-    IF EXISTS (SELECT FROM postrider.source q WHERE q.system_identifier <> (SELECT system_identifier FROM pg_control_system())) OR postrider.closing_segment() IS NOT NULL THEN
+    IF EXISTS (SELECT FROM postrider.source q WHERE q.system_identifier <> (SELECT system_identifier FROM pg_control_system())) THEN
         RETURN 0;
     END IF;
     FOR idle IN
         WITH place AS MATERIALIZED (
-            SELECT t.subscription, t.version, p.shard, p.target IS NULL AND p.blind IS NULL AS rests, p.saved_at,
+            SELECT t.subscription, t.version, p.shard, p.target IS NULL AS rests, p.saved_at,
                    CASE WHEN f.version = t.version AND pg_snapshot_xmax(p.base) < pg_snapshot_xmax(f.base) THEN f.base ELSE p.base END AS base
             FROM postrider.shard_settings t
             JOIN postrider.shard_places p ON p.subscription = t.subscription

@@ -68,6 +68,7 @@ func TestWorkersAndCrashes(t *testing.T) {
 func (s *site) run(shards int, length time.Duration, crash func()) {
 	conn := s.db.Conn(s.t)
 	exec(s.t, conn, workSite)
+	exec(s.t, conn, `SELECT postrider.set_segment_length('1 second')`)
 	work(s.t, conn, "w", fmt.Sprintf(`{"shards": %d, "max_attempts": 1000, "backoff_initial": "5ms", "backoff_max": "20ms"}`, shards))
 	for i := range 3 {
 		s.all.Go(func() { s.produce(i) })
@@ -77,6 +78,7 @@ func (s *site) run(shards int, length time.Duration, crash func()) {
 		s.all.Go(func() { s.toil(i) })
 	}
 	s.all.Go(s.shoot)
+	s.all.Go(s.closeSegments)
 	half := time.After(length / 2)
 	end := time.After(length)
 	<-half
@@ -116,6 +118,10 @@ func (s *site) expected(err error) bool {
 	return true // a connection that broke
 }
 
+// insertSomewhere inserts into one of the newest segments, so that all of them are filled all the time.
+const insertSomewhere = `INSERT INTO postrider.outbox (topic, key, payload, segment)
+	VALUES ('a.x', CASE WHEN random() < 0.8 THEN $1 || '-' || (random() * 3)::int END, '1', ((postrider.current_segment() - (random() * 3)::int) & 15)::smallint)`
+
 // produce commits message after message of its own keys: their order is that of their ids.
 func (s *site) produce(i int) {
 	s.connected(func(ctx context.Context, conn *pgx.Conn) error {
@@ -124,7 +130,7 @@ func (s *site) produce(i int) {
 			return err
 		}
 		for range 1 + rand.IntN(4) {
-			if _, err := tx.Exec(ctx, `SELECT postrider.enqueue('a.x', '1', CASE WHEN random() < 0.8 THEN $1 || '-' || (random() * 3)::int END)`, fmt.Sprint("p", i)); err != nil {
+			if _, err := tx.Exec(ctx, insertSomewhere, fmt.Sprint("p", i)); err != nil {
 				return err
 			}
 		}
@@ -227,6 +233,14 @@ func (s *site) shoot() {
 		if err == nil {
 			s.count(&s.broken, 1)
 		}
+		return err
+	})
+}
+
+// closeSegments closes one segment after the other, whatever is in it: relays that stand still, or stop half-way, leave behind what was right once.
+func (s *site) closeSegments() {
+	s.connected(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT pg_sleep(0.02), postrider.close_segment(((postrider.current_segment() - (random() * 3)::int) & 15)::smallint, random() < 0.8)`)
 		return err
 	})
 }

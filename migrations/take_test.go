@@ -287,7 +287,7 @@ func TestPollsRaiseTheirFloor(t *testing.T) {
 	s := newShop(t, `{"shards": 2}`)
 	exec(t, s.app, `SELECT postrider.enqueue('b.other', '1') FROM generate_series(1, 300)`)
 	s.wants("others' messages", s.batch(10, nil))
-	if n := one[int](t, s.app, `SELECT count(*) FROM postrider.shard_bases(0::smallint) b, postrider.outbox o WHERE NOT pg_visible_in_snapshot(o.xid, b::pg_snapshot)`); n != 0 {
+	if n := one[int](t, s.app, `SELECT count(*) FROM postrider.shard_bases() b, postrider.outbox o WHERE NOT pg_visible_in_snapshot(o.xid, b::pg_snapshot)`); n != 0 {
 		t.Errorf("%d of them are to be looked at again", n)
 	}
 	m := s.put("a")

@@ -11,7 +11,7 @@ import (
 // workersQuery says whether there are workers that keep what they have read until they COMMIT.
 const workersQuery = "SELECT EXISTS (SELECT FROM postrider.shards)"
 
-// close asks workers that take messages in SQL to leave an old segment out from now on, if nobody needs it any more: they would keep it
+// close asks workers that take messages in SQL not to keep an old segment from now on, if nobody needs it any more: they would have it
 // locked, one after another. A segment that was closed and is needed after all is opened again.
 func (s Segments) close(ctx context.Context, segment int, retention time.Duration) (result Emptying, err error) {
 	err = pgx.BeginTxFunc(ctx, s.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {

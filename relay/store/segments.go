@@ -49,7 +49,7 @@ const oldQuery = "SELECT postrider.segment_is_old($1::smallint, $2::interval)"
 
 // unsettledQuery looks for a row that some cursor, or some shard, has not settled.
 const unsettledQuery = `SELECT EXISTS (
-	SELECT FROM (SELECT base::pg_snapshot AS base FROM (SELECT base::text FROM postrider.cursors UNION SELECT * FROM postrider.shard_bases($1::smallint)) c (base)) b
+	SELECT FROM (SELECT base::pg_snapshot AS base FROM (SELECT base::text FROM postrider.cursors UNION SELECT * FROM postrider.shard_bases()) c (base)) b
 	WHERE EXISTS (SELECT FROM postrider.outbox o WHERE o.segment = $1::smallint AND o.xid >= pg_snapshot_xmax(b.base))
 	   OR EXISTS (SELECT FROM postrider.outbox o WHERE o.segment = $1::smallint AND o.xid = ANY (ARRAY(SELECT pg_snapshot_xip(b.base)))))`
 

@@ -1,0 +1,92 @@
+package migrations
+
+import (
+	"testing"
+)
+
+// old is a segment that is neither filled now nor will be next.
+const old = `((postrider.current_segment() + 8) & 15)::smallint`
+
+func (s *shop) putOld(q querier, key string) int64 {
+	s.t.Helper()
+	return one[int64](s.t, q, `INSERT INTO postrider.outbox (topic, key, payload, segment) VALUES ('a.x', $1, '1', `+old+`) RETURNING id`, key)
+}
+
+func (s *shop) locksOld(q querier) bool {
+	s.t.Helper()
+	return one[bool](s.t, q, `SELECT EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.relation = ('postrider.outbox_' || `+old+`)::regclass)`)
+}
+
+// What is in a segment that was closed comes in its order all the same: its transaction may have ended late, and the segment may have been
+// closed by a relay that is gone and filled anew.
+func TestClosedSegmentsKeepTheOrder(t *testing.T) {
+	s := newShop(t, `{"shards": 1, "backoff_initial": "1h"}`)
+	slow := begin(t, s.app)
+	first := s.putOld(slow, "k")
+	settled := one[int64](t, s.worker, `SELECT postrider.enqueue('a.x', '1', 'other')`)
+	s.wants("while its transaction runs", s.batch(10, nil), job{settled, "other", 1})
+	exec(t, s.worker, `SELECT postrider.close_segment(`+old+`, true)`)
+	commit(t, slow)
+	second := s.put("k")[0]
+	tx := begin(t, s.worker)
+	s.wants("the late one first", takeJobs(t, tx, "w", 1), job{first, "k", 1})
+	s.wants("then what follows it", takeJobs(t, tx, "w", 10), job{second, "k", 1})
+	if behind := behind(t, tx, `SELECT postrider.retry('w', $1)`, first); len(behind) != 1 || behind[0] != second {
+		t.Errorf("behind the late one: %v, want %d", behind, second)
+	}
+	commit(t, tx)
+	s.statuses(map[int64]string{first: "retrying", second: "held"})
+	third := s.put("other")
+	tx = begin(t, s.worker)
+	s.wants("another key", takeJobs(t, tx, "w", 10), job{third[0], "other", 1})
+	if s.locksOld(tx) {
+		t.Error("a worker keeps a closed segment that has nothing for it")
+	}
+	behind(t, tx, `SELECT postrider.retry('w', $1)`, third[0])
+	if s.locksOld(tx) {
+		t.Error("a worker who says what is wrong keeps a closed segment that it has taken nothing from")
+	}
+	commit(t, tx)
+}
+
+// What is in a closed segment alone is found, and keeps no look at the log from being noted as one that found something.
+func TestClosedSegmentsAreLookedAt(t *testing.T) {
+	s := newShop(t, `{"shards": 1}`)
+	m := s.putOld(s.app, "k")
+	exec(t, s.app, `SELECT postrider.close_segment(`+old+`, true)`)
+	exec(t, s.app, `SELECT postrider.enqueue('b.other', '1') FROM generate_series(1, 1500)`)
+	if n := one[int](t, s.app, `SELECT postrider.raise_floors()`); n != 0 {
+		t.Errorf("%d floors raised above it", n)
+	}
+	s.wants("the closed segment's", s.batch(10, nil), job{m, "k", 1})
+	exec(t, s.app, `SELECT postrider.enqueue('b.other', '1') FROM generate_series(1, 1500)`)
+	for range 3 {
+		tx := begin(t, s.worker)
+		s.wants("others' messages", takeJobs(t, tx, "w", 10))
+		if s.locksOld(tx) {
+			t.Error("a poll keeps a closed segment")
+		}
+		commit(t, tx)
+	}
+}
+
+// What one shard has yet to see of before a change of topics is judged by the topics of then, however far the others have come.
+func TestEarlierTopicsOfShardsThatStayBehind(t *testing.T) {
+	s := newShop(t, `{"shards": 2}`)
+	keys := map[int]string{}
+	for _, key := range []string{"a", "b", "c", "d", "e"} {
+		keys[shardOf(key, 2)] = key
+	}
+	m := s.put(keys[2])
+	exec(t, s.app, `UPDATE postrider.subscriptions SET topics = '{b.>}'`)
+	tx := begin(t, s.app)
+	exec(t, tx, `SELECT FROM postrider.shards WHERE shard = 2 FOR UPDATE`)
+	n := one[int64](t, s.worker, `SELECT postrider.enqueue('b.x', '1', $1)`, keys[1])
+	s.wants("the shard that is free", s.batch(10, nil), job{n, keys[1], 1})
+	s.wants("the shard that is free has no more", drainShards(t, s.worker, "w"))
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, s.app, `SELECT postrider.enqueue('c.other', '1') FROM generate_series(1, 300)`)
+	wantIDs(t, "the other one", drainShards(t, s.worker, "w"), m...)
+}
