@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // A statement takes at most this many messages and, but for a single one, bytes.
@@ -12,7 +13,7 @@ const (
 )
 
 // enqueueBatch checks all messages, then inserts them chunk by chunk; native says that the driver encodes arrays.
-func enqueueBatch(ctx context.Context, messages []Message, native bool, insert func(sql string, args []any) ([]int64, error)) ([]int64, error) {
+func enqueueBatch(ctx context.Context, messages []Message, native bool, do query) ([]Result, error) {
 	rows := make([]row, len(messages))
 	for i := range messages {
 		var err error
@@ -20,19 +21,41 @@ func enqueueBatch(ctx context.Context, messages []Message, native bool, insert f
 			return nil, fmt.Errorf("enqueue batch: %w", at(i, err))
 		}
 	}
-	ids := make([]int64, 0, len(rows))
+	unique := slices.ContainsFunc(rows, func(r row) bool { return r.uniqueKey != nil })
+	if size := sizeOf(rows); unique && size > maxBytes {
+		return nil, fmt.Errorf("enqueue batch: its messages, some with a unique key, have %d bytes together: at most %d are allowed: make several batches", size, maxBytes)
+	}
+	results := make([]Result, 0, len(rows))
 	for len(rows) > 0 {
-		n := chunkLen(rows)
-		got, err := insert(insertMany(rows[:n], native))
+		n := len(rows) // unique keys are sorted within a statement
+		if !unique {
+			n = chunkLen(rows)
+		}
+		got, err := do(manyStatement(rows[:n], native, unique))
 		if err == nil && len(got) != n {
 			err = fmt.Errorf("the database returned %d ids instead of %d", len(got), n)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("enqueue batch: %w", err)
 		}
-		ids, rows = append(ids, got...), rows[n:]
+		results, rows = append(results, got...), rows[n:]
 	}
-	return ids, nil
+	return results, nil
+}
+
+func manyStatement(rows []row, native, unique bool) statement {
+	if unique {
+		return uniqueStatement(rows, native)
+	}
+	sql, args := insertMany(rows, native)
+	return statement{sql: sql, args: args}
+}
+
+func sizeOf(rows []row) (size int) {
+	for i := range rows {
+		size += rows[i].size()
+	}
+	return size
 }
 
 // chunkLen returns how many of rows, which are not empty, go into the next statement.

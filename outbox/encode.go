@@ -17,7 +17,7 @@ import (
 func (m *Message) encode(ctx context.Context) (row, error) {
 	r := row{topic: m.Topic}
 	for _, part := range []func(*row) *InvalidError{
-		m.checkTopic, m.encodeKey, m.encodeContent, m.encodeDue, m.encodePriority, func(r *row) *InvalidError { return m.encodeHeaders(ctx, r) }, checkSize,
+		m.checkTopic, m.encodeKey, m.encodeContent, m.encodeDue, m.encodePriority, m.encodeUnique, func(r *row) *InvalidError { return m.encodeHeaders(ctx, r) }, checkSize,
 	} {
 		if err := part(&r); err != nil {
 			err.Topic = m.Topic
@@ -88,6 +88,31 @@ func (m *Message) encodePriority(r *row) *InvalidError {
 	case m.Priority != 0:
 		r.priority = new(strconv.Itoa(m.Priority))
 	}
+	return nil
+}
+
+const maxUniqueKey = 1000 // bytes
+
+// encodeUnique leaves it to the database what the scope says: it knows the subscriptions.
+func (m *Message) encodeUnique(r *row) *InvalidError {
+	if m.UniqueKey == "" && m.UniqueScope == "" {
+		return nil
+	}
+	for _, part := range []struct{ name, text, want string }{
+		{"UniqueKey", m.UniqueKey, "give it one, or no UniqueScope"},
+		{"UniqueScope", m.UniqueScope, "give pending:SUBSCRIPTION or a time such as 1h, or no UniqueKey"},
+	} {
+		if part.text == "" {
+			return &InvalidError{Field: part.name, Problem: part.name + " is empty", Want: part.want}
+		}
+		if f := checkText(part.text); f != nil {
+			return f.of(part.name, fmt.Sprintf("%s %.60q", part.name, part.text))
+		}
+	}
+	if n := len(m.UniqueKey); n > maxUniqueKey {
+		return &InvalidError{Field: "UniqueKey", Problem: fmt.Sprintf("UniqueKey %.30q… has %d bytes", m.UniqueKey, n), Want: fmt.Sprintf("at most %d are allowed: give a hash of what is longer", maxUniqueKey)}
+	}
+	r.uniqueKey, r.uniqueScope = &m.UniqueKey, &m.UniqueScope
 	return nil
 }
 

@@ -22,4 +22,20 @@ type Message struct {
 	DeliverAt time.Time
 	// Priority is from 1 (first) to 4 (last), for subscriptions that have priorities. 0 stands for the default, 2.
 	Priority int
+	// UniqueKey, if not empty, names the effect that is wanted once, such as invoice-17-reminder: the message is not enqueued while another
+	// one has the key. It names the effect, not the entity: messages that do different things with one order need different keys. At most
+	// 1000 bytes.
+	UniqueKey string
+	// UniqueScope says for how long a message has its UniqueKey: pending:NAME until the subscription of this name has settled it, or a time
+	// since it was enqueued, such as 1h. It goes with UniqueKey.
+	UniqueScope string
+}
+
+// Result is what became of a message.
+type Result struct {
+	// ID is the message's or, of a duplicate, that of the message that has its unique key.
+	ID int64
+	// Duplicate says that another message has its unique key. If that may have been delivered already, or be on its way, the message is
+	// enqueued all the same, once, when that one is settled.
+	Duplicate bool
 }

@@ -13,12 +13,13 @@ type row struct {
 	key, payload, headers, deliverAt *string
 	priority                         *string
 	body                             []byte
+	uniqueKey, uniqueScope           *string
 }
 
 // size is roughly how much of a statement the row takes, in bytes.
 func (r *row) size() int {
 	n := 64 + len(r.topic) + 2*len(r.body)
-	for _, s := range []*string{r.key, r.payload, r.headers} {
+	for _, s := range []*string{r.key, r.payload, r.headers, r.uniqueKey, r.uniqueScope} {
 		if s != nil {
 			n += len(*s)
 		}
@@ -115,6 +116,47 @@ func (f *field) orStandard(value string) string {
 		return value
 	}
 	return "COALESCE(" + value + ", " + f.standard + f.cast() + ")"
+}
+
+// statement inserts messages and returns a row for each, in their order: its id and, where some have a unique key, whether it is a duplicate.
+type statement struct {
+	sql    string
+	args   []any
+	unique bool
+}
+
+// statement returns what inserts the row.
+func (r *row) statement(native bool) statement {
+	if r.uniqueKey != nil {
+		return uniqueStatement([]row{*r}, native)
+	}
+	sql, args := r.insert()
+	return statement{sql: sql, args: args}
+}
+
+// uniqueFields are what a message may have beside the columns of the outbox.
+var uniqueFields = [...]field{
+	{name: "unique_key", text: func(r *row) *string { return r.uniqueKey }},
+	{name: "unique_scope", text: func(r *row) *string { return r.uniqueScope }},
+}
+
+// uniqueStatement is for rows of which some have a unique key.
+func uniqueStatement(rows []row, native bool) statement {
+	s := statement{unique: true}
+	var params []string
+	for _, f := range slices.Concat(fields[:], uniqueFields[:]) {
+		if !slices.ContainsFunc(rows, func(r row) bool { return f.given(&r) }) {
+			continue
+		}
+		array, kind, cast := f.array(rows, native)
+		if cast != "" {
+			cast += "[]"
+		}
+		s.args = append(s.args, array)
+		params = append(params, fmt.Sprintf("%s => $%d::%s%s", f.name, len(s.args), kind, cast))
+	}
+	s.sql = "SELECT id, duplicate FROM postrider.enqueue_many(" + strings.Join(params, ", ") + ")"
+	return s
 }
 
 // insertMany returns a statement that fills the columns that some of the rows have, and its arguments, an array per column: native ones, or

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 
 	"github.com/postrider/postrider/relay/maintain"
 	"github.com/postrider/postrider/relay/store"
@@ -12,5 +13,6 @@ func (g *generation) maintain(ctx context.Context) error {
 	retention := maintain.NewRetention(store.Segments{Pool: g.pool}, g.config.Retention, g.log, g.metrics)
 	expiry := &maintain.Expiry{Store: store.Expiry{Pool: g.pool}, Dead: g.config.DeadRetention, Discarded: g.config.DiscardedRetention, Log: g.log, Metrics: g.metrics}
 	floors := &maintain.Floors{Store: store.Floors{Pool: g.pool}, Log: g.log}
-	return maintain.Run(ctx, append(expiry.Jobs(), retention.Job(), floors.Job())...)
+	unique := &maintain.Unique{Store: store.Unique{Pool: g.pool}, Log: g.log}
+	return maintain.Run(ctx, slices.Concat(expiry.Jobs(), unique.Jobs(), []maintain.Job{retention.Job(), floors.Job()})...)
 }

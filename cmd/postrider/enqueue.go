@@ -23,6 +23,7 @@ type enqueueFlags struct {
 	headers        []string
 	bytes          bool
 	priority       int
+	unique, scope  string
 }
 
 func (a *app) enqueueCommand() *cobra.Command {
@@ -30,7 +31,7 @@ func (a *app) enqueueCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enqueue TOPIC [PAYLOAD|-]",
 		Short: "Put one message into the outbox and print its id",
-		Long:  "Put one message into the outbox and print its id. PAYLOAD is JSON, or anything with --bytes; - reads it from standard input;\nwithout one it is {}.",
+		Long:  "Put one message into the outbox and print its id. PAYLOAD is JSON, or anything with --bytes; - reads it from standard input;\nwithout one it is {}. With --unique-key,\nthe id may be that of another message, which has the key: then the word duplicate follows.",
 		Example: `  postrider enqueue orders.created '{"id": 42}' --key customer-7
   postrider enqueue reports.due --deliver-at 2026-01-31T12:00:00Z
   cat invoice.pdf | postrider enqueue invoices.made - --bytes --header content-type=application/pdf`,
@@ -42,8 +43,12 @@ func (a *app) enqueueCommand() *cobra.Command {
 			}
 			// The schema's version is not looked at: an application's role may not read it.
 			return a.withRawDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn, _ *config.Settings) error {
-				id, err := admin.Enqueue(ctx, db, *m)
-				if err == nil {
+				id, duplicate, err := admin.Enqueue(ctx, db, *m)
+				switch {
+				case err != nil:
+				case duplicate:
+					a.printf("%d duplicate\n", id)
+				default:
 					a.printf("%d\n", id)
 				}
 				return err
@@ -54,6 +59,8 @@ func (a *app) enqueueCommand() *cobra.Command {
 	cmd.Flags().StringArrayVar(&f.headers, "header", nil, "NAME=VALUE, may be given several times")
 	cmd.Flags().StringVar(&f.deliverAt, "deliver-at", "", "a time such as 2026-01-31T12:00:00Z, or a wait such as 10m")
 	cmd.Flags().IntVar(&f.priority, "priority", sinks.DefaultPriority, "from 1 (first) to 4 (last), for subscriptions with priorities")
+	cmd.Flags().StringVar(&f.unique, "unique-key", "", "names the effect that is wanted once; goes with --unique-scope")
+	cmd.Flags().StringVar(&f.scope, "unique-scope", "", "pending:SUBSCRIPTION, or a time such as 1h")
 	cmd.Flags().BoolVar(&f.bytes, "bytes", false, "the payload is bytes of any kind, not JSON")
 	return cmd
 }
@@ -109,6 +116,12 @@ func (f enqueueFlags) set(m *admin.Message) error {
 		return fmt.Errorf("priority %d: must be from 1 (first) to 4 (last); %d is the default", f.priority, sinks.DefaultPriority)
 	}
 	m.Priority = &f.priority
+	if (f.unique == "") != (f.scope == "") {
+		return fmt.Errorf("unique-key %q with unique-scope %q: give both or neither", f.unique, f.scope)
+	}
+	if f.unique != "" {
+		m.UniqueKey, m.UniqueScope = &f.unique, &f.scope
+	}
 	return f.setDue(m)
 }
 

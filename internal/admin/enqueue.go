@@ -15,19 +15,32 @@ type Message struct {
 	DeliverAt *time.Time
 	DeliverIn *time.Duration // from the database's now, where DeliverAt is nil
 	Priority  *int           // from 1 to 4
+	UniqueKey *string        // goes with UniqueScope
+	// UniqueScope is pending:SUBSCRIPTION or a time.
+	UniqueScope *string
 }
 
-// Enqueue puts a message into the outbox and returns its id.
-func Enqueue(ctx context.Context, db Querier, m Message) (id int64, err error) {
-	call, payload := "enqueue($1, $2::jsonb", any(string(m.Payload))
+// Enqueue puts a message into the outbox and returns its id or, if another one has its unique key, that one's id and duplicate.
+func Enqueue(ctx context.Context, db Querier, m Message) (id int64, duplicate bool, err error) {
+	function, content, payload := "enqueue", "payload => $2::jsonb", any(string(m.Payload))
 	if m.Bytes {
-		call, payload = "enqueue_bytes($1, $2::bytea", any(m.Payload)
+		function, content, payload = "enqueue_bytes", "body => $2::bytea", any(m.Payload)
 	}
 	var wait *int64
 	if m.DeliverIn != nil {
 		wait = new(m.DeliverIn.Microseconds())
 	}
-	err = db.QueryRow(ctx, "SELECT postrider."+call+`, $3, $4::jsonb, coalesce($5::timestamptz, clock_timestamp() + $6::bigint * interval '1 microsecond'), $7::integer)`,
-		m.Topic, payload, m.Key, m.Headers, m.DeliverAt, wait, m.Priority).Scan(&id)
-	return id, err
+	list := `topic => $1, key => $3, headers => $4::jsonb, priority => $7::integer,
+		deliver_at => coalesce($5::timestamptz, clock_timestamp() + $6::bigint * interval '1 microsecond'), ` + content
+	args := []any{m.Topic, payload, m.Key, m.Headers, m.DeliverAt, wait, m.Priority}
+	if m.UniqueKey == nil && m.UniqueScope == nil {
+		err = db.QueryRow(ctx, "SELECT postrider."+function+"("+list+")", args...).Scan(&id)
+		return id, false, err
+	}
+	if m.Bytes {
+		list += ", payload => NULL"
+	}
+	err = db.QueryRow(ctx, "SELECT id, duplicate FROM postrider.enqueue_unique("+list+", unique_key => $8, unique_scope => $9)",
+		append(args, m.UniqueKey, m.UniqueScope)...).Scan(&id, &duplicate)
+	return id, duplicate, err
 }

@@ -4,6 +4,7 @@
 //	retention   empties segments of the outbox that are settled for everybody and old enough, and keeps the ring long enough
 //	expiry      removes dead letters and discarded messages that are past their retention
 //	floors      notes that nothing is new for subscriptions that workers take from in SQL, so that they hold no segments
+//	unique      enqueues duplicates whose first message may have been out when they came, and removes unique keys that are free again
 //
 // What holds:
 //   - Every relay carries every job out. A job may be done twice, or by two at once, and the outcome is the same: statements decide under

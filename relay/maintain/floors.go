@@ -15,20 +15,12 @@ const floorsEvery = 15 * time.Second
 type Floors struct {
 	Store store.Floors
 	Log   *slog.Logger
-	said  string // what was wrong, as it was logged
 }
 
 // Job is the raising of floors as a job.
 func (f *Floors) Job() Job {
-	return Job{Every: floorsEvery, Turn: func(ctx context.Context) {
+	return Job{Every: floorsEvery, Turn: once(f.Log, "idle subscriptions of workers fall behind", func(ctx context.Context) error {
 		_, err := f.Store.Raise(ctx)
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if text != "" && text != f.said && ctx.Err() == nil {
-			f.Log.Warn("idle subscriptions of workers fall behind", "error", err)
-		}
-		f.said = text
-	}}
+		return err
+	})}
 }

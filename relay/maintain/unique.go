@@ -1,0 +1,55 @@
+package maintain
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/postrider/postrider/relay/store"
+)
+
+const (
+	againEvery   = time.Second // how long a duplicate waits, at the longest, after its first message is settled as the tables tell
+	uniqueEvery  = time.Minute // between looks for keys that are free again
+	uniqueAtOnce = 1000        // keys that are looked at in one transaction
+)
+
+// Unique looks after the unique keys of all subscriptions.
+type Unique struct {
+	Store store.Unique
+	Log   *slog.Logger
+}
+
+// Jobs are what is to be done for them.
+func (u *Unique) Jobs() []Job {
+	return []Job{
+		{Every: againEvery, Turn: once(u.Log, "duplicates of settled messages not enqueued", u.Store.EnqueueAgain)},
+		{Every: uniqueEvery, Turn: once(u.Log, "unique keys not removed", u.expire)},
+	}
+}
+
+// expire looks at all keys, a batch at a time.
+func (u *Unique) expire(ctx context.Context) error {
+	for after := int64(0); ; {
+		at, looked, err := u.Store.Expire(ctx, after, uniqueAtOnce)
+		if err != nil || looked < uniqueAtOnce {
+			return err
+		}
+		after = at
+	}
+}
+
+// once makes a turn of what may fail, which it logs once per reason.
+func once(log *slog.Logger, what string, do func(context.Context) error) func(context.Context) {
+	said := ""
+	return func(ctx context.Context) {
+		text := ""
+		if err := do(ctx); err != nil {
+			text = err.Error()
+		}
+		if text != "" && text != said && ctx.Err() == nil {
+			log.Warn(what, "error", text)
+		}
+		said = text
+	}
+}

@@ -1,0 +1,34 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/dbconn"
+)
+
+// Unique are the unique keys of messages.
+type Unique struct{ Pool *dbconn.Pool }
+
+// EnqueueAgain enqueues duplicates whose first message is settled by now. It commits as the server is set to: what was promised to a
+// producer is kept as well as a message.
+func (u Unique) EnqueueAgain(ctx context.Context) error {
+	_, err := u.Pool.Exec(ctx, "SELECT postrider.enqueue_again() FROM (SELECT FROM postrider.unique_again LIMIT 1) a")
+	if err != nil {
+		return fmt.Errorf("enqueue duplicates again: %w", err)
+	}
+	return nil
+}
+
+// Expire removes keys that are free again, of so many from an id on. It returns the id that it has come to, and how many it looked at.
+func (u Unique) Expire(ctx context.Context, after int64, most int) (at int64, looked int, err error) {
+	err = WriteLocal(ctx, u.Pool, func(b *pgx.Batch) {
+		b.Queue("SELECT at, looked FROM postrider.expire_unique($1, $2)", after, most).QueryRow(func(row pgx.Row) error { return row.Scan(&at, &looked) })
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("remove unique keys: %w", err)
+	}
+	return at, looked, nil
+}
