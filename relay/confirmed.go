@@ -32,17 +32,21 @@ type polls struct {
 }
 
 // showLife has other relays see that this one lives until ctx is cancelled: deliveries under way may take longer than the lease to end, and
-// whoever took their cursors meanwhile would repeat them.
+// whoever took their cursors meanwhile would repeat them. Workers that know this relay alone are passed on to whoever has their jobs by then.
 func (g *generation) showLife(ctx context.Context) {
+	o := newOwner(g)
 	for {
 		began := time.Now()
 		switch err := g.registry().Bump(ctx); {
 		case err == nil:
 			g.polls.confirm(began, g.config.Lease)
+			if err := o.readDirectory(ctx, peers{}); err != nil && ctx.Err() == nil {
+				g.log.Warn("who delivers what is not known", "error", err)
+			}
 		case errors.Is(err, store.ErrLost): // and with it all cursors
 			return
 		}
-		if !async.Sleep(ctx, g.config.Lease/4) {
+		if !async.Sleep(ctx, o.pollInterval()) {
 			return
 		}
 	}

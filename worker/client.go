@@ -15,7 +15,9 @@ const (
 	apiPath = "/api/v1/jobs/"
 	// answerTime is how long a relay may take for an answer, beside what it was allowed to wait.
 	answerTime = 15 * time.Second
-	maxAnswer  = 256 << 20
+	// beatTime is how long it may take for that of a beat, if beats are less frequent: another relay has to hear of the worker in time.
+	beatTime  = time.Second
+	maxAnswer = 256 << 20
 )
 
 // client makes requests to one of several relays, and goes on to the next one when it does not answer.
@@ -36,7 +38,12 @@ func (c *client) close() { c.http.CloseIdleConnections() }
 
 // post makes one request and reads its answer.
 func (c *client) post(ctx context.Context, verb string, request any, wait time.Duration) (*answer, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, wait+answerTime, fmt.Errorf("no answer for %v", wait+answerTime))
+	return c.postWithin(ctx, verb, request, wait+answerTime)
+}
+
+// postWithin is post with a time of its own.
+func (c *client) postWithin(ctx context.Context, verb string, request any, time time.Duration) (*answer, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, time, fmt.Errorf("no answer for %v", time))
 	defer cancel()
 	body, err := json.Marshal(request)
 	if err != nil {

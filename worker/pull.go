@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Pull takes jobs of pull: subscriptions over HTTP, from a relay whose POSTRIDER_API_ADDR the URL names, such as http://127.0.0.1:8090. With
@@ -76,8 +77,9 @@ type heldJob struct {
 	job      *Job
 	cancel   context.CancelCauseFunc // nil before it runs
 	ended    bool
-	stopped  error     // ErrLost or ErrCancelled, once the relay has said so
-	progress *progress // not told yet
+	stopped  error         // ErrLost or ErrCancelled, once the relay has said so
+	progress *progress     // not told yet
+	moved    time.Duration // how long to wait before what became of it is told once more, when nobody could take that
 }
 
 func (p *puller) run(ctx context.Context) error {

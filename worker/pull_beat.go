@@ -63,7 +63,7 @@ func (p *puller) beat(ctx context.Context) error {
 		}
 	}
 	p.mu.Unlock()
-	got, err := p.client.post(ctx, "beat", beatRequest{p.cfg.Name, p.incarnation, &holding, told}, 0)
+	got, err := p.client.postWithin(ctx, "beat", beatRequest{p.cfg.Name, p.incarnation, &holding, told}, min(max(p.cfg.Beat, beatTime), answerTime))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err != nil {

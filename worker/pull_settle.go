@@ -119,21 +119,34 @@ func (p *puller) answered(items []item, got *answer) {
 		return
 	}
 	var late []*Job
-	var unanswered []item
+	var open []item
+	wait := retryFirst
 	p.mu.Lock()
 	for i, it := range items {
-		if i >= len(got.Items) || got.Items[i].ID != it.ID || got.Items[i].Subscription != it.Subscription {
-			unanswered = append(unanswered, it)
+		h := p.held[it.ref]
+		if !got.answers(i, it) {
+			if h != nil {
+				wait = max(wait, h.moved)
+				h.moved = later(wait)
+			}
+			open = append(open, it)
 			continue
 		}
-		if h := p.held[it.ref]; h != nil && got.Items[i].Answer == answerLate && it.Outcome == kindDone {
+		if h != nil && got.Items[i].Answer == answerLate && it.Outcome == kindDone {
 			late = append(late, h.job)
 		}
 		delete(p.held, it.ref)
 	}
 	p.mu.Unlock()
-	p.again(unanswered)
+	if len(open) > 0 {
+		time.AfterFunc(wait, func() { p.again(open) })
+	}
 	p.tellLate(late)
+}
+
+// answers says whether an item is settled. One whose subscription changes hands is not, nor is one that the answer does not name.
+func (a *answer) answers(i int, it item) bool {
+	return i < len(a.Items) && a.Items[i].ID == it.ID && a.Items[i].Subscription == it.Subscription && a.Items[i].Answer != answerMoving
 }
 
 // tellLate calls OnLate, one job at a time.

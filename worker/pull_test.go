@@ -203,6 +203,37 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// What nobody can take now is told again until somebody can, with the same token, and nothing else waits for that.
+func TestSettleWhileSubscriptionMoves(t *testing.T) {
+	server, source := newServer(t)
+	server.Move("a", true)
+	var times atomic.Int64
+	runs(t, source, worker.Config{Concurrency: 2, Routes: []worker.Route{
+		{Subscription: "a", Handle: func(context.Context, *worker.Job) error { times.Add(1); return nil }},
+		{Subscription: "b", Handle: func(context.Context, *worker.Job) error { return nil }}}})
+	held := []int64{server.Add("a", message("t", 1)), server.Add("a", message("t", 1))}
+	for server.Moved() < 2 {
+		if t.Context().Err() != nil {
+			t.Fatal("nothing is told")
+		}
+		runtime.Gosched()
+	}
+	began, asked := time.Now(), server.Moved()
+	for range 200 {
+		server.Await(t, server.Add("b", message("t", 1)), "done")
+	}
+	if more, most := server.Moved()-asked, 2*(1+int(time.Since(began)/(50*time.Millisecond))); more > most {
+		t.Errorf("it was told %d times while 200 other jobs were done, in %s", more, time.Since(began))
+	}
+	server.Move("a", false)
+	for _, id := range held {
+		server.Await(t, id, "done")
+	}
+	if n := times.Load(); n != 2 {
+		t.Errorf("two jobs were done %d times", n)
+	}
+}
+
 // What came for a second subscription while there was no slot waits in the worker, and is given back when it stops.
 func TestMoreThanSlots(t *testing.T) {
 	server, source := newServer(t)

@@ -81,6 +81,7 @@ type settled struct {
 const (
 	answerLate      = "late"
 	answerCancelled = "cancelled"
+	answerMoving    = "moving" // to be asked again: the subscription changes hands
 )
 
 // takenJob is a job as it comes.

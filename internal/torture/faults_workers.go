@@ -15,24 +15,24 @@ var pulledAlone = []string{pulled}
 var workerFaults = []*Fault{
 	{Name: "worker-silent", About: "nothing that a worker says gets through, for longer than its jobs are its own", Hits: onWorkers, Repeats: pulledAlone,
 		Inject: func(ctx context.Context, w *world, rng *rand.Rand) error {
-			link := w.crew.some(rng)
-			link.HalfOpen(linktest.ToServer)
+			net := w.crew.some(rng)
+			net.each(func(l *linktest.Link) { l.HalfOpen(linktest.ToServer) })
 			pause(ctx, workerTTL+span(rng, 500*time.Millisecond, 2*time.Second))
-			return link.Heal()
+			return net.heal()
 		}},
 	{Name: "worker-deaf", About: "no answer reaches a worker", Hits: onWorkers, Repeats: pulledAlone,
 		Inject: func(ctx context.Context, w *world, rng *rand.Rand) error {
-			link := w.crew.some(rng)
-			link.HalfOpen(linktest.ToClient)
+			net := w.crew.some(rng)
+			net.each(func(l *linktest.Link) { l.HalfOpen(linktest.ToClient) })
 			pause(ctx, span(rng, 200*time.Millisecond, 2*workerTTL))
-			return link.Heal()
+			return net.heal()
 		}},
 	{Name: "worker-cut", About: "the connections of a worker are reset", Hits: onWorkers, Repeats: pulledAlone,
 		Inject: func(ctx context.Context, w *world, rng *rand.Rand) error {
-			link := w.crew.some(rng)
-			link.Cut()
+			net := w.crew.some(rng)
+			net.each((*linktest.Link).Cut)
 			pause(ctx, span(rng, 100*time.Millisecond, 2*workerTTL))
-			return link.Heal()
+			return net.heal()
 		}},
 	{Name: "worker-slow", About: "workers take 100 ms for each job", Hits: onWorkers, Inject: whileSet(func(c *crew) *atomic.Bool { return &c.slow })},
 	{Name: "worker-fails", About: "workers fail half of their jobs", Hits: onWorkers, Inject: whileSet(func(c *crew) *atomic.Bool { return &c.failing })},
@@ -59,4 +59,10 @@ func whileSet(flag func(*crew) *atomic.Bool) func(context.Context, *world, *rand
 }
 
 // some returns the network of one worker.
-func (c *crew) some(rng *rand.Rand) *linktest.Link { return c.links[rng.IntN(len(c.links))] }
+func (c *crew) some(rng *rand.Rand) (net network) {
+	worker := rng.IntN(len(c.links))
+	for _, relay := range c.links {
+		net = append(net, relay[worker])
+	}
+	return net
+}

@@ -11,7 +11,7 @@ import (
 	"github.com/postrider/postrider/internal/linktest"
 )
 
-// network is what lies between one relay and the database: a link to each server, or to the pooler.
+// network is what lies between one relay and the database, a link to each server or to the pooler; or between a worker and the relays.
 type network []*linktest.Link
 
 // connectRelay makes the network of another relay and returns the connection string that leads through it.

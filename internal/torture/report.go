@@ -56,7 +56,7 @@ func (r *Report) judge(w *world, t *truth) {
 	r.Messages, r.Transactions, r.RolledBack, r.Unknown = len(t.messages), t.transactions, t.rolledBack, t.unknown
 	r.PeakMemory, r.Looked, r.SlowestInsert, r.Reused = w.peak, w.look.looked, w.apps.slowest, w.reused
 	r.Violations = append(r.Violations, w.apps.unexplained(w.incidents)...)
-	e := &evidence{truth: t, incidents: append(slices.Clone(w.incidents), w.handOvers()...), reach: saveReach}
+	e := &evidence{truth: t, incidents: w.incidents, reach: saveReach}
 	for _, s := range w.subs {
 		f := e.judge(s.Expectation, s.book.all())
 		r.Violations = append(r.Violations, f.violations...)

@@ -26,25 +26,25 @@ const (
 )
 
 const (
-	// workerTTL is how long a worker may be silent.
-	workerTTL = 2 * time.Second
+	// workerTTL is how long a worker may be silent: longer than relays that are stopped one after the other can keep it from all of them.
+	workerTTL = 5 * time.Second
 	// sqlLimit is how long a transaction of a worker may last.
 	sqlLimit = 3 * time.Second
 )
 
-// crew are the workers: over HTTP one for each relay, which asks that one alone, and one in SQL.
+// crew are the workers: over HTTP one for each relay, which asks that one first, and one in SQL.
 type crew struct {
-	links   []*linktest.Link // between each worker and its relay
-	slow    atomic.Bool      // handlers take their time
-	failing atomic.Bool      // handlers fail half of their jobs
-	hang    atomic.Bool      // the next handler in SQL does not end by itself
+	links   [][]*linktest.Link // between each relay and each worker
+	slow    atomic.Bool        // handlers take their time
+	failing atomic.Bool        // handlers fail half of their jobs
+	hang    atomic.Bool        // the next handler in SQL does not end by itself
 	rng     struct {
 		sync.Mutex
 		*rand.Rand
 	}
 }
 
-// serveWorkers picks the address at which a relay serves workers, and puts a network before it; none if there are no workers.
+// serveWorkers picks the address at which a relay serves workers, and puts a network between it and each; none if there are no workers.
 func (w *world) serveWorkers() (addr string, err error) {
 	if !w.hasWorkers() {
 		return "", nil
@@ -57,13 +57,25 @@ func (w *world) serveWorkers() (addr string, err error) {
 	if err := l.Close(); err != nil {
 		return "", err
 	}
-	link, err := linktest.Start(addr)
-	if err != nil {
-		return "", err
+	var links []*linktest.Link
+	for range w.Relays {
+		link, err := linktest.Start(addr)
+		if err != nil {
+			return "", err
+		}
+		w.undo = append(w.undo, func() error { link.Stop(); return nil })
+		links = append(links, link)
 	}
-	w.undo = append(w.undo, func() error { link.Stop(); return nil })
-	w.crew.links = append(w.crew.links, link)
+	w.crew.links = append(w.crew.links, links)
 	return addr, nil
+}
+
+// urls is where a worker finds the relays, its own first.
+func (c *crew) urls(worker int) (urls []string) {
+	for i := range c.links {
+		urls = append(urls, "http://"+c.links[(worker+i)%len(c.links)][worker].Addr())
+	}
+	return urls
 }
 
 // hasWorkers reports whether there is a fault for them.
@@ -103,8 +115,8 @@ func (w *world) startWorkers() error {
 		})
 		return nil
 	}
-	for i, l := range c.links {
-		err = errors.Join(err, run(worker.Pull("http://"+l.Addr()), worker.Config{Name: fmt.Sprintf("worker-%d", i+1), Concurrency: 20, Beat: workerTTL / 4,
+	for i := range c.links {
+		err = errors.Join(err, run(worker.Pull(c.urls(i)...), worker.Config{Name: fmt.Sprintf("worker-%d", i+1), Concurrency: 20, Beat: workerTTL / 10,
 			Routes: []worker.Route{{Subscription: pulled, Handle: w.pull}}}))
 	}
 	return errors.Join(err, run(worker.SQL(pool), worker.Config{Name: "worker-sql", Limit: sqlLimit, Routes: []worker.Route{{Subscription: taken, Handle: w.take}}}))
@@ -153,15 +165,6 @@ func (w *world) take(ctx context.Context, job *worker.Job) error {
 		<-ctx.Done()
 	}
 	return w.crew.mood(ctx)
-}
-
-// handOvers excuses repeats over HTTP where there are several relays: a worker asks one of them, and what it says of a job that another one has by now
-// says nothing.
-func (w *world) handOvers() []Incident {
-	if len(w.relays) == 1 {
-		return nil
-	}
-	return []Incident{{Fault: "hand-over", To: time.Now(), Repeats: pulledAlone}}
 }
 
 func (w *world) bookOf(subscription string) *book {

@@ -223,6 +223,9 @@ func (w *world) addRelay(i int) error {
 		"POSTRIDER_LEASE=" + lease.String(), "POSTRIDER_SAVE_INTERVAL=" + saveInterval.String(), "POSTRIDER_RETENTION=" + retention.String(),
 		"POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_API_ADDR=" + api, "POSTRIDER_MIGRATE=false", "POSTRIDER_LOG_LEVEL=debug",
 	}}
+	if api != "" {
+		r.env = append(r.env, "POSTRIDER_API_URL=http://"+api)
+	}
 	r.died = func(err error) { w.supervise(r, err) }
 	w.undo = append(w.undo, func() error { r.kill(); return nil })
 	w.relays = append(w.relays, r)

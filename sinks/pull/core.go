@@ -128,6 +128,7 @@ func (c *core) relinquish(l *line) {
 			continue
 		}
 		c.leaseOut(j)
+		c.renew(j, time.Millisecond) // the next owner knows of the deadline what the row says
 		c.forget(j)
 	}
 	c.sendAway(l)
@@ -149,7 +150,7 @@ func (c *core) close(l *line) {
 		}
 		c.end(j, context.Canceled)
 	}
-	l.open, l.leaving = false, false
+	l.open, l.served, l.leaving = false, false, false
 	c.sendAway(l)
 	c.tidyWatches()
 	c.tidy(l)

@@ -3,7 +3,6 @@ package pull
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -22,14 +21,6 @@ type Hub struct {
 
 // ErrUnsure is for callers whom this relay cannot answer now, since it is not certain that it still owns its subscriptions.
 var ErrUnsure = errors.New("this relay has not heard from the database for a while, and another one may have its subscriptions by now")
-
-// AwayError is for jobs of a subscription that this relay does not deliver, now or at all: whoever has it then knows of them.
-type AwayError struct{ Subscription string }
-
-// Error names the subscription.
-func (e *AwayError) Error() string {
-	return fmt.Sprintf("subscription %q is not delivered by this relay now", e.Subscription)
-}
 
 // Caller is the worker that calls.
 type Caller struct {
@@ -133,8 +124,7 @@ func (h *Hub) load(ctx context.Context, jobs []Job) []Job {
 func (h *Hub) Has(subscription string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	l := h.core.lines[subscription]
-	return l != nil && l.open && !l.leaving
+	return h.core.lines[subscription].here()
 }
 
 // enter notes the call, and what the worker says that it holds.
@@ -164,12 +154,6 @@ func (h *Hub) Settle(by Caller, items []Item) (answers []Answer, err error) {
 		if _, err = h.enter(by); err != nil {
 			return
 		}
-		for _, item := range items {
-			if l := h.core.lines[item.Subscription]; l == nil || !l.open || l.leaving {
-				err = &AwayError{item.Subscription}
-				return
-			}
-		}
 		answers = make([]Answer, len(items))
 		for i, item := range items {
 			answers[i] = h.core.settle(item)
@@ -178,18 +162,22 @@ func (h *Hub) Settle(by Caller, items []Item) (answers []Answer, err error) {
 	return answers, err
 }
 
-// Beat notes that the worker lives, and how far it has come. It returns what it holds that is somebody else's by now.
-func (h *Hub) Beat(by Caller, working []Working) (lost []Held, err error) {
+// Beat notes that the worker lives, and how far it has come. It returns what it holds that is somebody else's by now, and of which subscriptions
+// that were named nothing could be noted, since they are not here.
+func (h *Hub) Beat(by Caller, working []Working) (lost []Held, away []string, err error) {
 	h.do(func() {
 		if _, err = h.enter(by); err != nil {
 			return
 		}
 		all := by.Holding
 		for _, p := range working {
+			if !h.core.lines[p.Subscription].here() {
+				away = append(away, p.Subscription)
+			}
 			h.core.progress(p)
 			all = append(all, p.Held)
 		}
 		lost = h.core.lost(all)
 	})
-	return lost, err
+	return lost, away, err
 }

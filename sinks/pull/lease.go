@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -37,9 +38,9 @@ func (c *core) leaseOut(j *job) {
 // left is what is left of the attempt's time.
 func (c *core) left(j *job) time.Duration { return max(j.handed.deadline.Sub(c.now), time.Second) }
 
-// renew has the row know of a deadline that has moved, unless it has moved by little.
-func (c *core) renew(j *job) {
-	if j.lease.out && j.handed.deadline.Sub(j.lease.until) >= j.line.setup.AttemptTimeout/4 {
+// renew has the row know of a deadline that has moved, unless it has moved by less than that.
+func (c *core) renew(j *job, least time.Duration) {
+	if j.lease.out && j.handed.deadline.Sub(j.lease.until) >= least {
 		left := c.left(j)
 		j.lease.until = c.now.Add(left)
 		j.line.settle(j.lease.token, sinks.LeasedTo(j.with.text(), left, j.lease.token))
@@ -56,15 +57,11 @@ func (c *core) leaseLong(l *line, since time.Duration) {
 	}
 }
 
-// serve takes leases in that were found.
+// adopt takes in leases that were found.
 func (c *core) adopt(l *line, leases []sinks.Lease) {
 	for _, found := range leases {
-		name, incarnation, ok := callerOf(found.Worker)
-		w := c.workers[name]
-		if w == nil && ok {
-			w = c.newWorker(Caller{Worker: name, Incarnation: incarnation})
-		}
-		if !ok || w.incarnation != incarnation { // it has been started anew since
+		w := c.holderOf(found)
+		if w == nil {
 			c.remember(found.Token, Late)
 			l.settle(found.Token, sinks.Lost(errRestarted))
 			continue
@@ -82,6 +79,31 @@ func (c *core) adopt(l *line, leases []sinks.Lease) {
 		c.give(j, w)
 		c.checks.schedule(j)
 	}
+}
+
+// holderOf returns the worker that has a lease, nil if it has been started anew since. Of an incarnation that has not called here nobody knows
+// whether it came before or after the one that has.
+func (c *core) holderOf(found sinks.Lease) *worker {
+	name, incarnation, ok := callerOf(found.Worker)
+	if !ok {
+		return nil
+	}
+	by := Caller{Worker: name, Incarnation: incarnation}
+	w := c.workers[name]
+	switch {
+	case w == nil:
+		return c.newWorker(by)
+	case w.incarnation == incarnation:
+		return w
+	case slices.Contains(w.former, incarnation):
+		return nil
+	case w.unheard[incarnation] == nil:
+		if w.unheard == nil {
+			w.unheard = make(map[string]*worker)
+		}
+		w.unheard[incarnation] = newWorker(by, c.now)
+	}
+	return w.unheard[incarnation]
 }
 
 // text is a worker as rows have it: its name and, behind the last blank, its incarnation.

@@ -21,6 +21,7 @@ type line struct {
 	name     string
 	setup    Setup
 	open     bool // the relay delivers here; else there are only calls, which wait for that
+	served   bool // the leases that the relay has found are here: before that, nothing is known of their tokens
 	leaving  bool // it was relinquished: nothing is handed out any more
 	opened   time.Time
 	asked    time.Time                        // when a worker last asked for its jobs
@@ -61,6 +62,9 @@ func (l *line) first(bare bool) *job {
 	}
 	return nil
 }
+
+// here says whether what is said of the line's jobs can be understood now.
+func (l *line) here() bool { return l != nil && l.open && l.served && !l.leaving }
 
 // idle says that nothing is left of the line.
 func (l *line) idle() bool { return !l.open && l.calls.n == 0 && l.woken.n == 0 && len(l.jobs) == 0 }

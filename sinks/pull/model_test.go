@@ -49,6 +49,7 @@ type model struct {
 	got     map[int64]sinks.Kind
 	next    int64
 	calls   map[*call]string
+	rows    map[int64]time.Time // until when leases go on, by token, as the relay was told
 	sure    bool
 }
 
@@ -57,7 +58,7 @@ var modelSetups = map[string]Setup{"a": {5 * time.Second, 40 * time.Second, 20},
 func newModel(t *rapid.T) *model {
 	m := &model{t: t, now: time.Unix(1_800_000_000, 0), setups: modelSetups, jobs: make(map[int64]*modelJob), workers: make(map[string]*modelWorker),
 		marked: make(map[int64]bool), settled: make(map[string]Answer), expect: make(map[int64]sinks.Kind), got: make(map[int64]sinks.Kind),
-		calls: make(map[*call]string), sure: true}
+		calls: make(map[*call]string), rows: make(map[int64]time.Time), sure: true}
 	m.open(nil)
 	return m
 }
@@ -73,7 +74,7 @@ func (m *model) open(found map[string][]sinks.Lease) {
 	clear(m.calls)
 	for name, setup := range m.setups {
 		l := m.core.line(name)
-		l.open, l.setup, l.marked = true, setup, make(map[int64]bool)
+		l.open, l.served, l.setup, l.marked = true, true, setup, make(map[int64]bool)
 		l.settle = func(token int64, outcome error) { m.leaseSaid(token, outcome) }
 		m.core.adopt(l, found[name])
 	}
@@ -89,7 +90,8 @@ func (m *model) note(id int64, outcome error) {
 }
 
 func (m *model) leaseSaid(token int64, outcome error) {
-	if kind, _ := sinks.Classify(outcome); kind == sinks.KindLeased {
+	if kind, after := sinks.Classify(outcome); kind == sinks.KindLeased {
+		m.rows[token] = m.now.Add(after)
 		return
 	}
 	for _, j := range m.jobs {
@@ -107,8 +109,9 @@ func (m *model) send(id int64, line string) {
 	delete(m.marked, id)
 	m.jobs[id] = j
 	m.core.send(context.Background(), m.core.lines[line], sinks.Delivery{Message: &sinks.Message{ID: id}, Subscription: line, Attempt: 1}, func(outcome error) {
-		if kind, _ := sinks.Classify(outcome); kind == sinks.KindLeased {
+		if kind, after := sinks.Classify(outcome); kind == sinks.KindLeased {
 			j.leased, j.token0 = true, parseToken(j.token)
+			m.rows[j.token0] = m.now.Add(after)
 			return
 		}
 		m.note(id, outcome)
@@ -508,12 +511,15 @@ func (m *model) handOver() {
 	for _, l := range m.core.lines {
 		for j := range l.jobs {
 			if j.with != nil {
-				found[l.name] = append(found[l.name], sinks.Lease{ID: j.ID, Token: j.token, Worker: j.with.text(), Attempt: j.Attempt, Until: j.handed.deadline})
+				found[l.name] = append(found[l.name], sinks.Lease{ID: j.ID, Token: j.token, Worker: j.with.text(), Attempt: j.Attempt})
 			}
 		}
 	}
 	for _, l := range m.core.lines {
 		m.core.relinquish(l)
+		for i := range found[l.name] {
+			found[l.name][i].Until = m.rows[found[l.name][i].Token]
+		}
 	}
 	for id, j := range m.jobs {
 		if got := m.got[id]; j.with == "" {

@@ -25,7 +25,7 @@ func newBench() *bench {
 	b.silent = func(string, int, time.Duration) {}
 	b.newToken = newTokens()
 	b.line = b.core.line("jobs")
-	b.line.open, b.line.setup, b.line.marked = true, Setup{15 * time.Second, 5 * time.Minute, 20}, make(map[int64]bool)
+	b.line.open, b.line.served, b.line.setup, b.line.marked = true, true, Setup{15 * time.Second, 5 * time.Minute, 20}, make(map[int64]bool)
 	b.line.settle = func(token int64, outcome error) { b.leased[token] = outcome }
 	return b
 }
@@ -115,10 +115,13 @@ func TestTokenIsOfOneJob(t *testing.T) {
 	b.post(1, 2)
 	jobs := b.take(b.worker(t, "w"), upToTen)
 	first, second := Held{"jobs", 1, tokenText(jobs[0].token)}, Held{"jobs", 2, tokenText(jobs[1].token)}
-	for _, h := range []Held{{"jobs", 2, first.Token}, {"mail", 1, first.Token}, {"jobs", 1, ""}, {"jobs", 1, "guessed"}, {"jobs", 1, strings.ToUpper(first.Token)}, {"jobs", 1, "0" + first.Token}} {
+	for _, h := range []Held{{"jobs", 2, first.Token}, {"jobs", 1, ""}, {"jobs", 1, "guessed"}, {"jobs", 1, strings.ToUpper(first.Token)}, {"jobs", 1, "0" + first.Token}} {
 		if got := b.settle(Item{Held: h, Outcome: Done}); got != Unknown {
 			t.Errorf("%+v is answered %q", h, got)
 		}
+	}
+	if got := b.settle(Item{Held: Held{"mail", 1, first.Token}, Outcome: Done}); got != Moving {
+		t.Errorf("for a subscription that is not here the answer is %q", got)
 	}
 	if got := b.settle(Item{Held: second, Outcome: Done}); got != OK || len(b.ended) != 1 {
 		t.Errorf("the right one is answered %q; %d have ended", got, len(b.ended))
@@ -144,6 +147,9 @@ func TestGivenBackGoesFirst(t *testing.T) {
 // TestLeasesOfFormerIncarnations: a worker that was started anew while its subscription changed hands has nothing of what it had.
 func TestLeasesOfFormerIncarnations(t *testing.T) {
 	b := newBench()
+	if _, err := b.called(Caller{Worker: "w", Incarnation: "0"}); err != nil {
+		t.Fatal(err)
+	}
 	b.worker(t, "w")
 	b.adopt(b.line, []sinks.Lease{{ID: 1, Token: 11, Worker: "w 0"}, {ID: 2, Token: 12, Worker: "w 1"}, {ID: 3, Token: 13, Worker: "garbage"}})
 	for token, want := range map[int64]string{11: "lost", 12: "", 13: "lost"} {

@@ -48,7 +48,7 @@ func (s *sender) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes [
 // Serve implements sinks.Lessor.
 func (s *sender) Serve(leases []sinks.Lease, settle func(token int64, outcome error)) {
 	s.hub.do(func() {
-		s.line.settle = settle
+		s.line.settle, s.line.served = settle, true
 		s.hub.core.adopt(s.line, leases)
 	})
 }

@@ -10,11 +10,13 @@ import (
 // Answer is what a settle is told.
 type Answer string
 
-// The answers. Late alone means that what was done should be undone: the job is somebody else's. Unknown says nothing.
+// The answers. Late alone means that what was done should be undone: the job is somebody else's. Unknown says nothing. Moving is the only one
+// that settles nothing: whoever has the subscription by then is to be told again.
 const (
 	OK      Answer = "ok"
 	Late    Answer = "late"
 	Unknown Answer = "unknown"
+	Moving  Answer = "moving"
 )
 
 // Outcome is what a worker says of a job.
@@ -61,7 +63,11 @@ func (c *core) find(h Held) (*job, int64) {
 func (c *core) settle(item Item) Answer {
 	j, token := c.find(item.Held)
 	if j == nil {
-		return c.memory.answer(token)
+		a := c.memory.answer(token)
+		if a == Unknown && !c.lines[item.Subscription].here() {
+			return Moving // whoever gets the line finds it among the leases
+		}
+		return a
 	}
 	if item.Outcome == Release {
 		j.doubtful = false
@@ -146,6 +152,6 @@ func (c *core) progress(p Working) {
 	}
 	j.handed.deadline, j.handed.progress = c.now.Add(j.line.setup.AttemptTimeout), p.Progress
 	c.leaseOut(j)
-	c.renew(j)
+	c.renew(j, j.line.setup.AttemptTimeout/4)
 	c.checks.schedule(j)
 }

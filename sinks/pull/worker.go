@@ -3,6 +3,7 @@ package pull
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -19,6 +20,7 @@ type worker struct {
 	holds             map[*job]bool
 	doubtful          *job // one of these: while it has it, it gets nothing else
 	calls             map[*call]bool
+	unheard           map[string]*worker // other incarnations whose leases were found, and which have not called here
 }
 
 const (
@@ -58,15 +60,38 @@ func (c *core) called(by Caller) (*worker, error) {
 		w.former = append(w.former, w.incarnation)
 		w.former = w.former[max(0, len(w.former)-mostFormer):]
 		w.incarnation, w.since = by.Incarnation, c.now
+		w.inherit()
 	}
 	w.seen = c.now
 	return w, nil
 }
 
 func (c *core) newWorker(by Caller) *worker {
-	w := &worker{name: by.Worker, incarnation: by.Incarnation, since: c.now, seen: c.now, holds: make(map[*job]bool), calls: make(map[*call]bool)}
+	w := newWorker(by, c.now)
 	c.workers[by.Worker] = w
 	return w
+}
+
+func newWorker(by Caller, now time.Time) *worker {
+	return &worker{name: by.Worker, incarnation: by.Incarnation, since: now, seen: now, holds: make(map[*job]bool), calls: make(map[*call]bool)}
+}
+
+// inherit has an incarnation that calls for the first time have the leases of its own that were found.
+func (w *worker) inherit() {
+	own := w.unheard[w.incarnation]
+	if own == nil {
+		return
+	}
+	delete(w.unheard, w.incarnation)
+	for j := range own.holds {
+		j.with, w.holds[j] = w, true
+	}
+}
+
+// idle says that nothing of the worker is here.
+func (w *worker) idle() bool {
+	maps.DeleteFunc(w.unheard, func(_ string, one *worker) bool { return len(one.holds) == 0 })
+	return len(w.holds)+len(w.calls)+len(w.unheard) == 0
 }
 
 var (
@@ -146,7 +171,7 @@ func (c *core) sweep() {
 	if c.now.Sub(c.swept) >= forgetAfter/4 {
 		c.swept = c.now
 		for name, w := range c.workers {
-			if len(w.holds) == 0 && len(w.calls) == 0 && c.now.Sub(w.seen) >= forgetAfter {
+			if w.idle() && c.now.Sub(w.seen) >= forgetAfter {
 				delete(c.workers, name)
 			}
 		}

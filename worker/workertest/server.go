@@ -28,6 +28,8 @@ type Server struct {
 	cut     int
 	deaf    int
 	refuse  string
+	moving  map[string]bool // subscriptions that change hands
+	moved   int             // answers that said so
 	// attempts bounds an entry's.
 	attempts int
 }
@@ -51,7 +53,7 @@ type peer struct{ seen time.Time }
 
 // NewServer starts a server on a loopback port, until the test ends.
 func NewServer(t testing.TB) *Server {
-	s := &Server{changed: make(chan struct{}), out: map[string]*entry{}, old: map[string]string{}, workers: map[string]*peer{}, attempts: 10}
+	s := &Server{changed: make(chan struct{}), out: map[string]*entry{}, old: map[string]string{}, workers: map[string]*peer{}, moving: map[string]bool{}, attempts: 10}
 	s.http = httptest.NewServer(s.handler())
 	t.Cleanup(func() {
 		s.http.CloseClientConnections()
@@ -138,6 +140,21 @@ func (s *Server) Quiet(quiet bool) {
 	defer s.mu.Unlock()
 	s.quiet = quiet
 	s.change()
+}
+
+// Move makes a subscription one that changes hands, until it is called again with false: what is said of its jobs is answered "moving", and
+// settles nothing.
+func (s *Server) Move(subscription string, moving bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.moving[subscription] = moving
+}
+
+// Moved is how many items were answered "moving".
+func (s *Server) Moved() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.moved
 }
 
 // LoseAnswers lets the answers of the next n requests get lost after what they ask for was done.

@@ -33,6 +33,19 @@ func invalid(detail string, args ...any) error {
 	return newProblem(http.StatusBadRequest, "invalid_request", detail, args...)
 }
 
+// moving is what a call is answered about a subscription that nobody can be asked about now.
+func moving(name string) *problem {
+	p := newProblem(http.StatusServiceUnavailable, "moving", "subscription %q is being handed over, or nobody delivers it now", name)
+	p.retryAfter = 1
+	return p
+}
+
+// passes says whether the same call may be answered well later.
+func passes(err error) bool {
+	status := problemOf(err).Status
+	return status >= 500 || status == http.StatusMisdirectedRequest
+}
+
 // problemOf makes a problem of any error.
 func problemOf(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
@@ -42,9 +55,6 @@ func problemOf(err error) *problem {
 		return newProblem(http.StatusConflict, "worker_replaced", "%s", err)
 	}
 	p := newProblem(http.StatusServiceUnavailable, "unavailable", "%s", err)
-	if _, ok := errors.AsType[*pull.AwayError](err); ok {
-		p.Code = "moving"
-	}
 	switch {
 	case errors.Is(err, pull.ErrUnsure):
 		p.Code = "relay_unsure"

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -54,9 +55,7 @@ func (p *places) of(name string) (*peer, error) {
 	case at.Owner == "" || at.Owner == p.d.Me:
 		return nil, nil
 	case p.hop:
-		err := newProblem(http.StatusServiceUnavailable, "moving", "subscription %q is being handed over", name)
-		err.retryAfter = 1
-		return nil, err
+		return nil, moving(name)
 	case at.URL == "":
 		return nil, newProblem(http.StatusMisdirectedRequest, "not_owner",
 			"subscription %q is delivered by relay %q, which this one cannot reach: ask that one, or set POSTRIDER_API_URL there", name, at.Name)
@@ -100,13 +99,16 @@ type part[T any] struct {
 	index []int // of the items in the call
 }
 
-// split parts a call by relay, in the order in which they come first.
-func split[T any](p *places, items []T, name func(T) string) ([]part[T], error) {
-	var parts []part[T]
+// split parts a call by relay, in the order in which they come first. What nobody can be asked about now is left out, and trouble says why.
+func split[T any](p *places, items []T, name func(T) string) (parts []part[T], trouble, err error) {
 	for i, item := range items {
 		at, err := p.of(name(item))
+		if err != nil && !passes(err) {
+			return nil, nil, err
+		}
 		if err != nil {
-			return nil, err
+			trouble = cmp.Or(trouble, err)
+			continue
 		}
 		where := slices.IndexFunc(parts, func(x part[T]) bool {
 			return (at == nil) == (x.at == nil) && (at == nil || at.incarnation == x.at.incarnation)
@@ -118,19 +120,5 @@ func split[T any](p *places, items []T, name func(T) string) ([]part[T], error) 
 		parts[where].items = append(parts[where].items, item)
 		parts[where].index = append(parts[where].index, i)
 	}
-	return parts, nil
-}
-
-// heldAt is what of a list of what a worker holds concerns one relay; nil stays nil.
-func (p *places) heldAt(list []held, to *peer) []held {
-	if list == nil {
-		return nil
-	}
-	own := []held{}
-	for _, h := range list {
-		if at := p.d.Places[h.Subscription]; at.Owner == to.incarnation {
-			own = append(own, h)
-		}
-	}
-	return own
+	return parts, trouble, nil
 }

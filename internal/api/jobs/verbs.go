@@ -1,9 +1,11 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,25 +42,41 @@ func (h *Handler) takeJobs(w http.ResponseWriter, r *http.Request, q *takeReques
 	wait := time.Duration(q.Wait)
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(wait + time.Minute)) // a connection that waits does not hang
 	for until := time.Now().Add(wait); ; {
-		p, parts, err := h.partsOf(r.Context(), q, hop)
+		parts, trouble, err := h.partsOf(r.Context(), q, hop)
 		if err != nil {
 			return nil, err
 		}
-		for _, one := range parts {
-			left := max(time.Until(until), 0)
-			if len(parts) > 1 || !h.stays(one) {
-				left = min(left, turn)
-			}
-			b, some, err := h.takePart(r.Context(), p, by, q, one, left)
-			if err != nil || some || time.Now().After(until) && one.at == parts[len(parts)-1].at {
-				return b, err
-			}
+		b, asked, err := h.takeParts(r.Context(), by, q, parts, until)
+		if b != nil || err != nil && !passes(err) {
+			return b, err
+		}
+		if trouble = cmp.Or(trouble, err); !asked || time.Now().After(until) {
+			return []byte(`"jobs":[]`), trouble
 		}
 	}
 }
 
-// partsOf finds whom to ask.
-func (h *Handler) partsOf(ctx context.Context, q *takeRequest, hop bool) (*places, []part[want], error) {
+// takeParts asks one relay after the other, and says whether any has answered. One that cannot be asked keeps nobody from what others have.
+func (h *Handler) takeParts(ctx context.Context, by pull.Caller, q *takeRequest, parts []part[want], until time.Time) (b []byte, asked bool, trouble error) {
+	for _, one := range parts {
+		left := max(time.Until(until), 0)
+		if len(parts) > 1 || !h.stays(one) {
+			left = min(left, turn)
+		}
+		b, some, err := h.takePart(ctx, by, q, one, left)
+		if some {
+			return b, true, err
+		}
+		if err != nil && !passes(err) || ctx.Err() != nil {
+			return nil, false, err
+		}
+		asked, trouble = asked || err == nil, cmp.Or(trouble, err)
+	}
+	return nil, asked, trouble
+}
+
+// partsOf finds whom to ask, and why some of it cannot be asked for now.
+func (h *Handler) partsOf(ctx context.Context, q *takeRequest, hop bool) (parts []part[want], trouble, err error) {
 	var names []string
 	for _, f := range q.From {
 		names = append(names, f.Subscription)
@@ -67,8 +85,7 @@ func (h *Handler) partsOf(ctx context.Context, q *takeRequest, hop bool) (*place
 	if err != nil {
 		return nil, nil, err
 	}
-	parts, err := split(p, q.From, func(f want) string { return f.Subscription })
-	return p, parts, err
+	return split(p, q.From, func(f want) string { return f.Subscription })
 }
 
 // stays says whether it is worth waiting there: what nobody delivers now may come to another relay.
@@ -82,7 +99,7 @@ func (h *Handler) stays(one part[want]) bool {
 }
 
 // takePart asks one relay, and says whether it had something.
-func (h *Handler) takePart(ctx context.Context, p *places, by pull.Caller, q *takeRequest, one part[want], wait time.Duration) (b []byte, some bool, err error) {
+func (h *Handler) takePart(ctx context.Context, by pull.Caller, q *takeRequest, one part[want], wait time.Duration) (b []byte, some bool, err error) {
 	if one.at == nil {
 		part := takePart{From: one.items}
 		wants, _, _ := part.wants() // checked
@@ -97,7 +114,7 @@ func (h *Handler) takePart(ctx context.Context, p *places, by pull.Caller, q *ta
 		}
 		return appendJobs(nil, list), len(list) > 0, err
 	}
-	own := takeRequest{caller{q.Worker, q.Incarnation, p.heldAt(q.Holding, one.at)}, takePart{one.items, sinks.Duration(wait)}}
+	own := takeRequest{q.caller, takePart{one.items, sinks.Duration(wait)}}
 	got, err := one.at.ask(ctx, "take", own, wait)
 	if err != nil {
 		return nil, false, err
@@ -143,7 +160,7 @@ func (h *Handler) settle(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// settleAll settles each item where its subscription is.
+// settleAll settles each item where its subscription is. What cannot be settled now is moving: another subscription's trouble is not theirs.
 func (h *Handler) settleAll(ctx context.Context, by pull.Caller, q *settleRequest, hop bool) ([]pull.Answer, error) {
 	var names []string
 	for _, i := range q.Items {
@@ -153,29 +170,45 @@ func (h *Handler) settleAll(ctx context.Context, by pull.Caller, q *settleReques
 	if err != nil {
 		return nil, err
 	}
-	parts, err := split(p, q.Items, func(i item) string { return i.Subscription })
+	parts, trouble, err := split(p, q.Items, func(i item) string { return i.Subscription })
 	if err != nil {
 		return nil, err
 	}
-	answers := make([]pull.Answer, len(q.Items))
-	for _, one := range parts {
-		own := settleRequest{caller: caller{q.Worker, q.Incarnation, q.Holding}, Items: one.items}
-		var got []pull.Answer
-		if one.at == nil {
-			items, _ := own.items() // checked
-			got, err = h.hub.Settle(by, items)
-		} else {
-			own.Holding = p.heldAt(q.Holding, one.at)
-			got, err = one.at.settle(ctx, own)
-		}
-		if err != nil {
+	answers := slices.Repeat([]pull.Answer{pull.Moving}, len(q.Items))
+	errs := make([]error, len(parts))
+	var all sync.WaitGroup
+	for n, one := range parts {
+		all.Go(func() { errs[n] = h.settlePart(ctx, by, q, one, answers) })
+	}
+	all.Wait()
+	for _, err := range append(errs, trouble) {
+		if err != nil && !passes(err) {
 			return nil, err
 		}
-		for i, at := range one.index {
-			answers[at] = got[i]
-		}
+	}
+	if q.Take == nil && len(answers) > 0 && !slices.ContainsFunc(answers, func(a pull.Answer) bool { return a != pull.Moving }) {
+		return nil, cmp.Or(cmp.Or(errs...), trouble, error(moving(q.Items[0].Subscription)))
 	}
 	return answers, nil
+}
+
+// settlePart fills in the answers of one relay.
+func (h *Handler) settlePart(ctx context.Context, by pull.Caller, q *settleRequest, one part[item], answers []pull.Answer) (err error) {
+	own := settleRequest{caller: q.caller, Items: one.items}
+	var got []pull.Answer
+	if one.at == nil {
+		items, _ := own.items() // checked
+		got, err = h.hub.Settle(by, items)
+	} else {
+		got, err = one.at.settle(ctx, own)
+	}
+	if err != nil {
+		return err
+	}
+	for i, at := range one.index {
+		answers[at] = got[i]
+	}
+	return nil
 }
 
 // answered is what is said of an item.
@@ -213,29 +246,36 @@ func (h *Handler) beat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lost, err := h.hub.Beat(by, progress)
+	lost, away, err := h.hub.Beat(by, progress)
+	if !hop && (err == nil || passes(err)) { // what is wrong here is no reason for others to think that the worker is silent
+		more, told := h.beatOthers(r.Context(), &q)
+		lost = append(lost, more...)
+		away = slices.DeleteFunc(away, func(name string) bool { return told[name] })
+	}
 	if err != nil {
 		return err
 	}
-	if !hop {
-		lost = append(lost, h.beatOthers(r.Context(), &q)...)
+	if len(away) > 0 { // else a deadline that was to move would not
+		return moving(away[0])
 	}
 	b := append(appendHeld([]byte{'{'}, "cancel", nil), ',')
 	respond(w, append(appendHeld(b, "lost", lost), `,"quiet":false}`...))
 	return nil
 }
 
-// beatOthers passes a beat on. A relay that cannot be reached now hears the next one.
-func (h *Handler) beatOthers(ctx context.Context, q *beatRequest) (lost []pull.Held) {
+// beatOthers passes a beat on, and says of which subscriptions it has reached the owner. A relay that cannot be reached now hears the next one.
+// Each gets all that is held: whose it is may have changed since we looked, and what is not its own says nothing to it.
+func (h *Handler) beatOthers(ctx context.Context, q *beatRequest) (lost []pull.Held, told map[string]bool) {
 	p, err := h.look(ctx, false)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
+	told = make(map[string]bool)
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, to := range p.others() {
 		all.Go(func() {
-			own := beatRequest{caller: caller{q.Worker, q.Incarnation, p.heldAt(q.Holding, to)}}
+			own := beatRequest{caller: q.caller}
 			for _, one := range q.Progress {
 				if p.d.Places[one.Subscription].Owner == to.incarnation {
 					own.Progress = append(own.Progress, one)
@@ -247,13 +287,16 @@ func (h *Handler) beatOthers(ctx context.Context, q *beatRequest) (lost []pull.H
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			for _, one := range own.Progress {
+				told[one.Subscription] = true
+			}
 			for _, h := range got.Lost {
 				lost = append(lost, h.held())
 			}
 		})
 	}
 	all.Wait()
-	return lost
+	return lost, told
 }
 
 func (b *beatRequest) progress() ([]pull.Working, error) {
