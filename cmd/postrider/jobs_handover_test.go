@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -127,4 +129,45 @@ func TestRestartsOfAllRelaysRepeatNoJob(t *testing.T) {
 			t.Errorf("job %d was done %d times", id, n)
 		}
 	}
+}
+
+// A relay whose stop takes long, since a receiver does, passes on to whoever has its subscriptions by then.
+func TestSlowStopPassesWorkersOn(t *testing.T) {
+	db := newDB(t)
+	answer := make(chan struct{})
+	var asked atomic.Bool
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true); <-answer }))
+	t.Cleanup(receiver.Close)
+	free := sync.OnceFunc(func() { close(answer) })
+	t.Cleanup(free)
+	config := writeFile(t, `
+subscriptions:
+  - {name: hook, topics: ['mail.>'], sink: '`+receiver.URL+`'}
+  - {name: mail, topics: ['mail.>'], sink: 'pull:'}
+`)
+	begin := func(name string) (*process, string) {
+		address := freeAddress(t)
+		return start(t, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_CONFIG="+config, "POSTRIDER_NAME="+name, "POSTRIDER_DRAIN_TIMEOUT=1h",
+			"POSTRIDER_ALLOW_NETWORKS=127.0.0.0/8", "POSTRIDER_API_ADDR="+address, "POSTRIDER_API_URL=http://"+address), "http://" + address
+	}
+	first, base := begin("first")
+	first.waitFor("delivering.*subscription=mail")
+	w := newJobWorker(t, base, "w")
+	enqueueJob(t, db, 1, "")
+	job := w.take(1)[0]
+	eventually(t, "the receiver has the message", asked.Load)
+	first.signal(syscall.SIGTERM)
+	second, _ := begin("second")
+	second.waitFor("delivering.*subscription=mail")
+	eventually(t, "the relay that stops passes on", func() bool {
+		a := w.call("settle", map[string]any{"items": []any{job.is("done")}})
+		return a.status == 200 && a.answers == "ok"
+	})
+	free()
+	if status := first.ends(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+	eventually(t, "all is delivered", func() bool {
+		return one[bool](t, db, "SELECT count(*) = 2 AND bool_and(status = 'delivered') FROM postrider.deliveries")
+	})
 }

@@ -83,8 +83,8 @@ func (e *entry) show(attempts int) map[string]any {
 // end settles an attempt and returns the answer for it. The lock is held.
 func (s *Server) end(p *peer, token, outcome string, after time.Duration, reason string, result json.RawMessage) string {
 	e := s.out[token]
-	if e != nil && s.moving[e.subscription] {
-		s.moved++
+	if e != nil && s.trouble.moving[e.subscription] {
+		s.trouble.moved++
 		return "moving"
 	}
 	if e == nil || e.holder != p {

@@ -25,13 +25,17 @@ type Server struct {
 	workers map[string]*peer  // by incarnation
 	beats   int
 	quiet   bool
-	cut     int
-	deaf    int
-	refuse  string
-	moving  map[string]bool // subscriptions that change hands
-	moved   int             // answers that said so
+	trouble trouble
 	// attempts bounds an entry's.
 	attempts int
+}
+
+// trouble is what a test has the server do wrong.
+type trouble struct {
+	cut, deaf int
+	refuse    string
+	moving    map[string]bool // subscriptions that change hands
+	moved     int             // answers that said so
 }
 
 // entry is a message of one subscription.
@@ -53,7 +57,7 @@ type peer struct{ seen time.Time }
 
 // NewServer starts a server on a loopback port, until the test ends.
 func NewServer(t testing.TB) *Server {
-	s := &Server{changed: make(chan struct{}), out: map[string]*entry{}, old: map[string]string{}, workers: map[string]*peer{}, moving: map[string]bool{}, attempts: 10}
+	s := &Server{changed: make(chan struct{}), out: map[string]*entry{}, old: map[string]string{}, workers: map[string]*peer{}, trouble: trouble{moving: map[string]bool{}}, attempts: 10}
 	s.http = httptest.NewServer(s.handler())
 	t.Cleanup(func() {
 		s.http.CloseClientConnections()
@@ -147,35 +151,35 @@ func (s *Server) Quiet(quiet bool) {
 func (s *Server) Move(subscription string, moving bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.moving[subscription] = moving
+	s.trouble.moving[subscription] = moving
 }
 
 // Moved is how many items were answered "moving".
 func (s *Server) Moved() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.moved
+	return s.trouble.moved
 }
 
 // LoseAnswers lets the answers of the next n requests get lost after what they ask for was done.
 func (s *Server) LoseAnswers(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cut = n
+	s.trouble.cut = n
 }
 
 // Refuse answers all requests with 400 and this detail; empty: no longer.
 func (s *Server) Refuse(detail string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refuse = detail
+	s.trouble.refuse = detail
 }
 
 // LoseRequests lets the next n requests get lost before anything of them is done.
 func (s *Server) LoseRequests(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.deaf = n
+	s.trouble.deaf = n
 }
 
 // Beats is how many beats have come.

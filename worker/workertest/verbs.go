@@ -25,22 +25,22 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, do func(*http.Req
 		err = fmt.Errorf("worker is %q and incarnation %q: give both", q.Worker, q.Incarnation)
 	}
 	s.mu.Lock()
-	if s.deaf > 0 {
-		s.deaf--
+	if s.trouble.deaf > 0 {
+		s.trouble.deaf--
 		s.mu.Unlock()
 		panic(http.ErrAbortHandler)
 	}
-	if s.refuse != "" {
-		err = errors.New(s.refuse)
+	if s.trouble.refuse != "" {
+		err = errors.New(s.trouble.refuse)
 	}
 	s.mu.Unlock()
 	if err == nil {
 		err = do(r, &q, answer)
 	}
 	s.mu.Lock()
-	lost := s.cut > 0
+	lost := s.trouble.cut > 0
 	if lost {
-		s.cut--
+		s.trouble.cut--
 	}
 	answer["quiet"] = s.quiet
 	s.mu.Unlock()
