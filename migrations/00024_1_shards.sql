@@ -88,7 +88,7 @@ COMMENT ON COLUMN postrider.shard_positions.version IS 'Of the subscription.';
 COMMENT ON COLUMN postrider.shard_positions.base IS 'All that this snapshot sees is settled.';
 COMMENT ON COLUMN postrider.shard_positions.target IS 'Of a pass: what it looks for.';
 COMMENT ON COLUMN postrider.shard_positions.after_id IS 'Of a pass: up to which id it has come.';
-COMMENT ON COLUMN postrider.shard_positions.leaves IS 'Of a pass, in fours: a segment that has something for it, the first and the last id there, and 1 if they are found by their transactions instead of by their ids.';
+COMMENT ON COLUMN postrider.shard_positions.leaves IS 'Of a pass, in fours, by their first ids: a segment that has something for it, the first and the last id there, and 1 if they are found by their transactions instead of by their ids.';
 COMMENT ON COLUMN postrider.shard_positions.done IS 'Ids that are settled beyond, by rebase, until base moves.';
 COMMENT ON COLUMN postrider.shard_positions.done_before IS 'done counts for what was created up to here.';
 COMMENT ON COLUMN postrider.shard_positions.again IS 'It was set back: what is parked comes by again.';

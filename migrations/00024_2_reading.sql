@@ -190,6 +190,9 @@ BEGIN
             c.after_id := least(c.after_id, w.first - 1);
         END IF;
     END LOOP;
+    IF cardinality(c.leaves) > 4 THEN
+        c.leaves := ARRAY(SELECT c.leaves[i + j] FROM generate_series(1, cardinality(c.leaves), 4) i, generate_series(0, 3) j ORDER BY c.leaves[i + 1], i, j);
+    END IF;
     RETURN CASE WHEN c.leaves = '{}' THEN postrider.end_pass(c) ELSE c END;
 END $$;
 COMMENT ON FUNCTION postrider.begin_pass IS 'Where a pass begins: its target, and the segments that have something for it; without any it is over.';

@@ -184,14 +184,13 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION postrider.shard_parks IS 'A message of the log becomes an exception of its shard.';
 
-CREATE FUNCTION postrider.take(subscription text, max integer DEFAULT 1, time_limit interval DEFAULT '5 minutes')
+CREATE FUNCTION postrider.take_thoroughly(subscription text, max integer, time_limit interval, likely smallint)
     RETURNS TABLE (id bigint, topic text, key text, payload jsonb, body bytea, headers jsonb, created_at timestamptz, priority smallint, attempt integer)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
-    SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 #variable_conflict use_column
 DECLARE
-    sub     text := take.subscription;
-    most    integer := take.max;
+    sub     text := take_thoroughly.subscription;
+    most    integer := take_thoroughly.max;
     -- Once: a retry that becomes due while rows are compared would let what follows it pass.
     moment  timestamptz := clock_timestamp();
     s       postrider.shard_settings;
@@ -237,11 +236,11 @@ BEGIN
             PERFORM set_config(setting, ceil(extract(epoch FROM time_limit) * 1000)::bigint::text, true);
         END IF;
     END LOOP;
-    -- Now and then all shards are looked at first: else those that have a pass under way would keep the others waiting for ever.
-    FOR round IN CASE WHEN random() < 0.06 THEN 3 ELSE 1 END..3 LOOP
+    FOR round IN CASE WHEN likely = 0 THEN 3 ELSE 1 END..3 LOOP
     FOR turn IN 1..s.shards LOOP
         IF round = 1 THEN -- by chance: where there is much to do, it is enough
-            at := (1 + floor(random() * s.shards))::smallint;
+            at := coalesce(likely, (1 + floor(random() * s.shards))::smallint);
+            likely := NULL;
             SELECT p.target IS NOT NULL, p.parked INTO going, exceptions FROM postrider.shard_positions p
             WHERE p.subscription = sub AND p.shard = at ORDER BY p.seq DESC LIMIT 1;
             EXIT WHEN at = ANY (tried) OR NOT going AND NOT (exceptions AND postrider.has_due(sub, at, moment));
@@ -326,7 +325,7 @@ BEGIN
                         id := f.id; topic := f.topic; key := f.key; payload := f.payload; body := f.body; headers := f.headers; created_at := f.created_at;
                         priority := f.priority; attempt := f.attempts + 1 + CASE WHEN cardinality(c.batch) = 1 THEN c.deaths ELSE 0 END;
                         -- Kept until COMMIT and beyond, for who says what is wrong with it needs its attempts.
-                        UPDATE postrider.parked p SET state = 'completed', attempts = take.attempt, due = NULL, taken = pg_current_xact_id(), updated_at = clock_timestamp()
+                        UPDATE postrider.parked p SET state = 'completed', attempts = take_thoroughly.attempt, due = NULL, taken = pg_current_xact_id(), updated_at = clock_timestamp()
                         WHERE p.subscription = sub AND p.id = f.id AND p.created_at = f.created_at;
                         RETURN NEXT;
                     END LOOP;
@@ -410,6 +409,9 @@ BEGIN
             END IF;
         END LOOP;
 
+        IF c.leaves[3] <= c.after_id THEN -- what is left comes first
+            c.leaves := ARRAY(SELECT c.leaves[i + j] FROM generate_series(1, cardinality(c.leaves), 4) i, generate_series(0, 3) j WHERE c.leaves[i + 2] > c.after_id ORDER BY i, j);
+        END IF;
         c.wary := greatest(c.wary - greatest(got + passed, 1), 0);
         IF got > 0 THEN
             c.mark := setval(h.tries, postrider.pack_mark((c.mark_before >> 55) + 1, CASE WHEN cardinality(c.batch) = 1 THEN c.deaths + 1 ELSE 0 END,
@@ -430,4 +432,98 @@ BEGIN
     END LOOP;
     END LOOP;
 END $$;
+COMMENT ON FUNCTION postrider.take_thoroughly IS 'postrider.take, whatever there is to do: from the shard that is likely to have something, or any other; 0: all are looked at.';
+
+-- A backlog is a pass under way without exceptions. One statement locks a shard that has one, and one reads the next messages of its segment
+-- and moves the position. Few steps, for a session prepares each of them anew in each transaction. Whatever else there is to do, and whatever
+-- is not quite so, is left to postrider.take_thoroughly.
+DO $do$
+DECLARE
+    take_function CONSTANT text := $f$
+CREATE FUNCTION postrider.take(subscription text, max integer DEFAULT 1, time_limit interval DEFAULT '5 minutes')
+    RETURNS TABLE (id bigint, topic text, key text, payload jsonb, body bytea, headers jsonb, created_at timestamptz, priority smallint, attempt integer)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off
+    SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $b$
+#variable_conflict use_column
+DECLARE
+    chance  double precision := random();
+    mine    smallint;
+    counter regclass;
+    edition bigint;
+    n       smallint;
+    wanted  text;
+    former  xid8;
+    was     bigint;
+    leaf    bigint;
+    bound   text;
+BEGIN
+    -- Now and then all shards are looked at: else those that have a pass under way would keep the others waiting for ever.
+    IF take.max BETWEEN 1 AND 1000 AND time_limit BETWEEN '100 milliseconds' AND '1 day' AND chance >= 0.06 AND current_setting('transaction_isolation') = 'read committed' THEN
+        FOR i IN 1..2 LOOP
+            SELECT h.shard, h.tries, t.version, t.shards, t.regex, t.earlier_until, p.seq, p.leaf,
+                -- Bounds what is left of the transaction, unless it is bounded already.
+                concat(CASE WHEN q.a = '0' OR q.a::interval > time_limit THEN set_config('statement_timeout', q.ms, true) END,
+                       CASE WHEN q.b = '0' OR q.b::interval > time_limit THEN set_config('idle_in_transaction_session_timeout', q.ms, true) END,
+                       CASE WHEN q.c = '0' OR q.c::interval > time_limit THEN set_config('transaction_timeout', q.ms, true) END)
+            INTO mine, counter, edition, n, wanted, former, was, leaf, bound
+            FROM (SELECT current_setting('statement_timeout') AS a, current_setting('idle_in_transaction_session_timeout') AS b,
+                         current_setting('transaction_timeout', true) AS c, ceil(extract(epoch FROM time_limit) * 1000)::bigint::text AS ms) q,
+                postrider.shard_settings t, postrider.shards h, LATERAL (
+                    SELECT k.seq, k.leaves[1] AS leaf, k.target IS NOT NULL AND NOT k.parked AS going FROM postrider.shard_positions k
+                    WHERE k.subscription = take.subscription AND k.shard = h.shard ORDER BY k.seq DESC LIMIT 1) p
+            WHERE t.subscription = take.subscription AND h.subscription = take.subscription AND h.shard > floor(chance * t.shards)::smallint
+                AND p.going AND t.active AND (pg_has_role(session_user, current_user, 'USAGE') OR EXISTS (
+                    SELECT FROM postrider.shard_workers w WHERE w.subscription = take.subscription
+                        AND pg_has_role(session_user, to_regrole(quote_ident(w.role))::oid, 'USAGE')))
+            LIMIT 1 FOR NO KEY UPDATE OF h SKIP LOCKED;
+            EXIT WHEN mine IS NOT NULL;
+            chance := 0;
+        END LOOP;
+        -- New statements: they see what the last one who held the lock has committed.
+        IF leaf IS NOT NULL THEN
+            %s
+            IF FOUND THEN
+                RETURN;
+            END IF;
+        END IF;
+    END IF;
+    RETURN QUERY SELECT * FROM postrider.take_thoroughly(take.subscription, take.max, time_limit, coalesce(mine, 0::smallint));
+END $b$ $f$;
+    -- If that position is not the newest any more, or not so simple, there is none to move. If nothing comes, or something that is scheduled, it
+    -- stays what it is.
+    take_leaf CONSTANT text := $l$
+            RETURN QUERY WITH old AS (
+                DELETE FROM postrider.shard_positions p WHERE p.subscription = take.subscription AND p.shard = mine AND p.seq = was
+                    AND p.version = edition AND p.target IS NOT NULL AND NOT p.parked AND NOT p.again AND p.done IS NULL AND p.wary = 0
+                    AND p.mark = coalesce(pg_sequence_last_value(counter), 0) AND p.taker <> pg_current_xact_id()
+                    AND (former IS NULL OR former <= pg_snapshot_xmin(p.base))
+                    AND p.leaves[1] = leaf AND p.leaves[3] > p.after_id AND p.leaves[4] = 0 AND (p.leaves[6] IS NULL OR p.leaves[6] > p.after_id + 1)
+                RETURNING p.seq, p.base, p.target, p.after_id, least(p.leaves[3], p.leaves[6] - 1) AS until, p.leaves, p.taker, p.batch, p.deaths, p.mark, p.mark_before
+            ), page AS MATERIALIZED (
+                SELECT o.* FROM old, LATERAL (
+                    SELECT o.id, o.created_at, o.deliver_at, o.topic::text AS topic, o.key, o.payload, o.body, o.headers::jsonb AS headers, o.priority
+                    FROM postrider.outbox_%1$s o
+                    WHERE o.id > old.after_id AND o.id <= old.until AND NOT pg_visible_in_snapshot(o.xid, old.base) AND pg_visible_in_snapshot(o.xid, old.target)
+                        AND postrider.shard_of(o.key, o.id, n) = mine AND (wanted IS NULL OR o.topic ~ wanted)
+                    ORDER BY o.id LIMIT take.max) o
+            ), batch AS (
+                SELECT CASE WHEN count(*) FILTER (WHERE g.deliver_at > clock_timestamp()) > 0 THEN 0 ELSE count(*) END AS n, array_agg(g.id) AS ids FROM page g
+            ), new AS (
+                INSERT INTO postrider.shard_positions (subscription, shard, seq, version, base, target, after_id, leaves, taker, batch, deaths, mark, mark_before)
+                SELECT take.subscription, mine, old.seq + 1, edition, old.base, old.target,
+                    CASE WHEN b.n = 0 THEN old.after_id WHEN b.n < take.max THEN old.until ELSE b.ids[b.n] END, old.leaves,
+                    CASE WHEN b.n = 0 THEN old.taker ELSE pg_current_xact_id() END, CASE WHEN b.n = 0 THEN old.batch ELSE b.ids END,
+                    CASE WHEN b.n = 0 THEN old.deaths ELSE 0 END, CASE WHEN b.n = 0 THEN old.mark
+                        ELSE setval(counter, postrider.pack_mark((old.mark >> 55) + 1, CASE WHEN b.n = 1 THEN 1 ELSE 0 END, b.n, b.ids[1])) END,
+                    CASE WHEN b.n = 0 THEN old.mark_before ELSE old.mark END
+                FROM old, batch b
+                RETURNING shard_positions.taker
+            )
+            SELECT g.id, g.topic, g.key, g.payload, g.body, g.headers, g.created_at, least(greatest(g.priority, 1::smallint), 4::smallint), 1
+            FROM page g WHERE (SELECT new.taker FROM new) = pg_current_xact_id();$l$;
+BEGIN
+    EXECUTE format(take_function, (SELECT string_agg(format('IF leaf < %s THEN ', 4 * g + 4) ||
+        (SELECT string_agg(CASE WHEN i % 4 < 3 THEN format('IF leaf = %s THEN', i) ELSE '' END || format(take_leaf, i), ' ELSE' ORDER BY i)
+         FROM generate_series(4 * g, 4 * g + 3) i), ' END IF; ELS' ORDER BY g) || ' END IF; END IF;' FROM generate_series(0, 3) g));
+END $do$;
 COMMENT ON FUNCTION postrider.take IS 'Takes the next messages of one shard of a subscription, in the worker''s own transaction: COMMIT settles them, ROLLBACK gives them back. At most max of them, from 1 to 1000, those of one key in their order. The transaction''s statements, and its pauses, may last as long as time_limit. No row: there is nothing to do now. What is taken in a statement without BEGIN is settled at once.';

@@ -1,6 +1,7 @@
 package migrations
 
 import (
+	"fmt"
 	"testing"
 )
 
@@ -89,4 +90,71 @@ func TestEarlierTopicsOfShardsThatStayBehind(t *testing.T) {
 	}
 	exec(t, s.app, `SELECT postrider.enqueue('c.other', '1') FROM generate_series(1, 300)`)
 	wantIDs(t, "the other one", drainShards(t, s.worker, "w"), m...)
+}
+
+// keyOf returns a key of a shard.
+func keyOf(shard, shards int) string {
+	for i := range 1000 {
+		if key := fmt.Sprint("k", i); shardOf(key, shards) == shard {
+			return key
+		}
+	}
+	panic("no key")
+}
+
+// While one shard has a backlog, what is new in another one is found all the same.
+func TestABacklogStarvesNoShard(t *testing.T) {
+	s := newShop(t, `{"shards": 2}`)
+	exec(t, s.app, `SELECT postrider.enqueue('a.x', '1', $1) FROM generate_series(1, 2000)`, keyOf(1, 2))
+	if first := s.batch(1, nil); len(first) != 1 {
+		t.Fatalf("taken %v", first)
+	}
+	m := s.put(keyOf(2, 2))
+	for range 500 { // each call looks at all of them with a probability of 6 %
+		if jobs := s.batch(1, nil); len(jobs) == 1 && jobs[0].ID == m[0] {
+			return
+		}
+	}
+	t.Error("the other shard's message was not taken in 500 calls")
+}
+
+// A backlog comes in the order of its keys through all segments, whatever lies between, and each message once.
+func TestBacklogThroughSegments(t *testing.T) {
+	s := newShop(t, `{"shards": 2, "backoff_initial": "1h"}`)
+	for _, behind := range []int{4, 3, 3, 2, 3, 1} { // segments overlap
+		exec(t, s.app, `INSERT INTO postrider.outbox (topic, key, payload, segment, deliver_at)
+			SELECT CASE WHEN i % 7 = 0 THEN 'b.other' ELSE 'a.x' END, 'k' || i % 10, '1', ((postrider.current_segment() - $1) & 15)::smallint,
+				CASE WHEN i % 40 = 11 THEN clock_timestamp() - interval '1 s' END
+			FROM generate_series(1, 200) i`, behind)
+	}
+	want := one[[]int64](t, s.app, `SELECT array_agg(id ORDER BY id) FROM postrider.outbox WHERE topic = 'a.x'`)
+	var got []job
+	last := map[string]int64{}
+	for none := 0; none < 3; {
+		jobs := s.batch(1+len(got)%13, nil)
+		for _, j := range jobs {
+			if j.ID < last[j.Key] || j.Attempt != 1 {
+				t.Errorf("message %d of key %s came after %d, as attempt %d", j.ID, j.Key, last[j.Key], j.Attempt)
+			}
+			last[j.Key] = j.ID
+		}
+		got = append(got, jobs...)
+		if none++; len(jobs) > 0 {
+			none = 0
+		}
+	}
+	wantIDs(t, "all of them", got, want...)
+}
+
+// What is scheduled in the middle of a backlog waits, and what is around it does not.
+func TestScheduledInABacklog(t *testing.T) {
+	s := newShop(t, `{"shards": 1}`)
+	m := s.put("", "")
+	later := one[int64](t, s.app, `SELECT postrider.enqueue('a.x', '1', deliver_at => now() + interval '1 hour')`)
+	m = append(m, s.put("", "")...)
+	s.wants("before", s.batch(1, nil), job{m[0], "", 1})
+	s.wants("around it", s.batch(10, nil), job{m[1], "", 1}, job{m[2], "", 1}, job{m[3], "", 1})
+	s.statuses(map[int64]string{later: "scheduled"})
+	s.due(later)
+	s.wants("when it is due", s.batch(10, nil), job{later, "", 1})
 }
