@@ -15,6 +15,9 @@ import (
 // SQL takes jobs of sql: subscriptions in transactions of the pool's database. The pool's role must be one that may, see postrider grants
 // --worker. Each of Config.Concurrency transactions has a connection of the pool.
 //
+// The jobs of a transaction that all go well share one savepoint. If one fails, those before it are undone with it and done again, their handlers
+// called once more, each behind a savepoint of its own for a while. With a Batch of 1 there is no such thing.
+//
 // A context that is cancelled during a statement closes the connection, as pgx does it by default: then the whole transaction is undone, and its
 // jobs come again.
 func SQL(pool *pgxpool.Pool) Source { return &sqlSource{pool} }
@@ -38,7 +41,8 @@ type sqlRun struct {
 	poller   chan struct{} // has an element while a lane waits to poll
 	wake     chan struct{} // somebody found jobs: there may be more
 	notified chan struct{}
-	worked   atomic.Bool // a take has gone well
+	worked   atomic.Bool  // a take has gone well
+	wary     atomic.Int64 // for how many transactions each job has a savepoint of its own
 
 	mu   sync.Mutex
 	open map[*pgconn.PgConn]bool // connections of transactions

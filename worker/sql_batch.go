@@ -13,9 +13,11 @@ import (
 // batch is a transaction with the jobs that were taken in it.
 type batch struct {
 	*sqlRun
-	tx   pgx.Tx
-	jobs []*Job
-	skip map[int64]bool // parked behind another of their key
+	tx      pgx.Tx
+	jobs    []*Job
+	skip    map[int64]bool // parked behind another of their key
+	careful bool           // each job gets a savepoint of its own
+	open    []*Job         // done since the savepoint
 }
 
 // transaction takes jobs, does them, and commits. It returns how many it took.
@@ -104,12 +106,15 @@ func (b *batch) take(ctx context.Context) error {
 
 const (
 	mark  = "SAVEPOINT postrider_job"
-	keep  = "RELEASE SAVEPOINT postrider_job"
 	undo  = "ROLLBACK TO SAVEPOINT postrider_job"
-	again = keep + "; " + mark
+	again = "RELEASE SAVEPOINT postrider_job; " + mark
 )
 
-// do does the jobs one after the other, each behind a savepoint. Once ctx is cancelled it gives back what has not begun.
+// carefully is for how many transactions each job has a savepoint of its own once one has failed. Usually none does, and a savepoint costs PostgreSQL
+// as much as a small job: all have one together, and if one fails those before it are done again.
+const carefully = 20
+
+// do does the jobs one after the other. Once ctx is cancelled it gives back what has not begun.
 func (b *batch) do(ctx, limited context.Context) error {
 	if len(b.jobs) == 0 {
 		return nil
@@ -117,19 +122,47 @@ func (b *batch) do(ctx, limited context.Context) error {
 	if err := b.exec(limited, mark); err != nil {
 		return err
 	}
-	for _, job := range b.jobs {
+	b.careful = b.wary.Add(-1) >= 0
+	return b.each(ctx, limited, b.jobs)
+}
+
+func (b *batch) each(ctx, limited context.Context, jobs []*Job) error {
+	for _, job := range jobs {
 		if b.skip[job.ID] {
 			continue
 		}
 		out := Outcome{Kind: kindRelease}
 		if ctx.Err() == nil {
 			out = b.run(limited, job)
+		} else if err := b.keep(limited); err != nil {
+			return err
 		}
-		if err := b.settle(limited, job, out); err != nil {
+		if err := b.settle(ctx, limited, job, out); err != nil {
 			return fmt.Errorf("settle job %d of %s: %w", job.ID, job.Subscription, err)
 		}
 	}
 	return nil
+}
+
+// keep puts what is done behind the savepoint.
+func (b *batch) keep(ctx context.Context) error {
+	if len(b.open) == 0 {
+		return nil
+	}
+	b.open = nil
+	return b.exec(ctx, again)
+}
+
+// back undoes a job, and does again what goes with it.
+func (b *batch) back(ctx, limited context.Context) error {
+	if err := b.exec(limited, undo); err != nil {
+		return err
+	}
+	b.careful = true
+	b.wary.Store(carefully)
+	jobs := b.open
+	b.open = nil
+	return b.each(ctx, limited, jobs)
 }
 
 // run lets the handler do a job. It has a goroutine of its own, since it may end it.

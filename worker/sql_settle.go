@@ -7,16 +7,25 @@ import (
 )
 
 // settle keeps what a job has done, or undoes it and says what is to become of the job.
-func (b *batch) settle(ctx context.Context, job *Job, out Outcome) error {
-	if cause := context.Cause(ctx); cause != nil {
+func (b *batch) settle(ctx, limited context.Context, job *Job, out Outcome) error {
+	if cause := context.Cause(limited); cause != nil {
 		return cause // all of it is undone
 	}
 	if out.Kind == kindDone {
-		return b.exec(ctx, again)
+		b.open = append(b.open, job)
+		if b.careful && job != b.jobs[len(b.jobs)-1] { // COMMIT keeps the last one
+			return b.keep(limited)
+		}
+		return nil
 	}
-	if err := b.exec(ctx, undo); err != nil {
-		return err
+	if err := b.back(ctx, limited); err != nil || b.skip[job.ID] {
+		return err // one that went well before has failed now, and this one waits for it
 	}
+	return b.park(limited, job, out)
+}
+
+// park says what is to become of a job that is not done.
+func (b *batch) park(ctx context.Context, job *Job, out Outcome) error {
 	var after *time.Duration
 	if out.After > 0 || out.Kind == kindSnooze {
 		after = &out.After

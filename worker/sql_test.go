@@ -325,3 +325,37 @@ func TestSQLOutcomes(t *testing.T) {
 		t.Errorf("key k came as %v, want %v", order, want)
 	}
 }
+
+// When a job fails, those of its transaction that went well are done again, in their order, and what has been written is there once; one that
+// fails the second time is parked, and what is behind it in its key is not done.
+func TestSQLDoesAgainWhatGoesWithAFailure(t *testing.T) {
+	_, pool := newQueue(t, `{"shards": 1, "backoff_initial": "10ms", "backoff_max": "10ms"}`)
+	message := func(topic, key string) outbox.Message { return outbox.Message{Topic: topic, Key: key, Payload: 1} }
+	ids := enqueue(t, pool, message("t.fine", "a"), message("t.second", "b"), message("t.fine", "c"), message("t.bad", "b"), message("t.fine", "c"), message("t.bad", "d"))
+	calls := map[int64]int{}
+	var order []int64
+	runs(t, worker.SQL(pool), worker.Config{Concurrency: 1, Routes: one("q", func(ctx context.Context, job *worker.Job) error {
+		if err := effect(ctx, job); err != nil {
+			return err
+		}
+		calls[job.ID]++
+		order = append(order, job.ID)
+		if job.Topic == "t.bad" && job.Attempt == 1 && calls[job.ID] == 1 || job.Topic == "t.second" && calls[job.ID] == 2 {
+			return errBad
+		}
+		return nil
+	})})
+	got := awaitRows(t, pool, len(ids), effects)
+	var want []string
+	for i, attempt := range []int{1, 2, 1, 1, 1, 2} {
+		want = append(want, fmt.Sprint(ids[i], " ", attempt))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the effects are %v, want %v", got, want)
+	}
+	// The fourth fails: the first three are done again, of which the second fails now. So the fourth waits.
+	first := []int64{ids[0], ids[1], ids[2], ids[3], ids[0], ids[1], ids[2], ids[4], ids[5]}
+	if len(order) < len(first) || !slices.Equal(order[:len(first)], first) {
+		t.Errorf("done in the order %v, want %v first", order, first)
+	}
+}
