@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/postrider/postrider/relay/delivery"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -30,7 +30,7 @@ func TestManyBadMessages(t *testing.T) {
 				good := s.bulk("good", 12, c.keys)
 				s.play()
 				eventuallyIn(t, 3*patience, "the good ones pass", func() bool { return len(a.lacks(good)) == 0 })
-				eventuallyIn(t, 6*patience, "the bad ones are dead", func() bool { return s.parkedIn("sub", delivery.StateDead) == len(bad) })
+				eventuallyIn(t, 6*patience, "the bad ones are dead", func() bool { return s.parkedIn("sub", states.Dead) == len(bad) })
 				s.shows("sub", "dead", bad...)
 				a.exactly(t, good)
 			})

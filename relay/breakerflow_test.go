@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/postrider/postrider/relay/delivery"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -42,7 +43,7 @@ func TestOutageParksNothing(t *testing.T) {
 	if lag != len(ids) {
 		t.Errorf("lag %d, want %d", lag, len(ids))
 	}
-	if n := s.parkedIn("down", delivery.StateRetrying, delivery.StateHeld, delivery.StateDead); n > 0 {
+	if n := s.parkedIn("down", states.Retrying, states.Held, states.Dead); n > 0 {
 		t.Errorf("%d messages are parked though the destination was down", n)
 	}
 	probes := len(a.all())
@@ -78,7 +79,7 @@ func TestEndpointThatFailsEverything(t *testing.T) {
 	})
 	probed := len(a.all()) + 2
 	eventually(t, "it is probed", func() bool { return len(a.all()) >= probed })
-	if n, most := s.parkedIn("sub", delivery.StateRetrying, delivery.StateHeld, delivery.StateDead), delivery.TripAfter+4; n > most {
+	if n, most := s.parkedIn("sub", states.Retrying, states.Held, states.Dead), delivery.TripAfter+4; n > most {
 		t.Errorf("%d messages are parked, want at most %d", n, most)
 	}
 	r.stop()

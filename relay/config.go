@@ -107,9 +107,9 @@ const largestMessage = 256 << 20
 // longestRetention keeps the lengths of segments and the times that are worked out from them within what PostgreSQL can reckon with.
 const longestRetention = 10 * 365 * 24 * time.Hour
 
-// Validate says which setting is wrong, with its value and what would be right. What is left to its default is right.
-func (c Config) Validate() error {
-	c = c.WithDefaults()
+// validate says which setting is wrong, with its value and what would be right. What is left to its default is right.
+func (c Config) validate() error {
+	c = c.withDefaults()
 	if c.DatabaseURL == "" {
 		return errors.New("database URL is empty: it must be a PostgreSQL connection string such as postgres://user@host:5432/db")
 	}
@@ -149,8 +149,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// WithDefaults returns the configuration with the defaults in place of zero values.
-func (c Config) WithDefaults() Config {
+// withDefaults returns the configuration with the defaults in place of zero values.
+func (c Config) withDefaults() Config {
 	fill(&c.Name, "relay")
 	fill(&c.Follow, FollowAuto)
 	fill(&c.Retention, 24*time.Hour)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -135,7 +136,7 @@ func TestRetryBeforeThePassGoesOn(t *testing.T) {
 		}
 		r = s.play()
 		a.got(t, ids[:1])
-		eventually(t, "the parked row is gone", func() bool { return s.parkedIn("sub", delivery.StateRetrying) == 0 })
+		eventually(t, "the parked row is gone", func() bool { return s.parkedIn("sub", states.Retrying) == 0 })
 		return nil
 	})
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/maintain"
+	"github.com/postrider/postrider/relay/states"
 )
 
 // park puts a message into the table that has been in a state for an age; the outbox holds it or not.
@@ -39,9 +39,9 @@ func TestDeadAndDiscardedExpire(t *testing.T) {
 	b.exec("SELECT postrider.pause('paused')")
 	var goes, stays []int64
 	for _, name := range []string{"skip", "hold", "paused"} {
-		for _, state := range []string{delivery.StateDead, delivery.StateDiscarded} {
+		for _, state := range []string{states.Dead, states.Discarded} {
 			gone := []int64{b.park(name, state, 3*time.Hour, false), b.park(name, state, 2*time.Hour, false)}
-			if name == "hold" && state == delivery.StateDead {
+			if name == "hold" && state == states.Dead {
 				stays = append(stays, gone...)
 			} else {
 				goes = append(goes, gone...)
@@ -49,7 +49,7 @@ func TestDeadAndDiscardedExpire(t *testing.T) {
 			stays = append(stays, b.park(name, state, 3*time.Hour, true), b.park(name, state, 10*time.Minute, false))
 		}
 	}
-	stays = append(stays, b.park("paused", delivery.StateRetrying, 3*time.Hour, false), b.park("paused", delivery.StateHeld, 3*time.Hour, false), b.park("paused", delivery.StateScheduled, 3*time.Hour, false))
+	stays = append(stays, b.park("paused", states.Retrying, 3*time.Hour, false), b.park("paused", states.Held, 3*time.Hour, false), b.park("paused", states.Scheduled, 3*time.Hour, false))
 	_, g := b.startWatched(func(c *Config) { c.DeadRetention, c.DiscardedRetention = time.Hour, time.Hour })
 	eventually(t, "what is over to go", func() bool {
 		for _, id := range goes {
@@ -66,7 +66,7 @@ func TestDeadAndDiscardedExpire(t *testing.T) {
 		g.logged("messages=6 retention=1h0m0s subscriptions=3 first.hold=2 first.paused=2 first.skip=2") != 1 {
 		t.Error("the log does not tell how many of which")
 	}
-	if n := g.sum("expired_total", delivery.StateDead); n != 4 {
+	if n := g.sum("expired_total", states.Dead); n != 4 {
 		t.Errorf("%v dead letters are counted, want 4", n)
 	}
 	for _, id := range stays {

@@ -187,7 +187,8 @@ func TestTimesAreExact(t *testing.T) {
 	conn := newBench(t).db.Conn(t)
 	var texts []string
 	var values []pgtype.Timestamptz
-	borns := []int64{math.MaxInt64, math.MinInt64, 0, -1, 1, snapshot.FirstYear, snapshot.FirstYear - 1, snapshot.LastYear, -snapshot.Epoch, 9223371331199999999, -211813488000000000}
+	firstYear, lastYear := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()-snapshot.Epoch, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()-snapshot.Epoch
+	borns := []int64{math.MaxInt64, math.MinInt64, 0, -1, 1, firstYear, firstYear - 1, lastYear, -snapshot.Epoch, 9223371331199999999, -211813488000000000}
 	for range 100 {
 		borns = append(borns, rand.Int64N(9223371331199999999), -rand.Int64N(211813488000000000))
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/postrider/postrider/relay/delivery"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -45,7 +45,7 @@ func TestNoOrdering(t *testing.T) {
 	bad := s.publish("bad", "k", `1`)
 	good := s.publish("good", "k", `2`, `3`)
 	a.got(t, good)
-	if n := s.parkedIn("sub", delivery.StateHeld); n != 0 {
+	if n := s.parkedIn("sub", states.Held); n != 0 {
 		t.Errorf("%d messages are held, though nothing is ordered", n)
 	}
 	a.plays(nil)
@@ -115,7 +115,7 @@ func TestStrictOrderThroughOutage(t *testing.T) {
 	if got := a.accepted("*"); !slices.IsSorted(got) {
 		t.Error("delivered out of order")
 	}
-	if n := s.parkedIn("sub", delivery.StateHeld); n != 0 {
+	if n := s.parkedIn("sub", states.Held); n != 0 {
 		t.Errorf("%d rows are held", n)
 	}
 }
@@ -233,6 +233,6 @@ func TestKeyOrderUnderChaos(t *testing.T) {
 			t.Errorf("message %d is neither delivered nor dead", id)
 		}
 	}
-	t.Logf("%d messages, %d attempts, %d delivered again, %d dead", len(ids), len(a.all()), a.again(), s.parkedIn("sub", delivery.StateDead))
+	t.Logf("%d messages, %d attempts, %d delivered again, %d dead", len(ids), len(a.all()), a.again(), s.parkedIn("sub", states.Dead))
 	a.wellUsed(t)
 }

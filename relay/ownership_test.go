@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -192,7 +193,7 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 		return run.Lanes.Tasks == 0
 	})
 	run.Mu.Lock()
-	e := &delivery.Entry{ID: 999, State: delivery.StateDead}
+	e := &delivery.Entry{ID: 999, State: states.Dead}
 	run.Retries.Parked.Add(e)
 	run.Retries.Parked.Record(&delivery.ParkOp{Entry: e, Reason: "a test", Insert: &message.Row{}})
 	run.Retries.Parked.Ops[snapshot.Ident{ID: 999}].Insert.Topic = "t"

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/postrider/postrider/relay/delivery"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -244,7 +244,7 @@ func TestScheduledBeyondMemory(t *testing.T) {
 		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", delivery.StateScheduled) == n })
+	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", states.Scheduled) == n })
 	r.stop()
 	if got := len(a.all()); got != 0 {
 		t.Fatalf("%d messages were delivered before they were due", got)
@@ -283,7 +283,7 @@ func TestScheduledBeyondMemoryWhileRunning(t *testing.T) {
 		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", delivery.StateScheduled) == n })
+	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", states.Scheduled) == n })
 	run := r.now.Load().running()[subscription.Whole("sub")]
 	eventually(t, "memory holds the next ones only", func() bool {
 		run.Mu.Lock()

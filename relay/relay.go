@@ -40,10 +40,10 @@ type Relay struct {
 
 // New checks the configuration. Nothing is connected before Run.
 func New(c Config) (*Relay, error) {
-	if err := c.Validate(); err != nil {
+	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	c = c.WithDefaults()
+	c = c.withDefaults()
 	return &Relay{config: c, log: c.Logger, metrics: metrics.New(c.Registerer), health: health.New(c.Logger, c.moment)}, nil
 }
 

@@ -15,11 +15,14 @@ import (
 
 // pageValues is a row of a page in PostgreSQL's binary format.
 func pageValues(key string) *[len(message.Columns)][]byte {
-	values := &[len(message.Columns)][]byte{
-		message.ColID: bigEndian(1), message.ColXID: bigEndian(99), message.ColCreatedAt: bigEndian(845_000_000_000_000),
-		message.ColTopic: []byte("bench.t1"), message.ColPayload: []byte("\x01" + benchPayload)}
+	row := map[string][]byte{"id": bigEndian(1), "xid": bigEndian(99), "created_at": bigEndian(845_000_000_000_000),
+		"topic": []byte("bench.t1"), "payload": []byte("\x01" + benchPayload)}
 	if key != "" {
-		values[message.ColKey] = []byte(key)
+		row["key"] = []byte(key)
+	}
+	values := new([len(message.Columns)][]byte)
+	for i, column := range message.Columns {
+		values[i] = row[column]
 	}
 	return values
 }
@@ -61,7 +64,7 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	for b.Loop() {
 		v := values[n%len(values)]
 		n++
-		binary.BigEndian.PutUint64(v[message.ColID], uint64(n))
+		binary.BigEndian.PutUint64(v[0], uint64(n))
 		row, err := d.Decode(v)
 		if err != nil {
 			b.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/postrider/postrider/relay/states"
 )
 
 const (
@@ -113,7 +115,7 @@ func (r *Runner) holds(t *task) bool {
 		return false
 	}
 	head := r.Retries.Parked.head(t.keyed())
-	return t.entry != nil || head == nil || head.State != StateRetrying || r.breaker.evidence.throughAt > head.failedAt || r.breaker.evidence.heldUnproven < heldUnprovenMost
+	return t.entry != nil || head == nil || head.State != states.Retrying || r.breaker.evidence.throughAt > head.failedAt || r.breaker.evidence.heldUnproven < heldUnprovenMost
 }
 
 // onlySuspects says whether nothing is left to deliver but what must wait until something else has got through.

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -123,7 +124,7 @@ func (t *trial) run(limit time.Duration, done func() bool) bool {
 		}
 		n := 0
 		for _, p := range t.x.parked {
-			if p.state == StateRetrying || p.state == StateHeld {
+			if p.state == states.Retrying || p.state == states.Held {
 				n++
 			}
 		}
@@ -143,7 +144,7 @@ func (t *trial) delivered(ids []int64) func() bool {
 
 func (t *trial) dead(ids []int64) func() bool {
 	return func() bool {
-		return !slices.ContainsFunc(ids, func(id int64) bool { return t.x.parked[id] == nil || t.x.parked[id].state != StateDead })
+		return !slices.ContainsFunc(ids, func(id int64) bool { return t.x.parked[id] == nil || t.x.parked[id].state != states.Dead })
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 )
 
@@ -102,7 +103,7 @@ func (e *Entry) keyed() keyClass { return e.keyClass }
 
 // isOut files an entry of a class that is leased: whoever has it works on its key.
 func (p *parkedSet) isOut(e *Entry) {
-	if e.class == 0 || e.key == "" || e.State != stateLeased {
+	if e.class == 0 || e.key == "" || e.State != states.Leased {
 		return
 	}
 	if p.out == nil {
@@ -113,7 +114,7 @@ func (p *parkedSet) isOut(e *Entry) {
 
 // isBack undoes isOut.
 func (p *parkedSet) isBack(e *Entry) {
-	if e.class == 0 || e.key == "" || e.State != stateLeased {
+	if e.class == 0 || e.key == "" || e.State != states.Leased {
 		return
 	}
 	if left := slices.DeleteFunc(p.out[e.key], func(x *Entry) bool { return x == e }); len(left) > 0 {

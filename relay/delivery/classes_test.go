@@ -17,10 +17,11 @@ type quietSender struct{ simRunner }
 
 func newClassRunner(sink sinks.Sink, lanes, batch int) *Runner {
 	var cursors []store.Cursor
-	for class := range int16(message.Classes) {
+	for class := range int16(4) {
 		cursors = append(cursors, store.Cursor{Part: subscription.Part{Subscription: "s", Class: class + 1}})
 	}
-	settings := subscription.Settings{Sharing: subscription.Sharing{Priorities: true}}.WithDefaults()
+	settings := subscription.Settings{}.WithDefaults()
+	settings.Priorities = true
 	return New(Environment{Sink: sink, Budget: &queue.Budget{Limit: 1 << 26}, Cursor: cursors[0], Classes: cursors, Sub: subscription.Subscription{Name: "s", Settings: settings}},
 		&Filter{}, sinks.Limits{Lanes: lanes, Batch: batch})
 }

@@ -3,13 +3,8 @@ package delivery
 import (
 	"time"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
-)
-
-// The states that callbacks make of leased deliveries.
-const (
-	stateCompleted = "completed"
-	stateFailed    = "failed"
 )
 
 // simLease is how long a destination may take for what it has leased.
@@ -17,7 +12,7 @@ const simLease = 20 * time.Second
 
 // lease begins when the save is carried out.
 func (x *simRunner) lease(e *simEntry, op *ParkOp) {
-	if op.state == stateLeased {
+	if op.state == states.Leased {
 		e.lease, e.token, e.worker = op.lease, op.token, op.worker
 		e.due = x.sim.server.now.Add(op.lease)
 	}
@@ -26,12 +21,12 @@ func (x *simRunner) lease(e *simEntry, op *ParkOp) {
 // mayChange is the condition that the save statement has for parked rows.
 func (x *simRunner) mayChange(e *simEntry, op *ParkOp) bool {
 	switch e.state {
-	case StateRetrying, StateHeld, StateScheduled:
+	case states.Retrying, states.Held, states.Scheduled:
 		return true
-	case stateFailed:
-		return op.state != stateLeased
-	case stateLeased:
-		return op.state != stateLeased && !e.due.After(x.sim.server.now) || op.worker != "" && op.token == e.token
+	case states.Failed:
+		return op.state != states.Leased
+	case states.Leased:
+		return op.state != states.Leased && !e.due.After(x.sim.server.now) || op.worker != "" && op.token == e.token
 	}
 	return false
 }
@@ -40,17 +35,17 @@ func (x *simRunner) mayChange(e *simEntry, op *ParkOp) bool {
 func (x *simRunner) callBack(op simOp) {
 	for id := range x.sim.server.nextID {
 		p := x.parked[id]
-		if p == nil || p.state != stateLeased || p.worker != "" || !p.due.After(x.sim.server.now) {
+		if p == nil || p.state != states.Leased || p.worker != "" || !p.due.After(x.sim.server.now) {
 			continue
 		}
 		switch op.c % 5 {
 		case 0, 1:
-			p.state, p.due = stateCompleted, time.Time{}
+			p.state, p.due = states.Completed, time.Time{}
 			x.ever[id] = true
 		case 2:
-			p.state, p.due, p.reason = stateFailed, x.sim.server.now.Add(time.Duration(op.b%4)*time.Second), "failed"
+			p.state, p.due, p.reason = states.Failed, x.sim.server.now.Add(time.Duration(op.b%4)*time.Second), "failed"
 		case 3:
-			p.state, p.due, p.reason = stateFailed, time.Time{}, "failed for good"
+			p.state, p.due, p.reason = states.Failed, time.Time{}, "failed for good"
 		default:
 			p.due = x.sim.server.now.Add(p.lease)
 		}
@@ -68,7 +63,7 @@ func (x *simRunner) look() (acted bool) {
 	now := x.sim.server.now
 	for id := range x.sim.server.nextID {
 		p := x.parked[id]
-		if p == nil || p.state != stateCompleted && p.state != stateFailed && (p.state != stateLeased || p.worker != "" || p.due.After(now)) {
+		if p == nil || p.state != states.Completed && p.state != states.Failed && (p.state != states.Leased || p.worker != "" || p.due.After(now)) {
 			continue
 		}
 		c := store.CalledBack{Message: p.row.Ident(), State: p.state, Reason: p.reason}
@@ -79,7 +74,7 @@ func (x *simRunner) look() (acted bool) {
 			continue
 		}
 		acted = true
-		if p.state == stateCompleted {
+		if p.state == states.Completed {
 			x.accepted[id], x.ever[id] = true, true
 		}
 	}

@@ -3,6 +3,7 @@ package delivery
 import (
 	"strings"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -44,9 +45,9 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 	switch {
 	case x.accepted[r.ID]:
 		x.sim.failf("%s: message %d is delivered again by the same runner", x.sub.Name, r.ID)
-	case p != nil && (p.state == StateDead || p.state == StateDiscarded):
+	case p != nil && (p.state == states.Dead || p.state == states.Discarded):
 		x.sim.failf("%s: message %d is delivered, but it is %s", x.sub.Name, r.ID, p.state)
-	case p != nil && (p.state == stateCompleted || p.state == stateLeased && (p.worker != "" || p.due.After(x.sim.server.now))):
+	case p != nil && (p.state == states.Completed || p.state == states.Leased && (p.worker != "" || p.due.After(x.sim.server.now))):
 		x.sim.failf("%s: message %d is delivered, but its destination has taken it over: it is %s", x.sub.Name, r.ID, p.state)
 	case t.entry == nil && x.loaded.covers(r):
 		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.ID, x.loaded)
@@ -114,11 +115,11 @@ func (x *simRunner) outOfTheWay(m *simRow) bool {
 	switch {
 	case x.accepted[m.ID]:
 		return true
-	case p != nil && p.state == StateDead:
+	case p != nil && p.state == states.Dead:
 		return x.sub.Settings.OnDead == subscription.DeadSkips
-	case p != nil && p.state == StateHeld:
+	case p != nil && p.state == states.Held:
 		return !m.DeliverAt.IsZero() // after a restart it counts as scheduled again
-	case p != nil && (p.state == StateRetrying || p.state == stateLeased || p.state == stateFailed):
+	case p != nil && (p.state == states.Retrying || p.state == states.Leased || p.state == states.Failed):
 		return false
 	case p != nil: // scheduled, completed or discarded
 		return true
@@ -132,8 +133,8 @@ func (x *simRunner) checkParked(id int64) {
 	if p.attempts > x.tries[id] {
 		x.sim.failf("%s: message %d has %d attempts, but went out %d times", x.sub.Name, id, p.attempts, x.tries[id])
 	}
-	if p.state != StateDead {
-		if p.attempts >= x.sub.Settings.MaxAttempts && p.state != stateLeased {
+	if p.state != states.Dead {
+		if p.attempts >= x.sub.Settings.MaxAttempts && p.state != states.Leased {
 			x.sim.failf("%s: message %d is not dead after %d attempts", x.sub.Name, id, p.attempts)
 		}
 		return
@@ -189,7 +190,7 @@ func (x *simRunner) checkFinished() {
 		}
 	}
 	for id, p := range x.parked {
-		if p.state != StateDead && p.state != StateDiscarded {
+		if p.state != states.Dead && p.state != states.Discarded {
 			x.sim.failf("%s: message %d is still parked: %+v", x.sub.Name, id, p)
 		}
 	}

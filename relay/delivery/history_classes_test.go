@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -104,8 +105,8 @@ func (x *simRunner) checkAlone(r *simRow, t *task) {
 
 // isOut says whether somebody works on a parked message.
 func (x *simRunner) isOut(id int64, p *simEntry) bool {
-	if p.state != stateLeased || p.worker == "" {
-		return p.state == stateLeased && p.due.After(x.sim.server.now)
+	if p.state != states.Leased || p.worker == "" {
+		return p.state == states.Leased && p.due.After(x.sim.server.now)
 	}
 	return x.leases[p.token] == id
 }

@@ -3,6 +3,7 @@ package delivery
 import (
 	"time"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -81,7 +82,7 @@ func (x *simRunner) awaitRate() bool {
 // atRest gives dead messages up that others wait for, and says whether nothing is left to do.
 func (x *simRunner) atRest() bool {
 	for id := range x.sim.server.nextID {
-		if p := x.parked[id]; p != nil && p.state == StateDead && x.sub.Settings.OnDead == subscription.DeadHolds {
+		if p := x.parked[id]; p != nil && p.state == states.Dead && x.sub.Settings.OnDead == subscription.DeadHolds {
 			x.discard(id)
 		}
 	}
@@ -89,7 +90,7 @@ func (x *simRunner) atRest() bool {
 		return false
 	}
 	for _, p := range x.parked {
-		if p.state != StateDead && p.state != StateDiscarded {
+		if p.state != states.Dead && p.state != states.Discarded {
 			return false
 		}
 	}

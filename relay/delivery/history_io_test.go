@@ -7,6 +7,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/sinks"
 )
@@ -22,7 +23,7 @@ func (x *simRunner) load() (acted bool) {
 	}
 	l := &loadedRows{x.loading, make(map[snapshot.Ident]*message.Row)}
 	for _, e := range x.loading {
-		if p := x.parked[e.ID]; p != nil && (p.state == StateRetrying || p.state == StateHeld || p.state == StateScheduled) {
+		if p := x.parked[e.ID]; p != nil && (p.state == states.Retrying || p.state == states.Held || p.state == states.Scheduled) {
 			l.rows[e.ident()] = p.row
 		}
 	}

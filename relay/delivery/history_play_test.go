@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 )
 
 // play makes an event happen.
@@ -311,10 +312,10 @@ func (s *simulation) command(x *simRunner, op simOp) {
 		p := x.parked[id]
 		switch {
 		case p == nil:
-		case op.c&1 == 0 && p.state == StateDead:
+		case op.c&1 == 0 && p.state == states.Dead:
 			x.redrive(id)
 			return
-		case op.c&1 == 1 && (p.state == StateDead || op.c&6 == 0 && p.state != StateDiscarded && p.state != stateCompleted):
+		case op.c&1 == 1 && (p.state == states.Dead || op.c&6 == 0 && p.state != states.Discarded && p.state != states.Completed):
 			x.discard(id)
 			x.died[id] = true
 			return

@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -160,17 +161,17 @@ func (x *simRunner) loadParked() {
 	for id, p := range x.parked {
 		e := &Entry{ID: id, born: p.row.Born, xid: p.row.XID, keyClass: keyClass{r.Env.order().parkedKey(p.row.Key), r.Env.classOf(p.row.Priority)}, State: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
 		switch {
-		case p.state == StateScheduled:
+		case p.state == states.Scheduled:
 			later = append(later, e)
-		case p.state == stateLeased, p.state == stateCompleted, p.state == stateFailed:
-			if e.State = stateLeased; p.state == stateLeased {
+		case p.state == states.Leased, p.state == states.Completed, p.state == states.Failed:
+			if e.State = states.Leased; p.state == states.Leased {
 				e.token, e.worker = p.token, p.worker
 			}
 			if e.worker != "" {
 				r.Lanes.leasing.found = append(r.Lanes.leasing.found, sinks.Lease{ID: id, Token: p.token, Worker: p.worker})
 			}
 			waiting = append(waiting, e)
-		case p.state == StateRetrying, p.state == StateHeld, p.state == StateDead && x.sub.Settings.OnDead == subscription.DeadHolds:
+		case p.state == states.Retrying, p.state == states.Held, p.state == states.Dead && x.sub.Settings.OnDead == subscription.DeadHolds:
 			waiting = append(waiting, e)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 )
 
 // simSave is a save of several parts on its way to the database and back.
@@ -97,7 +98,7 @@ func (x *simRunner) applyOps(item *SaveItem) {
 		old := x.parked[id]
 		switch {
 		case op.remove:
-			if old != nil && old.state != StateDiscarded {
+			if old != nil && old.state != states.Discarded {
 				delete(x.parked, id)
 			}
 		case op.Insert != nil:
@@ -121,11 +122,11 @@ func (x *simRunner) applyOps(item *SaveItem) {
 
 // redrive and discard are the commands: the runner will stop in order and load anew.
 func (x *simRunner) redrive(id int64) {
-	x.command(id, func(e *simEntry) { e.state, e.attempts, e.due = StateRetrying, 0, x.sim.server.now })
+	x.command(id, func(e *simEntry) { e.state, e.attempts, e.due = states.Retrying, 0, x.sim.server.now })
 }
 
 func (x *simRunner) discard(id int64) {
-	x.command(id, func(e *simEntry) { e.state, e.due = StateDiscarded, time.Time{} })
+	x.command(id, func(e *simEntry) { e.state, e.due = states.Discarded, time.Time{} })
 }
 
 func (x *simRunner) command(id int64, change func(*simEntry)) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -74,7 +75,7 @@ func (x *simRunner) Serve(leases []sinks.Lease, settle func(token int64, outcome
 		x.leases[l.Token] = l.ID
 	}
 	for id, p := range x.parked {
-		if _, found := x.leases[p.token]; p.state == stateLeased && p.worker != "" && !found {
+		if _, found := x.leases[p.token]; p.state == states.Leased && p.worker != "" && !found {
 			x.sim.failf("%s: the lease of message %d is forgotten: %+v", x.sub.Name, id, p)
 		}
 	}

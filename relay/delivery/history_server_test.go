@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -99,7 +100,7 @@ func (s *simServer) insert(tx *simTx, topic, key string, due time.Time) {
 	r := &simRow{inserted: s.moment}
 	r.ID, r.XID, r.Topic, r.Key, r.DeliverAt, r.CreatedAt = s.nextID, tx.xid, topic, key, due, simStart.Add(time.Duration(s.moment)*time.Microsecond)
 	r.Born = r.CreatedAt.UnixMicro() - snapshot.Epoch
-	r.MessageID = string(message.AppendMessageID(nil, simSource, r.ID, r.CreatedAt))
+	r.MessageID = fmt.Sprintf("%s-%d-%d", simSource, r.ID, r.CreatedAt.UnixMicro())
 	r.JSON, r.Payload, r.Priority = true, []byte("1"), simPriorities[int(r.ID)%len(simPriorities)]
 	s.nextID++
 	tx.rows = append(tx.rows, r)

@@ -3,6 +3,8 @@ package delivery
 import (
 	"slices"
 	"time"
+
+	"github.com/postrider/postrider/relay/states"
 )
 
 // MaxBeyond is how many scheduled messages without a place a runner takes in, in the hope that what comes after them is due. What they
@@ -20,7 +22,7 @@ type beyondBound struct {
 // schedule parks a message until it is due, or leaves it in the log while too many are.
 func (r *Runner) schedule(t *task) {
 	if r.scheduledCount() < r.Env.Sub.Settings.MaxScheduled {
-		r.park(t, StateScheduled, t.row.DeliverAt, "")
+		r.park(t, states.Scheduled, t.row.DeliverAt, "")
 		return
 	}
 	b := &r.Retries.Scheduled.beyond

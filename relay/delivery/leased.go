@@ -17,7 +17,7 @@ func (r *Runner) lease(t *task, err error, lease time.Duration) {
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
 		r.Retries.lent.token, r.Retries.lent.worker = o.Token, o.Worker
 	}
-	r.park(t, stateLeased, time.Time{}, "")
+	r.park(t, states.Leased, time.Time{}, "")
 }
 
 // ident is the message's row.
@@ -41,10 +41,10 @@ func (r *Runner) CalledBack(c store.CalledBack, now time.Time) bool {
 	defer r.Mu.Unlock()
 	defer r.Life.Wake()
 	e := r.Retries.Parked.ByID[c.Message]
-	if r.Gone || e == nil || e.State != stateLeased || r.Retries.Parked.pending(e.ident()) {
+	if r.Gone || e == nil || e.State != states.Leased || r.Retries.Parked.pending(e.ident()) {
 		return false
 	}
-	if e.lessors() && c.State == stateLeased {
+	if e.lessors() && c.State == states.Leased {
 		return false // the sink knows better
 	}
 	t := r.Retries.taskOf(e)
@@ -56,7 +56,7 @@ func (r *Runner) CalledBack(c store.CalledBack, now time.Time) bool {
 		r.Retries.unblock(e.keyed())
 		r.Env.Save()
 		return true
-	case c.State == stateLeased:
+	case c.State == states.Leased:
 		r.retry(t, "no callback came before the lease was over", 0, now)
 	case c.Due == nil:
 		r.bury(t, c.Reason)

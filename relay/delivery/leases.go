@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -70,7 +71,7 @@ func (r *Runner) endLease(end leaseEnd, now time.Time) {
 		r.Retries.Parked.Record(&ParkOp{Entry: e})
 	case sinks.KindSnoozed, sinks.KindReleased:
 		t.attempts--
-		r.park(t, StateRetrying, now.Add(after), end.outcome.Error())
+		r.park(t, states.Retrying, now.Add(after), end.outcome.Error())
 	case sinks.KindPermanent:
 		r.bury(t, end.outcome.Error())
 	default:

@@ -3,6 +3,8 @@ package delivery
 import (
 	"log/slog"
 	"time"
+
+	"github.com/postrider/postrider/relay/states"
 )
 
 const (
@@ -77,7 +79,7 @@ func Shorten(reason string) string {
 // noteDead takes note of the dead letters of a save that was carried out.
 func (r *Runner) noteDead(item *SaveItem) {
 	for m, op := range item.Ops {
-		if op.state == StateDead && !op.remove {
+		if op.state == states.Dead && !op.remove {
 			r.report.deaths.add(m.ID, op.Reason)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -22,7 +23,7 @@ func (r *Runner) retryIn(t *task, reason string, wait time.Duration, now time.Ti
 		}
 		return
 	}
-	r.park(t, StateRetrying, now.Add(wait), reason)
+	r.park(t, states.Retrying, now.Add(wait), reason)
 }
 
 // snooze parks the message until its time; no attempt counts.
@@ -32,7 +33,7 @@ func (r *Runner) snooze(t *task, reason string, until time.Time) {
 		t.entry.busy = false
 		t.attempts = t.entry.attempts
 	}
-	r.park(t, StateRetrying, until, reason)
+	r.park(t, states.Retrying, until, reason)
 }
 
 func (r *Runner) accepted(t *task, now time.Time) {
@@ -48,7 +49,7 @@ func (r *Runner) accepted(t *task, now time.Time) {
 }
 
 // bury makes the message a dead letter.
-func (r *Runner) bury(t *task, reason string) { r.park(t, StateDead, time.Time{}, reason) }
+func (r *Runner) bury(t *task, reason string) { r.park(t, states.Dead, time.Time{}, reason) }
 
 // park makes an exception of the message, or changes the one that it is. In the log the message counts as settled: the
 // parked row and the cursor are saved in one statement.
@@ -67,17 +68,17 @@ func (r *Runner) park(t *task, state string, due time.Time, reason string) {
 		r.lend(e, state)
 		r.Retries.Parked.change(e, state, due, reason)
 	}
-	if state == StateDead && r.Env.Sub.Settings.OnDead == subscription.DeadSkips {
+	if state == states.Dead && r.Env.Sub.Settings.OnDead == subscription.DeadSkips {
 		e.leaving = true // its key goes on once that is durable
 	}
-	if state != StateHeld && state != StateScheduled || r.Retries.Parked.Unsaved > r.MaxTaskBytes()/2 {
+	if state != states.Held && state != states.Scheduled || r.Retries.Parked.Unsaved > r.MaxTaskBytes()/2 {
 		r.Env.Save()
 	}
 }
 
 // lend has an entry that is being leased remember how.
 func (r *Runner) lend(e *Entry, state string) {
-	if state == stateLeased {
+	if state == states.Leased {
 		e.loan = r.Retries.lent
 	}
 }

@@ -11,16 +11,6 @@ import (
 	"github.com/postrider/postrider/relay/states"
 )
 
-// Package states says what they mean.
-const (
-	StateRetrying  = states.Retrying
-	StateHeld      = states.Held
-	StateScheduled = states.Scheduled
-	stateLeased    = states.Leased
-	StateDead      = states.Dead
-	StateDiscarded = states.Discarded
-)
-
 // Entry is a parked delivery as its runner remembers it. The message itself is in the table.
 type Entry struct {
 	ID, born  int64
@@ -48,7 +38,7 @@ type loan struct {
 }
 
 // lessors says whether the entry is one that the sink has leased itself: no callback comes for it.
-func (e *Entry) lessors() bool { return e.State == stateLeased && e.worker != "" }
+func (e *Entry) lessors() bool { return e.State == states.Leased && e.worker != "" }
 
 func (e *Entry) ident() snapshot.Ident { return snapshot.Ident{ID: e.ID, Born: e.born} }
 
@@ -138,9 +128,9 @@ func (p *parkedSet) count(e *Entry, n int) {
 		p.blocked.add(e.key, n)
 	}
 	switch e.State {
-	case StateScheduled:
+	case states.Scheduled:
 		p.later += n
-	case stateLeased:
+	case states.Leased:
 		p.waiting += n
 	}
 }
@@ -177,7 +167,7 @@ func (p *parkedSet) change(e *Entry, state string, due time.Time, reason string)
 
 // queueUp makes a scheduled entry that is due wait behind its key's head. It keeps its time: after a restart it has to wait, unlike
 // what has always been held, for what its runner has still to read.
-func (p *parkedSet) queueUp(e *Entry) { p.change(e, StateHeld, e.due, "") }
+func (p *parkedSet) queueUp(e *Entry) { p.change(e, states.Held, e.due, "") }
 
 // remove forgets the entry and remembers to delete its row.
 func (p *parkedSet) remove(e *Entry) {
@@ -234,7 +224,7 @@ func (p *parkedSet) nextDue(now time.Time) *Entry {
 func (p *parkedSet) nextRetry() *Entry {
 	var next *Entry
 	for _, e := range p.due {
-		if e.State == StateRetrying && e.durable() && (e.key == "" || p.head(e.keyed()) == e) && (next == nil || e.due.Before(next.due)) {
+		if e.State == states.Retrying && e.durable() && (e.key == "" || p.head(e.keyed()) == e) && (next == nil || e.due.Before(next.due)) {
 			next = e
 		}
 	}

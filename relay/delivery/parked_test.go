@@ -11,7 +11,7 @@ import (
 
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
-	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/relay/states"
 )
 
 // parkedTable is the table as it is after all operations recorded so far have been saved.
@@ -54,7 +54,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 		table := make(parkedTable)
 		start := time.Unix(1_800_000_000, 0)
 		when := func() time.Time { return start.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "due")) * time.Second) }
-		states := rapid.SampledFrom([]string{StateRetrying, StateHeld, StateScheduled, stateLeased, StateDead})
+		states := rapid.SampledFrom([]string{states.Retrying, states.Held, states.Scheduled, states.Leased, states.Dead})
 		next := int64(1)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			step := rapid.IntRange(0, 8).Draw(t, "step")
@@ -111,7 +111,7 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 	})
 }
 
-func isDueState(state string) bool { return state == StateRetrying || state == StateScheduled }
+func isDueState(state string) bool { return state == states.Retrying || state == states.Scheduled }
 
 func allDurable(p *parkedSet) bool {
 	for _, e := range p.ByID {
@@ -145,13 +145,13 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 			t.Fatalf("%d is %v, want state %s", id, e, state)
 		}
 		switch state {
-		case StateScheduled:
+		case states.Scheduled:
 			later++
 			continue
-		case stateLeased:
+		case states.Leased:
 			waiting++
 			blocked++
-		case StateRetrying, StateHeld:
+		case states.Retrying, states.Held:
 			blocked++
 		}
 		if keys[id] != "" {
@@ -176,10 +176,10 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 // What happens to a row between two saves becomes one operation.
 func TestParkedOperationsMerge(t *testing.T) {
 	p := newParkedSet(1000, true)
-	e, message := &Entry{ID: 1, State: StateScheduled}, &message.Row{}
+	e, message := &Entry{ID: 1, State: states.Scheduled}, &message.Row{}
 	p.Add(e)
 	p.Record(&ParkOp{Entry: e, Insert: message})
-	p.change(e, StateRetrying, time.Unix(5, 0), "failed")
+	p.change(e, states.Retrying, time.Unix(5, 0), "failed")
 	if op := p.Ops[snapshot.Ident{ID: 1}]; op.Insert != message || op.remove || op.Reason != "failed" {
 		t.Errorf("insert and update became %+v", op)
 	}
@@ -189,7 +189,7 @@ func TestParkedOperationsMerge(t *testing.T) {
 	}
 
 	p.Add(e)
-	p.change(e, StateHeld, time.Time{}, "")
+	p.change(e, states.Held, time.Time{}, "")
 	p.remove(e)
 	if op := p.Ops[snapshot.Ident{ID: 1}]; op == nil || !op.remove || op.Insert != nil {
 		t.Errorf("update and remove became %+v", op)
@@ -202,51 +202,20 @@ func TestParkedOperationsMerge(t *testing.T) {
 // What is not in the table yet is not due: its row could not be read.
 func TestParkedMustBeDurableToBeDue(t *testing.T) {
 	p := newParkedSet(1000, true)
-	e := &Entry{ID: 1, State: StateRetrying, due: time.Unix(5, 0)}
+	e := &Entry{ID: 1, State: states.Retrying, due: time.Unix(5, 0)}
 	p.Add(e)
 	if got := p.nextDue(time.Unix(9, 0)); got != nil {
 		t.Errorf("%+v is due", got)
 	}
-	e.stored = StateDead
+	e.stored = states.Dead
 	if got := p.nextDue(time.Unix(9, 0)); got != nil {
 		t.Errorf("%+v is due, but the table has it as dead still", got)
 	}
-	e.stored = StateRetrying
+	e.stored = states.Retrying
 	if got := p.nextDue(time.Unix(4, 0)); got != nil {
 		t.Errorf("%+v is due too early", got)
 	}
 	if got := p.nextDue(time.Unix(5, 0)); got != e {
 		t.Errorf("%+v is due, want the entry", got)
-	}
-}
-
-func TestRetryDelay(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		first := time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "first"))
-		most := first + time.Duration(rapid.Int64Range(0, int64(100*24*time.Hour)).Draw(t, "most"))
-		attempts := rapid.IntRange(1, 1_000_000).Draw(t, "attempts")
-		if rapid.Bool().Draw(t, "few") {
-			attempts = 1 + attempts%20
-		}
-		want := float64(first)
-		for i := 1; i < min(attempts, 200); i++ {
-			want *= 2
-		}
-		want = min(want, float64(most))
-		got := subscription.RetryDelay(attempts, first, most)
-		if float64(got) < 0.8*want-1 || float64(got) > 1.2*want+1 {
-			t.Errorf("after %d attempts from %s to %s: %s, want about %s", attempts, first, most, got, time.Duration(want))
-		}
-	})
-	if d := subscription.RetryDelay(90, time.Second, 1<<63-1); d < 1<<62 {
-		t.Errorf("the longest wait that there is has become %s", d)
-	}
-	low, high := time.Hour, time.Duration(0)
-	for range 200 {
-		d := subscription.RetryDelay(1, time.Second, time.Hour)
-		low, high = min(low, d), max(high, d)
-	}
-	if low > 850*time.Millisecond || high < 1150*time.Millisecond {
-		t.Errorf("waits from %s to %s: what failed together comes back together", low, high)
 	}
 }

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -59,7 +60,7 @@ func (e *Environment) entries(rows []store.Parked) []*Entry {
 func (r *Runner) takeInLeases(waiting []store.Parked) {
 	for i := range waiting {
 		switch p := &waiting[i]; {
-		case p.State != stateLeased || p.Worker == "":
+		case p.State != states.Leased || p.Worker == "":
 		case r.Lanes.leasing.to == nil:
 			p.Worker = ""
 		default:
@@ -73,10 +74,10 @@ func (q *retries) takeInParked(waiting, later []*Entry) {
 	for _, e := range waiting {
 		q.Parked.Add(e)
 		switch {
-		case e.State == StateHeld && e.key == "": // it was held under another ordering
+		case e.State == states.Held && e.key == "": // it was held under another ordering
 			q.load(e)
-		case e.State == StateHeld && e.due.Unix() > 0: // it was scheduled, and holds nobody up before its turn comes
-			q.Parked.change(e, StateScheduled, e.due, "")
+		case e.State == states.Held && e.due.Unix() > 0: // it was scheduled, and holds nobody up before its turn comes
+			q.Parked.change(e, states.Scheduled, e.due, "")
 		}
 	}
 	q.addScheduled(later)

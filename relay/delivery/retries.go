@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 )
 
@@ -78,11 +79,11 @@ func (r *Runner) hold(t *task) {
 		if t.fault != nil {
 			t.attempts = 0 // nothing said that it was to blame
 		}
-		r.park(t, StateHeld, time.Time{}, "")
+		r.park(t, states.Held, time.Time{}, "")
 		return
 	}
 	e.busy = false
-	if e.State == StateScheduled {
+	if e.State == states.Scheduled {
 		r.Retries.Parked.queueUp(e)
 	}
 }
@@ -109,11 +110,11 @@ func (r *Runner) takeDue(now time.Time) {
 		}
 		head := r.Retries.Parked.head(e.keyed())
 		switch {
-		case e.State == StateScheduled && e.key != "" && !r.Retries.intakeOf(e.class).pass.present:
+		case e.State == states.Scheduled && e.key != "" && !r.Retries.intakeOf(e.class).pass.present:
 			r.Retries.postpone(e)
 		case head == nil || head == e || e.key == "":
 			r.Retries.load(e)
-		case e.State == StateScheduled:
+		case e.State == states.Scheduled:
 			r.Retries.Parked.queueUp(e)
 			r.Retries.intakeOf(e.class).Dirty = true
 		}
@@ -144,7 +145,7 @@ func (q *retries) endPostponing(in *intake) {
 // unblock lets the key's next parked message go, if there is one that waits for nothing else.
 func (q *retries) unblock(key keyClass) {
 	head := q.Parked.head(key)
-	if head != nil && !q.Parked.outElsewhere(key) && head.durable() && !head.busy && head.State != StateDead && head.State != stateLeased && head.heapIndex < 0 {
+	if head != nil && !q.Parked.outElsewhere(key) && head.durable() && !head.busy && head.State != states.Dead && head.State != states.Leased && head.heapIndex < 0 {
 		q.load(head)
 	}
 }

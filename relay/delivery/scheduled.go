@@ -5,6 +5,7 @@ import (
 
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 )
 
@@ -78,7 +79,7 @@ func (q *retries) trimScheduled() {
 
 // forgetScheduled drops a scheduled delivery from memory if the table has it as it is.
 func (q *retries) forgetScheduled(e *Entry) {
-	if e.State == StateScheduled && e.stored == StateScheduled && !e.busy && !q.Parked.pending(e.ident()) {
+	if e.State == states.Scheduled && e.stored == states.Scheduled && !e.busy && !q.Parked.pending(e.ident()) {
 		q.Parked.forget(e)
 		q.Scheduled.unseen++
 	}

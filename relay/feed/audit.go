@@ -20,7 +20,7 @@ type audit struct {
 // tookCounts goes on with a tick that closes: the rows of the window are counted per transaction in the table and compared with what
 // was dispatched. A transaction's streamed rows are a subset of its rows in the table, so equal counts are equal sets.
 func (c *core) tookCounts(now time.Time, a *answer) Ask {
-	c.news.Kind = "audit"
+	c.news.kind = "audit"
 	c.at = a.at
 	c.audit = audit{counts: a.counts, window: now.Sub(c.win.closedOn), until: now.Add(auditWait)}
 	c.audit.brought, c.audit.late = c.backlog.Pace()
@@ -66,7 +66,7 @@ func (c *core) tookMissing(now time.Time, a *answer) Ask {
 // finishCompletion dispatches what the stream has not brought and draws the consequences for the stream.
 func (c *core) finishCompletion(now time.Time, found *rowSet) Ask {
 	c.out.dispatch(c.win.without(found.rows), c.win.win)
-	c.news.Completed = true
+	c.news.completed = true
 	_, gap, _ := c.backlog.State()
 	if why := c.trust.completed(now, gap, c.audit.passed); why != "" {
 		c.endStreaming(why)

@@ -63,12 +63,12 @@ const (
 
 // News is what a step has brought that others are to hear of.
 type News struct {
-	Kind      string // of tick; "": none has read anything
-	Following bool   // ticks follow the stream from here on
+	kind      string // of tick; "": none has read anything
+	following bool   // ticks follow the stream from here on
 	Ended     string // why they do not any more
-	Completed bool   // a window was completed from the table
+	completed bool   // a window was completed from the table
 	Outrun    bool   // the stream does not keep up
-	FromTable int64  // transactions that were read from the table
+	fromTable int64  // transactions that were read from the table
 	Streamed  int    // rows that were dispatched because the stream had brought them
 }
 
@@ -176,7 +176,7 @@ func (c *core) giveUp(now time.Time, s snapshot.Snapshot) {
 
 // show dispatches in commit order what the stream has brought and has become visible.
 func (c *core) show(now time.Time, s snapshot.Snapshot) {
-	c.news.Kind = "stream"
+	c.news.kind = "stream"
 	left := c.takeVisible(s)
 	if _, gap, _ := c.backlog.State(); gap {
 		c.endStreaming(lostRows)

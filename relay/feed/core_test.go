@@ -85,7 +85,7 @@ func (s *stepper) follow() {
 		s.asks(s.took(s.now, s.tick()), askNothing)
 		s.bring(waltest.Keepalive(s.lsn))
 	}
-	if !s.trust.streaming || !s.takeNews().Following {
+	if !s.trust.streaming || !s.takeNews().following {
 		s.Fatal("the stream is not followed")
 	}
 }
@@ -139,7 +139,7 @@ func TestDistrust(t *testing.T) {
 		s.commits(false)
 		s.bring(waltest.Keepalive(s.lsn))
 		s.completes(s.counts())
-		if n := s.takeNews(); n.Ended != HasHole || !n.Completed || s.trust.distrust != want*time.Second {
+		if n := s.takeNews(); n.Ended != HasHole || !n.completed || s.trust.distrust != want*time.Second {
 			t.Fatalf("%+v, and distrust for %s, want %ds", n, s.trust.distrust, want)
 		}
 		s.now = s.now.Add(want*time.Second - 1)
@@ -182,7 +182,7 @@ func TestStreamIsWaitedFor(t *testing.T) {
 	s.lsn -= 10
 	s.commits(true)
 	s.asks(s.took(s.now, nil), askNothing)
-	if got := s.queue.Take(2); len(got) != 1 || s.takeNews().Completed {
+	if got := s.queue.Take(2); len(got) != 1 || s.takeNews().completed {
 		t.Errorf("%d messages, want the one that the stream has brought after all", len(got))
 	}
 	for n := range slowWindows { // late so many times
@@ -258,10 +258,10 @@ func TestDelayOfTheStream(t *testing.T) {
 			t.Fatalf("looks again after %s, want %s", a.Wait, min(want, recheckMax))
 		}
 	}
-	s.now = s.now.Add(CloseEvery / 4)
+	s.now = s.now.Add(closeEvery / 4)
 	s.begins(askTick)
-	if a := s.took(s.now, s.tick()); a.Wait != CloseEvery*3/4 {
-		t.Errorf("waits %s for the window's end, want %s", a.Wait, CloseEvery*3/4)
+	if a := s.took(s.now, s.tick()); a.Wait != closeEvery*3/4 {
+		t.Errorf("waits %s for the window's end, want %s", a.Wait, closeEvery*3/4)
 	}
 	if got := s.queue.Take(2); len(got) != 1 {
 		t.Errorf("%d messages, want 1", len(got))

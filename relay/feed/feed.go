@@ -70,7 +70,7 @@ type Feed struct {
 	failing bool   // the last tick has failed
 
 	Backlog   *wal.Backlog
-	Wake      chan struct{} // requests, notifications
+	wake      chan struct{} // requests, notifications
 	Active    atomic.Bool   // there are live runners: a stream is worth having
 	activated chan struct{} // has a value when Active changed
 	outrun    chan struct{} // has a value when the stream does not keep up
@@ -86,7 +86,7 @@ func New(c Config) *Feed {
 	backlog := wal.NewBacklog(c.MemoryLimit / 4)
 	return &Feed{config: c, Backlog: backlog,
 		core: newCore(bounds{pollMin: c.PollMin, pollMax: c.PollMax, rowBytes: c.MemoryLimit / 8, busyRate: c.BusyRate}, backlog),
-		Wake: make(chan struct{}, 1), activated: make(chan struct{}, 1), outrun: make(chan struct{}, 1)}
+		wake: make(chan struct{}, 1), activated: make(chan struct{}, 1), outrun: make(chan struct{}, 1)}
 }
 
 // Streaming says whether ticks follow the stream; it is for the one who makes them.
@@ -105,7 +105,7 @@ func (f *Feed) Attach(q *queue.Queue) {
 	f.mu.Lock()
 	f.pending = append(f.pending, q)
 	f.mu.Unlock()
-	async.Signal(f.Wake)
+	async.Signal(f.wake)
 }
 
 // Closed returns the newest closed snapshot. All its messages are in the queues before it is returned here.
@@ -175,7 +175,7 @@ func (f *Feed) await(ctx context.Context, timer *time.Timer) error {
 			return ctx.Err()
 		case <-timer.C:
 			return nil
-		case <-f.Wake:
+		case <-f.wake:
 			return nil
 		case <-f.Backlog.Wake:
 			wait := f.core.woken(time.Now())
@@ -250,16 +250,16 @@ func (f *Feed) Took(now time.Time) (Ask, News) {
 }
 
 func (f *Feed) tell(n *News) {
-	if n.Kind != "" {
-		f.config.Metrics.Ticks.WithLabelValues(n.Kind).Inc()
+	if n.kind != "" {
+		f.config.Metrics.Ticks.WithLabelValues(n.kind).Inc()
 	}
-	if n.Completed {
+	if n.completed {
 		f.config.Metrics.Completed.Inc()
 	}
-	if n.FromTable > 0 {
-		f.fromTable.Add(n.FromTable)
+	if n.fromTable > 0 {
+		f.fromTable.Add(n.fromTable)
 	}
-	if n.Following {
+	if n.following {
 		f.config.Log.Info("feed: following the stream")
 	}
 	if n.Ended != "" {

@@ -38,11 +38,11 @@ func (f *Feed) listenOnce(ctx context.Context, connect func(context.Context) (*d
 		return err
 	}
 	healthy()
-	async.Signal(f.Wake)
+	async.Signal(f.wake)
 	for {
 		if _, err := conn.WaitForNotification(ctx); err != nil {
 			return err
 		}
-		async.Signal(f.Wake)
+		async.Signal(f.wake)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
-// CloseEvery is the time between audits while messages are dispatched: so often progress may move.
-const CloseEvery = 100 * time.Millisecond
+// closeEvery is the time between audits while messages are dispatched: so often progress may move.
+const closeEvery = 100 * time.Millisecond
 
 const (
 	closeRows = 4000        // an audit comes after so many messages in any case
@@ -51,7 +51,7 @@ func (w *openWindow) close(now time.Time, s snapshot.Snapshot) snapshot.Closed {
 
 func (w *openWindow) closeAfter() time.Duration {
 	if len(w.dispatched) > 0 {
-		return CloseEvery
+		return closeEvery
 	}
 	return idleEvery
 }

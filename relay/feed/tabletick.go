@@ -21,7 +21,7 @@ func (c *core) read(now time.Time) Ask {
 
 func (c *core) tookWindow(now time.Time, a *answer) Ask {
 	c.heads, c.trust.useUp = false, false
-	c.news.Kind = "table"
+	c.news.kind = "table"
 	c.at = a.at
 	c.backlog.Take(c.at.snap, nil)
 	if a.rows.over {
@@ -34,12 +34,12 @@ func (c *core) tookWindow(now time.Time, a *answer) Ask {
 
 func (c *core) finishRead(now time.Time, found *rowSet) {
 	n, transactions := found.count()
-	c.news.FromTable += transactions
+	c.news.fromTable += transactions
 	c.out.dispatch(c.win.without(found.rows), c.win.win)
 	c.close(now, c.at.snap)
 	c.adaptDelay(n, now.Sub(c.began))
 	if c.trust.judge(c.backlog, &c.at) {
-		c.news.Following = true
+		c.news.following = true
 		c.delay = 0
 	}
 }

@@ -45,7 +45,7 @@ func (e *Expiry) Jobs() []Job {
 		return nil
 	}
 	shortest := slices.Min(slices.Collect(maps.Values(retentions)))
-	return []Job{{Every: min(max(shortest/16, time.Second), expiryMost), Turn: func(ctx context.Context) {
+	return []Job{{every: min(max(shortest/16, time.Second), expiryMost), turn: func(ctx context.Context) {
 		for state, retention := range retentions {
 			gone, err := e.expire(ctx, state, retention)
 			e.tell(state, retention, gone)

@@ -19,7 +19,7 @@ type Floors struct {
 
 // Job is the raising of floors as a job.
 func (f *Floors) Job() Job {
-	return Job{Every: floorsEvery, Turn: once(f.Log, "idle subscriptions of workers fall behind", func(ctx context.Context) error {
+	return Job{every: floorsEvery, turn: once(f.Log, "idle subscriptions of workers fall behind", func(ctx context.Context) error {
 		_, err := f.Store.Raise(ctx)
 		return err
 	})}

@@ -11,9 +11,9 @@ import (
 
 // Job is work that comes round. It deals with its own errors.
 type Job struct {
-	Every time.Duration             // between the end of one turn and the next
-	Begin func(ctx context.Context) // the first turn; nil: as all others
-	Turn  func(ctx context.Context) // must end soon when ctx is cancelled
+	every time.Duration             // between the end of one turn and the next
+	begin func(ctx context.Context) // the first turn; nil: as all others
+	turn  func(ctx context.Context) // must end soon when ctx is cancelled
 }
 
 // Run carries the jobs out side by side until ctx is cancelled.
@@ -21,14 +21,14 @@ func Run(ctx context.Context, jobs ...Job) error {
 	var group errgroup.Group
 	for _, j := range jobs {
 		group.Go(func() error {
-			turn := j.Turn
-			if j.Begin != nil {
-				turn = j.Begin
+			turn := j.turn
+			if j.begin != nil {
+				turn = j.begin
 			}
 			for {
 				turn(ctx)
-				turn = j.Turn
-				if !async.Sleep(ctx, j.Every) {
+				turn = j.turn
+				if !async.Sleep(ctx, j.every) {
 					return nil
 				}
 			}

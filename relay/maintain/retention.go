@@ -43,7 +43,7 @@ func NewRetention(r ring, keep time.Duration, log *slog.Logger, m *metrics.Metri
 
 // Job is the retention as a job. Its first turn only makes the ring fit.
 func (r *Retention) Job() Job {
-	return Job{Every: min(max(r.keep/store.SegmentCount, time.Second), retentionMost), Begin: r.fit, Turn: r.Turn}
+	return Job{every: min(max(r.keep/store.SegmentCount, time.Second), retentionMost), begin: r.fit, turn: r.Turn}
 }
 
 // Turn looks at each segment once. The length of segments may have been changed at any time. One segment's trouble is not another's.

@@ -23,8 +23,8 @@ type Unique struct {
 // Jobs are what is to be done for them.
 func (u *Unique) Jobs() []Job {
 	return []Job{
-		{Every: againEvery, Turn: once(u.Log, "duplicates of settled messages not enqueued", u.Store.EnqueueAgain)},
-		{Every: uniqueEvery, Turn: once(u.Log, "unique keys not removed", u.expire)},
+		{every: againEvery, turn: once(u.Log, "duplicates of settled messages not enqueued", u.Store.EnqueueAgain)},
+		{every: uniqueEvery, turn: once(u.Log, "unique keys not removed", u.expire)},
 	}
 }
 

@@ -41,20 +41,20 @@ var Columns = [...]string{"id", "xid", "created_at", "deliver_at", "topic", "key
 const ColumnList = "id, xid, created_at, deliver_at, topic, key, payload, body, headers, priority"
 
 const (
-	ColID = iota
-	ColXID
-	ColCreatedAt
+	colID = iota
+	colXID
+	colCreatedAt
 	colDeliverAt
-	ColTopic
-	ColKey
-	ColPayload
+	colTopic
+	colKey
+	colPayload
 	colBody
 	colHeaders
-	ColPriority
+	colPriority
 )
 
-// Classes is how many priorities there are.
-const Classes = 4
+// classes is how many priorities there are.
+const classes = 4
 
 const (
 	InlineBytes = 64 << 10 // a row with more is withheld
@@ -92,7 +92,7 @@ func NewDecoder(source string) *Decoder {
 
 // Decode decodes a row of the stream. It copies what it keeps: values may be reused by the caller.
 func (d *Decoder) Decode(values *[len(Columns)][]byte) (*Row, error) {
-	payload, err := decodeJSON(values[ColPayload])
+	payload, err := decodeJSON(values[colPayload])
 	if err != nil {
 		return nil, fmt.Errorf("decode the outbox's payload: %w", err)
 	}
@@ -101,30 +101,30 @@ func (d *Decoder) Decode(values *[len(Columns)][]byte) (*Row, error) {
 
 // DecodeRead decodes a row of a query, which has its payload as text.
 func (d *Decoder) DecodeRead(values *[len(Columns)][]byte) (*Row, error) {
-	return d.decodeText(values, values[ColPayload])
+	return d.decodeText(values, values[colPayload])
 }
 
 func (d *Decoder) decodeText(values *[len(Columns)][]byte, payload []byte) (*Row, error) {
-	id, err1 := DecodeInt(values[ColID])
-	xid, err2 := DecodeInt(values[ColXID])
-	created, err3 := DecodeTime(values[ColCreatedAt])
+	id, err1 := DecodeInt(values[colID])
+	xid, err2 := DecodeInt(values[colXID])
+	created, err3 := DecodeTime(values[colCreatedAt])
 	due, err4 := DecodeTime(values[colDeliverAt])
 	headers, err5 := decodeJSON(values[colHeaders])
 	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return nil, fmt.Errorf("decode outbox row %d: %w", id, err)
 	}
-	born, err := DecodeInt(values[ColCreatedAt])
+	born, err := DecodeInt(values[colCreatedAt])
 	if err != nil {
 		return nil, fmt.Errorf("decode outbox row %d: created_at: %w", id, err)
 	}
 	r := d.newRow()
 	r.ID, r.XID, r.Born, r.CreatedAt, r.DeliverAt = id, uint64(xid), born, created, due
-	r.Topic, r.Priority = d.intern(values[ColTopic]), decodePriority(values[ColPriority])
+	r.Topic, r.Priority = d.intern(values[colTopic]), decodePriority(values[colPriority])
 	r.JSON = payload != nil
 	if !r.JSON {
 		payload = values[colBody]
 	}
-	key := values[ColKey]
+	key := values[colKey]
 	if size := len(key) + len(payload) + len(headers); payload == nil || size > InlineBytes || len(key) > MaxKey {
 		r.Withheld, r.JSON, r.Bytes = true, false, int64(size)
 		payload, headers = nil, nil
@@ -140,7 +140,7 @@ func (d *Decoder) decodeText(values *[len(Columns)][]byte, payload []byte) (*Row
 // longer than the message copies it.
 func (d *Decoder) keep(r *Row, key, payload, headers []byte) {
 	all := make([]byte, 0, len(d.source)+maxIDTail+len(key)+len(payload)+len(headers))
-	all = AppendMessageID(all, d.source, r.ID, r.CreatedAt)
+	all = appendMessageID(all, d.source, r.ID, r.CreatedAt)
 	id := len(all)
 	all = append(append(append(all, key...), payload...), headers...)
 	r.MessageID = stringOf(all[:id])
@@ -170,8 +170,8 @@ func (d *Decoder) intern(topic []byte) string {
 // maxIDTail is the most that a message id has after the source: two numbers, each with a hyphen before it.
 const maxIDTail = 2 * (1 + 20)
 
-// AppendMessageID writes an id that is unique even where a crash lets row ids be used again.
-func AppendMessageID(b []byte, source string, id int64, created time.Time) []byte {
+// appendMessageID writes an id that is unique even where a crash lets row ids be used again.
+func appendMessageID(b []byte, source string, id int64, created time.Time) []byte {
 	b = append(b, source...)
 	b = append(b, '-')
 	b = strconv.AppendInt(b, id, 10)
@@ -193,7 +193,7 @@ func decodePriority(b []byte) int16 {
 	if len(b) != 2 {
 		return sinks.DefaultPriority
 	}
-	return min(max(int16(binary.BigEndian.Uint16(b)), 1), Classes)
+	return min(max(int16(binary.BigEndian.Uint16(b)), 1), classes)
 }
 
 func DecodeTime(b []byte) (time.Time, error) {

@@ -41,15 +41,15 @@ func (d DoneSet) Above(id int64) (rest DoneSet) {
 
 // Rows whose creation is outside of these years, and the last of all ids, are in no set: they come again after a restart.
 var (
-	FirstYear = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - Epoch
-	LastYear  = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - Epoch
+	firstYear = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - Epoch
+	lastYear  = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro() - Epoch
 )
 
 // NewDoneSet makes a set of the settled ones, which it may reorder. One run is enough as long as no unsettled message has an id of theirs:
 // else there is one run of what was created before that, and one of what was created after.
 func NewDoneSet(settled, unsettled []Ident) DoneSet {
 	settled = slices.DeleteFunc(settled, func(m Ident) bool {
-		return m.ID == math.MaxInt64 || m.Born < FirstYear || m.Born > LastYear
+		return m.ID == math.MaxInt64 || m.Born < firstYear || m.Born > lastYear
 	})
 	if len(settled) == 0 {
 		return nil
@@ -132,7 +132,7 @@ func (d DoneSet) String() string {
 func (d DoneSet) Columns() (ids, first, last string) {
 	var texts [3]strings.Builder
 	for i, run := range d {
-		for n, value := range []string{run.ids.String(), TimeText(max(run.first, FirstYear)), TimeText(min(run.last, LastYear))} {
+		for n, value := range []string{run.ids.String(), TimeText(max(run.first, firstYear)), TimeText(min(run.last, lastYear))} {
 			if i > 0 {
 				texts[n].WriteByte(',')
 			}

@@ -18,15 +18,15 @@ const (
 	Discarded = "discarded"
 )
 
-// Owner is who may change a parked delivery.
-type Owner int
+// owner is who may change a parked delivery.
+type owner int
 
 // Who may change it. Commands may, too, as Redrive and Discard say.
 const (
-	Relay    Owner = iota // the owner of its cursor, which delivers it when its time comes
-	Receiver              // its receiver, by a callback, until the lease is over; then the relay
-	Called                // the relay, to conclude what the receiver said: not to lease it again
-	Command               // a command alone
+	relay    owner = iota // the owner of its cursor, which delivers it when its time comes
+	receiver              // its receiver, by a callback, until the lease is over; then the relay
+	called                // the relay, to conclude what the receiver said: not to lease it again
+	command               // a command alone
 )
 
 // Due is what the column due means.
@@ -34,18 +34,18 @@ type Due int
 
 // What due is.
 const (
-	NoDue    Due = iota // nothing
+	noDue    Due = iota // nothing
 	DueTry              // when it is delivered
-	DueLease            // when its lease ends
-	DueAgain            // when it may be delivered again; without one it is to be dead
-	DueKept             // when it was scheduled for, if it was
+	dueLease            // when its lease ends
+	dueAgain            // when it may be delivered again; without one it is to be dead
+	dueKept             // when it was scheduled for, if it was
 )
 
 // State is one row of the table.
 type State struct {
 	Name   string
-	Status string // what deliveries shows it as, and which column of subscription_status counts it, if there is one
-	Owner  Owner
+	status string // what deliveries shows it as, and which column of subscription_status counts it, if there is one
+	owner  owner
 	Due    Due
 	Blocks bool // its key waits for it (for a dead one with on_dead: hold, or until it is durable)
 	Counts bool // it counts towards max_parked
@@ -56,21 +56,21 @@ type State struct {
 }
 
 var table = []State{
-	{Name: Retrying, Status: Retrying, Owner: Relay, Due: DueTry, Blocks: true, Counts: true, Redrive: true, Discard: true,
+	{Name: Retrying, status: Retrying, owner: relay, Due: DueTry, Blocks: true, Counts: true, Redrive: true, Discard: true,
 		Meaning: "failed, and is tried again when due"},
-	{Name: Held, Status: Held, Owner: Relay, Due: DueKept, Blocks: true, Counts: true, Discard: true,
+	{Name: Held, status: Held, owner: relay, Due: dueKept, Blocks: true, Counts: true, Discard: true,
 		Meaning: "waits behind another message of its key"},
-	{Name: Scheduled, Status: Scheduled, Owner: Relay, Due: DueTry, Discard: true,
+	{Name: Scheduled, status: Scheduled, owner: relay, Due: DueTry, Discard: true,
 		Meaning: "is delivered when due"},
-	{Name: Leased, Status: Leased, Owner: Receiver, Due: DueLease, Blocks: true, Counts: true, Redrive: true, Discard: true,
+	{Name: Leased, status: Leased, owner: receiver, Due: dueLease, Blocks: true, Counts: true, Redrive: true, Discard: true,
 		Meaning: "was taken by its receiver, which will call back, or is with a worker, and then counts towards nothing; is delivered again when due, the end of its lease"},
-	{Name: Failed, Status: Retrying, Owner: Called, Due: DueAgain, Blocks: true, Counts: true, Redrive: true, Discard: true,
+	{Name: Failed, status: Retrying, owner: called, Due: dueAgain, Blocks: true, Counts: true, Redrive: true, Discard: true,
 		Meaning: "the receiver called back that it failed; is about to become retrying or dead"},
-	{Name: Completed, Status: "delivered", Owner: Called, Blocks: true, Counts: true,
+	{Name: Completed, status: "delivered", owner: called, Blocks: true, Counts: true,
 		Meaning: "the receiver called back that it is done; is about to leave this list"},
-	{Name: Dead, Status: Dead, Owner: Command, Blocks: true, Redrive: true, Discard: true, Over: true,
+	{Name: Dead, status: Dead, owner: command, Blocks: true, Redrive: true, Discard: true, Over: true,
 		Meaning: "was given up: redrive or discard it"},
-	{Name: Discarded, Status: Discarded, Owner: Command, Redrive: true, Over: true,
+	{Name: Discarded, status: Discarded, owner: command, Redrive: true, Over: true,
 		Meaning: "was given up for good"},
 }
 
@@ -101,18 +101,18 @@ func Names(is func(State) bool) (names []string) {
 func SQL(is func(State) bool) string { return "'" + strings.Join(Names(is), "', '") + "'" }
 
 // Loadable says that a relay may take the message from its row and deliver it.
-func (s State) Loadable() bool { return s.Owner == Relay }
+func (s State) Loadable() bool { return s.owner == relay }
 
 // CalledBack says that a receiver's callback has made it so.
-func (s State) CalledBack() bool { return s.Owner == Called }
+func (s State) CalledBack() bool { return s.owner == called }
 
 var (
-	owners = map[Owner]string{Relay: "the relay", Receiver: "its receiver; the relay when the lease is over", Called: "the relay, to conclude it", Command: "a command"}
-	dues   = map[Due]string{NoDue: "", DueTry: "when it is tried", DueLease: "the end of its lease", DueAgain: "when it may be tried again", DueKept: "when it was scheduled for"}
+	owners = map[owner]string{relay: "the relay", receiver: "its receiver; the relay when the lease is over", called: "the relay, to conclude it", command: "a command"}
+	dues   = map[Due]string{noDue: "", DueTry: "when it is tried", dueLease: "the end of its lease", dueAgain: "when it may be tried again", dueKept: "when it was scheduled for"}
 )
 
-// Markdown is the table for the documentation.
-func Markdown() string {
+// markdown is the table for the documentation.
+func markdown() string {
 	var b strings.Builder
 	b.WriteString("| state | meaning | shown as | changed by | due | its key waits | counts towards `max_parked` | redrive | discard |\n|---|---|---|---|---|---|---|---|---|\n")
 	yes := map[bool]string{true: "yes"}
@@ -121,7 +121,7 @@ func Markdown() string {
 		if s.Name == Dead {
 			blocks = "with `on_dead: hold`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s | %s | %s | %s | %s | %s |\n", s.Name, s.Meaning, s.Status, owners[s.Owner], dues[s.Due],
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s | %s | %s | %s | %s | %s |\n", s.Name, s.Meaning, s.status, owners[s.owner], dues[s.Due],
 			blocks, yes[s.Counts], yes[s.Redrive], yes[s.Discard])
 	}
 	return b.String()

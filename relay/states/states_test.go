@@ -1,4 +1,4 @@
-package states_test
+package states
 
 import (
 	"fmt"
@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/pgtest"
-	"github.com/postrider/postrider/relay/states"
 )
 
 // parked is a subscription with a parked message in every state: its id is the state's place in the table, from 1.
@@ -19,7 +18,7 @@ func parked(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn := pgtest.New(t).Conn(t)
 	exec(t, conn, `SELECT postrider.subscribe('s', '{a}', 'stdout:', start => 'earliest')`)
-	for i, s := range states.All() {
+	for i, s := range All() {
 		exec(t, conn, `INSERT INTO postrider.parked (subscription, id, created_at, state, topic, payload, token, lease, due)
 			VALUES ('s', $1, now(), $2, 'a', '1', 5, '1 hour', now() + interval '1 hour')`, i+1, s.Name)
 	}
@@ -44,14 +43,14 @@ func one[T any](t *testing.T, conn *pgx.Conn, sql string, args ...any) (v T) {
 // What the schema says of states is what the table says.
 func TestStatesAreAsTheTableSays(t *testing.T) {
 	conn := parked(t)
-	for i, s := range states.All() {
-		if got := one[string](t, conn, `SELECT status FROM postrider.deliveries WHERE id = $1`, i+1); got != s.Status {
-			t.Errorf("deliveries shows %s as %s, want %s", s.Name, got, s.Status)
+	for i, s := range All() {
+		if got := one[string](t, conn, `SELECT status FROM postrider.deliveries WHERE id = $1`, i+1); got != s.status {
+			t.Errorf("deliveries shows %s as %s, want %s", s.Name, got, s.status)
 		}
 	}
 	columns := map[string]int{}
-	for _, s := range states.All() {
-		columns[s.Status]++
+	for _, s := range All() {
+		columns[s.status]++
 	}
 	for column, want := range columns {
 		if column == "delivered" {
@@ -71,7 +70,7 @@ func TestConstraintKnowsTheStates(t *testing.T) {
 		known = append(known, found[1])
 	}
 	slices.Sort(known)
-	if want := slices.Sorted(slices.Values(states.Names(nil))); !slices.Equal(known, want) {
+	if want := slices.Sorted(slices.Values(Names(nil))); !slices.Equal(known, want) {
 		t.Errorf("the constraint knows %q, the table has %q", known, want)
 	}
 }
@@ -79,14 +78,14 @@ func TestConstraintKnowsTheStates(t *testing.T) {
 // Indexes are for the states whose rows are looked for.
 func TestIndexesAreForTheirStates(t *testing.T) {
 	conn := parked(t)
-	for index, is := range map[string]func(states.State) bool{
-		"parked_due":         func(s states.State) bool { return s.Due == states.DueTry },
-		"parked_called_back": states.State.CalledBack,
-		"parked_leases":      func(s states.State) bool { return s.Owner == states.Receiver },
-		"parked_over":        func(s states.State) bool { return s.Over },
+	for index, is := range map[string]func(State) bool{
+		"parked_due":         func(s State) bool { return s.Due == DueTry },
+		"parked_called_back": State.CalledBack,
+		"parked_leases":      func(s State) bool { return s.owner == receiver },
+		"parked_over":        func(s State) bool { return s.Over },
 	} {
 		predicate := one[string](t, conn, `SELECT pg_get_expr(indpred, indrelid) FROM pg_index WHERE indexrelid = ('postrider.' || $1)::regclass`, index)
-		for _, s := range states.All() {
+		for _, s := range All() {
 			if strings.Contains(predicate, "'"+s.Name+"'") != is(s) {
 				t.Errorf("index %s is for %s: %t, want %t (%s)", index, s.Name, !is(s), is(s), predicate)
 			}
@@ -98,13 +97,13 @@ func TestIndexesAreForTheirStates(t *testing.T) {
 func TestCommandsChangeTheirStates(t *testing.T) {
 	for _, c := range []struct {
 		command, becomes string
-		is               func(states.State) bool
+		is               func(State) bool
 	}{
-		{"redrive", states.Retrying, func(s states.State) bool { return s.Redrive }},
-		{"discard", states.Discarded, func(s states.State) bool { return s.Discard }},
+		{"redrive", Retrying, func(s State) bool { return s.Redrive }},
+		{"discard", Discarded, func(s State) bool { return s.Discard }},
 	} {
 		conn := parked(t)
-		for i, s := range states.All() {
+		for i, s := range All() {
 			n := one[int](t, conn, `SELECT postrider.`+c.command+`('s', ARRAY[$1::bigint])`, i+1)
 			if (n == 1) != c.is(s) {
 				t.Errorf("%s changes %d messages that are %s, want it to: %t", c.command, n, s.Name, c.is(s))
@@ -120,8 +119,8 @@ func TestCommandsChangeTheirStates(t *testing.T) {
 func TestCallbacksChangeTheirStates(t *testing.T) {
 	for _, sql := range []string{`SELECT postrider.complete('s', $1, 5)`, `SELECT postrider.fail('s', $1, 5)`, `SELECT postrider.heartbeat('s', $1, 5) IS NOT NULL`} {
 		conn := parked(t)
-		for i, s := range states.All() {
-			if got, want := one[bool](t, conn, sql, i+1), s.Owner == states.Receiver; got != want {
+		for i, s := range All() {
+			if got, want := one[bool](t, conn, sql, i+1), s.owner == receiver; got != want {
 				t.Errorf("%s where it is %s: %t, want %t", sql, s.Name, got, want)
 			}
 		}
@@ -140,7 +139,7 @@ func TestDocumentationShowsTheTable(t *testing.T) {
 	if !ok || !ends {
 		t.Fatalf("%s has no place for the table of states", path)
 	}
-	if is != states.Markdown() {
-		t.Errorf("%s does not show the table as it is, which is:\n%s", path, states.Markdown())
+	if is != markdown() {
+		t.Errorf("%s does not show the table as it is, which is:\n%s", path, markdown())
 	}
 }

@@ -35,7 +35,7 @@ var (
 
 // LookForCallbacks returns the deliveries of these subscriptions whose callback came, or whose lease is over, so many of each at most.
 func (d *Database) LookForCallbacks(ctx context.Context, names []string, most int) (found []CalledBack, err error) {
-	err = WriteLocal(ctx, d.Pool, func(b *pgx.Batch) { // it locks
+	err = writeLocal(ctx, d.Pool, func(b *pgx.Batch) { // it locks
 		for _, query := range []string{lookCallbacks, lookLeases} {
 			b.Queue(query, names, most).Query(func(rows pgx.Rows) error {
 				some, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c CalledBack, err error) {

@@ -49,7 +49,7 @@ FROM old o ORDER BY o.updated_at DESC, o.subscription DESC, o.id DESC, o.created
 // nothing needs. It returns the place that it has come to, how many it looked at, and the subscription of each that it removed.
 func (e Expiry) Remove(ctx context.Context, state string, retention time.Duration, from ParkedPlace, most int) (to ParkedPlace, looked int, removed []string, err error) {
 	to = from
-	err = WriteLocal(ctx, e.Pool, func(b *pgx.Batch) {
+	err = writeLocal(ctx, e.Pool, func(b *pgx.Batch) {
 		b.Queue(ByIndex.SQL)
 		b.Queue(fmt.Sprintf(expireStatement, state), retention, from.updated, from.subscription, from.id, from.created, most).Query(func(rows pgx.Rows) error {
 			for rows.Next() {

@@ -7,18 +7,18 @@ import (
 	"strconv"
 )
 
-// Named is a statement whose parameters have names. They are numbered once: the server, which prepares it, knows no names.
-type Named struct {
-	SQL   string
+// named is a statement whose parameters have names. They are numbered once: the server, which prepares it, knows no names.
+type named struct {
+	sql   string
 	names []string
 }
 
 var parameter = regexp.MustCompile(`@[a-z_]+`)
 
-// NewNamed numbers the parameters (@name) in the order in which they come first.
-func NewNamed(text string) Named {
-	var n Named
-	n.SQL = parameter.ReplaceAllStringFunc(text, func(name string) string {
+// newNamed numbers the parameters (@name) in the order in which they come first.
+func newNamed(text string) named {
+	var n named
+	n.sql = parameter.ReplaceAllStringFunc(text, func(name string) string {
 		at := slices.Index(n.names, name[1:])
 		if at < 0 {
 			at = len(n.names)
@@ -29,8 +29,8 @@ func NewNamed(text string) Named {
 	return n
 }
 
-// Bind returns the values in the statement's order. It panics if one is missing, or is not a parameter: that is a programmer's mistake.
-func (n Named) Bind(values map[string]any) []any {
+// bind returns the values in the statement's order. It panics if one is missing, or is not a parameter: that is a programmer's mistake.
+func (n named) bind(values map[string]any) []any {
 	if len(values) != len(n.names) {
 		panic(fmt.Sprintf("%d values for %d parameters (%q)", len(values), len(n.names), n.names))
 	}

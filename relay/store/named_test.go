@@ -6,18 +6,18 @@ import (
 )
 
 func TestNamedParametersAreNumberedOnce(t *testing.T) {
-	n := NewNamed(`SELECT @b::text[], x @> @a, @b_c, @b`)
-	if want := `SELECT $1::text[], x @> $2, $3, $1`; n.SQL != want {
-		t.Errorf("got %s, want %s", n.SQL, want)
+	n := newNamed(`SELECT @b::text[], x @> @a, @b_c, @b`)
+	if want := `SELECT $1::text[], x @> $2, $3, $1`; n.sql != want {
+		t.Errorf("got %s, want %s", n.sql, want)
 	}
-	if args := n.Bind(map[string]any{"a": 1, "b": 2, "b_c": 3}); !slices.Equal(args, []any{2, 1, 3}) {
+	if args := n.bind(map[string]any{"a": 1, "b": 2, "b_c": 3}); !slices.Equal(args, []any{2, 1, 3}) {
 		t.Errorf("bound as %v, want 2, 1, 3", args)
 	}
 }
 
 // The statement and what binds its parameters know the same names: Bind would panic.
 func TestSaveBindsAllItsParameters(t *testing.T) {
-	if args := saveStatement.Bind(saveArgs("", nil, "")); len(args) < 30 {
+	if args := saveStatement.bind(saveArgs("", nil, "")); len(args) < 30 {
 		t.Errorf("%d parameters", len(args))
 	}
 }

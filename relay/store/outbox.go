@@ -13,15 +13,15 @@ import (
 )
 
 var (
-	WindowStatement = NewReading("postrider_window", ReadColumns, `FROM (
-		SELECT `+message.ColumnList+FromXmax+` UNION ALL SELECT `+message.ColumnList+FromXip+` LIMIT `+strconv.Itoa(MaxWindow+1)+`
+	WindowStatement = newReading("postrider_window", readColumns, `FROM (
+		SELECT `+message.ColumnList+fromXmax+` UNION ALL SELECT `+message.ColumnList+fromXip+` LIMIT `+strconv.Itoa(MaxWindow+1)+`
 		) w ORDER BY id`)
 	CountStatement = Statement{Name: "postrider_count", SQL: `SELECT xid, count(*) FROM (
-		SELECT xid` + FromXmax + ` UNION ALL SELECT xid` + FromXip + `) w GROUP BY xid`}
+		SELECT xid` + fromXmax + ` UNION ALL SELECT xid` + fromXip + `) w GROUP BY xid`}
 	WindowTopics = Statement{Name: "postrider_window_topics", SQL: `SELECT DISTINCT topic FROM (
-		SELECT topic, xid` + FromXmax + ` UNION ALL SELECT topic, xid` + FromXip + `) w
+		SELECT topic, xid` + fromXmax + ` UNION ALL SELECT topic, xid` + fromXip + `) w
 		WHERE pg_visible_in_snapshot(xid, $3::text::pg_snapshot)`}
-	TransactionRows = NewReading("postrider_transactions", ReadColumns, `FROM (SELECT `+message.ColumnList+` FROM postrider.outbox
+	TransactionRows = newReading("postrider_transactions", readColumns, `FROM (SELECT `+message.ColumnList+` FROM postrider.outbox
 		WHERE xid = ANY ($1::text::xid8[]) LIMIT `+strconv.Itoa(MaxWindow+1)+`) w ORDER BY id`)
 	transactionTopics = Statement{Name: "postrider_transaction_topics", SQL: `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
 )
@@ -49,7 +49,7 @@ func (o *OutboxReader) Look(ctx context.Context) (snapshot.Snapshot, pglogrepl.L
 func (o *OutboxReader) ReadWindow(ctx context.Context, base snapshot.Snapshot, heads bool, add func(*message.Row) error) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	var t Tick
 	err := o.Session.Run(ctx, BeginRead, ByIndex, TickCall(o.Incarnation, &t),
-		Call{Statement: WindowStatement.Way(heads), Args: WindowArgs(base), Binary: true, Row: ToRow(o.Decoder, add)}, Commit)
+		Call{Statement: WindowStatement.way(heads), Args: WindowArgs(base), Binary: true, Row: ToRow(o.Decoder, add)}, Commit)
 	return t.Snapshot, t.LSN, err
 }
 
@@ -74,20 +74,20 @@ func (o *OutboxReader) WindowTopics(ctx context.Context, base, seen snapshot.Sna
 
 // ReadTransactions implements feed.Server.
 func (o *OutboxReader) ReadTransactions(ctx context.Context, xids []uint64, heads bool, add func(*message.Row) error) error {
-	return o.Session.Run(ctx, Begin, ByIndex,
-		Call{Statement: TransactionRows.Way(heads), Args: XidsArg(xids), Binary: true, Row: ToRow(o.Decoder, add)}, Commit)
+	return o.Session.Run(ctx, begin, ByIndex,
+		Call{Statement: TransactionRows.way(heads), Args: xidsArg(xids), Binary: true, Row: ToRow(o.Decoder, add)}, Commit)
 }
 
 // TransactionTopics implements feed.Server.
 func (o *OutboxReader) TransactionTopics(ctx context.Context, xids []uint64) ([]string, error) {
-	return o.topics(ctx, transactionTopics, XidsArg(xids))
+	return o.topics(ctx, transactionTopics, xidsArg(xids))
 }
 
 // Close implements feed.Server.
 func (o *OutboxReader) Close() { o.Session.Close() }
 
 func (o *OutboxReader) topics(ctx context.Context, s Statement, args [][]byte) (topics []string, err error) {
-	err = o.Session.Run(ctx, Begin, ByIndex, Call{Statement: s, Args: args, Row: func(values [][]byte) error {
+	err = o.Session.Run(ctx, begin, ByIndex, Call{Statement: s, Args: args, Row: func(values [][]byte) error {
 		topics = append(topics, string(values[0]))
 		return nil
 	}}, Commit)

@@ -63,10 +63,10 @@ var (
 	PassStart = Statement{Name: "postrider_pass_start", SQL: `SELECT CASE WHEN n < ` + strconv.Itoa(ExactStartRows) + ` THEN lowest ELSE (
 			SELECT min(s.lowest) FROM generate_series(0, 15) g (segment) CROSS JOIN LATERAL (
 				SELECT o.id AS lowest FROM postrider.outbox o WHERE o.segment = g.segment::smallint ORDER BY o.id LIMIT 1) s
-			WHERE EXISTS (SELECT` + FromXmax + ` AND segment = g.segment::smallint)
-			   OR EXISTS (SELECT` + FromXip + ` AND segment = g.segment::smallint)) END
+			WHERE EXISTS (SELECT` + fromXmax + ` AND segment = g.segment::smallint)
+			   OR EXISTS (SELECT` + fromXip + ` AND segment = g.segment::smallint)) END
 		FROM (SELECT min(id) AS lowest, count(*) AS n FROM (
-			SELECT id FROM (SELECT id` + FromXmax + ` UNION ALL SELECT id` + FromXip + `) u LIMIT ` + strconv.Itoa(ExactStartRows) + `) w) c`}
+			SELECT id FROM (SELECT id` + fromXmax + ` UNION ALL SELECT id` + fromXip + `) u LIMIT ` + strconv.Itoa(ExactStartRows) + `) w) c`}
 	PassLowest = Statement{Name: "postrider_pass_lowest", SQL: `SELECT id FROM postrider.outbox ORDER BY id LIMIT 1`}
 	// A parameter that is not text needs its type: a cast from text would be made for each row. The regular expression costs more
 	// than all the rest of a row: it is NULL while most topics match.
@@ -76,14 +76,14 @@ var (
 		ORDER BY id FETCH FIRST ($5::bigint) ROWS WITH TIES` // an id that comes twice is read at once: the next page follows ids
 	// Where a page that looks at so many rows ends, if there are as many.
 	PassEnd   = Statement{Name: "postrider_page_end", SQL: `SELECT id FROM postrider.outbox WHERE id > $1::bigint ORDER BY id OFFSET $2::bigint - 1 LIMIT 1`}
-	PassPages = [2]Reading{
-		NewReading("postrider_page", ReadColumns, fmt.Sprintf(passPage, "")),
-		NewReading("postrider_page_unparked", ReadColumns, fmt.Sprintf(passPage, unparked)),
+	PassPages = [2]reading{
+		newReading("postrider_page", readColumns, fmt.Sprintf(passPage, "")),
+		newReading("postrider_page_unparked", readColumns, fmt.Sprintf(passPage, unparked)),
 	}
 	// Of one class.
-	passClass = [2]Reading{
-		NewReading("postrider_class", ReadColumns, fmt.Sprintf(passPage, `AND `+ofClass+`$7::smallint`)),
-		NewReading("postrider_class_unparked", ReadColumns, fmt.Sprintf(passPage, unparked+` AND `+ofClass+`$8::smallint`)),
+	passClass = [2]reading{
+		newReading("postrider_class", readColumns, fmt.Sprintf(passPage, `AND `+ofClass+`$7::smallint`)),
+		newReading("postrider_class_unparked", readColumns, fmt.Sprintf(passPage, unparked+` AND `+ofClass+`$8::smallint`)),
 	}
 )
 
@@ -137,7 +137,7 @@ func (q *PageQuery) choose(ctx context.Context, s *Session, next *Page) error {
 		}
 		return err
 	}
-	err := s.Run(ctx, Begin, ByIndex, query, Commit)
+	err := s.Run(ctx, begin, ByIndex, query, Commit)
 	*q.Lowest = *q.Lowest || err != nil && IsCutOff(err)
 	return err
 }
@@ -149,7 +149,7 @@ func (q *PageQuery) findEnd(ctx context.Context, s *Session, next *Page) error {
 		return nil
 	}
 	args := [][]byte{strconv.AppendInt(nil, next.Start, 10), strconv.AppendInt(nil, int64(q.Scan), 10)}
-	return s.Run(ctx, Begin, InOrder, Call{Statement: PassEnd, Args: args, Row: func(values [][]byte) (err error) {
+	return s.Run(ctx, begin, inOrder, Call{Statement: PassEnd, Args: args, Row: func(values [][]byte) (err error) {
 		next.End, err = strconv.ParseInt(string(values[0]), 10, 64)
 		return err
 	}}, Commit)
@@ -173,7 +173,7 @@ func (q *PageQuery) statement(next *Page) (Statement, [][]byte) {
 	if q.Class != 0 {
 		args, pages = append(args, strconv.AppendInt(nil, int64(q.Class), 10)), passClass
 	}
-	return pages[way].Way(q.Heads), args
+	return pages[way].way(q.Heads), args
 }
 
 // gathered counts what a page has come to.
@@ -200,11 +200,11 @@ func (q *PageQuery) fetch(ctx context.Context, s *Session, next Page, decoder *m
 		}
 		return nil
 	}
-	decode, rest := ToRow(decoder, keep), Overflow{Most: message.MaxOverflow}
+	decode, rest := ToRow(decoder, keep), overflow{most: message.MaxOverflow}
 	statement, args := q.statement(&next)
-	calls := []Call{Begin, InOrder, {Statement: statement, Args: args, Binary: true, Row: func(values [][]byte) error {
+	calls := []Call{begin, inOrder, {Statement: statement, Args: args, Binary: true, Row: func(values [][]byte) error {
 		if g.seen++; g.full {
-			return rest.Add(values)
+			return rest.add(values)
 		}
 		return decode(values)
 	}}}

@@ -83,7 +83,7 @@ func (d *Database) LoadScheduled(ctx context.Context, name string, from time.Tim
 // CountScheduled counts the scheduled deliveries; of more than could be counted in time, so many.
 func (d *Database) CountScheduled(ctx context.Context, name string) (n int, err error) {
 	for most := maxCounted; ; most /= 2 {
-		err = Read(ctx, d.Pool, func(b *pgx.Batch) {
+		err = read(ctx, d.Pool, func(b *pgx.Batch) {
 			b.Queue(`SELECT count(*) FROM (SELECT FROM postrider.parked WHERE subscription = $1 AND state = 'scheduled' LIMIT $2) s`, name, most).
 				QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
 		})
@@ -112,7 +112,7 @@ type Parked struct {
 }
 
 func (d *Database) queryParked(ctx context.Context, query string, args ...any) (found []Parked, err error) {
-	err = Read(ctx, d.Pool, func(b *pgx.Batch) {
+	err = read(ctx, d.Pool, func(b *pgx.Batch) {
 		b.Queue(query, args...).Query(func(rows pgx.Rows) (err error) {
 			found, err = pgx.CollectRows(rows, toParkedRow)
 			return err
@@ -145,7 +145,7 @@ func toParkedRow(r pgx.CollectableRow) (Parked, error) {
 // AnyParked says whether there are parked messages that a pass must leave out and memory does not know.
 func (d *Database) AnyParked(ctx context.Context, name string) (bool, error) {
 	var any bool
-	err := Read(ctx, d.Pool, func(b *pgx.Batch) {
+	err := read(ctx, d.Pool, func(b *pgx.Batch) {
 		b.Queue(`SELECT EXISTS (SELECT FROM postrider.parked WHERE subscription = $1)`, name).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&any) })
 	})
@@ -159,7 +159,7 @@ func (d *Database) AnyParked(ctx context.Context, name string) (bool, error) {
 var loadable = states.SQL(states.State.Loadable)
 
 // Many retries of many subscriptions may be due at once: only what is small as it is stored comes with the rest.
-var parkedRows = NewReading("postrider_parked_rows", SmallColumns, `FROM (
+var parkedRows = newReading("postrider_parked_rows", smallColumns, `FROM (
 	SELECT `+parkedColumns+`
 	FROM postrider.parked WHERE subscription = $1::text AND id = ANY ($2::text::bigint[]) AND state IN (`+loadable+`)) p`)
 
@@ -167,7 +167,7 @@ var parkedRows = NewReading("postrider_parked_rows", SmallColumns, `FROM (
 func (d *Database) LoadParkedRows(ctx context.Context, part subscription.Part, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
 	found, err := d.readParkedRows(ctx, parkedRows.Whole, part, epoch, ids)
 	if Unreadable(err) {
-		return d.readParkedRows(ctx, parkedRows.Heads, part, epoch, ids)
+		return d.readParkedRows(ctx, parkedRows.heads, part, epoch, ids)
 	}
 	return found, err
 }
@@ -180,7 +180,7 @@ func (d *Database) readParkedRows(ctx context.Context, s Statement, part subscri
 	defer conn.Release()
 	found, arrived := make(map[snapshot.Ident]*message.Row, len(ids)), int64(0)
 	args := [][]byte{[]byte(part.Subscription), append(snapshot.AppendIDs([]byte{'{'}, ids), '}')}
-	err = NewSession(conn.Conn()).Run(ctx, Begin, ByIndex,
+	err = NewSession(conn.Conn()).Run(ctx, begin, ByIndex,
 		Call{Statement: s, Args: args, Binary: true, Row: ToRow(message.NewDecoder(d.Source), func(r *message.Row) error {
 			found[r.Ident()] = r
 			if arrived += r.Arrived(); arrived > message.MaxOverflow {

@@ -24,10 +24,10 @@ import (
 var (
 	headersAreSmall = `(headers IS NULL OR pg_column_size(headers) <= 2000 AND pg_column_compression(headers) IS NULL)`
 	keyIsShort      = `(key IS NULL OR octet_length(key) <= ` + strconv.Itoa(message.MaxKey) + `)`
-	ReadColumns     = columnsWith(`WHEN payload IS NOT NULL THEN (
+	readColumns     = columnsWith(`WHEN payload IS NOT NULL THEN (
 		SELECT CASE WHEN octet_length(t) <= `+strconv.Itoa(message.InlineBytes)+` THEN t END FROM (SELECT
 			CASE WHEN pg_column_size(payload OPERATOR(pg_catalog.#>) '{}'::text[]) <= 16384 THEN payload::text END AS t OFFSET 0) q)`, message.InlineBytes)
-	SmallColumns = columnsWith("", 2000)
+	smallColumns = columnsWith("", 2000)
 	// Of the heads nothing fails but what the database cannot do without.
 	headColumns = `id, xid, created_at, deliver_at, topic, postrider.readable_key(key, ` + strconv.Itoa(message.MaxKey) + `), NULL::text, NULL::bytea, NULL::jsonb, priority `
 )
@@ -40,19 +40,19 @@ func columnsWith(packed string, body int) string {
 		CASE WHEN ` + headersAreSmall + ` THEN headers END, priority `
 }
 
-// Reading is a query of rows in two ways.
-type Reading struct {
+// reading is a query of rows in two ways.
+type reading struct {
 	Whole Statement // with what they carry, as far as that is small
-	Heads Statement // without
+	heads Statement // without
 }
 
-func NewReading(name, columns, from string) Reading {
-	return Reading{Statement{name, `SELECT ` + columns + from}, Statement{name + "_heads", `SELECT ` + headColumns + from}}
+func newReading(name, columns, from string) reading {
+	return reading{Statement{name, `SELECT ` + columns + from}, Statement{name + "_heads", `SELECT ` + headColumns + from}}
 }
 
-func (r Reading) Way(heads bool) Statement {
+func (r reading) way(heads bool) Statement {
 	if heads {
-		return r.Heads
+		return r.heads
 	}
 	return r.Whole
 }
@@ -66,14 +66,14 @@ var (
 	ErrOverflow = fmt.Errorf("%w: they are larger than memory has room for", ErrUnreadable)
 )
 
-// Overflow counts what is not kept.
-type Overflow struct{ Most int64 }
+// overflow counts what is not kept.
+type overflow struct{ most int64 }
 
-func (o *Overflow) Add(values [][]byte) error {
+func (o *overflow) add(values [][]byte) error {
 	for _, v := range values {
-		o.Most -= int64(len(v))
+		o.most -= int64(len(v))
 	}
-	if o.Most < 0 {
+	if o.most < 0 {
 		return ErrOverflow
 	}
 	return nil

@@ -47,7 +47,7 @@ func (d *Database) ReadMessage(ctx context.Context, w Wanted) (*message.Row, err
 	if w.Parked {
 		args[0] = []byte(w.Part.Subscription)
 	}
-	err = NewSession(conn.Conn()).Run(ctx, Begin, ByIndex, Call{Statement: messageStatement, Args: args, Binary: true, Row: m.add},
+	err = NewSession(conn.Conn()).Run(ctx, begin, ByIndex, Call{Statement: messageStatement, Args: args, Binary: true, Row: m.add},
 		MineCall(d.Incarnation, w.Part, w.Epoch), Commit)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRead, err)

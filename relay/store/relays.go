@@ -29,7 +29,7 @@ type Registration struct {
 // Register makes the own row, whose presence shows that nothing has happened that would void snapshots in memory.
 func (r Registry) Register(ctx context.Context, g Registration) error {
 	storable := r.Pool.Encoding().Storable
-	err := WriteLocal(ctx, r.Pool, func(b *pgx.Batch) {
+	err := writeLocal(ctx, r.Pool, func(b *pgx.Batch) {
 		b.Queue("INSERT INTO postrider.relays (incarnation, name, version, declared, schema, url) VALUES ($1, $2, $3, $4::text::jsonb, $5, $6)",
 			r.Incarnation, storable(g.Name), g.Version, storable(string(g.Declared)), g.Schema, g.URL)
 	})
@@ -41,7 +41,7 @@ func (r Registry) Register(ctx context.Context, g Registration) error {
 
 // Deregister releases all cursors of the relay and removes its row.
 func (r Registry) Deregister(ctx context.Context) error {
-	return WriteLocal(ctx, r.Pool, func(b *pgx.Batch) {
+	return writeLocal(ctx, r.Pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE owner = $1", r.Incarnation) // those that were taken, but not begun
 		b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1", r.Incarnation)
 	})
@@ -79,7 +79,7 @@ func (r Registry) Peers(ctx context.Context) (peers []Peer, err error) {
 // Bump changes the own counter, so that others see that the relay lives. It returns ErrLost if the row is gone.
 func (r Registry) Bump(ctx context.Context) error {
 	var n int64
-	err := WriteLocal(ctx, r.Pool, func(b *pgx.Batch) {
+	err := writeLocal(ctx, r.Pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.relays SET counter = counter + 1, seen_at = clock_timestamp() WHERE incarnation = $1 RETURNING counter", r.Incarnation).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
 	})
@@ -94,7 +94,7 @@ func (r Registry) Bump(ctx context.Context) error {
 
 // Bury removes the row of a relay that is silent, if its counter is still the one that was seen.
 func (r Registry) Bury(ctx context.Context, incarnation string, counter int64) error {
-	err := WriteLocal(ctx, r.Pool, func(b *pgx.Batch) {
+	err := writeLocal(ctx, r.Pool, func(b *pgx.Batch) {
 		b.Queue("DELETE FROM postrider.relays WHERE incarnation = $1 AND counter = $2", incarnation, counter)
 	})
 	if err != nil {
@@ -123,7 +123,7 @@ func (r Registry) DeclaredBy(ctx context.Context, incarnations []string) ([]Decl
 
 // LeaveToOthers releases the own cursors of some subscriptions and writes down, as JSON, what the relay cannot deliver and why.
 func (r Registry) LeaveToOthers(ctx context.Context, subscriptions []string, unable string) error {
-	err := WriteLocal(ctx, r.Pool, func(b *pgx.Batch) {
+	err := writeLocal(ctx, r.Pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE owner = $1 AND subscription = ANY ($2::text[])", r.Incarnation, subscriptions)
 		b.Queue("UPDATE postrider.relays SET unable = $2::text::jsonb WHERE incarnation = $1", r.Incarnation, unable)
 	})

@@ -12,7 +12,7 @@ import (
 // saveStatement saves everything or, cursor by cursor, nothing: rows of subscriptions and cursors are locked in the order of their
 // parts, a cursor that is not this relay's any more (the fence: its epoch and owner) is left alone, and so are its parked rows. It waits
 // for nobody's lock: one command left open in somebody's session must not delay the others.
-var saveStatement = NewNamed(`
+var saveStatement = newNamed(`
 WITH input AS (
 	SELECT * FROM unnest(@names::text[], @shards::smallint[], @classes::smallint[], @epochs::bigint[], @bases::text[], @targets::text[], @after_ids::bigint[],
 	                     @done_ids::text[], @done_first::text[], @done_last::text[], @troubles::text[]) WITH ORDINALITY
@@ -72,8 +72,8 @@ SELECT array(SELECT n - 1 FROM saved),
 // relay's any more, or their history has changed. What is in neither list is locked by somebody. ErrLost: the relay's own row is gone.
 func Save(ctx context.Context, pool *dbconn.Pool, incarnation string, list []Progress) (saved, refused []int64, err error) {
 	var alive bool
-	err = WriteLocal(ctx, pool, func(b *pgx.Batch) {
-		b.Queue(saveStatement.SQL, saveStatement.Bind(saveArgs(incarnation, list, pool.Encoding()))...).
+	err = writeLocal(ctx, pool, func(b *pgx.Batch) {
+		b.Queue(saveStatement.sql, saveStatement.bind(saveArgs(incarnation, list, pool.Encoding()))...).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&saved, &refused, &alive) })
 	})
 	if err == nil && !alive {

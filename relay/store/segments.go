@@ -110,7 +110,7 @@ func holds(ctx context.Context, tx pgx.Tx, query string, args ...any) (yes bool,
 // Holder is a session, or a prepared transaction, that has a lock on a segment.
 type Holder struct {
 	PID                                 *int32
-	GID, Role, Application, Mode, State *string
+	GID, Role, Application, mode, State *string
 	Since                               *time.Time
 }
 

@@ -58,16 +58,16 @@ type Call struct {
 }
 
 var (
-	Begin     = Call{Statement: Statement{SQL: dbconn.Begin}}
+	begin     = Call{Statement: Statement{SQL: dbconn.Begin}}
 	BeginRead = Call{Statement: Statement{SQL: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
 	// For this transaction, since behind a pooler the session is somebody else's. Plans are generic, so that none is made per
 	// call; one that was made while the table was empty is kept while it fills, so it must not read all of it; and estimates for
 	// many partitions make compilation look worth its while, which it never is.
 	ByIndex = Call{Statement: Statement{"postrider_by_index", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off", "enable_seqscan", "off")}}
 	// Pages walk the primary keys of the segments side by side, in order of id: no plan with a sort is worth its start.
-	InOrder = Call{Statement: Statement{"postrider_in_order", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
+	inOrder = Call{Statement: Statement{"postrider_in_order", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
 		"enable_seqscan", "off", "enable_bitmapscan", "off", "enable_sort", "off")}}
-	LocalCommit = Call{Statement: Statement{SQL: "SET LOCAL synchronous_commit = local"}}
+	localCommit = Call{Statement: Statement{SQL: "SET LOCAL synchronous_commit = local"}}
 	Commit      = Call{Statement: Statement{SQL: "COMMIT"}}
 	limited     = Call{Statement: Statement{"postrider_limited", ownLimits}}
 )
@@ -81,7 +81,7 @@ func pinned(calls []Call) []Call {
 	if len(calls) > 0 && strings.HasPrefix(calls[0].SQL, "BEGIN") {
 		return slices.Insert(slices.Clone(calls), 1, pins...)
 	}
-	return slices.Concat([]Call{Begin}, pins, calls, []Call{Commit})
+	return slices.Concat([]Call{begin}, pins, calls, []Call{Commit})
 }
 
 // ownLimits are the limits of our transactions. What waits for a lock says so soon; what takes longer than the other limit is tried

@@ -50,14 +50,14 @@ func (d Database) Subscription(ctx context.Context, name string) (s subscription
 
 // Release gives a cursor back, whatever its epoch: a command that raised it has left the cursor ours.
 func (d Database) Release(ctx context.Context, p subscription.Part) error {
-	return WriteLocal(ctx, d.Pool, func(b *pgx.Batch) {
+	return writeLocal(ctx, d.Pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.cursors SET owner = NULL WHERE subscription = $1 AND shard = $2 AND owner = $3", p.Subscription, p.Shard, d.Incarnation)
 	})
 }
 
 // NoteTrouble writes down why the own cursors of a subscription stand still.
 func (d Database) NoteTrouble(ctx context.Context, name, trouble string) error {
-	return WriteLocal(ctx, d.Pool, func(b *pgx.Batch) {
+	return writeLocal(ctx, d.Pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.cursors SET trouble = $3 WHERE subscription = $2 AND owner = $1 AND trouble IS DISTINCT FROM $3", d.Incarnation, name, trouble)
 	})
 }
@@ -65,7 +65,7 @@ func (d Database) NoteTrouble(ctx context.Context, name, trouble string) error {
 // Pause pauses a subscription with a reason, if some cursor of it is still the relay's own, and returns the subscription's version then, else 0.
 // With release it gives the cursors back too.
 func (d Database) Pause(ctx context.Context, name, reason string, release bool) (version int64, err error) {
-	err = WriteLocal(ctx, d.Pool, func(b *pgx.Batch) {
+	err = writeLocal(ctx, d.Pool, func(b *pgx.Batch) {
 		b.Queue(`UPDATE postrider.subscriptions s SET state = 'paused', paused_reason = $3
 			WHERE s.name = $2 AND EXISTS (SELECT FROM postrider.cursors c WHERE c.subscription = s.name AND c.owner = $1)
 			RETURNING version`, d.Incarnation, name, d.Pool.Encoding().Storable(reason)).Query(func(rows pgx.Rows) error {
@@ -88,7 +88,7 @@ func (d Database) Pause(ctx context.Context, name, reason string, release bool) 
 
 // PauseVersion pauses a subscription that nobody owns, unless it has been changed since that version.
 func (d Database) PauseVersion(ctx context.Context, name string, version int64, reason string) error {
-	err := WriteLocal(ctx, d.Pool, func(b *pgx.Batch) {
+	err := writeLocal(ctx, d.Pool, func(b *pgx.Batch) {
 		b.Queue("UPDATE postrider.subscriptions SET state = 'paused', paused_reason = $3 WHERE name = $1 AND version = $2", name, version, d.Pool.Encoding().Storable(reason))
 	})
 	if err != nil {

@@ -32,7 +32,7 @@ func (d Database) TakeOver(ctx context.Context, free []Standing, got func(Cursor
 	for i, s := range free {
 		names[i], shards[i], owners[i] = s.Part.Subscription, s.Part.Shard, s.Owner
 	}
-	err := WriteLocal(ctx, d.Pool, func(b *pgx.Batch) {
+	err := writeLocal(ctx, d.Pool, func(b *pgx.Batch) {
 		b.Queue(takeOverStatement, d.Incarnation, names, shards, owners).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				raw, err := scanCursor(rows.Scan)
@@ -53,7 +53,7 @@ func (d Database) TakeOver(ctx context.Context, free []Standing, got func(Cursor
 // ArrangeClasses gives a subscription, which the relay owns, the cursors that its setting priorities asks for. False: it has them, or its classes
 // have not come to one snapshot yet.
 func (d Database) ArrangeClasses(ctx context.Context, name string) (changed bool, err error) {
-	err = WriteLocal(ctx, d.Pool, func(b *pgx.Batch) {
+	err = writeLocal(ctx, d.Pool, func(b *pgx.Batch) {
 		b.Queue("SELECT postrider.arrange_classes($1, $2)", name, d.Incarnation).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&changed) })
 	})

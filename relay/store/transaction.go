@@ -8,20 +8,20 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 )
 
-// WriteLocal runs statements as one transaction in one round trip. It does not wait for synchronous standbys: what Postrider
+// writeLocal runs statements as one transaction in one round trip. It does not wait for synchronous standbys: what Postrider
 // writes may be derived again.
-func WriteLocal(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
+func writeLocal(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
 	b := &pgx.Batch{}
-	b.Queue(Begin.SQL)
-	b.Queue(LocalCommit.SQL)
+	b.Queue(begin.SQL)
+	b.Queue(localCommit.SQL)
 	b.Queue(limited.SQL)
 	queue(b)
 	b.Queue(Commit.SQL)
 	return pool.SendBatch(ctx, b).Close()
 }
 
-// Read runs statements that change nothing as one transaction in one round trip.
-func Read(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
+// read runs statements that change nothing as one transaction in one round trip.
+func read(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
 	b := &pgx.Batch{}
 	b.Queue(BeginRead.SQL)
 	b.Queue(limited.SQL)

@@ -24,7 +24,7 @@ func (u Unique) EnqueueAgain(ctx context.Context) error {
 
 // Expire removes keys that are free again, of so many from an id on. It returns the id that it has come to, and how many it looked at.
 func (u Unique) Expire(ctx context.Context, after int64, most int) (at int64, looked int, err error) {
-	err = WriteLocal(ctx, u.Pool, func(b *pgx.Batch) {
+	err = writeLocal(ctx, u.Pool, func(b *pgx.Batch) {
 		b.Queue("SELECT at, looked FROM postrider.expire_unique($1, $2)", after, most).QueryRow(func(row pgx.Row) error { return row.Scan(&at, &looked) })
 	})
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 // two branches, so that an old open transaction costs nothing. No test of visibility is needed: a statement sees a row exactly
 // if its snapshot sees the row's transaction.
 const (
-	FromXmax = ` FROM postrider.outbox WHERE xid >= $1::text::xid8`
-	FromXip  = ` FROM postrider.outbox WHERE xid = ANY (ARRAY(
+	fromXmax = ` FROM postrider.outbox WHERE xid >= $1::text::xid8`
+	fromXip  = ` FROM postrider.outbox WHERE xid = ANY (ARRAY(
 		SELECT unnest($2::text::xid8[]) EXCEPT SELECT pg_snapshot_xip(pg_current_snapshot())))`
 )
 
@@ -22,6 +22,6 @@ func WindowArgs(a snapshot.Snapshot) [][]byte {
 	return [][]byte{strconv.AppendUint(nil, a.Xmax, 10), a.XipArray()}
 }
 
-func XidsArg(xids []uint64) [][]byte {
+func xidsArg(xids []uint64) [][]byte {
 	return [][]byte{append(snapshot.AppendIDs([]byte{'{'}, xids), '}')}
 }

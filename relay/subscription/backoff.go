@@ -10,11 +10,11 @@ func (s *Settings) Backoff(attempts int) time.Duration {
 	if n := len(s.BackoffSchedule); n > 0 {
 		return jitter(float64(s.BackoffSchedule[min(max(attempts, 1), n)-1]))
 	}
-	return RetryDelay(attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax))
+	return retryDelay(attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax))
 }
 
-// RetryDelay is the wait before the next attempt after so many: doubling from first up to most.
-func RetryDelay(attempts int, first, most time.Duration) time.Duration {
+// retryDelay is the wait before the next attempt after so many: doubling from first up to most.
+func retryDelay(attempts int, first, most time.Duration) time.Duration {
 	d := float64(first)
 	for i := 1; i < attempts && d < float64(most); i++ {
 		d *= 2

@@ -19,7 +19,7 @@ type Shape int
 
 // The shapes.
 const (
-	Scalar Shape = iota // a word, a number or a wait
+	scalar Shape = iota // a word, a number or a wait
 	List                // a list of scalars; in one text, they are separated by commas
 	Object              // a mapping that only the sink understands
 	Table               // a mapping

@@ -35,7 +35,7 @@ type Settings struct {
 	// MaxScheduled bounds the messages that are parked until they are due; further ones stay in the log. Default: 1000000.
 	MaxScheduled int
 	Sharing
-	Clocks
+	clocks
 	// Options are what only the sink understands: a JSON object, or nil.
 	Options json.RawMessage
 }
@@ -48,19 +48,10 @@ type Sharing struct {
 	Priorities bool
 }
 
-// Clocks say how long workers have for their jobs.
-type Clocks struct {
+// clocks say how long workers have for their jobs.
+type clocks struct {
 	WorkerTTL      Duration // how long a worker may be silent before its jobs go to others; default: 15s
 	AttemptTimeout Duration // how long a worker may have a job without telling of progress; default: 5m
-}
-
-// ParseSettings decodes the settings column, fills in the defaults and checks all. An unknown key is an error.
-func ParseSettings(text []byte) (Settings, error) {
-	s, err := DecodeSettings(text)
-	if err != nil {
-		return s, err
-	}
-	return s.WithDefaults(), s.Validate()
 }
 
 // DecodeSettings decodes the settings column as it is. An unknown key is an error; if that is all, it is one that a newer build may know.

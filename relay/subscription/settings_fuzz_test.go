@@ -1,9 +1,8 @@
-package relay
+package subscription_test
 
 import (
 	"encoding/json"
 	"testing"
-	"time"
 
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -35,7 +34,7 @@ func FuzzParseSettings(f *testing.F) {
 			t.Fatalf("%s is %+v, written as %s, that is %+v, %v", text, s, written, back, err)
 		}
 		for attempts := range 70 {
-			if d := subscription.RetryDelay(attempts, time.Duration(s.BackoffInitial), time.Duration(s.BackoffMax)); d < 0 {
+			if d := s.Backoff(attempts); d < 0 {
 				t.Fatalf("%s waits %s after %d attempts", text, d, attempts)
 			}
 		}
