@@ -67,7 +67,7 @@ BEGIN
         RAISE EXCEPTION 'unique_key % with unique_scope %: give both or neither', coalesce('"' || left(unique_key, 60) || '"', 'null'), coalesce('"' || left(unique_scope, 60) || '"', 'null')
             USING ERRCODE = '22023';
     ELSIF octet_length(unique_key) > 1000 THEN
-        RAISE EXCEPTION 'unique_key "%…" has % bytes: at most 1000 are allowed', left(unique_key, 30), octet_length(unique_key) USING ERRCODE = '22023',
+        RAISE EXCEPTION 'unique_key "%..." has % bytes: at most 1000 are allowed', left(unique_key, 30), octet_length(unique_key) USING ERRCODE = '22023',
             HINT = 'Give a hash of what is longer.';
     ELSIF unique_scope LIKE 'pending:%' THEN
         subscription := substr(unique_scope, 9);
@@ -154,8 +154,8 @@ BEGIN
             OR EXISTS (SELECT FROM unnest(c.done_ids, c.done_first, c.done_last) d (ids, first, last) WHERE d.ids @> k.id AND k.created_at BETWEEN d.first AND d.last)), true)
         INTO over FROM postrider.cursors c WHERE c.subscription = k.subscription AND c.class IN (0, postrider.class_of(o.priority));
     ELSE
-        SELECT pg_visible_in_snapshot(o.xid, CASE WHEN c.blind = k.segment THEN c.blind_base ELSE c.base END)
-            OR k.id <= c.after_id AND pg_visible_in_snapshot(o.xid, c.target) AND k.segment IS DISTINCT FROM c.skips
+        SELECT pg_visible_in_snapshot(o.xid, c.base)
+            OR k.id <= c.after_id AND pg_visible_in_snapshot(o.xid, c.target)
             OR c.done @> k.id AND k.created_at <= c.done_before
         INTO over FROM postrider.shard_position(k.subscription, part) c;
     END IF;
