@@ -184,6 +184,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION postrider.shard_parks IS 'A message of the log becomes an exception of its shard.';
 
+-- Corrupt storage, or a number that is longer as text than a text may be.
+CREATE FUNCTION postrider.unreadable(payload jsonb, body bytea, headers jsonb) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
+BEGIN
+    PERFORM length(payload::text), length(body::text), length(headers::text);
+    RETURN NULL;
+EXCEPTION WHEN data_corrupted OR internal_error OR program_limit_exceeded OR data_exception THEN
+    RETURN 'it cannot be read: ' || SQLERRM;
+END $$;
+COMMENT ON FUNCTION postrider.unreadable IS 'Why a message''s contents cannot be read; null if they can.';
+
 CREATE FUNCTION postrider.take_thoroughly(subscription text, max integer, time_limit interval, likely smallint)
     RETURNS TABLE (id bigint, topic text, key text, payload jsonb, body bytea, headers jsonb, created_at timestamptz, priority smallint, attempt integer)
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
@@ -215,6 +226,7 @@ DECLARE
     bound   text;
     going   boolean;
     exceptions boolean;
+    why     text;
 BEGIN
     IF most IS NULL OR most NOT BETWEEN 1 AND 1000 THEN
         RAISE EXCEPTION 'max %: must be from 1 to 1000', coalesce(most::text, 'null') USING ERRCODE = '22023';
@@ -311,9 +323,12 @@ BEGIN
                         END IF;
                         IF cardinality(c.batch) = 0 THEN
                             prior := CASE WHEN f.id & 137438953471 = suspect THEN prior ELSE 0 END;
-                            IF prior > 0 AND f.attempts + prior >= s.max_attempts THEN
-                                UPDATE postrider.parked p SET state = 'dead', due = NULL, attempts = f.attempts + prior, updated_at = clock_timestamp(),
-                                    reason = 'no worker has come to COMMIT with it'
+                            IF prior > 0 THEN
+                                why := coalesce(postrider.unreadable(f.payload, f.body, f.headers),
+                                    CASE WHEN f.attempts + prior >= s.max_attempts THEN 'no worker has come to COMMIT with it' END);
+                            END IF;
+                            IF prior > 0 AND why IS NOT NULL THEN
+                                UPDATE postrider.parked p SET state = 'dead', due = NULL, attempts = f.attempts + prior, updated_at = clock_timestamp(), reason = why
                                 WHERE p.subscription = sub AND p.id = f.id AND p.created_at = f.created_at;
                                 suspect := NULL; passed := passed + 1;
                                 PERFORM postrider.release_key(s, f.key);
@@ -381,16 +396,30 @@ BEGIN
                         EXIT page;
                     END IF;
                     cap := cap - 1; passed := passed + 1; c.parked := true; c.after_id := r.id;
+                    why := postrider.unreadable(r.payload, r.body, r.headers);
+                    IF why IS NOT NULL THEN
+                        r.payload := NULL; r.body := NULL; r.headers := NULL;
+                        PERFORM postrider.shard_parks(c, r, 'dead', NULL, 0, why);
+                        CONTINUE;
+                    END IF;
                     PERFORM postrider.shard_parks(c, r, CASE WHEN r.deliver_at > moment THEN 'scheduled' ELSE 'held' END,
                         CASE WHEN r.deliver_at > moment THEN r.deliver_at WHEN r.id = ANY (c.batch) THEN '-infinity' END);
                     CONTINUE;
                 END IF;
                 IF cardinality(c.batch) = 0 THEN
                     prior := CASE WHEN r.id & 137438953471 = suspect THEN prior ELSE 0 END;
-                    IF prior >= s.max_attempts THEN
-                        c.after_id := r.id; c.parked := true; suspect := NULL; passed := passed + 1;
-                        PERFORM postrider.shard_parks(c, r, 'dead', NULL, prior, 'no worker has come to COMMIT with it');
-                        CONTINUE;
+                    IF prior > 0 THEN
+                        why := postrider.unreadable(r.payload, r.body, r.headers);
+                        IF why IS NOT NULL THEN
+                            r.payload := NULL; r.body := NULL; r.headers := NULL;
+                        ELSIF prior >= s.max_attempts THEN
+                            why := 'no worker has come to COMMIT with it';
+                        END IF;
+                        IF why IS NOT NULL THEN
+                            c.after_id := r.id; c.parked := true; suspect := NULL; passed := passed + 1;
+                            PERFORM postrider.shard_parks(c, r, 'dead', NULL, prior, why);
+                            CONTINUE;
+                        END IF;
                     END IF;
                     c.deaths := prior;
                 END IF;

@@ -371,3 +371,40 @@ func TestNoShardStarves(t *testing.T) {
 	}
 	t.Error("a message waits behind another shard's for ever")
 }
+
+// What cannot be read ends as a dead letter that says why, whether a worker was to get it or it was to wait, and its shard goes on.
+func TestUnreadableMessagesAreDead(t *testing.T) {
+	s := newShop(t, `{"shards": 1}`)
+	const large = `SELECT postrider.enqueue('a.x', (SELECT jsonb_agg(md5(random()::text)) FROM generate_series(1, 400)), $1, deliver_at => now() + $2::interval)`
+	first := s.put("k")[0]
+	broken := one[int64](t, s.app, large, "k", "0")
+	waits := one[int64](t, s.app, large, "other", "1 hour")
+	last := s.put("k", "other")
+	exec(t, s.app, `UPDATE pg_index SET indisvalid = false WHERE indrelid IN (
+		SELECT c.reltoastrelid FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid WHERE i.inhparent = 'postrider.outbox'::regclass)`)
+	var got []int64
+	for range 20 {
+		tx := begin(t, s.worker)
+		rows, err := tx.Query(t.Context(), `SELECT id, payload FROM postrider.take('w', 10)`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var id int64
+		var batch []int64
+		_, err = pgx.ForEachRow(rows, []any{&id, nil}, func() error { batch = append(batch, id); return nil })
+		if err == nil {
+			commit(t, tx)
+			got = append(got, batch...)
+		} else if rollback := tx.Rollback(t.Context()); rollback != nil || !strings.Contains(err.Error(), "no valid index found for toast relation") {
+			t.Fatal(err, rollback)
+		}
+	}
+	if want := append([]int64{first}, last...); !slices.Equal(got, want) {
+		t.Errorf("taken %v, want %v", got, want)
+	}
+	for _, id := range []int64{broken, waits} {
+		if reason := one[string](t, s.app, `SELECT state || ': ' || reason FROM postrider.parked WHERE id = $1`, id); !strings.HasPrefix(reason, "dead: it cannot be read: no valid index") {
+			t.Errorf("message %d is %s", id, reason)
+		}
+	}
+}
