@@ -2,7 +2,10 @@ package migrations
 
 import (
 	"fmt"
+	"slices"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // old is a segment that is neither filled now nor will be next.
@@ -157,4 +160,41 @@ func TestScheduledInABacklog(t *testing.T) {
 	s.statuses(map[int64]string{later: "scheduled"})
 	s.due(later)
 	s.wants("when it is due", s.batch(10, nil), job{later, "", 1})
+}
+
+// A position whose predecessor is gone, or cannot be removed, is none: somebody else has moved the shard meanwhile.
+func TestAShardThatHasMovedIsLeftAlone(t *testing.T) {
+	s := newShop(t, `{"shards": 1}`)
+	m := s.put("", "", "")
+	s.wants("the first", s.batch(1, nil), job{m[0], "", 1}) // a pass is under way
+	exec(t, s.app, `CREATE FUNCTION public.stays() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+		CREATE TRIGGER stays BEFORE DELETE ON postrider.shard_positions FOR EACH ROW EXECUTE FUNCTION public.stays()`)
+	refused(t, s.worker, `40001 shard 1 of "w" has moved`, `SELECT postrider.take('w')`)
+	exec(t, s.app, `DROP TRIGGER stays ON postrider.shard_positions`)
+	s.wants("what was refused, once more", s.batch(1, nil), job{m[1], "", 2})
+	s.wants("the rest", s.batch(5, nil), job{m[2], "", 1})
+}
+
+// Two keys wait at the same time, each for its own.
+func TestTwoHeldKeys(t *testing.T) {
+	s := newShop(t, `{"shards": 1, "backoff_initial": "1h", "max_attempts": 5}`)
+	m := s.put("a", "b", "a", "b", "c")
+	s.batch(10, func(tx pgx.Tx, _ []job) {
+		for i, waits := range []int64{m[2], m[3]} {
+			if got := behind(t, tx, `SELECT postrider.retry('w', $1)`, m[i]); !slices.Equal(got, []int64{waits}) {
+				t.Errorf("behind message %d: %v, want %d", m[i], got, waits)
+			}
+		}
+	})
+	s.statuses(map[int64]string{m[0]: "retrying", m[1]: "retrying", m[2]: "held", m[3]: "held", m[4]: "delivered"})
+	m = append(m, s.put("b", "a")...)
+	s.wants("while both wait", s.batch(10, nil))
+	s.due(m[1])
+	s.wants("the second key", s.batch(10, nil), job{m[1], "b", 2}, job{m[3], "b", 1}, job{m[5], "b", 1})
+	s.statuses(map[int64]string{m[0]: "retrying", m[2]: "held", m[6]: "held"})
+	s.due(m[0])
+	s.wants("one of the first key", s.batch(1, func(tx pgx.Tx, _ []job) { behind(t, tx, `SELECT postrider.retry('w', $1)`, m[0]) }), job{m[0], "a", 2})
+	s.wants("the first key waits again", s.batch(10, nil))
+	s.due(m[0])
+	s.wants("in two batches", append(s.batch(2, nil), s.batch(2, nil)...), job{m[0], "a", 3}, job{m[2], "a", 1}, job{m[6], "a", 1})
 }
