@@ -16,7 +16,7 @@ import (
 // withStart makes a subscription as cast does, beginning at start.
 func (s *scene) withStart(name, topics, settings, start string) *actor {
 	s.t.Helper()
-	s.exec("SELECT postrider.subscribe($1, $2::text::text[], 'actor:' || $1, $3::text::jsonb, $4)", name, topics, settings, start)
+	s.Exec("SELECT postrider.subscribe($1, $2::text::text[], 'actor:' || $1, $3::text::jsonb, $4)", name, topics, settings, start)
 	return s.actor(name)
 }
 
@@ -88,7 +88,7 @@ func TestSlowSinkFallsBackToTheTable(t *testing.T) {
 			let := make(chan struct{})
 			registry := prometheus.NewRegistry()
 			s.play(func(c *Config) { c.Follow, c.MemoryLimit, c.Registerer = follow, 1<<20, registry })
-			first := s.publish("x", "", `1`)
+			first := s.Publish("x", "", `1`)
 			slow.got(t, first)
 			passes := passesOf(t, registry, "slow")
 			slow.plays(func(ctx context.Context, d sinks.Delivery) error {
@@ -108,7 +108,7 @@ func TestSlowSinkFallsBackToTheTable(t *testing.T) {
 				t.Error("the queue has not overflowed: nothing was tried here")
 			}
 			s.settledAll("slow")
-			live := s.publish("x", "key-3", `2`)
+			live := s.Publish("x", "key-3", `2`)
 			slow.got(t, live)
 			slow.exactly(t, append(ids, live...))
 			quick.got(t, live)
@@ -148,15 +148,15 @@ func TestHugeMessages(t *testing.T) {
 		return nil
 	})
 	huge := func(n int) {
-		s.exec(`INSERT INTO postrider.outbox (topic, key, body) SELECT 'huge', 'k', convert_to(repeat('x', 2000000), 'UTF8') FROM generate_series(1, $1::int)`, n)
+		s.Exec(`INSERT INTO postrider.outbox (topic, key, body) SELECT 'huge', 'k', convert_to(repeat('x', 2000000), 'UTF8') FROM generate_series(1, $1::int)`, n)
 	}
 	huge(15)
 	s.play(func(c *Config) { c.MemoryLimit = 4 << 20 })
-	s.publish("small", "k", `1`)
+	s.Publish("small", "k", `1`)
 	for range 15 {
 		huge(1)
 	}
-	s.publish("small", "k", `2`)
+	s.Publish("small", "k", `2`)
 	ids := s.stored()
 	a.got(t, ids)
 	a.exactly(t, ids)

@@ -100,12 +100,12 @@ func TestPoisonMessage(t *testing.T) {
 			a.plays(failing("bad", 1000, sinks.Unavailable(errors.New("timeout"), 0)))
 			s.play()
 			good := s.bulk("good", 100, 5)
-			bad := s.publish("bad", key, `1`)
+			bad := s.Publish("bad", key, `1`)
 			good = append(good, s.bulk("good", 100, 5)...)
 			a.got(t, good)
 			// More traffic, as without another message nothing shows that the fault is the message's own.
 			eventually(t, "the poison message is dead", func() bool {
-				good = append(good, s.publish("good", "g", `2`)...)
+				good = append(good, s.Publish("good", "g", `2`)...)
 				return s.status("sub", bad[0]) == "dead"
 			})
 			a.got(t, good)
@@ -137,7 +137,7 @@ func TestGonePauses(t *testing.T) {
 	})
 	s.shows("sub", "pending", ids...)
 	on.Store(false)
-	s.exec("SELECT postrider.resume('sub')")
+	s.Exec("SELECT postrider.resume('sub')")
 	a.got(t, ids)
 	a.exactly(t, ids)
 	s.settledAll("sub")
@@ -158,15 +158,15 @@ func TestOutageWithParkedMessages(t *testing.T) {
 		return errScene
 	})
 	s.play()
-	bad := s.publish("bad", "k", `1`)
+	bad := s.Publish("bad", "k", `1`)
 	s.shows("sub", "retrying", bad...)
-	held := s.publish("good", "k", `2`, `3`)
+	held := s.Publish("good", "k", `2`, `3`)
 	s.shows("sub", "held", held...)
 	on.Store(true)
 	eventually(t, "the retries open the breaker", func() bool {
 		return scalar[bool](s.bench, "SELECT trouble IS NOT NULL FROM postrider.subscription_status")
 	})
-	more := append(s.publish("good", "k", `4`), s.publish("good", "l", `5`)...)
+	more := append(s.Publish("good", "k", `4`), s.Publish("good", "l", `5`)...)
 	fails.Store(false)
 	on.Store(false)
 	a.got(t, slices.Concat(bad, held, more))

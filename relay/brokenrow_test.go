@@ -61,19 +61,19 @@ func TestBrokenRowsConcernNobodyElse(t *testing.T) {
 	for _, c := range []string{"cursors:done_is_bounded", "cursors:done_is_in_runs", "cursors:target_goes_with_after_id", "subscriptions:settings_are_an_object",
 		"subscriptions:earlier_is_a_list_of_topics_with_snapshots", "subscriptions:topics_are_patterns"} {
 		table, constraint, _ := strings.Cut(c, ":")
-		b.exec("ALTER TABLE postrider." + table + " DROP CONSTRAINT " + constraint)
+		b.Exec("ALTER TABLE postrider." + table + " DROP CONSTRAINT " + constraint)
 	}
 	b.subscribe("before", "{>}", "{}", "now")
 	for _, c := range brokenCursors {
 		b.subscribe(c.name, "{>}", "{}", "now")
 	}
-	b.exec("ALTER TABLE postrider.subscriptions DISABLE TRIGGER subscription_changed")
+	b.Exec("ALTER TABLE postrider.subscriptions DISABLE TRIGGER subscription_changed")
 	for _, c := range brokenCursors {
-		if _, err := b.admin.Exec(t.Context(), c.change, c.name); err != nil {
+		if _, err := b.Admin.Exec(t.Context(), c.change, c.name); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 	}
-	b.exec("ALTER TABLE postrider.subscriptions ENABLE TRIGGER subscription_changed")
+	b.Exec("ALTER TABLE postrider.subscriptions ENABLE TRIGGER subscription_changed")
 	for _, p := range brokenParked {
 		b.subscribe(p.name, "{>}", "{}", "now")
 		columns := map[string]string{"id": "70", "created_at": "now()", "topic": "'t'", "payload": "'0'"}
@@ -84,12 +84,12 @@ func TestBrokenRowsConcernNobodyElse(t *testing.T) {
 		for name, value := range columns {
 			names, values = names+", "+name, values+", "+value
 		}
-		b.exec("INSERT INTO postrider.parked (" + names + ") VALUES (" + values + ")")
+		b.Exec("INSERT INTO postrider.parked (" + names + ") VALUES (" + values + ")")
 	}
-	b.exec("INSERT INTO postrider.relays (schema, incarnation, name, version, unable) VALUES (99, gen_random_uuid(), '', '', '[7]')")
+	b.Exec("INSERT INTO postrider.relays (schema, incarnation, name, version, unable) VALUES (99, gen_random_uuid(), '', '', '[7]')")
 	good := b.subscribe("zzz", "{>}", "{}", "now")
 	b.start()
-	b.publish("t", "k", "1", "2")
+	b.Publish("t", "k", "1", "2")
 	wantPayloads(t, good, "1", "2")
 	for _, c := range brokenCursors {
 		eventually(t, c.name+" is paused with its reason", func() bool {
@@ -106,7 +106,7 @@ func TestBrokenRowsConcernNobodyElse(t *testing.T) {
 				b.recorder(p.name).count() >= 2
 		})
 	}
-	b.exec("UPDATE postrider.subscriptions SET earlier = '[]' WHERE name LIKE 'earlier-%'") // a constraint keeps status from such
+	b.Exec("UPDATE postrider.subscriptions SET earlier = '[]' WHERE name LIKE 'earlier-%'") // a constraint keeps status from such
 	if n := scalar[int](b, "SELECT count(*) FROM postrider.subscription_status WHERE lag_messages IS NOT NULL AND lag_seconds >= 0"); n != 2+len(brokenCursors)+len(brokenParked) {
 		t.Errorf("status shows %d subscriptions", n)
 	}
@@ -119,7 +119,7 @@ func TestBrokenRowsConcernNobodyElse(t *testing.T) {
 func TestRefusedProgressConcernsNobodyElse(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+	b.Exec(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
 		$$ BEGIN IF NEW.subscription = 'bad' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
 		CREATE TRIGGER refuse BEFORE INSERT ON postrider.parked FOR EACH ROW EXECUTE FUNCTION public.refuse()`)
 	texts := []string{"a\x00b", "a\xff\xfeb", "✓"}
@@ -128,14 +128,14 @@ func TestRefusedProgressConcernsNobodyElse(t *testing.T) {
 		r.answer(func(d sinks.Delivery) error { return sinks.Permanent(errors.New(texts[(d.ID-1)%3])) })
 	}
 	b.start()
-	b.publish("t", "", "1", "2", "3")
+	b.Publish("t", "", "1", "2", "3")
 	eventually(t, "two subscriptions have three dead messages each", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'dead'") == 6
 	})
 	if got := scalar[string](b, "SELECT string_agg(DISTINCT reason, ' ' ORDER BY reason) FROM postrider.parked"); !strings.Contains(got, "a\uFFFDb") || !strings.Contains(got, "a\uFFFD\uFFFDb") || !strings.Contains(got, "✓") {
 		t.Errorf("the reasons are %q", got)
 	}
-	b.exec("DROP TRIGGER refuse ON postrider.parked")
+	b.Exec("DROP TRIGGER refuse ON postrider.parked")
 	eventually(t, "it goes on when it is mended", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'dead'") == 9
 	})

@@ -56,9 +56,9 @@ func TestCallbackCompletes(t *testing.T) {
 	s := newScene(t)
 	w := s.worker("jobs", "{"+fastRetry+"}", time.Hour)
 	s.play()
-	job := s.publish("job", "k", `1`)[0]
+	job := s.Publish("job", "k", `1`)[0]
 	token := w.took(job, 1)
-	behind, others := s.publish("note", "k", `2`), append(s.publish("note", "l", `3`), s.publish("note", "", `4`)...)
+	behind, others := s.Publish("note", "k", `2`), append(s.Publish("note", "l", `3`), s.Publish("note", "", `4`)...)
 	w.got(t, others)
 	s.shows("jobs", "held", behind...)
 	s.shows("jobs", "leased", job)
@@ -93,7 +93,7 @@ func TestCallbackBeforeTheAnswer(t *testing.T) {
 		return sinks.Leased(time.Hour, 7)
 	})
 	s.play()
-	job := s.publish("job", "k", `1`)[0]
+	job := s.Publish("job", "k", `1`)[0]
 	w := &worker{actor: a, s: s, name: "jobs"}
 	<-begun
 	if state := w.state(job, 7); state != "early" || w.complete(job, 7) {
@@ -124,7 +124,7 @@ func TestTakenOverAtTheEndOfAStop(t *testing.T) {
 		return sinks.Leased(time.Hour, 5)
 	})
 	r := s.play(func(c *Config) { c.DrainTimeout = 100 * time.Millisecond })
-	job := s.publish("job", "k", `1`)[0]
+	job := s.Publish("job", "k", `1`)[0]
 	<-begun
 	r.stop()
 	if state := s.status("jobs", job); state != "leased" {
@@ -137,8 +137,8 @@ func TestCallbackFails(t *testing.T) {
 	s := newScene(t)
 	w := s.worker("jobs", `{"max_attempts": 3, `+fastRetry+"}", time.Hour)
 	s.play()
-	job := s.publish("job", "k", `1`)[0]
-	behind := s.publish("note", "k", `2`)
+	job := s.Publish("job", "k", `1`)[0]
+	behind := s.Publish("note", "k", `2`)
 	first := w.took(job, 1)
 	fail := func(token int64, rest string) bool {
 		t.Helper()
@@ -166,7 +166,7 @@ func TestCallbackFails(t *testing.T) {
 	}
 	w.got(t, behind)
 
-	again := s.publish("job", "m", `3`)[0]
+	again := s.Publish("job", "m", `3`)[0]
 	token := w.took(again, 1)
 	if !scalar[bool](s.bench, "SELECT postrider.fail('jobs', $1, $2, 'not for me', dead => true)", again, token) {
 		t.Error("the failure does not count")
@@ -182,7 +182,7 @@ func TestLeaseEnds(t *testing.T) {
 	s := newScene(t)
 	w := s.worker("jobs", "{"+fastRetry+"}", 300*time.Millisecond)
 	s.play()
-	job := s.publish("job", "k", `1`)[0]
+	job := s.Publish("job", "k", `1`)[0]
 	first := w.took(job, 1)
 	second := w.took(job, 2)
 	if second == first || w.complete(job, first) || w.state(job, first) != "over" {
@@ -202,7 +202,7 @@ func TestHeartbeat(t *testing.T) {
 	s := newScene(t)
 	w := s.worker("jobs", "{"+fastRetry+"}", 700*time.Millisecond)
 	s.play()
-	job := s.publish("job", "", `1`)[0]
+	job := s.Publish("job", "", `1`)[0]
 	token := w.took(job, 1)
 	until := scalar[time.Time](s.bench, "SELECT postrider.heartbeat('jobs', $1, $2, '1 hour')", job, token)
 	if time.Until(until) < 59*time.Minute {
@@ -231,12 +231,12 @@ func TestCallbacksBetweenRelays(t *testing.T) {
 	var jobs []int64
 	tokens := make(map[int64]int64)
 	for _, key := range []string{"a", "b", "c"} {
-		id := s.publish("job", key, `1`)[0]
+		id := s.Publish("job", key, `1`)[0]
 		tokens[id] = w.took(id, 1)
 		jobs = append(jobs, id)
 	}
 	r.stop()
-	behind := slices.Concat(s.publish("note", "a", `2`), s.publish("note", "b", `2`), s.publish("note", "c", `2`))
+	behind := slices.Concat(s.Publish("note", "a", `2`), s.Publish("note", "b", `2`), s.Publish("note", "c", `2`))
 	if !w.complete(jobs[0], tokens[jobs[0]]) || !scalar[bool](s.bench, "SELECT postrider.fail('jobs', $1, $2)", jobs[1], tokens[jobs[1]]) {
 		t.Fatal("the callbacks do not count")
 	}
@@ -247,7 +247,7 @@ func TestCallbacksBetweenRelays(t *testing.T) {
 	if n := len(w.of(jobs[2])); n != 1 {
 		t.Errorf("%d attempts at what still waits, want 1", n)
 	}
-	s.exec("UPDATE postrider.parked SET due = due - interval '2 hours' WHERE id = $1", jobs[1])
+	s.Exec("UPDATE postrider.parked SET due = due - interval '2 hours' WHERE id = $1", jobs[1])
 	late := scalar[int64](s.bench, "SELECT token FROM postrider.parked WHERE id = $1", jobs[1])
 	if w.complete(jobs[1], late) || scalar[bool](s.bench, "SELECT postrider.fail('jobs', $1, $2)", jobs[1], late) ||
 		scalar[*time.Time](s.bench, "SELECT postrider.heartbeat('jobs', $1, $2)", jobs[1], late) != nil {
@@ -268,9 +268,9 @@ func TestCallbackLeftOpen(t *testing.T) {
 	s := newScene(t)
 	w := s.worker("jobs", "{"+fastRetry+"}", time.Second)
 	s.play()
-	kept, other := s.publish("job", "k", `1`)[0], s.publish("job", "l", `2`)[0]
+	kept, other := s.Publish("job", "k", `1`)[0], s.Publish("job", "l", `2`)[0]
 	token := w.took(kept, 1)
-	tx, err := s.admin.Begin(t.Context())
+	tx, err := s.Admin.Begin(t.Context())
 	mend(t, err)
 	defer tx.Rollback(context.WithoutCancel(t.Context()))
 	var counts bool
@@ -282,7 +282,7 @@ func TestCallbackLeftOpen(t *testing.T) {
 	eventually(t, "its lease would be over, and looked at", func() bool {
 		return scalar[bool](s.bench, "SELECT clock_timestamp() > due + interval '1 second' FROM postrider.parked WHERE id = $1", kept)
 	})
-	w.got(t, s.publish("note", "", `3`))
+	w.got(t, s.Publish("note", "", `3`))
 	if n := len(w.of(kept)); n != 1 {
 		t.Errorf("%d attempts while the callback is under way, want 1", n)
 	}
@@ -298,18 +298,18 @@ func TestCallbacksOfALockedCursor(t *testing.T) {
 	s := newScene(t)
 	locked := s.worker("a", `{"max_parked": 5000}`, time.Hour)
 	other := s.worker("b", "{}", time.Hour)
-	s.exec("UPDATE postrider.subscriptions SET topics = '{none}' WHERE name = 'b'")
+	s.Exec("UPDATE postrider.subscriptions SET topics = '{none}' WHERE name = 'b'")
 	s.play()
 	jobs := s.bulk("job", lookAtMost+100, 0)
 	eventually(t, "all are taken over", func() bool { return s.parkedIn("a", "leased") == len(jobs) })
-	s.exec("UPDATE postrider.subscriptions SET topics = '{job}' WHERE name = 'b'")
-	tx, err := s.admin.Begin(t.Context())
+	s.Exec("UPDATE postrider.subscriptions SET topics = '{job}' WHERE name = 'b'")
+	tx, err := s.Admin.Begin(t.Context())
 	mend(t, err)
 	defer tx.Rollback(context.WithoutCancel(t.Context()))
 	_, err = tx.Exec(t.Context(), "SELECT FROM postrider.cursors WHERE subscription = 'a' FOR UPDATE")
 	mend(t, err)
-	s.exec("SELECT postrider.complete('a', id, token) FROM postrider.parked WHERE subscription = 'a'")
-	job := s.publish("job", "", `1`)[0]
+	s.Exec("SELECT postrider.complete('a', id, token) FROM postrider.parked WHERE subscription = 'a'")
+	job := s.Publish("job", "", `1`)[0]
 	token := other.took(job, 1)
 	if !other.complete(job, token) {
 		t.Fatal("the callback does not count")
@@ -330,19 +330,19 @@ func TestRedriveAndDiscardAccepted(t *testing.T) {
 	s := newScene(t)
 	w := s.worker("jobs", "{"+fastRetry+"}", time.Hour)
 	s.play()
-	job, unwanted := s.publish("job", "k", `1`)[0], s.publish("job", "l", `2`)[0]
+	job, unwanted := s.Publish("job", "k", `1`)[0], s.Publish("job", "l", `2`)[0]
 	first, token := w.took(job, 1), w.took(unwanted, 1)
-	s.exec("SELECT postrider.redrive('jobs', ARRAY[$1::bigint])", job)
+	s.Exec("SELECT postrider.redrive('jobs', ARRAY[$1::bigint])", job)
 	eventually(t, "it is tried again", func() bool { return len(w.of(job)) == 2 })
 	second := w.took(job, 1)
 	if w.complete(job, first) || !w.complete(job, second) {
 		t.Error("the attempt before the redrive counts, or the one after it does not")
 	}
-	s.exec("SELECT postrider.discard('jobs', ARRAY[$1::bigint])", unwanted)
+	s.Exec("SELECT postrider.discard('jobs', ARRAY[$1::bigint])", unwanted)
 	if w.complete(unwanted, token) {
 		t.Error("discarded work counts")
 	}
-	w.got(t, s.publish("note", "l", `3`))
+	w.got(t, s.Publish("note", "l", `3`))
 	s.shows("jobs", "discarded", unwanted)
 }
 
@@ -352,7 +352,7 @@ func TestAcceptedIsBounded(t *testing.T) {
 	strict := s.worker("strict", `{"ordering": "strict", `+fastRetry+"}", time.Hour)
 	few := s.worker("few", `{"max_parked": 2, "lanes": 1, "batch": 1, `+fastRetry+"}", time.Hour)
 	s.play()
-	jobs := s.publish("job", "", `1`, `2`, `3`)
+	jobs := s.Publish("job", "", `1`, `2`, `3`)
 	for i, id := range jobs {
 		token := strict.took(id, 1)
 		if n := len(strict.all()); n != i+1 {
@@ -387,7 +387,7 @@ func TestLookAtOnce(t *testing.T) {
 	r := s.play(func(c *Config) { c.callbackEvery = time.Hour })
 	r.Look() // nothing to see
 	for range 3 {
-		job := s.publish("job", "", `1`)[0]
+		job := s.Publish("job", "", `1`)[0]
 		token := w.took(job, 1)
 		if !w.complete(job, token) {
 			t.Fatal("the callback does not count")
@@ -404,9 +404,9 @@ func TestStatesOfUnknownTokens(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.subscribe("a", "{>}", "{}", "now")
-	b.publish("t", "", "1", "2")
-	b.exec("UPDATE postrider.cursors SET base = pg_current_snapshot()")
-	unsettled := b.publish("t", "", "3")[0]
+	b.Publish("t", "", "1", "2")
+	b.Exec("UPDATE postrider.cursors SET base = pg_current_snapshot()")
+	unsettled := b.Publish("t", "", "3")[0]
 	state := func(id, token int64) string {
 		return scalar[string](b, "SELECT postrider.attempt_state('a', $1, $2)", id, token)
 	}
@@ -427,9 +427,9 @@ func TestStatesOfUnknownTokens(t *testing.T) {
 		{"'held', NULL", "over", "early"},
 	} {
 		// A former life of its row waits for nothing.
-		b.exec("DELETE FROM postrider.parked")
-		b.exec("INSERT INTO postrider.parked (subscription, id, created_at, token, topic, payload, state, due) VALUES ('a', 3, '2020-01-01', 7, 't', '0', 'dead', NULL)")
-		b.exec("INSERT INTO postrider.parked (subscription, id, created_at, token, topic, payload, state, due) SELECT 'a', id, created_at, " +
+		b.Exec("DELETE FROM postrider.parked")
+		b.Exec("INSERT INTO postrider.parked (subscription, id, created_at, token, topic, payload, state, due) VALUES ('a', 3, '2020-01-01', 7, 't', '0', 'dead', NULL)")
+		b.Exec("INSERT INTO postrider.parked (subscription, id, created_at, token, topic, payload, state, due) SELECT 'a', id, created_at, " +
 			"4611686018427387904, topic, payload, " + c.row + " FROM postrider.outbox WHERE id = 3")
 		for token, want := range map[int64]string{known: c.known, 1: c.unknown, 1<<63 - 1: c.unknown, 7: "over"} {
 			if got := state(unsettled, token); got != want {

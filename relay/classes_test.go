@@ -12,7 +12,7 @@ import (
 // prioritized inserts n messages of a priority in one transaction and returns their ids.
 func (s *scene) prioritized(priority, n int) (ids []int64) {
 	s.t.Helper()
-	rows, err := s.app.Query(s.t.Context(), `INSERT INTO postrider.outbox (topic, key, payload, priority)
+	rows, err := s.App.Query(s.t.Context(), `INSERT INTO postrider.outbox (topic, key, payload, priority)
 		SELECT 'work', 'key-' || g % 23, to_jsonb(g), $1::int FROM generate_series(1, $2::int) g RETURNING id`, priority, n)
 	if err != nil {
 		s.t.Fatal(err)
@@ -56,9 +56,7 @@ func TestUrgentPassesABacklog(t *testing.T) {
 		if run == nil {
 			return 0
 		}
-		run.Mu.Lock()
-		defer run.Mu.Unlock()
-		return run.Lanes.Tasks
+		return run.Inside().Tasks
 	}
 	const most = 64 // that are taken in of a class
 	eventually(t, "the lanes have all they take of the backlog, and the urgent message", func() bool { return tasks() == most+1 })
@@ -101,14 +99,14 @@ func TestPrioritiesAreTurnedOnAgainAtOnce(t *testing.T) {
 		return scalar[string](s.bench, "SELECT string_agg(class::text, ',' ORDER BY class) FROM postrider.cursors")
 	}
 	eventually(t, "priorities are on", func() bool { return classes() == "1,2,3,4" })
-	s.exec(`CREATE TABLE public.turned (at timestamptz DEFAULT now());
+	s.Exec(`CREATE TABLE public.turned (at timestamptz DEFAULT now());
 		CREATE FUNCTION public.turn_on() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
 			INSERT INTO public.turned DEFAULT VALUES;
 			UPDATE postrider.subscriptions SET settings = '{"priorities": true}';
 			RETURN NULL;
 		END $$;
 		CREATE TRIGGER turn_on AFTER UPDATE OF class ON postrider.cursors FOR EACH ROW WHEN (NEW.class = 0) EXECUTE FUNCTION public.turn_on()`)
-	s.exec(`UPDATE postrider.subscriptions SET settings = '{"priorities": false}'`)
+	s.Exec(`UPDATE postrider.subscriptions SET settings = '{"priorities": false}'`)
 	eventually(t, "they were off and are on", func() bool {
 		return scalar[int](s.bench, "SELECT count(*)::int FROM public.turned") == 1 && classes() == "1,2,3,4"
 	})
@@ -134,7 +132,7 @@ func TestPrioritiesAreTurnedOnAndOff(t *testing.T) {
 		for priority := range 4 {
 			s.prioritized(4-priority, 60)
 		}
-		s.exec(`UPDATE postrider.subscriptions SET settings = jsonb_set(settings, '{priorities}', to_jsonb($1::boolean))`, round%2 == 0)
+		s.Exec(`UPDATE postrider.subscriptions SET settings = jsonb_set(settings, '{priorities}', to_jsonb($1::boolean))`, round%2 == 0)
 		for priority := range 4 {
 			s.prioritized(priority+1, 60)
 		}

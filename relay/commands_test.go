@@ -59,14 +59,14 @@ func TestPauseAndResumeWhileBusy(t *testing.T) {
 	stop := s.busy("x")
 	for range 3 {
 		a.more(t, 100)
-		s.exec("SELECT postrider.pause('sub', 'lunch')")
+		s.Exec("SELECT postrider.pause('sub', 'lunch')")
 		s.unowned("sub")
 		n := a.count()
 		b.more(t, 50)
 		if a.count() != n {
 			t.Error("a paused subscription delivers")
 		}
-		s.exec("SELECT postrider.resume('sub')")
+		s.Exec("SELECT postrider.resume('sub')")
 	}
 	ids := stop()
 	a.got(t, ids)
@@ -81,7 +81,7 @@ func TestReplayWhileBusy(t *testing.T) {
 	a.plays(failing("bad", 1000, sinks.Permanent(errScene)))
 	s.play()
 	old := s.bulk("x", 500, 7)
-	dead := s.publish("bad", "key-1", `1`)
+	dead := s.Publish("bad", "key-1", `1`)
 	a.got(t, old)
 	s.shows("sub", "dead", dead...)
 	since := scalar[time.Time](s.bench, "SELECT clock_timestamp()")
@@ -98,12 +98,12 @@ func TestReplayWhileBusy(t *testing.T) {
 			return !slices.ContainsFunc(ids, func(id int64) bool { return n[id] < 2 })
 		}
 	}
-	s.exec("SELECT postrider.replay('sub', $1)", since.Format(time.RFC3339Nano))
+	s.Exec("SELECT postrider.replay('sub', $1)", since.Format(time.RFC3339Nano))
 	eventually(t, "recent messages come again", twice(recent))
 	if got := a.accepted("*"); len(got)-len(slices.Compact(slices.Sorted(slices.Values(got)))) < len(recent) || twice(old)() {
 		t.Error("a replay from a time brought older messages again")
 	}
-	s.exec("SELECT postrider.replay('sub', 'earliest')")
+	s.Exec("SELECT postrider.replay('sub', 'earliest')")
 	eventually(t, "old messages come again", twice(old))
 	live := stop()
 	a.got(t, live)
@@ -120,7 +120,7 @@ func TestRedriveAndDiscard(t *testing.T) {
 	a.plays(failing("bad", 1000, errScene))
 	s.play()
 	stop := s.busy("x")
-	bad := s.publish("bad", "key-1", `1`, `2`, `3`, `4`)
+	bad := s.Publish("bad", "key-1", `1`, `2`, `3`, `4`)
 	s.shows("sub", "dead", bad...)
 	command := func(sql string, args ...any) {
 		t.Helper()
@@ -157,11 +157,11 @@ func TestDiscardOfWhatWaits(t *testing.T) {
 	a := s.cast("sub", "{>}", quickRetry)
 	a.plays(failing("bad", 1000000, errScene))
 	s.play()
-	bad := s.publish("bad", "k", `1`)
+	bad := s.Publish("bad", "k", `1`)
 	s.shows("sub", "retrying", bad...)
-	held := s.publish("good", "k", `2`, `3`, `4`)
+	held := s.Publish("good", "k", `2`, `3`, `4`)
 	s.shows("sub", "held", held...)
-	s.exec("SELECT postrider.discard('sub', $1::bigint[])", []int64{bad[0], held[1]})
+	s.Exec("SELECT postrider.discard('sub', $1::bigint[])", []int64{bad[0], held[1]})
 	a.got(t, []int64{held[0], held[2]})
 	if got, want := a.accepted("k"), []int64{held[0], held[2]}; !slices.Equal(got, want) {
 		t.Errorf("delivered %v, want %v", got, want)
@@ -181,7 +181,7 @@ func TestChangeOfTopics(t *testing.T) {
 			}
 			if mode != "down" {
 				s.play()
-				first := s.publish("a", "", `0`)
+				first := s.Publish("a", "", `0`)
 				eventually(t, "the relay delivers", func() bool { return s.status("sub", first[0]) == "delivered" || mode == "hanging" })
 			}
 			publish := func(exec interface {
@@ -198,22 +198,22 @@ func TestChangeOfTopics(t *testing.T) {
 				return ids
 			}
 			begin := func() pgx.Tx {
-				tx, err := s.app.Begin(t.Context())
+				tx, err := s.App.Begin(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
 				return tx
 			}
-			before := publish(s.app)
+			before := publish(s.App)
 			across := begin()
 			open := publish(across)
-			s.exec("UPDATE postrider.subscriptions SET topics = '{b,both}' WHERE name = 'sub'")
-			after := publish(s.app)
+			s.Exec("UPDATE postrider.subscriptions SET topics = '{b,both}' WHERE name = 'sub'")
+			after := publish(s.App)
 			if err := across.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			s.exec("UPDATE postrider.subscriptions SET topics = '{a}' WHERE name = 'sub'")
-			last := publish(s.app)
+			s.Exec("UPDATE postrider.subscriptions SET topics = '{a}' WHERE name = 'sub'")
+			last := publish(s.App)
 			if mode == "down" {
 				s.play()
 			}
@@ -246,7 +246,7 @@ func TestChangeOfTopicsWhileBusy(t *testing.T) {
 	x, y := s.busy("x"), s.busy("y")
 	for _, topics := range []string{"{y}", "{x,y}", "{x}", "{>}"} {
 		a.more(t, 50)
-		s.exec("UPDATE postrider.subscriptions SET topics = $1::text::text[]", topics)
+		s.Exec("UPDATE postrider.subscriptions SET topics = $1::text::text[]", topics)
 	}
 	x()
 	y()
@@ -268,9 +268,9 @@ func TestChangeOfSinkAndSettings(t *testing.T) {
 	s.play()
 	stop := s.busy("x")
 	a.more(t, 100)
-	s.exec(`UPDATE postrider.subscriptions SET settings = '{"batch": 1, "lanes": 1}'`)
+	s.Exec(`UPDATE postrider.subscriptions SET settings = '{"batch": 1, "lanes": 1}'`)
 	a.more(t, 100)
-	s.exec("UPDATE postrider.subscriptions SET sink = 'actor:new'")
+	s.Exec("UPDATE postrider.subscriptions SET sink = 'actor:new'")
 	b.more(t, 100)
 	n := a.count()
 	b.more(t, 100)
@@ -291,10 +291,10 @@ func TestUnsubscribeWhileDelivering(t *testing.T) {
 	a.plays(failing("bad", 100000, errScene))
 	r := s.play()
 	stop := s.busy("x")
-	bad := s.publish("bad", "k", `1`)
+	bad := s.Publish("bad", "k", `1`)
 	a.more(t, 100)
 	s.shows("sub", "retrying", bad...)
-	s.exec("SELECT postrider.unsubscribe('sub')")
+	s.Exec("SELECT postrider.unsubscribe('sub')")
 	eventually(t, "its deliveries end", func() bool {
 		g := r.now.Load()
 		g.mu.Lock()
@@ -303,7 +303,7 @@ func TestUnsubscribeWhileDelivering(t *testing.T) {
 	})
 	ended := len(a.all())
 	b.more(t, 50)
-	s.exec("SELECT postrider.subscribe('sub', '{x}', 'actor:again')")
+	s.Exec("SELECT postrider.subscribe('sub', '{x}', 'actor:again')")
 	again := s.actor("again")
 	again.more(t, 50)
 	stop()
@@ -319,14 +319,14 @@ func TestSubscribeAndEnqueueInOneTransaction(t *testing.T) {
 	s := newScene(t)
 	s.play()
 	var earlier []int64
-	err := pgx.BeginFunc(t.Context(), s.admin, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(t.Context(), s.Admin, func(tx pgx.Tx) error {
 		for _, sql := range []string{
 			"SELECT postrider.enqueue('x', '1')", "SELECT postrider.subscribe('sub', '{>}', 'actor:sub')", "SELECT postrider.enqueue('x', '2')",
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				return err
 			}
-			earlier = append(earlier, s.publish("x", "", `3`)...) // others commit meanwhile
+			earlier = append(earlier, s.Publish("x", "", `3`)...) // others commit meanwhile
 		}
 		return nil
 	})
@@ -352,7 +352,7 @@ func TestUnknownSettingIsLeftToOthers(t *testing.T) {
 			s.play()
 			ids := s.bulk("x", 50, 0)
 			a.got(t, ids)
-			s.exec("UPDATE postrider.subscriptions SET " + c.change + " WHERE name = 'sub'")
+			s.Exec("UPDATE postrider.subscriptions SET " + c.change + " WHERE name = 'sub'")
 			var reason string
 			eventually(t, "the relay says why", func() bool {
 				reason = scalar[string](s.bench, "SELECT coalesce(max(unable -> 'sub' ->> 'reason'), '') FROM postrider.relays")
@@ -367,7 +367,7 @@ func TestUnknownSettingIsLeftToOthers(t *testing.T) {
 			if state := scalar[string](s.bench, "SELECT state FROM postrider.subscriptions WHERE name = 'sub'"); state != "active" {
 				t.Errorf("the subscription is %s for all", state)
 			}
-			s.exec("UPDATE postrider.subscriptions SET " + c.undo + " WHERE name = 'sub'")
+			s.Exec("UPDATE postrider.subscriptions SET " + c.undo + " WHERE name = 'sub'")
 			a.got(t, more)
 			a.exactly(t, append(ids, more...))
 		})

@@ -63,9 +63,9 @@ func reusedIDs(t *testing.T, server *pgtest.Server, follow Follow) {
 	if follow == FollowStream {
 		g.follows(1)
 	}
-	b.publish("t", "", "1")
+	b.Publish("t", "", "1")
 	wantPayloads(t, all, "1")
-	victim, conn := b.db.Conn(t), b.db.Conn(t)
+	victim, conn := b.DB.Conn(t), b.DB.Conn(t)
 	var pid int
 	if err := victim.QueryRow(t.Context(), "SELECT pg_backend_pid()").Scan(&pid); err != nil {
 		t.Fatal(err)
@@ -88,12 +88,12 @@ func reusedIDs(t *testing.T, server *pgtest.Server, follow Follow) {
 	eventually(t, "the server has noticed", func() bool { return conn.Ping(t.Context()) != nil })
 	var used uint64
 	eventually(t, "the server is back", func() bool {
-		b.admin.Reset()
-		return b.admin.QueryRow(t.Context(), `WITH m AS (INSERT INTO postrider.outbox (topic, payload) VALUES ('t', '2') RETURNING xid)
+		b.Admin.Reset()
+		return b.Admin.QueryRow(t.Context(), `WITH m AS (INSERT INTO postrider.outbox (topic, payload) VALUES ('t', '2') RETURNING xid)
 			SELECT xid::text::bigint FROM m`).Scan(&used) == nil
 	})
-	b.exec("ALTER SYSTEM RESET wal_writer_delay")
-	b.exec("SELECT pg_reload_conf()")
+	b.Exec("ALTER SYSTEM RESET wal_writer_delay")
+	b.Exec("SELECT pg_reload_conf()")
 	if used > lost {
 		t.Fatalf("the message has transaction id %d, which is not one of those up to %d that were lost: the test shows nothing", used, lost)
 	}
@@ -113,7 +113,7 @@ func emptiedRelays(t *testing.T, server *pgtest.Server) {
 		was := all.distinct()
 		eventually(t, "messages are delivered", func() bool { return all.distinct() > was+50 })
 		checks = append(checks, b.savedIsNotRepeated(all))
-		b.exec("TRUNCATE postrider.relays")
+		b.Exec("TRUNCATE postrider.relays")
 		eventually(t, "the relay starts over", func() bool { return g.logged("registration is gone") == n+1 })
 	}
 	load.stop()
@@ -158,7 +158,7 @@ func connectionsEnded(t *testing.T, server *pgtest.Server) {
 	for range 3 {
 		was := all.count()
 		eventually(t, "messages are delivered", func() bool { return all.count() > was+50 })
-		b.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", b.role)
+		b.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", b.Role)
 	}
 	was := all.count()
 	eventually(t, "messages are delivered", func() bool { return all.count() > was+50 })
@@ -178,7 +178,7 @@ func standby(t *testing.T, server *pgtest.Server) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
 	r, _ := b.startAt(FollowStream)
-	b.publish("t", "", "1")
+	b.Publish("t", "", "1")
 	wantPayloads(t, all, "1")
 	file := filepath.Join(server.Dir(), "data", "standby.signal")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
@@ -201,12 +201,12 @@ func standby(t *testing.T, server *pgtest.Server) {
 		t.Errorf("a standby ended the relay: %v", second.err)
 	}
 
-	b.admin.Reset()
-	b.app.Reset()
+	b.Admin.Reset()
+	b.App.Reset()
 	if !scalar[bool](b, "SELECT pg_promote()") {
 		t.Fatal("not promoted")
 	}
-	b.publish("t", "", "2")
+	b.Publish("t", "", "2")
 	eventually(t, "messages are delivered after the promotion", func() bool { return len(all.missing(b.stored())) == 0 })
 	b.audit(all, 1)
 	eventually(t, "the relay is ready", func() bool { return r.Ready() == nil })

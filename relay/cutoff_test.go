@@ -13,7 +13,7 @@ import (
 // backlog commits so many messages, of which one in a hundred has the topic wanted, and returns the ids of those.
 func (b *bench) backlog(n int) []int64 {
 	b.t.Helper()
-	b.exec(`INSERT INTO postrider.outbox (topic, key, payload)
+	b.Exec(`INSERT INTO postrider.outbox (topic, key, payload)
 		SELECT CASE WHEN g % 100 = 0 THEN 'wanted' ELSE 'other.thing' END, g % 7, '{"n": 1}' FROM generate_series(1, $1::int) g`, n)
 	return scalar[[]int64](b, "SELECT array(SELECT id FROM postrider.outbox WHERE topic = 'wanted' ORDER BY id)")
 }
@@ -31,7 +31,7 @@ func (r *recorder) arrives(t *testing.T, ids []int64) {
 // as pg_cancel_backend.
 func (b *bench) guard(end string, limit time.Duration) (ended func() int) {
 	b.t.Helper()
-	conn := b.db.Conn(b.t)
+	conn := b.DB.Conn(b.t)
 	total, done := make(chan int, 1), make(chan struct{})
 	total <- 0
 	go func() {
@@ -40,7 +40,7 @@ func (b *bench) guard(end string, limit time.Duration) (ended func() int) {
 			var n int
 			err := conn.QueryRow(b.t.Context(), `SELECT count(`+end+`(pid)) FROM pg_stat_activity WHERE usename = $1 AND state = 'active'
 				AND backend_type = 'client backend' AND clock_timestamp() - query_start > make_interval(secs => $2)`,
-				b.role, limit.Seconds()).Scan(&n)
+				b.Role, limit.Seconds()).Scan(&n)
 			if err != nil {
 				if b.t.Context().Err() == nil {
 					b.t.Errorf("the guard: %v", err)
@@ -70,7 +70,7 @@ func TestReadsThatAreCutOff(t *testing.T) {
 		ids := b.backlog(300_000)
 		for name, value := range limits {
 			if scalar[bool](b, "SELECT EXISTS (SELECT FROM pg_settings WHERE name = $1)", name) {
-				b.exec(fmt.Sprintf("ALTER ROLE %s SET %s = '%s'", b.role, name, value))
+				b.Exec(fmt.Sprintf("ALTER ROLE %s SET %s = '%s'", b.Role, name, value))
 			}
 		}
 		_, g := b.startWatched()

@@ -35,7 +35,7 @@ func TestCleanStopsCauseNoDuplicates(t *testing.T) {
 						return
 					default:
 					}
-					_, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, key, payload, deliver_at)
+					_, err := s.App.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, key, payload, deliver_at)
 						SELECT CASE WHEN g % 10 = 0 THEN 'bad' ELSE 'good' END, CASE WHEN g % 3 > 0 THEN 'key-' || g % 13 END, '1',
 						       CASE WHEN g % 15 = 7 THEN now() + interval '200 ms' END
 						FROM generate_series(1, 20) g`)
@@ -78,7 +78,7 @@ func TestStopWithHangingDelivery(t *testing.T) {
 	a.plays(hanging("slow", let))
 	r := s.play(func(c *Config) { c.DrainTimeout = 300 * time.Millisecond })
 	before := s.bulk("good", 200, 0)
-	slow := s.publish("slow", "s", `1`)
+	slow := s.Publish("slow", "s", `1`)
 	after := s.bulk("good", 200, 0)
 	a.got(t, slices.Concat(before, after))
 	begun := time.Now()
@@ -100,7 +100,7 @@ func TestStopWithHangingBatch(t *testing.T) {
 	a := s.cast("sub", "{>}", `{"lanes": 1}`)
 	let := make(chan struct{})
 	a.plays(hanging("slow", let))
-	ids := slices.Concat(s.bulk("good", 30, 0), s.publish("slow", "", `1`), s.bulk("good", 100, 0))
+	ids := slices.Concat(s.bulk("good", 30, 0), s.Publish("slow", "", `1`), s.bulk("good", 100, 0))
 	r := s.play(func(c *Config) { c.DrainTimeout = 100 * time.Millisecond })
 	eventually(t, "some of the batch is accepted", func() bool { return a.count() >= 30 })
 	r.stop()
@@ -113,7 +113,7 @@ func TestStopWithHangingBatch(t *testing.T) {
 // What becomes of parked messages is saved also while the pass that a cursor was saved in cannot go on.
 func TestRetryBeforeThePassGoesOn(t *testing.T) {
 	s := newScene(t)
-	ids := slices.Concat(s.publish("bad", "", `1`), s.bulk("good", 100, 0), s.publish("slow", "", `2`), s.bulk("good", 100, 0))
+	ids := slices.Concat(s.Publish("bad", "", `1`), s.bulk("good", 100, 0), s.Publish("slow", "", `2`), s.bulk("good", 100, 0))
 	a := s.withStart("sub", "{>}", `{"lanes": 1, "batch": 1, "backoff_initial": "1h"}`, "earliest")
 	let := make(chan struct{})
 	a.plays(func(ctx context.Context, d sinks.Delivery) error {
@@ -129,8 +129,8 @@ func TestRetryBeforeThePassGoesOn(t *testing.T) {
 	if !scalar[bool](s.bench, "SELECT target IS NOT NULL FROM postrider.cursors") {
 		t.Fatal("the cursor is not in the middle of a pass")
 	}
-	s.exec("UPDATE postrider.parked SET due = now()")
-	err := pgx.BeginFunc(t.Context(), s.admin, func(tx pgx.Tx) error { // nobody reads the outbox
+	s.Exec("UPDATE postrider.parked SET due = now()")
+	err := pgx.BeginFunc(t.Context(), s.Admin, func(tx pgx.Tx) error { // nobody reads the outbox
 		if _, err := tx.Exec(t.Context(), "LOCK TABLE postrider.outbox IN ACCESS EXCLUSIVE MODE"); err != nil {
 			return err
 		}
@@ -158,7 +158,7 @@ func TestStopWaitsForDeliveries(t *testing.T) {
 		return hanging("slow", let)(ctx, d)
 	})
 	r := s.play()
-	ids := s.publish("slow", "", `1`)
+	ids := s.Publish("slow", "", `1`)
 	eventually(t, "the delivery has begun", begun.Load)
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); r.stop() }()
@@ -180,7 +180,7 @@ func TestHangingDeliveryAmongFastOnes(t *testing.T) {
 			let := make(chan struct{})
 			a.plays(hanging("slow", let))
 			r := s.play(func(c *Config) { c.DrainTimeout = 100 * time.Millisecond })
-			slow := s.publish("slow", "s", `1`)
+			slow := s.Publish("slow", "s", `1`)
 			ids := slices.Clone(slow)
 			settled := func() int { return len(a.accepted("*")) }
 			for range 15 { // in pieces: a large transaction would be left to the table
@@ -210,7 +210,7 @@ func TestIntakeDoesNotWaitForSaves(t *testing.T) {
 	a := s.cast("sub", "{>}", "{}")
 	a.limits = sinks.Limits{Lanes: 4, Batch: 500}
 	s.play(func(c *Config) { c.SaveInterval = time.Hour })
-	ids := s.publish("first", "", `1`)
+	ids := s.Publish("first", "", `1`)
 	a.got(t, ids)
 	for range 25 {
 		more := s.bulk("good", 1000, 0)

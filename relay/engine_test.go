@@ -14,15 +14,15 @@ func TestDeliversInEveryMode(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
 			if follow == FollowListen {
-				b.exec("SELECT postrider.enable_notify()")
+				b.Exec("SELECT postrider.enable_notify()")
 			}
 			all := b.subscribe("all", "{>}", "{}", "now")
 			orders := b.subscribe("orders", "{orders.*}", "{}", "now")
-			before := b.publish("orders.created", "k1", `{"n": 1}`, `{"n": 2}`)
+			before := b.Publish("orders.created", "k1", `{"n": 1}`, `{"n": 2}`)
 			r := b.start(func(c *Config) { c.Follow = follow })
 			eventually(t, "what was published before the start is delivered", func() bool { return all.count() == 2 && orders.count() == 2 })
-			after := b.publish("orders.paid", "k1", `{"n": 3}`)
-			b.publish("other", "", `{"n": 4}`)
+			after := b.Publish("orders.paid", "k1", `{"n": 3}`)
+			b.Publish("other", "", `{"n": 4}`)
 			eventually(t, "what was published live is delivered", func() bool { return all.count() == 4 && orders.count() == 3 })
 			if err := r.Ready(); err != nil {
 				t.Errorf("not ready: %v", err)
@@ -62,18 +62,18 @@ func TestDeliversWithoutPreparedStatements(t *testing.T) {
 				}
 				return nil
 			})
-			b.publish("good", "k", `1`, `2`)
+			b.Publish("good", "k", `1`, `2`)
 			r := b.start(func(c *Config) {
 				c.Follow = FollowTimer
 				c.DatabaseURL += "&default_query_exec_mode=" + mode
 			})
-			b.publish("bad", "k", `3`)
-			b.publish("good", "k", `4`)
+			b.Publish("bad", "k", `3`)
+			b.Publish("good", "k", `4`)
 			eventually(t, "the good ones are delivered", func() bool { return all.count() == 3 })
 			eventually(t, "the bad one is dead", func() bool {
 				return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'dead' AND attempts = 2") == 1
 			})
-			b.exec("SELECT postrider.redrive('all', NULL)")
+			b.Exec("SELECT postrider.redrive('all', NULL)")
 			all.answer(nil)
 			eventually(t, "the bad one is delivered after all", func() bool { return all.count() == 4 })
 			r.stop()

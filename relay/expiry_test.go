@@ -14,12 +14,12 @@ func (b *bench) park(subscription, state string, age time.Duration, inOutbox boo
 	b.t.Helper()
 	id = scalar[int64](b, "SELECT nextval('postrider.outbox_id_seq')")
 	if inOutbox {
-		b.exec("INSERT INTO postrider.outbox (id, topic, payload, created_at, xid) SELECT $1, 'none', '1', now() - $2::interval, '3'::xid8", id, age)
+		b.Exec("INSERT INTO postrider.outbox (id, topic, payload, created_at, xid) SELECT $1, 'none', '1', now() - $2::interval, '3'::xid8", id, age)
 	}
-	b.exec(`INSERT INTO postrider.parked (subscription, id, state, created_at, parked_at, updated_at, topic, payload)
+	b.Exec(`INSERT INTO postrider.parked (subscription, id, state, created_at, parked_at, updated_at, topic, payload)
 		SELECT $1, $2, $3, now() - $4::interval, now() - $4::interval, now() - $4::interval, 'a', '1'`, subscription, id, state, age)
 	if inOutbox {
-		b.exec("UPDATE postrider.parked p SET created_at = o.created_at FROM postrider.outbox o WHERE o.id = p.id AND p.id = $1", id)
+		b.Exec("UPDATE postrider.parked p SET created_at = o.created_at FROM postrider.outbox o WHERE o.id = p.id AND p.id = $1", id)
 	}
 	return id
 }
@@ -36,7 +36,7 @@ func TestDeadAndDiscardedExpire(t *testing.T) {
 	b.subscribe("skip", "{a}", "{}", "now")
 	b.subscribe("hold", "{a}", `{"on_dead": "hold"}`, "now")
 	b.subscribe("paused", "{a}", "{}", "now")
-	b.exec("SELECT postrider.pause('paused')")
+	b.Exec("SELECT postrider.pause('paused')")
 	var goes, stays []int64
 	for _, name := range []string{"skip", "hold", "paused"} {
 		for _, state := range []string{states.Dead, states.Discarded} {
@@ -84,7 +84,7 @@ func TestExpiryGoesOnPastWhatStays(t *testing.T) {
 	b.subscribe("hold", "{a}", `{"on_dead": "hold"}`, "now")
 	const many = 2*maintain.ExpiryBatch + 10
 	for _, name := range []string{"hold", "s"} { // in the order of updated_at
-		b.exec(`INSERT INTO postrider.parked (subscription, id, state, created_at, updated_at, topic, payload)
+		b.Exec(`INSERT INTO postrider.parked (subscription, id, state, created_at, updated_at, topic, payload)
 			SELECT $1, nextval('postrider.outbox_id_seq'), 'dead', now() - interval '1 day', now() - interval '1 day' + $2 * interval '1 hour', 'a', '1' FROM generate_series(1, $3::int)`,
 			name, len(name)%4, many)
 	}

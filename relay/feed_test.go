@@ -17,13 +17,13 @@ import (
 func TestVisibleBeforeDelivered(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec("CREATE TABLE orders (id bigint PRIMARY KEY)")
-	b.exec(fmt.Sprintf("GRANT INSERT ON orders TO %q", b.app.Config().ConnConfig.User))
+	b.Exec("CREATE TABLE orders (id bigint PRIMARY KEY)")
+	b.Exec(fmt.Sprintf("GRANT INSERT ON orders TO %q", b.App.Config().ConnConfig.User))
 	all := b.subscribe("all", "{>}", "{}", "now")
 	var unseen atomic.Int64
 	all.answer(func(d sinks.Delivery) error {
 		var there bool
-		err := b.admin.QueryRow(context.Background(), "SELECT EXISTS (SELECT FROM orders WHERE id = $1::text::bigint)", string(d.Payload)).Scan(&there)
+		err := b.Admin.QueryRow(context.Background(), "SELECT EXISTS (SELECT FROM orders WHERE id = $1::text::bigint)", string(d.Payload)).Scan(&there)
 		if err != nil {
 			t.Error(err)
 		}
@@ -40,7 +40,7 @@ func TestVisibleBeforeDelivered(t *testing.T) {
 		go func() {
 			for n := range orders {
 				id := w*orders + n
-				err := pgx.BeginFunc(t.Context(), b.app, func(tx pgx.Tx) error {
+				err := pgx.BeginFunc(t.Context(), b.App, func(tx pgx.Tx) error {
 					if _, err := tx.Exec(t.Context(), "SELECT postrider.enqueue('order', to_jsonb($1::bigint))", id); err != nil {
 						return err
 					}
@@ -112,7 +112,7 @@ func onlyCommitted(t *testing.T, server *pgtest.Server, follow Follow) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
 	b.startAt(follow)
-	old, conn := b.db.Conn(t), b.db.Conn(t)
+	old, conn := b.DB.Conn(t), b.DB.Conn(t)
 	script(t, old, "BEGIN", enqueueNow(1)) // open for the whole test
 	script(t, conn, "BEGIN", enqueueNow(2), "ROLLBACK")
 	script(t, conn, "BEGIN", enqueueNow(3), "SAVEPOINT a", enqueueNow(4), "ROLLBACK TO a", enqueueNow(5), "SAVEPOINT b", enqueueNow(6), "RELEASE b", "COMMIT")
@@ -147,17 +147,17 @@ func wantPayloads(t *testing.T, rec *recorder, want ...string) {
 func stuckStandby(t *testing.T, server *pgtest.Server, follow Follow) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	b.exec(fmt.Sprintf("ALTER DATABASE %q SET synchronous_commit = local", b.db.Name))
-	b.admin.Reset()
-	b.app.Reset()
+	b.Exec(fmt.Sprintf("ALTER DATABASE %q SET synchronous_commit = local", b.DB.Name))
+	b.Admin.Reset()
+	b.App.Reset()
 	_, g := b.startAt(follow)
-	waiting := b.db.Conn(t)
+	waiting := b.DB.Conn(t)
 	script(t, waiting, "SET synchronous_commit = on")
-	b.exec("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-	b.exec("SELECT pg_reload_conf()")
+	b.Exec("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+	b.Exec("SELECT pg_reload_conf()")
 	defer func() {
-		b.exec("ALTER SYSTEM RESET synchronous_standby_names")
-		b.exec("SELECT pg_reload_conf()")
+		b.Exec("ALTER SYSTEM RESET synchronous_standby_names")
+		b.Exec("SELECT pg_reload_conf()")
 		eventually(t, "the setting is back", func() bool { return scalar[string](b, "SHOW synchronous_standby_names") == "" })
 	}()
 	const waits = "FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()"
@@ -174,7 +174,7 @@ func stuckStandby(t *testing.T, server *pgtest.Server, follow Follow) {
 		ended := commit("SELECT pg_logical_emit_message(true, 'test', '')")
 		for len(ended) == 0 {
 			if scalar[int](b, "SELECT count(*) "+waits) == 1 {
-				b.exec("SELECT pg_cancel_backend(pid) " + waits)
+				b.Exec("SELECT pg_cancel_backend(pid) " + waits)
 				return <-ended == nil
 			}
 		}
@@ -182,7 +182,7 @@ func stuckStandby(t *testing.T, server *pgtest.Server, follow Follow) {
 	})
 	committed := commit(enqueueNow(1))
 	eventually(t, "the commit waits for the standby", func() bool { return scalar[int](b, "SELECT count(*) "+waits) == 1 })
-	b.publish("t", "key", "2", "3", "4")
+	b.Publish("t", "key", "2", "3", "4")
 	wantPayloads(t, all, "2", "3", "4")
 	audits := g.ticks("audit")
 	if follow == FollowStream {
@@ -193,7 +193,7 @@ func stuckStandby(t *testing.T, server *pgtest.Server, follow Follow) {
 	})
 	wantPayloads(t, all, "2", "3", "4")
 
-	b.exec("SELECT pg_cancel_backend(pid) " + waits)
+	b.Exec("SELECT pg_cancel_backend(pid) " + waits)
 	if err := <-committed; err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func stuckStandby(t *testing.T, server *pgtest.Server, follow Follow) {
 func oldTransactionAtStart(t *testing.T, server *pgtest.Server) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	old := b.db.Conn(t)
+	old := b.DB.Conn(t)
 	script(t, old, "BEGIN", enqueueNow(0))
 	_, g := b.startWatched()
 	load := b.traffic(2, 5*time.Millisecond)

@@ -20,9 +20,9 @@ func TestStopWhileHandingOver(t *testing.T) {
 	b := newBench(t)
 	all := b.subscribe("all", "{>}", "{}", "now")
 	r, g := b.startWatched(func(c *Config) { c.SaveInterval = time.Hour }) // only the last save counts
-	b.publish("t", "", "1", "2", "3")
+	b.Publish("t", "", "1", "2", "3")
 	wantPayloads(t, all, "1", "2", "3")
-	lock, err := b.admin.Begin(t.Context())
+	lock, err := b.Admin.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestStopWhileHandingOver(t *testing.T) {
 	if _, err := lock.Exec(t.Context(), "SELECT FROM postrider.cursors FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
-	b.exec(`UPDATE postrider.subscriptions SET settings = '{"lanes": 1}'`)
+	b.Exec(`UPDATE postrider.subscriptions SET settings = '{"lanes": 1}'`)
 	eventually(t, "the change is noticed", func() bool { return g.logged("subscription changed") == 1 })
 	stopped := make(chan struct{})
 	go func() {
@@ -45,7 +45,7 @@ func TestStopWhileHandingOver(t *testing.T) {
 	}
 	<-stopped
 	b.start()
-	b.publish("t", "", "4")
+	b.Publish("t", "", "4")
 	wantPayloads(t, all, "1", "2", "3", "4")
 }
 
@@ -57,7 +57,7 @@ func TestSlowStopRepeatsNothing(t *testing.T) {
 	a.plays(func(context.Context, sinks.Delivery) error { begun <- struct{}{}; <-answer; return nil })
 	free := sync.OnceFunc(func() { close(answer) })
 	r := s.play()
-	id := s.publish("t", "", "1")
+	id := s.Publish("t", "", "1")
 	<-begun
 	first := r.now.Load().incarnation
 	s.play()
@@ -99,9 +99,9 @@ func TestTakeoverSparesWhoeverWasFaster(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.subscribe("all", "{>}", "{}", "now")
-	b.exec("SELECT postrider.pause('all')")
+	b.Exec("SELECT postrider.pause('all')")
 	// The statement that takes cursors waits at a gate where it looks for relays, after it has taken its snapshot.
-	b.exec(`CREATE FUNCTION postrider.gate() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN
+	b.Exec(`CREATE FUNCTION postrider.gate() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN
 			IF current_query() LIKE 'WITH free%' THEN
 				PERFORM pg_advisory_lock_shared(77), pg_advisory_unlock_shared(77);
 			END IF;
@@ -114,7 +114,7 @@ func TestTakeoverSparesWhoeverWasFaster(t *testing.T) {
 		c.Follow, c.Lease = FollowTimer, time.Hour
 	})
 	eventually(t, "the relay looks for cursors", func() bool { g := r.now.Load(); return g != nil && g.polls.at.Load() != 0 })
-	gate, err := pgx.Connect(t.Context(), b.db.URL())
+	gate, err := pgx.Connect(t.Context(), b.DB.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,13 +122,13 @@ func TestTakeoverSparesWhoeverWasFaster(t *testing.T) {
 	if _, err := gate.Exec(t.Context(), "SELECT pg_advisory_lock(77)"); err != nil {
 		t.Fatal(err)
 	}
-	b.exec("SELECT postrider.resume('all')")
+	b.Exec("SELECT postrider.resume('all')")
 	eventually(t, "it is about to take the cursor", func() bool {
 		return scalar[bool](b, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'WITH free%' AND wait_event = 'advisory')")
 	})
 	const other = "00000000-0000-0000-0000-000000000001"
-	b.exec("INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, $1, 'other', 'x')", other)
-	b.exec("UPDATE postrider.cursors SET owner = $1, epoch = epoch + 1", other)
+	b.Exec("INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, $1, 'other', 'x')", other)
+	b.Exec("UPDATE postrider.cursors SET owner = $1, epoch = epoch + 1", other)
 	before := time.Now().UnixNano()
 	if _, err := gate.Exec(t.Context(), "SELECT pg_advisory_unlock(77)"); err != nil {
 		t.Fatal(err)
@@ -164,9 +164,9 @@ func TestStopInTheMiddleOfATakeover(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.subscribe("all", "{>}", "{}", "now")
-	b.exec("SELECT postrider.pause('all')")
+	b.Exec("SELECT postrider.pause('all')")
 	// A request to cancel the statement has no effect: such requests may come too late.
-	b.exec(`CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	b.Exec(`CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			IF NEW.owner IS NOT NULL THEN
 				BEGIN
 					PERFORM pg_advisory_lock_shared(78), pg_advisory_unlock_shared(78);
@@ -179,12 +179,12 @@ func TestStopInTheMiddleOfATakeover(t *testing.T) {
 		CREATE TRIGGER gate BEFORE UPDATE ON postrider.cursors FOR EACH ROW EXECUTE FUNCTION public.gate()`)
 	r := b.start()
 	eventually(t, "the relay looks for cursors", func() bool { g := r.now.Load(); return g != nil && g.polls.at.Load() != 0 })
-	gate, err := pgx.Connect(t.Context(), b.db.URL())
+	gate, err := pgx.Connect(t.Context(), b.DB.URL())
 	mend(t, err)
 	defer gate.Close(context.WithoutCancel(t.Context()))
 	_, err = gate.Exec(t.Context(), "SELECT pg_advisory_lock(78)")
 	mend(t, err)
-	b.exec("SELECT postrider.resume('all')")
+	b.Exec("SELECT postrider.resume('all')")
 	waits := func() bool {
 		return scalar[bool](b, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'WITH free%' AND wait_event = 'advisory')")
 	}

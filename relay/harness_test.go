@@ -9,26 +9,31 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/postrider/postrider/internal/pgtest"
-	"github.com/postrider/postrider/migrations"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/internal/relaytest"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
-// patience is when a wait of a test is given up: it promises nothing, and is far beyond what a busy machine takes.
-const patience = 30 * time.Second
+const patience = relaytest.Patience
 
-// bench is a migrated database with roles of least privilege and any number of relays on it.
+var (
+	eventually   = relaytest.Eventually
+	eventuallyIn = relaytest.EventuallyIn
+	mend         = relaytest.Must
+)
+
+// scalar returns the result of a query with one value.
+func scalar[T any](b *bench, sql string, args ...any) T {
+	b.t.Helper()
+	return relaytest.Scalar[T](b.Database, sql, args...)
+}
+
+// bench is a database and any number of relays on it.
 type bench struct {
-	t     *testing.T
-	db    *pgtest.DB
-	admin *pgxpool.Pool
-	app   *pgxpool.Pool
-	role  string // the relay's
+	*relaytest.Database
+	t *testing.T
 
 	mu      sync.Mutex
 	sinks   map[string]*recorder
@@ -43,42 +48,13 @@ func newBench(t *testing.T) *bench {
 // benchOn makes a bench of a database that has been migrated.
 func benchOn(t *testing.T, db *pgtest.DB) *bench {
 	t.Helper()
-	b := &bench{t: t, db: db, sinks: make(map[string]*recorder)}
-	b.admin = b.db.Pool(t)
-	// The sinks of these tests are no kinds that anybody else knows.
-	b.exec("DROP TRIGGER sink_is_known ON postrider.subscriptions")
-	// The database was cloned from a template, which changed its oid.
-	b.exec("UPDATE postrider.source SET database_oid = (SELECT oid FROM pg_database WHERE datname = current_database())")
-	app := b.db.Role(t, "app", "")
-	b.role = b.db.Role(t, "relay", "REPLICATION")
-	b.exec(migrations.AppGrants(app))
-	b.exec(migrations.RelayGrants(b.role))
-	pool, err := pgxpool.New(t.Context(), b.db.RoleURL(app))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	b.app = pool
-	return b
-}
-
-func (b *bench) exec(sql string, args ...any) {
-	b.t.Helper()
-	var err error
-	if len(args) == 0 {
-		_, err = b.admin.Exec(b.t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
-	} else {
-		_, err = b.admin.Exec(b.t.Context(), sql, args...)
-	}
-	if err != nil {
-		b.t.Fatalf("%s: %v", sql, err)
-	}
+	return &bench{Database: relaytest.New(t, db), t: t, sinks: make(map[string]*recorder)}
 }
 
 // subscribe makes a subscription whose sink is the recorder of the same name.
 func (b *bench) subscribe(name, topics, settings, start string) *recorder {
 	b.t.Helper()
-	b.exec("SELECT postrider.subscribe($1, $2::text::text[], 'record:', $3::text::jsonb, $4)", name, topics, settings, start)
+	b.Exec("SELECT postrider.subscribe($1, $2::text::text[], 'record:', $3::text::jsonb, $4)", name, topics, settings, start)
 	return b.recorder(name)
 }
 
@@ -91,19 +67,6 @@ func (b *bench) recorder(name string) *recorder {
 	return b.sinks[name]
 }
 
-// publish inserts messages, one transaction each, and returns their ids.
-func (b *bench) publish(topic, key string, payloads ...string) []int64 {
-	b.t.Helper()
-	ids := make([]int64, len(payloads))
-	for i, p := range payloads {
-		err := b.app.QueryRow(b.t.Context(), "SELECT postrider.enqueue($1, $2::text::jsonb, nullif($3, ''))", topic, p, key).Scan(&ids[i])
-		if err != nil {
-			b.t.Fatal(err)
-		}
-	}
-	return ids
-}
-
 // running is a relay that a test runs.
 type running struct {
 	*Relay
@@ -114,7 +77,7 @@ type running struct {
 
 func (b *bench) config() Config {
 	return Config{
-		DatabaseURL: b.db.RoleURL(b.role), SaveInterval: 50 * time.Millisecond, PollMax: 50 * time.Millisecond, Lease: time.Second,
+		DatabaseURL: b.DB.RoleURL(b.Role), SaveInterval: 50 * time.Millisecond, PollMax: 50 * time.Millisecond, Lease: time.Second,
 		DrainTimeout: 5 * time.Second,
 		Open: func(_ context.Context, s subscription.Subscription) (sinks.Sink, error) {
 			if !strings.HasPrefix(s.Sink, "record:") {
@@ -159,33 +122,6 @@ func (b *bench) start(change ...func(*Config)) *running {
 	}
 	b.t.Cleanup(run.stop)
 	return run
-}
-
-// eventually polls until the condition holds.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	eventuallyIn(t, patience, what, ok)
-}
-
-func eventuallyIn(t *testing.T, limit time.Duration, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not after %s: %s", limit, what)
-		}
-		async.Sleep(t.Context(), 2*time.Millisecond)
-	}
-}
-
-// scalar returns the result of a query with one value.
-func scalar[T any](b *bench, sql string, args ...any) T {
-	b.t.Helper()
-	var v T
-	if err := b.admin.QueryRow(b.t.Context(), sql, args...).Scan(&v); err != nil {
-		b.t.Fatalf("%s: %v", sql, err)
-	}
-	return v
 }
 
 // recorder is a destination in memory. By default it accepts everything.

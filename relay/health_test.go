@@ -52,13 +52,13 @@ func TestReadiness(t *testing.T) {
 		b := newBench(t)
 		sub := b.subscribe("orders", "{>}", "{}", "now")
 		r := b.start(impatient, func(c *Config) { c.Follow = FollowTimer })
-		ids := b.publish("a", "", `1`)
+		ids := b.Publish("a", "", `1`)
 		sub.arrives(t, ids)
-		b.exec("ALTER TABLE postrider.outbox RENAME TO hidden")
+		b.Exec("ALTER TABLE postrider.outbox RENAME TO hidden")
 		ids = append(ids, scalar[int64](b, "INSERT INTO postrider.hidden (topic, payload) VALUES ('a', '2') RETURNING id"))
 		b.saysWhy(r, "orders", true, health.CannotReadPage, "postrider.outbox") // the feed has given the window up by then
-		b.exec("ALTER TABLE postrider.hidden RENAME TO outbox")
-		sub.arrives(t, append(ids, b.publish("a", "", `3`)...))
+		b.Exec("ALTER TABLE postrider.hidden RENAME TO outbox")
+		sub.arrives(t, append(ids, b.Publish("a", "", `3`)...))
 		b.fine(r)
 	})
 	t.Run("parked messages cannot be read", func(t *testing.T) {
@@ -72,32 +72,32 @@ func TestReadiness(t *testing.T) {
 			return nil
 		})
 		r := b.start(impatient)
-		ids := b.publish("a", "", `1`)
+		ids := b.Publish("a", "", `1`)
 		eventually(t, "it is parked", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.parked") == 1 })
-		b.exec("ALTER TABLE postrider.parked RENAME TO hidden")
+		b.Exec("ALTER TABLE postrider.parked RENAME TO hidden")
 		b.saysWhy(r, "orders", false, health.CannotLoad, "postrider.parked")
 		sub.answer(nil)
-		b.exec("ALTER TABLE postrider.hidden RENAME TO parked")
+		b.Exec("ALTER TABLE postrider.hidden RENAME TO parked")
 		sub.arrives(t, ids)
 		b.fine(r)
 	})
 	t.Run("deliveries cannot start", func(t *testing.T) {
 		b := newBench(t)
 		sub := b.subscribe("orders", "{>}", "{}", "now")
-		b.exec("ALTER TABLE postrider.parked RENAME TO hidden")
+		b.Exec("ALTER TABLE postrider.parked RENAME TO hidden")
 		r := b.start(impatient)
 		b.saysWhy(r, "orders", true, health.CannotStart, "postrider.parked")
-		b.exec("ALTER TABLE postrider.hidden RENAME TO parked")
-		sub.arrives(t, b.publish("a", "", `1`))
+		b.Exec("ALTER TABLE postrider.hidden RENAME TO parked")
+		sub.arrives(t, b.Publish("a", "", `1`))
 		b.fine(r)
 	})
 	t.Run("subscriptions cannot be read", func(t *testing.T) {
 		b := newBench(t)
 		r := b.start(impatient)
 		eventually(t, "the relay is ready", func() bool { return r.Ready() == nil })
-		b.exec("ALTER TABLE postrider.cursors RENAME TO hidden")
+		b.Exec("ALTER TABLE postrider.cursors RENAME TO hidden")
 		b.saysWhy(r, "", false, health.CannotPoll, "postrider.cursors")
-		b.exec("ALTER TABLE postrider.hidden RENAME TO cursors")
+		b.Exec("ALTER TABLE postrider.hidden RENAME TO cursors")
 		b.fine(r)
 	})
 }
@@ -108,13 +108,13 @@ func TestReadinessOfCallbacks(t *testing.T) {
 	sub := b.subscribe("jobs", "{>}", "{}", "now")
 	sub.answer(func(sinks.Delivery) error { return sinks.Leased(time.Hour, 7) })
 	r := b.start(impatient)
-	ids := b.publish("a", "", `1`)
+	ids := b.Publish("a", "", `1`)
 	eventually(t, "it waits for a callback", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'leased'") == 1
 	})
-	b.exec("ALTER TABLE postrider.parked RENAME TO hidden")
+	b.Exec("ALTER TABLE postrider.parked RENAME TO hidden")
 	b.saysWhy(r, "jobs", false, health.CannotCallBack, "postrider.parked")
-	b.exec("ALTER TABLE postrider.hidden RENAME TO parked")
+	b.Exec("ALTER TABLE postrider.hidden RENAME TO parked")
 	b.fine(r)
 	if !scalar[bool](b, "SELECT postrider.complete('jobs', $1, 7)", ids[0]) {
 		t.Error("the callback was refused")
@@ -127,16 +127,16 @@ func TestOneCursorThatCannotBeSaved(t *testing.T) {
 	b := newBench(t)
 	bad, good := b.subscribe("bad", "{bad}", `{"backoff_initial":"1h","backoff_max":"1h"}`, "now"), b.subscribe("good", "{good}", "{}", "now")
 	bad.answer(func(sinks.Delivery) error { return sinks.Retryable(errors.New("not now"), 0) })
-	b.exec("ALTER TABLE postrider.parked ADD CONSTRAINT only_good CHECK (topic <> 'bad')")
+	b.Exec("ALTER TABLE postrider.parked ADD CONSTRAINT only_good CHECK (topic <> 'bad')")
 	r := b.start(impatient)
-	b.publish("bad", "k", `1`)
+	b.Publish("bad", "k", `1`)
 	b.saysWhy(r, "bad", false, health.CannotSave, "only_good")
-	ids := b.publish("good", "", `1`, `2`)
+	ids := b.Publish("good", "", `1`, `2`)
 	good.arrives(t, ids)
 	eventually(t, "the other cursor is saved", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.deliveries WHERE subscription = 'good' AND status = 'delivered'") == 2
 	})
-	b.exec("ALTER TABLE postrider.parked DROP CONSTRAINT only_good")
+	b.Exec("ALTER TABLE postrider.parked DROP CONSTRAINT only_good")
 	eventually(t, "it is parked", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'retrying'") == 1
 	})
@@ -150,7 +150,7 @@ func TestOutageIsAHandfulOfLines(t *testing.T) {
 	subs := []*recorder{b.subscribe("one", "{>}", "{}", "now"), b.subscribe("two", "{>}", "{}", "now"), b.subscribe("three", "{nothing}", "{}", "now")}
 	r, g := b.startWatched(impatient)
 	g.follows(1)
-	ids := b.publish("a", "", `1`)
+	ids := b.Publish("a", "", `1`)
 	subs[0].arrives(t, ids)
 	before := g.lines1()
 	if err := syscall.Kill(server.Pid(), syscall.SIGINT); err != nil {
@@ -166,9 +166,9 @@ func TestOutageIsAHandfulOfLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "its end is told", func() bool { return g.logged("the database is back") == 1 })
-	b.admin.Reset()
-	b.app.Reset()
-	subs[0].arrives(t, append(ids, b.publish("a", "", `2`)...))
+	b.Admin.Reset()
+	b.App.Reset()
+	subs[0].arrives(t, append(ids, b.Publish("a", "", `2`)...))
 	g.follows(2)
 	told := g.lines1()[len(before):]
 	if len(told) > 6 {

@@ -12,7 +12,7 @@ import (
 // later publishes messages that are due after so long.
 func (b *bench) later(n int, after string) {
 	b.t.Helper()
-	b.exec(`SELECT count(postrider.enqueue('later', '{}', deliver_at => clock_timestamp() + $1::text::interval)) FROM generate_series(1, $2)`, after, n)
+	b.Exec(`SELECT count(postrider.enqueue('later', '{}', deliver_at => clock_timestamp() + $1::text::interval)) FROM generate_series(1, $2)`, after, n)
 }
 
 func (b *bench) scheduled(name string) int {
@@ -27,20 +27,20 @@ func TestMaxScheduled(t *testing.T) {
 	b := newBench(t)
 	bounded, other := b.subscribe("bounded", "{>}", `{"max_scheduled": 3}`, "now"), b.subscribe("other", "{>}", "{}", "now")
 	run, _ := b.startWatched()
-	b.publish("t", "k", "1")
+	b.Publish("t", "k", "1")
 	wantPayloads(t, bounded, "1")
 	b.later(5, "1 hour")
 	b.later(1, "1 second")
-	b.publish("t", "k", "2", "3")
+	b.Publish("t", "k", "2", "3")
 	wantPayloads(t, bounded, "1", "2", "3", "{}") // the last one when its second is over
 	eventually(t, "the other one has parked all", func() bool { return b.scheduled("other") == 5 })
 	if n := b.scheduled("bounded"); n != 3 {
 		t.Errorf("%d messages are scheduled, want 3", n)
 	}
 	run.stop()
-	b.publish("t", "k", "4")
+	b.Publish("t", "k", "4")
 	run, g := b.startWatched()
-	b.publish("t", "k", "5")
+	b.Publish("t", "k", "5")
 	wantPayloads(t, bounded, "1", "2", "3", "{}", "4", "5")
 
 	trouble := func() string {
@@ -54,7 +54,7 @@ func TestMaxScheduled(t *testing.T) {
 	if n := g.sum("intake_stopped", "bounded"); n != 1 {
 		t.Errorf("intake_stopped is %v, want 1", n)
 	}
-	b.publish("t", "k", "6")
+	b.Publish("t", "k", "6")
 	wantPayloads(t, other, "1", "2", "3", "{}", "4", "5", "6")
 	if err := run.Ready(); err != nil {
 		t.Errorf("the relay is not ready: %v", err)
@@ -62,7 +62,7 @@ func TestMaxScheduled(t *testing.T) {
 	if n := b.scheduled("bounded"); n != 3 || bounded.count() != 6 {
 		t.Errorf("%d messages are scheduled, and %d delivered, want 3 and 6", n, bounded.count())
 	}
-	b.exec(`UPDATE postrider.subscriptions SET settings = '{}' WHERE name = 'bounded'`)
+	b.Exec(`UPDATE postrider.subscriptions SET settings = '{}' WHERE name = 'bounded'`)
 	wantPayloads(t, bounded, "1", "2", "3", "{}", "4", "5", "6")
 	eventually(t, "the trouble is over", func() bool { return trouble() == "" && g.sum("intake_stopped", "bounded") == 0 })
 	eventually(t, "all are scheduled", func() bool { return b.scheduled("bounded") == 5+delivery.MaxBeyond })
@@ -74,16 +74,16 @@ func TestMaxScheduledCountsWhatIsInTheTableAlone(t *testing.T) {
 	const most = store.MaxScheduled + 500
 	b := newBench(t)
 	bounded := b.subscribe("bounded", "{>}", fmt.Sprintf(`{"max_scheduled": %d}`, most), "now")
-	b.exec(`INSERT INTO postrider.parked (subscription, id, created_at, state, due, topic, payload)
+	b.Exec(`INSERT INTO postrider.parked (subscription, id, created_at, state, due, topic, payload)
 		SELECT 'bounded', -n, now(), 'scheduled', now() + interval '1 hour', 'later', '{}' FROM generate_series(1, $1) n`, store.MaxScheduled+300)
 	b.start()
 	b.later(400, "1 hour")
-	b.publish("t", "k", "1")
+	b.Publish("t", "k", "1")
 	wantPayloads(t, bounded, "1")
 	eventually(t, "there are as many as may be", func() bool { return b.scheduled("bounded") >= most })
 	for range 3 { // what is saved may be forgotten
 		saved := scalar[string](b, "SELECT saved_at::text FROM postrider.cursors")
-		b.publish("t", "k", "2")
+		b.Publish("t", "k", "2")
 		eventually(t, "progress is saved", func() bool { return scalar[string](b, "SELECT saved_at::text FROM postrider.cursors") != saved })
 	}
 	wantPayloads(t, bounded, "1", "2", "2", "2")

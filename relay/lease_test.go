@@ -245,11 +245,11 @@ func TestLeasesEnd(t *testing.T) {
 func TestSlowDeliveryDoesNotHoldUpAPass(t *testing.T) {
 	s, d := newScene(t), newDesk()
 	s.subscribe("jobs", "{>}", "{}", "earliest")
-	slow, quick := s.publish("job", "", "1")[0], s.publish("job", "", "2")[0]
+	slow, quick := s.Publish("job", "", "1")[0], s.Publish("job", "", "2")[0]
 	s.start(d.serve)
 	eventually(t, "both are out", func() bool { return d.isOut(slow, quick) })
 	d.finish(quick)
-	later := s.publish("job", "", "3")
+	later := s.Publish("job", "", "3")
 	eventually(t, "what came later is out", func() bool { return d.sentTimes(later[0]) > 0 })
 	d.over(later[0], nil)
 	d.over(slow, nil)
@@ -261,14 +261,14 @@ func TestKeyWaitsForItsLease(t *testing.T) {
 	s, d := newScene(t), newDesk()
 	s.subscribe("jobs", "{>}", "{}", "now")
 	run := s.start(d.serve)
-	ids := s.publish("job", "k", "1", "2", "3")
+	ids := s.Publish("job", "k", "1", "2", "3")
 	eventually(t, "the first is out", func() bool { return d.isOut(ids[0]) })
 	d.leaseAll(time.Hour, ids[0])
 	s.shows("jobs", "held", ids[1:]...)
 	run.stop()
 	s.start(d.serve)
 	eventually(t, "the next relay serves", func() bool { return len(d.servings()) == 2 })
-	other := s.publish("job", "other", "1")
+	other := s.Publish("job", "other", "1")
 	eventually(t, "others go on", func() bool { return d.sentTimes(other[0]) > 0 })
 	if d.sentTimes(ids[1]) > 0 {
 		t.Error("the second was sent before the first was done")

@@ -14,8 +14,8 @@ func TestLimitPerTenant(t *testing.T) {
 	m.Hang()
 	s.subscribe("jobs", "{>}", `{"limits": {"in_flight": 10, "per": {"by": "header:Tenant", "in_flight": 4}}}`, "now")
 	s.start(sendTo(m))
-	s.exec(`INSERT INTO postrider.outbox (topic, key, payload, headers) SELECT 'job', g::text, to_jsonb(g), '{"tenant":"big"}' FROM generate_series(1, 300) g`)
-	s.exec(`INSERT INTO postrider.outbox (topic, payload, headers) SELECT 'job', to_jsonb(g), '{"tenant":"small"}' FROM generate_series(1, 3) g`)
+	s.Exec(`INSERT INTO postrider.outbox (topic, key, payload, headers) SELECT 'job', g::text, to_jsonb(g), '{"tenant":"big"}' FROM generate_series(1, 300) g`)
+	s.Exec(`INSERT INTO postrider.outbox (topic, payload, headers) SELECT 'job', to_jsonb(g), '{"tenant":"small"}' FROM generate_series(1, 3) g`)
 	eventually(t, "four of the large tenant and all of the small one's are out", func() bool { return m.Out() == 7 })
 	s.bulk("job", 5, 0) // of none
 	eventually(t, "as many as may be are out", func() bool { return m.Out() == 10 })

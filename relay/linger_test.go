@@ -17,7 +17,7 @@ func TestLingerGathersABatch(t *testing.T) {
 	start := time.Now()
 	var ids []int64
 	for range 3 {
-		ids = append(ids, s.publish("x", "", `1`)...)
+		ids = append(ids, s.Publish("x", "", `1`)...)
 	}
 	a.got(t, ids)
 	if d := a.all()[0].at.Sub(start); d < 700*time.Millisecond {
@@ -36,16 +36,14 @@ func TestFullBatchDoesNotLinger(t *testing.T) {
 	r := s.play()
 	ids := s.bulk("x", 16, 0)
 	a.got(t, ids)
-	late := s.publish("x", "", `1`)
+	late := s.Publish("x", "", `1`)
 	eventually(t, "the late one waits in its lane", func() bool {
-		run := r.now.Load().running()[subscription.Whole("sub")]
-		run.Mu.Lock()
-		defer run.Mu.Unlock()
-		return run.Lanes.Tasks == 1 && !run.Lanes.Lingers.IsZero()
+		has := r.now.Load().running()[subscription.Whole("sub")].Inside()
+		return has.Tasks == 1 && has.Lingers
 	})
 	r.stop()
 	a.exactly(t, ids)
-	s.exec(`UPDATE postrider.subscriptions SET settings = '{}' WHERE name = 'sub'`)
+	s.Exec(`UPDATE postrider.subscriptions SET settings = '{}' WHERE name = 'sub'`)
 	s.play()
 	a.got(t, late)
 	a.exactly(t, append(ids, late...))

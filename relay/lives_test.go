@@ -27,13 +27,13 @@ func TestIDsThatComeAgainAreOtherMessages(t *testing.T) {
 			to := b.subscribe("a", "{>}", `{"max_attempts": 1}`, "now")
 			to.answer(func(d sinks.Delivery) error { return sinks.Permanent(fmt.Errorf("not %s", d.Payload)) })
 			run := b.start(follow(from))
-			b.publish("t", "", "1", "2", "3")
+			b.Publish("t", "", "1", "2", "3")
 			dead := "SELECT count(*) FROM postrider.parked WHERE state = 'dead'"
 			eventually(t, "three are dead", func() bool { return scalar[int](b, dead) == 3 })
 			run.stop()
-			b.exec("TRUNCATE postrider.outbox RESTART IDENTITY")
+			b.Exec("TRUNCATE postrider.outbox RESTART IDENTITY")
 			to.answer(nil)
-			if ids := b.publish("t", "", "11", "12", "13", "14", "15"); ids[0] != 1 {
+			if ids := b.Publish("t", "", "11", "12", "13", "14", "15"); ids[0] != 1 {
 				t.Fatalf("the ids are %v: they were to come again", ids)
 			}
 			const list = "SELECT string_agg(id || ' ' || status, ', ' ORDER BY id, status) FROM postrider.deliveries"
@@ -47,7 +47,7 @@ func TestIDsThatComeAgainAreOtherMessages(t *testing.T) {
 			eventually(t, "all five arrive", func() bool { return to.count() == 5 })
 			const settled = "1 dead, 1 delivered, 2 dead, 2 delivered, 3 dead, 3 delivered, 4 delivered, 5 delivered"
 			eventually(t, "deliveries show it", func() bool { return scalar[string](b, list) == settled })
-			b.exec("SELECT postrider.redrive('a')")
+			b.Exec("SELECT postrider.redrive('a')")
 			eventually(t, "the dead ones are delivered, too", func() bool { return to.count() == 8 && scalar[int](b, dead) == 0 })
 			counts := make(map[string]int)
 			for _, p := range to.payloads() {
@@ -113,18 +113,18 @@ func (h *resets) step(from Follow) {
 			return
 		}
 		if h.r.IntN(2) == 0 { // as a kill: nothing more is saved
-			h.exec("DELETE FROM postrider.relays")
+			h.Exec("DELETE FROM postrider.relays")
 		}
 		h.run.stop()
 		h.run = nil
 	case 1: // by a test suite: what has not arrived is gone, which the model leaves out
 		if h.run != nil {
 			h.settled()
-			h.exec("TRUNCATE postrider.outbox RESTART IDENTITY")
+			h.Exec("TRUNCATE postrider.outbox RESTART IDENTITY")
 		}
 	case 2: // a copy whose sequence is behind: rows are there, their ids come again in another segment
-		h.exec(`SELECT postrider.set_segment_length((ARRAY['1 second', '7 seconds', '1 hour', '3 hours', '1 day'])[$1]::interval)`, 1+h.r.IntN(5))
-		h.exec("SELECT setval('postrider.outbox_id_seq', 1 + $1 % (SELECT last_value FROM postrider.outbox_id_seq))", h.r.Int64N(1000))
+		h.Exec(`SELECT postrider.set_segment_length((ARRAY['1 second', '7 seconds', '1 hour', '3 hours', '1 day'])[$1]::interval)`, 1+h.r.IntN(5))
+		h.Exec("SELECT setval('postrider.outbox_id_seq', 1 + $1 % (SELECT last_value FROM postrider.outbox_id_seq))", h.r.Int64N(1000))
 	default:
 		h.insert()
 	}
@@ -144,7 +144,7 @@ func (h *resets) insert() {
 			due = due.Add(time.Duration(h.r.IntN(300)) * time.Millisecond)
 		}
 		for taken := true; taken; {
-			_, err := h.admin.Exec(h.t.Context(), "SELECT postrider.enqueue('t', $1::text::jsonb, $2, deliver_at => $3)", payload, []string{"", "k", "l"}[h.r.IntN(3)], due)
+			_, err := h.Admin.Exec(h.t.Context(), "SELECT postrider.enqueue('t', $1::text::jsonb, $2, deliver_at => $3)", payload, []string{"", "k", "l"}[h.r.IntN(3)], due)
 			taken = err != nil && isUnique(err)
 			if err != nil && !taken {
 				h.t.Fatal(err)
@@ -184,7 +184,7 @@ func isUnique(err error) bool {
 // Times are PostgreSQL's to the microsecond, also where a time.Time in Unix microseconds is not.
 func TestTimesAreExact(t *testing.T) {
 	t.Parallel()
-	conn := newBench(t).db.Conn(t)
+	conn := newBench(t).DB.Conn(t)
 	var texts []string
 	var values []pgtype.Timestamptz
 	firstYear, lastYear := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()-snapshot.Epoch, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()-snapshot.Epoch

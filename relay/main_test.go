@@ -1,17 +1,9 @@
 package relay
 
 import (
-	"context"
 	"testing"
 
-	"github.com/postrider/postrider/internal/pgtest"
-	"github.com/postrider/postrider/migrations"
+	"github.com/postrider/postrider/relay/internal/relaytest"
 )
 
-func TestMain(m *testing.M) {
-	pgtest.Template(func(url string) error {
-		_, err := migrations.Up(context.Background(), url)
-		return err
-	})
-	pgtest.Main(m)
-}
+func TestMain(m *testing.M) { relaytest.Main(m) }

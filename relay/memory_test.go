@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/internal/async"
-	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -65,7 +64,7 @@ func (b *bench) destinations(prefix, topics string, n int, settings string, answ
 		b.counted[fmt.Sprintf("%s-%d", prefix, i)] = all[i]
 		b.mu.Unlock()
 	}
-	b.exec(`SELECT postrider.subscribe($1 || '-' || i, $2::text::text[], 'record:', $3::text::jsonb) FROM generate_series(0, $4::int - 1) i`, prefix, topics, settings, n)
+	b.Exec(`SELECT postrider.subscribe($1 || '-' || i, $2::text::text[], 'record:', $3::text::jsonb) FROM generate_series(0, $4::int - 1) i`, prefix, topics, settings, n)
 	return all
 }
 
@@ -82,6 +81,8 @@ func liveBytes() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+func inMB(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
 // peakOf returns how much more the heap held at most, than before, while f ran.
 func peakOf(f func()) int64 {
@@ -107,7 +108,7 @@ func TestMemory(t *testing.T) {
 	const limit = 16 << 20
 	large := `to_jsonb(repeat('payload ', 125000))` // 1 MB, of which 12 kB are stored
 	insert := func(b *bench, n int, topic, columns, values string) {
-		b.exec(fmt.Sprintf(`INSERT INTO postrider.outbox (topic, %s) SELECT $1, %s FROM generate_series(1, $2::int)`, columns, values), topic, n)
+		b.Exec(fmt.Sprintf(`INSERT INTO postrider.outbox (topic, %s) SELECT $1, %s FROM generate_series(1, $2::int)`, columns, values), topic, n)
 	}
 	for _, c := range []struct {
 		name string
@@ -206,17 +207,17 @@ func TestMemory(t *testing.T) {
 					c.play(t, b, func() {
 						run = b.start(b.counting, func(c *Config) { c.Follow, c.MemoryLimit = follow, limit })
 					})
-					room := &run.now.Load().passes.Shelf.Room
+					shelf := run.now.Load().passes.Shelf
 					run.stop()
-					used = room.Used + room.Doubted
+					used = shelf.Lent()
 				})
 				if peak > c.most {
-					t.Errorf("%s of messages were held at most, want %s", store.DecimalBytes(peak), store.DecimalBytes(c.most))
+					t.Errorf("%s of messages were held at most, want %s", inMB(peak), inMB(c.most))
 				}
 				if used != 0 {
 					t.Errorf("%d bytes were not given back", used)
 				}
-				t.Logf("%s at most", store.DecimalBytes(peak))
+				t.Logf("%s at most", inMB(peak))
 			})
 		}
 	}

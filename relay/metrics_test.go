@@ -40,10 +40,10 @@ func TestMetricsOfARemovedSubscriptionGo(t *testing.T) {
 	}
 	_, g := b.startWatched()
 	for topic := range outcomes {
-		b.publish(topic, "", `{}`)
+		b.Publish(topic, "", `{}`)
 	}
-	b.publish("a.ok", "", `{}`)
-	b.exec("SELECT postrider.enqueue('a.ok', '{}', deliver_at => now() + interval '1 hour')")
+	b.Publish("a.ok", "", `{}`)
+	b.Exec("SELECT postrider.enqueue('a.ok', '{}', deliver_at => now() + interval '1 hour')")
 	complete := func(name string) func() bool {
 		return func() bool {
 			s := g.series(name)
@@ -52,7 +52,7 @@ func TestMetricsOfARemovedSubscriptionGo(t *testing.T) {
 		}
 	}
 	eventually(t, "all kinds of series", func() bool { return complete("gone")() && complete("stays")() })
-	b.exec("SELECT postrider.unsubscribe('gone')")
+	b.Exec("SELECT postrider.unsubscribe('gone')")
 	eventually(t, "the series to go", func() bool { return len(g.series("gone")) == 0 })
 	if !complete("stays")() {
 		t.Errorf("the other has %v", g.series("stays"))
@@ -84,10 +84,10 @@ func TestDestinationDownIsAboutDestinations(t *testing.T) {
 	_, g := b.startWatched()
 	answer := make(chan struct{})
 	sub.hold(answer)
-	b.publish("good", "", `{}`)
+	b.Publish("good", "", `{}`)
 	eventually(t, "a delivery is under way", func() bool { sub.mu.Lock(); defer sub.mu.Unlock(); return sub.calls == 1 })
 	sub.hold(nil)
-	b.publish("bad", "", `{}`)
+	b.Publish("bad", "", `{}`)
 	eventually(t, "intake stops", trouble("intake stopped"))
 	close(answer)
 	eventually(t, "the destination is down", func() bool { return g.sum("destination_down", "s") == 1 })

@@ -41,7 +41,7 @@ func (b *bench) timerInstead(because string) {
 	b.t.Helper()
 	all := b.subscribe("all", "{>}", "{}", "now")
 	r, g := b.startWatched()
-	b.publish("t", "key", "1", "2")
+	b.Publish("t", "key", "1", "2")
 	wantPayloads(b.t, all, "1", "2")
 	if g.logged("follow=timer") != 1 || g.logged(because) != 1 {
 		b.t.Errorf("the log does not say that and why the timer is used: %s", because)
@@ -62,7 +62,7 @@ func TestWithoutLogicalDecoding(t *testing.T) {
 func TestWithoutReplication(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec("ALTER ROLE " + b.role + " NOREPLICATION")
+	b.Exec("ALTER ROLE " + b.Role + " NOREPLICATION")
 	b.fails(follow(FollowStream), "follow stream", "the role may not replicate", "ALTER ROLE")
 	b.timerInstead("may not replicate")
 }
@@ -70,7 +70,7 @@ func TestWithoutReplication(t *testing.T) {
 func TestWithoutPublication(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec("DROP PUBLICATION postrider")
+	b.Exec("DROP PUBLICATION postrider")
 	b.fails(follow(FollowStream), "follow stream", "publication postrider is missing", "postrider doctor")
 	b.timerInstead("publication postrider is missing")
 	for create, what := range map[string]string{
@@ -81,9 +81,9 @@ func TestWithoutPublication(t *testing.T) {
 		"CREATE PUBLICATION postrider FOR TABLE postrider.outbox, postrider.source WITH (publish_via_partition_root)": "postrider.outbox, postrider.source",
 		"CREATE PUBLICATION postrider FOR TABLE postrider.outbox":                                                     "something else",
 	} {
-		b.exec(create)
+		b.Exec(create)
 		b.fails(follow(FollowStream), "follow stream: the publication postrider is for "+what, "postrider doctor")
-		b.exec("DROP PUBLICATION postrider")
+		b.Exec("DROP PUBLICATION postrider")
 	}
 }
 
@@ -94,10 +94,10 @@ func TestOtherTablesInThePublication(t *testing.T) {
 	all := b.subscribe("all", "{>}", "{}", "now")
 	_, g := b.startWatched()
 	g.follows(1)
-	b.exec("CREATE TABLE lookalike (LIKE postrider.outbox INCLUDING DEFAULTS); CREATE TABLE other (n int)")
-	b.exec("ALTER PUBLICATION postrider ADD TABLE lookalike, other")
-	b.exec("BEGIN; INSERT INTO lookalike (topic, payload) VALUES ('not.ours', '1'); INSERT INTO other VALUES (1); INSERT INTO postrider.outbox (topic, payload) VALUES ('ours', '1'); COMMIT")
-	ids := b.publish("ours", "", "2", "3")
+	b.Exec("CREATE TABLE lookalike (LIKE postrider.outbox INCLUDING DEFAULTS); CREATE TABLE other (n int)")
+	b.Exec("ALTER PUBLICATION postrider ADD TABLE lookalike, other")
+	b.Exec("BEGIN; INSERT INTO lookalike (topic, payload) VALUES ('not.ours', '1'); INSERT INTO other VALUES (1); INSERT INTO postrider.outbox (topic, payload) VALUES ('ours', '1'); COMMIT")
+	ids := b.Publish("ours", "", "2", "3")
 	b.settled(all)
 	if all.count() != 3 {
 		t.Errorf("%d messages arrived, want the 3 of the outbox (the last: %v)", all.count(), ids)
@@ -115,9 +115,9 @@ func TestListenNeedsNotifications(t *testing.T) {
 func TestAnotherCluster(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec("UPDATE postrider.source SET system_identifier = system_identifier + 1")
+	b.Exec("UPDATE postrider.source SET system_identifier = system_identifier + 1")
 	b.fails(follow(FollowAuto), "another cluster", "postrider rebase")
-	b.exec("UPDATE postrider.source SET system_identifier = system_identifier - 1, database_oid = 1")
+	b.Exec("UPDATE postrider.source SET system_identifier = system_identifier - 1, database_oid = 1")
 	b.fails(follow(FollowAuto), "another cluster or database", "postrider rebase")
 	if n := scalar[int](b, "SELECT count(*) FROM postrider.relays"); n != 0 {
 		t.Errorf("%d relays registered where they must not run", n)
@@ -127,7 +127,7 @@ func TestAnotherCluster(t *testing.T) {
 func TestSchemaMissingOrOld(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec("UPDATE postrider.schema_migrations SET version_id = 20 WHERE version_id > 0")
+	b.Exec("UPDATE postrider.schema_migrations SET version_id = 20 WHERE version_id > 0")
 	b.fails(follow(FollowAuto), fmt.Sprintf("schema version 20: this relay needs %d", schema.Version), "postrider migrate")
 	empty := pgtest.Empty(t)
 	b.fails(func(c *Config) { c.DatabaseURL = empty.URL() }, "no schema postrider", "postrider migrate")
@@ -146,8 +146,8 @@ func TestMissingPrivilege(t *testing.T) {
 			b := newBench(t)
 			all := b.subscribe("all", "{>}", "{}", "now")
 			all.answer(func(sinks.Delivery) error { return sinks.Permanent(errRollback) }) // makes every message an exception
-			b.exec("REVOKE " + privilege + " FROM " + b.role)
-			b.publish("t", "", "1")
+			b.Exec("REVOKE " + privilege + " FROM " + b.Role)
+			b.Publish("t", "", "1")
 			b.fails(follow(FollowAuto), "permission denied", "postrider grants --relay")
 		})
 	}
@@ -158,7 +158,7 @@ func TestCloseWaitsForCancelledConnection(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	for range 20 {
-		conn, err := pgconn.Connect(t.Context(), b.db.URL())
+		conn, err := pgconn.Connect(t.Context(), b.DB.URL())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,12 +181,12 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 	for _, s := range []Follow{FollowStream, FollowListen, FollowTimer} {
 		t.Run(string(s), func(t *testing.T) {
 			b := newBench(t)
-			b.exec("SELECT postrider.enable_notify()")
+			b.Exec("SELECT postrider.enable_notify()")
 			all := b.subscribe("all", "{>}", "{}", "now")
-			b.publish("t", "key", "0") // the pools have their connections now
+			b.Publish("t", "key", "0") // the pools have their connections now
 			before := goleak.IgnoreCurrent()
 			r := b.start(follow(s))
-			b.publish("t", "key", "1", "2")
+			b.Publish("t", "key", "1", "2")
 			wantPayloads(t, all, "0", "1", "2")
 			r.stop()
 			if r.err != nil {
@@ -196,7 +196,7 @@ func TestRunLeavesNothingBehind(t *testing.T) {
 				t.Error(err)
 			}
 			eventually(t, "no connection is left", func() bool {
-				return scalar[int](b, "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", b.role) == 0
+				return scalar[int](b, "SELECT count(*) FROM pg_stat_activity WHERE usename = $1", b.Role) == 0
 			})
 			if n := scalar[int](b, "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"); n != 0 {
 				t.Errorf("%d slots are left", n)

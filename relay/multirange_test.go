@@ -12,7 +12,7 @@ import (
 
 func TestIDSetIsPostgresMultirange(t *testing.T) {
 	t.Parallel()
-	conn := newBench(t).db.Conn(t)
+	conn := newBench(t).DB.Conn(t)
 	texts := []string{"{}", "{[1,2)}", "{[-5,-1),[0,9223372036854775807)}", "{[9223372036854775806,9223372036854775807)}"}
 	rapid.Check(t, func(t *rapid.T) {
 		texts = append(texts, snapshot.NewIDSet(rapid.SliceOfN(rapid.Int64Range(1, 60), 0, 40).Draw(t, "ids")).String())

@@ -42,8 +42,8 @@ func TestNoOrdering(t *testing.T) {
 	a := s.cast("sub", "{>}", `{"ordering": "none", "backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 100000}`)
 	a.plays(failing("bad", 1000, errScene))
 	s.play()
-	bad := s.publish("bad", "k", `1`)
-	good := s.publish("good", "k", `2`, `3`)
+	bad := s.Publish("bad", "k", `1`)
+	good := s.Publish("good", "k", `2`, `3`)
 	a.got(t, good)
 	if n := s.parkedIn("sub", states.Held); n != 0 {
 		t.Errorf("%d messages are held, though nothing is ordered", n)
@@ -69,8 +69,8 @@ func TestStrictOrder(t *testing.T) {
 			s := newScene(t)
 			a := s.cast("sub", "{>}", `{"ordering": "strict", "backoff_initial": "10ms", "backoff_max": "20ms", "max_attempts": 100000}`)
 			a.plays(failing("bad", c.fails, c.outcome))
-			first := s.publish("good", "a", `1`)
-			bad := s.publish("bad", "b", `2`)
+			first := s.Publish("good", "a", `1`)
+			bad := s.Publish("bad", "b", `2`)
 			wait := map[string]string{"retryable": "50 ms", "unavailable": "2 s"}[name] // it may probe whether a destination is back
 			scheduled := scalar[int64](s.bench, `SELECT postrider.enqueue('good', '3', NULL, NULL, clock_timestamp() + $1::text::interval)`, wait)
 			rest := s.bulk("good", 300, 3)
@@ -108,7 +108,7 @@ func TestStrictOrderThroughOutage(t *testing.T) {
 		}
 		return nil
 	})
-	bad := s.publish("bad", "", `1`)
+	bad := s.Publish("bad", "", `1`)
 	rest := s.bulk("good", 200, 0)
 	s.play()
 	a.got(t, append(bad, rest...))
@@ -125,7 +125,7 @@ func TestStrictHoldsBehindDeadLetter(t *testing.T) {
 	a := s.cast("sub", "{>}", `{"ordering": "strict", "on_dead": "hold"}`)
 	a.plays(failing("bad", 1, sinks.Permanent(errScene)))
 	r := s.play()
-	bad := s.publish("bad", "", `1`)
+	bad := s.Publish("bad", "", `1`)
 	rest := s.bulk("good", 100, 0)
 	s.shows("sub", "dead", bad...)
 	r.stop()
@@ -135,7 +135,7 @@ func TestStrictHoldsBehindDeadLetter(t *testing.T) {
 		t.Fatalf("%d messages passed a dead letter that holds", len(got))
 	}
 	a.plays(nil)
-	s.exec("SELECT postrider.redrive('sub')")
+	s.Exec("SELECT postrider.redrive('sub')")
 	a.got(t, append(bad, rest...))
 	if got := a.accepted("*"); !slices.IsSorted(got) {
 		t.Error("delivered out of order")
@@ -177,7 +177,7 @@ func TestKeyOrderUnderChaos(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, uint64(p+2)))
 		producers.Go(func() {
 			for n := range each {
-				err := pgx.BeginFunc(t.Context(), s.app, func(tx pgx.Tx) error {
+				err := pgx.BeginFunc(t.Context(), s.App, func(tx pgx.Tx) error {
 					key := fmt.Sprintf("key-%d", p*5+rng.IntN(5))
 					for range 1 + rng.IntN(3) {
 						if _, err := tx.Exec(t.Context(), "SELECT postrider.enqueue('t', to_jsonb($1::int), $2)", n, key); err != nil {

@@ -25,7 +25,7 @@ func TestChangedSubscriptionIsFreeForAnother(t *testing.T) {
 	r, g := b.startWatched(named("us"), func(c *Config) { c.Lease = patience * 2 })
 	eventually(t, "it owns both", func() bool { return b.owned("us") == 2 && g.logged("delivering") == 2 })
 	old := r.now.Load().running()[subscription.Whole("two")]
-	b.exec("BEGIN; " + mate + "; SELECT postrider.replay('two', 'earliest'); COMMIT")
+	b.Exec("BEGIN; " + mate + "; SELECT postrider.replay('two', 'earliest'); COMMIT")
 	eventually(t, "the change is noticed", func() bool { return r.now.Load().running()[subscription.Whole("two")] != old })
 	eventually(t, "its cursor is free", b.cared(r, "two"))
 	eventually(t, "the other subscription is delivered, or free", b.cared(r, "one"))
@@ -37,7 +37,7 @@ func TestOwnCursorIsTakenUp(t *testing.T) {
 	b := newBench(t)
 	b.subscribe("one", "{>}", "{}", "now")
 	b.subscribe("two", "{>}", "{}", "now")
-	b.exec(mate)
+	b.Exec(mate)
 	r := b.start(named("us"), func(c *Config) { c.Lease = patience * 2 })
 	eventually(t, "it owns its share", func() bool { return b.owned("us") == 1 })
 	free := scalar[string](b, "UPDATE postrider.cursors SET owner = (SELECT incarnation FROM postrider.relays WHERE name = 'us') WHERE owner IS NULL RETURNING subscription")

@@ -1,17 +1,18 @@
 package relay
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/postrider/postrider/internal/linktest"
-	"github.com/postrider/postrider/relay/delivery"
-	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
-	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
 )
 
 // cursorLog is what a trigger writes down of every change of a cursor.
@@ -24,7 +25,7 @@ type cursorLog struct {
 // logCursors makes the database keep a record of all cursor writes.
 func (b *bench) logCursors() {
 	b.t.Helper()
-	b.exec(`CREATE TABLE cursor_log (n bigserial, subscription text, owner text, epoch bigint, base text);
+	b.Exec(`CREATE TABLE cursor_log (n bigserial, subscription text, owner text, epoch bigint, base text);
 		CREATE FUNCTION log_cursor() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
 			INSERT INTO public.cursor_log (subscription, owner, epoch, base)
 			VALUES (NEW.subscription, coalesce(NEW.owner::text, ''), NEW.epoch, NEW.base::text);
@@ -36,7 +37,7 @@ func (b *bench) logCursors() {
 // checkCursorLog: epochs never fall, one epoch has one owner, and no base sees less than the one before.
 func (b *bench) checkCursorLog() {
 	b.t.Helper()
-	rows, err := b.admin.Query(b.t.Context(), "SELECT subscription, owner, epoch, base FROM cursor_log ORDER BY n")
+	rows, err := b.Admin.Query(b.t.Context(), "SELECT subscription, owner, epoch, base FROM cursor_log ORDER BY n")
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -139,7 +140,7 @@ func TestHungRelayIsTakenOver(t *testing.T) {
 	b := newBench(t)
 	b.logCursors()
 	all := b.subscribe("all", "{>}", "{}", "now")
-	link := linktest.New(t, fmt.Sprintf("127.0.0.1:%d", b.db.Server.Port()))
+	link := linktest.New(t, fmt.Sprintf("127.0.0.1:%d", b.DB.Server.Port()))
 	hung, g := b.startWatched(named("hung"), through(t, link))
 	eventually(t, "the first relay owns the cursor", func() bool { return b.owned("hung") == 1 })
 	b.start(named("heir"))
@@ -181,45 +182,52 @@ func TestLostCursorCannotBeSaved(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	r := b.start(func(c *Config) { c.SaveInterval, c.Lease = time.Hour, time.Hour }) // it saves and polls when the test says so
-	b.publish("t", "", "1")
+	r := b.start(func(c *Config) { c.SaveInterval, c.Lease = time.Hour, time.Hour }) // it polls when the test says so
+	b.Publish("t", "", "1")
 	wantPayloads(t, all, "1")
+	answer := make(chan struct{})
+	all.hold(answer)
+	var refused atomic.Bool // by the first who delivers it
+	all.answer(func(d sinks.Delivery) error {
+		if string(d.Payload) == "2" && refused.CompareAndSwap(false, true) {
+			return sinks.Permanent(errors.New("a test"))
+		}
+		return nil
+	})
+	b.Publish("t", "", "2")
+	eventually(t, "it is out", func() bool {
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		return all.calls == 2
+	})
 	g := r.now.Load()
 	run := g.running()[subscription.Whole("all")]
+	b.Exec(`CREATE TABLE parked_log (n int); CREATE FUNCTION log_parked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+			INSERT INTO public.parked_log VALUES (1); RETURN NULL;
+		END $$;
+		CREATE TRIGGER log_parked AFTER INSERT ON postrider.parked FOR EACH ROW EXECUTE FUNCTION log_parked()`)
 	before := scalar[string](b, "UPDATE postrider.cursors SET epoch = epoch + 1 RETURNING base::text || done_ids::text")
-	eventually(t, "the message is settled in memory", func() bool {
-		run.Mu.Lock()
-		defer run.Mu.Unlock()
-		return run.Lanes.Tasks == 0
-	})
-	run.Mu.Lock()
-	e := &delivery.Entry{ID: 999, State: states.Dead}
-	run.Retries.Parked.Add(e)
-	run.Retries.Parked.Record(&delivery.ParkOp{Entry: e, Reason: "a test", Insert: &message.Row{}})
-	run.Retries.Parked.Ops[snapshot.Ident{ID: 999}].Insert.Topic = "t"
-	run.Intakes[0].Dirty = true
-	run.Mu.Unlock()
-	if _, err := g.saver.save(t.Context(), g.saver.all(), true); err != nil {
-		t.Fatal(err)
-	}
+	// Who owns it next waits for the row: what the relay does until then is on what it has lost.
+	lock, err := b.Admin.Begin(t.Context())
+	mend(t, err)
+	defer lock.Rollback(context.WithoutCancel(t.Context()))
+	_, err = lock.Exec(t.Context(), "LOCK TABLE postrider.subscriptions IN ACCESS EXCLUSIVE MODE")
+	mend(t, err)
+	close(answer) // a dead letter, which is saved at once
+	eventually(t, "the runner hears that its cursor is lost", run.IsGone)
 	if after := scalar[string](b, "SELECT base::text || done_ids::text FROM postrider.cursors"); after != before {
 		t.Errorf("the cursor was saved: %s became %s", before, after)
 	}
-	if n := scalar[int](b, "SELECT count(*) FROM postrider.parked"); n != 0 {
-		t.Errorf("%d parked rows were written for a lost cursor", n)
-	}
-	run.Mu.Lock()
-	gone := run.Gone
-	run.Mu.Unlock()
-	if !gone {
-		t.Error("the runner goes on")
-	}
+	mend(t, lock.Rollback(t.Context()))
 	eventually(t, "the relay takes the cursor anew", func() bool {
 		now := g.running()[subscription.Whole("all")]
 		return now != nil && now != run
 	})
-	b.publish("t", "", "2")
+	b.Publish("t", "", "3")
 	b.settled(all)
+	if n := scalar[int](b, "SELECT count(*) FROM parked_log"); n != 0 {
+		t.Errorf("%d parked rows were written for a lost cursor", n)
+	}
 }
 
 func TestDeletedRegistration(t *testing.T) {
@@ -234,7 +242,7 @@ func TestDeletedRegistration(t *testing.T) {
 		return scalar[int](b, "SELECT count(*) FROM postrider.deliveries WHERE status = 'delivered'") > 0
 	})
 	check := b.savedIsNotRepeated(all)
-	b.exec("DELETE FROM postrider.relays")
+	b.Exec("DELETE FROM postrider.relays")
 	eventually(t, "the relay starts over", func() bool { return g.logged("registration is gone") == 1 })
 	was := all.distinct()
 	eventually(t, "messages are delivered", func() bool { return all.distinct() > was+50 })

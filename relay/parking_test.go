@@ -23,8 +23,8 @@ func TestRetriesUntilAccepted(t *testing.T) {
 	a := s.cast("sub", "{>}", quickRetry)
 	a.plays(failing("bad", 3, errors.New("an error without a class")))
 	s.play()
-	bad := s.publish("bad", "k", `{"n": 1}`)
-	good := s.publish("good", "other", `1`, `2`, `3`)
+	bad := s.Publish("bad", "k", `{"n": 1}`)
+	good := s.Publish("good", "other", `1`, `2`, `3`)
 	a.got(t, append(good, bad...))
 	tries := a.of(bad[0])
 	for i, x := range tries {
@@ -48,8 +48,8 @@ func TestBackoffGrowsAndHonoursDelay(t *testing.T) {
 	a.plays(failing("bad", 3, errScene))
 	b.plays(failing("asks", 1, sinks.Retryable(errScene, 300*time.Millisecond)))
 	s.play()
-	bad := s.publish("bad", "", `1`)
-	asks := s.publish("asks", "", `1`)
+	bad := s.Publish("bad", "", `1`)
+	asks := s.Publish("asks", "", `1`)
 	a.got(t, bad)
 	b.got(t, asks)
 	tries := a.of(bad[0])
@@ -80,9 +80,9 @@ func TestGivesUp(t *testing.T) {
 			skips.plays(failing("bad", 100, c.outcome))
 			holds.plays(failing("bad", 100, c.outcome))
 			r := s.play()
-			bad := s.publish("bad", "k", `1`)
-			behind := s.publish("good", "k", `2`, `3`)
-			others := append(s.publish("good", "", `4`), s.publish("good", "l", `5`)...)
+			bad := s.Publish("bad", "k", `1`)
+			behind := s.Publish("good", "k", `2`, `3`)
+			others := append(s.Publish("good", "", `4`), s.Publish("good", "l", `5`)...)
 			skips.got(t, append(behind, others...))
 			holds.got(t, others)
 			s.shows("skips", "dead", bad...)
@@ -100,10 +100,10 @@ func TestGivesUp(t *testing.T) {
 			}
 			r.stop() // a dead letter holds its key also after a restart, and skips it also then
 			s.play()
-			more := s.publish("good", "k", `6`)
+			more := s.Publish("good", "k", `6`)
 			skips.got(t, more)
 			s.shows("holds", "held", more...)
-			s.exec("SELECT postrider.discard('holds')")
+			s.Exec("SELECT postrider.discard('holds')")
 			holds.got(t, append(behind, more...))
 			if got := holds.accepted("k"); !slices.Equal(got, append(behind, more...)) {
 				t.Errorf("delivered %v of the key after the discard, want %v", got, append(behind, more...))
@@ -118,10 +118,10 @@ func TestHeldMessagesFollowInOrder(t *testing.T) {
 	a := s.cast("sub", "{>}", quickRetry)
 	a.plays(failing("bad", 1000, errScene))
 	r := s.play()
-	first := s.publish("bad", "k", `1`)
+	first := s.Publish("bad", "k", `1`)
 	s.shows("sub", "retrying", first...)
-	held := s.publish("good", "k", `2`, `3`, `4`, `5`)
-	others := append(s.publish("good", "", `6`, `7`), s.publish("good", "l", `8`)...)
+	held := s.Publish("good", "k", `2`, `3`, `4`, `5`)
+	others := append(s.Publish("good", "", `6`, `7`), s.Publish("good", "l", `8`)...)
 	a.got(t, others)
 	s.shows("sub", "held", held...)
 	for _, restart := range []bool{false, true} {
@@ -132,12 +132,12 @@ func TestHeldMessagesFollowInOrder(t *testing.T) {
 		if got := a.accepted("k"); len(got) > 0 {
 			t.Fatalf("%v of a key were delivered while it is blocked", got)
 		}
-		more := s.publish("good", "k", `9`)
+		more := s.Publish("good", "k", `9`)
 		s.shows("sub", "held", more...)
 		held = append(held, more...)
 	}
 	a.plays(nil)
-	after := s.publish("good", "k", `10`)
+	after := s.Publish("good", "k", `10`)
 	want := slices.Concat(first, held, after)
 	a.got(t, want)
 	if got := a.accepted("k"); !slices.Equal(got, want) {
@@ -172,12 +172,12 @@ func TestParkedCopiesAreExact(t *testing.T) {
 		{"x", `"text"`, nil, nil},
 	} {
 		var id int64
-		if err := s.app.QueryRow(t.Context(), insert, m...).Scan(&id); err != nil {
+		if err := s.App.QueryRow(t.Context(), insert, m...).Scan(&id); err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, id)
 		s.shows("sub", "retrying", id)
-		a.got(t, s.publish("good", "", `1`))
+		a.got(t, s.Publish("good", "", `1`))
 	}
 	r.stop()
 	a.plays(nil)
@@ -206,15 +206,15 @@ func TestScheduledMessages(t *testing.T) {
 	past := later("good", "k", "-1 hour")
 	soon := later("good", "k", "1 hour")
 	free := later("good", "", "1 hour")
-	after := s.publish("good", "k", `2`) // is not blocked by what is scheduled
+	after := s.Publish("good", "k", `2`) // is not blocked by what is scheduled
 	a.got(t, append(after, past))
 	s.shows("sub", "scheduled", soon, free)
-	blocker := s.publish("bad", "b", `3`)
+	blocker := s.Publish("bad", "b", `3`)
 	s.shows("sub", "retrying", blocker...)
 	blocked := later("good", "b", "300 ms")
 	s.shows("sub", "held", blocked) // once it is due
 	r.stop()
-	s.exec("UPDATE postrider.parked SET due = clock_timestamp() + interval '600 ms' WHERE state = 'scheduled'") // the hour is over
+	s.Exec("UPDATE postrider.parked SET due = clock_timestamp() + interval '600 ms' WHERE state = 'scheduled'") // the hour is over
 	due := scalar[time.Time](s.bench, "SELECT min(due) FROM postrider.parked WHERE state = 'scheduled'")
 	s.play()
 	a.got(t, []int64{soon, free})
@@ -240,7 +240,7 @@ func TestScheduledBeyondMemory(t *testing.T) {
 	a := s.cast("sub", "{>}", "{}")
 	r := s.play()
 	const n = store.MaxScheduled + 1500
-	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
+	if _, err := s.App.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
 		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestScheduledBeyondMemory(t *testing.T) {
 	if got := len(a.all()); got != 0 {
 		t.Fatalf("%d messages were delivered before they were due", got)
 	}
-	s.exec("UPDATE postrider.parked SET due = now()") // time passes
+	s.Exec("UPDATE postrider.parked SET due = now()") // time passes
 	s.play()
 	eventually(t, "all are delivered", func() bool { return a.count() >= n })
 	s.settledAll("sub")
@@ -261,14 +261,14 @@ func TestReasonIsKeptWhileRetrying(t *testing.T) {
 	a := s.cast("sub", "{>}", `{"backoff_initial": "1h", "max_attempts": 2}`)
 	a.plays(failing("bad", 1, errScene))
 	s.play()
-	bad := s.publish("bad", "", `1`)
+	bad := s.Publish("bad", "", `1`)
 	s.shows("sub", "retrying", bad...)
 	row := scalar[string](s.bench, `SELECT attempts || ' ' || reason || ' ' || (due > now() + interval '40 minutes')
 		FROM postrider.deliveries WHERE subscription = 'sub'`)
 	if !strings.HasPrefix(row, "1 the actor refuses true") {
 		t.Errorf("the view shows %q", row)
 	}
-	s.exec("SELECT postrider.redrive('sub', $1::bigint[])", bad)
+	s.Exec("SELECT postrider.redrive('sub', $1::bigint[])", bad)
 	a.got(t, nil)
 	eventually(t, "the redriven message comes", func() bool { return len(a.of(bad[0])) == 2 })
 }
@@ -279,18 +279,17 @@ func TestScheduledBeyondMemoryWhileRunning(t *testing.T) {
 	a := s.cast("sub", "{>}", "{}")
 	r := s.play()
 	const n = 2*store.MaxScheduled + 500
-	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
+	if _, err := s.App.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
 		SELECT 'later', to_jsonb(g), now() + interval '1 hour' FROM generate_series(1, $1::int) g`, n); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all are scheduled", func() bool { return s.parkedIn("sub", states.Scheduled) == n })
 	run := r.now.Load().running()[subscription.Whole("sub")]
 	eventually(t, "memory holds the next ones only", func() bool {
-		run.Mu.Lock()
-		defer run.Mu.Unlock()
-		return len(run.Retries.Parked.ByID) <= store.MaxScheduled+500 && !run.Retries.Scheduled.Loading
+		has := run.Inside()
+		return has.Parked <= store.MaxScheduled+500 && !has.Loading
 	})
-	if _, err := s.app.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
+	if _, err := s.App.Exec(t.Context(), `INSERT INTO postrider.outbox (topic, payload, deliver_at)
 		SELECT 'soon', to_jsonb(g), clock_timestamp() + interval '200 ms' FROM generate_series(1, 5) g`); err != nil {
 		t.Fatal(err)
 	}
@@ -311,18 +310,18 @@ func TestHotKeyLeavesRoomForOthers(t *testing.T) {
 		return nil
 	})
 	s.play()
-	others := s.publish("t", "other", "1")
+	others := s.Publish("t", "other", "1")
 	s.shows("sub", "delivered", others...)
 	for range 20 {
-		s.publish("t", "hot", "1")
-		others = append(others, s.publish("t", "other", "1")...)
+		s.Publish("t", "hot", "1")
+		others = append(others, s.Publish("t", "other", "1")...)
 	}
 	s.shows("sub", "delivered", others...)
 	if n := s.parkedIn("sub", "held", "retrying"); n != 20 {
 		t.Errorf("%d messages are parked, want 20", n)
 	}
 	for range 70 { // as many as there is room for, and more
-		s.publish("t", "hot", "1")
+		s.Publish("t", "hot", "1")
 	}
 	eventually(t, "status names the key", func() bool {
 		return strings.Contains(scalar[string](s.bench, "SELECT coalesce(trouble, '') FROM postrider.subscription_status"), `behind key "hot" so many`)

@@ -18,11 +18,11 @@ func plainURL(b *pgtest.Bouncer, db string) string {
 
 // bouncer starts a PgBouncer before the bench's server, for its role.
 func (b *bench) bouncer(mode string, settings map[string]string) *pgtest.Bouncer {
-	return pgtest.Bouncers(b.t, b.db.Server, pgtest.BouncerOptions{PoolMode: mode, User: b.role, Settings: settings})
+	return pgtest.Bouncers(b.t, b.DB.Server, pgtest.BouncerOptions{PoolMode: mode, User: b.Role, Settings: settings})
 }
 
 func (b *bench) through(p *pgtest.Bouncer, follow Follow) func(*Config) {
-	return func(c *Config) { c.DatabaseURL, c.Follow = plainURL(p, b.db.Name), follow }
+	return func(c *Config) { c.DatabaseURL, c.Follow = plainURL(p, b.DB.Name), follow }
 }
 
 // Through a pooler that hands out connections by the transaction, with an ordinary URL, everything works or says what to do.
@@ -51,7 +51,7 @@ func TestTransactionPooler(t *testing.T) {
 		}
 		for _, follow := range []Follow{FollowStream, FollowListen} {
 			if follow == FollowListen {
-				b.exec("SELECT postrider.enable_notify()")
+				b.Exec("SELECT postrider.enable_notify()")
 			}
 			r := b.start(b.through(pooler, follow))
 			<-r.done
@@ -73,24 +73,24 @@ func TestPoolerThatHides(t *testing.T) {
 			return dbconn.SessionPooler, nil
 		}
 	})
-	sub.arrives(t, b.publish("a", "", `1`, `2`))
+	sub.arrives(t, b.Publish("a", "", `1`, `2`))
 	// Until two clients get each other's connection, nothing is wrong: that takes as long as it takes.
 	eventually(t, "the log says what was found", func() bool { return g.logged("a pooler in transaction mode") > 0 })
 	eventually(t, "the relay is ready", func() bool { return r.Ready() == nil })
-	b.publish("a", "", `3`)
+	b.Publish("a", "", `3`)
 	b.settled(sub)
 }
 
 func TestSessionPooler(t *testing.T) {
 	b := newBench(t)
 	sub := b.subscribe("all", "{>}", "{}", "now")
-	b.exec("SELECT postrider.enable_notify()")
+	b.Exec("SELECT postrider.enable_notify()")
 	pooler := b.bouncer("session", nil)
 	for _, follow := range []Follow{FollowAuto, FollowTimer, FollowListen} {
 		t.Run(string(follow), func(t *testing.T) {
 			r, g := b.startWatched(b.through(pooler, follow))
 			was := sub.count()
-			b.publish("a", "", `1`, `2`)
+			b.Publish("a", "", `1`, `2`)
 			eventually(t, "they are delivered", func() bool { return sub.count() == was+2 })
 			eventually(t, "the relay is ready", func() bool { return r.Ready() == nil })
 			if g.logged("a pooler in session mode") == 0 {

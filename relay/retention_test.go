@@ -29,8 +29,8 @@ type ring struct {
 
 func newRing(t *testing.T) *ring {
 	b := newBench(t)
-	b.exec("CREATE OR REPLACE FUNCTION postrider.current_segment() RETURNS smallint LANGUAGE sql STABLE PARALLEL SAFE RETURN 8::smallint")
-	r := &ring{bench: b, Segments: store.Segments{Pool: b.onePool()}, keep: time.Hour}
+	b.Exec("CREATE OR REPLACE FUNCTION postrider.current_segment() RETURNS smallint LANGUAGE sql STABLE PARALLEL SAFE RETURN 8::smallint")
+	r := &ring{bench: b, Segments: store.Segments{Pool: b.OnePool()}, keep: time.Hour}
 	r.Retention = maintain.NewRetention(r.Segments, r.keep, slog.New(slog.NewTextHandler(&r.log, nil)), metrics.New(nil))
 	return r
 }
@@ -39,14 +39,14 @@ func newRing(t *testing.T) *ring {
 func (r *ring) fill(segment int, ages ...time.Duration) {
 	r.t.Helper()
 	for _, age := range ages {
-		r.exec(`INSERT INTO postrider.outbox (segment, topic, payload, created_at) VALUES ($1, 'a', '1', clock_timestamp() - $2::interval)`, segment, age)
+		r.Exec(`INSERT INTO postrider.outbox (segment, topic, payload, created_at) VALUES ($1, 'a', '1', clock_timestamp() - $2::interval)`, segment, age)
 	}
 }
 
 // settle moves all cursors, or one, to the present.
 func (r *ring) settle(names ...string) {
 	r.t.Helper()
-	r.exec("UPDATE postrider.cursors SET base = pg_current_snapshot() WHERE cardinality($1::text[]) = 0 OR subscription = ANY ($1)", append([]string{}, names...))
+	r.Exec("UPDATE postrider.cursors SET base = pg_current_snapshot() WHERE cardinality($1::text[]) = 0 OR subscription = ANY ($1)", append([]string{}, names...))
 }
 
 func (r *ring) rows(segment int) int {
@@ -73,7 +73,7 @@ func TestSegmentsAreEmptiedWhenSettledAndOld(t *testing.T) {
 	r := newRing(t)
 	r.subscribe("one", "{>}", "{}", "now")
 	r.subscribe("two", "{>}", "{}", "now")
-	r.exec("SELECT postrider.pause('two')")
+	r.Exec("SELECT postrider.pause('two')")
 	const old, young = 2 * time.Hour, time.Minute
 	for _, segment := range []int{2, 3, 8, 9} {
 		r.fill(segment, old, old)
@@ -93,10 +93,10 @@ func TestSegmentsAreEmptiedWhenSettledAndOld(t *testing.T) {
 	r.empties("an unsettled row among settled ones", 3, false)
 	r.settle()
 	r.empties("settled again", 3, true)
-	if ids := r.publish("a", "", "1"); r.rows(8) != 3 || len(ids) != 1 {
+	if ids := r.Publish("a", "", "1"); r.rows(8) != 3 || len(ids) != 1 {
 		t.Errorf("%d rows in the current segment", r.rows(8))
 	}
-	r.exec("SELECT postrider.unsubscribe('one'), postrider.unsubscribe('two')")
+	r.Exec("SELECT postrider.unsubscribe('one'), postrider.unsubscribe('two')")
 	r.fill(3, old)
 	r.empties("nobody subscribes", 3, true)
 }
@@ -106,7 +106,7 @@ func TestSegmentsKeepWhatRanInABase(t *testing.T) {
 	t.Parallel()
 	r := newRing(t)
 	r.subscribe("one", "{>}", "{}", "now")
-	tx, err := r.admin.Begin(t.Context())
+	tx, err := r.Admin.Begin(t.Context())
 	mend(t, err)
 	defer tx.Rollback(context.WithoutCancel(t.Context()))
 	_, err = tx.Exec(t.Context(), `INSERT INTO postrider.outbox (segment, topic, payload, created_at) VALUES (2, 'a', '1', now() - interval '2 hours')`)
@@ -135,7 +135,7 @@ func TestSegmentsInUseAreLeftAlone(t *testing.T) {
 		"INSERT INTO postrider.outbox (segment, topic, payload) VALUES (2, 'a', '1')",
 		"SELECT postrider.keep_segments()",
 	} {
-		tx, err := r.admin.Begin(t.Context())
+		tx, err := r.Admin.Begin(t.Context())
 		mend(t, err)
 		_, err = tx.Exec(t.Context(), sql)
 		mend(t, err)
@@ -150,11 +150,11 @@ func TestSegmentsInUseAreLeftAlone(t *testing.T) {
 func TestSegmentsAreJudgedUnderTheLock(t *testing.T) {
 	t.Parallel()
 	r := newRing(t)
-	r.exec(fmt.Sprintf("ALTER ROLE %q SET default_transaction_isolation = 'repeatable read'", r.role))
+	r.Exec(fmt.Sprintf("ALTER ROLE %q SET default_transaction_isolation = 'repeatable read'", r.Role))
 	r.subscribe("one", "{>}", "{}", "now")
 	r.fill(2, 2*time.Hour)
 	r.settle()
-	config, err := dbconn.ParseConfig(r.db.RoleURL(r.role))
+	config, err := dbconn.ParseConfig(r.DB.RoleURL(r.Role))
 	mend(t, err)
 	config.MaxConns = 1
 	config.ConnConfig.Tracer = beforeStatement{"LOCK TABLE", func() { r.fill(2, 2*time.Hour) }}
@@ -190,7 +190,7 @@ func TestSegmentsWithTimesToCome(t *testing.T) {
 	t.Parallel()
 	r := newRing(t) // current is 8; segments of two hours, a retention of one
 	insert := func(segment int, at string) {
-		r.exec(`INSERT INTO postrider.outbox (segment, topic, payload, created_at) VALUES ($1, 'a', '1', $2::text::timestamptz)`, segment, at)
+		r.Exec(`INSERT INTO postrider.outbox (segment, topic, payload, created_at) VALUES ($1, 'a', '1', $2::text::timestamptz)`, segment, at)
 	}
 	for segment, at := range map[int]string{6: "infinity", 7: "infinity", 9: "infinity", 8: "infinity", 2: "2190-01-01Z", 3: "294276-12-31Z", 10: "-infinity"} {
 		insert(segment, at)
@@ -213,9 +213,9 @@ func TestSegmentsWithTimesToCome(t *testing.T) {
 func TestRingIsKeptLongEnough(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	r := maintain.NewRetention(store.Segments{Pool: b.onePool()}, 12*time.Hour, slog.Default(), metrics.New(nil))
+	r := maintain.NewRetention(store.Segments{Pool: b.OnePool()}, 12*time.Hour, slog.Default(), metrics.New(nil))
 	for _, length := range []string{"1 second", "10 minutes", "3 hours"} {
-		b.exec("SELECT postrider.set_segment_length($1::text::interval)", length)
+		b.Exec("SELECT postrider.set_segment_length($1::text::interval)", length)
 		r.Turn(t.Context())
 		if got := scalar[int64](b, "SELECT segment_seconds FROM postrider.source"); got < 3600 || length == "3 hours" && got != 3*3600 {
 			t.Errorf("after %s: segments of %d s, a retention of 12 h", length, got)
@@ -242,7 +242,7 @@ func TestHoldersOfSegmentsAreNamed(t *testing.T) {
 			t.Parallel()
 			r := newRing(t)
 			r.fill(2, 2*time.Hour)
-			conn := r.db.Conn(t)
+			conn := r.DB.Conn(t)
 			run := func(sql string) { t.Helper(); _, err := conn.Exec(t.Context(), sql); mend(t, err) }
 			run("SET application_name = 'the_reader'")
 			for range 2 {

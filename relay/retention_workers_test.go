@@ -14,7 +14,7 @@ import (
 // toil takes what there is for workers in SQL, and leaves the transaction open.
 func (r *ring) toil(name string) (tx pgx.Tx, ids []int64) {
 	r.t.Helper()
-	tx, err := r.db.Conn(r.t).Begin(r.t.Context())
+	tx, err := r.DB.Conn(r.t).Begin(r.t.Context())
 	mend(r.t, err)
 	for range 3 { // a call may begin with a shard that has nothing
 		rows, err := tx.Query(r.t.Context(), "SELECT id FROM postrider.take($1, 100)", name)
@@ -37,7 +37,7 @@ func TestRetentionDoesNotWaitForWorkers(t *testing.T) {
 	t.Parallel()
 	r := newRing(t)
 	const old = 2 * time.Hour
-	r.exec(`SELECT postrider.subscribe('w', '{>}', 'sql:', '{"shards": 1}')`)
+	r.Exec(`SELECT postrider.subscribe('w', '{>}', 'sql:', '{"shards": 1}')`)
 	r.fill(2, old, old)
 	r.empties("not taken yet", 2, false)
 	first, ids := r.toil("w")
@@ -46,12 +46,12 @@ func TestRetentionDoesNotWaitForWorkers(t *testing.T) {
 	}
 	r.empties("taken, not committed", 2, false)
 	r.ends(first)
-	r.publish("a", "", "1")
+	r.Publish("a", "", "1")
 	second, _ := r.toil("w") // looks into all segments, this one too
 	if got, err := r.Empty(t.Context(), 2, r.keep); got != store.SegmentInUse || err != nil {
 		t.Errorf("while a worker has it: %v, %v", got, err)
 	}
-	r.publish("a", "", "1")
+	r.Publish("a", "", "1")
 	r.ends(second)
 	third, ids := r.toil("w")
 	if len(ids) != 1 {
@@ -69,17 +69,17 @@ func TestLateRowsInClosedSegments(t *testing.T) {
 	t.Parallel()
 	r := newRing(t)
 	const old = 2 * time.Hour
-	r.exec(`SELECT postrider.subscribe('w', '{>}', 'sql:', '{"shards": 1}')`)
+	r.Exec(`SELECT postrider.subscribe('w', '{>}', 'sql:', '{"shards": 1}')`)
 	r.fill(2, old)
 	tx, _ := r.toil("w")
 	r.ends(tx)
-	r.publish("a", "", "1")
+	r.Publish("a", "", "1")
 	holder, _ := r.toil("w")
 	r.empties("a worker has it", 2, false)
 	r.ends(holder)
 	r.fill(2, old) // the statement began when the segment was current
 	want := []int64{scalar[int64](r.bench, "SELECT max(id) FROM postrider.outbox_2")}
-	want = append(want, r.publish("a", "", "1")...)
+	want = append(want, r.Publish("a", "", "1")...)
 	if status := scalar[string](r.bench, "SELECT string_agg(status, ' ') FROM postrider.deliveries WHERE status <> 'delivered'"); status != "pending pending" {
 		t.Errorf("the late row and the next are %q, want pending", status)
 	}
@@ -91,7 +91,7 @@ func TestLateRowsInClosedSegments(t *testing.T) {
 		t.Errorf("while its late row is being worked on: %v, %v", got, err)
 	}
 	r.ends(tx)
-	r.publish("a", "", "1")
+	r.Publish("a", "", "1")
 	tx, _ = r.toil("w")
 	r.ends(tx)
 	r.empties("all is taken", 2, true)
@@ -101,11 +101,11 @@ func TestLateRowsInClosedSegments(t *testing.T) {
 func TestRelaysRaiseFloors(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec(`SELECT postrider.subscribe('idle', '{x.>}', 'sql:'), postrider.subscribe('busy', '{a.>}', 'sql:'), postrider.subscribe('other', '{>}', 'stdout:')`)
+	b.Exec(`SELECT postrider.subscribe('idle', '{x.>}', 'sql:'), postrider.subscribe('busy', '{a.>}', 'sql:'), postrider.subscribe('other', '{>}', 'stdout:')`)
 	for range 1100 {
-		b.exec(`INSERT INTO postrider.outbox (topic, payload) VALUES ('a.b', '1')`)
+		b.Exec(`INSERT INTO postrider.outbox (topic, payload) VALUES ('a.b', '1')`)
 	}
-	floors := store.Floors{Pool: b.onePool()}
+	floors := store.Floors{Pool: b.OnePool()}
 	if n, err := floors.Raise(t.Context()); n != 1 || err != nil {
 		t.Fatalf("%d floors raised, %v, want 1", n, err)
 	}
@@ -119,10 +119,10 @@ func TestRelaysRaiseFloors(t *testing.T) {
 	if n := scalar[int](b, behind); n != 1100 {
 		t.Errorf("%d messages are behind some base, want those of the busy subscription", n)
 	}
-	ids := b.publish("x.y", "", "1")
-	b.exec(`UPDATE postrider.subscriptions SET topics = '{x.>,y}' WHERE name = 'idle'`) // a floor of another version is none
-	b.publish("y", "", "1")
-	conn := b.db.Conn(t)
+	ids := b.Publish("x.y", "", "1")
+	b.Exec(`UPDATE postrider.subscriptions SET topics = '{x.>,y}' WHERE name = 'idle'`) // a floor of another version is none
+	b.Publish("y", "", "1")
+	conn := b.DB.Conn(t)
 	got := 0
 	for range 10 {
 		got += takenNow(t, conn, "idle")
@@ -142,10 +142,10 @@ func takenNow(t *testing.T, conn *pgx.Conn, name string) (n int) {
 func TestRelaysLeaveWorkersAlone(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec(`SELECT postrider.subscribe('w', '{>}', 'sql:')`)
+	b.Exec(`SELECT postrider.subscribe('w', '{>}', 'sql:')`)
 	all := b.subscribe("all", "{>}", "{}", "now")
 	r, _ := b.startAt(FollowTimer)
-	b.publish("a", "", "1")
+	b.Publish("a", "", "1")
 	wantPayloads(t, all, "1")
 	if state := scalar[string](b, "SELECT state || coalesce(paused_reason, '') || coalesce(owner, '') || lag_messages FROM postrider.subscription_status WHERE name = 'w'"); state != "active1" {
 		t.Errorf("the workers' subscription is %q", state)

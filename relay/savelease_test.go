@@ -20,7 +20,7 @@ func TestSaveLeasesNothingAgain(t *testing.T) {
 	eventually(t, "the subscription is delivered", func() bool { g := r.now.Load(); return g != nil && g.running()[subscription.Whole("all")] != nil })
 	g := r.now.Load()
 	run := g.running()[subscription.Whole("all")]
-	b.exec(`INSERT INTO postrider.parked (subscription, id, created_at, token, topic, payload, state, due) VALUES
+	b.Exec(`INSERT INTO postrider.parked (subscription, id, created_at, token, topic, payload, state, due) VALUES
 		('all', 901, '2000-01-01 00:00:00+00', 7, 't', '0', 'failed', now()),
 		('all', 902, '2000-01-01 00:00:00+00', 7, 't', '0', 'leased', now() - interval '1 minute'),
 		('all', 903, '2000-01-01 00:00:00+00', 7, 't', '0', 'leased', now() + interval '1 hour')`)

@@ -11,10 +11,10 @@ func TestLockedCursorDelaysNoOther(t *testing.T) {
 	locked := b.subscribe("locked", "{>}", "{}", "now")
 	other := b.subscribe("other", "{>}", "{}", "now")
 	r := b.start()
-	b.publish("a", "", `1`)
+	b.Publish("a", "", `1`)
 	eventually(t, "both deliver", func() bool { return locked.count() == 1 && other.count() == 1 })
 
-	tx, err := b.admin.Begin(t.Context())
+	tx, err := b.Admin.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func TestLockedCursorDelaysNoOther(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "SELECT postrider.redrive('locked', '{}'), * FROM postrider.cursors WHERE subscription = 'locked' FOR UPDATE"); err != nil {
 		t.Fatal(err)
 	}
-	b.publish("a", "", `2`, `3`)
+	b.Publish("a", "", `2`, `3`)
 	const status = "SELECT count(*) FROM postrider.deliveries WHERE subscription = $1 AND status = 'delivered'"
 	eventually(t, "the other's progress is saved", func() bool { return scalar[int](b, status, "other") == 3 })
 	eventually(t, "the locked one delivers all the same", func() bool { return locked.count() == 3 })
@@ -47,7 +47,7 @@ func TestBaseFollowsWhatWasSavedBeyondIt(t *testing.T) {
 	b.start()
 	const behind = `SELECT count(*) FROM postrider.outbox o, postrider.cursors c WHERE NOT pg_visible_in_snapshot(o.xid, c.base)`
 	for n := 1; n <= 5; n++ {
-		b.publish("a", "", `1`)
+		b.Publish("a", "", `1`)
 		eventually(t, "it is delivered", func() bool { return rec.count() == n })
 		eventually(t, "the base sees it", func() bool { return scalar[int](b, behind) == 0 })
 	}

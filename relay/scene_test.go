@@ -53,14 +53,14 @@ func (s *scene) actor(name string) *actor {
 // cast makes a subscription whose sink is the actor of the same name.
 func (s *scene) cast(name, topics, settings string) *actor {
 	s.t.Helper()
-	s.exec("SELECT postrider.subscribe($1, $2::text::text[], 'actor:' || $1, $3::text::jsonb)", name, topics, settings)
+	s.Exec("SELECT postrider.subscribe($1, $2::text::text[], 'actor:' || $1, $3::text::jsonb)", name, topics, settings)
 	return s.actor(name)
 }
 
 // bulk inserts n messages in one transaction, their keys (if keys > 0) taking turns, and returns their ids.
 func (s *scene) bulk(topic string, n, keys int) []int64 {
 	s.t.Helper()
-	rows, err := s.app.Query(s.t.Context(), `INSERT INTO postrider.outbox (topic, key, payload)
+	rows, err := s.App.Query(s.t.Context(), `INSERT INTO postrider.outbox (topic, key, payload)
 		SELECT $1, CASE WHEN $3 > 0 THEN 'key-' || g % $3 END, to_jsonb(g) FROM generate_series(1, $2::int) g RETURNING id`, topic, n, keys)
 	if err != nil {
 		s.t.Fatal(err)
@@ -109,7 +109,7 @@ func (s *scene) parkedIn(name string, states ...string) int {
 }
 
 // crash voids everything that relays have in memory, as a crash of the server does.
-func (s *scene) crash() { s.exec("DELETE FROM postrider.relays") }
+func (s *scene) crash() { s.Exec("DELETE FROM postrider.relays") }
 
 // attempt is one message that was handed to an actor, and what it answered.
 type attempt struct {

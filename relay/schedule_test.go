@@ -38,8 +38,8 @@ func TestScheduleEndsInADeadLetter(t *testing.T) {
 	a := s.cast("sub", "{>}", `{"backoff_schedule": ["10ms", "30ms"]}`)
 	a.plays(failing("bad", 1000, errScene))
 	s.play()
-	bad := s.publish("bad", "", `1`)
-	good := s.publish("good", "", `2`)
+	bad := s.Publish("bad", "", `1`)
+	good := s.Publish("good", "", `2`)
 	s.shows("sub", "dead", bad...)
 	tries := a.of(bad[0])
 	if len(tries) != 3 || tries[1].at.Sub(tries[0].at) < 8*time.Millisecond || tries[2].at.Sub(tries[1].at) < 24*time.Millisecond {
@@ -56,7 +56,7 @@ func TestLongOutageKillsNoMessage(t *testing.T) {
 	on.Store(true)
 	a.plays(down(&on, sinks.Unavailable(errors.New("connection refused"), 0)))
 	s.play()
-	ids := slices.Concat(s.publish("x", "a", `1`), s.publish("x", "b", `2`))
+	ids := slices.Concat(s.Publish("x", "a", `1`), s.Publish("x", "b", `2`))
 	eventually(t, "each of them was a probe more often than it has attempts", func() bool {
 		return len(a.of(ids[0])) > 2 && len(a.of(ids[1])) > 2
 	})
@@ -94,11 +94,11 @@ func TestRetryThatAsksForARest(t *testing.T) {
 		return nil
 	})
 	s.play()
-	bad := s.publish("bad", "b", `1`)
+	bad := s.Publish("bad", "b", `1`)
 	<-begun
-	good := s.publish("good", "g", `2`, `2`)
+	good := s.Publish("good", "g", `2`, `2`)
 	eventually(t, "the retry asks for a rest", func() bool { return asked.Load() != nil })
-	more := s.publish("good", "g", `3`)
+	more := s.Publish("good", "g", `3`)
 	a.got(t, slices.Concat(bad, good, more))
 	for _, x := range append(a.of(more[0]), a.of(bad[0])[2]) {
 		// Deliveries may have been under way already when the outcome was looked at.

@@ -26,7 +26,7 @@ func TestThousandDeliveriesAtOnce(t *testing.T) {
 	m := &sinktest.Memory{Lanes: jobs}
 	s.subscribe("jobs", "{>}", "{}", "now")
 	s.start(sendTo(m))
-	s.publish("job", "", "0")
+	s.Publish("job", "", "0")
 	s.settledAll("jobs")
 	m.Hang()
 	before := runtime.NumGoroutine()
@@ -53,11 +53,11 @@ func TestSlowDeliveryDelaysItsKeyAlone(t *testing.T) {
 	letGo := m.Hold("slow")
 	s.subscribe("jobs", "{>}", "{}", "now")
 	s.start(sendTo(m))
-	first := s.publish("job", "slow", "0", "1", "2")
+	first := s.Publish("job", "slow", "0", "1", "2")
 	for i := range 20 {
-		s.publish("job", fmt.Sprintf("quick-%d", i%3), "0")
+		s.Publish("job", fmt.Sprintf("quick-%d", i%3), "0")
 	}
-	s.publish("job", "", "0", "1", "2")
+	s.Publish("job", "", "0", "1", "2")
 	eventually(t, "all but the slow key's arrive", func() bool { return len(m.Received()) == 23 })
 	if n := m.Out(); n != 1 {
 		t.Errorf("%d of the slow key's messages are out, want one", n)
@@ -104,7 +104,7 @@ func TestLargeMessageToASender(t *testing.T) {
 	m := new(sinktest.Memory)
 	s.subscribe("jobs", "{>}", "{}", "now")
 	s.start(sendTo(m))
-	s.exec(`INSERT INTO postrider.outbox (topic, payload) VALUES ('job', to_jsonb(repeat('x', 3000000)))`)
+	s.Exec(`INSERT INTO postrider.outbox (topic, payload) VALUES ('job', to_jsonb(repeat('x', 3000000)))`)
 	s.settledAll("jobs")
 	if got := m.Received(); len(got) != 1 || len(got[0].Payload) != 3000002 {
 		t.Errorf("%d deliveries arrived", len(got))

@@ -140,7 +140,7 @@ var errRollback = errors.New("rolled back on purpose")
 func (w *traffic) write(ctx context.Context, writer int, every time.Duration) {
 	key := fmt.Sprintf("writer-%d", writer)
 	for n := 0; ctx.Err() == nil; n++ {
-		err := pgx.BeginFunc(ctx, w.b.app, func(tx pgx.Tx) error {
+		err := pgx.BeginFunc(ctx, w.b.App, func(tx pgx.Tx) error {
 			for i := range 1 + n%3 {
 				_, err := tx.Exec(ctx, "SELECT postrider.enqueue('traffic.order', $1::text::jsonb, $2)", fmt.Sprintf("[%d, %d]", n, i), key)
 				if err != nil {
@@ -163,7 +163,7 @@ func (w *traffic) write(ctx context.Context, writer int, every time.Duration) {
 func (b *bench) stored() (ids []int64) {
 	b.t.Helper()
 	eventually(b.t, "the outbox can be read", func() bool {
-		rows, err := b.admin.Query(b.t.Context(), "SELECT id FROM postrider.outbox ORDER BY id")
+		rows, err := b.Admin.Query(b.t.Context(), "SELECT id FROM postrider.outbox ORDER BY id")
 		if err == nil {
 			ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
 		}

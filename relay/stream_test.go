@@ -68,7 +68,7 @@ func streamIsCut(t *testing.T, server *pgtest.Server) {
 		g.follows(n + 1)
 		was := all.count()
 		eventually(t, "messages are delivered", func() bool { return all.count() > was+100 })
-		b.exec("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active AND database = current_database()")
+		b.Exec("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active AND database = current_database()")
 	}
 	g.follows(4)
 	load.stop()
@@ -85,14 +85,14 @@ func publicationIsDropped(t *testing.T, server *pgtest.Server) {
 	_, g := b.startWatched()
 	g.follows(1)
 	load := b.traffic(2, 5*time.Millisecond)
-	b.exec("DROP PUBLICATION postrider")
+	b.Exec("DROP PUBLICATION postrider")
 	// From PostgreSQL 18 on the server warns and leaves the rows out.
 	eventually(t, "the stream ends, or the audit finds the hole", func() bool {
 		return g.logged(health.CannotStream) > 0 || g.logged("the stream has a hole") > 0
 	})
 	was := all.count()
 	eventually(t, "messages are delivered without it", func() bool { return all.count() > was+100 })
-	b.exec("CREATE PUBLICATION postrider FOR TABLE postrider.outbox WITH (publish = 'insert', publish_via_partition_root = true)")
+	b.Exec("CREATE PUBLICATION postrider FOR TABLE postrider.outbox WITH (publish = 'insert', publish_via_partition_root = true)")
 	g.follows(2)
 	load.stop()
 	b.settled(all)
@@ -108,9 +108,9 @@ func publicationHasHole(t *testing.T, server *pgtest.Server) {
 	load := b.traffic(2, 5*time.Millisecond)
 	was := all.count()
 	eventually(t, "messages are delivered", func() bool { return all.count() > was+50 })
-	b.exec("ALTER PUBLICATION postrider DROP TABLE postrider.outbox")
+	b.Exec("ALTER PUBLICATION postrider DROP TABLE postrider.outbox")
 	eventually(t, "the audit finds the hole", func() bool { return g.logged("the stream has a hole") > 0 })
-	b.exec("ALTER PUBLICATION postrider ADD TABLE postrider.outbox")
+	b.Exec("ALTER PUBLICATION postrider ADD TABLE postrider.outbox")
 	g.follows(2)
 	load.stop()
 	b.settled(all)
@@ -128,7 +128,7 @@ func streamOverflows(t *testing.T, server *pgtest.Server) {
 	r, g := b.startWatched(func(c *Config) { c.MemoryLimit = limit })
 	g.follows(1)
 	eventually(t, "both subscriptions are live", func() bool { return g.sum("passes_total", "all") == 1 && g.sum("passes_total", "other") == 1 })
-	b.exec(`INSERT INTO postrider.outbox (topic, key, payload)
+	b.Exec(`INSERT INTO postrider.outbox (topic, key, payload)
 		SELECT 'bulk', 'k' || n % 10, to_jsonb(repeat('x', 100)) FROM generate_series(1, 20000) n`)
 	var most int64
 	want := b.stored()
@@ -139,7 +139,7 @@ func streamOverflows(t *testing.T, server *pgtest.Server) {
 		}
 		return all.count() >= len(want)
 	})
-	b.publish("other", "", "1")
+	b.Publish("other", "", "1")
 	eventually(t, "the other subscription goes on", func() bool { return other.count() == 1 })
 	if most > limit {
 		t.Errorf("%d bytes of messages were held, the limit is %d", most, limit)
@@ -152,26 +152,26 @@ func streamOverflows(t *testing.T, server *pgtest.Server) {
 		t.Errorf("%v passes of a subscription without a match", n)
 	}
 	g.follows(2)
-	b.publish("bulk", "", "1")
+	b.Publish("bulk", "", "1")
 	b.settled(all)
 }
 
 func walBudgetIsExceeded(t *testing.T, server *pgtest.Server) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	b.exec("CREATE TABLE filler (x text)")
+	b.Exec("CREATE TABLE filler (x text)")
 	_, g := b.startWatched(func(c *Config) { c.WALBudget = 2 << 20 })
 	g.follows(1)
-	old := b.db.Conn(t)
+	old := b.DB.Conn(t)
 	if _, err := old.Exec(t.Context(), "BEGIN; INSERT INTO filler VALUES ('old')"); err != nil {
 		t.Fatal(err)
 	}
-	b.exec("INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 6000)")
+	b.Exec("INSERT INTO filler SELECT repeat('x', 1000) FROM generate_series(1, 6000)")
 	eventually(t, "the slot is gone", func() bool {
 		return g.logged("stream given up") == 1 && scalar[int](b, slotCount) == 0
 	})
 	tables := g.ticks("table")
-	b.publish("bulk", "", "1", "2", "3")
+	b.Publish("bulk", "", "1", "2", "3")
 	b.settled(all)
 	if g.ticks("table") == tables {
 		t.Error("messages were delivered without reading the table")
@@ -183,7 +183,7 @@ func walBudgetIsExceeded(t *testing.T, server *pgtest.Server) {
 		t.Fatal(err)
 	}
 	g.follows(2)
-	b.publish("bulk", "", "4")
+	b.Publish("bulk", "", "4")
 	b.settled(all)
 	b.audit(all, 0)
 }
@@ -214,7 +214,7 @@ func streamIsOutrun(t *testing.T, server *pgtest.Server) {
 	}
 	load.stop()
 	g.follows(2)
-	b.publish("x", "", "1")
+	b.Publish("x", "", "1")
 	b.settled(all)
 	b.audit(all, 0)
 }
@@ -228,14 +228,14 @@ func streamNeedsLiveSubscriptions(t *testing.T, server *pgtest.Server) {
 	}
 	b.subscribe("all", "{>}", "{}", "now")
 	g.follows(1)
-	b.exec("SELECT postrider.pause('all')")
+	b.Exec("SELECT postrider.pause('all')")
 	eventually(t, "the slot is dropped once nobody is live", func() bool { return scalar[int](b, slotCount) == 0 })
 	if err := r.Ready(); err != nil {
 		t.Errorf("not ready: %v", err)
 	}
-	b.exec("SELECT postrider.resume('all')")
+	b.Exec("SELECT postrider.resume('all')")
 	g.follows(2)
-	b.publish("x", "", "1")
+	b.Publish("x", "", "1")
 	b.settled(b.recorder("all"))
 	if n := g.logged(health.CannotStream); n != 0 {
 		t.Errorf("ending the stream on purpose was logged %d times as trouble", n)
@@ -257,9 +257,9 @@ func slotVanishes(t *testing.T, server *pgtest.Server) {
 func idleCostsNothing(t *testing.T, server *pgtest.Server) {
 	b := benchAt(t, server)
 	all := b.subscribe("all", "{>}", "{}", "now")
-	b.exec("ALTER ROLE " + b.role + " SET log_statement = 'all'")
+	b.Exec("ALTER ROLE " + b.Role + " SET log_statement = 'all'")
 	_, g := b.startWatched(func(c *Config) { c.Lease = 10 * time.Second })
-	b.publish("x", "", "1", "2")
+	b.Publish("x", "", "1", "2")
 	g.follows(1)
 	b.settled(all)
 	// The server's own records, of running transactions for one, are small.
@@ -275,9 +275,9 @@ func idleCostsNothing(t *testing.T, server *pgtest.Server) {
 	})
 	const seconds = 2
 	since, xmax := position(), scalar[string](b, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
-	before := statementsOf(t, server, b.role)
+	before := statementsOf(t, server, b.Role)
 	async.Sleep(t.Context(), seconds*time.Second)
-	n := statementsOf(t, server, b.role) - before
+	n := statementsOf(t, server, b.Role) - before
 	if now := scalar[string](b, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"); now != xmax || written(since) >= most {
 		t.Errorf("an idle database was written to: %d bytes of log, transactions %s to %s", written(since), xmax, now)
 	}
@@ -307,8 +307,8 @@ func slotsAreSpared(t *testing.T, server *pgtest.Server) {
 	all := b.subscribe("all", "{>}", "{}", "now")
 	for n := range 5 { // of 6
 		slot := fmt.Sprintf("others_%d", n)
-		b.exec("SELECT pg_create_physical_replication_slot($1)", slot)
-		defer b.exec("SELECT pg_drop_replication_slot($1)", slot)
+		b.Exec("SELECT pg_create_physical_replication_slot($1)", slot)
+		defer b.Exec("SELECT pg_drop_replication_slot($1)", slot)
 	}
 	r, g := b.startWatched()
 	load := b.traffic(1, 5*time.Millisecond)

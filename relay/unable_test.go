@@ -63,7 +63,7 @@ func TestRelayThatLacksASecretLeavesTheSubscriptionToOthers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	billing, other := b.subscribe("billing", "{>}", "{}", "now"), b.subscribe("other", "{>}", "{}", "now")
-	b.publish("t", "", "1")
+	b.Publish("t", "", "1")
 	var poor lacking
 	poor.lacks("billing")
 	second, g := b.startWatched(named("poor"), poor.config)
@@ -81,7 +81,7 @@ func TestRelayThatLacksASecretLeavesTheSubscriptionToOthers(t *testing.T) {
 	rich := b.start(named("rich"))
 	wantPayloads(t, billing, "1")
 	eventually(t, "the relay is ready again", func() bool { return second.Ready() == nil })
-	b.publish("t", "", "2", "3")
+	b.Publish("t", "", "2", "3")
 	b.counters(2)
 	b.settled(billing)
 	if state := scalar[string](b, "SELECT state FROM postrider.subscriptions WHERE name = 'billing'"); state != "active" {
@@ -97,7 +97,7 @@ func TestRelayThatLacksASecretLeavesTheSubscriptionToOthers(t *testing.T) {
 	poor.lacks()
 	eventually(t, "it notices that it can", func() bool { return b.unable("poor", "billing") == "" })
 	rich.stop()
-	b.publish("t", "", "4")
+	b.Publish("t", "", "4")
 	b.settled(billing)
 	if b.owned("poor") != 2 {
 		t.Error("the other relay has not taken over")
@@ -113,15 +113,15 @@ func TestRelayThatLacksWhatAChangeNeeds(t *testing.T) {
 	b.start(named("poor"), poor.config)
 	eventually(t, "it delivers", func() bool { return b.owned("poor") == 1 })
 	poor.lacks("billing")
-	b.exec(`UPDATE postrider.subscriptions SET settings = '{"lanes": 2}'`)
+	b.Exec(`UPDATE postrider.subscriptions SET settings = '{"lanes": 2}'`)
 	eventually(t, "it says that it cannot any more", func() bool { return b.unable("poor", "billing") != "" })
 	b.start(named("rich"))
 	eventually(t, "it has left the subscription to the other", func() bool { return b.owned("rich") == 1 })
-	b.publish("t", "", "1")
+	b.Publish("t", "", "1")
 	b.settled(billing)
-	b.exec(`UPDATE postrider.subscriptions SET settings = '{"lanes": 3}'`)
+	b.Exec(`UPDATE postrider.subscriptions SET settings = '{"lanes": 3}'`)
 	b.counters(2)
-	b.publish("t", "", "2")
+	b.Publish("t", "", "2")
 	b.settled(billing)
 }
 
@@ -170,7 +170,7 @@ func TestSharesOfRelaysThatLackSomething(t *testing.T) {
 				b.counters(3)
 				return fair() && scalar[int64](b, epochs) == before
 			})
-			b.publish("t", "", "1")
+			b.Publish("t", "", "1")
 			for _, rec := range recs {
 				b.settled(rec)
 			}
@@ -198,7 +198,7 @@ func TestRelaysThatAllLackASecret(t *testing.T) {
 		t.Errorf("the cursor was taken %d times", epoch)
 	}
 	poor.lacks()
-	b.publish("t", "", "1")
+	b.Publish("t", "", "1")
 	b.settled(billing)
 	eventually(t, "both are ready", func() bool { return first.Ready() == nil && second.Ready() == nil })
 }
@@ -224,13 +224,13 @@ func TestWhatNoRelayCanUsePauses(t *testing.T) {
 				}
 			})
 			eventually(t, "it is delivered", func() bool { return b.owned("relay") == 1 })
-			b.exec("UPDATE postrider.subscriptions SET " + c.change)
+			b.Exec("UPDATE postrider.subscriptions SET " + c.change)
 			eventually(t, "it is paused with a reason", func() bool {
 				return strings.Contains(scalar[string](b, "SELECT state || ' ' || coalesce(paused_reason, '') FROM postrider.subscriptions"), c.reason)
 			})
-			b.exec("UPDATE postrider.subscriptions SET " + c.undo)
-			b.exec("SELECT postrider.resume('sub')")
-			b.publish("t", "", "1")
+			b.Exec("UPDATE postrider.subscriptions SET " + c.undo)
+			b.Exec("SELECT postrider.resume('sub')")
+			b.Publish("t", "", "1")
 			b.settled(sub)
 		})
 	}

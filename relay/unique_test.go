@@ -12,7 +12,7 @@ import (
 // enqueueUnique returns the id and whether the message is a duplicate.
 func (s *scene) enqueueUnique(payload, key, scope string) (id int64, duplicate bool) {
 	s.t.Helper()
-	if err := s.app.QueryRow(s.t.Context(), `SELECT id, duplicate FROM postrider.enqueue_unique('a.b', $1::text::jsonb, $2, $3)`, payload, key, scope).Scan(&id, &duplicate); err != nil {
+	if err := s.App.QueryRow(s.t.Context(), `SELECT id, duplicate FROM postrider.enqueue_unique('a.b', $1::text::jsonb, $2, $3)`, payload, key, scope).Scan(&id, &duplicate); err != nil {
 		s.t.Fatal(err)
 	}
 	return id, duplicate
@@ -62,7 +62,7 @@ func TestUniqueAgainAfterSettling(t *testing.T) {
 func TestUniqueWhilePaused(t *testing.T) {
 	s := newScene(t)
 	a := s.cast("a", "{a.>}", "{}")
-	s.exec(`SELECT postrider.pause('a')`)
+	s.Exec(`SELECT postrider.pause('a')`)
 	r := s.play()
 	first, _ := s.enqueueUnique("1", "k", "pending:a")
 	for range 3 {
@@ -70,7 +70,7 @@ func TestUniqueWhilePaused(t *testing.T) {
 			t.Errorf("got %d, %t, want a duplicate of %d", id, duplicate, first)
 		}
 	}
-	s.exec(`SELECT postrider.resume('a')`)
+	s.Exec(`SELECT postrider.resume('a')`)
 	s.settledAll("a")
 	r.stop()
 	if n := len(a.all()); n != 1 {
@@ -93,13 +93,13 @@ func TestUniqueAndDeadLetters(t *testing.T) {
 	s.enqueueUnique("2", "k", "pending:a")
 	end <- sinks.Permanent(fmt.Errorf("no"))
 	second := <-out
-	_, err := s.admin.Exec(t.Context(), `SELECT postrider.redrive('a')`)
+	_, err := s.Admin.Exec(t.Context(), `SELECT postrider.redrive('a')`)
 	if want := fmt.Sprintf(`message %d cannot be redriven: its unique key "k" is taken by message %d, which "a" has not settled yet`, first, second); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	end <- nil
 	s.shows("a", "delivered", second)
-	s.exec(`SELECT postrider.redrive('a')`)
+	s.Exec(`SELECT postrider.redrive('a')`)
 	if got := <-out; got != first {
 		t.Errorf("%d is out, want %d", got, first)
 	}

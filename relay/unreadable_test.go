@@ -21,7 +21,7 @@ func hugeNumbers(n int) string {
 
 // unbound lets messages in that an INSERT refuses, as there may be from before it did, or by whatever copies rows.
 func (b *bench) unbound() {
-	b.exec(`ALTER TABLE postrider.outbox DROP CONSTRAINT exactly_one_of_payload_and_body;
+	b.Exec(`ALTER TABLE postrider.outbox DROP CONSTRAINT exactly_one_of_payload_and_body;
 		ALTER DOMAIN postrider.headers DROP CONSTRAINT headers_are_within_the_limit`)
 }
 
@@ -30,7 +30,7 @@ func (b *bench) insert(topic, key, columns, values string) int64 {
 	b.t.Helper()
 	var id int64
 	sql := fmt.Sprintf(`INSERT INTO postrider.outbox (topic, key, %s) VALUES ($1, nullif($2, ''), %s) RETURNING id`, columns, values)
-	if err := b.app.QueryRow(b.t.Context(), sql, topic, key).Scan(&id); err != nil {
+	if err := b.App.QueryRow(b.t.Context(), sql, topic, key).Scan(&id); err != nil {
 		b.t.Fatal(err)
 	}
 	return id
@@ -60,12 +60,12 @@ func TestUnreadableRowIsIsolated(t *testing.T) {
 				g.follows(1)
 			}
 			b.insert("nobody.wants", "k", "payload", hugeNumbers(9000))
-			b.publish("good.live", "k", `1`, `2`, `3`)
+			b.Publish("good.live", "k", `1`, `2`, `3`)
 			eventually(t, "others get their live messages", func() bool { return others.count() == 3 })
 
 			wants := b.subscribe("wants", "{bad,good.>}", "{}", "earliest")
 			bad := b.insert("bad", "k", "payload", hugeNumbers(9000))
-			b.publish("good.after", "k", `4`, `5`)
+			b.Publish("good.after", "k", `4`, `5`)
 			eventually(t, "those who want it get all the rest", func() bool { return wants.count() == 5 && others.count() == 5 })
 			if reason := b.dies("wants", bad); !strings.Contains(reason, "1.18 GB as text") {
 				t.Errorf("reason %q does not say how large it is", reason)
@@ -75,7 +75,7 @@ func TestUnreadableRowIsIsolated(t *testing.T) {
 			if err := r.Ready(); err != nil {
 				t.Errorf("not ready: %v", err)
 			}
-			b.exec("SELECT postrider.redrive('wants', NULL)")
+			b.Exec("SELECT postrider.redrive('wants', NULL)")
 			eventually(t, "it is dead again", func() bool {
 				return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'dead' AND updated_at > parked_at") == 1
 			})
@@ -113,7 +113,7 @@ func TestUnreadableKinds(t *testing.T) {
 				id = b.insert("a.b", strings.Repeat("k", 9000), "payload", c.values)
 				before, count = before+1, count+1
 			}
-			b.publish("good", "k", `{}`)
+			b.Publish("good", "k", `{}`)
 			if c.reason == "" {
 				before, count = before+1, count+1
 			}
@@ -133,7 +133,7 @@ func TestUnreadableKinds(t *testing.T) {
 // breakTOAST makes all values of the outbox unreadable that are stored out of line, and returns what mends them.
 func (b *bench) breakTOAST() (mend func()) {
 	set := func(valid bool) {
-		b.exec(`UPDATE pg_index SET indisvalid = $1 WHERE indrelid IN (
+		b.Exec(`UPDATE pg_index SET indisvalid = $1 WHERE indrelid IN (
 			SELECT c.reltoastrelid FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid WHERE i.inhparent = 'postrider.outbox'::regclass)`, valid)
 	}
 	set(false)
@@ -154,7 +154,7 @@ func TestDamagedRowIsIsolated(t *testing.T) {
 	small, large := b.insert("a.b", "k", "payload", noise(5000)), b.insert("a.b", "k", "payload", noise(300_000))
 	later := b.insert("a.b", "k", "payload, deliver_at", noise(200_000)+`, now() + interval '1 second'`)
 	mend := b.breakTOAST()
-	b.publish("a.b", "k", `1`, `2`)
+	b.Publish("a.b", "k", `1`, `2`)
 	r, g := b.startWatched(func(c *Config) { c.Follow = FollowTimer })
 	eventually(t, "the others arrive", func() bool { return wants.count() == 2 })
 	for _, id := range []int64{small, large, later} {
@@ -171,7 +171,7 @@ func TestDamagedRowIsIsolated(t *testing.T) {
 	if err := r.Ready(); err != nil {
 		t.Errorf("not ready: %v", err)
 	}
-	b.exec("SELECT postrider.redrive('wants', NULL)")
+	b.Exec("SELECT postrider.redrive('wants', NULL)")
 	eventually(t, "what was mended arrives", func() bool { return wants.count() == 6 })
 	if missing := wants.missing([]int64{small, large, later, live}); len(missing) > 0 {
 		t.Errorf("%v are missing", missing)
@@ -185,10 +185,10 @@ func TestDamagedRowWhileLive(t *testing.T) {
 	b := newBench(t)
 	wants := b.subscribe("wants", "{>}", "{}", "now")
 	_, g := b.startWatched(func(c *Config) { c.Follow = FollowTimer })
-	first := b.publish("a.b", "k", `1`)
+	first := b.Publish("a.b", "k", `1`)
 	eventually(t, "it is live", func() bool { return wants.count() == 1 })
 
-	tx, err := b.app.Begin(t.Context())
+	tx, err := b.App.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestLargeMessageIsRetried(t *testing.T) {
 	eventually(t, "all have been tried twice", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE attempts >= 2") == len(want)
 	})
-	b.exec("DELETE FROM postrider.outbox")
+	b.Exec("DELETE FROM postrider.outbox")
 	fail.Store(false)
 	eventually(t, "all are delivered", func() bool { return wants.count() == len(want) })
 	for _, d := range wants.deliveries() {
@@ -269,7 +269,7 @@ func TestMessageThatBreaksConnections(t *testing.T) {
 	b := newBench(t)
 	wants := b.subscribe("wants", "{>}", "{}", "now")
 	bad, good := b.insert("a.b", "bad", "payload", `'["crash"]'::jsonb || `+noise(100_000)), b.insert("a.b", "good", "payload", noise(100_000))
-	b.exec(`CREATE FUNCTION postrider.crash() RETURNS boolean LANGUAGE sql SECURITY DEFINER AS 'SELECT pg_terminate_backend(pg_backend_pid())';
+	b.Exec(`CREATE FUNCTION postrider.crash() RETURNS boolean LANGUAGE sql SECURITY DEFINER AS 'SELECT pg_terminate_backend(pg_backend_pid())';
 		CREATE OR REPLACE FUNCTION postrider.long_numbers(document jsonb, most bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 		BEGIN
 			IF document ->> 0 = 'crash' THEN
@@ -281,7 +281,7 @@ func TestMessageThatBreaksConnections(t *testing.T) {
 	eventually(t, "the message waits for a retry", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE id = $1 AND state = 'retrying' AND reason LIKE 'the connection broke 3 times%'", bad) == 1
 	})
-	b.publish("a.b", "", `1`)
+	b.Publish("a.b", "", `1`)
 	eventually(t, "the others arrive", func() bool { return len(wants.missing([]int64{good})) == 0 && wants.distinct() == 2 })
 }
 
@@ -291,8 +291,8 @@ func TestUnsavedCopiesStopIntake(t *testing.T) {
 	b := newBench(t)
 	b.subscribe("all", "{>}", "{}", "now")
 	const n, limit = 200, 1 << 20
-	b.exec(`INSERT INTO postrider.outbox (topic, body, deliver_at) SELECT 'a', decode(repeat('00', 50000), 'hex'), now() + interval '1 hour' FROM generate_series(1, $1::int)`, n)
-	lock, err := b.admin.Begin(t.Context())
+	b.Exec(`INSERT INTO postrider.outbox (topic, body, deliver_at) SELECT 'a', decode(repeat('00', 50000), 'hex'), now() + interval '1 hour' FROM generate_series(1, $1::int)`, n)
+	lock, err := b.Admin.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,12 +308,11 @@ func TestUnsavedCopiesStopIntake(t *testing.T) {
 		if run == nil {
 			return false
 		}
-		run.Mu.Lock()
-		defer run.Mu.Unlock()
-		if most := run.MaxTaskBytes() + 2*message.InlineBytes; run.Retries.Parked.Unsaved > most {
-			t.Errorf("%d bytes wait to be saved, at most %d may", run.Retries.Parked.Unsaved, most)
+		has := run.Inside()
+		if most := has.MostUnsaved + 2*message.InlineBytes; has.Unsaved > most {
+			t.Errorf("%d bytes wait to be saved, at most %d may", has.Unsaved, most)
 		}
-		return run.Full()
+		return has.Full
 	})
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)

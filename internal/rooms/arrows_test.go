@@ -37,6 +37,7 @@ var rooms = []room{
 	{path: "relay/metrics", may: "relay/states sinks"},
 	{path: "relay/health", may: "internal/dberr"},
 	{path: "relay/internal/..."},
+	{path: "relay/internal/relaytest", may: "relay/internal/async internal/dbconn internal/pgtest migrations", postgres: true},
 	{path: "relay/queue", may: "relay/message relay/snapshot relay/subscription relay/internal/fifo relay/internal/async outbox/topic"},
 	{path: "relay/wal", may: "relay/message relay/snapshot relay/internal/async relay/internal/fifo internal/dbconn", postgres: true},
 	{path: "relay/wal/waltest", may: "relay/message relay/snapshot", postgres: true},

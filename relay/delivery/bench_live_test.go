@@ -128,13 +128,13 @@ func benchRunnerTo(b *testing.B, to sinks.Sink, f *feed.Feed, share *queue.Budge
 	r := New(Environment{
 		Sub: s, Sink: to, Feed: f, Budget: share, Log: slog.New(slog.DiscardHandler), Metrics: metrics.New(nil).Runner("bench"),
 		Save: func() {}, Pause: func(string) {}, Parked: func(string) {},
-	}, &Filter{Current: match}, limits)
+	}, &Filter{current: match}, limits)
 	ctx, cancel := context.WithCancel(b.Context())
 	r.Life.deliver, r.Life.giveUp = ctx, cancel
 	r.Life.reading, r.Life.unread = context.WithCancel(ctx)
-	r.Intakes[0].live.queue = addLive(b, f, share, r.Life.Wake, ">")
+	r.intakes[0].live.queue = addLive(b, f, share, r.Life.Wake, ">")
 	b.Cleanup(func() {
-		for _, l := range r.Lanes.all {
+		for _, l := range r.lanes.all {
 			l.close()
 			l.done.Wait()
 		}
@@ -156,7 +156,7 @@ func taken(r *Runner) int64 {
 func settleAll(r *Runner) {
 	for {
 		r.step(time.Now())
-		if r.Lanes.Tasks == 0 && r.Intakes[0].live.queue.First() == nil {
+		if r.lanes.tasks == 0 && r.intakes[0].live.queue.First() == nil {
 			return
 		}
 		<-r.Life.wakeup
@@ -226,7 +226,7 @@ func benchLive(b *testing.B, to sinks.Sink, ordering subscription.Ordering, keys
 		tickOf(b, f, still)
 		settleAll(r)
 		if f.Closed().N > closed {
-			r.Intakes[0].advance()
+			r.intakes[0].advance()
 		}
 	}
 	b.StopTimer()

@@ -40,9 +40,9 @@ func BenchmarkPassPath(b *testing.B) {
 func benchPass(b *testing.B, keys, lanes, batch int) {
 	f, share := benchFeed()
 	r := benchRunner(b, f, share, subscription.OrderByKey, lanes, batch)
-	r.Intakes[0].endQueue()
-	r.Intakes[0].pass.reader = &PassReader{Pages: make(chan store.Page, 1)}
-	r.Intakes[0].prog.StartPass(snapshot.Snapshot{Xmax: 100}, 0, true)
+	r.intakes[0].endQueue()
+	r.intakes[0].pass.reader = &passReader{pages: make(chan store.Page, 1)}
+	r.intakes[0].prog.StartPass(snapshot.Snapshot{Xmax: 100}, 0, true)
 	d := message.NewDecoder("0123abcd")
 	values := []*[len(message.Columns)][]byte{pageValues("")}
 	for i := range keys {
@@ -54,9 +54,9 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	var rows []*message.Row
 	n := 0
 	deliver := func() {
-		r.Intakes[0].pass.reader.Pages <- store.Page{Rows: rows}
+		r.intakes[0].pass.reader.pages <- store.Page{Rows: rows}
 		rows = nil
-		for r.step(time.Now()); len(r.Intakes[0].pass.reader.Pages) > 0 || len(r.Intakes[0].pass.page.Rows) > 0 || r.Lanes.Tasks > 0; r.step(time.Now()) {
+		for r.step(time.Now()); len(r.intakes[0].pass.reader.pages) > 0 || len(r.intakes[0].pass.page.Rows) > 0 || r.lanes.tasks > 0; r.step(time.Now()) {
 			<-r.Life.wakeup
 		}
 	}
@@ -75,8 +75,8 @@ func benchPass(b *testing.B, keys, lanes, batch int) {
 	}
 	b.StopTimer()
 	deliver()
-	if got := r.Env.Sink.(*accepting).n.Load(); got != int64(n) || r.Intakes[0].prog.Done > 0 {
-		b.Fatalf("%d of %d messages were delivered, %d are left beyond the rest", got, n, r.Intakes[0].prog.Done)
+	if got := r.Env.Sink.(*accepting).n.Load(); got != int64(n) || r.intakes[0].prog.Done > 0 {
+		b.Fatalf("%d of %d messages were delivered, %d are left beyond the rest", got, n, r.intakes[0].prog.Done)
 	}
 }
 
@@ -86,7 +86,7 @@ func BenchmarkLaneHandOver(b *testing.B) {
 		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
 			f, share := benchFeed()
 			r := benchRunner(b, f, share, subscription.OrderNone, 1, size)
-			l := r.Lanes.all[0]
+			l := r.lanes.all[0]
 			tasks := make([]*task, size)
 			for i := range tasks {
 				tasks[i] = &task{row: &message.Row{Message: sinks.Message{ID: int64(i)}}}
@@ -96,7 +96,7 @@ func BenchmarkLaneHandOver(b *testing.B) {
 				l.batch = append(l.batch[:0], tasks...)
 				l.send(r)
 				<-r.Life.wakeup
-				for _, l := range r.Lanes.collectFinished() {
+				for _, l := range r.lanes.collectFinished() {
 					l.busy = false
 				}
 			}

@@ -111,16 +111,16 @@ const heldUnprovenMost = 64
 // holds says whether a message may become an exception behind the one that its key waits for. In an outage of which nothing is known yet
 // all that waits would become exceptions.
 func (r *Runner) holds(t *task) bool {
-	if t.entry == nil && !r.Retries.Parked.blocked.bears(r.Env.order().parkedKey(t.key)) {
+	if t.entry == nil && !r.retries.parked.blocked.bears(r.Env.order().parkedKey(t.key)) {
 		return false
 	}
-	head := r.Retries.Parked.head(t.keyed())
-	return t.entry != nil || head == nil || head.State != states.Retrying || r.breaker.evidence.throughAt > head.failedAt || r.breaker.evidence.heldUnproven < heldUnprovenMost
+	head := r.retries.parked.head(t.keyed())
+	return t.entry != nil || head == nil || head.state != states.Retrying || r.breaker.evidence.throughAt > head.failedAt || r.breaker.evidence.heldUnproven < heldUnprovenMost
 }
 
 // onlySuspects says whether nothing is left to deliver but what must wait until something else has got through.
 func (r *Runner) onlySuspects() bool {
-	return (r.breaker.evidence.suspects > 0 || r.breaker.evidence.heldUnproven >= heldUnprovenMost) && r.Lanes.Tasks > 0 && r.Lanes.inFlight == 0 && r.Lanes.Lingers.IsZero() && !r.limits.waits()
+	return (r.breaker.evidence.suspects > 0 || r.breaker.evidence.heldUnproven >= heldUnprovenMost) && r.lanes.tasks > 0 && r.lanes.inFlight == 0 && r.lanes.lingers.IsZero() && !r.limits.waits()
 }
 
 var errSuspects = errors.New("all that could be delivered has failed")
@@ -132,9 +132,9 @@ func (r *Runner) probe(now time.Time) {
 		if now.Before(b.rounds.next) {
 			return
 		}
-		b.rounds.underWay, b.rounds.began, b.rounds.left, b.rounds.sent = true, r.Lanes.started, b.rounds.quota, 0
+		b.rounds.underWay, b.rounds.began, b.rounds.left, b.rounds.sent = true, r.lanes.started, b.rounds.quota, 0
 	}
-	for b.rounds.left > 0 && r.Lanes.hasRoom() && r.sendProbe() {
+	for b.rounds.left > 0 && r.lanes.hasRoom() && r.sendProbe() {
 		b.rounds.left--
 		b.rounds.sent++
 	}
@@ -169,7 +169,7 @@ func (r *Runner) sendProbe() bool {
 	if best == nil {
 		return false
 	}
-	r.Lanes.withdraw(best)
+	r.lanes.withdraw(best)
 	r.limits.started(best)
 	carrier.batch = append(carrier.batch[:0], best)
 	carrier.probes = true
@@ -181,7 +181,7 @@ func (r *Runner) sendProbe() bool {
 // heads yields what may be delivered next, each with an idle lane: the first message of each key, and those without a key.
 func (r *Runner) heads(yield func(*lane, *task) bool) {
 	var idle *lane
-	for _, l := range r.Lanes.idle() {
+	for _, l := range r.lanes.idle() {
 		if l.busy {
 			continue
 		}
@@ -191,14 +191,14 @@ func (r *Runner) heads(yield func(*lane, *task) bool) {
 			if keys[t.key] {
 				continue
 			}
-			gate := r.Retries.gate(t)
+			gate := r.retries.gate(t)
 			keys[t.key] = gate != gateHold // whom it waits for may stand behind it
 			if gate == gateOpen && !r.logFirst(t) && !r.tooLarge(t) && !yield(l, t) {
 				return
 			}
 		}
 	}
-	for t := range r.Lanes.free.all {
+	for t := range r.lanes.free.all {
 		if r.tooLarge(t) {
 			continue
 		}
@@ -228,11 +228,11 @@ func (r *Runner) probeParked() {
 		r.Life.Wake() // what is due is taken now
 		return
 	}
-	if r.Retries.loading || len(r.Retries.toLoad) > 0 {
+	if r.retries.loading || len(r.retries.toLoad) > 0 {
 		return
 	}
-	if e := r.Retries.Parked.nextRetry(); e != nil {
-		r.Retries.load(e)
+	if e := r.retries.parked.nextRetry(); e != nil {
+		r.retries.load(e)
 		r.startLoad()
 	}
 }

@@ -40,29 +40,29 @@ func TestBreakerTrips(t *testing.T) {
 
 func TestWithdraw(t *testing.T) {
 	r := new(Runner)
-	r.Lanes.make(nil, 3, 1)
+	r.lanes.make(nil, 3, 1)
 	tasks := []*task{{key: "a"}, {key: "b"}, {}, {key: "a"}}
 	for _, x := range tasks[:3] {
 		if x.key == "" {
-			r.Lanes.free.add(x)
+			r.lanes.free.add(x)
 			continue
 		}
-		l := r.Lanes.laneOf(x.key)
+		l := r.lanes.laneOf(x.key)
 		l.queue.add(x)
 	}
 	queued := func() int {
-		n := r.Lanes.free.n
-		for _, l := range r.Lanes.all {
+		n := r.lanes.free.n
+		for _, l := range r.lanes.all {
 			n += l.queue.n
 		}
 		return n
 	}
-	r.Lanes.withdraw(tasks[3])
+	r.lanes.withdraw(tasks[3])
 	if n := queued(); n != 3 {
 		t.Errorf("%d tasks are left after one that is nowhere was withdrawn, want 3", n)
 	}
 	for i, x := range tasks[:3] {
-		if r.Lanes.withdraw(x); queued() != 2-i {
+		if r.lanes.withdraw(x); queued() != 2-i {
 			t.Errorf("the task of key %q was not withdrawn", x.key)
 		}
 	}

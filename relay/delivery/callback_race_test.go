@@ -18,9 +18,9 @@ func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	s := subscription.Settings{Ordering: subscription.OrderByKey, MaxAttempts: 3, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(time.Second)}
 	r := New(Environment{Sub: subscription.Subscription{Settings: s}, Save: func() {}, Parked: func(string) {}}, nil, sinks.Limits{})
-	e := &Entry{ID: 1, State: states.Scheduled, stored: states.Scheduled} // its row was there before this attempt
-	r.Retries.Parked.Add(e)
-	r.Retries.Parked.change(e, states.Leased, time.Time{}, "")
+	e := &entry{id: 1, state: states.Scheduled, stored: states.Scheduled} // its row was there before this attempt
+	r.retries.parked.add(e)
+	r.retries.parked.change(e, states.Leased, time.Time{}, "")
 	failed := store.CalledBack{Message: snapshot.Ident{ID: 1}, State: "failed", Due: &now}
 	if r.CalledBack(failed, now) {
 		t.Error("the callback is concluded before its delivery is saved")
@@ -33,7 +33,7 @@ func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 		t.Error("the callback is concluded before the save has been answered")
 	}
 	r.SavedNow(item)
-	if !r.CalledBack(failed, now) || e.State != states.Retrying {
+	if !r.CalledBack(failed, now) || e.state != states.Retrying {
 		t.Errorf("after the save the callback is not concluded: %+v", e)
 	}
 	if e.durable() {

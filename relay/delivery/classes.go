@@ -33,7 +33,7 @@ func (e *Environment) classOf(priority int16) int16 {
 }
 
 // taskOf is a parked delivery on its way to what becomes of it.
-func (q *retries) taskOf(e *Entry) *task {
+func (q *retries) taskOf(e *entry) *task {
 	return &task{key: e.key, in: q.intakeOf(e.class), entry: e, attempts: e.attempts}
 }
 
@@ -67,8 +67,8 @@ func (in *intake) hasJoined() bool {
 
 // HasJoined says whether all classes have come to the snapshot at which they are to become one: the runner does nothing more.
 func (r *Runner) HasJoined() bool {
-	r.Mu.Lock()
-	defer r.Mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return r.joining.told
 }
 
@@ -77,7 +77,7 @@ func (r *Runner) join() {
 	if !r.Env.joins() || r.joining.told {
 		return
 	}
-	for _, in := range r.Intakes {
+	for _, in := range r.intakes {
 		if in.pass.reader != nil || !in.hasJoined() {
 			return
 		}
@@ -99,25 +99,25 @@ func (t *task) keyed() keyClass {
 	return keyClass{t.key, t.in.part.Class}
 }
 
-func (e *Entry) keyed() keyClass { return e.keyClass }
+func (e *entry) keyed() keyClass { return e.keyClass }
 
 // isOut files an entry of a class that is leased: whoever has it works on its key.
-func (p *parkedSet) isOut(e *Entry) {
-	if e.class == 0 || e.key == "" || e.State != states.Leased {
+func (p *parkedSet) isOut(e *entry) {
+	if e.class == 0 || e.key == "" || e.state != states.Leased {
 		return
 	}
 	if p.out == nil {
-		p.out = make(map[string][]*Entry)
+		p.out = make(map[string][]*entry)
 	}
 	p.out[e.key] = append(p.out[e.key], e)
 }
 
 // isBack undoes isOut.
-func (p *parkedSet) isBack(e *Entry) {
-	if e.class == 0 || e.key == "" || e.State != states.Leased {
+func (p *parkedSet) isBack(e *entry) {
+	if e.class == 0 || e.key == "" || e.state != states.Leased {
 		return
 	}
-	if left := slices.DeleteFunc(p.out[e.key], func(x *Entry) bool { return x == e }); len(left) > 0 {
+	if left := slices.DeleteFunc(p.out[e.key], func(x *entry) bool { return x == e }); len(left) > 0 {
 		p.out[e.key] = left
 	} else {
 		delete(p.out, e.key)
@@ -126,5 +126,5 @@ func (p *parkedSet) isBack(e *Entry) {
 
 // outElsewhere says whether a message of the key is out in another class.
 func (p *parkedSet) outElsewhere(key keyClass) bool {
-	return len(p.out) > 0 && slices.ContainsFunc(p.out[key.key], func(e *Entry) bool { return e.class != key.class })
+	return len(p.out) > 0 && slices.ContainsFunc(p.out[key.key], func(e *entry) bool { return e.class != key.class })
 }

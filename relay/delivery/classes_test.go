@@ -31,7 +31,7 @@ func (r *Runner) offer(class int16, key string, ids ...int64) {
 	for _, id := range ids {
 		row := &message.Row{}
 		row.ID, row.Priority, row.Key = id, class, key
-		r.enqueue(&task{row: row, key: key, in: r.Retries.intakeOf(class)})
+		r.enqueue(&task{row: row, key: key, in: r.retries.intakeOf(class)})
 	}
 }
 
@@ -60,11 +60,11 @@ func TestLowestClassFirst(t *testing.T) {
 			r.offer(4-int16(n), name(2*n+1), 2*n+1)
 		}
 		for _, want := range []string{"[6 7]", "[4 5]", "[2 3]", "[0 1]", "[]"} {
-			if got := fmt.Sprint(r.formed(r.Lanes.all[0], now)); got != want {
+			if got := fmt.Sprint(r.formed(r.lanes.all[0], now)); got != want {
 				t.Errorf("keys %q: a batch has %s, want %s", key, got, want)
 			}
 		}
-		for _, in := range r.Intakes {
+		for _, in := range r.intakes {
 			if in.tasks != 0 || in.bytes != 0 {
 				t.Errorf("class %d: %d tasks, %d bytes are left on its account", in.part.Class, in.tasks, in.bytes)
 			}
@@ -81,7 +81,7 @@ func TestUnservedClassGetsOneTask(t *testing.T) {
 		var ages []int
 		for second := range 200 {
 			r.offer(1, fmt.Sprint("other", second), int64(1000+second))
-			if ids := r.formed(r.Lanes.all[0], start.Add(time.Duration(second)*time.Second)); len(ids) != 1 {
+			if ids := r.formed(r.lanes.all[0], start.Add(time.Duration(second)*time.Second)); len(ids) != 1 {
 				t.Fatalf("second %d: a batch has %d tasks, want 1", second, len(ids))
 			} else if ids[0] < 1000 {
 				ages = append(ages, second)
@@ -99,12 +99,12 @@ func TestOldBacklogOutranksNothing(t *testing.T) {
 	r := newClassRunner(nil, 1, 1)
 	r.offer(4, "", 1, 2, 3, 4, 5, 6)
 	for n := range 3 { // it is served all the time
-		if got := r.formed(r.Lanes.all[0], start.Add(time.Duration(n)*40*time.Second)); len(got) != 1 || got[0] != int64(n+1) {
+		if got := r.formed(r.lanes.all[0], start.Add(time.Duration(n)*40*time.Second)); len(got) != 1 || got[0] != int64(n+1) {
 			t.Fatalf("a batch has %v, want [%d]", got, n+1)
 		}
 	}
 	r.offer(1, "", 1000)
-	if got := r.formed(r.Lanes.all[0], start.Add(100*time.Second)); len(got) != 1 || got[0] != 1000 {
+	if got := r.formed(r.lanes.all[0], start.Add(100*time.Second)); len(got) != 1 || got[0] != 1000 {
 		t.Errorf("a batch has %v, want the urgent message", got)
 	}
 }
@@ -129,11 +129,11 @@ func TestClassesOfASender(t *testing.T) {
 		done := x.out[id]
 		delete(x.out, id)
 		done(nil)
-		for _, l := range r.Lanes.collectFinished() {
+		for _, l := range r.lanes.collectFinished() {
 			l.busy = false
-			r.Lanes.inFlight--
+			r.lanes.inFlight--
 			r.free(l.batch[0])
-			r.Lanes.rest(l)
+			r.lanes.rest(l)
 		}
 	}
 	end(5)

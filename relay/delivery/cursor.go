@@ -18,7 +18,7 @@ type intake struct {
 	filter   *Filter
 	prog     *progress.Progress
 	live     live
-	Dirty    bool // there is progress to save
+	dirty    bool // there is progress to save
 	pass     passing
 	newTasks []task // allocated, not used yet
 	tasks    int    // of its class in the lanes, delivering included
@@ -37,12 +37,12 @@ type savedCursor struct {
 // newIntake makes what stands where the cursor does.
 func newIntake(r *Runner, f *Filter, c store.Cursor) *intake {
 	at := c.Position
-	return &intake{env: &r.Env, part: c.Part, turn: len(r.Intakes), joining: &r.joining, filter: f.of(c.Part.Class), prog: progress.New(at), pass: passing{resume: &at},
-		Dirty: c.Trouble != "", saved: savedCursor{text: at.String(), trouble: c.Trouble}} // whoever had it before may have had another
+	return &intake{env: &r.Env, part: c.Part, turn: len(r.intakes), joining: &r.joining, filter: f.of(c.Part.Class), prog: progress.New(at), pass: passing{resume: &at},
+		dirty: c.Trouble != "", saved: savedCursor{text: at.String(), trouble: c.Trouble}} // whoever had it before may have had another
 }
 
 type passing struct {
-	reader  *PassReader
+	reader  *passReader
 	page    store.Page // rows not admitted yet
 	resume  *snapshot.Position
 	rows    int

@@ -1,7 +1,7 @@
 package delivery
 
 // dueHeap orders entries by the time that they are due; of one time, the oldest message goes first.
-type dueHeap []*Entry
+type dueHeap []*entry
 
 func (h dueHeap) Len() int { return len(h) }
 func (h dueHeap) Less(i, j int) bool {
@@ -17,7 +17,7 @@ func (h dueHeap) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (h *dueHeap) Push(x any) {
-	e := x.(*Entry)
+	e := x.(*entry)
 	e.heapIndex = len(*h)
 	*h = append(*h, e)
 }

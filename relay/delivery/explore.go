@@ -34,10 +34,10 @@ func (r *Runner) explore(now time.Time) {
 		return
 	}
 	r.widen()
-	if len(failed) == 0 || r.Retries.Parked.blocked.full() {
+	if len(failed) == 0 || r.retries.parked.blocked.full() {
 		return
 	}
-	if heads == 1 && r.Lanes.Tasks > 1 { // at most one at a time
+	if heads == 1 && r.lanes.tasks > 1 { // at most one at a time
 		if failed[0].fault.times >= patientTimes || b.parked > 0 {
 			r.blame(failed[0], now)
 			b.rounds.waits.Reset()
@@ -62,12 +62,12 @@ func (r *Runner) suspected(failed []*task, heads int, down time.Duration) (chose
 	}
 	slowly := int(math.Sqrt(down.Minutes()))
 	quickly := min(exploreFirst<<min((down-exploreAfter)/exploreEvery, 8), exploreMost) + slowly
-	noRoom := !slices.ContainsFunc(r.Intakes, func(in *intake) bool { return !r.full(in) && (in.pass.reader != nil || in.live.queue != nil) })
+	noRoom := !slices.ContainsFunc(r.intakes, func(in *intake) bool { return !r.full(in) && (in.pass.reader != nil || in.live.queue != nil) })
 	if heads <= exploreFew || noRoom && heads < probesMost {
 		return failed, quickly
 	}
 	waiting := make(map[string]int)
-	for _, l := range r.Lanes.all {
+	for _, l := range r.lanes.all {
 		for t := range l.queue.all {
 			waiting[t.key]++
 		}
@@ -94,7 +94,7 @@ func (r *Runner) widen() {
 
 // blame parks a suspect that is in its queue.
 func (r *Runner) blame(t *task, now time.Time) {
-	r.Lanes.withdraw(t)
+	r.lanes.withdraw(t)
 	r.free(t)
 	t.attempts = 1
 	r.retry(t, t.fault.why, 0, now)

@@ -13,8 +13,8 @@ import (
 
 // Filter decides which messages a subscription gets: topics before a change apply to what their snapshot sees.
 type Filter struct {
-	Regex   string // matches whatever any of the topic lists matches
-	Current *topic.Matcher
+	regex   string // matches whatever any of the topic lists matches
+	current *topic.Matcher
 	class   int16 // of the messages; 0 for all
 	earlier []earlierTopics
 }
@@ -24,7 +24,7 @@ type earlierTopics struct {
 	until snapshot.Snapshot
 }
 
-func (f *Filter) Wants(r *message.Row) bool {
+func (f *Filter) wants(r *message.Row) bool {
 	if f.class != 0 && f.class != r.Priority {
 		return false
 	}
@@ -33,7 +33,7 @@ func (f *Filter) Wants(r *message.Row) bool {
 			return e.match.Match(r.Topic)
 		}
 	}
-	return f.Current.Match(r.Topic)
+	return f.current.Match(r.Topic)
 }
 
 // of is the filter for the messages of one class.
@@ -52,7 +52,7 @@ func NewFilter(c store.Cursor, more ...store.Cursor) (*Filter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("topics: %w", err)
 	}
-	f := &Filter{Current: current}
+	f := &Filter{current: current}
 	patterns := append([]string{}, c.Sub.Topics...)
 	var earlier []struct {
 		Topics []string `json:"topics"`
@@ -75,6 +75,6 @@ func NewFilter(c store.Cursor, more ...store.Cursor) (*Filter, error) {
 			patterns = append(patterns, e.Topics...)
 		}
 	}
-	f.Regex = topic.Regex(patterns)
+	f.regex = topic.Regex(patterns)
 	return f, nil
 }

@@ -9,30 +9,30 @@ const scanAhead = 4
 // read goes alone. A class that has waited for too long has one task first.
 func (r *Runner) form(l *lane, most int, now time.Time) {
 	l.batch = l.batch[:0]
-	if r.Lanes.keys == nil {
-		r.Lanes.keys = make(map[string]bool)
+	if r.lanes.keys == nil {
+		r.lanes.keys = make(map[string]bool)
 	}
-	defer clear(r.Lanes.keys)
+	defer clear(r.lanes.keys)
 	if r.formOverdue(l, now); len(l.batch) > 0 && alone(l.batch[0]) {
 		most = 1
 	}
-	for turn := 0; turn < max(len(l.queue.byClass), len(r.Lanes.free.byClass)); turn++ {
+	for turn := 0; turn < max(len(l.queue.byClass), len(r.lanes.free.byClass)); turn++ {
 		most = r.formClass(l, &l.queue, turn, most)
-		most = r.formClass(l, &r.Lanes.free, turn, most)
+		most = r.formClass(l, &r.lanes.free, turn, most)
 	}
 	for _, t := range l.batch {
 		l.queue.fed(t.turn(), now)
-		r.Lanes.free.fed(t.turn(), now)
+		r.lanes.free.fed(t.turn(), now)
 	}
 }
 
 // formOverdue begins the batch with a task of a class that has waited for too long, if there is one.
 func (r *Runner) formOverdue(l *lane, now time.Time) {
 	first := l.queue.first()
-	if f := r.Lanes.free.first(); first < 0 || f >= 0 && f < first {
+	if f := r.lanes.free.first(); first < 0 || f >= 0 && f < first {
 		first = f
 	}
-	for _, w := range []*waiting{&l.queue, &r.Lanes.free} {
+	for _, w := range []*waiting{&l.queue, &r.lanes.free} {
 		if turn := w.overdue(first, now); turn >= 0 && len(l.batch) == 0 {
 			r.formClass(l, w, turn, 1)
 		}
@@ -52,7 +52,7 @@ func (r *Runner) formClass(l *lane, w *waiting, turn, most int) int {
 
 func (r *Runner) formFree(l *lane, turn, most int) int {
 	strict := r.Env.order().strict()
-	free := r.Lanes.free.byClass[turn]
+	free := r.lanes.free.byClass[turn]
 	kept := free[:0] // few enough to be moved
 	for i, t := range free {
 		if len(l.batch) >= most || r.strictWait(t) || strict && (r.breaker.restrained(t) || !r.limits.lets(t)) {
@@ -63,7 +63,7 @@ func (r *Runner) formFree(l *lane, turn, most int) int {
 			kept = append(kept, t)
 		}
 	}
-	r.Lanes.free.keep(turn, kept)
+	r.lanes.free.keep(turn, kept)
 	return most
 }
 
@@ -85,7 +85,7 @@ func (r *Runner) takes(l *lane, t *task, most *int) bool {
 // tooLarge says whether the task cannot go yet because another one that is to be read is under way to a destination that is in doubt: it
 // would take memory that others have a use for.
 func (r *Runner) tooLarge(t *task) bool {
-	return t.row.Withheld && r.Lanes.alone > 0 && r.inDoubt() && !r.Lanes.sending.late
+	return t.row.Withheld && r.lanes.alone > 0 && r.inDoubt() && !r.lanes.sending.late
 }
 
 // inDoubt says whether the destination does not work, or has not shown yet that it does.
@@ -93,10 +93,10 @@ func (r *Runner) inDoubt() bool { return r.breaker.open || r.breaker.evidence.th
 
 // logFirst says whether a strict subscription's next message is from the log, not this parked one.
 func (r *Runner) logFirst(t *task) bool {
-	if !r.Env.order().strict() || r.Lanes.free.n == 0 {
+	if !r.Env.order().strict() || r.lanes.free.n == 0 {
 		return false
 	}
-	first := r.Lanes.free.byClass[0][0] // there is one class alone
+	first := r.lanes.free.byClass[0][0] // there is one class alone
 	return first.row.ID < t.row.ID && !r.strictWait(first)
 }
 
@@ -107,7 +107,7 @@ func (r *Runner) farEnough(l *lane, looked int) bool {
 
 // formKeyed returns the bound on the batch that its tasks leave.
 func (r *Runner) formKeyed(l *lane, turn, most int) int {
-	keys, queue := r.Lanes.keys, l.queue.byClass[turn]
+	keys, queue := r.lanes.keys, l.queue.byClass[turn]
 	kept, stuck := queue[:0], 0
 	for i, t := range queue {
 		if len(l.batch) >= most || r.farEnough(l, i-stuck) {
@@ -118,7 +118,7 @@ func (r *Runner) formKeyed(l *lane, turn, most int) int {
 			kept = append(kept, t)
 			continue
 		}
-		switch r.Retries.gate(t) {
+		switch r.retries.gate(t) {
 		case gateOpen:
 			keys[t.key] = true
 			if r.logFirst(t) || r.breaker.restrained(t) || !r.takes(l, t, &most) {

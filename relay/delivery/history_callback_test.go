@@ -57,7 +57,7 @@ func (x *simRunner) callBack(op simOp) {
 
 // look is a round of generation.lookForCallbacks.
 func (x *simRunner) look() (acted bool) {
-	if x.r == nil || x.r.Retries.Parked.waiting == 0 {
+	if x.r == nil || x.r.retries.parked.waiting == 0 {
 		return false
 	}
 	now := x.sim.server.now

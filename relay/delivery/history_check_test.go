@@ -10,7 +10,7 @@ import (
 
 // wants says whether the message is the subscription's.
 func (x *simRunner) wants(r *simRow) bool {
-	return x.filter.Current.Match(r.Topic) && (x.stale || !x.begun.Sees(r.XID))
+	return x.filter.current.Match(r.Topic) && (x.stale || !x.begun.Sees(r.XID))
 }
 
 // checkDelivery looks at a message as the sink gets it.
@@ -52,7 +52,7 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 	case t.entry == nil && x.loaded.covers(r):
 		x.sim.failf("%s: message %d is delivered from the log, but was settled in %s", x.sub.Name, r.ID, x.loaded)
 	}
-	for i, l := range x.r.Lanes.all {
+	for i, l := range x.r.lanes.all {
 		for _, other := range l.batch {
 			if l.busy && x.sent[i] && other != t && other.row.ID == r.ID {
 				x.sim.failf("%s: message %d is delivered twice at once", x.sub.Name, r.ID)
@@ -64,7 +64,7 @@ func (x *simRunner) checkFirst(r *simRow, t *task) {
 // checkOut wants no more to be out than may be, and one message of a key at most.
 func (x *simRunner) checkOut() {
 	n, keys := 0, make(map[string]bool)
-	for _, l := range x.r.Lanes.all {
+	for _, l := range x.r.lanes.all {
 		if !l.busy {
 			continue
 		}
@@ -77,13 +77,13 @@ func (x *simRunner) checkOut() {
 		}
 	}
 	if limit := x.sub.Settings.Limits.InFlight; limit > 0 {
-		n := len(x.r.Retries.Parked.leases)
-		for _, l := range x.r.Lanes.all {
+		n := len(x.r.retries.parked.leases)
+		for _, l := range x.r.lanes.all {
 			if l.busy {
 				n += len(l.batch)
 			}
 		}
-		if n > max(limit, len(x.r.Retries.Parked.leases)) { // what was leased before is there, whatever the limit
+		if n > max(limit, len(x.r.retries.parked.leases)) { // what was leased before is there, whatever the limit
 			x.sim.failf("%s: %d messages are out, at most %d may be", x.sub.Name, n, limit)
 		}
 	}

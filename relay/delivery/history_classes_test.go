@@ -81,7 +81,7 @@ func (x *simRunner) prioritize() {
 
 // inClass says whether the runner delivers two messages in an order of their own: not if they are of different classes.
 func (x *simRunner) inClass(a, b *simRow) bool {
-	return len(x.r.Intakes) == 1 || a.Priority == b.Priority
+	return len(x.r.intakes) == 1 || a.Priority == b.Priority
 }
 
 // checkAlone wants no other message of the key to be out, of whatever class.
@@ -89,7 +89,7 @@ func (x *simRunner) checkAlone(r *simRow, t *task) {
 	if x.sub.Settings.Ordering != subscription.OrderByKey || r.Key == "" {
 		return
 	}
-	for i, l := range x.r.Lanes.all {
+	for i, l := range x.r.lanes.all {
 		for _, other := range l.batch {
 			if l.busy && x.sent[i] && other != t && other.row.Key == r.Key {
 				x.sim.failf("%s: messages %d and %d of key %q are out at once", x.sub.Name, other.row.ID, r.ID, r.Key)
@@ -97,7 +97,7 @@ func (x *simRunner) checkAlone(r *simRow, t *task) {
 		}
 	}
 	for id, p := range x.parked {
-		if len(x.r.Intakes) > 1 && p.row.Priority != r.Priority && p.row.Key == r.Key && x.isOut(id, p) && !x.excused(id) && !x.excused(r.ID) {
+		if len(x.r.intakes) > 1 && p.row.Priority != r.Priority && p.row.Key == r.Key && x.isOut(id, p) && !x.excused(id) && !x.excused(r.ID) {
 			x.sim.failf("%s: message %d goes out while %d of its key %q is leased", x.sub.Name, r.ID, id, r.Key)
 		}
 	}

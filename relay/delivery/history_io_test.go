@@ -23,12 +23,12 @@ func (x *simRunner) load() (acted bool) {
 	}
 	l := &loadedRows{x.loading, make(map[snapshot.Ident]*message.Row)}
 	for _, e := range x.loading {
-		if p := x.parked[e.ID]; p != nil && (p.state == states.Retrying || p.state == states.Held || p.state == states.Scheduled) {
+		if p := x.parked[e.id]; p != nil && (p.state == states.Retrying || p.state == states.Held || p.state == states.Scheduled) {
 			l.rows[e.ident()] = p.row
 		}
 	}
 	x.loading = nil
-	x.r.Retries.loaded.Store(l)
+	x.r.retries.loaded.Store(l)
 	x.r.Life.Wake()
 	return true
 }
@@ -38,7 +38,7 @@ func (x *simRunner) readPage(limit int) (acted bool) {
 	if x.r == nil {
 		return false
 	}
-	for _, in := range x.r.Intakes {
+	for _, in := range x.r.intakes {
 		if in.pass.reader == nil {
 			continue
 		}
@@ -57,13 +57,13 @@ func (x *simRunner) readPageOf(in *intake, limit int) (acted bool) {
 	p := x.passes[in]
 	if p == nil || p.reader != in.pass.reader {
 		r := in.pass.reader
-		p = &simPass{reader: r, target: r.Target, next: store.Page{Begun: r.resumed, Fresh: !r.resumed, Start: r.afterID}}
+		p = &simPass{reader: r, target: r.target, next: store.Page{Begun: r.resumed, Fresh: !r.resumed, Start: r.afterID}}
 		if x.passes == nil {
 			x.passes = make(map[*intake]*simPass)
 		}
 		x.passes[in] = p
 	}
-	if p.next.Last || len(p.reader.Pages) > 0 {
+	if p.next.Last || len(p.reader.pages) > 0 {
 		return false
 	}
 	got := p.next
@@ -73,8 +73,8 @@ func (x *simRunner) readPageOf(in *intake, limit int) (acted bool) {
 	if len(got.Rows) > 0 {
 		p.next.Start = got.Rows[len(got.Rows)-1].ID
 	}
-	p.reader.Pages <- got
-	p.reader.Wake()
+	p.reader.pages <- got
+	p.reader.wake()
 	return true
 }
 
@@ -86,7 +86,7 @@ func (x *simRunner) fetch(p *simPass, got *store.Page, limit int) {
 		got.Target = *p.target
 	}
 	if got.Start == 0 {
-		window := server.window(p.reader.Base)
+		window := server.window(p.reader.base)
 		if len(window) == 0 {
 			got.Last = true
 			return
@@ -95,8 +95,8 @@ func (x *simRunner) fetch(p *simPass, got *store.Page, limit int) {
 	}
 	rows := make([]*message.Row, 0, len(server.table))
 	for _, r := range server.table {
-		if r.ID > got.Start && !p.reader.Base.Sees(r.XID) && got.Target.Sees(r.XID) && x.filter.Current.Match(r.Topic) && (p.reader.Filter.class == 0 || p.reader.Filter.class == r.Priority) &&
-			!(p.reader.Exclude && x.parked[r.ID] != nil) {
+		if r.ID > got.Start && !p.reader.base.Sees(r.XID) && got.Target.Sees(r.XID) && x.filter.current.Match(r.Topic) && (p.reader.filter.class == 0 || p.reader.filter.class == r.Priority) &&
+			!(p.reader.exclude && x.parked[r.ID] != nil) {
 			rows = append(rows, &r.Row)
 		}
 	}
@@ -112,9 +112,9 @@ func (x *simRunner) answer(lane int, draw uint8) (acted bool) {
 	if x.r == nil {
 		return false
 	}
-	for i := range x.r.Lanes.all {
-		n := (i + lane) % len(x.r.Lanes.all)
-		if l := x.r.Lanes.all[n]; l.busy && x.sent[n] && x.takeBatch(l) {
+	for i := range x.r.lanes.all {
+		n := (i + lane) % len(x.r.lanes.all)
+		if l := x.r.lanes.all[n]; l.busy && x.sent[n] && x.takeBatch(l) {
 			if x.says != nil {
 				x.says(l.batch, l.outcomes)
 			}

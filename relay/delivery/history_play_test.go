@@ -239,7 +239,7 @@ func (s *simulation) playTrouble(what uint8, x *simRunner, f *simFeed, op simOp)
 		if x.r == nil {
 			return
 		}
-		if in := x.r.Intakes[int(op.b)%len(x.r.Intakes)]; in.live.queue != nil {
+		if in := x.r.intakes[int(op.b)%len(x.r.intakes)]; in.live.queue != nil {
 			in.live.queue.Refuse(openWindowOf(x.feed.Feed))
 		}
 	default:

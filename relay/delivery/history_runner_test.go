@@ -55,7 +55,7 @@ type simRunner struct {
 	tokens   int64 // given so far
 	passes   map[*intake]*simPass
 	saves    int // begun so far
-	loading  []*Entry
+	loading  []*entry
 	lookAt   time.Time
 	save     *simSave
 }
@@ -74,7 +74,7 @@ type simEntry struct {
 
 // simPass stands for the goroutine of a passReader.
 type simPass struct {
-	reader *PassReader
+	reader *passReader
 	target *snapshot.Snapshot
 	next   store.Page
 }
@@ -120,10 +120,10 @@ func (x *simRunner) takeOver(f *simFeed) {
 	r.Life.giveUp, r.Life.unread, r.Life.deliver, r.Life.reading = func() {}, func() {}, context.Background(), simNever
 	r.breaker.rounds.waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst), backoff.WithMaxInterval(probeMost),
 		backoff.WithMaxElapsedTime(0), backoff.WithRandomizationFactor(0))
-	for _, l := range r.Lanes.all {
+	for _, l := range r.lanes.all {
 		l.begin = make(chan struct{}, 1) // instead of its goroutine
 	}
-	x.r, x.sent = r, make([]bool, len(r.Lanes.all))
+	x.r, x.sent = r, make([]bool, len(r.lanes.all))
 	x.leases = nil
 	x.loadParked()
 	r.serve()
@@ -154,21 +154,21 @@ func (x *simRunner) loadParked() {
 	if len(x.parked) == 0 {
 		return
 	}
-	for _, in := range r.Intakes {
+	for _, in := range r.intakes {
 		in.pass.exclude = true
 	}
-	var waiting, later []*Entry
+	var waiting, later []*entry
 	for id, p := range x.parked {
-		e := &Entry{ID: id, born: p.row.Born, xid: p.row.XID, keyClass: keyClass{r.Env.order().parkedKey(p.row.Key), r.Env.classOf(p.row.Priority)}, State: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
+		e := &entry{id: id, born: p.row.Born, xid: p.row.XID, keyClass: keyClass{r.Env.order().parkedKey(p.row.Key), r.Env.classOf(p.row.Priority)}, state: p.state, attempts: p.attempts, due: p.due, heapIndex: -1}
 		switch {
 		case p.state == states.Scheduled:
 			later = append(later, e)
 		case p.state == states.Leased, p.state == states.Completed, p.state == states.Failed:
-			if e.State = states.Leased; p.state == states.Leased {
+			if e.state = states.Leased; p.state == states.Leased {
 				e.token, e.worker = p.token, p.worker
 			}
 			if e.worker != "" {
-				r.Lanes.leasing.found = append(r.Lanes.leasing.found, sinks.Lease{ID: id, Token: p.token, Worker: p.worker})
+				r.lanes.leasing.found = append(r.lanes.leasing.found, sinks.Lease{ID: id, Token: p.token, Worker: p.worker})
 			}
 			waiting = append(waiting, e)
 		case p.state == states.Retrying, p.state == states.Held, p.state == states.Dead && x.sub.Settings.OnDead == subscription.DeadHolds:
@@ -176,12 +176,12 @@ func (x *simRunner) loadParked() {
 		}
 	}
 	for _, e := range append(waiting, later...) {
-		e.stored = e.State
+		e.stored = e.state
 	}
-	byID := func(a, b *Entry) int { return cmp.Compare(a.ID, b.ID) }
+	byID := func(a, b *entry) int { return cmp.Compare(a.id, b.id) }
 	slices.SortFunc(waiting, byID)
-	slices.SortFunc(later, func(a, b *Entry) int { return cmp.Or(a.due.Compare(b.due), byID(a, b)) })
-	r.Retries.takeInParked(waiting, later)
+	slices.SortFunc(later, func(a, b *entry) int { return cmp.Or(a.due.Compare(b.due), byID(a, b)) })
+	r.retries.takeInParked(waiting, later)
 }
 
 // step is a round of runner.loop, if anything has woken it.
@@ -198,8 +198,8 @@ func (x *simRunner) step() (acted bool) {
 	}
 	x.lookAt = x.sim.server.now.Add(x.r.step(x.sim.server.now))
 	x.count()
-	x.sent = append(x.sent, make([]bool, len(x.r.Lanes.all)-len(x.sent))...)
-	for i, l := range x.r.Lanes.all {
+	x.sent = append(x.sent, make([]bool, len(x.r.lanes.all)-len(x.sent))...)
+	for i, l := range x.r.lanes.all {
 		if l.busy && !x.sent[i] {
 			x.sent[i] = true
 			for j, t := range l.batch {
@@ -208,7 +208,7 @@ func (x *simRunner) step() (acted bool) {
 		}
 	}
 	x.checkOut()
-	if x.r.Retries.loading && x.loading == nil {
+	if x.r.retries.loading && x.loading == nil {
 		x.loading = x.beingLoaded()
 	}
 	return true
@@ -222,13 +222,13 @@ func (x *simRunner) count() {
 }
 
 // beingLoaded finds the entries that startLoad has taken.
-func (x *simRunner) beingLoaded() (found []*Entry) {
-	elsewhere := make(map[*Entry]bool)
-	for _, e := range slices.Concat(x.r.Retries.toLoad, x.r.Retries.postponed) {
+func (x *simRunner) beingLoaded() (found []*entry) {
+	elsewhere := make(map[*entry]bool)
+	for _, e := range slices.Concat(x.r.retries.toLoad, x.r.retries.postponed) {
 		elsewhere[e] = true
 	}
-	tasks := slices.Collect(x.r.Lanes.free.all)
-	for _, l := range x.r.Lanes.all {
+	tasks := slices.Collect(x.r.lanes.free.all)
+	for _, l := range x.r.lanes.all {
 		tasks = slices.AppendSeq(tasks, l.queue.all)
 		if l.busy {
 			tasks = append(tasks, l.batch...)
@@ -237,12 +237,12 @@ func (x *simRunner) beingLoaded() (found []*Entry) {
 	for _, t := range tasks {
 		elsewhere[t.entry] = true
 	}
-	for _, e := range x.r.Retries.Parked.ByID {
+	for _, e := range x.r.retries.parked.byID {
 		if e.busy && !elsewhere[e] {
 			found = append(found, e)
 		}
 	}
-	slices.SortFunc(found, func(a, b *Entry) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(found, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
 	return found
 }
 
@@ -251,9 +251,9 @@ func (x *simRunner) drop() {
 	if x.r == nil {
 		return
 	}
-	for _, in := range x.r.Intakes {
+	for _, in := range x.r.intakes {
 		if in.pass.reader != nil {
-			in.pass.reader.Stop()
+			in.pass.reader.stop()
 		}
 		in.endQueue()
 	}

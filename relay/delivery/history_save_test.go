@@ -103,15 +103,15 @@ func (x *simRunner) applyOps(item *SaveItem) {
 			}
 		case op.Insert != nil:
 			if old == nil {
-				x.parked[id] = &simEntry{state: op.state, attempts: op.attempts, due: op.due, reason: op.Reason, row: op.Insert}
+				x.parked[id] = &simEntry{state: op.state, attempts: op.attempts, due: op.due, reason: op.reason, row: op.Insert}
 				x.lease(x.parked[id], op)
 				x.checkParked(id)
 			}
 		case old != nil && x.mayChange(old, op):
 			old.state, old.attempts, old.due = op.state, op.attempts, op.due
 			x.lease(old, op)
-			if op.Reason != "" {
-				old.reason = op.Reason
+			if op.reason != "" {
+				old.reason = op.reason
 			}
 			x.checkParked(id)
 		}

@@ -43,7 +43,7 @@ func (x *simRunner) Close() error { return nil }
 
 // takeBatch takes a lane's batch off the way to the destination, if it has not come there yet.
 func (x *simRunner) takeBatch(l *lane) bool {
-	if x.r.Lanes.sending.to != nil {
+	if x.r.lanes.sending.to != nil {
 		return x.out[l.batch[0].row.ID] != nil
 	}
 	if len(l.begin) == 0 {
@@ -55,7 +55,7 @@ func (x *simRunner) takeBatch(l *lane) bool {
 
 // giveBack lets the outcomes come back.
 func (x *simRunner) giveBack(l *lane) {
-	if x.r.Lanes.sending.to == nil {
+	if x.r.lanes.sending.to == nil {
 		x.r.finish(l)
 		return
 	}
@@ -111,7 +111,7 @@ func (x *simRunner) leaseTo(id int64, outcome *error, draw uint8) {
 	*outcome = sinks.LeasedTo("worker", cmp.Or(after, simLease), x.tokens)
 }
 
-func (x *simRunner) leasesItself() bool { return x.r.Lanes.leasing.to != nil }
+func (x *simRunner) leasesItself() bool { return x.r.lanes.leasing.to != nil }
 
 // settleLease lets the destination say what came of one of its leases.
 func (x *simRunner) settleLease(which, draw uint8) bool {

@@ -55,7 +55,7 @@ var (
 			if err != nil {
 				panic(err)
 			}
-			filters = append(filters, &Filter{Regex: topic.Regex(p), Current: m})
+			filters = append(filters, &Filter{regex: topic.Regex(p), current: m})
 		}
 		return filters
 	}()

@@ -21,7 +21,7 @@ func (r *Runner) takeIn(in *intake, now time.Time) {
 	}
 	r.intakePage(in, now)
 	if in.pass.present {
-		r.Retries.endPostponing(in)
+		r.retries.endPostponing(in)
 	}
 	switch {
 	case in.pass.reader != nil || in.live.awaiting:
@@ -35,22 +35,22 @@ func (r *Runner) takeIn(in *intake, now time.Time) {
 // full says whether the runner must settle something before it takes more of a class in. Each class has its share of memory, so that none is
 // kept out by what is in of another.
 func (r *Runner) full(in *intake) bool {
-	return in.tasks >= r.maxTasks() || in.bytes*int64(len(r.Intakes))+r.Retries.Parked.Unsaved+r.Retries.Scheduled.beyond.bytes >= r.MaxTaskBytes() || in.prog.Done >= MaxDone ||
-		r.Retries.Parked.blocked.full() || len(r.Retries.Scheduled.beyond.tasks) >= MaxBeyond
+	return in.tasks >= r.maxTasks() || in.bytes*int64(len(r.intakes))+r.retries.parked.unsaved+r.retries.scheduled.beyond.bytes >= r.maxTaskBytes() || in.prog.Done >= MaxDone ||
+		r.retries.parked.blocked.full() || len(r.retries.scheduled.beyond.tasks) >= MaxBeyond
 }
 
-// Full says whether some class is.
-func (r *Runner) Full() bool { return slices.ContainsFunc(r.Intakes, r.full) }
+// someFull says whether some class is.
+func (r *Runner) someFull() bool { return slices.ContainsFunc(r.intakes, r.full) }
 
 func (r *Runner) maxTasks() int {
-	most := max(2*r.Lanes.most*r.Lanes.batchMax, 64)
+	most := max(2*r.lanes.most*r.lanes.batchMax, 64)
 	if r.breaker.wide || r.limits.turns { // one of a value with room may be far behind
 		return max(most, widestLook)
 	}
 	return most
 }
 
-func (r *Runner) MaxTaskBytes() int64 {
+func (r *Runner) maxTaskBytes() int64 {
 	return min(max(r.Env.Budget.Share(), minLaneBytes), laneBytes)
 }
 
@@ -106,7 +106,7 @@ func (in *intake) nextPass() {
 		in.startReader(nil, nil)
 		return
 	}
-	in.live.queue = in.env.Feed.NewQueue(in.filter.Current, in.env.Budget, in.env.life.Wake)
+	in.live.queue = in.env.Feed.NewQueue(in.filter.current, in.env.Budget, in.env.life.Wake)
 	in.live.queue.Class = in.part.Class
 	in.live.awaiting = true
 	in.env.Feed.Attach(in.live.queue)
@@ -114,15 +114,15 @@ func (in *intake) nextPass() {
 
 // startReader begins a pass from the base to target, nil for the present.
 func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
-	p := &PassReader{Passes: in.env.Passes, Name: in.env.Sub.Name, Filter: in.filter, Base: in.prog.Base, Target: target,
-		Exclude: in.pass.exclude, Wake: in.env.life.Wake, Mine: []store.Call{store.MineCall(in.env.Passes.DB.Incarnation, in.part, in.env.Cursor.Epoch)}}
+	p := &passReader{Passes: in.env.Passes, name: in.env.Sub.Name, filter: in.filter, base: in.prog.Base, target: target,
+		exclude: in.pass.exclude, wake: in.env.life.Wake, mine: []store.Call{store.MineCall(in.env.Passes.DB.Incarnation, in.part, in.env.Cursor.Epoch)}}
 	if resume != nil {
 		p.resumed, p.afterID = true, resume.AfterID
 	}
 	in.pass.rows, in.pass.made = 0, true
 	in.env.Metrics.Passes.Inc()
 	in.pass.reader = p
-	p.Start(in.env.life.reading)
+	p.start(in.env.life.reading)
 }
 
 // intakePage admits rows of the pass under way.
@@ -137,7 +137,7 @@ func (r *Runner) intakePage(in *intake, now time.Time) {
 		}
 		var tasks []*task
 		for _, row := range in.pass.page.Rows[:n] {
-			if in.filter.Wants(row) {
+			if in.filter.wants(row) {
 				t := in.newTask(row)
 				t.seq = in.prog.AdmitPass(row.Ident())
 				tasks = append(tasks, t)
@@ -155,7 +155,7 @@ func (r *Runner) intakePage(in *intake, now time.Time) {
 // nextPage gets the page that was read ahead, if it is there.
 func (in *intake) nextPage() bool {
 	select {
-	case p := <-in.pass.reader.Pages:
+	case p := <-in.pass.reader.pages:
 		if in.prog.Pass == nil {
 			in.advance()
 			after := p.Start
@@ -185,7 +185,7 @@ func (in *intake) endPage() {
 	}
 	if !in.pass.page.Last {
 		if in.pass.page.End != 0 && in.prog.ReachPass(in.pass.page.End) {
-			in.Dirty = true
+			in.dirty = true
 		}
 		return
 	}
@@ -193,9 +193,9 @@ func (in *intake) endPage() {
 	if !in.pass.reader.resumed { // it ends past what any former runner knew
 		in.pass.present = true
 	}
-	in.pass.reader.Stop()
+	in.pass.reader.stop()
 	in.pass.reader, in.pass.page, in.pass.exclude = nil, store.Page{}, false
-	in.Dirty = true
+	in.dirty = true
 }
 
 // intakeLive admits messages from the feed.
@@ -230,10 +230,10 @@ func (in *intake) newTask(row *message.Row) *task {
 
 // admit puts a message from the log into its lane, unless it is settled already or must wait.
 func (r *Runner) admit(t *task, now time.Time) {
-	t.in.Dirty = true
+	t.in.dirty = true
 	m := t.row.Ident()
 	switch {
-	case t.in.prog.Skip.Has(m), r.Retries.Parked.ByID[m] != nil:
+	case t.in.prog.Skip.Has(m), r.retries.parked.byID[m] != nil:
 		t.in.settle(t)
 	case t.row.DeliverAt.After(now):
 		r.schedule(t)
@@ -245,7 +245,7 @@ func (r *Runner) admit(t *task, now time.Time) {
 
 // settle counts a message from the log off.
 func (in *intake) settle(t *task) {
-	in.Dirty = true
+	in.dirty = true
 	if t.win != nil {
 		in.prog.SettleLive(t.win, t.seq)
 		return

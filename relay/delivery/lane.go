@@ -29,19 +29,19 @@ type lane struct {
 // send starts the delivery of the lane's batch.
 func (l *lane) send(r *Runner) {
 	l.deliveries, l.outcomes = l.deliveries[:0], l.outcomes[:0]
-	r.Lanes.started++
-	l.started = r.Lanes.started
+	r.lanes.started++
+	l.started = r.lanes.started
 	for _, t := range l.batch {
 		l.deliveries = append(l.deliveries, sinks.Delivery{Message: &t.row.Message, Subscription: r.Env.Sub.Name, Attempt: t.attempts + 1})
 		l.outcomes = append(l.outcomes, nil)
 	}
 	if l.batch[0].row.Withheld {
-		r.Lanes.alone++
+		r.lanes.alone++
 		l.doubted = r.inDoubt() || l.batch[0].attempts > 0
 	}
 	l.busy = true
-	r.Lanes.inFlight++
-	if r.Lanes.sending.to != nil {
+	r.lanes.inFlight++
+	if r.lanes.sending.to != nil {
 		r.sendOne(l)
 		return
 	}
@@ -72,9 +72,9 @@ func (l *lane) close() {
 
 // finish is called by lanes: a batch has come back.
 func (r *Runner) finish(l *lane) {
-	r.Lanes.finished.Lock()
-	r.Lanes.finished.lanes = append(r.Lanes.finished.lanes, l)
-	r.Lanes.finished.Unlock()
+	r.lanes.finished.Lock()
+	r.lanes.finished.lanes = append(r.lanes.finished.lanes, l)
+	r.lanes.finished.Unlock()
 	r.Life.Wake()
 }
 
@@ -89,7 +89,7 @@ func (ls *lanes) collectFinished() []*lane {
 
 // enqueue puts a task where a lane will find it.
 func (r *Runner) enqueue(t *task) {
-	ls := &r.Lanes
+	ls := &r.lanes
 	ls.count(t, 1)
 	r.breaker.fresh = true
 	r.limits.join(t)
@@ -116,7 +116,7 @@ func (ls *lanes) laneOf(key string) *lane {
 
 // free takes a task that is in no queue out of all accounts.
 func (r *Runner) free(t *task) {
-	r.Lanes.count(t, -1)
+	r.lanes.count(t, -1)
 	r.limits.leave(t)
 	if t.fault != nil {
 		r.breaker.evidence.suspects--
@@ -129,19 +129,19 @@ func (r *Runner) dispatch(now time.Time) {
 	case r.breaker.open:
 		r.probe(now)
 		return
-	case r.Lanes.sending.to != nil:
+	case r.lanes.sending.to != nil:
 		r.sendReady(now)
 	default:
 		r.sendBatches(now)
 	}
 	if r.onlySuspects() {
-		r.breaker.trip(now, 0, errSuspects, r.Lanes.started)
+		r.breaker.trip(now, 0, errSuspects, r.lanes.started)
 	}
 }
 
 func (r *Runner) sendBatches(now time.Time) {
-	for _, l := range r.Lanes.all {
-		if l.busy || l.queue.n == 0 && r.Lanes.free.n == 0 || r.linger(l, now) || !r.allotLane(l) {
+	for _, l := range r.lanes.all {
+		if l.busy || l.queue.n == 0 && r.lanes.free.n == 0 || r.linger(l, now) || !r.allotLane(l) {
 			continue
 		}
 		r.form(l, l.batchMax, now)
@@ -155,11 +155,11 @@ func (r *Runner) sendBatches(now time.Time) {
 // enough; parked ones, which come back when they are due, wait for nothing, nor does anybody if the runner takes in no more.
 func (r *Runner) linger(l *lane, now time.Time) bool {
 	most := time.Duration(r.Env.Sub.Settings.Linger)
-	if most == 0 || l.queue.n+r.Lanes.free.n >= l.batchMax || r.Full() {
+	if most == 0 || l.queue.n+r.lanes.free.n >= l.batchMax || r.someFull() {
 		return false
 	}
 	until := time.Time{}
-	for _, queue := range slices.Concat(l.queue.byClass, r.Lanes.free.byClass) {
+	for _, queue := range slices.Concat(l.queue.byClass, r.lanes.free.byClass) {
 		if len(queue) == 0 {
 			continue
 		}
@@ -170,8 +170,8 @@ func (r *Runner) linger(l *lane, now time.Time) bool {
 	if !now.Before(until) {
 		return false
 	}
-	if r.Lanes.Lingers.IsZero() || until.Before(r.Lanes.Lingers) {
-		r.Lanes.Lingers = until
+	if r.lanes.lingers.IsZero() || until.Before(r.lanes.lingers) {
+		r.lanes.lingers = until
 	}
 	return true
 }

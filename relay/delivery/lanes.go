@@ -16,11 +16,11 @@ type lanes struct {
 	keys     map[string]bool // of formKeyed, empty outside of it
 
 	sending  sending // if the sink is a sender
-	Tasks    int     // in lanes and free, delivering included
+	tasks    int     // in lanes and free, delivering included
 	bytes    int64
 	inFlight int
 	alone    int       // of these, messages that are read by themselves
-	Lingers  time.Time // when the first lane stops to wait for a full batch; zero: none waits
+	lingers  time.Time // when the first lane stops to wait for a full batch; zero: none waits
 	started  int       // deliveries, which are numbered by it
 	finished struct {
 		sync.Mutex
@@ -35,7 +35,7 @@ type lanes struct {
 // count keeps accounts of a task that comes (1) or goes (-1).
 func (ls *lanes) count(t *task, n int) {
 	size := int64(n) * t.row.Size()
-	ls.Tasks += n
+	ls.tasks += n
 	ls.bytes += size
 	if t.in != nil {
 		t.in.tasks += n

@@ -25,7 +25,7 @@ func (r *Runner) schedule(t *task) {
 		r.park(t, states.Scheduled, t.row.DeliverAt, "")
 		return
 	}
-	b := &r.Retries.Scheduled.beyond
+	b := &r.retries.scheduled.beyond
 	if len(b.tasks) == 0 || t.row.DeliverAt.Before(b.next) {
 		b.next = t.row.DeliverAt
 	}
@@ -34,15 +34,15 @@ func (r *Runner) schedule(t *task) {
 }
 
 // scheduledCount is how many messages are parked until they are due, in memory or in the table alone.
-func (r *Runner) scheduledCount() int { return r.Retries.Parked.later + r.Retries.Scheduled.unseen }
+func (r *Runner) scheduledCount() int { return r.retries.parked.later + r.retries.scheduled.unseen }
 
 // takeBeyond goes on with messages that were left in the log: with those that are due by now, and as far as there are places again.
 func (r *Runner) takeBeyond(now time.Time) {
-	waiting := r.Retries.Scheduled.beyond.tasks
-	if len(waiting) == 0 || r.scheduledCount() >= r.Env.Sub.Settings.MaxScheduled && now.Before(r.Retries.Scheduled.beyond.next) {
+	waiting := r.retries.scheduled.beyond.tasks
+	if len(waiting) == 0 || r.scheduledCount() >= r.Env.Sub.Settings.MaxScheduled && now.Before(r.retries.scheduled.beyond.next) {
 		return
 	}
-	r.Retries.Scheduled.beyond = beyondBound{}
+	r.retries.scheduled.beyond = beyondBound{}
 	for _, t := range waiting {
 		if t.row.DeliverAt.After(now) {
 			r.schedule(t)
@@ -54,11 +54,11 @@ func (r *Runner) takeBeyond(now time.Time) {
 
 // scheduledStop says whether scheduled messages hold up what comes after them.
 func (r *Runner) scheduledStop() bool {
-	b := &r.Retries.Scheduled.beyond
+	b := &r.retries.scheduled.beyond
 	if r.stopping || len(b.tasks) == 0 {
 		return false
 	}
-	return len(b.tasks) >= MaxBeyond || b.bytes >= r.MaxTaskBytes() || slices.ContainsFunc(r.Intakes, func(in *intake) bool {
+	return len(b.tasks) >= MaxBeyond || b.bytes >= r.maxTaskBytes() || slices.ContainsFunc(r.intakes, func(in *intake) bool {
 		return in.prog.Done >= MaxDone || in.live.queue == nil && in.pass.reader == nil
 	})
 }

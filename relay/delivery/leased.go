@@ -13,9 +13,9 @@ import (
 // lease parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
 // judged by it too.
 func (r *Runner) lease(t *task, err error, lease time.Duration) {
-	r.Retries.lent = loan{lease: lease, of: t.of}
+	r.retries.lent = loan{lease: lease, of: t.of}
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
-		r.Retries.lent.token, r.Retries.lent.worker = o.Token, o.Worker
+		r.retries.lent.token, r.retries.lent.worker = o.Token, o.Worker
 	}
 	r.park(t, states.Leased, time.Time{}, "")
 }
@@ -29,31 +29,31 @@ func (t *task) ident() snapshot.Ident {
 }
 
 func (r *Runner) AwaitsCallbacks() bool {
-	r.Mu.Lock()
-	defer r.Mu.Unlock()
-	return r.Retries.Parked.waiting > 0
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.retries.parked.waiting > 0
 }
 
 // CalledBack concludes a delivery. False says that it cannot be concluded now: it is found again, if it still matters. It waits for the
 // answer of the save that recorded the delivery, which a callback may overtake.
 func (r *Runner) CalledBack(c store.CalledBack, now time.Time) bool {
-	r.Mu.Lock()
-	defer r.Mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	defer r.Life.Wake()
-	e := r.Retries.Parked.ByID[c.Message]
-	if r.Gone || e == nil || e.State != states.Leased || r.Retries.Parked.pending(e.ident()) {
+	e := r.retries.parked.byID[c.Message]
+	if r.gone || e == nil || e.state != states.Leased || r.retries.parked.pending(e.ident()) {
 		return false
 	}
 	if e.lessors() && c.State == states.Leased {
 		return false // the sink knows better
 	}
-	t := r.Retries.taskOf(e)
-	t.in.Dirty = true
-	defer r.Retries.unblockOthers(e)
+	t := r.retries.taskOf(e)
+	t.in.dirty = true
+	defer r.retries.unblockOthers(e)
 	switch {
 	case c.State == states.Completed:
-		r.Retries.Parked.remove(e)
-		r.Retries.unblock(e.keyed())
+		r.retries.parked.remove(e)
+		r.retries.unblock(e.keyed())
 		r.Env.Save()
 		return true
 	case c.State == states.Leased:

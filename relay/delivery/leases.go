@@ -23,17 +23,17 @@ type leaseEnd struct {
 
 // serve has the sink know what was leased before it was opened.
 func (r *Runner) serve() {
-	if to := r.Lanes.leasing.to; to != nil {
-		to.Serve(r.Lanes.leasing.found, r.leaseEnds)
-		r.Lanes.leasing.found = nil
+	if to := r.lanes.leasing.to; to != nil {
+		to.Serve(r.lanes.leasing.found, r.leaseEnds)
+		r.lanes.leasing.found = nil
 	}
 }
 
 // leaseEnds is called by the sink: something came of a lease.
 func (r *Runner) leaseEnds(token int64, outcome error) {
-	r.Lanes.finished.Lock()
-	r.Lanes.finished.leases = append(r.Lanes.finished.leases, leaseEnd{token, outcome})
-	r.Lanes.finished.Unlock()
+	r.lanes.finished.Lock()
+	r.lanes.finished.leases = append(r.lanes.finished.leases, leaseEnd{token, outcome})
+	r.lanes.finished.Unlock()
 	r.Life.Wake()
 }
 
@@ -55,20 +55,20 @@ func (ls *lanes) leaseEnded() bool {
 
 // endLease concludes a lease of the sink's. Its attempt was counted when it was leased.
 func (r *Runner) endLease(end leaseEnd, now time.Time) {
-	e := r.Retries.Parked.leases[end.token]
+	e := r.retries.parked.leases[end.token]
 	if e == nil {
 		return
 	}
 	kind, after := sinks.Classify(end.outcome)
 	r.Env.Metrics.Attempted(kind)
-	t := r.Retries.taskOf(e)
-	t.in.Dirty = true
+	t := r.retries.taskOf(e)
+	t.in.dirty = true
 	switch kind {
 	case sinks.KindAccepted:
 		r.accepted(t, now)
 	case sinks.KindLeased:
 		e.lease = after
-		r.Retries.Parked.Record(&ParkOp{Entry: e})
+		r.retries.parked.record(&ParkOp{entry: e})
 	case sinks.KindSnoozed, sinks.KindReleased:
 		t.attempts--
 		r.park(t, states.Retrying, now.Add(after), end.outcome.Error())
@@ -77,7 +77,7 @@ func (r *Runner) endLease(end leaseEnd, now time.Time) {
 	default:
 		r.concludeFailed(t, kind, end.outcome, after, now)
 	}
-	r.Retries.unblockOthers(e)
+	r.retries.unblockOthers(e)
 }
 
 // concludeFailed parks the task of a lease for its next attempt.
@@ -105,7 +105,7 @@ const (
 
 // leaseOut keeps what takes long from holding up what comes after it.
 func (r *Runner) leaseOut(in *intake, now time.Time) {
-	l := &r.Lanes.leasing
+	l := &r.lanes.leasing
 	if l.to == nil || in.prog.Done < leaseSomeAt && !r.awaitsRestOf(in) || now.Sub(l.asked) < leaseSome {
 		return
 	}
@@ -118,8 +118,8 @@ func (r *Runner) leaseOut(in *intake, now time.Time) {
 }
 
 // awaitsRest says whether the next pass of some class waits for what is still out of the last one, and the sink can lease that.
-func (r *Runner) awaitsRest() bool { return slices.ContainsFunc(r.Intakes, r.awaitsRestOf) }
+func (r *Runner) awaitsRest() bool { return slices.ContainsFunc(r.intakes, r.awaitsRestOf) }
 
 func (r *Runner) awaitsRestOf(in *intake) bool {
-	return r.Lanes.leasing.to != nil && !r.stopping && in.awaitsRest()
+	return r.lanes.leasing.to != nil && !r.stopping && in.awaitsRest()
 }

@@ -115,7 +115,7 @@ func (l *limiting) end(batch []*task) {
 }
 
 // leased keeps the count of what a sink has leased by itself.
-func (l *limiting) leased(e *Entry, n int) {
+func (l *limiting) leased(e *entry, n int) {
 	if n < 0 {
 		l.End(e.of)
 		l.Leave(e.of)
@@ -145,7 +145,7 @@ func (r *Runner) allot(most int, waiting func(yield func(*task) bool)) bool {
 	parks := false // there is something to park behind another message of its key
 	n := l.Share(l.now, most, func(yield func(*limits.Value) bool) {
 		for t := range waiting {
-			switch gate := r.Retries.gate(t); {
+			switch gate := r.retries.gate(t); {
 			case gate == gateHold:
 				parks = true
 			case gate == gateOpen && !r.breaker.restrained(t) && !yield(t.of):
@@ -179,14 +179,14 @@ func (r *Runner) allotLane(l *lane) bool {
 				return
 			}
 		}
-		r.Lanes.free.all(yield)
+		r.lanes.free.all(yield)
 	})
 }
 
 // allotReady shares out what may be sent one by one.
 func (r *Runner) allotReady() bool {
-	return r.allot(r.Lanes.most-r.Lanes.inFlight, func(yield func(*task) bool) {
-		for _, l := range r.Lanes.idle() {
+	return r.allot(r.lanes.most-r.lanes.inFlight, func(yield func(*task) bool) {
+		for _, l := range r.lanes.idle() {
 			if l.busy {
 				continue
 			}
@@ -194,7 +194,7 @@ func (r *Runner) allotReady() bool {
 				if !yield(t) {
 					return
 				}
-				if r.Retries.gate(t) == gateOpen {
+				if r.retries.gate(t) == gateOpen {
 					break
 				}
 			}

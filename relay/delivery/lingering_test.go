@@ -34,16 +34,16 @@ func TestLinger(t *testing.T) {
 	} {
 		s := subscription.Subscription{Settings: subscription.Settings{Linger: subscription.Duration(c.linger), MaxParked: 10, MaxScheduled: 10}}
 		r := New(Environment{Sub: s, Budget: &queue.Budget{Limit: 1 << 26}}, nil, sinks.Limits{Lanes: 2, Batch: 3})
-		r.Lanes.free = waiting{byClass: [][]*task{c.free}, n: len(c.free)}
-		r.Lanes.all[0].queue = waiting{byClass: [][]*task{c.queue}, n: len(c.queue)}
+		r.lanes.free = waiting{byClass: [][]*task{c.free}, n: len(c.free)}
+		r.lanes.all[0].queue = waiting{byClass: [][]*task{c.queue}, n: len(c.queue)}
 		if c.full {
-			r.Intakes[0].tasks = r.maxTasks()
+			r.intakes[0].tasks = r.maxTasks()
 		}
-		if got := r.linger(r.Lanes.all[0], now); got != c.want {
+		if got := r.linger(r.lanes.all[0], now); got != c.want {
 			t.Errorf("%s: waits %t, want %t", name, got, c.want)
 		}
-		if c.want != (r.Lanes.Lingers == now.Add(c.look)) || !c.want && !r.Lanes.Lingers.IsZero() {
-			t.Errorf("%s: looks again in %s, want %s", name, r.Lanes.Lingers.Sub(now), c.look)
+		if c.want != (r.lanes.lingers == now.Add(c.look)) || !c.want && !r.lanes.lingers.IsZero() {
+			t.Errorf("%s: looks again in %s, want %s", name, r.lanes.lingers.Sub(now), c.look)
 		}
 	}
 }

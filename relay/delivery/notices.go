@@ -80,7 +80,7 @@ func Shorten(reason string) string {
 func (r *Runner) noteDead(item *SaveItem) {
 	for m, op := range item.Ops {
 		if op.state == states.Dead && !op.remove {
-			r.report.deaths.add(m.ID, op.Reason)
+			r.report.deaths.add(m.ID, op.reason)
 		}
 	}
 }

@@ -11,19 +11,19 @@ import (
 
 // collectResults handles what came back from the sink.
 func (r *Runner) collectResults(now time.Time) {
-	leases := r.Lanes.collectLeaseEnds()
-	for _, l := range r.Lanes.collectFinished() {
+	leases := r.lanes.collectLeaseEnds()
+	for _, l := range r.lanes.collectFinished() {
 		l.busy = false
-		r.Lanes.inFlight--
+		r.lanes.inFlight--
 		if l.batch[0].row.Withheld {
-			r.Lanes.alone--
+			r.lanes.alone--
 		}
 		r.limits.end(l.batch)
 		r.handleBatch(l, now)
 		clear(l.batch)
 		clear(l.deliveries)
-		if r.Lanes.sending.to != nil {
-			r.Lanes.rest(l)
+		if r.lanes.sending.to != nil {
+			r.lanes.rest(l)
 		}
 	}
 	for _, end := range leases {
@@ -49,16 +49,16 @@ func (r *Runner) handleBatch(l *lane, now time.Time) {
 		r.breaker.rounds.out--
 	}
 	if end.through && r.breaker.gotThrough(l.started) {
-		for _, l := range r.Lanes.all {
+		for _, l := range r.lanes.all {
 			l.probes = false // what is still out belongs to no round any more
 		}
 	}
 	for i, t := range l.batch {
 		r.handleOutcome(&end, t, l.outcomes[i], now)
 	}
-	r.Lanes.putBack(l, end.back)
+	r.lanes.putBack(l, end.back)
 	if end.failed.err != nil && !end.through {
-		r.breaker.deliveryFailed(end.failed, now, r.Lanes.started)
+		r.breaker.deliveryFailed(end.failed, now, r.lanes.started)
 	}
 }
 
@@ -74,7 +74,7 @@ func (r *Runner) handleOutcome(end *batchEnd, t *task, err error, now time.Time)
 		return
 	}
 	r.Env.Metrics.Attempted(kind)
-	t.in.Dirty = true
+	t.in.dirty = true
 	s := r.breaker.situation(t, end.told)
 	a := s.action(kind)
 	if r.uncounted(end, t, a, err, now.Add(after)) {
@@ -197,16 +197,16 @@ func (r *Runner) failed(t *task, kind sinks.Kind, err error, after time.Duration
 	e := t.entry
 	// A retry finds the destination down, unless something got through since it failed the last time; or it is told to leave it alone.
 	if e != nil && kind == sinks.KindUnavailable && (after > 0 || !r.breaker.blames && r.breaker.evidence.throughAt <= e.failedAt) {
-		r.breaker.trip(now, after, err, r.Lanes.started)
+		r.breaker.trip(now, after, err, r.lanes.started)
 	}
 	switch {
 	case kind == sinks.KindFailed && after > 0: // who worked on it knows better than a backoff when to come back
 		r.retryIn(t, err.Error(), after, now)
 		return
 	case e != nil && e.due.After(now):
-		r.Retries.Parked.await(e) // it was sent early, to probe
+		r.retries.parked.await(e) // it was sent early, to probe
 		return
 	}
 	r.retry(t, err.Error(), after, now)
-	r.Retries.Parked.ByID[t.ident()].failedAt = r.Lanes.started
+	r.retries.parked.byID[t.ident()].failedAt = r.lanes.started
 }

@@ -14,7 +14,7 @@ const (
 type pageSize struct {
 	rows int // most rows returned
 	most int // what rows may become
-	Scan int // most rows looked at, 0: as many as it takes
+	scan int // most rows looked at, 0: as many as it takes
 	// How long the last page that failed had taken then, and when that was: while the next ones take a good part of that, they
 	// do not grow.
 	cut   time.Duration
@@ -29,22 +29,22 @@ func (s *pageSize) shrink(took time.Duration, now time.Time) bool {
 	s.cut, s.cutAt = took, now
 	s.most = max(min(s.rows, s.most)/2, 1)
 	s.rows = s.most
-	if s.Scan == 0 {
-		s.Scan = 2 * cutScan
+	if s.scan == 0 {
+		s.scan = 2 * cutScan
 	}
-	s.Scan = max(s.Scan/2, 1)
-	return s.rows < was.rows || s.Scan != was.Scan
+	s.scan = max(s.scan/2, 1)
+	return s.rows < was.rows || s.scan != was.scan
 }
 
 // grow takes note of a page that was read, and of the number of rows that its bytes suggest for the next.
 func (s *pageSize) grow(took time.Duration, now time.Time, fitting int) {
-	if s.Scan > 0 && (4*took < s.cut || now.Sub(s.cutAt) > cutForgets) {
+	if s.scan > 0 && (4*took < s.cut || now.Sub(s.cutAt) > cutForgets) {
 		s.most = min(2*s.most, pageRows)
-		if s.Scan *= 2; s.Scan > maxScan {
-			s.Scan = 0
+		if s.scan *= 2; s.scan > maxScan {
+			s.scan = 0
 		}
 	}
-	if s.Scan == 0 {
+	if s.scan == 0 {
 		s.most = pageRows
 	}
 	s.rows = max(min(fitting, s.most), 1)

@@ -20,12 +20,12 @@ func TestPagesGetThroughEveryLimit(t *testing.T) {
 		failed, cut := false, 0
 		for at := 0; at < rows; {
 			scans := size.rows * every
-			if size.Scan > 0 {
-				scans = min(scans, size.Scan)
+			if size.scan > 0 {
+				scans = min(scans, size.scan)
 			}
 			took := time.Duration(min(scans, rows-at)) * perRow
 			if took > limit {
-				if failed && size.rows >= last.rows && size.Scan >= last.Scan {
+				if failed && size.rows >= last.rows && size.scan >= last.scan {
 					t.Fatalf("asked for the same again: %+v after %+v", size, last)
 				}
 				failed, last = true, size

@@ -44,8 +44,8 @@ func (r *Runner) accepted(t *task, now time.Time) {
 		t.in.settle(t)
 		return
 	}
-	r.Retries.Parked.remove(t.entry)
-	r.Retries.unblock(t.entry.keyed())
+	r.retries.parked.remove(t.entry)
+	r.retries.unblock(t.entry.keyed())
 }
 
 // bury makes the message a dead letter.
@@ -54,32 +54,32 @@ func (r *Runner) bury(t *task, reason string) { r.park(t, states.Dead, time.Time
 // park makes an exception of the message, or changes the one that it is. In the log the message counts as settled: the
 // parked row and the cursor are saved in one statement.
 func (r *Runner) park(t *task, state string, due time.Time, reason string) {
-	t.in.Dirty = true
+	t.in.dirty = true
 	r.Env.Parked(state)
 	e := t.entry
 	if e == nil {
-		e = &Entry{ID: t.row.ID, born: t.row.Born, xid: t.row.XID, keyClass: keyClass{strings.Clone(r.Env.order().parkedKey(t.key)), t.in.part.Class}, State: state, attempts: t.attempts, due: due}
+		e = &entry{id: t.row.ID, born: t.row.Born, xid: t.row.XID, keyClass: keyClass{strings.Clone(r.Env.order().parkedKey(t.key)), t.in.part.Class}, state: state, attempts: t.attempts, due: due}
 		r.lend(e, state)
-		r.Retries.Parked.Add(e)
-		r.Retries.Parked.Record(&ParkOp{Entry: e, Insert: t.row, bare: t.bare, Reason: reason})
+		r.retries.parked.add(e)
+		r.retries.parked.record(&ParkOp{entry: e, Insert: t.row, bare: t.bare, reason: reason})
 		t.in.settle(t)
 	} else {
 		e.attempts = t.attempts
 		r.lend(e, state)
-		r.Retries.Parked.change(e, state, due, reason)
+		r.retries.parked.change(e, state, due, reason)
 	}
 	if state == states.Dead && r.Env.Sub.Settings.OnDead == subscription.DeadSkips {
 		e.leaving = true // its key goes on once that is durable
 	}
-	if state != states.Held && state != states.Scheduled || r.Retries.Parked.Unsaved > r.MaxTaskBytes()/2 {
+	if state != states.Held && state != states.Scheduled || r.retries.parked.unsaved > r.maxTaskBytes()/2 {
 		r.Env.Save()
 	}
 }
 
 // lend has an entry that is being leased remember how.
-func (r *Runner) lend(e *Entry, state string) {
+func (r *Runner) lend(e *entry, state string) {
 	if state == states.Leased {
-		e.loan = r.Retries.lent
+		e.loan = r.retries.lent
 	}
 }
 

@@ -30,7 +30,7 @@ func (table parkedTable) save(ops map[snapshot.Ident]*ParkOp) {
 		id := m.ID
 		op.fix()
 		old, exists := table[id]
-		record := parkedRecord{op.state, op.attempts, op.due, op.Reason}
+		record := parkedRecord{op.state, op.attempts, op.due, op.reason}
 		switch {
 		case op.remove:
 			delete(table, id)
@@ -39,7 +39,7 @@ func (table parkedTable) save(ops map[snapshot.Ident]*ParkOp) {
 				table[id] = record
 			}
 		case exists:
-			record.reason = cmp.Or(op.Reason, old.reason)
+			record.reason = cmp.Or(op.reason, old.reason)
 			table[id] = record
 		}
 	}
@@ -60,33 +60,33 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 			step := rapid.IntRange(0, 8).Draw(t, "step")
 			if len(model) == 0 || step < 3 { // ids need not come in order: retries of an earlier pass
 				id := next*10 - rapid.Int64Range(0, 30).Draw(t, "back")
-				if _, exists := model[id]; exists || table[id].state != "" || p.Ops[snapshot.Ident{ID: id}] != nil {
+				if _, exists := model[id]; exists || table[id].state != "" || p.ops[snapshot.Ident{ID: id}] != nil {
 					continue
 				}
 				next++
-				e := &Entry{ID: id, keyClass: keyClass{key: rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "key")}, State: states.Draw(t, "state"), due: when()}
-				p.Add(e)
-				p.Record(&ParkOp{Entry: e, Insert: &message.Row{}, Reason: "new"})
-				model[id], keys[id] = parkedRecord{e.State, 0, e.due, "new"}, e.key
+				e := &entry{id: id, keyClass: keyClass{key: rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(t, "key")}, state: states.Draw(t, "state"), due: when()}
+				p.add(e)
+				p.record(&ParkOp{entry: e, Insert: &message.Row{}, reason: "new"})
+				model[id], keys[id] = parkedRecord{e.state, 0, e.due, "new"}, e.key
 				delete(popped, id)
 				continue
 			}
-			e := p.ByID[snapshot.Ident{ID: rapid.SampledFrom(slices.Sorted(maps.Keys(model))).Draw(t, "id")}]
+			e := p.byID[snapshot.Ident{ID: rapid.SampledFrom(slices.Sorted(maps.Keys(model))).Draw(t, "id")}]
 			switch step {
 			case 3, 4:
 				e.attempts++
 				state, due := states.Draw(t, "state"), when()
 				p.change(e, state, due, "changed")
-				model[e.ID] = parkedRecord{state, e.attempts, due, "changed"}
-				delete(popped, e.ID)
+				model[e.id] = parkedRecord{state, e.attempts, due, "changed"}
+				delete(popped, e.id)
 			case 5:
 				p.remove(e)
-				delete(model, e.ID)
+				delete(model, e.id)
 			case 6:
-				table.save(p.Ops)
-				clear(p.Ops)
-				for _, e := range p.ByID {
-					e.stored = e.State
+				table.save(p.ops)
+				clear(p.ops)
+				for _, e := range p.byID {
+					e.stored = e.state
 				}
 				if !maps.Equal(table, model) {
 					t.Fatalf("the table holds %v, want %v", table, model)
@@ -95,10 +95,10 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 				now := when()
 				for got := p.nextDue(now); got != nil; got = p.nextDue(now) {
 					if !got.durable() || got.due.After(now) {
-						t.Fatalf("%d is not due at %s", got.ID, now)
+						t.Fatalf("%d is not due at %s", got.id, now)
 					}
 					checkFirstDue(t, model, popped, got)
-					popped[got.ID] = true
+					popped[got.id] = true
 				}
 				for id, r := range model {
 					if !popped[id] && isDueState(r.state) && !r.due.After(now) && allDurable(p) {
@@ -114,8 +114,8 @@ func TestParkedSetIsWhatIsSaved(t *testing.T) {
 func isDueState(state string) bool { return state == states.Retrying || state == states.Scheduled }
 
 func allDurable(p *parkedSet) bool {
-	for _, e := range p.ByID {
-		if isDueState(e.State) && !e.durable() {
+	for _, e := range p.byID {
+		if isDueState(e.state) && !e.durable() {
 			return false
 		}
 	}
@@ -123,14 +123,14 @@ func allDurable(p *parkedSet) bool {
 }
 
 // checkFirstDue wants nothing that is due before what was returned, and of what is due at once the oldest.
-func checkFirstDue(t *rapid.T, model map[int64]parkedRecord, popped map[int64]bool, got *Entry) {
+func checkFirstDue(t *rapid.T, model map[int64]parkedRecord, popped map[int64]bool, got *entry) {
 	t.Helper()
 	for id, r := range model {
-		if popped[id] || !isDueState(r.state) || id == got.ID {
+		if popped[id] || !isDueState(r.state) || id == got.id {
 			continue
 		}
-		if c := r.due.Compare(got.due); c < 0 || c == 0 && id < got.ID {
-			t.Fatalf("%d, due at %s, came before %d, due at %s", got.ID, got.due, id, r.due)
+		if c := r.due.Compare(got.due); c < 0 || c == 0 && id < got.id {
+			t.Fatalf("%d, due at %s, came before %d, due at %s", got.id, got.due, id, r.due)
 		}
 	}
 }
@@ -141,7 +141,7 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 	byKey := make(map[string][]int64)
 	for _, id := range slices.Sorted(maps.Keys(model)) {
 		state := model[id].state
-		if e := p.ByID[snapshot.Ident{ID: id}]; e == nil || e.State != state {
+		if e := p.byID[snapshot.Ident{ID: id}]; e == nil || e.state != state {
 			t.Fatalf("%d is %v, want state %s", id, e, state)
 		}
 		switch state {
@@ -158,16 +158,16 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 			byKey[keys[id]] = append(byKey[keys[id]], id)
 		}
 	}
-	if len(p.ByID) != len(model) || p.blocked.counted != blocked || p.later != later || p.waiting != waiting || len(p.keys) != len(byKey) {
+	if len(p.byID) != len(model) || p.blocked.counted != blocked || p.later != later || p.waiting != waiting || len(p.keys) != len(byKey) {
 		t.Fatalf("%d entries, %d blocked, %d later, %d keys; want %d, %d, %d, %d",
-			len(p.ByID), p.blocked.counted, p.later, len(p.keys), len(model), blocked, later, len(byKey))
+			len(p.byID), p.blocked.counted, p.later, len(p.keys), len(model), blocked, later, len(byKey))
 	}
 	for key, want := range byKey {
 		var got []int64
 		for _, e := range p.keys[keyClass{key: key}] {
-			got = append(got, e.ID)
+			got = append(got, e.id)
 		}
-		if !slices.Equal(got, want) || p.head(keyClass{key: key}).ID != want[0] {
+		if !slices.Equal(got, want) || p.head(keyClass{key: key}).id != want[0] {
 			t.Fatalf("key %s waits for %v, want %v", key, got, want)
 		}
 	}
@@ -176,22 +176,22 @@ func checkParked(t *rapid.T, p *parkedSet, model map[int64]parkedRecord, keys ma
 // What happens to a row between two saves becomes one operation.
 func TestParkedOperationsMerge(t *testing.T) {
 	p := newParkedSet(1000, true)
-	e, message := &Entry{ID: 1, State: states.Scheduled}, &message.Row{}
-	p.Add(e)
-	p.Record(&ParkOp{Entry: e, Insert: message})
+	e, message := &entry{id: 1, state: states.Scheduled}, &message.Row{}
+	p.add(e)
+	p.record(&ParkOp{entry: e, Insert: message})
 	p.change(e, states.Retrying, time.Unix(5, 0), "failed")
-	if op := p.Ops[snapshot.Ident{ID: 1}]; op.Insert != message || op.remove || op.Reason != "failed" {
+	if op := p.ops[snapshot.Ident{ID: 1}]; op.Insert != message || op.remove || op.reason != "failed" {
 		t.Errorf("insert and update became %+v", op)
 	}
 	p.remove(e)
-	if op := p.Ops[snapshot.Ident{ID: 1}]; op != nil {
+	if op := p.ops[snapshot.Ident{ID: 1}]; op != nil {
 		t.Errorf("insert, update and remove became %+v", op)
 	}
 
-	p.Add(e)
+	p.add(e)
 	p.change(e, states.Held, time.Time{}, "")
 	p.remove(e)
-	if op := p.Ops[snapshot.Ident{ID: 1}]; op == nil || !op.remove || op.Insert != nil {
+	if op := p.ops[snapshot.Ident{ID: 1}]; op == nil || !op.remove || op.Insert != nil {
 		t.Errorf("update and remove became %+v", op)
 	}
 	if p.knows(snapshot.Ident{ID: 2}) || !p.knows(snapshot.Ident{ID: 1}) || p.head(keyClass{}) != nil {
@@ -202,8 +202,8 @@ func TestParkedOperationsMerge(t *testing.T) {
 // What is not in the table yet is not due: its row could not be read.
 func TestParkedMustBeDurableToBeDue(t *testing.T) {
 	p := newParkedSet(1000, true)
-	e := &Entry{ID: 1, State: states.Retrying, due: time.Unix(5, 0)}
-	p.Add(e)
+	e := &entry{id: 1, state: states.Retrying, due: time.Unix(5, 0)}
+	p.add(e)
 	if got := p.nextDue(time.Unix(9, 0)); got != nil {
 		t.Errorf("%+v is due", got)
 	}

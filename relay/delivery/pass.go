@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/cenkalti/backoff/v4"
+
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/message"
@@ -39,32 +41,37 @@ type Passes struct {
 	Health  *health.Health
 }
 
-// PassReader reads the table from base to target, one page ahead of its runner.
-type PassReader struct {
+// passReader reads the table from base to target, one page ahead of its runner.
+type passReader struct {
 	*Passes
-	Name    string
-	Filter  *Filter
-	Base    snapshot.Snapshot
-	Target  *snapshot.Snapshot // nil: the snapshot at the time of reading
+	name    string
+	filter  *Filter
+	base    snapshot.Snapshot
+	target  *snapshot.Snapshot // nil: the snapshot at the time of reading
 	afterID int64              // where a pass that was begun before goes on
 	resumed bool               // it was begun before this process knew it
-	Exclude bool               // leave out what is parked in the table
-	Wake    func()
-	Mine    []store.Call // fails once the cursor is not ours any more
-	sieve   bool         // topics are tested here, not in the database
-	heads   bool         // the next page is read without what its rows carry: with it that has failed
-	Size    pageSize
-	Lowest  bool // begin with the first row of all: to look for the window's was cut off
+	exclude bool               // leave out what is parked in the table
+	wake    func()
+	mine    []store.Call // fails once the cursor is not ours any more
+	nextPage
 
-	Pages  chan store.Page
+	pages  chan store.Page
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
 
-// Start begins to read; wake is called for every page.
-func (p *PassReader) Start(ctx context.Context) {
+// nextPage is how the next page is read.
+type nextPage struct {
+	sieve  bool // topics are tested here, not in the database
+	heads  bool // without what its rows carry: with it that has failed
+	size   pageSize
+	lowest bool // it begins with the first row of all: to look for the window's was cut off
+}
+
+// start begins to read; wake is called for every page.
+func (p *passReader) start(ctx context.Context) {
 	ctx, p.cancel = context.WithCancel(ctx)
-	p.Pages = make(chan store.Page, 1)
+	p.pages = make(chan store.Page, 1)
 	p.active.Add(1)
 	p.done.Go(func() {
 		defer p.active.Add(-1)
@@ -72,67 +79,83 @@ func (p *PassReader) Start(ctx context.Context) {
 	})
 }
 
-// Stop ends the reading and waits for it.
-func (p *PassReader) Stop() {
+// stop ends the reading and waits for it.
+func (p *passReader) stop() {
 	p.cancel()
 	p.done.Wait()
 }
 
 // read retries until ctx is cancelled: what fails here is the database, whose return everything waits for.
-func (p *PassReader) read(ctx context.Context) {
+func (p *passReader) read(ctx context.Context) {
 	retry := async.ReconnectBackoff()
 	next := store.Page{Fresh: !p.resumed, Begun: p.resumed, Start: p.afterID}
-	p.Size = newPageSize()
-	p.Size.rows = int(max(min(startRows, p.pageBytes()/startBytes), 1))
+	p.size = newPageSize()
+	p.size.rows = int(max(min(startRows, p.pageBytes()/startBytes), 1))
 	for {
 		began := time.Now()
-		got, err := p.ReadPage(ctx, next, p.Size.rows)
-		if ctx.Err() != nil {
+		got, err := p.readPage(ctx, next, p.size.rows)
+		switch {
+		case ctx.Err() != nil:
 			return
-		}
-		if !p.heads && store.Unreadable(err) {
-			p.Log.Warn("catching up: a message cannot be read with the others: each is read by itself now", "subscription", p.Name, "after_id", next.Start, "error", err)
-			p.heads, p.Size.rows = true, min(p.Size.rows, startRows)
+		case err != nil && p.readOtherwise(err, next):
 			continue
-		}
-		if err != nil {
-			if store.IsCutOff(err) && p.Size.shrink(time.Since(began), time.Now()) {
-				retry.Reset() // what is asked for next is another thing
-			}
-			p.Health.Failed(health.CannotReadPage, err, p.Name)
-			p.Wake()
-			if !async.Sleep(ctx, retry.NextBackOff()) {
+		case err != nil:
+			if p.tellFailure(err, retry, time.Since(began)); !async.Sleep(ctx, retry.NextBackOff()) {
 				return
 			}
 			continue
 		}
 		retry.Reset()
-		p.Health.Works(health.CannotReadPage, p.Name)
+		p.Health.Works(health.CannotReadPage, p.name)
 		select {
-		case p.Pages <- got:
-			p.Wake()
+		case p.pages <- got:
+			p.wake()
 		case <-ctx.Done():
 			return
 		}
 		if got.Last {
 			return
 		}
-		p.Size.grow(time.Since(began), time.Now(), p.fitting(got))
-		if p.heads { // which tells nothing of what the rows carry
-			p.heads, p.Size.rows = false, min(p.Size.rows, startRows)
-		}
-		if len(got.Rows) > 0 {
-			p.sieve = got.Dense
-		}
-		p.Target = &got.Target
-		next = store.Page{Target: got.Target, Fresh: got.Fresh, Begun: true, Start: got.Reaches()}
+		next = p.follow(got, time.Since(began))
 	}
 }
 
+// readOtherwise reports whether the page is to be read at once in another way: without what its rows carry, which cannot be read together.
+func (p *passReader) readOtherwise(err error, next store.Page) bool {
+	if p.heads || !store.Unreadable(err) {
+		return false
+	}
+	p.Log.Warn("catching up: a message cannot be read with the others: each is read by itself now", "subscription", p.name, "after_id", next.Start, "error", err)
+	p.heads, p.size.rows = true, min(p.size.rows, startRows)
+	return true
+}
+
+// tellFailure takes note of a page that could not be read, and asks for less next time if it took too long.
+func (p *passReader) tellFailure(err error, retry backoff.BackOff, took time.Duration) {
+	if store.IsCutOff(err) && p.size.shrink(took, time.Now()) {
+		retry.Reset() // what is asked for next is another thing
+	}
+	p.Health.Failed(health.CannotReadPage, err, p.name)
+	p.wake()
+}
+
+// follow returns what is asked for after this page, and chooses how.
+func (p *passReader) follow(got store.Page, took time.Duration) store.Page {
+	p.size.grow(took, time.Now(), p.fitting(got))
+	if p.heads { // which tells nothing of what the rows carry
+		p.heads, p.size.rows = false, min(p.size.rows, startRows)
+	}
+	if len(got.Rows) > 0 {
+		p.sieve = got.Dense
+	}
+	p.target = &got.Target
+	return store.Page{Target: got.Target, Fresh: got.Fresh, Begun: true, Start: got.Reaches()}
+}
+
 // fitting chooses the next page's number of rows from the size of this one's.
-func (p *PassReader) fitting(got store.Page) int {
+func (p *passReader) fitting(got store.Page) int {
 	if len(got.Rows) == 0 {
-		return p.Size.rows
+		return p.size.rows
 	}
 	var bytes int64
 	for _, r := range got.Rows {
@@ -141,20 +164,20 @@ func (p *PassReader) fitting(got store.Page) int {
 	return int(min(max(p.pageBytes()*int64(len(got.Rows))/bytes, 1), pageRows))
 }
 
-func (p *PassReader) pageBytes() int64 {
+func (p *passReader) pageBytes() int64 {
 	return min(max(p.Limit/(2*max(p.active.Load(), 1)), minPageBytes), maxPageBytes)
 }
 
-// ReadPage reads the page that follows next.start, after choosing target and start if that is still to do.
-func (p *PassReader) ReadPage(ctx context.Context, next store.Page, limit int) (store.Page, error) {
+// readPage reads the page that follows next.start, after choosing target and start if that is still to do.
+func (p *passReader) readPage(ctx context.Context, next store.Page, limit int) (store.Page, error) {
 	if err := p.Reading.Acquire(ctx, 1); err != nil {
 		return store.Page{}, err
 	}
 	defer p.Reading.Release(1)
-	q := store.PageQuery{Name: p.Name, Base: p.Base, Target: p.Target, Wants: p.Filter.Wants, Sieve: p.sieve, Exclude: p.Exclude, Class: p.Filter.class, Heads: p.heads,
-		Rows: limit, Scan: p.Size.Scan, Bytes: p.pageBytes(), Lowest: &p.Lowest, Mine: p.Mine}
+	q := store.PageQuery{Name: p.name, Base: p.base, Target: p.target, Wants: p.filter.wants, Sieve: p.sieve, Exclude: p.exclude, Class: p.filter.class, Heads: p.heads,
+		Rows: limit, Scan: p.size.scan, Bytes: p.pageBytes(), Lowest: &p.lowest, Mine: p.mine}
 	if !p.sieve {
-		q.Regex = p.Filter.Regex
+		q.Regex = p.filter.regex
 	}
 	return p.DB.ReadPage(ctx, &q, next)
 }

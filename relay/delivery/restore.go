@@ -22,7 +22,7 @@ func (r *Runner) LoadParked(ctx context.Context) (err error) {
 	if err != nil || !any {
 		return err
 	}
-	for _, in := range r.Intakes {
+	for _, in := range r.intakes {
 		in.pass.exclude = true
 	}
 	waiting, err := r.Env.Passes.DB.LoadParked(ctx, r.Env.Sub.Name, r.Env.Sub.Settings.OnDead == subscription.DeadHolds)
@@ -33,24 +33,24 @@ func (r *Runner) LoadParked(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.Retries.Scheduled.unseen = len(later)
+	r.retries.scheduled.unseen = len(later)
 	if more {
-		if r.Retries.Scheduled.unseen, err = r.Env.Passes.DB.CountScheduled(ctx, r.Env.Sub.Name); err != nil {
+		if r.retries.scheduled.unseen, err = r.Env.Passes.DB.CountScheduled(ctx, r.Env.Sub.Name); err != nil {
 			return err
 		}
 	}
 	next := r.Env.entries(later)
 	r.takeInLeases(waiting)
-	r.Retries.takeInParked(r.Env.entries(waiting), next)
-	r.Retries.Scheduled.lookFrom(next, more)
+	r.retries.takeInParked(r.Env.entries(waiting), next)
+	r.retries.scheduled.lookFrom(next, more)
 	return nil
 }
 
 // entries are parked deliveries as their runner knows them.
-func (e *Environment) entries(rows []store.Parked) []*Entry {
-	all := make([]*Entry, len(rows))
+func (e *Environment) entries(rows []store.Parked) []*entry {
+	all := make([]*entry, len(rows))
 	for i, p := range rows {
-		all[i] = &Entry{ID: p.ID, born: p.Born, xid: p.XID, keyClass: keyClass{e.order().parkedKey(p.Key), e.classOf(p.Priority)}, State: p.State, stored: p.State,
+		all[i] = &entry{id: p.ID, born: p.Born, xid: p.XID, keyClass: keyClass{e.order().parkedKey(p.Key), e.classOf(p.Priority)}, state: p.State, stored: p.State,
 			attempts: p.Attempts, due: p.Due, heapIndex: -1, loan: loan{token: p.Token, worker: p.Worker}}
 	}
 	return all
@@ -61,27 +61,27 @@ func (r *Runner) takeInLeases(waiting []store.Parked) {
 	for i := range waiting {
 		switch p := &waiting[i]; {
 		case p.State != states.Leased || p.Worker == "":
-		case r.Lanes.leasing.to == nil:
+		case r.lanes.leasing.to == nil:
 			p.Worker = ""
 		default:
-			r.Lanes.leasing.found = append(r.Lanes.leasing.found, sinks.Lease{ID: p.ID, Token: p.Token, Worker: p.Worker, Attempt: p.Attempts, Until: p.Due})
+			r.lanes.leasing.found = append(r.lanes.leasing.found, sinks.Lease{ID: p.ID, Token: p.Token, Worker: p.Worker, Attempt: p.Attempts, Until: p.Due})
 		}
 	}
 }
 
 // takeInParked files what is parked, and lets go what waits for nothing.
-func (q *retries) takeInParked(waiting, later []*Entry) {
+func (q *retries) takeInParked(waiting, later []*entry) {
 	for _, e := range waiting {
-		q.Parked.Add(e)
+		q.parked.add(e)
 		switch {
-		case e.State == states.Held && e.key == "": // it was held under another ordering
+		case e.state == states.Held && e.key == "": // it was held under another ordering
 			q.load(e)
-		case e.State == states.Held && e.due.Unix() > 0: // it was scheduled, and holds nobody up before its turn comes
-			q.Parked.change(e, states.Scheduled, e.due, "")
+		case e.state == states.Held && e.due.Unix() > 0: // it was scheduled, and holds nobody up before its turn comes
+			q.parked.change(e, states.Scheduled, e.due, "")
 		}
 	}
 	q.addScheduled(later)
-	for key := range q.Parked.keys {
+	for key := range q.parked.keys {
 		q.unblock(key)
 	}
 }

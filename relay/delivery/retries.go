@@ -24,10 +24,10 @@ const (
 type retries struct {
 	env       *Environment
 	intakes   []*intake
-	Parked    *parkedSet
-	postponed []*Entry // Scheduled, due, and waiting for that
-	Scheduled scheduledAhead
-	toLoad    []*Entry
+	parked    *parkedSet
+	postponed []*entry // Scheduled, due, and waiting for that
+	scheduled scheduledAhead
+	toLoad    []*entry
 	lent      loan // of what is being leased
 	loading   bool
 	loaded    atomic.Pointer[loadedRows]
@@ -35,7 +35,7 @@ type retries struct {
 
 // loadedRows are messages of parked deliveries, read from the table.
 type loadedRows struct {
-	entries []*Entry
+	entries []*entry
 	rows    map[snapshot.Ident]*message.Row
 }
 
@@ -50,9 +50,9 @@ const (
 
 // gate asks whether anything parked stands before the task's key.
 func (q *retries) gate(t *task) gateState {
-	list := q.Parked.keys[t.keyed()]
+	list := q.parked.keys[t.keyed()]
 	switch {
-	case q.Parked.outElsewhere(t.keyed()):
+	case q.parked.outElsewhere(t.keyed()):
 		return gateHold
 	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].place().Compare(t.row.Place()) > 0:
 		return gateOpen // younger ones, such as were scheduled, wait for it, not it for them
@@ -67,7 +67,7 @@ func (r *Runner) strictWait(t *task) bool {
 	if !r.Env.order().strict() || t.entry != nil {
 		return false
 	}
-	head := r.Retries.Parked.head(keyClass{key: strictKey})
+	head := r.retries.parked.head(keyClass{key: strictKey})
 	return head != nil && head.place().Compare(t.row.Place()) < 0
 }
 
@@ -83,40 +83,40 @@ func (r *Runner) hold(t *task) {
 		return
 	}
 	e.busy = false
-	if e.State == states.Scheduled {
-		r.Retries.Parked.queueUp(e)
+	if e.state == states.Scheduled {
+		r.retries.parked.queueUp(e)
 	}
 }
 
 // takesDue says whether parked deliveries may go into the lanes now; while the destination is down, as many as a round of probes has
 // room for, when nothing else is left to probe with.
 func (r *Runner) takesDue() bool {
-	waiting := r.Lanes.Tasks + len(r.Retries.toLoad)
+	waiting := r.lanes.tasks + len(r.retries.toLoad)
 	if r.Env.order().strict() {
-		waiting -= r.Lanes.free.n // these wait for the parked ones
+		waiting -= r.lanes.free.n // these wait for the parked ones
 	}
 	if b := &r.breaker; b.open {
-		return !r.Retries.loading && len(r.Retries.toLoad) < b.rounds.quota && (waiting == len(r.Retries.toLoad) || !b.fresh)
+		return !r.retries.loading && len(r.retries.toLoad) < b.rounds.quota && (waiting == len(r.retries.toLoad) || !b.fresh)
 	}
-	return waiting < r.maxTasks()*len(r.Intakes)
+	return waiting < r.maxTasks()*len(r.intakes)
 }
 
 // takeDue asks for the messages of parked deliveries whose time has come.
 func (r *Runner) takeDue(now time.Time) {
 	for r.takesDue() {
-		e := r.Retries.Parked.nextDue(now)
+		e := r.retries.parked.nextDue(now)
 		if e == nil {
 			break
 		}
-		head := r.Retries.Parked.head(e.keyed())
+		head := r.retries.parked.head(e.keyed())
 		switch {
-		case e.State == states.Scheduled && e.key != "" && !r.Retries.intakeOf(e.class).pass.present:
-			r.Retries.postpone(e)
+		case e.state == states.Scheduled && e.key != "" && !r.retries.intakeOf(e.class).pass.present:
+			r.retries.postpone(e)
 		case head == nil || head == e || e.key == "":
-			r.Retries.load(e)
-		case e.State == states.Scheduled:
-			r.Retries.Parked.queueUp(e)
-			r.Retries.intakeOf(e.class).Dirty = true
+			r.retries.load(e)
+		case e.state == states.Scheduled:
+			r.retries.parked.queueUp(e)
+			r.retries.intakeOf(e.class).dirty = true
 		}
 		// A retry that is not its key's head goes on when it has become that.
 	}
@@ -125,33 +125,33 @@ func (r *Runner) takeDue(now time.Time) {
 }
 
 // postpone keeps a message with a key that was scheduled from going before what the runner has still to read.
-func (q *retries) postpone(e *Entry) {
+func (q *retries) postpone(e *entry) {
 	e.busy = true
 	q.postponed = append(q.postponed, e)
 }
 
 // endPostponing lets such messages of a class go: whatever comes before them is now in the lanes or parked.
 func (q *retries) endPostponing(in *intake) {
-	q.postponed = slices.DeleteFunc(q.postponed, func(e *Entry) bool {
+	q.postponed = slices.DeleteFunc(q.postponed, func(e *entry) bool {
 		if q.intakeOf(e.class) != in {
 			return false
 		}
 		e.busy = false
-		q.Parked.await(e)
+		q.parked.await(e)
 		return true
 	})
 }
 
 // unblock lets the key's next parked message go, if there is one that waits for nothing else.
 func (q *retries) unblock(key keyClass) {
-	head := q.Parked.head(key)
-	if head != nil && !q.Parked.outElsewhere(key) && head.durable() && !head.busy && head.State != states.Dead && head.State != states.Leased && head.heapIndex < 0 {
+	head := q.parked.head(key)
+	if head != nil && !q.parked.outElsewhere(key) && head.durable() && !head.busy && head.state != states.Dead && head.state != states.Leased && head.heapIndex < 0 {
 		q.load(head)
 	}
 }
 
 // unblockOthers lets messages of other classes go that waited because this one of their key was out.
-func (q *retries) unblockOthers(e *Entry) {
+func (q *retries) unblockOthers(e *entry) {
 	if len(q.intakes) == 1 || e.key == "" {
 		return
 	}
@@ -160,27 +160,27 @@ func (q *retries) unblockOthers(e *Entry) {
 	}
 }
 
-func (q *retries) load(e *Entry) {
+func (q *retries) load(e *entry) {
 	e.busy = true
 	q.toLoad = append(q.toLoad, e)
 }
 
 // startLoad reads messages of parked deliveries from the table.
 func (r *Runner) startLoad() {
-	if r.Retries.loading || len(r.Retries.toLoad) == 0 {
+	if r.retries.loading || len(r.retries.toLoad) == 0 {
 		return
 	}
-	n := min(len(r.Retries.toLoad), maxLoad, int(max(r.Env.Budget.Share()/loadBytes, 1)))
-	entries := r.Retries.toLoad[:n:n]
-	r.Retries.toLoad = r.Retries.toLoad[n:]
-	r.Retries.loading = true
+	n := min(len(r.retries.toLoad), maxLoad, int(max(r.Env.Budget.Share()/loadBytes, 1)))
+	entries := r.retries.toLoad[:n:n]
+	r.retries.toLoad = r.retries.toLoad[n:]
+	r.retries.loading = true
 	ids := make([]int64, n)
 	for i, e := range entries {
-		ids[i] = e.ID
+		ids[i] = e.id
 	}
 	r.Life.done.Go(func() {
 		if rows := r.readParked(ids); rows != nil {
-			r.Retries.loaded.Store(&loadedRows{entries, rows})
+			r.retries.loaded.Store(&loadedRows{entries, rows})
 			r.Life.Wake()
 		}
 	})
@@ -218,38 +218,38 @@ func (r *Runner) readParked(ids []int64) map[snapshot.Ident]*message.Row {
 
 // collectLoaded puts messages that were read from the parked table into their lanes.
 func (r *Runner) collectLoaded() {
-	l := r.Retries.loaded.Swap(nil)
+	l := r.retries.loaded.Swap(nil)
 	if l == nil {
 		return
 	}
-	r.Retries.loading = false
+	r.retries.loading = false
 	for _, e := range l.entries {
 		row := l.rows[e.ident()]
 		if row == nil { // discarded by a command
-			r.Retries.Parked.forget(e)
-			r.Retries.unblock(e.keyed())
+			r.retries.parked.forget(e)
+			r.retries.unblock(e.keyed())
 			continue
 		}
-		t := r.Retries.taskOf(e)
+		t := r.retries.taskOf(e)
 		t.row, t.alone = row, e.attempts > 0
 		r.enqueue(t)
-		r.Lanes.free.promote(t) // before what may have to wait for it
+		r.lanes.free.promote(t) // before what may have to wait for it
 	}
 }
 
 // acknowledge remembers what the table has now and lets go what waited for it.
 func (q *retries) acknowledge(class int16, ops map[snapshot.Ident]*ParkOp) {
-	q.Parked.saved(class, ops)
+	q.parked.saved(class, ops)
 	for m, op := range ops {
 		if op.remove {
 			continue
 		}
-		e := op.Entry
+		e := op.entry
 		e.stored = op.state
-		if e.leaving && q.Parked.Ops[m] == nil {
-			q.Parked.forget(e)
+		if e.leaving && q.parked.ops[m] == nil {
+			q.parked.forget(e)
 		}
-		if s := &q.Scheduled; !s.horizon.IsZero() && !s.Loading && e.due.After(s.horizon) {
+		if s := &q.scheduled; !s.horizon.IsZero() && !s.loading && e.due.After(s.horizon) {
 			q.forgetScheduled(e)
 		}
 		if e.key != "" {

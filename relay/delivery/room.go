@@ -17,8 +17,8 @@ type room struct {
 	limit int64
 
 	mu      sync.Mutex
-	Used    int64
-	Doubted int64 // of used
+	used    int64
+	doubted int64 // of used
 	alone   bool  // a message that goes alone is there
 	waiting []*claim
 }
@@ -72,7 +72,7 @@ func (m *room) grant() {
 		case c.alone, full, !m.mayHave(c):
 			kept = append(kept, c)
 			continue
-		case m.Used > 0 && m.Used+c.wants > m.limit:
+		case m.used > 0 && m.used+c.wants > m.limit:
 			full = true
 			kept = append(kept, c)
 			continue
@@ -99,15 +99,15 @@ func (m *room) firstAlone() (first *claim) {
 }
 
 func (m *room) mayHave(c *claim) bool {
-	return (c.tenant.used == 0 || c.tenant.used+c.wants <= m.limit/4) && (!c.doubted || m.Doubted+c.wants <= m.limit/2)
+	return (c.tenant.used == 0 || c.tenant.used+c.wants <= m.limit/4) && (!c.doubted || m.doubted+c.wants <= m.limit/2)
 }
 
 func (m *room) count(c *claim, bytes int64) {
 	c.bytes += bytes
 	c.tenant.used += bytes
-	m.Used += bytes
+	m.used += bytes
 	if c.doubted {
-		m.Doubted += bytes
+		m.doubted += bytes
 	}
 }
 

@@ -66,13 +66,13 @@ func TestRoomSharesOut(t *testing.T) {
 	m.leave(certain)
 	m.leave(hesitant)
 	m.shrink(last, 100)
-	if m.Used != 700 || m.Doubted != 300 || b.used != 100 {
-		t.Errorf("%d bytes are used, %d of them in doubt", m.Used, m.Doubted)
+	if m.used != 700 || m.doubted != 300 || b.used != 100 {
+		t.Errorf("%d bytes are used, %d of them in doubt", m.used, m.doubted)
 	}
 	for _, c := range []*claim{first, doubt, last} {
 		m.leave(c)
 	}
-	if m.Used != 0 || m.alone || a.used+b.used+mute.used+big.used != 0 || len(m.waiting) != 0 {
+	if m.used != 0 || m.alone || a.used+b.used+mute.used+big.used != 0 || len(m.waiting) != 0 {
 		t.Errorf("the room is not empty: %+v", m)
 	}
 }
@@ -165,12 +165,12 @@ func TestShelfShares(t *testing.T) {
 		t.Fatalf("two got %v and %v", got, third)
 	}
 	s.put(third.b)
-	if len(s.books) != 1 || s.Room.Used == 0 {
+	if len(s.books) != 1 || s.room.used == 0 {
 		t.Error("the message is gone while it is used")
 	}
 	s.put(third.b)
-	if len(s.books) != 0 || s.Room.Used != 0 {
-		t.Errorf("%d messages and %d bytes are left", len(s.books), s.Room.Used)
+	if len(s.books) != 0 || s.room.used != 0 {
+		t.Errorf("%d messages and %d bytes are left", len(s.books), s.room.used)
 	}
 	select {
 	case <-reads:
@@ -219,13 +219,13 @@ func TestDoubtKeepsNoRoom(t *testing.T) {
 					t.Fatal(err)
 				}
 			case <-time.After(30 * time.Second):
-				t.Fatalf("seed %d: with %d of %d bytes in doubt, one that works waits", seed, s.Room.Doubted, s.Room.limit)
+				t.Fatalf("seed %d: with %d of %d bytes in doubt, one that works waits", seed, s.room.doubted, s.room.limit)
 			}
 		}
 		end()
 		mute.Wait()
-		if s.Room.Used != 0 || s.Room.Doubted != 0 || len(s.books) != 0 {
-			t.Fatalf("seed %d: %d bytes are left, %d of them in doubt", seed, s.Room.Used, s.Room.Doubted)
+		if s.room.used != 0 || s.room.doubted != 0 || len(s.books) != 0 {
+			t.Fatalf("seed %d: %d bytes are left, %d of them in doubt", seed, s.room.used, s.room.doubted)
 		}
 	}
 }

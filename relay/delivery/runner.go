@@ -31,16 +31,16 @@ type Runner struct {
 	Env  Environment
 	Life lifecycle
 
-	Mu       sync.Mutex // guards everything below
-	Intakes  []*intake  // one of class 0 for all messages, or one for each class in order
-	Lanes    lanes
-	Retries  retries
+	mu       sync.Mutex // guards everything below
+	intakes  []*intake  // one of class 0 for all messages, or one for each class in order
+	lanes    lanes
+	retries  retries
 	limits   limiting
 	breaker  breaker
 	report   report
 	joining  joining
 	stopping bool // nothing more is taken in, and no delivery starts
-	Gone     bool // the cursor was lost: nothing may be delivered or saved any more
+	gone     bool // the cursor was lost: nothing may be delivered or saved any more
 }
 
 // New makes a runner that stands where its cursor does. The limits are the sink's.
@@ -50,15 +50,15 @@ func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
 	r := &Runner{Env: env, Life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
 	r.Env.life = &r.Life
 	for _, c := range r.Env.classes() {
-		r.Intakes = append(r.Intakes, newIntake(r, f, c))
+		r.intakes = append(r.intakes, newIntake(r, f, c))
 	}
 	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
-	r.Lanes.make(env.senderOf(), n, batch)
-	r.Lanes.leasing.to, _ = env.Sink.(sinks.Lessor)
+	r.lanes.make(env.senderOf(), n, batch)
+	r.lanes.leasing.to, _ = env.Sink.(sinks.Lessor)
 	if r.limits = newLimiting(s.Limits, env.order().strict()); r.limits.Limiter != nil {
 		parked.onLease = r.limits.leased
 	}
-	r.Retries = retries{env: &r.Env, Parked: parked, intakes: r.Intakes}
+	r.retries = retries{env: &r.Env, parked: parked, intakes: r.intakes}
 	return r
 }
 
@@ -89,19 +89,19 @@ func (r *Runner) loop() {
 
 // step does everything that can be done now and returns when to look again at the latest.
 func (r *Runner) step(now time.Time) time.Duration {
-	r.Mu.Lock()
-	defer r.Mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.limits.round(now)
 	r.collectResults(now)
-	if r.Gone {
+	if r.gone {
 		return time.Hour
 	}
 	r.collectLoaded()
-	r.Lanes.Lingers = time.Time{}
+	r.lanes.lingers = time.Time{}
 	if !r.stopping {
 		r.takeDue(now)
 		r.takeBeyond(now)
-		for _, in := range r.Intakes {
+		for _, in := range r.intakes {
 			r.takeIn(in, now)
 		}
 		r.dispatch(now)
@@ -116,22 +116,22 @@ func (r *Runner) step(now time.Time) time.Duration {
 
 func (r *Runner) nextLook(now time.Time) time.Duration {
 	look := r.nextRoom(now)
-	if r.takesDue() && len(r.Retries.Parked.due) > 0 && r.Retries.Parked.due[0].durable() {
-		look = min(look, r.Retries.Parked.due[0].due.Sub(now))
+	if r.takesDue() && len(r.retries.parked.due) > 0 && r.retries.parked.due[0].durable() {
+		look = min(look, r.retries.parked.due[0].due.Sub(now))
 	}
 	if r.breaker.open && !r.breaker.rounds.underWay && now.Before(r.breaker.rounds.next) {
 		look = min(look, r.breaker.rounds.next.Sub(now))
 	}
-	if !r.Lanes.Lingers.IsZero() {
-		look = min(look, r.Lanes.Lingers.Sub(now))
+	if !r.lanes.lingers.IsZero() {
+		look = min(look, r.lanes.lingers.Sub(now))
 	}
-	if b := &r.Retries.Scheduled.beyond; len(b.tasks) > 0 {
+	if b := &r.retries.scheduled.beyond; len(b.tasks) > 0 {
 		look = min(look, b.next.Sub(now))
 	}
 	if _, wait := r.report.deaths.due(now); wait > 0 {
 		look = min(look, wait)
 	}
-	for _, in := range r.Intakes {
+	for _, in := range r.intakes {
 		if in.prog.Done >= MaxDone {
 			look = min(look, closeEvery) // a window may have closed
 		}
@@ -141,9 +141,9 @@ func (r *Runner) nextLook(now time.Time) time.Duration {
 
 // Stop takes nothing more in and starts no more deliveries. What is under way goes on.
 func (r *Runner) Stop() {
-	r.Mu.Lock()
+	r.mu.Lock()
 	r.stopping = true
-	r.Mu.Unlock()
+	r.mu.Unlock()
 	r.relinquish()
 	r.Life.Wake()
 }
@@ -164,53 +164,53 @@ func (r *Runner) Drain(ctx context.Context) {
 // drained says whether nothing is under way, and what has come of it is concluded: leases that have ended are no deliveries under way any more,
 // and whoever ended one was told that it counts.
 func (r *Runner) drained() bool {
-	r.Mu.Lock()
-	defer r.Mu.Unlock()
-	return r.Lanes.inFlight == 0 && !r.Lanes.leaseEnded()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lanes.inFlight == 0 && !r.lanes.leaseEnded()
 }
 
 // Abandon makes sure that nothing more is saved: the cursor belongs to somebody else, or its history has changed.
 func (r *Runner) Abandon() {
-	r.Mu.Lock()
-	r.Gone, r.stopping = true, true
-	r.Mu.Unlock()
+	r.mu.Lock()
+	r.gone, r.stopping = true, true
+	r.mu.Unlock()
 	r.Life.giveUp()
 }
 
 func (r *Runner) IsGone() bool {
-	r.Mu.Lock()
-	defer r.Mu.Unlock()
-	return r.Gone
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gone
 }
 
 // Close ends all goroutines and closes the sink.
 func (r *Runner) Close() {
 	r.Stop()
 	r.Life.giveUp()
-	r.Mu.Lock()
-	var readers []*PassReader
-	for _, in := range r.Intakes {
+	r.mu.Lock()
+	var readers []*passReader
+	for _, in := range r.intakes {
 		if in.pass.reader != nil {
 			readers = append(readers, in.pass.reader)
 		}
 		in.endQueue()
 	}
-	for _, l := range r.Lanes.all {
+	for _, l := range r.lanes.all {
 		l.close()
 	}
-	r.Mu.Unlock()
+	r.mu.Unlock()
 	r.Life.unread()
 	for _, reader := range readers {
-		reader.Stop()
+		reader.stop()
 	}
-	for _, l := range r.Lanes.all {
+	for _, l := range r.lanes.all {
 		l.done.Wait()
 	}
 	close(r.Life.quit)
 	r.Life.done.Wait()
-	r.Mu.Lock()
+	r.mu.Lock()
 	r.report.deaths.tell(r.Env.Log, r.Env.Sub.Name, time.Now())
-	r.Mu.Unlock()
+	r.mu.Unlock()
 	if err := r.Env.Sink.Close(); err != nil {
 		r.Env.Log.Warn("sink not closed", "error", err)
 	}

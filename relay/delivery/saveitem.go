@@ -23,7 +23,7 @@ func (r *Runner) Part() subscription.Part { return r.Env.Cursor.Part.AllClasses(
 
 // Parts are those that have a cursor each, in order.
 func (r *Runner) Parts() (parts []subscription.Part) {
-	for _, in := range r.Intakes {
+	for _, in := range r.intakes {
 		parts = append(parts, in.part)
 	}
 	return parts
@@ -45,7 +45,7 @@ func (o *ParkOp) change(m snapshot.Ident) store.Change {
 	if o.remove {
 		return store.Change{Message: m, Remove: true}
 	}
-	c := store.Change{Message: m, State: o.state, Attempts: o.attempts, Due: o.due, Reason: o.Reason, Token: o.token, Lease: o.lease, Worker: o.worker}
+	c := store.Change{Message: m, State: o.state, Attempts: o.attempts, Due: o.due, Reason: o.reason, Token: o.token, Lease: o.lease, Worker: o.worker}
 	if o.Insert != nil {
 		c.Insert, c.Copy = o.Insert, o.Copies()
 	}
@@ -67,27 +67,27 @@ func (o *ParkOp) Copies() store.Copy {
 // Collect returns what there is to save of one of the runner's parts, nil if nothing. Until SavedNow or the end of the runner nothing else is
 // saved for it.
 func (r *Runner) Collect(part subscription.Part, now time.Time, final bool) *SaveItem {
-	r.Mu.Lock()
-	defer r.Mu.Unlock()
-	if r.Gone {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gone {
 		return nil
 	}
-	in := r.Retries.intakeOf(part.Class)
+	in := r.retries.intakeOf(part.Class)
 	in.advance()
 	item := &SaveItem{Runner: r, in: in, cursor: in.position(), trouble: r.report.describing}
 	if final {
 		item.trouble = ""
 	}
 	item.text = item.cursor.String()
-	if !r.Retries.Parked.hasOps(part.Class) && item.text == in.saved.text && item.trouble == in.saved.trouble {
+	if !r.retries.parked.hasOps(part.Class) && item.text == in.saved.text && item.trouble == in.saved.trouble {
 		return nil
 	}
-	if !in.Dirty && !final && now.Sub(in.saved.at) < idleSave {
+	if !in.dirty && !final && now.Sub(in.saved.at) < idleSave {
 		return nil
 	}
 	// What is settled beyond the base goes into it when its window closes: segments wait for bases.
-	in.Dirty = item.cursor.Target != nil || len(item.cursor.Done) > 0
-	item.Ops = r.Retries.Parked.startSaving(part.Class)
+	in.dirty = item.cursor.Target != nil || len(item.cursor.Done) > 0
+	item.Ops = r.retries.parked.startSaving(part.Class)
 	return item
 }
 
@@ -101,18 +101,18 @@ func (in *intake) position() snapshot.Position {
 
 // HasParked says whether there are changes of parked messages to save.
 func (r *Runner) HasParked() bool {
-	r.Mu.Lock()
-	defer r.Mu.Unlock()
-	return len(r.Retries.Parked.Ops) > 0
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.retries.parked.ops) > 0
 }
 
 // SavedNow takes note that the item was saved.
 func (r *Runner) SavedNow(item *SaveItem) {
-	r.Mu.Lock()
+	r.mu.Lock()
 	item.in.saved = savedCursor{text: item.text, trouble: item.trouble, at: time.Now()}
 	r.noteDead(item)
-	r.Retries.acknowledge(item.in.part.Class, item.Ops)
-	r.Mu.Unlock()
+	r.retries.acknowledge(item.in.part.Class, item.Ops)
+	r.mu.Unlock()
 	r.Life.Wake()
 }
 
@@ -120,17 +120,17 @@ func (r *Runner) SavedNow(item *SaveItem) {
 func (p *parkedSet) startSaving(class int16) map[snapshot.Ident]*ParkOp {
 	var ops map[snapshot.Ident]*ParkOp
 	if class == 0 {
-		ops, p.Ops = p.Ops, make(map[snapshot.Ident]*ParkOp)
+		ops, p.ops = p.ops, make(map[snapshot.Ident]*ParkOp)
 		p.saving = ops
 	} else {
 		ops = make(map[snapshot.Ident]*ParkOp)
 		if p.saving == nil {
 			p.saving = make(map[snapshot.Ident]*ParkOp)
 		}
-		for m, op := range p.Ops {
-			if op.Entry.class == class {
+		for m, op := range p.ops {
+			if op.entry.class == class {
 				ops[m], p.saving[m] = op, op
-				delete(p.Ops, m)
+				delete(p.ops, m)
 			}
 		}
 	}
@@ -144,7 +144,7 @@ func (p *parkedSet) startSaving(class int16) map[snapshot.Ident]*ParkOp {
 func (p *parkedSet) saved(class int16, ops map[snapshot.Ident]*ParkOp) {
 	for m, op := range ops {
 		if op.Insert != nil {
-			p.Unsaved -= op.Insert.Size()
+			p.unsaved -= op.Insert.Size()
 		}
 		if class != 0 {
 			delete(p.saving, m)
@@ -158,10 +158,10 @@ func (p *parkedSet) saved(class int16, ops map[snapshot.Ident]*ParkOp) {
 // hasOps says whether there are changes of a class to save.
 func (p *parkedSet) hasOps(class int16) bool {
 	if class == 0 {
-		return len(p.Ops) > 0
+		return len(p.ops) > 0
 	}
-	for _, op := range p.Ops {
-		if op.Entry.class == class {
+	for _, op := range p.ops {
+		if op.entry.class == class {
 			return true
 		}
 	}

@@ -11,11 +11,11 @@ import (
 
 // lookFurther reads the next scheduled deliveries when those in memory run out.
 func (r *Runner) lookFurther() {
-	s := &r.Retries.Scheduled
-	if s.horizon.IsZero() || s.Loading || r.Retries.Parked.later > store.MaxScheduled/10 {
+	s := &r.retries.scheduled
+	if s.horizon.IsZero() || s.loading || r.retries.parked.later > store.MaxScheduled/10 {
 		return
 	}
-	s.Loading = true
+	s.loading = true
 	from := s.horizon
 	r.Life.done.Go(func() {
 		rows, more, err := r.Env.Passes.DB.LoadScheduled(r.Life.reading, r.Env.Sub.Name, from)
@@ -24,15 +24,15 @@ func (r *Runner) lookFurther() {
 			r.Life.Wake()
 			async.Sleep(r.Life.reading, time.Second)
 		}
-		r.Mu.Lock()
-		s.Loading = false
+		r.mu.Lock()
+		s.loading = false
 		if err == nil {
 			r.Env.Health.Works(health.CannotSchedule, r.Env.Sub.Name)
 			entries := r.Env.entries(rows)
-			r.Retries.addScheduled(entries)
+			r.retries.addScheduled(entries)
 			s.lookFrom(entries, more)
 		}
-		r.Mu.Unlock()
+		r.mu.Unlock()
 		r.Life.Wake()
 	})
 }
@@ -41,12 +41,12 @@ func (r *Runner) lookFurther() {
 type scheduledAhead struct {
 	horizon time.Time // later ones are only in the table; zero: all are known
 	unseen  int       // how many are only in the table
-	Loading bool
+	loading bool
 	beyond  beyondBound
 }
 
 // lookFrom sets the horizon after deliveries were read; more says that there are later ones.
-func (s *scheduledAhead) lookFrom(entries []*Entry, more bool) {
+func (s *scheduledAhead) lookFrom(entries []*entry, more bool) {
 	s.horizon = time.Time{}
 	if more {
 		s.horizon = entries[len(entries)-1].due
@@ -56,11 +56,11 @@ func (s *scheduledAhead) lookFrom(entries []*Entry, more bool) {
 }
 
 // addScheduled takes in scheduled deliveries that were read from the table, in order of time.
-func (q *retries) addScheduled(entries []*Entry) {
+func (q *retries) addScheduled(entries []*entry) {
 	for _, e := range entries {
-		if !q.Parked.knows(e.ident()) {
-			q.Parked.Add(e)
-			q.Scheduled.unseen = max(q.Scheduled.unseen-1, 0)
+		if !q.parked.knows(e.ident()) {
+			q.parked.add(e)
+			q.scheduled.unseen = max(q.scheduled.unseen-1, 0)
 		}
 	}
 }
@@ -68,19 +68,19 @@ func (q *retries) addScheduled(entries []*Entry) {
 // trimScheduled forgets scheduled deliveries when they have become too many for memory: the next ones are looked up again. Not
 // while that goes on, since the look-up may be older than what is forgotten.
 func (q *retries) trimScheduled() {
-	if q.Parked.later < 2*store.MaxScheduled || q.Scheduled.Loading {
+	if q.parked.later < 2*store.MaxScheduled || q.scheduled.loading {
 		return
 	}
-	q.Scheduled.horizon = store.DistantPast
-	for _, e := range q.Parked.ByID {
+	q.scheduled.horizon = store.DistantPast
+	for _, e := range q.parked.byID {
 		q.forgetScheduled(e)
 	}
 }
 
 // forgetScheduled drops a scheduled delivery from memory if the table has it as it is.
-func (q *retries) forgetScheduled(e *Entry) {
-	if e.State == states.Scheduled && e.stored == states.Scheduled && !e.busy && !q.Parked.pending(e.ident()) {
-		q.Parked.forget(e)
-		q.Scheduled.unseen++
+func (q *retries) forgetScheduled(e *entry) {
+	if e.state == states.Scheduled && e.stored == states.Scheduled && !e.busy && !q.parked.pending(e.ident()) {
+		q.parked.forget(e)
+		q.scheduled.unseen++
 	}
 }

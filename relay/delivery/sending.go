@@ -29,7 +29,7 @@ func (e *Environment) senderOf() sinks.Sender {
 
 // laneFor returns the lane in which a task waits, making one if there is none yet.
 func (r *Runner) laneFor(t *task) *lane {
-	ls := &r.Lanes
+	ls := &r.lanes
 	if ls.sending.to == nil {
 		return ls.laneOf(t.key)
 	}
@@ -110,7 +110,7 @@ func (ls *lanes) hasRoom() bool { return ls.inFlight < ls.most }
 // sendReady sends from the lanes that are ready, as far as there is room: from those of the first class on, but first of one that has had no
 // turn for too long.
 func (r *Runner) sendReady(now time.Time) {
-	ls := &r.Lanes
+	ls := &r.lanes
 	if !ls.hasRoom() || !r.allotReady() {
 		return
 	}
@@ -124,7 +124,7 @@ func (r *Runner) sendReady(now time.Time) {
 
 // sendReadyOf sends so many at most.
 func (r *Runner) sendReadyOf(turn, most int, now time.Time) {
-	ls := &r.Lanes
+	ls := &r.lanes
 	ready := ls.sending.ready[turn]
 	kept := ready[:0]
 	for i, l := range ready {
@@ -157,7 +157,7 @@ func (r *Runner) formOne(l *lane, turn int, now time.Time) bool {
 	if len(l.batch) == 0 {
 		return false
 	}
-	r.Lanes.sending.fed(turn, now)
+	r.lanes.sending.fed(turn, now)
 	return true
 }
 
@@ -181,13 +181,13 @@ var marks = make([]*task, 1)
 // sendOne gives a lane's delivery to its sender.
 func (r *Runner) sendOne(l *lane) {
 	if l.batch[0].row.Withheld {
-		if !r.Lanes.sending.late {
+		if !r.lanes.sending.late {
 			r.Life.done.Go(func() { r.sendWithheld(l) })
 			return
 		}
 		l.deliveries[0].Load = r.loaderOf(l.batch[0])
 	}
-	r.Lanes.sending.to.Send(r.Life.deliver, l.deliveries[0], l.ended)
+	r.lanes.sending.to.Send(r.Life.deliver, l.deliveries[0], l.ended)
 }
 
 // loaderOf is how a sink that wants it late loads the task's message. Somebody waits for it: there is no doubt about the destination.
@@ -214,7 +214,7 @@ func (r *Runner) sendWithheld(l *lane) {
 	}
 	d := l.deliveries[0]
 	d.Message = &b.row.Message
-	r.Lanes.sending.to.Send(r.Life.deliver, d, func(outcome error) {
+	r.lanes.sending.to.Send(r.Life.deliver, d, func(outcome error) {
 		r.Env.Passes.Shelf.put(b)
 		l.ended(outcome)
 	})

@@ -13,7 +13,7 @@ import (
 // share it, and the room that it takes. Those that are in doubt share with each other only: what a destination that does not answer
 // holds on to must never count as room of one that works.
 type shelf struct {
-	Room room
+	room room
 
 	mu    sync.Mutex
 	books map[shelfMark]*book
@@ -47,7 +47,14 @@ const copies = 2
 var errGivenUp = errors.New("the reader has given up")
 
 func NewShelf(limit int64) *shelf {
-	return &shelf{Room: room{limit: limit}, books: make(map[shelfMark]*book)}
+	return &shelf{room: room{limit: limit}, books: make(map[shelfMark]*book)}
+}
+
+// Lent is how many bytes were not given back.
+func (s *shelf) Lent() int64 {
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	return s.room.used + s.room.doubted
 }
 
 // take returns the message, read by one of those who want it at the time. After it has been delivered, put gives it back. The size
@@ -90,7 +97,7 @@ func (s *shelf) take(ctx context.Context, mark shelfMark, c claim, size int64, r
 func (s *shelf) fill(ctx context.Context, b *book, size int64, read func(most int64) (*message.Row, error)) {
 	defer close(b.ready)
 	for {
-		if s.Room.enter(ctx, b.claim, copies*size) != nil {
+		if s.room.enter(ctx, b.claim, copies*size) != nil {
 			b.err = errGivenUp
 			break
 		}
@@ -99,17 +106,17 @@ func (s *shelf) fill(ctx context.Context, b *book, size int64, read func(most in
 		if !ok {
 			break
 		}
-		s.Room.leave(b.claim)
+		s.room.leave(b.claim)
 		size = larger.Bytes
 	}
 	if b.err == nil {
-		s.Room.shrink(b.claim, copies*b.row.Size())
+		s.room.shrink(b.claim, copies*b.row.Size())
 		return
 	}
 	if ctx.Err() != nil {
 		b.err = errGivenUp
 	}
-	s.Room.leave(b.claim)
+	s.room.leave(b.claim)
 	s.mu.Lock()
 	delete(s.books, b.mark)
 	s.mu.Unlock()
@@ -126,6 +133,6 @@ func (s *shelf) put(b *book) {
 	s.mu.Unlock()
 	if last {
 		b.row = nil
-		s.Room.leave(b.claim)
+		s.room.leave(b.claim)
 	}
 }

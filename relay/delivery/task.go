@@ -16,7 +16,7 @@ type task struct {
 	lane     *lane            // of a sender: the one that it is in
 	win      *snapshot.Window // from the feed
 	seq      int              // its number in the window or, if win and entry are nil, in the pass
-	entry    *Entry           // from the parked table
+	entry    *entry           // from the parked table
 	since    time.Time        // when it was taken in; zero if it comes from the parked table
 	attempts int
 	fault    *fault        // of a suspect

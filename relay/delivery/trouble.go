@@ -9,7 +9,7 @@ import (
 
 // standstill says why deliveries stand still, "" if they do not.
 func (r *Runner) standstill(now time.Time) string {
-	parked := &r.Retries.Parked.blocked
+	parked := &r.retries.parked.blocked
 	switch {
 	case r.breaker.open:
 		return "destination is down: " + r.breaker.reason
@@ -30,7 +30,7 @@ func (r *Runner) standstill(now time.Time) string {
 
 // takesNothing says whether something must be settled before more is taken in: there is no room, or what a pass has read is to end first.
 func (r *Runner) takesNothing() bool {
-	return r.Full() || slices.ContainsFunc(r.Intakes, (*intake).awaitsRest)
+	return r.someFull() || slices.ContainsFunc(r.intakes, (*intake).awaitsRest)
 }
 
 // describeTrouble keeps the reason why deliveries stand still, for the cursor's row.
@@ -42,8 +42,8 @@ func (r *Runner) describeTrouble(now time.Time) {
 	}
 	if described != r.report.describing {
 		r.report.describing = described
-		for _, in := range r.Intakes {
-			in.Dirty = true
+		for _, in := range r.intakes {
+			in.dirty = true
 		}
 	}
 	if trouble == r.report.trouble {

@@ -17,7 +17,7 @@ import (
 
 // notRead draws the consequences for the message alone: its destination has not been asked.
 func (r *Runner) notRead(t *task, u *store.UnreadError, now time.Time) {
-	t.in.Dirty = true
+	t.in.dirty = true
 	t.attempts++
 	if t.entry != nil {
 		t.entry.busy = false
@@ -52,7 +52,7 @@ type withheld struct {
 }
 
 func (r *Runner) withheldOf(t *task, doubted bool) withheld {
-	w := withheld{mark: shelfMark{id: t.row.ID, created: t.row.CreatedAt.UnixMicro()}, claim: claim{tenant: &r.Lanes.tenant, doubted: doubted}}
+	w := withheld{mark: shelfMark{id: t.row.ID, created: t.row.CreatedAt.UnixMicro()}, claim: claim{tenant: &r.lanes.tenant, doubted: doubted}}
 	w.row = store.Wanted{Part: r.Part(), Epoch: r.Env.Cursor.Epoch, Row: t.row, Parked: t.entry != nil, Bound: r.Env.Passes.Largest}
 	if w.row.Parked {
 		w.mark.parked = r.Env.Sub.Name

@@ -44,8 +44,8 @@ func (s Segments) close(ctx context.Context, segment int, retention time.Duratio
 
 // prepare makes a transaction read by index: settled rows are not to be read one by one under a lock.
 func prepare(ctx context.Context, tx pgx.Tx) error {
-	for _, settings := range []Call{localCommit, ByIndex} {
-		if _, err := tx.Exec(ctx, settings.SQL); err != nil {
+	for _, settings := range []Call{localCommit, byIndex} {
+		if _, err := tx.Exec(ctx, settings.sql); err != nil {
 			return fmt.Errorf("look at segments: %w", err)
 		}
 	}

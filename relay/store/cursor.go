@@ -31,7 +31,7 @@ const cursorColumns = `s.name, c.shard, c.class, to_jsonb(s.topics)::text, s.sin
 // rawCursor is a cursor as its row has it.
 type rawCursor struct {
 	part                    subscription.Part
-	topics, sink, Settings  *string
+	topics, sink, settings  *string
 	earlier                 *string
 	version, epoch, afterID *int64
 	base, target, done      *string
@@ -40,16 +40,16 @@ type rawCursor struct {
 }
 
 func scanCursor(scan func(...any) error) (c rawCursor, err error) {
-	return c, scan(&c.part.Subscription, &c.part.Shard, &c.part.Class, &c.topics, &c.sink, &c.Settings, &c.version, &c.earlier, &c.epoch, &c.base, &c.target, &c.afterID, &c.done, &c.past, &c.trouble)
+	return c, scan(&c.part.Subscription, &c.part.Shard, &c.part.Class, &c.topics, &c.sink, &c.settings, &c.version, &c.earlier, &c.epoch, &c.base, &c.target, &c.afterID, &c.done, &c.past, &c.trouble)
 }
 
-// Parse says what the cursor holds, or why it cannot be used. The settings are left for later.
-func (r *rawCursor) Parse() (c Cursor, err error) {
+// parse says what the cursor holds, or why it cannot be used. The settings are left for later.
+func (r *rawCursor) parse() (c Cursor, err error) {
 	c = Cursor{Part: r.part, Sub: subscription.Subscription{Name: r.part.Subscription, Sink: textOf(r.sink)}, Earlier: []byte(textOf(r.earlier)), Trouble: r.trouble}
 	if r.version == nil || r.epoch == nil || r.past == nil {
 		return c, errors.New("version, epoch and base: none may be null")
 	}
-	c.Version, c.Epoch, c.Settings = *r.version, *r.epoch, []byte(textOf(r.Settings))
+	c.Version, c.Epoch, c.Settings = *r.version, *r.epoch, []byte(textOf(r.settings))
 	if err := json.Unmarshal([]byte(textOf(r.topics)), &c.Sub.Topics); err != nil {
 		return c, fmt.Errorf("topics %s: must be a list of patterns: %w", textOf(r.topics), err)
 	}

@@ -50,7 +50,7 @@ FROM old o ORDER BY o.updated_at DESC, o.subscription DESC, o.id DESC, o.created
 func (e Expiry) Remove(ctx context.Context, state string, retention time.Duration, from ParkedPlace, most int) (to ParkedPlace, looked int, removed []string, err error) {
 	to = from
 	err = writeLocal(ctx, e.Pool, func(b *pgx.Batch) {
-		b.Queue(ByIndex.SQL)
+		b.Queue(byIndex.sql)
 		b.Queue(fmt.Sprintf(expireStatement, state), retention, from.updated, from.subscription, from.id, from.created, most).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				if err := rows.Scan(&to.updated, &to.subscription, &to.id, &to.created, &looked, &removed); err != nil {

@@ -15,7 +15,7 @@ type Floors struct{ Pool *dbconn.Pool }
 // Raise notes for all of them at once that nothing was new up to now. It returns for how many.
 func (f Floors) Raise(ctx context.Context) (n int64, err error) {
 	err = pgx.BeginTxFunc(ctx, f.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, localCommit.SQL); err != nil {
+		if _, err := tx.Exec(ctx, localCommit.sql); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, "SELECT postrider.raise_floors()").Scan(&n)

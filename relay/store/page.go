@@ -10,8 +10,8 @@ import (
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
-// ExactStartRows is the size up to which windows are searched for their exact first id.
-const ExactStartRows = 20_000
+// exactStartRows is the size up to which windows are searched for their exact first id.
+const exactStartRows = 20_000
 
 // Page is some rows of a pass in ascending order of id.
 type Page struct {
@@ -58,16 +58,16 @@ const (
 )
 
 var (
-	passSnapshot = Statement{Name: "postrider_pass_snapshot", SQL: `SELECT pg_current_snapshot()::text, NOT pg_is_in_recovery()`}
+	passSnapshot = statement{name: "postrider_pass_snapshot", sql: `SELECT pg_current_snapshot()::text, NOT pg_is_in_recovery()`}
 	// The window's first id: exact for a small window, else the first id of the segments that hold some of it.
-	PassStart = Statement{Name: "postrider_pass_start", SQL: `SELECT CASE WHEN n < ` + strconv.Itoa(ExactStartRows) + ` THEN lowest ELSE (
+	passStart = statement{name: "postrider_pass_start", sql: `SELECT CASE WHEN n < ` + strconv.Itoa(exactStartRows) + ` THEN lowest ELSE (
 			SELECT min(s.lowest) FROM generate_series(0, 15) g (segment) CROSS JOIN LATERAL (
 				SELECT o.id AS lowest FROM postrider.outbox o WHERE o.segment = g.segment::smallint ORDER BY o.id LIMIT 1) s
 			WHERE EXISTS (SELECT` + fromXmax + ` AND segment = g.segment::smallint)
 			   OR EXISTS (SELECT` + fromXip + ` AND segment = g.segment::smallint)) END
 		FROM (SELECT min(id) AS lowest, count(*) AS n FROM (
-			SELECT id FROM (SELECT id` + fromXmax + ` UNION ALL SELECT id` + fromXip + `) u LIMIT ` + strconv.Itoa(ExactStartRows) + `) w) c`}
-	PassLowest = Statement{Name: "postrider_pass_lowest", SQL: `SELECT id FROM postrider.outbox ORDER BY id LIMIT 1`}
+			SELECT id FROM (SELECT id` + fromXmax + ` UNION ALL SELECT id` + fromXip + `) u LIMIT ` + strconv.Itoa(exactStartRows) + `) w) c`}
+	passLowest = statement{name: "postrider_pass_lowest", sql: `SELECT id FROM postrider.outbox ORDER BY id LIMIT 1`}
 	// A parameter that is not text needs its type: a cast from text would be made for each row. The regular expression costs more
 	// than all the rest of a row: it is NULL while most topics match.
 	passPage = `FROM postrider.outbox o
@@ -75,8 +75,8 @@ var (
 		  AND ($4::text IS NULL OR topic ~ $4::text) AND id <= $6::bigint %s
 		ORDER BY id FETCH FIRST ($5::bigint) ROWS WITH TIES` // an id that comes twice is read at once: the next page follows ids
 	// Where a page that looks at so many rows ends, if there are as many.
-	PassEnd   = Statement{Name: "postrider_page_end", SQL: `SELECT id FROM postrider.outbox WHERE id > $1::bigint ORDER BY id OFFSET $2::bigint - 1 LIMIT 1`}
-	PassPages = [2]reading{
+	passEnd   = statement{name: "postrider_page_end", sql: `SELECT id FROM postrider.outbox WHERE id > $1::bigint ORDER BY id OFFSET $2::bigint - 1 LIMIT 1`}
+	passPages = [2]reading{
 		newReading("postrider_page", readColumns, fmt.Sprintf(passPage, "")),
 		newReading("postrider_page_unparked", readColumns, fmt.Sprintf(passPage, unparked)),
 	}
@@ -109,7 +109,7 @@ func (d *Database) ReadPage(ctx context.Context, q *PageQuery, next Page) (Page,
 func (q *PageQuery) choose(ctx context.Context, s *Session, next *Page) error {
 	if q.Target == nil {
 		primary := true
-		err := s.Run(ctx, Call{Statement: passSnapshot, Row: func(values [][]byte) (err error) {
+		err := s.run(ctx, Call{statement: passSnapshot, row: func(values [][]byte) (err error) {
 			primary = string(values[1]) == "t"
 			next.Target, err = snapshot.Parse(string(values[0]))
 			return err
@@ -126,18 +126,18 @@ func (q *PageQuery) choose(ctx context.Context, s *Session, next *Page) error {
 	if next.Begun {
 		return nil
 	}
-	query := Call{Statement: PassStart, Args: WindowArgs(q.Base)}
+	query := Call{statement: passStart, args: windowArgs(q.Base)}
 	if *q.Lowest {
-		query = Call{Statement: PassLowest}
+		query = Call{statement: passLowest}
 	}
-	query.Row = func(values [][]byte) (err error) {
+	query.row = func(values [][]byte) (err error) {
 		if next.Last = values[0] == nil; !next.Last {
 			next.Start, err = strconv.ParseInt(string(values[0]), 10, 64)
 			next.Begun, next.Start = true, max(next.Start, math.MinInt64+1)-1
 		}
 		return err
 	}
-	err := s.Run(ctx, begin, ByIndex, query, Commit)
+	err := s.run(ctx, begin, byIndex, query, commit)
 	*q.Lowest = *q.Lowest || err != nil && IsCutOff(err)
 	return err
 }
@@ -149,14 +149,14 @@ func (q *PageQuery) findEnd(ctx context.Context, s *Session, next *Page) error {
 		return nil
 	}
 	args := [][]byte{strconv.AppendInt(nil, next.Start, 10), strconv.AppendInt(nil, int64(q.Scan), 10)}
-	return s.Run(ctx, begin, inOrder, Call{Statement: PassEnd, Args: args, Row: func(values [][]byte) (err error) {
+	return s.run(ctx, begin, inOrder, Call{statement: passEnd, args: args, row: func(values [][]byte) (err error) {
 		next.End, err = strconv.ParseInt(string(values[0]), 10, 64)
 		return err
-	}}, Commit)
+	}}, commit)
 }
 
 // statement is the query of the page's rows, with its parameters.
-func (q *PageQuery) statement(next *Page) (Statement, [][]byte) {
+func (q *PageQuery) statement(next *Page) (statement, [][]byte) {
 	bound := next.End
 	if bound == 0 {
 		bound = math.MaxInt64
@@ -166,7 +166,7 @@ func (q *PageQuery) statement(next *Page) (Statement, [][]byte) {
 	if !q.Sieve {
 		args[3] = []byte(q.Regex)
 	}
-	pages, way := PassPages, 0
+	pages, way := passPages, 0
 	if q.Exclude {
 		args, way = append(args, []byte(q.Name)), 1
 	}
@@ -200,15 +200,15 @@ func (q *PageQuery) fetch(ctx context.Context, s *Session, next Page, decoder *m
 		}
 		return nil
 	}
-	decode, rest := ToRow(decoder, keep), overflow{most: message.MaxOverflow}
+	decode, rest := toRow(decoder, keep), overflow{most: message.MaxOverflow}
 	statement, args := q.statement(&next)
-	calls := []Call{begin, inOrder, {Statement: statement, Args: args, Binary: true, Row: func(values [][]byte) error {
+	calls := []Call{begin, inOrder, {statement: statement, args: args, binary: true, row: func(values [][]byte) error {
 		if g.seen++; g.full {
 			return rest.add(values)
 		}
 		return decode(values)
 	}}}
-	err := s.Run(ctx, append(append(calls, q.Mine...), Commit)...)
+	err := s.run(ctx, append(append(calls, q.Mine...), commit)...)
 	q.judge(&next, g, err)
 	return next, err
 }

@@ -165,14 +165,14 @@ var parkedRows = newReading("postrider_parked_rows", smallColumns, `FROM (
 
 // LoadParkedRows reads the messages of parked deliveries: what is not among them was discarded by a command.
 func (d *Database) LoadParkedRows(ctx context.Context, part subscription.Part, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
-	found, err := d.readParkedRows(ctx, parkedRows.Whole, part, epoch, ids)
+	found, err := d.readParkedRows(ctx, parkedRows.whole, part, epoch, ids)
 	if Unreadable(err) {
 		return d.readParkedRows(ctx, parkedRows.heads, part, epoch, ids)
 	}
 	return found, err
 }
 
-func (d *Database) readParkedRows(ctx context.Context, s Statement, part subscription.Part, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
+func (d *Database) readParkedRows(ctx context.Context, s statement, part subscription.Part, epoch int64, ids []int64) (map[snapshot.Ident]*message.Row, error) {
 	conn, err := d.Pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
@@ -180,13 +180,13 @@ func (d *Database) readParkedRows(ctx context.Context, s Statement, part subscri
 	defer conn.Release()
 	found, arrived := make(map[snapshot.Ident]*message.Row, len(ids)), int64(0)
 	args := [][]byte{[]byte(part.Subscription), append(snapshot.AppendIDs([]byte{'{'}, ids), '}')}
-	err = NewSession(conn.Conn()).Run(ctx, begin, ByIndex,
-		Call{Statement: s, Args: args, Binary: true, Row: ToRow(message.NewDecoder(d.Source), func(r *message.Row) error {
+	err = NewSession(conn.Conn()).run(ctx, begin, byIndex,
+		Call{statement: s, args: args, binary: true, row: toRow(message.NewDecoder(d.Source), func(r *message.Row) error {
 			found[r.Ident()] = r
 			if arrived += r.Arrived(); arrived > message.MaxOverflow {
 				return ErrOverflow
 			}
 			return nil
-		})}, MineCall(d.Incarnation, part, epoch), Commit)
+		})}, MineCall(d.Incarnation, part, epoch), commit)
 	return found, err
 }

@@ -42,19 +42,19 @@ func columnsWith(packed string, body int) string {
 
 // reading is a query of rows in two ways.
 type reading struct {
-	Whole Statement // with what they carry, as far as that is small
-	heads Statement // without
+	whole statement // with what they carry, as far as that is small
+	heads statement // without
 }
 
 func newReading(name, columns, from string) reading {
-	return reading{Statement{name, `SELECT ` + columns + from}, Statement{name + "_heads", `SELECT ` + headColumns + from}}
+	return reading{statement{name, `SELECT ` + columns + from}, statement{name + "_heads", `SELECT ` + headColumns + from}}
 }
 
-func (r reading) way(heads bool) Statement {
+func (r reading) way(heads bool) statement {
 	if heads {
 		return r.heads
 	}
-	return r.Whole
+	return r.whole
 }
 
 var (

@@ -20,8 +20,8 @@ type UnreadError struct {
 // Error returns the reason.
 func (u *UnreadError) Error() string { return u.Reason }
 
-var messageStatement = Statement{Name: "postrider_message",
-	SQL: `SELECT kind, size, part FROM postrider.read_message($1::text, $2::text::bigint, $3::text::timestamptz, $4::text::integer, $5::text::bigint, $6::text::bigint)`}
+var messageStatement = statement{name: "postrider_message",
+	sql: `SELECT kind, size, part FROM postrider.read_message($1::text, $2::text::bigint, $3::text::timestamptz, $4::text::integer, $5::text::bigint, $6::text::bigint)`}
 
 // Wanted names a message that is to be read by itself, for a cursor.
 type Wanted struct {
@@ -47,8 +47,8 @@ func (d *Database) ReadMessage(ctx context.Context, w Wanted) (*message.Row, err
 	if w.Parked {
 		args[0] = []byte(w.Part.Subscription)
 	}
-	err = NewSession(conn.Conn()).Run(ctx, begin, ByIndex, Call{Statement: messageStatement, Args: args, Binary: true, Row: m.add},
-		MineCall(d.Incarnation, w.Part, w.Epoch), Commit)
+	err = NewSession(conn.Conn()).run(ctx, begin, byIndex, Call{statement: messageStatement, args: args, binary: true, row: m.add},
+		MineCall(d.Incarnation, w.Part, w.Epoch), commit)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRead, err)
 	}
@@ -106,14 +106,14 @@ func (m *messageParts) whole() (*message.Row, error) {
 
 // tooLarge says of a message of so many bytes why it is not read.
 func tooLarge(size, most int64) string {
-	text := "the message has " + DecimalBytes(size)
+	text := "the message has " + decimalBytes(size)
 	if size > 1<<30 {
 		return text + " as text: more than PostgreSQL can hand out (1 GiB)"
 	}
-	return text + ": more than this relay reads (" + DecimalBytes(most) + "; a larger POSTRIDER_MEMORY_LIMIT makes it more)"
+	return text + ": more than this relay reads (" + decimalBytes(most) + "; a larger POSTRIDER_MEMORY_LIMIT makes it more)"
 }
 
-func DecimalBytes(n int64) string {
+func decimalBytes(n int64) string {
 	switch {
 	case n >= 1e9:
 		return fmt.Sprintf("%.2f GB", float64(n)/1e9)
@@ -127,4 +127,4 @@ func DecimalBytes(n int64) string {
 type LargerError struct{ Bytes int64 }
 
 // Error says how many.
-func (l *LargerError) Error() string { return "the message has " + DecimalBytes(l.Bytes) }
+func (l *LargerError) Error() string { return "the message has " + decimalBytes(l.Bytes) }

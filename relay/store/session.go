@@ -30,8 +30,8 @@ func OnStandby(err error) error {
 
 // Session runs the engine's hot statements on one connection, several per round trip, rows in binary.
 type Session struct {
-	Conn    *pgx.Conn
-	Prepare bool
+	conn    *pgx.Conn
+	prepare bool
 	pooled  bool // the session is somebody else's in the next transaction
 
 	// The encoded request of Look, and what stops watching its context.
@@ -42,46 +42,46 @@ type Session struct {
 // NewSession uses prepared statements unless the connection string asks for a mode that avoids them, as poolers need.
 func NewSession(conn *pgx.Conn) *Session {
 	conn.PgConn().Frontend().SetMaxBodyLen(message.MaxOverflow)
-	return &Session{Conn: conn, Prepare: dbconn.Prepares(conn.Config()), pooled: dbconn.Pooled(conn.PgConn())}
+	return &Session{conn: conn, prepare: dbconn.Prepares(conn.Config()), pooled: dbconn.Pooled(conn.PgConn())}
 }
 
-// Statement is an SQL text with a name to prepare it by.
-type Statement struct{ Name, SQL string }
+// statement is an SQL text with a name to prepare it by.
+type statement struct{ name, sql string }
 
 // Call is a statement with its parameters in text format, and what to do with each row; the values of a row are valid only
 // during the call of row.
 type Call struct {
-	Statement
-	Args   [][]byte
-	Binary bool // results in binary format
-	Row    func(values [][]byte) error
+	statement
+	args   [][]byte
+	binary bool // results in binary format
+	row    func(values [][]byte) error
 }
 
 var (
-	begin     = Call{Statement: Statement{SQL: dbconn.Begin}}
-	BeginRead = Call{Statement: Statement{SQL: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
+	begin     = Call{statement: statement{sql: dbconn.Begin}}
+	beginRead = Call{statement: statement{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
 	// For this transaction, since behind a pooler the session is somebody else's. Plans are generic, so that none is made per
 	// call; one that was made while the table was empty is kept while it fills, so it must not read all of it; and estimates for
 	// many partitions make compilation look worth its while, which it never is.
-	ByIndex = Call{Statement: Statement{"postrider_by_index", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off", "enable_seqscan", "off")}}
+	byIndex = Call{statement: statement{"postrider_by_index", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off", "enable_seqscan", "off")}}
 	// Pages walk the primary keys of the segments side by side, in order of id: no plan with a sort is worth its start.
-	inOrder = Call{Statement: Statement{"postrider_in_order", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
+	inOrder = Call{statement: statement{"postrider_in_order", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
 		"enable_seqscan", "off", "enable_bitmapscan", "off", "enable_sort", "off")}}
-	localCommit = Call{Statement: Statement{SQL: "SET LOCAL synchronous_commit = local"}}
-	Commit      = Call{Statement: Statement{SQL: "COMMIT"}}
-	limited     = Call{Statement: Statement{"postrider_limited", ownLimits}}
+	localCommit = Call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
+	commit      = Call{statement: statement{sql: "COMMIT"}}
+	limited     = Call{statement: statement{"postrider_limited", ownLimits}}
 )
 
 // pinned makes the calls one pinned transaction, if they are not one yet.
 func pinned(calls []Call) []Call {
 	var pins []Call
 	for _, sql := range dbconn.Pins {
-		pins = append(pins, Call{Statement: Statement{SQL: sql}})
+		pins = append(pins, Call{statement: statement{sql: sql}})
 	}
-	if len(calls) > 0 && strings.HasPrefix(calls[0].SQL, "BEGIN") {
+	if len(calls) > 0 && strings.HasPrefix(calls[0].sql, "BEGIN") {
 		return slices.Insert(slices.Clone(calls), 1, pins...)
 	}
-	return slices.Concat([]Call{begin}, pins, calls, []Call{Commit})
+	return slices.Concat([]Call{begin}, pins, calls, []Call{commit})
 }
 
 // ownLimits are the limits of our transactions. What waits for a lock says so soon; what takes longer than the other limit is tried
@@ -97,27 +97,27 @@ func setLocal(settings ...string) string {
 	return strings.Join(calls, ", ")
 }
 
-// Run executes the calls in one round trip. After an error the session must not be used again.
-func (s *Session) Run(ctx context.Context, calls ...Call) error {
+// run executes the calls in one round trip. After an error the session must not be used again.
+func (s *Session) run(ctx context.Context, calls ...Call) error {
 	if s.pooled {
 		calls = pinned(calls)
 	}
 	batch := &pgconn.Batch{}
 	for _, c := range calls {
 		format := []int16{0}
-		if c.Binary {
+		if c.binary {
 			format[0] = 1
 		}
-		if !s.Prepare || c.Name == "" {
-			batch.ExecParams(c.SQL, c.Args, nil, nil, format)
+		if !s.prepare || c.name == "" {
+			batch.ExecParams(c.sql, c.args, nil, nil, format)
 			continue
 		}
-		if _, err := s.Conn.Prepare(ctx, c.Name, c.SQL); err != nil { // once per connection
-			return fmt.Errorf("prepare %s: %w", c.Name, err)
+		if _, err := s.conn.Prepare(ctx, c.name, c.sql); err != nil { // once per connection
+			return fmt.Errorf("prepare %s: %w", c.name, err)
 		}
-		batch.ExecPrepared(c.Name, c.Args, nil, format)
+		batch.ExecPrepared(c.name, c.args, nil, format)
 	}
-	results := s.Conn.PgConn().ExecBatch(ctx, batch)
+	results := s.conn.PgConn().ExecBatch(ctx, batch)
 	err := s.readResults(results, calls)
 	if closeErr := results.Close(); err == nil {
 		err = closeErr
@@ -130,11 +130,11 @@ func (s *Session) readResults(results *pgconn.MultiResultReader, calls []Call) e
 		reader := results.ResultReader()
 		var err error
 		for reader.NextRow() {
-			if calls[i].Row != nil && err == nil {
-				err = calls[i].Row(reader.Values())
+			if calls[i].row != nil && err == nil {
+				err = calls[i].row(reader.Values())
 			}
 			if errors.Is(err, ErrOverflow) {
-				s.Conn.PgConn().Conn().Close() // nothing else ends a query at once
+				s.conn.PgConn().Conn().Close() // nothing else ends a query at once
 				return err
 			}
 		}
@@ -148,14 +148,14 @@ func (s *Session) readResults(results *pgconn.MultiResultReader, calls []Call) e
 	return nil
 }
 
-func (s *Session) Close() {
+func (s *Session) close() {
 	if s.unwatch != nil {
 		s.unwatch()
 	}
-	dbconn.Close(s.Conn.PgConn())
+	dbconn.Close(s.conn.PgConn())
 }
 
-var mineStatement = Statement{"postrider_mine", `SELECT EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid)
+var mineStatement = statement{"postrider_mine", `SELECT EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid)
 	AND NOT pg_is_in_recovery() AND EXISTS (SELECT FROM postrider.cursors
 		WHERE subscription = $2::text AND shard = $3::text::smallint AND epoch = $4::text::bigint AND owner = $1::text::uuid)`}
 
@@ -164,7 +164,7 @@ var mineStatement = Statement{"postrider_mine", `SELECT EXISTS (SELECT FROM post
 // is settled.
 func MineCall(incarnation string, part subscription.Part, epoch int64) Call {
 	args := [][]byte{[]byte(incarnation), []byte(part.Subscription), strconv.AppendInt(nil, int64(part.Shard), 10), strconv.AppendInt(nil, epoch, 10)}
-	return Call{Statement: mineStatement, Args: args, Row: func(values [][]byte) error {
+	return Call{statement: mineStatement, args: args, row: func(values [][]byte) error {
 		if string(values[0]) != "t" {
 			return ErrLost
 		}
@@ -172,8 +172,8 @@ func MineCall(incarnation string, part subscription.Part, epoch int64) Call {
 	}}
 }
 
-// ToRow adapts a function on decoded rows to a call.
-func ToRow(d *message.Decoder, f func(*message.Row) error) func([][]byte) error {
+// toRow adapts a function on decoded rows to a call.
+func toRow(d *message.Decoder, f func(*message.Row) error) func([][]byte) error {
 	return func(values [][]byte) error {
 		r, err := d.DecodeRead((*[len(message.Columns)][]byte)(values))
 		if err != nil {

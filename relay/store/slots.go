@@ -34,7 +34,7 @@ func (s Slots) HoldsBack(ctx context.Context, slot string) (bytes int64, err err
 	return bytes, err
 }
 
-// Snapshot implements Slots.
+// snapshot implements Slots.
 func (s Slots) Snapshot(ctx context.Context) (snapshot.Snapshot, error) {
 	var text string
 	if err := s.Pool.QueryRow(ctx, `SELECT pg_current_snapshot()::text`).Scan(&text); err != nil {

@@ -39,7 +39,7 @@ func (d Database) TakeOver(ctx context.Context, free []Standing, got func(Cursor
 				if err != nil {
 					return err
 				}
-				got(raw.Parse())
+				got(raw.parse())
 			}
 			return rows.Err()
 		})

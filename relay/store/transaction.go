@@ -12,20 +12,20 @@ import (
 // writes may be derived again.
 func writeLocal(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
 	b := &pgx.Batch{}
-	b.Queue(begin.SQL)
-	b.Queue(localCommit.SQL)
-	b.Queue(limited.SQL)
+	b.Queue(begin.sql)
+	b.Queue(localCommit.sql)
+	b.Queue(limited.sql)
 	queue(b)
-	b.Queue(Commit.SQL)
+	b.Queue(commit.sql)
 	return pool.SendBatch(ctx, b).Close()
 }
 
 // read runs statements that change nothing as one transaction in one round trip.
 func read(ctx context.Context, pool *dbconn.Pool, queue func(*pgx.Batch)) error {
 	b := &pgx.Batch{}
-	b.Queue(BeginRead.SQL)
-	b.Queue(limited.SQL)
+	b.Queue(beginRead.sql)
+	b.Queue(limited.sql)
 	queue(b)
-	b.Queue(Commit.SQL)
+	b.Queue(commit.sql)
 	return pool.SendBatch(ctx, b).Close()
 }

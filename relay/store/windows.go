@@ -18,7 +18,7 @@ const (
 // MaxWindow bounds the rows of a window that are read together; who reads them reads one more, to tell that there are more.
 const MaxWindow = 10_000
 
-func WindowArgs(a snapshot.Snapshot) [][]byte {
+func windowArgs(a snapshot.Snapshot) [][]byte {
 	return [][]byte{strconv.AppendUint(nil, a.Xmax, 10), a.XipArray()}
 }
 

@@ -1,4 +1,4 @@
-package relay
+package store
 
 import (
 	"context"
@@ -9,9 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/message"
-	"github.com/postrider/postrider/relay/store"
 )
 
 // planNode is a node of EXPLAIN (ANALYZE, FORMAT JSON).
@@ -34,14 +32,14 @@ func (n planNode) walk(visit func(planNode)) {
 
 // explain shows how a statement that the engine has prepared on the connection is carried out: by the plan that was made
 // when the engine ran it first.
-func explain(t *testing.T, conn *pgx.Conn, s store.Statement, args [][]byte) planNode {
+func explain(t *testing.T, conn *pgx.Conn, s statement, args [][]byte) planNode {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tx.Rollback(context.WithoutCancel(t.Context()))
-	if _, err := tx.Exec(t.Context(), store.ByIndex.SQL); err != nil {
+	if _, err := tx.Exec(t.Context(), byIndex.sql); err != nil {
 		t.Fatal(err)
 	}
 	values := make([]string, len(args))
@@ -49,7 +47,7 @@ func explain(t *testing.T, conn *pgx.Conn, s store.Statement, args [][]byte) pla
 		values[i] = "'" + strings.ReplaceAll(string(a), "'", "''") + "'"
 	}
 	var plan []byte
-	sql := fmt.Sprintf("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE %s", s.Name)
+	sql := fmt.Sprintf("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE %s", s.name)
 	if len(values) > 0 {
 		sql += " (" + strings.Join(values, ", ") + ")"
 	}
@@ -91,49 +89,12 @@ func checkPlan(t *testing.T, name string, plan planNode, most float64, maySort b
 	}
 }
 
-// fillSegments inserts rows into some segments, in ascending order of id: as a superuser, the only one who may choose them.
-func (b *bench) fillSegments(rows int, segments ...int) {
-	b.t.Helper()
-	b.exec(`INSERT INTO postrider.outbox (segment, topic, payload)
-		SELECT ($1::int[])[1 + n * $2::int / $3::int], 'a.b', '{}' FROM generate_series(0, $3::int - 1) n`, segments, len(segments), rows)
-}
-
-// outboxReader is a session that answers a feed's questions.
-func (b *bench) outboxReader() *store.OutboxReader {
-	b.t.Helper()
-	const incarnation = "5f0c1d6e-0000-4000-8000-000000000001"
-	b.exec("INSERT INTO postrider.relays (schema, incarnation, name, version) VALUES (99, '" + incarnation + "', 'test', 'test') ON CONFLICT DO NOTHING")
-	conn, err := pgx.Connect(b.t.Context(), b.db.RoleURL(b.role))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	o := &store.OutboxReader{Session: store.NewSession(conn), Incarnation: incarnation, Decoder: message.NewDecoder("source")}
-	b.t.Cleanup(o.Session.Close)
-	return o
-}
-
-// onePool is the relay's pool with a single connection.
-func (b *bench) onePool() *dbconn.Pool {
-	b.t.Helper()
-	config, err := dbconn.ParseConfig(b.db.RoleURL(b.role))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	config.MaxConns = 1
-	pool, err := dbconn.NewPool(b.t.Context(), config)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.t.Cleanup(pool.Close)
-	return pool
-}
-
 // The plans are those of a relay that has run since the table was empty, as well as those made when it is full.
 func TestWindowsAndPagesUseIndexes(t *testing.T) {
 	t.Parallel()
 	const settled, fresh = 15_000, 30
 	b := newBench(t)
-	old, err := b.app.Begin(t.Context())
+	old, err := b.App.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,9 +102,9 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 	if _, err := old.Exec(t.Context(), "SELECT postrider.enqueue('a.old', '1')"); err != nil {
 		t.Fatal(err)
 	}
-	admin := b.db.Conn(t)
-	outbox, pool := b.outboxReader(), b.onePool()
-	reader := b.passReader(pool, snapshotOf(t, admin))
+	admin := b.DB.Conn(t)
+	outbox, pool := b.outboxReader(), b.OnePool()
+	reader := b.pass(pool, snapshotOf(t, admin), ">")
 	use := func() {
 		t.Helper()
 		now := snapshotOf(t, admin)
@@ -160,68 +121,61 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		_, err = outbox.TransactionTopics(t.Context(), []uint64{1})
 		mend(t, err)
 		for _, reader.Exclude = range []bool{false, true} {
-			_, err := reader.ReadPage(t.Context(), store.Page{Begun: true, Start: 1}, 1)
+			_, err := reader.page(t.Context(), Page{Begun: true, Start: 1}, 1)
 			mend(t, err)
-			for _, reader.Lowest = range []bool{false, true} {
-				_, err = reader.ReadPage(t.Context(), store.Page{}, 1)
+			for _, *reader.Lowest = range []bool{false, true} {
+				_, err = reader.page(t.Context(), Page{}, 1)
 				mend(t, err)
 			}
-			reader.Size.Scan = 20
-			_, err = reader.ReadPage(t.Context(), store.Page{Start: 1}, 1)
+			reader.Scan = 20
+			_, err = reader.page(t.Context(), Page{Start: 1}, 1)
 			mend(t, err)
-			reader.Size.Scan = 0
+			reader.Scan = 0
 		}
 	}
 	for _, how := range []string{"plans of an empty table", "plans of a full table", "plans of an analyzed table"} {
 		switch how {
 		case "plans of a full table":
-			outbox, pool = b.outboxReader(), b.onePool()
-			reader.DB.Pool = pool
+			outbox, pool = b.outboxReader(), b.OnePool()
+			reader.Pool = pool
 		case "plans of an analyzed table":
-			b.exec("ANALYZE postrider.outbox")
+			b.Exec("ANALYZE postrider.outbox")
 		}
 		use()
-		b.fillSegments(settled, 3, 4, 5, 6)
+		b.FillSegments(settled, 3, 4, 5, 6)
 		base := snapshotOf(t, admin)
-		b.fillSegments(fresh, 6, 7)
+		b.FillSegments(fresh, 6, 7)
 		target := snapshotOf(t, admin)
 		lowest := scalar[int64](b, "SELECT max(id) FROM postrider.outbox") - fresh
 
-		window := store.WindowArgs(base)
+		window := windowArgs(base)
 		page := [][]byte{fmt.Append(nil, lowest), []byte(base.String()), []byte(target.String()), []byte("^(a.b)$"), []byte("2000"), []byte("9223372036854775807"), []byte("nobody")}
 		xids := [][]byte{fmt.Appendf(nil, "{%d}", target.Xmax-1)}
 		for _, c := range []struct {
-			store.Statement
+			statement
 			args    [][]byte
 			maySort bool
 		}{
-			{store.WindowStatement.Whole, window, true},
-			{store.CountStatement, window, true},
-			{store.WindowTopics, append(window, []byte(target.String())), true},
-			{store.TransactionRows.Whole, xids, true},
-			{store.PassStart, window, false},
-			{store.PassEnd, [][]byte{fmt.Append(nil, lowest), []byte("20")}, false},
-			{store.PassLowest, nil, false},
-			{store.PassPages[0].Whole, page[:6], false},
-			{store.PassPages[1].Whole, page, false},
+			{windowRows.whole, window, true},
+			{countWindow, window, true},
+			{windowTopics, append(window, []byte(target.String())), true},
+			{transactionRows.whole, xids, true},
+			{passStart, window, false},
+			{passEnd, [][]byte{fmt.Append(nil, lowest), []byte("20")}, false},
+			{passLowest, nil, false},
+			{passPages[0].whole, page[:6], false},
+			{passPages[1].whole, page, false},
 		} {
-			conn := outbox.Session.Conn
-			if strings.Contains(c.Name, "page") || strings.Contains(c.Name, "pass") {
+			conn := outbox.Session.conn
+			if strings.Contains(c.name, "page") || strings.Contains(c.name, "pass") {
 				held, err := pool.Acquire(t.Context())
 				mend(t, err)
 				conn = held.Conn()
-				checkPlan(t, how+": "+c.Name, explain(t, conn, c.Statement, c.args), 3*fresh, c.maySort)
+				checkPlan(t, how+": "+c.name, explain(t, conn, c.statement, c.args), 3*fresh, c.maySort)
 				held.Release()
 				continue
 			}
-			checkPlan(t, how+": "+c.Name, explain(t, conn, c.Statement, c.args), 3*fresh, c.maySort)
+			checkPlan(t, how+": "+c.name, explain(t, conn, c.statement, c.args), 3*fresh, c.maySort)
 		}
-	}
-}
-
-func mend(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -1,4 +1,4 @@
-package relay
+package store
 
 import (
 	"context"
@@ -8,34 +8,32 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/postrider/postrider/relay/store"
 )
 
 // TestLook takes ticks in both ways and holds them against what the server says in text.
 func TestLook(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	old, err := b.app.Begin(t.Context())
+	old, err := b.App.Begin(t.Context())
 	mend(t, err)
 	defer old.Rollback(context.WithoutCancel(t.Context()))
 	o := b.outboxReader()
 	ctx := t.Context() // the session's, which ends with it
 	for _, prepare := range []bool{true, false} {
 		t.Run("prepared="+strconv.FormatBool(prepare), func(t *testing.T) {
-			o.Session.Prepare = prepare
+			o.Session.prepare = prepare
 			for range 8 { // past the custom plans
 				var mine uint64
 				mend(t, old.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text::bigint").Scan(&mine))
 				committed, before := commitNow(t, b)
-				tick, err := o.Session.Look(ctx, o.Incarnation)
+				tick, err := o.Session.tick(ctx, o.Incarnation)
 				mend(t, err)
-				if tick.Snapshot.Sees(mine) || !tick.Snapshot.Sees(committed) {
-					t.Errorf("%s: transaction %d runs, %d has committed", tick.Snapshot, mine, committed)
+				if tick.snapshot.Sees(mine) || !tick.snapshot.Sees(committed) {
+					t.Errorf("%s: transaction %d runs, %d has committed", tick.snapshot, mine, committed)
 				}
 				after := walPosition(t, b)
-				if p := int64(tick.LSN); p < before || p > after {
-					t.Errorf("position %s: not between those before and after, %d and %d", tick.LSN, before, after)
+				if p := int64(tick.lsn); p < before || p > after {
+					t.Errorf("position %s: not between those before and after, %d and %d", tick.lsn, before, after)
 				}
 			}
 		})
@@ -45,13 +43,13 @@ func TestLook(t *testing.T) {
 // commitNow commits a transaction and returns its id and the position of the log after it.
 func commitNow(t *testing.T, b *bench) (xid uint64, at int64) {
 	t.Helper()
-	mend(t, b.admin.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text::bigint").Scan(&xid))
+	mend(t, b.Admin.QueryRow(t.Context(), "SELECT pg_current_xact_id()::text::bigint").Scan(&xid))
 	return xid, walPosition(t, b)
 }
 
 func walPosition(t *testing.T, b *bench) (at int64) {
 	t.Helper()
-	mend(t, b.admin.QueryRow(t.Context(), "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").Scan(&at))
+	mend(t, b.Admin.QueryRow(t.Context(), "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").Scan(&at))
 	return at
 }
 
@@ -61,33 +59,33 @@ func TestLookFails(t *testing.T) {
 	b := newBench(t)
 	o := b.outboxReader()
 	ctx := t.Context()
-	if _, err := o.Session.Look(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, store.ErrLost) {
+	if _, err := o.Session.tick(ctx, "5f0c1d6e-0000-4000-8000-000000000002"); !errors.Is(err, ErrLost) {
 		t.Errorf("nobody is registered: %v", err)
 	}
-	connect := func() *store.Session {
-		conn, err := pgx.Connect(ctx, b.db.RoleURL(b.role))
+	connect := func() *Session {
+		conn, err := pgx.Connect(ctx, b.DB.RoleURL(b.Role))
 		mend(t, err)
-		s := store.NewSession(conn)
-		t.Cleanup(s.Close)
+		s := NewSession(conn)
+		t.Cleanup(s.close)
 		return s
 	}
-	_, err := connect().Look(ctx, "nobody")
-	if _, is := errors.AsType[*pgconn.PgError](err); !is || errors.Is(err, store.ErrLost) {
+	_, err := connect().tick(ctx, "nobody")
+	if _, is := errors.AsType[*pgconn.PgError](err); !is || errors.Is(err, ErrLost) {
 		t.Errorf("an incarnation that is no uuid: %v", err)
 	}
 
 	hanging := connect()
 	inTime, cancel := context.WithCancel(ctx)
-	_, err = hanging.Look(inTime, o.Incarnation)
+	_, err = hanging.tick(inTime, o.Incarnation)
 	mend(t, err)
-	lock, err := b.admin.Begin(ctx)
+	lock, err := b.Admin.Begin(ctx)
 	mend(t, err)
 	defer lock.Rollback(context.WithoutCancel(ctx))
 	_, err = lock.Exec(ctx, "LOCK postrider.relays")
 	mend(t, err)
 	done := make(chan error, 1)
 	go func() {
-		_, err := hanging.Look(inTime, o.Incarnation)
+		_, err := hanging.tick(inTime, o.Incarnation)
 		done <- err
 	}()
 	eventually(t, "the look waits", func() bool {
@@ -97,7 +95,7 @@ func TestLookFails(t *testing.T) {
 	if err := <-done; err == nil {
 		t.Error("a server that does not answer has answered")
 	}
-	if _, err := hanging.Look(inTime, o.Incarnation); err == nil {
+	if _, err := hanging.tick(inTime, o.Incarnation); err == nil {
 		t.Error("a session is used again after its end")
 	}
 }

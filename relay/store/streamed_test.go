@@ -1,4 +1,4 @@
-package relay
+package store
 
 import (
 	"math"
@@ -29,11 +29,11 @@ const strangeRows = `INSERT INTO postrider.outbox (topic, key, payload, body, he
 func (b *bench) streamed(conn *pgx.Conn, insert func()) [][]byte {
 	b.t.Helper()
 	const slot = "postrider_pgoutput_test"
-	_, err := conn.Exec(b.t.Context(), "SELECT pg_create_logical_replication_slot($1, 'pgoutput', true)", slot+"_"+b.db.Name)
+	_, err := conn.Exec(b.t.Context(), "SELECT pg_create_logical_replication_slot($1, 'pgoutput', true)", slot+"_"+b.DB.Name)
 	mend(b.t, err)
 	insert()
 	rows, err := conn.Query(b.t.Context(), `SELECT data FROM pg_logical_slot_get_binary_changes($1, NULL, NULL,
-		'proto_version', '1', 'publication_names', $2, 'binary', 'true')`, slot+"_"+b.db.Name, wal.Publication)
+		'proto_version', '1', 'publication_names', $2, 'binary', 'true')`, slot+"_"+b.DB.Name, wal.Publication)
 	mend(b.t, err)
 	messages, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
 	mend(b.t, err)
@@ -45,12 +45,12 @@ func TestStreamedRowsAreTheTables(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	o := b.outboxReader()
-	messages := b.streamed(b.db.Conn(t), func() {
-		_, err := b.app.Exec(t.Context(), strangeRows)
+	messages := b.streamed(b.DB.Conn(t), func() {
+		_, err := b.App.Exec(t.Context(), strangeRows)
 		mend(t, err)
-		b.exec("BEGIN; SAVEPOINT s; SELECT postrider.enqueue('a', '1'); ROLLBACK TO s; SELECT postrider.enqueue('a', '2'); COMMIT")
-		b.exec("BEGIN; SELECT postrider.enqueue('a', '3'); ROLLBACK")
-		b.exec("UPDATE postrider.outbox SET topic = 'b' WHERE false; TRUNCATE postrider.outbox_13")
+		b.Exec("BEGIN; SAVEPOINT s; SELECT postrider.enqueue('a', '1'); ROLLBACK TO s; SELECT postrider.enqueue('a', '2'); COMMIT")
+		b.Exec("BEGIN; SELECT postrider.enqueue('a', '3'); ROLLBACK")
+		b.Exec("UPDATE postrider.outbox SET topic = 'b' WHERE false; TRUNCATE postrider.outbox_13")
 	})
 	_, want, _, err := readWindow(t.Context(), o, snapshot.Snapshot{Xmax: 3})
 	mend(t, err)
