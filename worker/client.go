@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -72,16 +73,13 @@ func (c *client) exchange(ctx context.Context, url string, body []byte) (*answer
 		return nil, err
 	}
 	defer res.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err != nil {
+	var text strings.Builder
+	text.Grow(int(min(max(res.ContentLength, 0), maxAnswer)))
+	if _, err := io.Copy(&text, io.LimitReader(res.Body, maxAnswer)); err != nil {
 		return nil, err
 	}
 	if res.StatusCode != http.StatusOK {
-		return nil, refused(res, data)
+		return nil, refused(res, []byte(text.String()))
 	}
-	got := new(answer)
-	if err := json.Unmarshal(data, got); err != nil {
-		return nil, fmt.Errorf("the answer is not what a relay answers: %w", err)
-	}
-	return got, nil
+	return readAnswer(text.String())
 }

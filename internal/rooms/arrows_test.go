@@ -22,7 +22,7 @@ var rooms = []room{
 	{path: "outbox", may: "outbox/topic", postgres: true},
 	{path: "outbox/topic"},
 	{path: "outbox/outboxtest", may: "outbox outbox/topic"},
-	{path: "worker", may: "outbox/topic", postgres: true},
+	{path: "worker", may: "outbox/topic internal/jsonscan", postgres: true},
 	{path: "worker/workertest", may: "worker outbox outbox/outboxtest", postgres: true},
 
 	// The engine, from the leaves inwards out.
@@ -54,6 +54,7 @@ var rooms = []room{
 
 	// What commands and servers share.
 	{path: "internal/strict"},
+	{path: "internal/jsonscan"},
 	{path: "internal/schema"},
 	{path: "internal/human"},
 	{path: "internal/secret"},
@@ -63,7 +64,7 @@ var rooms = []room{
 	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/nats sinks/pull sinks/sql sinks/stdout sinks/webhook", postgres: true},
 	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/subscription outbox/topic sinks sinks/webhook internal/callback"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr sinks", postgres: true},
-	{path: "internal/api/jobs", may: "internal/strict relay sinks sinks/pull"},
+	{path: "internal/api/jobs", may: "internal/strict internal/jsonscan relay sinks sinks/pull"},
 	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
 	{path: "migrations", may: "internal/dbconn internal/schema", postgres: true},
 

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -41,8 +42,8 @@ type watch struct {
 func (c *core) line(name string) *line {
 	l := c.lines[name]
 	if l == nil {
-		l = &line{name: name, jobs: make(map[*job]bool)}
-		c.lines[name] = l
+		l = &line{name: strings.Clone(name), jobs: make(map[*job]bool)}
+		c.lines[l.name] = l
 	}
 	return l
 }

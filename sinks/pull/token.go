@@ -2,6 +2,7 @@ package pull
 
 import (
 	cryptorand "crypto/rand"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -10,13 +11,28 @@ import (
 // tokenText is a token as workers know it.
 func tokenText(token int64) string { return strconv.FormatInt(token, 36) }
 
-// parseToken returns 0 for what is no token.
+// parseToken returns 0 for what is no token. No two texts mean one.
 func parseToken(text string) int64 {
-	token, err := strconv.ParseInt(text, 36, 64)
-	if err != nil || token <= 0 || tokenText(token) != text { // no two texts mean one token
+	if text == "" || text[0] == '0' {
 		return 0
 	}
-	return token
+	var token uint64
+	for i := range len(text) {
+		var digit uint64
+		switch c := text[i]; {
+		case '0' <= c && c <= '9':
+			digit = uint64(c - '0')
+		case 'a' <= c && c <= 'z':
+			digit = uint64(c-'a') + 10
+		default:
+			return 0
+		}
+		if token > (math.MaxInt64-digit)/36 {
+			return 0
+		}
+		token = 36*token + digit
+	}
+	return int64(token)
 }
 
 // newTokens returns a source of tokens that cannot be guessed: 63 bits of a cipher's stream.

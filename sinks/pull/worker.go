@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -59,7 +60,7 @@ func (c *core) called(by Caller) (*worker, error) {
 		}
 		w.former = append(w.former, w.incarnation)
 		w.former = w.former[max(0, len(w.former)-mostFormer):]
-		w.incarnation, w.since = by.Incarnation, c.now
+		w.incarnation, w.since = strings.Clone(by.Incarnation), c.now
 		w.inherit()
 	}
 	w.seen = c.now
@@ -68,12 +69,13 @@ func (c *core) called(by Caller) (*worker, error) {
 
 func (c *core) newWorker(by Caller) *worker {
 	w := newWorker(by, c.now)
-	c.workers[by.Worker] = w
+	c.workers[w.name] = w
 	return w
 }
 
+// newWorker keeps no more of the caller's texts than it has to: they may be parts of a whole request.
 func newWorker(by Caller, now time.Time) *worker {
-	return &worker{name: by.Worker, incarnation: by.Incarnation, since: now, seen: now, holds: make(map[*job]bool), calls: make(map[*call]bool)}
+	return &worker{name: strings.Clone(by.Worker), incarnation: strings.Clone(by.Incarnation), since: now, seen: now, holds: make(map[*job]bool), calls: make(map[*call]bool)}
 }
 
 // inherit has an incarnation that calls for the first time have the leases of its own that were found.

@@ -10,17 +10,38 @@ import (
 	"github.com/postrider/postrider/sinks/pull"
 )
 
-// respond writes an answer whose members begin is followed by: jobs, if there are any to be told, and quiet.
-func respond(w http.ResponseWriter, members []byte) {
+// respond writes an answer that has been made in parts.
+func respond(w http.ResponseWriter, parts ...[]byte) {
+	length := 0
+	for _, part := range parts {
+		length += len(part)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Length", strconv.Itoa(len(members)))
-	w.Write(members)
+	w.Header().Set("Content-Length", strconv.Itoa(length))
+	for _, part := range parts {
+		if _, err := w.Write(part); err != nil {
+			return // the caller is gone
+		}
+	}
 }
 
-// appendJobs writes the member jobs.
-func appendJobs(b []byte, list []pull.Job) []byte {
-	b = append(b, `"jobs":[`...)
+var (
+	begins = []byte{'{'}
+	ends   = []byte(`,"quiet":false}`)
+)
+
+// aboutJob is more than what a job takes beside its texts.
+const aboutJob = 320
+
+// membersOf writes the member jobs.
+func membersOf(list []pull.Job) []byte {
+	size := aboutJob
+	for i := range list {
+		j := &list[i]
+		size += aboutJob + len(j.Subscription) + len(j.Topic) + len(j.Key) + len(j.Payload) + len(j.Headers)
+	}
+	b := append(make([]byte, 0, size), `"jobs":[`...)
 	for i := range list {
 		if i > 0 {
 			b = append(b, ',')
@@ -82,9 +103,13 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// appendAnswers writes the member items.
-func appendAnswers(b []byte, items []item, answers []pull.Answer) []byte {
-	b = append(b, `"items":[`...)
+// answersTo writes the member items, and a comma.
+func answersTo(items []item, answers []pull.Answer) []byte {
+	size := 16
+	for i := range items {
+		size += 70 + len(items[i].Subscription)
+	}
+	b := append(make([]byte, 0, size), `"items":[`...)
 	for i, a := range answers {
 		if i > 0 {
 			b = append(b, ',')
@@ -97,7 +122,7 @@ func appendAnswers(b []byte, items []item, answers []pull.Answer) []byte {
 		b = append(b, a...)
 		b = append(b, `"}`...)
 	}
-	return append(b, ']')
+	return append(b, `],`...)
 }
 
 // appendHeld writes a list of what workers hold as a member.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/postrider/postrider/sinks/pull"
@@ -12,7 +13,7 @@ import (
 // beat reaches every relay that has something for workers: what one holds may be anybody's.
 func (h *Handler) beat(w http.ResponseWriter, r *http.Request) error {
 	var q beatRequest
-	hop, err := h.read(w, r, &q)
+	hop, err := h.read(w, r, func(body []byte) error { return decode(body, &q) })
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (h *Handler) beat(w http.ResponseWriter, r *http.Request) error {
 		return moving(away[0])
 	}
 	b := append(appendHeld([]byte{'{'}, "cancel", nil), ',')
-	respond(w, append(appendHeld(b, "lost", lost), `,"quiet":false}`...))
+	respond(w, appendHeld(b, "lost", lost), ends)
 	return nil
 }
 
@@ -89,7 +90,7 @@ func (b *beatRequest) progress() ([]pull.Working, error) {
 		case p.Percent < 0 || p.Percent > 100:
 			return nil, invalid("progress[%d].percent %v: must be from 0 to 100", i, p.Percent)
 		}
-		all = append(all, pull.Working{Held: p.held.held(), Progress: pull.Progress{Percent: p.Percent, Note: cut(p.Note)}})
+		all = append(all, pull.Working{Held: p.held.held(), Progress: pull.Progress{Percent: p.Percent, Note: strings.Clone(cut(p.Note))}})
 	}
 	return all, nil
 }

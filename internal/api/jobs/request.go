@@ -84,7 +84,7 @@ type working struct {
 }
 
 // read reads a body into a request, and says whether another relay has passed it on.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, into any) (hop bool, err error) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, decode func(body []byte) error) (hop bool, err error) {
 	body, err := readBody(w, r)
 	if err != nil {
 		return false, err
@@ -95,7 +95,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, into any) (hop bo
 		}
 		hop = true
 	}
-	return hop, decode(body, into)
+	return hop, decode(body)
 }
 
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
@@ -103,7 +103,12 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if err != nil || kind != "application/json" {
 		return nil, newProblem(http.StatusUnsupportedMediaType, "not_json", "Content-Type %q: must be application/json", r.Header.Get("Content-Type"))
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, longestBody))
+	var text bytes.Buffer
+	if r.ContentLength <= longestBody {
+		text.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
+	}
+	_, err = text.ReadFrom(http.MaxBytesReader(w, r.Body, longestBody))
+	body := text.Bytes()
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, newProblem(http.StatusRequestEntityTooLarge, "too_large", "the body has more than %d bytes: send less in one request", longestBody)
 	}
@@ -114,7 +119,14 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 // decode takes the quick way for what is right, and the one that explains for what is not.
-func decode(body []byte, into any) error {
+func decode[T any, P interface {
+	*T
+	scanned
+}](body []byte, into P) error {
+	if scan(string(body), into) {
+		return nil
+	}
+	*into = *new(T)
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	if d.Decode(into) == nil {

@@ -18,7 +18,7 @@ const turn = 250 * time.Millisecond
 
 func (h *Handler) take(w http.ResponseWriter, r *http.Request) error {
 	var q takeRequest
-	hop, err := h.read(w, r, &q)
+	hop, err := h.read(w, r, func(body []byte) error { return decode(body, &q) })
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	respond(w, append(append([]byte{'{'}, b...), `,"quiet":false}`...))
+	respond(w, begins, b, ends)
 	return nil
 }
 
@@ -112,7 +112,7 @@ func (h *Handler) takePart(ctx context.Context, by pull.Caller, q *takeRequest, 
 				context.AfterFunc(ctx, j.Free) // it has been answered with
 			}
 		}
-		return appendJobs(nil, list), len(list) > 0, err
+		return membersOf(list), len(list) > 0, err
 	}
 	own := takeRequest{q.caller, takePart{one.items, sinks.Duration(wait)}}
 	got, err := one.at.ask(ctx, "take", own, wait)
@@ -128,7 +128,7 @@ func (h *Handler) takePart(ctx context.Context, by pull.Caller, q *takeRequest, 
 
 func (h *Handler) settle(w http.ResponseWriter, r *http.Request) error {
 	var q settleRequest
-	hop, err := h.read(w, r, &q)
+	hop, err := h.read(w, r, func(body []byte) error { return decode(body, &q) })
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,6 @@ func (h *Handler) settle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b := append(appendAnswers([]byte{'{'}, q.Items, answers), ',')
 	list := []byte(`"jobs":[]`)
 	if q.Take != nil {
 		next := takeRequest{caller{Worker: q.Worker, Incarnation: q.Incarnation}, *q.Take}
@@ -156,7 +155,7 @@ func (h *Handler) settle(w http.ResponseWriter, r *http.Request) error {
 			list = got
 		}
 	}
-	respond(w, append(append(b, list...), `,"quiet":false}`...))
+	respond(w, begins, answersTo(q.Items, answers), list, ends)
 	return nil
 }
 
