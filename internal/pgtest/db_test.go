@@ -61,6 +61,13 @@ func TestNewDBInOwnCluster(t *testing.T) {
 	if got := queryOne(t, s.NewDB(t).URL(), `SELECT current_setting('wal_level')`); got != "replica" {
 		t.Errorf("wal_level is %s", got)
 	}
+	for range 2 { // of the template that the first of them makes
+		db := s.New(t)
+		db.Exec(t, `UPDATE of_template SET n = n + 1`)
+		if got := queryOne(t, db.URL(), `SELECT n || ' ' || current_setting('wal_level') FROM of_template`); got != "8 replica" {
+			t.Errorf("a database made of the template has %q", got)
+		}
+	}
 }
 
 func TestDropIsThorough(t *testing.T) {

@@ -38,6 +38,9 @@ type Server struct {
 	as          account.Account
 	dog         *watchdog
 
+	template  sync.Mutex
+	templated bool // it has a template of databases
+
 	mu      sync.Mutex
 	pm      *process
 	paused  []int // who was stopped by Pause: the postmaster and its children

@@ -125,6 +125,26 @@ func (s *Server) create(ctx context.Context, name, template string, options []st
 	return errors.Join(err, conn.Close(closeCtx))
 }
 
+// New is the package's New in a cluster that the test started itself: the first call prepares a template there.
+func (s *Server) New(t testing.TB) *DB {
+	t.Helper()
+	shared.mu.Lock()
+	prepare := shared.prepare
+	shared.mu.Unlock()
+	if prepare == nil {
+		return s.NewDB(t)
+	}
+	s.template.Lock()
+	defer s.template.Unlock()
+	if !s.templated {
+		if err := s.makeTemplate(t.Context(), prepare); err != nil {
+			t.Fatalf("prepare the template database: %v", err)
+		}
+		s.templated = true
+	}
+	return s.newDB(t, templateName)
+}
+
 // NewDB returns an empty database in a cluster that the test started itself.
 func (s *Server) NewDB(t testing.TB) *DB {
 	t.Helper()
@@ -217,7 +237,7 @@ func (c *cluster) start() (err error) {
 	if c.prepare == nil {
 		return nil
 	}
-	if err := c.makeTemplate(ctx); err != nil {
+	if err := c.server.makeTemplate(ctx, c.prepare); err != nil {
 		return fmt.Errorf("prepare the template database: %w", err)
 	}
 	c.template = templateName
@@ -226,12 +246,12 @@ func (c *cluster) start() (err error) {
 
 // makeTemplate prepares the template and then closes it to connections: copying
 // waits until nobody is connected to the original.
-func (c *cluster) makeTemplate(ctx context.Context) error {
-	admin := c.server.URL("postgres")
+func (s *Server) makeTemplate(ctx context.Context, prepare func(url string) error) error {
+	admin := s.URL("postgres")
 	if err := exec1(ctx, admin, "CREATE DATABASE "+templateName+" TEMPLATE template0"); err != nil {
 		return err
 	}
-	if err := c.prepare(c.server.URL(templateName)); err != nil {
+	if err := prepare(s.URL(templateName)); err != nil {
 		return err
 	}
 	return exec1(ctx, admin, "ALTER DATABASE "+templateName+" ALLOW_CONNECTIONS false")
