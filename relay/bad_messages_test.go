@@ -29,7 +29,7 @@ func TestManyBadMessages(t *testing.T) {
 				bad := s.bulk("bad", c.bad, c.keys)
 				good := s.bulk("good", 12, c.keys)
 				s.play()
-				eventuallyIn(t, 3*patience, "the good ones pass", func() bool { return len(a.lacks(good)) == 0 })
+				eventuallyIn(t, 3*patience, "the good ones pass", func() bool { return len(a.missing(good)) == 0 })
 				eventuallyIn(t, 6*patience, "the bad ones are dead", func() bool { return s.parkedIn("sub", states.Dead) == len(bad) })
 				s.shows("sub", "dead", bad...)
 				a.exactly(t, good)

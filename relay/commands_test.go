@@ -225,7 +225,7 @@ func TestChangeOfTopics(t *testing.T) {
 			if !slices.Equal(shown, want) {
 				t.Errorf("the view shows %v, want %v", shown, want)
 			}
-			if missing := a.lacks(want); len(missing) > 0 {
+			if missing := a.missing(want); len(missing) > 0 {
 				t.Errorf("%v were not delivered", missing)
 			}
 			if mode != "down" {
@@ -252,7 +252,7 @@ func TestChangeOfTopicsWhileBusy(t *testing.T) {
 	y()
 	s.settledAll("sub")
 	want := scalar[[]int64](s.bench, "SELECT array_agg(id ORDER BY id) FROM postrider.deliveries WHERE status = 'delivered'")
-	if missing := a.lacks(want); len(missing) > 0 {
+	if missing := a.missing(want); len(missing) > 0 {
 		t.Errorf("%d of %d messages were not delivered, such as %d", len(missing), len(want), missing[0])
 	}
 	if all := len(s.stored()); len(want) >= all {

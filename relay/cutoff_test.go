@@ -18,15 +18,6 @@ func (b *bench) backlog(n int) []int64 {
 	return scalar[[]int64](b, "SELECT array(SELECT id FROM postrider.outbox WHERE topic = 'wanted' ORDER BY id)")
 }
 
-// arrives waits until a subscription has got the messages, exactly those.
-func (r *recorder) arrives(t *testing.T, ids []int64) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%d messages arrive", len(ids)), func() bool { return r.count() >= len(ids) && len(r.missing(ids)) == 0 })
-	if got := r.rows(); len(got) != len(ids) {
-		t.Errorf("%d deliveries of %d messages", len(got), len(ids))
-	}
-}
-
 // guard ends statements of the relay that take longer than a limit, as administrators' scripts and poolers do, with a function such
 // as pg_cancel_backend.
 func (b *bench) guard(end string, limit time.Duration) (ended func() int) {

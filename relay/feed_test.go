@@ -133,7 +133,7 @@ func onlyCommitted(t *testing.T, server *pgtest.Server, follow Follow) {
 }
 
 // wantPayloads waits for as many deliveries and checks that these are the ones.
-func wantPayloads(t *testing.T, rec *recorder, want ...string) {
+func wantPayloads(t *testing.T, rec *actor, want ...string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d messages are delivered", len(want)), func() bool { return rec.count() >= len(want) })
 	got := rec.payloads()

@@ -147,7 +147,7 @@ func TestOneCursorThatCannotBeSaved(t *testing.T) {
 func TestOutageIsAHandfulOfLines(t *testing.T) {
 	server := privateServer(t, nil)
 	b := benchAt(t, server)
-	subs := []*recorder{b.subscribe("one", "{>}", "{}", "now"), b.subscribe("two", "{>}", "{}", "now"), b.subscribe("three", "{nothing}", "{}", "now")}
+	subs := []*actor{b.subscribe("one", "{>}", "{}", "now"), b.subscribe("two", "{>}", "{}", "now"), b.subscribe("three", "{nothing}", "{}", "now")}
 	r, g := b.startWatched(impatient)
 	g.follows(1)
 	ids := b.Publish("a", "", `1`)

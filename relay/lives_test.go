@@ -67,7 +67,7 @@ func TestIDsThatComeAgainAreOtherMessages(t *testing.T) {
 type resets struct {
 	*bench
 	r     *rand.Rand
-	to    *recorder
+	to    *actor
 	run   *running
 	sent  int
 	fails map[string]int // attempts that will fail, by payload

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -45,7 +43,7 @@ func (s *scene) actor(name string) *actor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.actors[name] == nil {
-		s.actors[name] = &actor{limits: sinks.Limits{Lanes: 4, Batch: 64}}
+		s.actors[name] = newActor()
 	}
 	return s.actors[name]
 }
@@ -110,180 +108,6 @@ func (s *scene) parkedIn(name string, states ...string) int {
 
 // crash voids everything that relays have in memory, as a crash of the server does.
 func (s *scene) crash() { s.Exec("DELETE FROM postrider.relays") }
-
-// attempt is one message that was handed to an actor, and what it answered.
-type attempt struct {
-	sinks.Delivery
-	err error
-	at  time.Time
-	run int // which opening of the sink it came through
-}
-
-// actor is a destination in memory. It accepts everything unless it is told otherwise.
-type actor struct {
-	limits sinks.Limits
-
-	mu       sync.Mutex
-	script   func(ctx context.Context, d sinks.Delivery) error
-	attempts []attempt
-	largest  int    // batch
-	fault    string // in how the relay used it
-	busy     int
-	busiest  int
-	runs     int
-	accepts  int
-}
-
-// engagement is an actor as one run of a subscription's deliveries has opened it.
-type engagement struct {
-	*actor
-	run int
-}
-
-var _ sinks.Sink = engagement{}
-
-func (a *actor) hire() sinks.Sink {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.runs++
-	return engagement{a, a.runs}
-}
-
-// Deliver implements sinks.Sink.
-func (a engagement) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
-	keys := make(map[string]bool)
-	a.mu.Lock()
-	script := a.script
-	a.busy++
-	a.largest, a.busiest = max(a.largest, len(batch)), max(a.busiest, a.busy)
-	for _, d := range batch {
-		if d.Key != "" && keys[d.Key] {
-			a.fault = fmt.Sprintf("a batch holds key %s twice", d.Key)
-		}
-		keys[d.Key] = true
-	}
-	a.mu.Unlock()
-	for i, d := range batch {
-		at := time.Now()
-		if script != nil {
-			outcomes[i] = script(ctx, d)
-		}
-		a.mu.Lock()
-		a.attempts = append(a.attempts, attempt{Delivery: d, err: outcomes[i], at: at, run: a.run})
-		if outcomes[i] == nil {
-			a.accepts++
-		}
-		a.mu.Unlock()
-	}
-	a.mu.Lock()
-	a.busy--
-	a.mu.Unlock()
-}
-
-// Limits implements sinks.Sink.
-func (a *actor) Limits() sinks.Limits { return a.limits }
-
-// Close implements sinks.Sink.
-func (a *actor) Close() error { return nil }
-
-// plays replaces what the actor answers. The function may be called by several goroutines at once.
-func (a *actor) plays(script func(ctx context.Context, d sinks.Delivery) error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.script = script
-}
-
-// all returns every attempt in the order in which it ended.
-func (a *actor) all() []attempt {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Clone(a.attempts)
-}
-
-// of returns the attempts at one message.
-func (a *actor) of(id int64) (of []attempt) {
-	for _, x := range a.all() {
-		if x.ID == id {
-			of = append(of, x)
-		}
-	}
-	return of
-}
-
-// accepted returns the ids of accepted messages in order, of one key or of all ("*").
-func (a *actor) accepted(key string) []int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	ids := make([]int64, 0, len(a.attempts))
-	for _, x := range a.attempts {
-		if x.err == nil && (key == "*" || x.Key == key) {
-			ids = append(ids, x.ID)
-		}
-	}
-	return ids
-}
-
-// got waits until each of the messages was accepted.
-func (a *actor) got(t *testing.T, ids []int64) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%d messages are accepted", len(ids)), func() bool { return a.count() >= len(ids) && len(a.lacks(ids)) == 0 })
-}
-
-func (a *actor) count() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.accepts
-}
-
-func (a *actor) lacks(ids []int64) (missing []int64) {
-	have := make(map[int64]bool)
-	for _, id := range a.accepted("*") {
-		have[id] = true
-	}
-	for _, id := range ids {
-		if !have[id] {
-			missing = append(missing, id)
-		}
-	}
-	return missing
-}
-
-// again counts messages that were accepted more than once.
-func (a *actor) again() (n int) {
-	seen := make(map[int64]bool)
-	for _, id := range a.accepted("*") {
-		if seen[id] {
-			n++
-		}
-		seen[id] = true
-	}
-	return n
-}
-
-// exactly checks that the messages, and no others, were accepted once each.
-func (a *actor) exactly(t *testing.T, ids []int64) {
-	t.Helper()
-	if missing := a.lacks(ids); len(missing) > 0 {
-		t.Errorf("%d messages were not delivered, such as %d", len(missing), missing[0])
-	}
-	if n := a.again(); n > 0 {
-		t.Errorf("%d messages were delivered twice", n)
-	}
-	if n := len(a.accepted("*")) - a.again(); n != len(ids) {
-		t.Errorf("%d messages were delivered, want %d", n, len(ids))
-	}
-	a.wellUsed(t)
-}
-
-// wellUsed checks how the relay used the sink.
-func (a *actor) wellUsed(t *testing.T) {
-	t.Helper()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.fault != "" {
-		t.Error(a.fault)
-	}
-}
 
 var errScene = errors.New("the actor refuses")
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,9 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/postrider/postrider/internal/pgtest"
-	"github.com/postrider/postrider/migrations"
 	"github.com/postrider/postrider/relay/internal/async"
-	"github.com/postrider/postrider/sinks"
 )
 
 // privateServer is a cluster for tests in which the timing of slots, transaction ids or restarts matters.
@@ -30,11 +27,7 @@ func privateServer(t *testing.T, settings map[string]string) *pgtest.Server {
 // benchAt is newBench on a cluster of the test's own.
 func benchAt(t *testing.T, s *pgtest.Server) *bench {
 	t.Helper()
-	db := s.NewDB(t)
-	if _, err := migrations.Up(t.Context(), db.URL()); err != nil {
-		t.Fatal(err)
-	}
-	return benchOn(t, db)
+	return benchOn(t, s.New(t))
 }
 
 // gauges reads a relay's metrics and log.
@@ -173,7 +166,7 @@ func (b *bench) stored() (ids []int64) {
 }
 
 // settled waits until a subscription to everything has got all that is in the outbox, at least once.
-func (b *bench) settled(rec *recorder) {
+func (b *bench) settled(rec *actor) {
 	b.t.Helper()
 	want := b.stored()
 	eventually(b.t, fmt.Sprintf("all %d messages are delivered", len(want)), func() bool { return rec.count() >= len(want) && len(rec.missing(want)) == 0 })
@@ -181,7 +174,7 @@ func (b *bench) settled(rec *recorder) {
 
 // audit checks what a subscription to everything received in the end: all of the outbox, nothing else, each key in order and
 // at most so many messages again. It returns how many came again.
-func (b *bench) audit(rec *recorder, again int) int {
+func (b *bench) audit(rec *actor, again int) int {
 	b.t.Helper()
 	for i, swap := range rec.swaps() {
 		if i < 5 {
@@ -192,7 +185,7 @@ func (b *bench) audit(rec *recorder, again int) int {
 }
 
 // auditUnordered is audit for what may reorder messages.
-func (b *bench) auditUnordered(rec *recorder, again int) int {
+func (b *bench) auditUnordered(rec *actor, again int) int {
 	b.t.Helper()
 	want := b.stored()
 	if missing := rec.missing(want); len(missing) > 0 {
@@ -216,64 +209,12 @@ func (b *bench) auditUnordered(rec *recorder, again int) int {
 	return doubles
 }
 
-// swap is two messages of one key of which the later was delivered first.
-type swap struct {
-	key         string
-	early, late int64
-}
-
-// swaps looks at the first delivery of each message.
-func (r *recorder) swaps() (swaps []swap) {
-	seen := make(map[int64]bool)
-	last := make(map[string]int64)
-	for _, d := range r.deliveries() {
-		if seen[d.ID] || d.Key == "" {
-			continue
-		}
-		seen[d.ID] = true
-		if d.ID < last[d.Key] {
-			swaps = append(swaps, swap{d.Key, last[d.Key], d.ID})
-		}
-		last[d.Key] = max(last[d.Key], d.ID)
-	}
-	return swaps
-}
-
-func (r *recorder) deliveries() []sinks.Delivery {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.got)
-}
-
-// missing returns which of the ids were not delivered.
-func (r *recorder) missing(ids []int64) (missing []int64) {
-	got := make(map[int64]bool)
-	for _, id := range r.rows() {
-		got[id] = true
-	}
-	for _, id := range ids {
-		if !got[id] {
-			missing = append(missing, id)
-		}
-	}
-	return missing
-}
-
 func newTestLogger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// distinct counts the messages that were delivered at least once.
-func (r *recorder) distinct() int {
-	ids := make(map[int64]bool)
-	for _, id := range r.rows() {
-		ids[id] = true
-	}
-	return len(ids)
-}
-
 // savedIsNotRepeated takes down what is saved as delivered now. The check fails if any of it was delivered since.
-func (b *bench) savedIsNotRepeated(rec *recorder) (check func()) {
+func (b *bench) savedIsNotRepeated(rec *actor) (check func()) {
 	b.t.Helper()
 	ids := scalar[[]int64](b, "SELECT array(SELECT id FROM postrider.deliveries WHERE status = 'delivered')")
 	if len(ids) == 0 {

@@ -143,7 +143,7 @@ func TestSharesOfRelaysThatLackSomething(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t)
-			var recs []*recorder
+			var recs []*actor
 			for n := range 6 {
 				recs = append(recs, b.subscribe(fmt.Sprintf("s%d", n), "{>}", "{}", "now"))
 			}
