@@ -25,43 +25,23 @@ func ReadFile(path string, check func(subscription.Subscription) error) ([]subsc
 	if err != nil {
 		return nil, err
 	}
-	r := fileReader{check: check, anchors: anchors{}, names: map[string]int{}}
+	r := newFileReader(check)
 	specs := r.read(text)
-	switch len(r.problems) {
-	case 0:
-		return specs, nil
-	case 1:
-		return nil, r.problems[0].error(path)
+	if err := r.report(path); err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(r.problems, func(a, b problem) int { return a.line - b.line })
-	lines := []error{fmt.Errorf("%s has %d problems", path, len(r.problems))}
-	for _, p := range r.problems {
-		lines = append(lines, p.error(path))
-	}
-	return nil, errors.Join(lines...)
+	return specs, nil
 }
 
-// problem is what is wrong at a line of the file.
-type problem struct {
-	line int
-	text string
-}
-
-func (p problem) error(path string) error { return fmt.Errorf("%s:%d: %s", path, p.line, p.text) }
-
+// fileReader makes subscriptions of a document.
 type fileReader struct {
-	check    func(subscription.Subscription) error
-	anchors  anchors
-	problems []problem
-	names    map[string]int     // the line of each name
-	merging  []*ast.MappingNode // being read, each merged into the one before it
+	document
+	check func(subscription.Subscription) error
+	names map[string]int // the line of each name
 }
 
-func (r *fileReader) problem(line int, format string, args ...any) {
-	// A pattern list may have several problems: one line each.
-	for text := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
-		r.problems = append(r.problems, problem{line, text})
-	}
+func newFileReader(check func(subscription.Subscription) error) *fileReader {
+	return &fileReader{document{anchors: anchors{}}, check, map[string]int{}}
 }
 
 // bareStdout is a sink that YAML takes for a key, since it ends with a colon. No quotes are needed for what can mean one thing only.

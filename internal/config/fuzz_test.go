@@ -23,7 +23,7 @@ func FuzzFile(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		r := fileReader{check: destination.CheckElsewhere, anchors: anchors{}, names: map[string]int{}}
+		r := newFileReader(destination.CheckElsewhere)
 		specs := r.read(text)
 		for _, p := range r.problems {
 			if lines := strings.Count(string(text), "\n") + strings.Count(string(text), "\r") + 1; p.line < 1 || p.line > lines {

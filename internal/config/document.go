@@ -1,12 +1,51 @@
 package config
 
 import (
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
-// The reader walks the parsed file instead of decoding it, because a decoder stops at the first problem.
+// document is a YAML file that is read node by node instead of being decoded, because a decoder stops at the first problem.
+type document struct {
+	anchors  anchors
+	problems []problem
+	merging  []*ast.MappingNode // being read, each merged into the one before it
+}
+
+// problem is what is wrong at a line of the file.
+type problem struct {
+	line int
+	text string
+}
+
+func (p problem) error(path string) error { return fmt.Errorf("%s:%d: %s", path, p.line, p.text) }
+
+func (d *document) problem(line int, format string, args ...any) {
+	// A pattern list may have several problems: one line each.
+	for text := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
+		d.problems = append(d.problems, problem{line, text})
+	}
+}
+
+// report makes one error of all problems, in the order of their lines.
+func (d *document) report(path string) error {
+	switch len(d.problems) {
+	case 0:
+		return nil
+	case 1:
+		return d.problems[0].error(path)
+	}
+	slices.SortStableFunc(d.problems, func(a, b problem) int { return a.line - b.line })
+	lines := []error{fmt.Errorf("%s has %d problems", path, len(d.problems))}
+	for _, p := range d.problems {
+		lines = append(lines, p.error(path))
+	}
+	return errors.Join(lines...)
+}
 
 // entry is one key of a mapping with its value.
 type entry struct {
@@ -43,23 +82,23 @@ func line(n ast.Node) int {
 }
 
 // mapping returns the entries of a mapping; those of a merge key (<<) come where the mapping has no own.
-func (r *fileReader) mapping(n ast.Node, what string) ([]entry, bool) {
-	m, ok := r.anchors.resolve(n).(*ast.MappingNode)
+func (d *document) mapping(n ast.Node, what string) ([]entry, bool) {
+	m, ok := d.anchors.resolve(n).(*ast.MappingNode)
 	if !ok {
-		r.problem(line(n), "%s must be a mapping of keys to values", what)
+		d.problem(line(n), "%s must be a mapping of keys to values", what)
 		return nil, false
 	}
-	if slices.Contains(r.merging, m) {
-		r.problem(line(n), "%s is the mapping that << stands in", what)
+	if slices.Contains(d.merging, m) {
+		d.problem(line(n), "%s is the mapping that << stands in", what)
 		return nil, false
 	}
-	r.merging = append(r.merging, m)
-	defer func() { r.merging = r.merging[:len(r.merging)-1] }()
+	d.merging = append(d.merging, m)
+	defer func() { d.merging = d.merging[:len(d.merging)-1] }()
 	own := map[string]bool{}
 	var entries, merged []entry
 	for _, v := range m.Values {
 		if _, ok := v.Key.(*ast.MergeKeyNode); ok {
-			more, _ := r.mapping(v.Value, "what << merges")
+			more, _ := d.mapping(v.Value, "what << merges")
 			merged = append(merged, more...)
 			continue
 		}
@@ -76,50 +115,50 @@ func (r *fileReader) mapping(n ast.Node, what string) ([]entry, bool) {
 	return entries, true
 }
 
-func (r *fileReader) sequence(n ast.Node, what string) ([]ast.Node, bool) {
-	s, ok := r.anchors.resolve(n).(*ast.SequenceNode)
+func (d *document) sequence(n ast.Node, what string) ([]ast.Node, bool) {
+	s, ok := d.anchors.resolve(n).(*ast.SequenceNode)
 	if !ok {
-		r.problem(line(n), "%s must be a list", what)
+		d.problem(line(n), "%s must be a list", what)
 		return nil, false
 	}
 	return s.Values, true
 }
 
 // scalar returns the text of a single value as it stands in the file: what it means is decided by the setting.
-func (r *fileReader) scalar(n ast.Node, what string) (string, bool) {
-	switch v := r.anchors.resolve(n).(type) {
+func (d *document) scalar(n ast.Node, what string) (string, bool) {
+	switch v := d.anchors.resolve(n).(type) {
 	case *ast.StringNode:
 		return v.Value, true
 	case *ast.LiteralNode:
 		return v.Value.Value, true
 	case *ast.NullNode:
-		r.problem(line(n), "%s is empty", what)
+		d.problem(line(n), "%s is empty", what)
 		return "", false
 	case ast.ScalarNode:
 		return v.GetToken().Value, true
 	}
-	r.problem(line(n), "%s must be a single value", what)
+	d.problem(line(n), "%s must be a single value", what)
 	return "", false
 }
 
 // lineOf returns the line of the value to which a path of keys leads, as far as it leads; at is the line of n itself.
-func (r *fileReader) lineOf(n ast.Node, at int, path []string) int {
-	m, ok := r.anchors.resolve(n).(*ast.MappingNode)
+func (d *document) lineOf(n ast.Node, at int, path []string) int {
+	m, ok := d.anchors.resolve(n).(*ast.MappingNode)
 	if !ok || len(path) == 0 {
 		return at
 	}
-	entries, _ := r.mapping(m, "options")
+	entries, _ := d.mapping(m, "options")
 	for _, e := range entries {
 		if e.key == path[0] {
-			return r.lineOf(e.value, e.line, path[1:])
+			return d.lineOf(e.value, e.line, path[1:])
 		}
 	}
 	return at
 }
 
 // value returns what a node means, as JSON has it.
-func (r *fileReader) value(n ast.Node) (any, bool) {
-	switch v := r.anchors.resolve(n).(type) {
+func (d *document) value(n ast.Node) (any, bool) {
+	switch v := d.anchors.resolve(n).(type) {
 	case *ast.NullNode:
 		return nil, true
 	case *ast.BoolNode:
@@ -131,7 +170,7 @@ func (r *fileReader) value(n ast.Node) (any, bool) {
 	case *ast.SequenceNode:
 		list := make([]any, 0, len(v.Values))
 		for _, item := range v.Values {
-			one, ok := r.value(item)
+			one, ok := d.value(item)
 			if !ok {
 				return nil, false
 			}
@@ -139,13 +178,13 @@ func (r *fileReader) value(n ast.Node) (any, bool) {
 		}
 		return list, true
 	case *ast.MappingNode:
-		entries, ok := r.mapping(v, "a mapping")
+		entries, ok := d.mapping(v, "a mapping")
 		object := make(map[string]any, len(entries))
 		for _, e := range entries {
-			one, itemOK := r.value(e.value)
+			one, itemOK := d.value(e.value)
 			object[e.key], ok = one, ok && itemOK
 		}
 		return object, ok
 	}
-	return r.scalar(n, "a value")
+	return d.scalar(n, "a value")
 }
