@@ -50,6 +50,7 @@ var rooms = []room{
 	// Destinations know the contract and what all of them share.
 	{path: "sinks", may: "internal/secret internal/strict"},
 	{path: "sinks/sinktest", may: "sinks"},
+	{path: "sinks/webhook/internal/transport", may: "sinks sinks/webhook/internal/http1 internal/secret internal/guard"},
 	{path: "sinks/...", may: "sinks sinks/internal/pacing internal/strict internal/secret internal/guard"},
 
 	// What commands and servers share.

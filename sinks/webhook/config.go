@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/webhook/internal/transport"
 )
 
 // Defaults of Config.
@@ -101,3 +103,14 @@ func (c Config) parse() (*url.URL, error) {
 	u.RawQuery = sinks.EncodeQuery(u.RawQuery)
 	return u, c.Options.Validate()
 }
+
+// transport is how to connect to u.
+func (c Config) transport(u *url.URL, userAgent string) transport.Config {
+	o := c.Options
+	return transport.Config{Target: u, UserAgent: userAgent, Lanes: c.Lanes, Timeout: c.Timeout, TLS: o.TLS, Base: c.TLS, Guard: o.Guard, Proxy: o.Proxy,
+		HTTP2: o.HTTP2, Resolver: c.Resolver, Secrets: c.Secrets, Log: c.Log}
+}
+
+// LogWriter is for log.SetOutput. Where net/http has nobody to give an error to, it uses the standard logger, and quotes
+// what a peer has sent: perhaps an echo of a request, with its secrets. LogWriter drops that and hands the rest to l.
+func LogWriter(l *slog.Logger) io.Writer { return transport.LogWriter(l) }

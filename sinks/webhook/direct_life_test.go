@@ -109,7 +109,7 @@ func TestDirectIsForPlainHTTP(t *testing.T) {
 		{Config{URL: "https://host", Options: Options{HTTP2: new(bool)}}, ""},
 		{Config{URL: "http://host", Options: Options{Proxy: "env:POSTRIDER_TEST_PROXY"}}, ""},
 	} {
-		d := open(t, c.cfg).transport.current.Load().direct
+		d := open(t, c.cfg).transport.Connections(time.Now()).Direct
 		if (d != nil) != (c.addr != "") || d != nil && d.Addr != c.addr {
 			t.Errorf("%s: %+v, want a connection to %q", c.cfg.URL, d, c.addr)
 		}

@@ -147,7 +147,7 @@ func TestDirectUnsolicited(t *testing.T) {
 			sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
 			close(speak)
 			<-spoken
-			direct := s.transport.current.Load().direct
+			direct := s.transport.Connections(time.Now()).Direct
 			eventually(t, "something on the connection", func() bool { return !direct.Silent() })
 			sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
 			if n := p.requests.Load(); n != 2 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
+	"github.com/postrider/postrider/sinks/webhook/internal/transport"
 )
 
 // What a destination echoes of our secrets is taken out of every text that is kept, in whatever form and wherever it is cut.
@@ -88,13 +89,14 @@ func TestEchoedSecretsDoNotShow(t *testing.T) {
 // The results for the events of a batch have reasons of their own.
 func TestEchoedSecretsDoNotShowInResults(t *testing.T) {
 	t.Setenv("ECHO_TOKEN", "geheim-token")
+	most := len(strings.TrimSuffix(transport.Shorten(strings.Repeat(".", 10_000)), "…")) // of a reason
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		var events []struct{ ID string }
 		if err := json.NewDecoder(r.Body).Decode(&events); err != nil {
 			t.Error(err)
 		}
-		fmt.Fprintf(w, `{"results":[{"id":%q,"status":500,"reason":%q}]}`, events[0].ID, strings.Repeat(".", maxErrorText-13)+r.Header.Get("Authorization"))
+		fmt.Fprintf(w, `{"results":[{"id":%q,"status":500,"reason":%q}]}`, events[0].ID, strings.Repeat(".", most-13)+r.Header.Get("Authorization"))
 	})
 	s := open(t, Config{URL: srv.URL, Options: Options{Format: FormatBatch, Bearer: "env:ECHO_TOKEN"}})
 	err := sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))[0]

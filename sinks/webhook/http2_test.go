@@ -201,7 +201,7 @@ func TestHTTP2DeadConnection(t *testing.T) {
 	}}
 	peer.start(t)
 	s := open(t, Config{URL: peer.url, Timeout: 10 * time.Second, Options: Options{TLS: skipVerify}})
-	pings := s.transport.current.Load().HTTP2
+	pings := s.transport.Connections(time.Now()).HTTP2
 	if pings.SendPingTimeout == 0 || pings.SendPingTimeout+pings.PingTimeout > DefaultTimeout || pings.WriteByteTimeout == 0 {
 		t.Errorf("pings are sent after %v and lost after %v", pings.SendPingTimeout, pings.PingTimeout)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/webhook/internal/sign"
+	"github.com/postrider/postrider/sinks/webhook/internal/transport"
 )
 
 // The formats of requests, for Options.Format.
@@ -75,17 +76,8 @@ type Options struct {
 	AsyncLease sinks.Duration `json:"async_lease,omitempty"`
 }
 
-// TLSOptions say whom to trust and who we are. Files are PEM and are read again when they change.
-type TLSOptions struct {
-	CA         string `json:"ca,omitempty"`
-	Cert       string `json:"cert,omitempty"`
-	Key        string `json:"key,omitempty"`
-	ServerName string `json:"server_name,omitempty"`
-	// MinVersion is 1.2 (default) or 1.3.
-	MinVersion string `json:"min_version,omitempty"`
-	// InsecureSkipVerify accepts any certificate: anybody in between can read and forge.
-	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty"`
-}
+// TLSOptions say whom to trust and who we are.
+type TLSOptions = transport.TLSOptions
 
 // ParseOptions decodes the options of a subscription, and checks them. Errors are sinks.OptionsErrors. Empty text means the defaults.
 func ParseOptions(text []byte) (o Options, err error) {
@@ -112,7 +104,7 @@ func (o Options) withDefaults() Options {
 // Validate says which option is wrong, and what would be right. It follows no reference and opens no file.
 func (o Options) Validate() error {
 	o = o.withDefaults()
-	for _, check := range []func() error{o.checkFormat, o.checkSecrets, o.checkAuth, o.checkHeaders, o.checkStatuses, o.checkRate, o.checkAsync, o.TLS.check,
+	for _, check := range []func() error{o.checkFormat, o.checkSecrets, o.checkAuth, o.checkHeaders, o.checkStatuses, o.checkRate, o.checkAsync, o.TLS.Check,
 		o.checkGuard, o.checkProxy} {
 		if err := check(); err != nil {
 			return err
@@ -120,6 +112,8 @@ func (o Options) Validate() error {
 	}
 	return nil
 }
+
+func (o *Options) checkProxy() error { return transport.CheckProxy(o.Proxy, o.Guard.PublicOnly) }
 
 func (o *Options) checkGuard() error {
 	_, err := guard.New(o.Guard)

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/webhook/internal/transport"
 )
 
 const (
@@ -95,7 +95,7 @@ func (s *Sink) reason(res *http.Response, control control) error {
 		text += fmt.Sprintf(", a redirect to %s, which is not followed: change the URL", s.redact(location))
 	}
 	// A secret that the destination echoes is recognized before anything is cut off or made printable.
-	snippet := printable(s.secrets.RedactStart(start(res, maxSnippet+s.secrets.Longest()), maxSnippet))
+	snippet := transport.Printable(s.secrets.RedactStart(start(res, maxSnippet+s.secrets.Longest()), maxSnippet))
 	if snippet != "" {
 		text += ": " + snippet
 	}
@@ -119,7 +119,7 @@ func (s *Sink) redact(location string) string {
 			text = html.UnescapeString(text)
 		}
 	}
-	return printable([]byte(s.secrets.Redact(u.Scheme + "://" + u.Host + path)))
+	return transport.Printable([]byte(s.secrets.Redact(u.Scheme + "://" + u.Host + path)))
 }
 
 // maxEncodings is how many times over a redirect's path may be encoded for a secret in it to be found.
@@ -151,23 +151,4 @@ func (s *Sink) isOwn(segment string) bool {
 		}
 	}
 	return false
-}
-
-// printable makes one line of text out of any bytes.
-func printable(b []byte) string {
-	clean := strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case r == unicode.ReplacementChar || !unicode.IsPrint(r):
-			return '.'
-		}
-		return r
-	}, string(b))
-	return strings.Join(strings.Fields(clean), " ")
-}
-
-func isConnectError(err error) bool {
-	_, ok := errors.AsType[connectError](err)
-	return ok
 }

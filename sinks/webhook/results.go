@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/postrider/postrider/sinks/webhook/internal/transport"
 )
 
 // maxResults bounds the answer to a batch, in bytes.
@@ -84,7 +86,7 @@ func (s *Sink) readResults(res *http.Response) (map[string]error, error) {
 
 func (s *Sink) itemOutcome(r *result) error {
 	text := fmt.Sprintf("%s answered %d %s for this event", s.name, r.Status, http.StatusText(r.Status))
-	if reason := shorten(s.secrets.Redact(r.Reason)); reason != "" {
+	if reason := transport.Shorten(s.secrets.Redact(r.Reason)); reason != "" {
 		text += ": " + reason
 	}
 	most := time.Duration(s.options.RetryAfterMax)

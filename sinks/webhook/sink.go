@@ -3,7 +3,6 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 	"github.com/postrider/postrider/sinks/internal/pacing"
 	"github.com/postrider/postrider/sinks/webhook/internal/http1"
 	"github.com/postrider/postrider/sinks/webhook/internal/sign"
+	"github.com/postrider/postrider/sinks/webhook/internal/transport"
 )
 
 // Sink posts messages to one URL.
@@ -33,7 +33,7 @@ type Sink struct {
 	signers   sign.Signers
 	timeout   time.Duration
 	lanes     int
-	transport *transport
+	transport *transport.Transport
 	flow      *pacing.Flow
 	keep      func(Receipt)
 	callback  func(subscription string, id, token int64) string // may be nil
@@ -64,7 +64,7 @@ func New(cfg Config) (*Sink, error) {
 		return nil, err
 	}
 	life, end := context.WithCancel(context.Background())
-	if s.transport, err = newTransport(life, u, s.userAgent[0], cfg); err != nil {
+	if s.transport, err = transport.New(life, cfg.transport(u, s.userAgent[0])); err != nil {
 		end()
 		return nil, err
 	}
@@ -161,10 +161,10 @@ func (s *Sink) post(ctx context.Context, r *request) error {
 
 func (s *Sink) attempt(ctx context.Context, r *request, now time.Time) error {
 	s.stamp(r, now)
-	if g := s.transport.get(now); g.direct != nil {
-		res, err := r.exchange(ctx, g.direct, now.Add(s.timeout))
+	if g := s.transport.Connections(now); g.Direct != nil {
+		res, err := r.exchange(ctx, g.Direct, now.Add(s.timeout))
 		if err != nil {
-			return s.failed(ctx, g.adviseAnswer(err), false)
+			return s.failed(ctx, g.Advise(err), false)
 		}
 		return s.settle(r, res)
 	}
@@ -197,7 +197,7 @@ func (s *Sink) roundTrip(ctx context.Context, header http.Header, payload []byte
 		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
 	})
 	res, err := s.transport.RoundTrip(s.request(traced, header, payload))
-	if err == nil || !reused || isConnectError(err) || http1.IsTimeout(err) || ctx.Err() != nil {
+	if err == nil || !reused || transport.IsConnectError(err) || http1.IsTimeout(err) || ctx.Err() != nil {
 		return res, err
 	}
 	s.transport.CloseIdleConnections()
@@ -231,7 +231,7 @@ func (s *Sink) request(ctx context.Context, header http.Header, payload []byte) 
 
 // failed classifies an attempt without an answer. Timeout says that its time is up; the error may say so as well.
 func (s *Sink) failed(ctx context.Context, err error, timeout bool) error {
-	connecting, timeout := isConnectError(err), timeout || http1.IsTimeout(err)
+	connecting, timeout := transport.IsConnectError(err), timeout || http1.IsTimeout(err)
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("POST %s: %w", s.name, ctx.Err())
@@ -240,7 +240,7 @@ func (s *Sink) failed(ctx context.Context, err error, timeout bool) error {
 	case timeout:
 		return sinks.Unavailable(fmt.Errorf("POST %s: no answer within %v: %w", s.name, s.timeout, err), 0)
 	}
-	if _, ok := errors.AsType[formError](err); ok {
+	if transport.IsFormError(err) {
 		what := "the answer has a form or size that cannot be used"
 		if strings.Contains(err.Error(), "missing colon") { // which is also what a line without its end looks like
 			what = "the answer is malformed, or broke off"

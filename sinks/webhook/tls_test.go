@@ -101,7 +101,7 @@ func TestTLSOptions(t *testing.T) {
 		`holds no certificate in PEM form`:                              {CA: f.put("empty", []byte("secret"))},
 		`cannot be used: tls: private key does not match`:               {Cert: cert, Key: f.put("other", otherKey)},
 		`cannot be used: tls: failed to find any PEM data in key input`: {Cert: cert, Key: f.put("nokey", []byte("secret"))},
-		`is longer than`:                                                {CA: f.put("long", slices.Repeat([]byte("secret"), maxPEM/6+1))},
+		`is longer than`:                                                {CA: f.put("long", slices.Repeat([]byte("secret"), 1<<20/6+1))},
 	} {
 		_, err := New(Config{URL: "https://localhost", Options: Options{TLS: o}})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {

@@ -1,4 +1,4 @@
-package webhook
+package transport
 
 import (
 	"context"
@@ -29,33 +29,46 @@ const (
 	connBuffer   = 1 << 20
 )
 
-// transport keeps the connections to one destination. Where files or a reference say how to connect, it checks them
+// Config says how to connect. All of it is required but for what may be nil or empty.
+type Config struct {
+	Target    *url.URL
+	UserAgent string
+	Lanes     int           // most connections, but for those of HTTP/2, and requests at once
+	Timeout   time.Duration // of an attempt
+	TLS       TLSOptions
+	Base      *tls.Config // TLS is applied over it; nil: the system's authorities
+	Guard     guard.Options
+	Proxy     string        // empty: none; environment, a URL, or a reference to one
+	HTTP2     *bool         // nil: where TLS negotiates it
+	Resolver  *net.Resolver // nil: the system's
+	Secrets   *secret.Store
+	Log       *slog.Logger
+}
+
+// Transport keeps the connections to one destination. Where files or a reference say how to connect, it checks them
 // while it is used, at most once per rereadInterval. When they have changed, new connections are made, and old ones end
 // with the requests that they carry.
-type transport struct {
-	target    *url.URL
-	userAgent string
-	cfg       Config
-	guard     *guard.Guard
-	proxy     proxySource
-	dialer    *net.Dialer
-	log       *slog.Logger
+type Transport struct {
+	cfg    Config
+	guard  *guard.Guard
+	proxy  proxySource
+	dialer *net.Dialer
 	// life ends the dials that are under way, which http.Transport otherwise leaves running behind a request that was
 	// cancelled.
 	life context.Context
 
-	current atomic.Pointer[pool]
+	current atomic.Pointer[Pool]
 	due     atomic.Int64 // when to check again, in unix nanoseconds; 0: never
 
 	mu      sync.Mutex // held while checking
 	failed  string     // the trouble that was reported last
-	retired []*pool
+	retired []*Pool
 }
 
-// pool is the connections that were made in the same way.
-type pool struct {
+// Pool is the connections that were made in the same way.
+type Pool struct {
 	*http.Transport
-	direct  *http1.Client // is used instead, if it is not nil
+	Direct  *http1.Client // is used instead, if it is not nil
 	pem     pemText
 	proxy   *url.URL
 	refused error // what the guard has against the destination, if a proxy hides its address
@@ -65,15 +78,15 @@ type pool struct {
 	proved atomic.Bool // an answer has come, so that it liked the certificate
 }
 
-// newTransport takes settings that Validate has passed, and reads what they refer to. Its errors name the setting.
-func newTransport(life context.Context, target *url.URL, userAgent string, cfg Config) (*transport, error) {
-	o := cfg.Options
-	t := &transport{target: target, userAgent: userAgent, cfg: cfg, life: life, log: cfg.Log}
+// New takes settings that were checked, and reads what they refer to. Its errors name the setting. The end of life ends dials and
+// connections.
+func New(life context.Context, cfg Config) (*Transport, error) {
+	t := &Transport{cfg: cfg, life: life}
 	var err error
-	if t.guard, err = guard.New(o.Guard); err != nil {
+	if t.guard, err = guard.New(cfg.Guard); err != nil {
 		return nil, err
 	}
-	if t.proxy, err = newProxySource(o.Proxy, target); err != nil {
+	if t.proxy, err = newProxySource(cfg.Proxy, cfg.Target); err != nil {
 		return nil, err
 	}
 	t.dialer = &net.Dialer{
@@ -84,33 +97,33 @@ func newTransport(life context.Context, target *url.URL, userAgent string, cfg C
 		return nil, err
 	}
 	t.current.Store(p)
-	if o.TLS.files() || t.proxy.ref.InFile() {
+	if cfg.TLS.files() || t.proxy.ref.InFile() {
 		t.due.Store(time.Now().Add(secret.RereadInterval).UnixNano())
 	}
-	if o.TLS.InsecureSkipVerify {
-		t.log.Warn("tls.insecure_skip_verify is set: anybody between here and the destination can read and forge", "host", target.Host)
+	if cfg.TLS.InsecureSkipVerify {
+		t.cfg.Log.Warn("tls.insecure_skip_verify is set: anybody between here and the destination can read and forge", "host", cfg.Target.Host)
 	}
 	t.warnExpired(p, time.Now())
 	return t, nil
 }
 
 // CloseIdleConnections closes all connections that carry no request.
-func (p *pool) CloseIdleConnections() {
-	if p.direct != nil {
-		p.direct.CloseIdleConnections()
+func (p *Pool) CloseIdleConnections() {
+	if p.Direct != nil {
+		p.Direct.CloseIdleConnections()
 	}
 	p.Transport.CloseIdleConnections()
 }
 
 // RoundTrip is http.RoundTripper's. An error that is the destination's as a whole is a connectError.
-func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	p := t.get(time.Now())
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	p := t.Connections(time.Now())
 	if p.refused != nil {
 		return nil, connectError{p.refused}
 	}
 	res, err := p.RoundTrip(req)
 	if err != nil {
-		return nil, p.adviseAnswer(err)
+		return nil, p.Advise(err)
 	}
 	if !p.proved.Load() {
 		p.proved.Store(true)
@@ -124,7 +137,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // CloseIdleConnections closes all connections that carry no request.
-func (t *transport) CloseIdleConnections() {
+func (t *Transport) CloseIdleConnections() {
 	t.current.Load().CloseIdleConnections()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -133,8 +146,8 @@ func (t *transport) CloseIdleConnections() {
 	}
 }
 
-// get returns the connections as of now. Others go on with the old ones while one checks.
-func (t *transport) get(now time.Time) *pool {
+// Connections returns the connections as of now. Others go on with the old ones while one checks.
+func (t *Transport) Connections(now time.Time) *Pool {
 	if due := t.due.Load(); due != 0 && now.UnixNano() >= due && t.mu.TryLock() {
 		t.check(now)
 		t.mu.Unlock()
@@ -144,13 +157,13 @@ func (t *transport) get(now time.Time) *pool {
 
 // check makes a new pool if what the old one was made of has changed. Trouble keeps the old one and is logged once:
 // certificate and key are often replaced one after the other.
-func (t *transport) check(now time.Time) {
+func (t *Transport) check(now time.Time) {
 	t.due.Store(now.Add(secret.RereadInterval).UnixNano())
 	old := t.current.Load()
 	p, err := t.read(old)
 	if err != nil {
 		if err.Error() != t.failed {
-			t.log.Warn("files of the connection's settings cannot be used, the last ones stay in use", "host", t.target.Host, "error", err)
+			t.cfg.Log.Warn("files of the connection's settings cannot be used, the last ones stay in use", "host", t.cfg.Target.Host, "error", err)
 		}
 		t.failed = err.Error()
 		return
@@ -160,15 +173,15 @@ func (t *transport) check(now time.Time) {
 		return
 	}
 	t.current.Store(p)
-	t.log.Info("files of the connection's settings have changed, new connections are made with them", "host", t.target.Host)
+	t.cfg.Log.Info("files of the connection's settings have changed, new connections are made with them", "host", t.cfg.Target.Host)
 	t.warnExpired(p, now)
 	t.retire(old, now)
 }
 
 // retire closes what can be closed. The rest becomes idle when its requests end, and is closed by the idle timeout.
-func (t *transport) retire(old *pool, now time.Time) {
+func (t *Transport) retire(old *Pool, now time.Time) {
 	old.retired = now
-	t.retired = slices.DeleteFunc(t.retired, func(p *pool) bool {
+	t.retired = slices.DeleteFunc(t.retired, func(p *Pool) bool {
 		return now.Sub(p.retired) > t.cfg.Timeout+2*http1.IdleTimeout
 	})
 	t.retired = append(t.retired, old)
@@ -177,15 +190,15 @@ func (t *transport) retire(old *pool, now time.Time) {
 	}
 }
 
-func (t *transport) warnExpired(p *pool, now time.Time) {
+func (t *Transport) warnExpired(p *Pool, now time.Time) {
 	if at, ok := p.pem.expired(now); ok {
-		t.log.Warn("the client certificate has expired", "tls.cert", t.cfg.Options.TLS.Cert, "not_after", at)
+		t.cfg.Log.Warn("the client certificate has expired", "tls.cert", t.cfg.TLS.Cert, "not_after", at)
 	}
 }
 
 // read reads what can change. It returns old, which may be nil, if nothing has.
-func (t *transport) read(old *pool) (*pool, error) {
-	text, err := t.cfg.Options.TLS.read(t.cfg.Secrets)
+func (t *Transport) read(old *Pool) (*Pool, error) {
+	text, err := t.cfg.TLS.read(t.cfg.Secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -196,25 +209,25 @@ func (t *transport) read(old *pool) (*pool, error) {
 	if old != nil && old.pem.equal(text) && sameURL(old.proxy, proxy) {
 		return old, nil
 	}
-	conf, err := t.cfg.Options.TLS.config(t.cfg.Secrets, t.cfg.TLS, text)
+	conf, err := t.cfg.TLS.config(t.cfg.Secrets, t.cfg.Base, text)
 	if err != nil {
 		return nil, err
 	}
-	p := &pool{pem: text, proxy: proxy}
+	p := &Pool{pem: text, proxy: proxy}
 	p.present(conf)
 	if proxy == nil {
-		p.direct = http1.New(t.target, t.userAgent, t.cfg.Lanes, t.connect(t.dialer.DialContext))
+		p.Direct = http1.New(t.cfg.Target, t.cfg.UserAgent, t.cfg.Lanes, t.connect(t.dialer.DialContext))
 	}
 	p.Transport = t.overNet(dialer{t.life, t.dialer.DialContext, conf, proxy})
 	if proxy != nil {
-		p.refused = t.guard.CheckHost(t.target.Hostname())
+		p.refused = t.guard.CheckHost(t.cfg.Target.Hostname())
 	}
 	return p, nil
 }
 
 // present hands out the client certificate to all who ask. By itself crypto/tls keeps it back where the destination does
 // not name its authority, and nobody would learn why.
-func (p *pool) present(conf *tls.Config) {
+func (p *Pool) present(conf *tls.Config) {
 	own := new(tls.Certificate)
 	if len(conf.Certificates) > 0 {
 		own = &conf.Certificates[0]
@@ -230,7 +243,7 @@ func sameURL(a, b *url.URL) bool {
 }
 
 // overNet returns what keeps connections that d makes.
-func (t *transport) overNet(d dialer) *http.Transport {
+func (t *Transport) overNet(d dialer) *http.Transport {
 	lanes := t.cfg.Lanes
 	roundTripper := &http.Transport{
 		DialContext:            t.connect(d.plain),
@@ -243,7 +256,7 @@ func (t *transport) overNet(d dialer) *http.Transport {
 		DisableCompression:     true,
 	}
 	roundTripper.Protocols.SetHTTP1(true)
-	if t.target.Scheme == "http" {
+	if t.cfg.Target.Scheme == "http" {
 		// The proxy gets the request instead of a tunnel, which many refuse for port 80.
 		if d.proxy != nil {
 			roundTripper.Proxy, roundTripper.DialTLSContext = http.ProxyURL(d.proxy), t.connect(d.toProxy)
@@ -251,7 +264,7 @@ func (t *transport) overNet(d dialer) *http.Transport {
 		return roundTripper
 	}
 	d.offer("http/1.1")
-	if h2 := t.cfg.Options.HTTP2; h2 == nil || *h2 {
+	if h2 := t.cfg.HTTP2; h2 == nil || *h2 {
 		d.offer("h2", "http/1.1")
 		roundTripper.Protocols.SetHTTP2(true)
 		// Where the receiver's limit of streams is below lanes, there are more connections for it. With
@@ -267,7 +280,7 @@ func (t *transport) overNet(d dialer) *http.Transport {
 }
 
 // connect bounds a dial, handshakes included, and marks its errors.
-func (t *transport) connect(dial http1.DialFunc) http1.DialFunc {
+func (t *Transport) connect(dial http1.DialFunc) http1.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		defer cancel()

@@ -1,4 +1,4 @@
-package webhook
+package transport
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/postrider/postrider/sinks/webhook/internal/http1"
 )
@@ -24,13 +25,19 @@ type connectError struct{ error }
 
 func (e connectError) Unwrap() error { return e.error }
 
+// IsConnectError reports whether no usable connection came about.
+func IsConnectError(err error) bool {
+	_, ok := errors.AsType[connectError](err)
+	return ok
+}
+
 // advised is an error and what to do about it.
 type advised struct {
 	err    error
 	advice string
 }
 
-func (e advised) Error() string { return shorten(e.err.Error()) + ": " + e.advice }
+func (e advised) Error() string { return Shorten(e.err.Error()) + ": " + e.advice }
 func (e advised) Unwrap() error { return e.err }
 
 // quiet leaves out of an error what net/http quotes. What a peer sends in the place of an answer may be an echo of the
@@ -40,7 +47,7 @@ type quiet struct{ err error }
 func (e quiet) Error() string {
 	text, _, _ := strings.Cut(e.err.Error(), `"`)
 	text = strings.TrimPrefix(text, "net/http: HTTP/1.x transport connection broken: ") // also where it is the answer that is wrong
-	return shorten(strings.TrimRight(text, " :=,"))
+	return Shorten(strings.TrimRight(text, " :=,"))
 }
 func (e quiet) Unwrap() error { return e.err }
 
@@ -48,6 +55,12 @@ func (e quiet) Unwrap() error { return e.err }
 type formError struct{ error }
 
 func (e formError) Unwrap() error { return e.error }
+
+// IsFormError reports whether an answer came that cannot be used for its size or form.
+func IsFormError(err error) bool {
+	_, ok := errors.AsType[formError](err)
+	return ok
+}
 
 // formTexts are parts of what net/http says of answers of a wrong form or size; most of these errors have no names.
 var formTexts = []string{"malformed ", "headers exceeded", "header list larger", "Content-Length", "transfer encoding", "invalid header", "HTTP/0.9",
@@ -140,9 +153,9 @@ func adviceAlert(alert string) string {
 	return "the destination ended TLS"
 }
 
-// adviseAnswer is for errors on a connection that was there.
-func (p *pool) adviseAnswer(err error) error {
-	if isConnectError(err) || http1.IsTimeout(err) || errors.Is(err, context.Canceled) {
+// Advise says what to do about an error on a connection that was there.
+func (p *Pool) Advise(err error) error {
+	if IsConnectError(err) || http1.IsTimeout(err) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	if alert, ok := remoteAlert(err); ok {
@@ -168,7 +181,7 @@ func (p *pool) adviseAnswer(err error) error {
 
 // adviceCertificate is for a connection that broke without a reason. With TLS 1.3 the client certificate is judged after
 // the handshake, and the alert that says what is wrong with it can be lost.
-func (p *pool) adviceCertificate(now time.Time) string {
+func (p *Pool) adviceCertificate(now time.Time) string {
 	if !p.asked.Load() {
 		return ""
 	}
@@ -184,11 +197,12 @@ func (p *pool) adviceCertificate(now time.Time) string {
 	return "the destination asked for a client certificate and probably does not accept ours, check tls.cert"
 }
 
-func shorten(text string) string {
+// Shorten makes one line of a text, of so many bytes at most as a reason has of a peer.
+func Shorten(text string) string {
 	if len(text) > maxErrorText {
 		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
 	}
-	return printable([]byte(text))
+	return Printable([]byte(text))
 }
 
 // LogWriter is for log.SetOutput. Where net/http has nobody to give an error to, it uses the standard logger, and quotes
@@ -199,6 +213,20 @@ type logWriter struct{ *slog.Logger }
 
 func (w logWriter) Write(line []byte) (int, error) {
 	text, _, _ := strings.Cut(string(line), `"`)
-	w.Info("net/http: " + shorten(strings.TrimSuffix(strings.TrimSpace(text), " starting with")))
+	w.Info("net/http: " + Shorten(strings.TrimSuffix(strings.TrimSpace(text), " starting with")))
 	return len(line), nil
+}
+
+// Printable makes one line of text out of any bytes.
+func Printable(b []byte) string {
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case r == unicode.ReplacementChar || !unicode.IsPrint(r):
+			return '.'
+		}
+		return r
+	}, string(b))
+	return strings.Join(strings.Fields(clean), " ")
 }

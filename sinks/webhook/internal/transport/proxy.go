@@ -1,4 +1,4 @@
-package webhook
+package transport
 
 import (
 	"bufio"
@@ -20,32 +20,32 @@ import (
 
 const proxyEnvironment = "environment"
 
-// proxySource says where a proxy's URL comes from: Options.Proxy.
+// proxySource says where a proxy's URL comes from: Config.Proxy.
 type proxySource struct {
 	literal string
 	ref     secret.Reference
 }
 
-// checkProxy finds what is wrong without following a reference. Its errors never show user info.
-func (o *Options) checkProxy() error {
+// CheckProxy finds what is wrong with the option proxy without following a reference. Its errors never show user info.
+func CheckProxy(option string, publicOnly bool) error {
 	switch {
-	case o.Proxy == "":
+	case option == "":
 		return nil
-	case o.Guard.PublicOnly:
+	case publicOnly:
 		return errors.New("guard.public_only and proxy are both set: a proxy resolves names by itself, so that their addresses cannot be judged here")
-	case o.Proxy == proxyEnvironment:
+	case option == proxyEnvironment:
 		return nil
-	case secret.IsReference(o.Proxy):
-		_, err := secret.ParseReference("proxy", o.Proxy)
+	case secret.IsReference(option):
+		_, err := secret.ParseReference("proxy", option)
 		return err
-	case strings.Contains(o.Proxy, "@"):
+	case strings.Contains(option, "@"):
 		return errors.New("proxy holds user info: put the whole URL where a reference leads to, such as env:NAME or file:/path")
 	}
-	_, err := proxySource{literal: o.Proxy}.read(nil)
+	_, err := proxySource{literal: option}.read(nil)
 	return err
 }
 
-// newProxySource takes an option that checkProxy has passed.
+// newProxySource takes an option that CheckProxy has passed.
 func newProxySource(option string, target *url.URL) (s proxySource, err error) {
 	switch {
 	case option == proxyEnvironment:

@@ -1,4 +1,4 @@
-package webhook
+package transport
 
 import (
 	"bytes"
@@ -16,6 +16,18 @@ import (
 // maxPEM bounds a file of certificates. The bundle of all public authorities has a quarter of it.
 const maxPEM = 1 << 20
 
+// TLSOptions say whom to trust and who we are. Files are PEM and are read again when they change.
+type TLSOptions struct {
+	CA         string `json:"ca,omitempty"`
+	Cert       string `json:"cert,omitempty"`
+	Key        string `json:"key,omitempty"`
+	ServerName string `json:"server_name,omitempty"`
+	// MinVersion is 1.2 (default) or 1.3.
+	MinVersion string `json:"min_version,omitempty"`
+	// InsecureSkipVerify accepts any certificate: anybody in between can read and forge.
+	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty"`
+}
+
 // pemText is the text of the files that TLSOptions name, as it was last read.
 type pemText struct{ ca, cert, key []byte }
 
@@ -23,8 +35,8 @@ func (p pemText) equal(q pemText) bool {
 	return bytes.Equal(p.ca, q.ca) && bytes.Equal(p.cert, q.cert) && bytes.Equal(p.key, q.key)
 }
 
-// check finds what is wrong without looking at the files.
-func (o TLSOptions) check() error {
+// Check finds what is wrong without looking at the files.
+func (o TLSOptions) Check() error {
 	for name, path := range map[string]string{"tls.ca": o.CA, "tls.cert": o.Cert, "tls.key": o.Key} {
 		if path != "" && !filepath.IsAbs(path) {
 			return fmt.Errorf("%s is %q: must be an absolute path", name, path)
