@@ -117,7 +117,7 @@ BEGIN
         RETURN;
     END IF;
     floor := postrider.shard_position(s.subscription, 0);
-    IF floor.seq IS NULL OR floor.version <> s.version OR pg_snapshot_xmax(floor.base) < pg_snapshot_xmax(here) THEN
+    IF floor.seq IS NULL OR pg_snapshot_xmax(floor.base) < pg_snapshot_xmax(here) THEN
         DELETE FROM postrider.shard_positions p WHERE p.subscription = s.subscription AND p.shard = 0 AND p.seq = floor.seq;
         INSERT INTO postrider.shard_positions (subscription, shard, seq, version, base) VALUES (s.subscription, 0, coalesce(floor.seq, 0) + 1, s.version, here);
     END IF;
@@ -487,7 +487,7 @@ DECLARE
     bound   text;
 BEGIN
     -- Now and then all shards are looked at: else those that have a pass under way would keep the others waiting for ever.
-    IF take.max BETWEEN 1 AND 1000 AND time_limit BETWEEN '100 milliseconds' AND '1 day' AND chance >= 0.06 AND current_setting('transaction_isolation') = 'read committed' THEN
+    IF take.max BETWEEN 1 AND 1000 AND time_limit BETWEEN '100 milliseconds' AND '1 day' AND chance >= 0.02 AND current_setting('transaction_isolation') = 'read committed' THEN
         FOR i IN 1..2 LOOP
             SELECT h.shard, h.tries, t.version, t.shards, t.regex, t.earlier_until, p.seq, p.leaf,
                 -- Bounds what is left of the transaction, unless it is bounded already.

@@ -1,7 +1,6 @@
 package migrations
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -95,32 +94,6 @@ func TestEarlierTopicsOfShardsThatStayBehind(t *testing.T) {
 	wantIDs(t, "the other one", drainShards(t, s.worker, "w"), m...)
 }
 
-// keyOf returns a key of a shard.
-func keyOf(shard, shards int) string {
-	for i := range 1000 {
-		if key := fmt.Sprint("k", i); shardOf(key, shards) == shard {
-			return key
-		}
-	}
-	panic("no key")
-}
-
-// While one shard has a backlog, what is new in another one is found all the same.
-func TestABacklogStarvesNoShard(t *testing.T) {
-	s := newShop(t, `{"shards": 2}`)
-	exec(t, s.app, `SELECT postrider.enqueue('a.x', '1', $1) FROM generate_series(1, 2000)`, keyOf(1, 2))
-	if first := s.batch(1, nil); len(first) != 1 {
-		t.Fatalf("taken %v", first)
-	}
-	m := s.put(keyOf(2, 2))
-	for range 500 { // each call looks at all of them with a probability of 6 %
-		if jobs := s.batch(1, nil); len(jobs) == 1 && jobs[0].ID == m[0] {
-			return
-		}
-	}
-	t.Error("the other shard's message was not taken in 500 calls")
-}
-
 // A backlog comes in the order of its keys through all segments, whatever lies between, and each message once.
 func TestBacklogThroughSegments(t *testing.T) {
 	s := newShop(t, `{"shards": 2, "backoff_initial": "1h"}`)
@@ -197,4 +170,32 @@ func TestTwoHeldKeys(t *testing.T) {
 	s.wants("the first key waits again", s.batch(10, nil))
 	s.due(m[0])
 	s.wants("in two batches", append(s.batch(2, nil), s.batch(2, nil)...), job{m[0], "a", 3}, job{m[2], "a", 1}, job{m[6], "a", 1})
+}
+
+// What waited behind a message that killed its workers goes on, whatever other keys wait for.
+func TestAKillersKeyGoesOn(t *testing.T) {
+	s := newShop(t, `{"shards": 1, "backoff_initial": "1h", "max_attempts": 3}`)
+	m := s.put("a", "b", "b")
+	s.batch(10, func(tx pgx.Tx, _ []job) {
+		behind(t, tx, `SELECT postrider.retry('w', $1)`, m[0])
+		behind(t, tx, `SELECT postrider.retry('w', $1)`, m[1])
+	})
+	s.due(m[1])
+	s.wants("it kills", s.dies(1), job{m[1], "b", 2})
+	s.wants("it kills", s.dies(1), job{m[1], "b", 3})
+	s.wants("what is behind it", s.batch(1, nil), job{m[2], "b", 1})
+	s.statuses(map[int64]string{m[0]: "retrying", m[1]: "dead", m[2]: "delivered"})
+}
+
+// A worker that dies in the middle of a backlog is noticed as well: what it had comes one by one.
+func TestADeathInABacklog(t *testing.T) {
+	s := newShop(t, `{"shards": 1}`)
+	m := s.put("", "", "", "", "", "")
+	s.wants("the backlog begins", s.batch(1, nil), job{m[0], "", 1})
+	s.wants("it dies", s.dies(2), job{m[1], "", 1}, job{m[2], "", 1})
+	s.wants("alone", s.batch(10, nil), job{m[1], "", 1})
+	s.wants("alone", s.batch(10, nil), job{m[2], "", 1})
+	s.wants("it dies alone", s.dies(1), job{m[3], "", 1})
+	s.wants("a second time", s.batch(1, nil), job{m[3], "", 2})
+	s.wants("the rest", s.batch(10, nil), job{m[4], "", 1}, job{m[5], "", 1})
 }

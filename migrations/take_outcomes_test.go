@@ -360,10 +360,10 @@ func TestNoShardStarves(t *testing.T) {
 			other = key
 		}
 	}
-	exec(t, s.app, `SELECT postrider.enqueue('a.x', '1', $1) FROM generate_series(1, 600)`, busy)
+	exec(t, s.app, `SELECT postrider.enqueue('a.x', '1', $1) FROM generate_series(1, 1500)`, busy)
 	s.batch(1, nil)
 	waits := put(t, s.app, other)
-	for n := range 500 { // by chance one call in sixteen looks there first
+	for n := range 1000 { // by chance one call in fifty looks there first
 		if jobs := s.batch(1, nil); len(jobs) == 1 && jobs[0].ID == waits {
 			t.Logf("taken after %d others", n)
 			return

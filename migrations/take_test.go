@@ -279,6 +279,13 @@ func TestFloorsOfOtherTopicsAreNone(t *testing.T) {
 			s.version := s.version - 1;
 			PERFORM postrider.raise_floor(s, pg_current_snapshot());
 		END $$`)
+	if n := one[int](t, s.app, `SELECT count(*) FROM postrider.shard_bases() b, postrider.outbox o WHERE NOT pg_visible_in_snapshot(o.xid, b::pg_snapshot)`); n != 1 {
+		t.Error("its segment could be emptied")
+	}
+	exec(t, s.app, `UPDATE postrider.shard_positions SET saved_at = saved_at - interval '1 hour'`)
+	if n := one[int](t, s.app, `SELECT postrider.raise_floors()`); n != 0 {
+		t.Error("a relay raises the floor, from one that is none")
+	}
 	s.wants("behind a floor of another version", s.batch(10, nil), job{m[0], "", 1})
 }
 
