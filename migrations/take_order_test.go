@@ -199,3 +199,24 @@ func TestADeathInABacklog(t *testing.T) {
 	s.wants("a second time", s.batch(1, nil), job{m[3], "", 2})
 	s.wants("the rest", s.batch(10, nil), job{m[4], "", 1}, job{m[5], "", 1})
 }
+
+// A change of topics in the middle of a backlog is none for what was published before.
+func TestTopicsChangeInABacklog(t *testing.T) {
+	s := newShop(t, `{"shards": 1}`)
+	m := s.put("", "")
+	exec(t, s.app, `SELECT postrider.enqueue('b.x', '1')`)
+	m = append(m, s.put("")...)
+	s.wants("the backlog begins", s.batch(1, nil), job{m[0], "", 1})
+	exec(t, s.app, `UPDATE postrider.subscriptions SET topics = '{b.>}'`)
+	s.wants("what was published before", s.batch(1, nil), job{m[1], "", 1})
+	s.wants("what was published before", s.batch(1, nil), job{m[2], "", 1})
+}
+
+// What is settled beyond a backlog's position is not taken again.
+func TestSettledBeyondInABacklog(t *testing.T) {
+	s := newShop(t, `{"shards": 1}`)
+	m := s.put("", "", "")
+	s.wants("the backlog begins", s.batch(1, nil), job{m[0], "", 1})
+	exec(t, s.app, `UPDATE postrider.shard_positions SET done = int8multirange(int8range($1, $1, '[]')), done_before = clock_timestamp() WHERE shard = 1`, m[1])
+	s.wants("what is not settled", s.batch(10, nil), job{m[2], "", 1})
+}
