@@ -11,27 +11,27 @@ import (
 )
 
 const (
-	callbackEvery = 500 * time.Millisecond // between looks for callbacks, while there are deliveries that wait for one
-	lookAtMost    = 1000                   // deliveries of a subscription in one look
+	callbackEvery = 500 * time.Millisecond // between reads of callbacks, while there are deliveries that wait for one
+	readAtMost    = 1000                   // deliveries of a subscription in one read
 )
 
-// lookForCallbacks concludes deliveries that a destination had taken over, as their callbacks say or because there was none.
-func (g *generation) lookForCallbacks(ctx context.Context) error {
+// readCallbacks concludes deliveries that a destination had taken over, as their callbacks say or because there was none.
+func (g *generation) readCallbacks(ctx context.Context) error {
 	ticker := time.NewTicker(g.config.callbackEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-g.look:
+		case <-g.callbacks:
 		case <-ticker.C:
 		}
-		g.lookOnce(ctx)
+		g.readOnce(ctx)
 	}
 }
 
-// lookOnce looks for callbacks of all runners that wait for some.
-func (g *generation) lookOnce(ctx context.Context) {
+// readOnce reads the callbacks of all runners that wait for some.
+func (g *generation) readOnce(ctx context.Context) {
 	runners := g.running()
 	var names []string
 	for part, r := range runners {
@@ -42,15 +42,15 @@ func (g *generation) lookOnce(ctx context.Context) {
 	if len(names) == 0 {
 		return
 	}
-	most := g.lookMost
-	found, err := g.passes.DB.LookForCallbacks(ctx, names, g.lookMost)
+	most := g.readMost
+	found, err := g.passes.DB.ReadCallbacks(ctx, names, g.readMost)
 	if err != nil {
 		if ctx.Err() == nil {
-			g.lookFailed(names, err)
+			g.readFailed(names, err)
 		}
 		return
 	}
-	g.lookMost = min(2*g.lookMost, lookAtMost)
+	g.readMost = min(2*g.readMost, readAtMost)
 	g.health.Works(health.CannotCallBack, names...)
 	concluded := 0
 	for _, c := range found {
@@ -59,14 +59,14 @@ func (g *generation) lookOnce(ctx context.Context) {
 		}
 	}
 	if concluded >= most { // there may be more; what was found before waits for its save
-		async.Signal(g.look)
+		async.Signal(g.callbacks)
 	}
 }
 
-// lookFailed makes the next look smaller, and what fails the trouble of those who wait for it.
-func (g *generation) lookFailed(names []string, err error) {
+// readFailed makes the next read smaller, and what fails the trouble of those who wait for it.
+func (g *generation) readFailed(names []string, err error) {
 	if store.IsCutOff(err) {
-		g.lookMost = max(g.lookMost/2, 1)
+		g.readMost = max(g.readMost/2, 1)
 	}
 	g.health.Failed(health.CannotCallBack, err, names...)
 }

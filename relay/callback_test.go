@@ -300,7 +300,7 @@ func TestCallbacksOfALockedCursor(t *testing.T) {
 	other := s.worker("b", "{}", time.Hour)
 	s.Exec("UPDATE postrider.subscriptions SET topics = '{none}' WHERE name = 'b'")
 	s.play()
-	jobs := s.bulk("job", lookAtMost+100, 0)
+	jobs := s.bulk("job", readAtMost+100, 0)
 	eventually(t, "all are taken over", func() bool { return s.parkedIn("a", "leased") == len(jobs) })
 	s.Exec("UPDATE postrider.subscriptions SET topics = '{job}' WHERE name = 'b'")
 	tx, err := s.Admin.Begin(t.Context())
@@ -380,12 +380,12 @@ func TestAcceptedIsBounded(t *testing.T) {
 	}
 }
 
-// Look spares a callback the wait for the next look, which here never comes.
+// ReadCallbacks spares a callback the wait for the next read, which here never comes.
 func TestLookAtOnce(t *testing.T) {
 	s := newScene(t)
 	w := s.worker("jobs", "{}", time.Hour)
 	r := s.play(func(c *Config) { c.callbackEvery = time.Hour })
-	r.Look() // nothing to see
+	r.ReadCallbacks() // nothing to see
 	for range 3 {
 		job := s.Publish("job", "", `1`)[0]
 		token := w.took(job, 1)
@@ -393,7 +393,7 @@ func TestLookAtOnce(t *testing.T) {
 			t.Fatal("the callback does not count")
 		}
 		eventually(t, "its row is gone", func() bool {
-			r.Look() // again, since one that is found before its runner knows of the save counts at a later look
+			r.ReadCallbacks() // again, since one that is found before its runner knows of the save counts at a later read
 			return s.parkedIn("jobs", "completed") == 0
 		})
 	}

@@ -33,7 +33,7 @@ func (o *owner) stopChanged(ctx context.Context, standings map[subscription.Part
 		}
 		o.stopRunner(r)
 	}
-	o.lookForResumed(standings)
+	o.tellResumed(standings)
 }
 
 func (o *owner) tellChange(ctx context.Context, r *delivery.Runner, s store.Standing, exists bool) {
@@ -86,9 +86,9 @@ func (o *owner) changedFields(ctx context.Context, r *delivery.Runner) (fields [
 	return fields, nil
 }
 
-// lookForResumed remembers which subscriptions go on that were paused at the last look: whoever takes them over tells it. Those
+// tellResumed remembers which subscriptions go on that were paused at the last poll: whoever takes them over tells it. Those
 // that are paused were nobody's, so anybody tells that one is gone.
-func (o *owner) lookForResumed(standings map[subscription.Part]store.Standing) {
+func (o *owner) tellResumed(standings map[subscription.Part]store.Standing) {
 	for name := range o.paused {
 		if s, exists := standings[subscription.Whole(name)]; !exists {
 			o.log.Warn("subscription removed while it was paused", "subscription", name)

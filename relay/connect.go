@@ -14,13 +14,13 @@ import (
 	"github.com/postrider/postrider/relay/store"
 )
 
-// openPool opens the pool, after a look at what is between it and the server.
+// openPool opens the pool, after finding out what is between it and the server.
 func (r *Relay) openPool(ctx context.Context) (*dbconn.Pool, dbconn.Place, error) {
 	config, named, err := r.connConfig()
 	if err != nil {
 		return nil, 0, &fatalError{err}
 	}
-	place, err := r.look(ctx, config.ConnConfig)
+	place, err := r.findPooler(ctx, config.ConnConfig)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -36,8 +36,8 @@ func (r *Relay) openPool(ctx context.Context) (*dbconn.Pool, dbconn.Place, error
 	return pool, place, nil
 }
 
-// look finds out whether a pooler is in between, and what it does to sessions. One that hides it shows by its errors sooner or later.
-func (r *Relay) look(ctx context.Context, config *pgx.ConnConfig) (dbconn.Place, error) {
+// findPooler finds out whether a pooler is in between, and what it does to sessions. One that hides it shows by its errors sooner or later.
+func (r *Relay) findPooler(ctx context.Context, config *pgx.ConnConfig) (dbconn.Place, error) {
 	conn, err := dbconn.Connect(ctx, config)
 	if err != nil {
 		return 0, err

@@ -54,8 +54,8 @@ type generation struct {
 	budget      *queue.Budget
 	saver       *saver
 	repoll      chan struct{}
-	look        chan struct{} // a callback has come
-	lookMost    int           // deliveries of a subscription in the next look for callbacks
+	callbacks   chan struct{} // a callback has come
+	readMost    int           // deliveries of a subscription in the next read of callbacks
 	polls       polls
 	startedAt   time.Time
 	life        context.Context // of the runners' goroutines
@@ -77,7 +77,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	c := &r.config
 	g := &generation{
 		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, connect: r.connect, incarnation: incarnation, hasOwnName: r.hasOwnName,
-		lookMost: lookAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		readMost: readAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), callbacks: make(chan struct{}, 1),
 		runners: make(map[subscription.Part]*delivery.Runner), ending: make(map[subscription.Part]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}
@@ -107,7 +107,7 @@ func (g *generation) run(ctx context.Context, follow Follow, healthy func()) err
 	group.Go(func() error { return g.feed.Run(hard) })
 	group.Go(func() error { return g.saver.run(hard) })
 	group.Go(func() error { return g.maintain(soft) })
-	group.Go(func() error { return g.lookForCallbacks(soft) })
+	group.Go(func() error { return g.readCallbacks(soft) })
 	switch follow {
 	case FollowStream:
 		group.Go(func() error { return g.newStreamer().Run(hard) })

@@ -27,7 +27,7 @@ type owner struct {
 	sick   bool // something failed when the last poll ended
 
 	ownPauses map[string]int64           // the version of a subscription that this relay has paused itself
-	paused    map[string]bool            // those that were paused at the last look
+	paused    map[string]bool            // those that were paused at the last poll
 	resumed   map[string]bool            // those that were paused and have not been taken over yet
 	handed    map[subscription.Part]bool // those that this relay lets go for another one
 	again     map[subscription.Part]bool // those that it lets go for a change, and takes again
@@ -44,7 +44,7 @@ type watched struct {
 	since   time.Time
 }
 
-// peers is one look at postrider.relays.
+// peers is what one read of postrider.relays shows.
 type peers struct {
 	counters map[string]int64
 	names    map[string]string
@@ -76,7 +76,7 @@ func (o *owner) run(ctx context.Context) error {
 	}
 }
 
-// pollFailed tells a database that is away from one that does not carry this out. Nobody else has to look so regularly, so that it is
+// pollFailed tells a database that is away from one that does not carry this out. Nobody else has to poll so regularly, so that it is
 // here that an outage is found.
 func (o *owner) pollFailed(ctx context.Context, err error) {
 	o.health.Sees(err)

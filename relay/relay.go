@@ -104,10 +104,10 @@ func (r *Relay) Ready() error {
 	return g.ready(time.Now())
 }
 
-// Look makes the relay look at once for what callbacks have changed. It may be called at any time and never waits.
-func (r *Relay) Look() {
+// ReadCallbacks makes the relay read at once what callbacks have changed. It may be called at any time and never waits.
+func (r *Relay) ReadCallbacks() {
 	if g := r.now.Load(); g != nil {
-		async.Signal(g.look)
+		async.Signal(g.callbacks)
 	}
 }
 

@@ -94,12 +94,12 @@ func (s *saver) save(ctx context.Context, runners []*delivery.Runner, final bool
 		return 0, nil
 	}
 	slices.SortFunc(items, func(a, b *delivery.SaveItem) int { return a.Part().Compare(b.Part()) })
-	fates, err := s.insist(ctx, items)
+	results, err := s.repeatUntilAnswered(ctx, items)
 	if err != nil {
 		return 0, err
 	}
 	for _, item := range items {
-		s.settle(item, fates[item.Part()])
+		s.settle(item, results[item.Part()])
 	}
 	return len(items), nil
 }
@@ -167,40 +167,40 @@ func (s *saver) collect(runners []*delivery.Runner, final bool) (items []*delive
 	return items
 }
 
-// fate is what became of an item.
-type fate int
+// saveResult is what became of an item.
+type saveResult int
 
 const (
-	fateBusy fate = iota // its rows are locked: the same again next time
-	fateSaved
-	fateRefused // the cursor is not ours any more, or its history has changed
+	itemLocked saveResult = iota // its rows are locked: the same again next time
+	itemSaved
+	itemRefused // the cursor is not ours any more, or its history has changed
 )
 
-func (s *saver) settle(item *delivery.SaveItem, f fate) {
+func (s *saver) settle(item *delivery.SaveItem, f saveResult) {
 	r := item.Runner
 	delete(s.busy, item.Part())
 	switch f {
-	case fateSaved:
+	case itemSaved:
 		r.SavedNow(item)
-	case fateRefused:
+	case itemRefused:
 		r.Abandon()
 		s.lost(r.Env.Sub.Name)
-	case fateBusy:
+	case itemLocked:
 		if !r.IsGone() {
 			s.busy[item.Part()] = item
 		}
 	}
 }
 
-// insist repeats the same writes until they have an answer: they may have been carried out without one, and are idempotent. What a
+// repeatUntilAnswered repeats the same writes until they have an answer: they may have been carried out without one, and are idempotent. What a
 // server that works does not carry out is asked of it in halves, down to single cursors: one that cannot be saved is tried again with
 // the next save, and delays no other.
-func (s *saver) insist(ctx context.Context, items []*delivery.SaveItem) (map[subscription.Part]fate, error) {
+func (s *saver) repeatUntilAnswered(ctx context.Context, items []*delivery.SaveItem) (map[subscription.Part]saveResult, error) {
 	retry := async.ReconnectBackoff()
-	fates := make(map[subscription.Part]fate, len(items))
+	results := make(map[subscription.Part]saveResult, len(items))
 	for most := len(items); len(items) > 0; {
 		most = min(most, len(items))
-		err := s.write(ctx, items[:most], fates)
+		err := s.write(ctx, items[:most], results)
 		switch {
 		case err == nil:
 			s.works(items[:most])
@@ -221,7 +221,7 @@ func (s *saver) insist(ctx context.Context, items []*delivery.SaveItem) (map[sub
 			continue
 		case !dberr.Away(err):
 			s.health.Failed(health.CannotSave, err, items[0].Runner.Env.Sub.Name)
-			fates[items[0].Part()] = fateBusy
+			results[items[0].Part()] = itemLocked
 			items = items[1:]
 			continue
 		}
@@ -230,7 +230,7 @@ func (s *saver) insist(ctx context.Context, items []*delivery.SaveItem) (map[sub
 			return nil, fmt.Errorf("save progress: %w", err)
 		}
 	}
-	return fates, nil
+	return results, nil
 }
 
 // works notes that items were saved.
@@ -242,8 +242,8 @@ func (s *saver) works(items []*delivery.SaveItem) {
 	}
 }
 
-// write saves the items once and adds what became of each to fates.
-func (s *saver) write(ctx context.Context, items []*delivery.SaveItem, fates map[subscription.Part]fate) error {
+// write saves the items once and adds what became of each to results.
+func (s *saver) write(ctx context.Context, items []*delivery.SaveItem, results map[subscription.Part]saveResult) error {
 	list := make([]store.Progress, len(items))
 	for i, item := range items {
 		list[i] = item.Progress()
@@ -253,10 +253,10 @@ func (s *saver) write(ctx context.Context, items []*delivery.SaveItem, fates map
 		return err
 	}
 	for _, i := range refused {
-		fates[list[i].Part] = fateRefused
+		results[list[i].Part] = itemRefused
 	}
 	for _, i := range saved {
-		fates[list[i].Part] = fateSaved
+		results[list[i].Part] = itemSaved
 	}
 	return nil
 }

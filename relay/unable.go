@@ -25,7 +25,7 @@ type unable struct {
 	Reason  string    `json:"reason"` // what all may see who read the table
 	Since   time.Time `json:"since"`
 
-	next time.Time // when to look again
+	next time.Time // when to try again
 	wait backoff.BackOff
 }
 

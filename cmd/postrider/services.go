@@ -44,7 +44,7 @@ func openServices(s *config.Settings, log *slog.Logger, registry *prometheus.Reg
 	if all.relay, err = relay.New(relayConfig(s, specs, with, registry)); err != nil {
 		return all, err
 	}
-	if all.callbacks, err = openCallbacks(s, urls, all.relay.Look, secrets, log, registry); err != nil {
+	if all.callbacks, err = openCallbacks(s, urls, all.relay.ReadCallbacks, secrets, log, registry); err != nil {
 		return all, err
 	}
 	all.health, err = listen("POSTRIDER_HTTP_ADDR", string(s.HTTPAddr))

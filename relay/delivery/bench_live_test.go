@@ -89,7 +89,7 @@ var _ feed.Server = (*stillServer)(nil)
 
 func (*stillServer) UseUpID(context.Context) error { return nil }
 
-func (s *stillServer) Look(context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
+func (s *stillServer) Tick(context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	return s.at, 0, nil
 }
 

@@ -55,7 +55,7 @@ func (x *simRunner) callBack(op simOp) {
 	}
 }
 
-// look is a round of generation.lookForCallbacks.
+// look is a round of generation.readCallbacks.
 func (x *simRunner) look() (acted bool) {
 	if x.r == nil || x.r.retries.parked.waiting == 0 {
 		return false

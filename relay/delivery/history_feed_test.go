@@ -140,7 +140,7 @@ func (s *simLooks) UseUpID(context.Context) error {
 	return nil
 }
 
-func (s *simLooks) Look(context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
+func (s *simLooks) Tick(context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	return s.snapshot(), s.lsn, s.fails()
 }
 
@@ -148,14 +148,14 @@ func (s *simLooks) ReadWindow(ctx context.Context, base snapshot.Snapshot, _ boo
 	if err := addAll(add, s.window(base)); err != nil {
 		return snapshot.Snapshot{}, 0, err
 	}
-	return s.Look(ctx)
+	return s.Tick(ctx)
 }
 
 func (s *simLooks) CountWindow(ctx context.Context, base snapshot.Snapshot, to map[uint64]int) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	for _, r := range s.window(base) {
 		to[r.XID]++
 	}
-	return s.Look(ctx)
+	return s.Tick(ctx)
 }
 
 func (s *simLooks) WindowTopics(_ context.Context, base, seen snapshot.Snapshot) ([]string, error) {

@@ -213,14 +213,14 @@ func (l *limiting) until() time.Time {
 	return l.Until()
 }
 
-// nextRoom is when to look whether more may go, at the latest: an hour, or until something happens.
+// nextRoom is when to check whether more may go, at the latest: an hour, or until something happens.
 func (r *Runner) nextRoom(now time.Time) time.Duration {
-	look := time.Hour
+	next := time.Hour
 	if until := r.limits.until(); !until.IsZero() {
-		look = min(look, until.Sub(now))
+		next = min(next, until.Sub(now))
 	}
 	if r.awaitsRest() {
-		look = min(look, leaseSome)
+		next = min(next, leaseSome)
 	}
-	return look
+	return next
 }

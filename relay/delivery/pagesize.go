@@ -4,7 +4,7 @@ import "time"
 
 const (
 	cutScan    = 1 << 16 // rows that a page looks at after the first one that was cut off
-	maxScan    = 1 << 20 // one that would look at more has no bound
+	maxScan    = 1 << 20 // one that would read more has no bound
 	cutForgets = time.Minute
 )
 

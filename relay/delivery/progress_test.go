@@ -78,7 +78,7 @@ func (f *modelFeed) Close() {}
 
 func (f *modelFeed) UseUpID(context.Context) error { return nil }
 
-func (f *modelFeed) Look(context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
+func (f *modelFeed) Tick(context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	return f.Snapshot(), 1, nil
 }
 

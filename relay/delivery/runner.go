@@ -87,7 +87,7 @@ func (r *Runner) loop() {
 	}
 }
 
-// step does everything that can be done now and returns when to look again at the latest.
+// step does everything that can be done now and returns when it is to be called again at the latest.
 func (r *Runner) step(now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,28 +115,28 @@ func (r *Runner) step(now time.Time) time.Duration {
 }
 
 func (r *Runner) nextLook(now time.Time) time.Duration {
-	look := r.nextRoom(now)
+	next := r.nextRoom(now)
 	if r.takesDue() && len(r.retries.parked.due) > 0 && r.retries.parked.due[0].durable() {
-		look = min(look, r.retries.parked.due[0].due.Sub(now))
+		next = min(next, r.retries.parked.due[0].due.Sub(now))
 	}
 	if r.breaker.open && !r.breaker.rounds.underWay && now.Before(r.breaker.rounds.next) {
-		look = min(look, r.breaker.rounds.next.Sub(now))
+		next = min(next, r.breaker.rounds.next.Sub(now))
 	}
 	if !r.lanes.lingers.IsZero() {
-		look = min(look, r.lanes.lingers.Sub(now))
+		next = min(next, r.lanes.lingers.Sub(now))
 	}
 	if b := &r.retries.scheduled.beyond; len(b.tasks) > 0 {
-		look = min(look, b.next.Sub(now))
+		next = min(next, b.next.Sub(now))
 	}
 	if _, wait := r.report.deaths.due(now); wait > 0 {
-		look = min(look, wait)
+		next = min(next, wait)
 	}
 	for _, in := range r.intakes {
 		if in.prog.Done >= MaxDone {
-			look = min(look, closeEvery) // a window may have closed
+			next = min(next, closeEvery) // a window may have closed
 		}
 	}
-	return max(look, time.Millisecond)
+	return max(next, time.Millisecond)
 }
 
 // Stop takes nothing more in and starts no more deliveries. What is under way goes on.
@@ -148,15 +148,15 @@ func (r *Runner) Stop() {
 	r.Life.Wake()
 }
 
-// noticing is how long a sink may take to return from deliveries that are given up: what it has confirmed is still counted.
-const noticing = time.Second
+// returnTime is how long a sink may take to return from deliveries that are given up: what it has confirmed is still counted.
+const returnTime = time.Second
 
 // Drain waits until no delivery is under way; when ctx ends it gives them up and waits for the sink to notice.
 func (r *Runner) Drain(ctx context.Context) {
 	for !r.drained() && async.Sleep(ctx, time.Millisecond) {
 	}
 	r.Life.giveUp()
-	for until := time.Now().Add(noticing); !r.drained() && time.Now().Before(until); {
+	for until := time.Now().Add(returnTime); !r.drained() && time.Now().Before(until); {
 		async.Sleep(context.Background(), time.Millisecond)
 	}
 }

@@ -65,8 +65,8 @@ type Server interface {
 	// UseUpID ends a transaction that has an id. A snapshot taken later lists all transactions with lower ids that have not ended,
 	// also the newest, which else, while its commit waits for a standby, lies past the snapshot's xmax: the gap rule would not see it.
 	UseUpID(ctx context.Context) error
-	// Look reads no row.
-	Look(ctx context.Context) (snapshot.Snapshot, pglogrepl.LSN, error)
+	// Tick reads no row.
+	Tick(ctx context.Context) (snapshot.Snapshot, pglogrepl.LSN, error)
 	// ReadWindow reads the rows that base does not see, in order of id, each until add fails. heads leaves out what rows carry.
 	ReadWindow(ctx context.Context, base snapshot.Snapshot, heads bool, add func(*message.Row) error) (snapshot.Snapshot, pglogrepl.LSN, error)
 	// CountWindow counts them by transaction.
@@ -91,7 +91,7 @@ func (a *Ask) put(ctx context.Context, s Server, got *answer) (err error) {
 	}
 	switch a.what {
 	case askTick:
-		got.at.snap, got.at.lsn, err = s.Look(ctx)
+		got.at.snap, got.at.lsn, err = s.Tick(ctx)
 	case askWindow:
 		got.at.snap, got.at.lsn, err = s.ReadWindow(ctx, a.base, a.heads, got.rows.add)
 	case askCounts:

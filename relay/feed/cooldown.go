@@ -20,7 +20,7 @@ func nextCooldown(cooldown, lasted time.Duration) time.Duration {
 // lull tells when there are few transactions for a stream to carry. It is pure.
 type lull struct {
 	busy  float64 // transactions a second that are not few
-	n     int64   // transactions by the last look
+	n     int64   // transactions by the last tick
 	at    time.Time
 	quiet int // looks in a row that found few
 }

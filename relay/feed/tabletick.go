@@ -8,7 +8,7 @@ const (
 	restMax  = 20 * time.Millisecond // but not longer than this
 )
 
-// read begins a tick of the table: one look returns a snapshot and the rows of the window, which it closes.
+// read begins a tick of the table: one statement returns a snapshot and the rows of the window, which it closes.
 func (c *core) read(now time.Time) Ask {
 	connected, gap, _ := c.backlog.State()
 	if connected && gap && c.trust.allowed(now) {

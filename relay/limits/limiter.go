@@ -81,7 +81,7 @@ func (l *Limiter) forget(now time.Time) {
 	l.prune = max(2*len(l.values), 1024)
 }
 
-// Round begins a new look at what may go.
+// Round begins to check anew what may go.
 func (l *Limiter) Round() { l.until, l.kept = time.Time{}, false }
 
 // Room returns how many may begin now, at most so many as asked for, whatever their values.
@@ -160,7 +160,7 @@ func (l *Limiter) End(v *Value) {
 	v.bound.out--
 }
 
-// Until returns when to look again at the latest at what was kept back in this round; zero if no rate keeps anything back.
+// Until returns when to check again at the latest what was kept back in this round; zero if no rate keeps anything back.
 func (l *Limiter) Until() time.Time { return l.until }
 
 // KeptBack says whether anything was kept back in this round.

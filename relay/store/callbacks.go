@@ -33,8 +33,8 @@ var (
 		WHERE subscription = n.name AND state = '` + states.Leased + `' AND due <= clock_timestamp() AND worker IS NULL LIMIT $2 FOR UPDATE SKIP LOCKED) p`
 )
 
-// LookForCallbacks returns the deliveries of these subscriptions whose callback came, or whose lease is over, so many of each at most.
-func (d *Database) LookForCallbacks(ctx context.Context, names []string, most int) (found []CalledBack, err error) {
+// ReadCallbacks returns the deliveries of these subscriptions whose callback came, or whose lease is over, so many of each at most.
+func (d *Database) ReadCallbacks(ctx context.Context, names []string, most int) (found []CalledBack, err error) {
 	err = writeLocal(ctx, d.Pool, func(b *pgx.Batch) { // it locks
 		for _, query := range []string{lookCallbacks, lookLeases} {
 			b.Queue(query, names, most).Query(func(rows pgx.Rows) error {
@@ -47,12 +47,12 @@ func (d *Database) LookForCallbacks(ctx context.Context, names []string, most in
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look for callbacks: %w", err)
+		return nil, fmt.Errorf("read callbacks: %w", err)
 	}
 	return found, nil
 }
 
-// scanCalledBack takes times as PostgreSQL has them: infinity must not fail the look for all subscriptions.
+// scanCalledBack takes times as PostgreSQL has them: infinity must not fail the read for all subscriptions.
 func scanCalledBack(r pgx.CollectableRow) (c CalledBack, err error) {
 	var created, due []byte
 	if err := r.Scan(&c.Name, &c.Message.ID, &created, &c.State, &due, &c.Reason); err != nil {

@@ -46,7 +46,7 @@ func (s Segments) close(ctx context.Context, segment int, retention time.Duratio
 func prepare(ctx context.Context, tx pgx.Tx) error {
 	for _, settings := range []Call{localCommit, byIndex} {
 		if _, err := tx.Exec(ctx, settings.sql); err != nil {
-			return fmt.Errorf("look at segments: %w", err)
+			return fmt.Errorf("read segments: %w", err)
 		}
 	}
 	return nil

@@ -108,7 +108,7 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 	use := func() {
 		t.Helper()
 		now := snapshotOf(t, admin)
-		_, _, err := outbox.Look(t.Context())
+		_, _, err := outbox.Tick(t.Context())
 		mend(t, err)
 		none := func(*message.Row) error { return nil }
 		_, _, err = outbox.ReadWindow(t.Context(), now, false, none)

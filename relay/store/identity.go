@@ -33,7 +33,7 @@ func Notifies(ctx context.Context, pool *dbconn.Pool) (there bool, err error) {
 	err = pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_trigger
 		WHERE tgrelid = 'postrider.outbox'::regclass AND tgname = 'notify_outbox')`).Scan(&there)
 	if err != nil {
-		return false, fmt.Errorf("look for the trigger: %w", err)
+		return false, fmt.Errorf("read whether the trigger is there: %w", err)
 	}
 	return there, nil
 }

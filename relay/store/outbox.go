@@ -39,8 +39,8 @@ type OutboxReader struct {
 // UseUpID implements feed.Server.
 func (o *OutboxReader) UseUpID(ctx context.Context) error { return o.Session.run(ctx, useUpID) }
 
-// Look implements feed.Server.
-func (o *OutboxReader) Look(ctx context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
+// Tick implements feed.Server.
+func (o *OutboxReader) Tick(ctx context.Context) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	t, err := o.Session.tick(ctx, o.Incarnation)
 	return t.snapshot, t.lsn, err
 }

@@ -150,7 +150,7 @@ func (d *Database) AnyParked(ctx context.Context, name string) (bool, error) {
 			QueryRow(func(row pgx.Row) error { return row.Scan(&any) })
 	})
 	if err != nil {
-		return false, fmt.Errorf("look for parked messages: %w", err)
+		return false, fmt.Errorf("read which parked messages are there: %w", err)
 	}
 	return any, nil
 }

@@ -102,7 +102,7 @@ func lockOld(ctx context.Context, tx pgx.Tx, leaf string, segment int, retention
 
 func holds(ctx context.Context, tx pgx.Tx, query string, args ...any) (yes bool, err error) {
 	if err := tx.QueryRow(ctx, query, args...).Scan(&yes); err != nil {
-		return false, fmt.Errorf("look at a segment: %w", err)
+		return false, fmt.Errorf("read a segment: %w", err)
 	}
 	return yes, nil
 }
@@ -118,11 +118,11 @@ type Holder struct {
 func (s Segments) Holders(ctx context.Context, segment int) ([]Holder, error) {
 	rows, err := s.Pool.Query(ctx, "SELECT pid, gid, role, application, mode, state, since FROM postrider.lock_holders($1)", fmt.Sprintf("outbox_%d", segment))
 	if err != nil {
-		return nil, fmt.Errorf("look who holds a segment: %w", err)
+		return nil, fmt.Errorf("read who holds a segment: %w", err)
 	}
 	holders, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Holder])
 	if err != nil {
-		return nil, fmt.Errorf("look who holds a segment: %w", err)
+		return nil, fmt.Errorf("read who holds a segment: %w", err)
 	}
 	return holders, nil
 }

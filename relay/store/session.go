@@ -34,7 +34,7 @@ type Session struct {
 	prepare bool
 	pooled  bool // the session is somebody else's in the next transaction
 
-	// The encoded request of Look, and what stops watching its context.
+	// The encoded request of a tick, and what stops watching its context.
 	request []byte
 	unwatch func() bool
 }

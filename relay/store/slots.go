@@ -69,7 +69,7 @@ func Streamable(ctx context.Context, pool *dbconn.Pool) (why string, err error) 
 		 FROM pg_publication p WHERE p.pubname = $1)`, wal.Publication).Scan(&level, &replication, &published)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("look whether the server can stream: %w", err)
+		return "", fmt.Errorf("read whether the server can stream: %w", err)
 	case level != "logical":
 		return fmt.Sprintf("wal_level is %q: ALTER SYSTEM SET wal_level = logical, then restart PostgreSQL", level), nil
 	case !replication:

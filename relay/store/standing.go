@@ -9,7 +9,7 @@ import (
 	"github.com/postrider/postrider/relay/subscription"
 )
 
-// Standing is one look at a part: at the cursors of all its classes, and their subscription.
+// Standing is what one read shows of a part: the cursors of all its classes, and their subscription.
 type Standing struct {
 	Part    subscription.Part
 	Version int64 // of the subscription

@@ -15,7 +15,7 @@ import (
 	"github.com/postrider/postrider/relay/snapshot"
 )
 
-// tick is what every look at the server gives.
+// tick is what each tick reads from the server.
 type tick struct {
 	snapshot snapshot.Snapshot
 	lsn      pglogrepl.LSN // everything that snap sees was written to the log before it
@@ -52,7 +52,7 @@ func (s *Session) tick(ctx context.Context, incarnation string) (tick, error) {
 	if !s.prepare {
 		return s.lookUnprepared(ctx, incarnation)
 	}
-	if err := s.prepareLook(ctx, incarnation); err != nil {
+	if err := s.prepareTick(ctx, incarnation); err != nil {
 		return tick{}, err
 	}
 	conn := s.conn.PgConn()
@@ -68,8 +68,8 @@ func (s *Session) lookUnprepared(ctx context.Context, incarnation string) (t tic
 	return t, err
 }
 
-// prepareLook encodes the request of look, and makes the end of ctx end whatever waits for the connection.
-func (s *Session) prepareLook(ctx context.Context, incarnation string) error {
+// prepareTick encodes the request of look, and makes the end of ctx end whatever waits for the connection.
+func (s *Session) prepareTick(ctx context.Context, incarnation string) error {
 	if ctx.Err() != nil || s.request != nil {
 		return ctx.Err()
 	}
