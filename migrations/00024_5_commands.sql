@@ -156,7 +156,8 @@ BEGIN
     INSERT INTO postrider.shard_workers VALUES (subscription, role) ON CONFLICT DO NOTHING;
     EXECUTE format('GRANT USAGE ON SCHEMA postrider TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION postrider.take(text, integer, interval), postrider.retry(text, bigint, text, interval), '
-        'postrider.kill(text, bigint, text), postrider.snooze(text, bigint, interval, text), postrider.give_back(text, bigint), postrider.uncount(text) TO %I', role);
+        'postrider.kill(text, bigint, text), postrider.snooze(text, bigint, interval, text), postrider.give_back(text, bigint), postrider.uncount(text), '
+        'postrider.keep_result(text, bigint, timestamptz, json) TO %I', role);
 END $$;
 COMMENT ON FUNCTION postrider.grant_worker IS 'Lets a role take messages of one subscription whose sink is sql:, in its own transactions. For the schema''s owner.';
 

@@ -24,7 +24,7 @@ func whoHasAll(ctx context.Context, conn *dbconn.Conn) (grantees, error) {
 		callable AS (
 			SELECT a.grantee, f.proname FROM function f CROSS JOIN LATERAL pg_catalog.aclexplode(f.proacl) a
 			WHERE a.privilege_type = 'EXECUTE' AND a.grantee NOT IN (0, f.proowner)),
-		leaf AS (SELECT c.oid, c.relacl FROM pg_catalog.pg_class c JOIN n ON n.oid = c.relnamespace WHERE c.relispartition AND c.relkind = 'r'),
+		leaf AS (SELECT c.oid, c.relacl FROM pg_catalog.pg_class c JOIN n ON n.oid = c.relnamespace WHERE c.relispartition AND c.relkind = 'r' AND c.relname LIKE 'outbox\_%'),
 		role AS (
 			SELECT r.rolname, c.names,
 			       c.n = (SELECT count(*) FROM function) AND (SELECT bool_and(EXISTS (

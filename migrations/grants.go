@@ -42,7 +42,7 @@ func TimerGrants(role string) string {
 	return grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
 GRANT SELECT ON ALL TABLES IN SCHEMA postrider TO %[1]s;
 GRANT SELECT ON SEQUENCE postrider.outbox_id_seq TO %[1]s;
-GRANT INSERT, UPDATE, DELETE ON postrider.subscriptions, postrider.cursors, postrider.parked, postrider.relays TO %[1]s;
+GRANT INSERT, UPDATE, DELETE ON postrider.subscriptions, postrider.cursors, postrider.parked, postrider.relays, postrider.results, postrider.attempts TO %[1]s;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA postrider TO %[1]s;
 GRANT TRUNCATE ON `+strings.Join(leaves, ", ")+` TO %[1]s;
 `)
@@ -52,8 +52,16 @@ GRANT TRUNCATE ON `+strings.Join(leaves, ", ")+` TO %[1]s;
 func WorkerGrants(role string) string {
 	return grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
 GRANT EXECUTE ON FUNCTION postrider.complete(text, bigint, bigint),
+    postrider.complete(text, bigint, bigint, json),
     postrider.fail(text, bigint, bigint, text, interval, boolean),
     postrider.heartbeat(text, bigint, bigint, interval) TO %[1]s;
+`)
+}
+
+// ReaderGrants returns the SQL that lets role see what came of messages, and nothing that they carry.
+func ReaderGrants(role string) string {
+	return grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
+GRANT EXECUTE ON FUNCTION postrider.deliveries_of(bigint, text) TO %[1]s;
 `)
 }
 

@@ -14,5 +14,6 @@ func (g *generation) maintain(ctx context.Context) error {
 	expiry := &maintain.Expiry{Store: store.Expiry{Pool: g.pool}, Dead: g.config.DeadRetention, Discarded: g.config.DiscardedRetention, Log: g.log, Metrics: g.metrics}
 	floors := &maintain.Floors{Store: store.Floors{Pool: g.pool}, Log: g.log}
 	unique := &maintain.Unique{Store: store.Unique{Pool: g.pool}, Log: g.log}
-	return maintain.Run(ctx, slices.Concat(expiry.Jobs(), unique.Jobs(), []maintain.Job{retention.Job(), floors.Job()})...)
+	records := &maintain.Records{Store: store.Records{Pool: g.pool}, Keep: g.config.Retention, Log: g.log}
+	return maintain.Run(ctx, slices.Concat(expiry.Jobs(), unique.Jobs(), []maintain.Job{retention.Job(), floors.Job(), records.Job()})...)
 }

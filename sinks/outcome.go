@@ -36,6 +36,8 @@ type OutcomeError struct {
 	Token int64
 	// Worker is who has a message that a Lessor has leased.
 	Worker string
+	// Result is what came of an accepted delivery: JSON.
+	Result []byte
 	Err    error
 }
 
@@ -44,6 +46,27 @@ func (e *OutcomeError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the reason.
 func (e *OutcomeError) Unwrap() error { return e.Err }
+
+// MaxResult is how many bytes a result may have.
+const MaxResult = 64 << 10
+
+var errResult = errors.New("accepted, with a result")
+
+// Accepted is the outcome of a delivery that was confirmed with a result to be kept: JSON of at most MaxResult bytes. None is nil, as ever.
+func Accepted(result []byte) error {
+	if len(result) == 0 {
+		return nil
+	}
+	return &OutcomeError{Kind: KindAccepted, Result: result, Err: errResult}
+}
+
+// ResultOf returns the result of an accepted delivery, nil if there is none.
+func ResultOf(err error) []byte {
+	if o, ok := errors.AsType[*OutcomeError](err); ok && o.Kind == KindAccepted {
+		return o.Result
+	}
+	return nil
+}
 
 // errLeasedTo is the reason of those of Lessors.
 var errLeasedTo = errors.New("leased; its worker will say what came of it")

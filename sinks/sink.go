@@ -62,7 +62,7 @@ type Delivery struct {
 // Sink delivers messages to one destination. Its methods may be called by several goroutines at once.
 type Sink interface {
 	// Deliver hands the batch to the destination and sets outcomes[i] to what came of batch[i]: nil once the
-	// destination has confirmed it, else one of this package's outcomes; any other error counts as Retryable.
+	// destination has confirmed it (or Accepted, if it gave a result), else one of this package's outcomes; any other error counts as Retryable.
 	// len(outcomes) equals len(batch), and every outcome is nil on entry. A batch holds at most one message per key,
 	// so its messages may be sent in any order and at the same time.
 	//

@@ -58,7 +58,7 @@ func (j *Job) Progress(percent int, note string) {
 	}
 }
 
-// SetResult keeps v, marshalled by encoding/json, as the job's result, to be sent when it is done: at most 64 KiB. With SQL nothing keeps it.
+// SetResult keeps v, marshalled by encoding/json, as the job's result, to be kept when it is done: at most 64 KiB.
 func (j *Job) SetResult(v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {

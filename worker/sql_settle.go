@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -12,6 +13,9 @@ func (b *batch) settle(ctx, limited context.Context, job *Job, out Outcome) erro
 		return cause // all of it is undone
 	}
 	if out.Kind == kindDone {
+		if err := b.keepResult(limited, job, out.Result); err != nil {
+			return err
+		}
 		b.open = append(b.open, job)
 		if b.careful && job != b.jobs[len(b.jobs)-1] { // COMMIT keeps the last one
 			return b.keep(limited)
@@ -47,6 +51,17 @@ func (b *batch) park(ctx context.Context, job *Job, out Outcome) error {
 		return err
 	}
 	return b.exec(ctx, again)
+}
+
+// keepResult keeps what came of a job, if it has said so, with what it has done.
+func (b *batch) keepResult(ctx context.Context, job *Job, result []byte) error {
+	if result == nil {
+		return nil
+	}
+	if _, err := b.tx.Exec(ctx, "SELECT postrider.keep_result($1, $2, $3, $4)", job.Subscription, job.ID, job.CreatedAt, string(result)); err != nil {
+		return fmt.Errorf("keep the result: %w", err)
+	}
+	return nil
 }
 
 // call calls a function that parks a job. It returns the ids that wait behind it now.

@@ -223,3 +223,39 @@ func TestLargeJobsWaitOutsideOfMemory(t *testing.T) {
 	}
 	w.settle("ok", w.take(1)[0].is("done"))
 }
+
+// What a worker says came of a job is kept, and so are attempts that did not succeed: messages show tells both.
+func TestResultsOfJobs(t *testing.T) {
+	db := newDB(t)
+	_, base := jobsSidecar(t, db)
+	w := newJobWorker(t, base, "mailer-1")
+	enqueueJob(t, db, 1, "c-1")
+	job := w.take(1)[0]
+	for _, bad := range []struct {
+		item map[string]any
+		want string
+	}{
+		{job.is("done", "result", strings.Repeat("x", 65535)), "items[0].result: has 65537 bytes: must have at most 65536"},
+		{job.is("retry", "result", 1), "items[0].result: goes with the outcome done, not with retry"},
+	} {
+		if a := w.call("settle", map[string]any{"items": []any{bad.item}}); a.status != 400 || !strings.Contains(a.Detail, bad.want) {
+			t.Errorf("%d %q, want 400 %q", a.status, a.Detail, bad.want)
+		}
+	}
+	w.settle("ok", job.is("retry", "reason", "the printer is out of paper"))
+	job = w.take(1)[0]
+	w.settle("ok", job.is("done", "result", map[string]any{"pages": 3, "to": "Zoë 😀"}))
+	id := fmt.Sprint(job.ID)
+	deadline := time.Now().Add(patience)
+	for text := ""; !strings.Contains(text, "delivered"); {
+		if time.Now().After(deadline) {
+			t.Fatalf("not shown as delivered:\n%s", text)
+		}
+		text = on(t, db.URL(), "messages", "show", id, "mail").out
+	}
+	on(t, db.URL(), "messages", "show", id).ok("topic mail.welcome", "key c-1", "status delivered", `result {"pages":3,"to":"Zoë 😀"}`,
+		"ATTEMPT STARTED", "failed", "the worker says: the printer is out of paper")
+	on(t, db.URL(), "messages", "show", id, "--json").ok(`"kept_attempts"`, `"outcome": "failed"`, `"pages": 3`)
+	on(t, db.URL(), "messages", "show", "999").fails("message 999: no subscription wants it, or it has left the log")
+	on(t, db.URL(), "messages", "show", id, "nobody").fails(`subscription "nobody"`)
+}

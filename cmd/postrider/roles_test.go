@@ -118,7 +118,7 @@ func TestDoctorOnHeldSegments(t *testing.T) {
 
 func TestGrantsNeedsARole(t *testing.T) {
 	t.Parallel()
-	runCommand(t, nil, "", "grants").fails("give --app ROLE, --relay ROLE or --worker ROLE")
+	runCommand(t, nil, "", "grants").fails("give --app ROLE, --relay ROLE, --worker ROLE or --reader ROLE")
 	runCommand(t, nil, "", "grants", "--app", `we"ird`).ok(`TO "we""ird";`).lacks("REPLICATION")
 }
 

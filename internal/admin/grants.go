@@ -18,11 +18,13 @@ const (
 	ForApplication Purpose = "An application: it may enqueue messages, and nothing else"
 	ForRelay       Purpose = "A relay, and the commands that look after it"
 	ForTimerRelay  Purpose = "A relay that does not stream, and the commands that look after it"
+	ForReader      Purpose = "A reader: it may see what came of messages, and nothing that they carry"
 	ForWorker      Purpose = "A worker: it may settle asynchronous deliveries, and nothing else"
 )
 
 var grants = map[Purpose]func(role string) string{
 	ForApplication: migrations.AppGrants, ForRelay: migrations.RelayGrants, ForTimerRelay: migrations.TimerGrants, ForWorker: migrations.WorkerGrants,
+	ForReader: migrations.ReaderGrants,
 }
 
 // Grants returns the SQL that gives a role what it needs, and nothing else.

@@ -56,7 +56,7 @@ subscriptions:
 	first := subscription.Spec{Start: "earliest", Subscription: subscription.Subscription{
 		Name: "billing", Topics: []string{"orders.>", "payments.*"}, Sink: "https://host/hook?token=geheim",
 		Settings: subscription.Settings{Ordering: "strict", OnDead: "hold", MaxAttempts: 10, Lanes: 2, Batch: 3, Timeout: second(30),
-			BackoffInitial: second(2), BackoffMax: second(300), MaxParked: 50, Linger: second(1) / 20,
+			BackoffInitial: second(2), BackoffMax: second(300), MaxParked: 50, Details: subscription.Details{Linger: second(1) / 20},
 			Options: []byte(`{"format":"batch","headers":{"X-Shop":"42"},"http2":false,"rate":2.5,"secrets":["env:HOOK_SECRET"]}`)}}}
 	third := first
 	third.Name = "third"

@@ -94,7 +94,7 @@ func BenchmarkLaneHandOver(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				l.batch = append(l.batch[:0], tasks...)
-				l.send(r)
+				l.send(r, time.Now())
 				<-r.Life.wakeup
 				for _, l := range r.lanes.collectFinished() {
 					l.busy = false

@@ -134,7 +134,7 @@ func (r *Runner) probe(now time.Time) {
 		}
 		b.rounds.underWay, b.rounds.began, b.rounds.left, b.rounds.sent = true, r.lanes.started, b.rounds.quota, 0
 	}
-	for b.rounds.left > 0 && r.lanes.hasRoom() && r.sendProbe() {
+	for b.rounds.left > 0 && r.lanes.hasRoom() && r.sendProbe(now) {
 		b.rounds.left--
 		b.rounds.sent++
 	}
@@ -153,7 +153,7 @@ func (r *Runner) probe(now time.Time) {
 }
 
 // sendProbe sends the message that most likely tells something new. False: all that may be sent has failed in this round.
-func (r *Runner) sendProbe() bool {
+func (r *Runner) sendProbe(now time.Time) bool {
 	var best *task
 	var carrier *lane
 	for l, t := range r.heads {
@@ -174,7 +174,7 @@ func (r *Runner) sendProbe() bool {
 	carrier.batch = append(carrier.batch[:0], best)
 	carrier.probes = true
 	r.breaker.rounds.out++
-	carrier.send(r)
+	carrier.send(r, now)
 	return true
 }
 

@@ -34,7 +34,7 @@ func (e *Environment) classOf(priority int16) int16 {
 
 // taskOf is a parked delivery on its way to what becomes of it.
 func (q *retries) taskOf(e *entry) *task {
-	return &task{key: e.key, in: q.intakeOf(e.class), entry: e, attempts: e.attempts}
+	return &task{key: e.key, in: q.intakeOf(e.class), entry: e, attempts: e.attempts, sent: e.since}
 }
 
 // joining is what a runner knows that is to bring its classes together.

@@ -24,6 +24,7 @@ type intake struct {
 	tasks    int    // of its class in the lanes, delivering included
 	bytes    int64  // that these have
 	saved    savedCursor
+	records  records  // of its messages
 	joining  *joining // its runner's
 }
 

@@ -35,7 +35,7 @@ func (r *Runner) takeIn(in *intake, now time.Time) {
 // full says whether the runner must settle something before it takes more of a class in. Each class has its share of memory, so that none is
 // kept out by what is in of another.
 func (r *Runner) full(in *intake) bool {
-	return in.tasks >= r.maxTasks() || in.bytes*int64(len(r.intakes))+r.retries.parked.unsaved+r.retries.scheduled.beyond.bytes >= r.maxTaskBytes() || in.prog.Done >= MaxDone ||
+	return in.tasks >= r.maxTasks() || (in.bytes+in.records.bytes)*int64(len(r.intakes))+r.retries.parked.unsaved+r.retries.scheduled.beyond.bytes >= r.maxTaskBytes() || in.prog.Done >= MaxDone ||
 		r.retries.parked.blocked.full() || len(r.retries.scheduled.beyond.tasks) >= MaxBeyond
 }
 

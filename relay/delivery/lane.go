@@ -27,13 +27,14 @@ type lane struct {
 }
 
 // send starts the delivery of the lane's batch.
-func (l *lane) send(r *Runner) {
+func (l *lane) send(r *Runner, now time.Time) {
 	l.deliveries, l.outcomes = l.deliveries[:0], l.outcomes[:0]
 	r.lanes.started++
 	l.started = r.lanes.started
 	for _, t := range l.batch {
 		l.deliveries = append(l.deliveries, sinks.Delivery{Message: &t.row.Message, Subscription: r.Env.Sub.Name, Attempt: t.attempts + 1})
 		l.outcomes = append(l.outcomes, nil)
+		t.sent = now
 	}
 	if l.batch[0].row.Withheld {
 		r.lanes.alone++
@@ -146,7 +147,7 @@ func (r *Runner) sendBatches(now time.Time) {
 		}
 		r.form(l, l.batchMax, now)
 		if len(l.batch) > 0 {
-			l.send(r)
+			l.send(r, now)
 		}
 	}
 }

@@ -10,10 +10,12 @@ import (
 	"github.com/postrider/postrider/sinks"
 )
 
+var errNoCallback = errors.New("no callback came before the lease was over")
+
 // lease parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
 // judged by it too.
 func (r *Runner) lease(t *task, err error, lease time.Duration) {
-	r.retries.lent = loan{lease: lease, of: t.of}
+	r.retries.lent = loan{lease: lease, of: t.of, since: t.sent}
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
 		r.retries.lent.token, r.retries.lent.worker = o.Token, o.Worker
 	}
@@ -50,18 +52,22 @@ func (r *Runner) CalledBack(c store.CalledBack, now time.Time) bool {
 	t := r.retries.taskOf(e)
 	t.in.dirty = true
 	defer r.retries.unblockOthers(e)
+	a := attempted{task: t, kind: sinks.KindFailed, err: errors.New(c.Reason)}
 	switch {
 	case c.State == states.Completed:
 		r.retries.parked.remove(e)
 		r.retries.unblock(e.keyed())
 		r.Env.Save()
-		return true
+		a.kind, a.err = sinks.KindAccepted, nil
 	case c.State == states.Leased:
-		r.retry(t, "no callback came before the lease was over", 0, now)
+		a.kind, a.err = sinks.KindLost, errNoCallback
+		r.retry(t, errNoCallback.Error(), 0, now)
 	case c.Due == nil:
+		a.kind = sinks.KindPermanent
 		r.bury(t, c.Reason)
 	default:
 		r.retry(t, c.Reason, c.Due.Sub(now), now)
 	}
+	r.record(a, now)
 	return true
 }

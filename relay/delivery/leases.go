@@ -63,6 +63,7 @@ func (r *Runner) endLease(end leaseEnd, now time.Time) {
 	r.Env.Metrics.Attempted(kind)
 	t := r.retries.taskOf(e)
 	t.in.dirty = true
+	worker := e.worker
 	switch kind {
 	case sinks.KindAccepted:
 		r.accepted(t, now)
@@ -77,6 +78,7 @@ func (r *Runner) endLease(end leaseEnd, now time.Time) {
 	default:
 		r.concludeFailed(t, kind, end.outcome, after, now)
 	}
+	r.record(attempted{task: t, kind: kind, err: end.outcome, worker: worker}, now)
 	r.retries.unblockOthers(e)
 }
 

@@ -86,12 +86,14 @@ func (r *Runner) handleOutcome(end *batchEnd, t *task, err error, now time.Time)
 		r.stopping = true
 		r.Env.Pause(err.Error())
 		end.back = append(end.back, t)
+		r.record(attempted{task: t, kind: kind, err: err}, now)
 		return
 	case a == actSuspect:
 		r.breaker.suspect(t, end.lane, end.probe, err.Error())
 		t.alone = t.alone || !end.told
 		end.failed.add(kind, err, after)
 		end.back = append(end.back, t)
+		r.record(attempted{task: t, kind: kind, err: err}, now)
 		return
 	case a == actRetry && s.proven:
 		r.breaker.blames = true
@@ -100,6 +102,7 @@ func (r *Runner) handleOutcome(end *batchEnd, t *task, err error, now time.Time)
 	}
 	r.free(t)
 	r.conclude(t, a, kind, err, after, now)
+	r.record(attempted{task: t, kind: kind, err: err}, now)
 }
 
 // uncounted carries out what no attempt counts for.
@@ -118,7 +121,7 @@ func (r *Runner) uncounted(end *batchEnd, t *task, a action, err error, until ti
 
 // gaveUp says whether a delivery was given up by the runner: then its outcome says nothing about the message.
 func (r *Runner) gaveUp(err error, kind sinks.Kind) bool {
-	return err != nil && kind != sinks.KindLeased && r.Life.deliver.Err() != nil
+	return err != nil && kind != sinks.KindLeased && kind != sinks.KindAccepted && r.Life.deliver.Err() != nil
 }
 
 // getsThrough are the outcomes of destinations that work.

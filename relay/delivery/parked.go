@@ -35,6 +35,7 @@ type loan struct {
 	lease  time.Duration // of the attempt
 	worker string        // who had it, if the sink leases by itself
 	of     *limits.Value // what a lease of the sink's counts towards
+	since  time.Time     // when it was handed out; zero: not known
 }
 
 // lessors says whether the entry is one that the sink has leased itself: no callback comes for it.

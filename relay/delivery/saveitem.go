@@ -16,6 +16,7 @@ type SaveItem struct {
 	text    string
 	trouble string
 	Ops     map[snapshot.Ident]*ParkOp
+	records records
 }
 
 // Part is what the runner delivers: all classes of its cursor's shard.
@@ -34,7 +35,8 @@ func (i *SaveItem) Part() subscription.Part { return i.in.part }
 
 // Progress is the item as it is written.
 func (i *SaveItem) Progress() store.Progress {
-	p := store.Progress{Part: i.Part(), Epoch: i.Runner.Env.Cursor.Epoch, Position: i.cursor, Trouble: i.trouble}
+	p := store.Progress{Part: i.Part(), Epoch: i.Runner.Env.Cursor.Epoch, Position: i.cursor, Trouble: i.trouble,
+		Results: i.records.results, Attempts: i.records.attempts}
 	for m, op := range i.Ops {
 		p.Changes = append(p.Changes, op.change(m))
 	}
@@ -79,7 +81,7 @@ func (r *Runner) Collect(part subscription.Part, now time.Time, final bool) *Sav
 		item.trouble = ""
 	}
 	item.text = item.cursor.String()
-	if !r.retries.parked.hasOps(part.Class) && item.text == in.saved.text && item.trouble == in.saved.trouble {
+	if !r.retries.parked.hasOps(part.Class) && in.records.none() && item.text == in.saved.text && item.trouble == in.saved.trouble {
 		return nil
 	}
 	if !in.dirty && !final && now.Sub(in.saved.at) < idleSave {
@@ -88,6 +90,7 @@ func (r *Runner) Collect(part subscription.Part, now time.Time, final bool) *Sav
 	// What is settled beyond the base goes into it when its window closes: segments wait for bases.
 	in.dirty = item.cursor.Target != nil || len(item.cursor.Done) > 0
 	item.Ops = r.retries.parked.startSaving(part.Class)
+	item.records = in.records.start()
 	return item
 }
 
@@ -111,6 +114,7 @@ func (r *Runner) SavedNow(item *SaveItem) {
 	r.mu.Lock()
 	item.in.saved = savedCursor{text: item.text, trouble: item.trouble, at: time.Now()}
 	r.noteDead(item)
+	item.in.records.saved(item.records)
 	r.retries.acknowledge(item.in.part.Class, item.Ops)
 	r.mu.Unlock()
 	r.Life.Wake()

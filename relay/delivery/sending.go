@@ -139,7 +139,7 @@ func (r *Runner) sendReadyOf(turn, most int, now time.Time) {
 		case r.formOne(l, turn, now):
 			most--
 			l.ready = 0
-			l.send(r)
+			l.send(r, now)
 		case l.queue.n > 0: // nothing in it may go yet
 			kept = append(kept, l)
 		default:

@@ -19,6 +19,7 @@ type task struct {
 	entry    *entry           // from the parked table
 	since    time.Time        // when it was taken in; zero if it comes from the parked table
 	attempts int
+	sent     time.Time     // when its last attempt began; zero: not known
 	fault    *fault        // of a suspect
 	of       *limits.Value // what it has in common with others, where limits are
 	begun    bool          // it counts towards limits

@@ -17,7 +17,12 @@ func TestNamedParametersAreNumberedOnce(t *testing.T) {
 
 // The statement and what binds its parameters know the same names: Bind would panic.
 func TestSaveBindsAllItsParameters(t *testing.T) {
-	if args := saveStatement.bind(saveArgs("", nil, "")); len(args) < 30 {
-		t.Errorf("%d parameters", len(args))
+	plain, records := saveArgs("", nil, "")
+	if args := saveStatement.bind(plain); records || len(args) < 30 {
+		t.Errorf("%d parameters, with records: %t", len(args), records)
+	}
+	full, records := saveArgs("", []Progress{{Results: []Result{{}}}}, "")
+	if args := recordingStatement.bind(full); !records || len(args) < 48 {
+		t.Errorf("%d parameters, with records: %t", len(args), records)
 	}
 }

@@ -12,7 +12,9 @@ import (
 // saveStatement saves everything or, cursor by cursor, nothing: rows of subscriptions and cursors are locked in the order of their
 // parts, a cursor that is not this relay's any more (the fence: its epoch and owner) is left alone, and so are its parked rows. It waits
 // for nobody's lock: one command left open in somebody's session must not delay the others.
-var saveStatement = newNamed(`
+var saveStatement, recordingStatement = newNamed(saveParts + saveAnswer), newNamed(saveParts + recordsStatement + saveAnswer)
+
+var saveParts = `
 WITH input AS (
 	SELECT * FROM unnest(@names::text[], @shards::smallint[], @classes::smallint[], @epochs::bigint[], @bases::text[], @targets::text[], @after_ids::bigint[],
 	                     @done_ids::text[], @done_first::text[], @done_last::text[], @troubles::text[]) WITH ORDINALITY
@@ -62,18 +64,25 @@ WITH input AS (
 		AS p (subscription, shard, class, id, created_at)
 	JOIN saved USING (subscription, shard, class)
 	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND t.state <> '` + states.Discarded + `'
-)
+)`
+
+const saveAnswer = `
 SELECT array(SELECT n - 1 FROM saved),
 	array(SELECT i.n - 1 FROM input i WHERE NOT EXISTS (SELECT FROM postrider.cursors c
 		WHERE c.subscription = i.subscription AND c.shard = i.shard AND c.class = i.class AND c.epoch = i.epoch AND c.owner = @me)),
-	EXISTS (SELECT FROM postrider.relays WHERE incarnation = @me) AND NOT pg_is_in_recovery()`)
+	EXISTS (SELECT FROM postrider.relays WHERE incarnation = @me) AND NOT pg_is_in_recovery()`
 
 // Save writes the progress of several parts and returns which of them were saved, and which were refused: their cursors are not this
 // relay's any more, or their history has changed. What is in neither list is locked by somebody. ErrLost: the relay's own row is gone.
 func Save(ctx context.Context, pool *dbconn.Pool, incarnation string, list []Progress) (saved, refused []int64, err error) {
 	var alive bool
+	statement := saveStatement
+	args, records := saveArgs(incarnation, list, pool.Encoding())
+	if records {
+		statement = recordingStatement
+	}
 	err = writeLocal(ctx, pool, func(b *pgx.Batch) {
-		b.Queue(saveStatement.sql, saveStatement.bind(saveArgs(incarnation, list, pool.Encoding()))...).
+		b.Queue(statement.sql, statement.bind(args)...).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&saved, &refused, &alive) })
 	})
 	if err == nil && !alive {

@@ -20,6 +20,8 @@ type Progress struct {
 	Position snapshot.Position
 	Trouble  string // why deliveries stand still; "" if they do not
 	Changes  []Change
+	Results  []Result
+	Attempts []Attempt
 }
 
 // Change is one of a parked row.
@@ -48,14 +50,16 @@ const (
 	CopyNone              // not at all
 )
 
-// saveArgs turns progress into the arrays that the save statement unnests, by name.
-func saveArgs(incarnation string, list []Progress, encoding dbconn.Encoding) map[string]any {
+// saveArgs turns progress into the arrays that a save statement unnests, by name: the one with records if there are any.
+func saveArgs(incarnation string, list []Progress, encoding dbconn.Encoding) (args map[string]any, records bool) {
 	c := cursorArrays{encoding: encoding}
 	in := insertArrays{updateArrays: updateArrays{encoding: encoding}}
 	up := updateArrays{encoding: encoding}
 	var del deleteArrays
+	rec := recordArrays{encoding: encoding}
 	for _, p := range list {
 		c.add(p)
+		rec.add(p)
 		for _, change := range p.Changes {
 			switch {
 			case change.Remove:
@@ -67,13 +71,17 @@ func saveArgs(incarnation string, list []Progress, encoding dbconn.Encoding) map
 			}
 		}
 	}
-	args := map[string]any{"me": incarnation}
+	args = map[string]any{"me": incarnation}
 	c.bind(args)
 	in.bind(args)
 	up.bind(args, "up_")
 	args["up_mine"] = up.mine
 	del.bind(args, "del_")
-	return args
+	if rec.none() {
+		return args, false
+	}
+	rec.bind(args)
+	return args, true
 }
 
 // partArrays say whose row each is.

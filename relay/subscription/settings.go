@@ -29,13 +29,12 @@ type Settings struct {
 	// BackoffSchedule holds the waits before the second attempt, the third and so on, instead of doubling ones; the last one
 	// stands for all later ones. With it MaxAttempts is by default what the schedule has room for: one more than its waits.
 	BackoffSchedule []Duration
-	// Linger is how long a lane without a full batch waits for more, counted from its oldest message; default: 0, not at all.
-	Linger    Duration
-	MaxParked int // retrying, held and leased messages before intake stops; default: 100000
+	MaxParked       int // retrying, held and leased messages before intake stops; default: 100000
 	// MaxScheduled bounds the messages that are parked until they are due; further ones stay in the log. Default: 1000000.
 	MaxScheduled int
 	Sharing
 	clocks
+	Details
 	// Options are what only the sink understands: a JSON object, or nil.
 	Options json.RawMessage
 }
@@ -46,6 +45,13 @@ type Sharing struct {
 	Limits Limits // of deliveries at once and in a time; default: none
 	// Priorities has each priority delivered by itself, the first ones first. Default: false.
 	Priorities bool
+}
+
+// Details are what most subscriptions leave as it is.
+type Details struct {
+	// Linger is how long a lane without a full batch waits for more, counted from its oldest message; default: 0, not at all.
+	Linger       Duration
+	KeepAttempts KeepAttempts // which attempts are kept; default: failed
 }
 
 // clocks say how long workers have for their jobs.

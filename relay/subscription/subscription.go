@@ -20,6 +20,16 @@ const (
 	OrderStrict Ordering = "strict" // all: one in flight, and a failing one stops the rest
 )
 
+// KeepAttempts says which attempts to deliver a message are kept, with what came of them.
+type KeepAttempts string
+
+// The values of KeepAttempts.
+const (
+	AttemptsFailed KeepAttempts = "failed" // those that were not accepted
+	AttemptsAll    KeepAttempts = "all"
+	AttemptsNone   KeepAttempts = "none"
+)
+
 // OnDead says what a dead letter does to its key.
 type OnDead string
 

@@ -47,6 +47,7 @@ type Item struct {
 	Outcome Outcome
 	After   time.Duration // of a retry or a snooze; 0: the relay chooses
 	Reason  string
+	Result  []byte // of done: JSON
 }
 
 // find returns the job that a token stands for, with the token.
@@ -99,7 +100,7 @@ func outcomeOf(item Item) error {
 	case Snooze:
 		return sinks.Snoozed(item.After)
 	}
-	return nil
+	return sinks.Accepted(item.Result)
 }
 
 // onTheWay is how long an answer may take to reach its worker: what was handed out less long ago may be missing in a list of what it holds.

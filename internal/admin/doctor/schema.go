@@ -93,8 +93,8 @@ const missingGrants = `
 		CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) WITH ORDINALITY p (privilege, n)
 		WHERE c.relkind IN ('r', 'p', 'v')
 		  AND CASE p.privilege WHEN 'SELECT' THEN true
-		                       WHEN 'TRUNCATE' THEN c.relispartition
-		                       ELSE c.relname IN ('subscriptions', 'cursors', 'parked', 'relays') END
+		                       WHEN 'TRUNCATE' THEN c.relispartition AND c.relname LIKE 'outbox\_%'
+		                       ELSE c.relname IN ('subscriptions', 'cursors', 'parked', 'relays', 'results', 'attempts') END
 	)
 	SELECT format('GRANT %s ON %s TO %I;', privilege, string_agg(format('postrider.%I', relname), ', ' ORDER BY relname), current_user)
 	FROM relation WHERE NOT has_table_privilege(oid, privilege) GROUP BY privilege

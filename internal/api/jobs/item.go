@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
+	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
 )
 
@@ -26,10 +28,28 @@ func (i *item) check() error {
 		return fmt.Errorf("after %s: must be from 0s to %s", after, longestAfter)
 	case i.Outcome == pull.Snooze && after == 0:
 		return errors.New("after: is missing: a snooze must say for how long, such as 30s")
-	case len(i.Result) > longestResult:
-		return fmt.Errorf("result: has %d bytes: must have at most %d", len(i.Result), longestResult)
+	}
+	return i.checkResult()
+}
+
+func (i *item) checkResult() error {
+	switch {
+	case len(i.Result) > sinks.MaxResult:
+		return fmt.Errorf("result: has %d bytes: must have at most %d", len(i.Result), sinks.MaxResult)
+	case i.result() != nil && i.Outcome != pull.Done:
+		return fmt.Errorf("result: goes with the outcome done, not with %s", i.Outcome)
+	case !utf8.Valid(i.Result):
+		return errors.New("result: is not UTF-8")
 	}
 	return nil
+}
+
+// result is what is to be kept: null is nothing.
+func (i *item) result() []byte {
+	if string(i.Result) == "null" {
+		return nil
+	}
+	return i.Result
 }
 
 // cut keeps of a reason what people can read.

@@ -22,7 +22,6 @@ const (
 	longestBody   = 16 << 20
 	longestName   = 200
 	longestReason = 1000 // characters; the rest is cut off
-	longestResult = 64 << 10
 	longestWait   = 30 * time.Second
 	longestAfter  = 366 * 24 * time.Hour
 	mostJobs      = 1000 // of a subscription in one answer, and in one list
@@ -208,7 +207,7 @@ func (s *settleRequest) items() ([]pull.Item, error) {
 		if err := own.check(); err != nil {
 			return nil, invalid("items[%d].%s", i, err)
 		}
-		items[i] = pull.Item{Held: own.held.held(), Outcome: own.Outcome, After: time.Duration(own.After), Reason: cut(own.Reason)}
+		items[i] = pull.Item{Held: own.held.held(), Outcome: own.Outcome, After: time.Duration(own.After), Reason: cut(own.Reason), Result: own.result()}
 	}
 	return items, nil
 }

@@ -1,0 +1,96 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Deliveries are a message with what came of it; the keys are stable.
+type Deliveries struct {
+	Now       time.Time  `json:"-"` // by the database's clock
+	ID        int64      `json:"id"`
+	Topic     string     `json:"topic"`
+	Key       *string    `json:"key"`
+	CreatedAt time.Time  `json:"created_at"`
+	List      []Delivery `json:"deliveries"`
+}
+
+// Delivery is where a message stands for one subscription.
+type Delivery struct {
+	Subscription string          `json:"subscription"`
+	Status       string          `json:"status"`
+	Attempts     *int            `json:"attempts"`
+	Due          *time.Time      `json:"due"`
+	Reason       *string         `json:"reason"`
+	Result       json.RawMessage `json:"result"`
+	Kept         []Attempt       `json:"kept_attempts"`
+}
+
+// Attempt is one that was kept.
+type Attempt struct {
+	Number  int           `json:"attempt"`
+	Started time.Time     `json:"started_at"`
+	Took    time.Duration `json:"-"`
+	Seconds float64       `json:"seconds"`
+	Relay   *string       `json:"relay"`
+	Worker  *string       `json:"worker"`
+	Outcome string        `json:"outcome"`
+	Reason  *string       `json:"reason"`
+	Due     *time.Time    `json:"due"`
+}
+
+// ShowMessage returns a message with what came of it, for one subscription or, if that is empty, for all. Of ids that came again it is the newest.
+func ShowMessage(ctx context.Context, db Querier, id int64, subscription string) (m Deliveries, err error) {
+	if subscription != "" {
+		if err := requireSubscription(ctx, db, subscription); err != nil {
+			return m, err
+		}
+	}
+	rows, err := db.Query(ctx, fmt.Sprintf(`SELECT of_subscription, status, topic, key, %s, attempts, %s, reason, result::text, created_at::text, clock_timestamp()
+		FROM postrider.deliveries_of($1, nullif($2, '')) d
+		WHERE created_at = (SELECT max(created_at) FROM postrider.deliveries_of($1, nullif($2, '')))`, writable("created_at"), writable("due")), id, subscription)
+	if err != nil {
+		return m, err
+	}
+	m.ID, m.List = id, []Delivery{}
+	var d Delivery
+	var result *string
+	var born string
+	_, err = pgx.ForEachRow(rows, []any{&d.Subscription, &d.Status, &m.Topic, &m.Key, &m.CreatedAt, &d.Attempts, &d.Due, &d.Reason, &result, &born, &m.Now}, func() error {
+		d.Result = nil
+		if result != nil {
+			d.Result = json.RawMessage(*result)
+		}
+		m.List = append(m.List, d)
+		return nil
+	})
+	if err == nil && len(m.List) == 0 {
+		return m, errorf(NotFound, "message %d: no subscription wants it, or it has left the log", id)
+	}
+	for i := range m.List {
+		if err == nil {
+			err = m.List[i].readAttempts(ctx, db, id, born)
+		}
+	}
+	return m, err
+}
+
+func (d *Delivery) readAttempts(ctx context.Context, db Querier, id int64, born string) error {
+	d.Kept = []Attempt{}
+	rows, err := db.Query(ctx, `SELECT attempt, started_at, (extract(epoch FROM took))::float8, relay, worker, outcome, reason, due
+		FROM postrider.attempts WHERE subscription = $1 AND id = $2 AND created_at = $3::text::timestamptz ORDER BY started_at`, d.Subscription, id, born)
+	if err != nil {
+		return err
+	}
+	var a Attempt
+	_, err = pgx.ForEachRow(rows, []any{&a.Number, &a.Started, &a.Seconds, &a.Relay, &a.Worker, &a.Outcome, &a.Reason, &a.Due}, func() error {
+		a.Took = time.Duration(a.Seconds * float64(time.Second))
+		d.Kept = append(d.Kept, a)
+		return nil
+	})
+	return err
+}
