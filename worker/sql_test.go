@@ -359,3 +359,32 @@ func TestSQLDoesAgainWhatGoesWithAFailure(t *testing.T) {
 		t.Errorf("done in the order %v, want %v first", order, first)
 	}
 }
+
+// A result is kept with the rest of what its job has done, or not at all.
+func TestSQLResults(t *testing.T) {
+	_, pool := newQueue(t, `{}`)
+	ids := enqueue(t, pool, message("t.good", 1), message("t.bad", 2))
+	stop := runs(t, worker.SQL(pool), worker.Config{Routes: one("q", func(_ context.Context, job *worker.Job) error {
+		if err := job.SetResult(map[string]string{"topic": job.Topic}); err != nil {
+			return err
+		}
+		if job.Topic == "t.bad" {
+			return worker.Dead(errBad)
+		}
+		return nil
+	})})
+	got := []string{}
+	for _, id := range ids {
+		s, err := outbox.Await(t.Context(), pool, id, "q")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, s.Status+" "+string(s.Result))
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if want := []string{`delivered {"topic":"t.good"}`, "dead "}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
