@@ -23,6 +23,8 @@ const (
 func (o *Options) checkAsync() error {
 	lease := time.Duration(o.AsyncLease)
 	switch {
+	case o.KeepResult && o.batches():
+		return fmt.Errorf("keep_result is true and format is %s: a result is one message's, so that the format must be binary or structured", o.Format)
 	case !o.Async && lease != 0:
 		return errors.New("async_lease has no meaning without async")
 	case !o.Async:

@@ -57,7 +57,7 @@ func Test202MeansLeasedOnlyIfAskedFor(t *testing.T) {
 	url := serve(t, a.ServeHTTP).URL
 	var receipts []Receipt
 	keep := func(r Receipt) { receipts = append(receipts, r) }
-	plain := open(t, Config{URL: url, Options: Options{Receipts: 10}, Receipt: keep})
+	plain := open(t, Config{URL: url, Options: Options{Answers: Answers{Receipts: 10}}, Receipt: keep})
 	h, err := a.deliver(t, plain, sinktest.NewDelivery("a", "1"), 202, map[string]string{"Postrider-Lease": "60"})
 	if err != nil || len(receipts) != 1 {
 		t.Errorf("202 without async: %v, receipts %v", err, receipts)
@@ -69,7 +69,7 @@ func Test202MeansLeasedOnlyIfAskedFor(t *testing.T) {
 	}
 	for _, format := range []string{FormatBinary, FormatStructured} {
 		receipts = nil
-		async := open(t, Config{URL: url, Options: Options{Async: true, Format: format, Receipts: 10}, Receipt: keep})
+		async := open(t, Config{URL: url, Options: Options{Async: true, Format: format, Answers: Answers{Receipts: 10}}, Receipt: keep})
 		d := sinktest.NewDelivery("a", "1")
 		h, err = a.deliver(t, async, d, 202, nil)
 		wantLeased(t, format, err, DefaultAsyncLease, h.Get("Postrider-Token"))

@@ -27,7 +27,7 @@ func TestEchoedSecretsDoNotShow(t *testing.T) {
 	srv := serve(t, func(w http.ResponseWriter, r *http.Request) { answer(w, r) })
 	var receipts []string
 	s := open(t, Config{URL: srv.URL + "/services/" + path + "?sig=geheim-sig", Receipt: func(r Receipt) { receipts = append(receipts, string(r.Body)) }, Options: Options{
-		Basic: "env:ECHO_BASIC", Headers: map[string]string{"X-Token": "env:ECHO_TOKEN", "X-Api-Key": "env:ECHO_KEY"}, Receipts: 100}})
+		Basic: "env:ECHO_BASIC", Headers: map[string]string{"X-Token": "env:ECHO_TOKEN", "X-Api-Key": "env:ECHO_KEY"}, Answers: Answers{Receipts: 100}}})
 	quoted, err := json.Marshal(token)
 	if err != nil {
 		t.Fatal(err)

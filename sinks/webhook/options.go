@@ -66,14 +66,22 @@ type Options struct {
 	Burst int     `json:"burst,omitempty"`
 	// Concurrency is adaptive (default) or fixed; lanes are the bound of both.
 	Concurrency string `json:"concurrency,omitempty"`
-	// Receipts is how many bytes of an answer's body are kept for delivered messages, see Config.Receipt. Default 0: none.
-	Receipts int `json:"receipts,omitempty"`
+	Answers
 	// Async gives the answer 202 another meaning: the receiver leases the message, and a callback will settle it. It
 	// excludes the formats with several events.
 	Async bool `json:"async,omitempty"`
 	// AsyncLease is how long a receiver may be silent after a 202 before the message is delivered again, from one second to
 	// seven days; the receiver may choose another. Default 10m.
 	AsyncLease sinks.Duration `json:"async_lease,omitempty"`
+}
+
+// Answers say what is kept of accepting answers.
+type Answers struct {
+	// Receipts is how many bytes of an answer's body are kept for delivered messages, see Config.Receipt. Default 0: none.
+	Receipts int `json:"receipts,omitempty"`
+	// KeepResult keeps the body of an accepting answer as the message's result, if it is JSON of at most 64 KiB. It excludes the formats with
+	// several events.
+	KeepResult bool `json:"keep_result,omitempty"`
 }
 
 // TLSOptions say whom to trust and who we are.

@@ -19,9 +19,9 @@ func TestReceipts(t *testing.T) {
 		_, _ = io.WriteString(w, body)
 	})
 	var got []Receipt
-	s := open(t, Config{URL: srv.URL, Options: Options{Receipts: 10}, Receipt: func(r Receipt) { got = append(got, r) }})
+	s := open(t, Config{URL: srv.URL, Options: Options{Answers: Answers{Receipts: 10}}, Receipt: func(r Receipt) { got = append(got, r) }})
 	none := open(t, Config{URL: srv.URL, Receipt: func(Receipt) { t.Error("a receipt that nobody asked for") }})
-	batch := open(t, Config{URL: srv.URL, Options: Options{Receipts: 10, Format: FormatBatch}, Receipt: func(r Receipt) { got = append(got, r) }})
+	batch := open(t, Config{URL: srv.URL, Options: Options{Answers: Answers{Receipts: 10}, Format: FormatBatch}, Receipt: func(r Receipt) { got = append(got, r) }})
 	for _, c := range []struct {
 		status     int
 		body, want string

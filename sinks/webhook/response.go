@@ -25,15 +25,16 @@ func (s *Sink) answered(r *request, res *http.Response) error {
 	defer res.Body.Close()
 	kind, control := s.kindOf(res.StatusCode), deliveryControl(res.Header)
 	if kind == sinks.KindAccepted {
-		leased := s.leased(r, res)
-		if leased == nil {
+		outcome := s.leased(r, res)
+		if outcome == nil {
+			outcome = sinks.Accepted(s.result(res))
 			s.receipt(r, res)
 		}
 		drain(res.Body)
 		if control == controlDisable {
 			s.disable(res)
 		}
-		return leased
+		return outcome
 	}
 	switch control {
 	case controlAbort:
