@@ -107,6 +107,7 @@ func (g *generation) run(ctx context.Context, follow Follow, healthy func()) err
 	group.Go(func() error { return g.feed.Run(hard) })
 	group.Go(func() error { return g.saver.run(hard) })
 	group.Go(func() error { return g.maintain(soft) })
+	group.Go(func() error { return g.fireSchedules(soft) })
 	group.Go(func() error { return g.readCallbacks(soft) })
 	switch follow {
 	case FollowStream:

@@ -34,6 +34,7 @@ var rooms = []room{
 	{path: "relay/balance"},
 	{path: "relay/limits"},
 	{path: "relay/states"},
+	{path: "relay/cron"},
 	{path: "relay/metrics", may: "relay/states sinks"},
 	{path: "relay/health", may: "internal/dberr"},
 	{path: "relay/internal/..."},
@@ -45,6 +46,7 @@ var rooms = []room{
 	{path: "relay/feed", may: "relay/health relay/wal relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo internal/dbconn outbox/topic", postgres: true},
 	{path: "relay/delivery", may: "relay/limits relay/states relay/health relay/progress relay/store relay/queue relay/message relay/snapshot relay/subscription relay/internal/async relay/internal/fifo sinks relay/metrics outbox/topic", postgres: true},
 	{path: "relay/maintain", may: "relay/states relay/health relay/metrics relay/store relay/message relay/snapshot relay/subscription relay/internal/async internal/dberr"},
+	{path: "relay/schedule", may: "relay/cron relay/store relay/internal/async outbox/topic"},
 	{path: "relay", may: "relay/... sinks outbox/topic internal/dbconn internal/dberr internal/schema", postgres: true},
 
 	// Destinations know the contract and what all of them share.
@@ -63,10 +65,10 @@ var rooms = []room{
 	{path: "internal/dberr", postgres: true},
 	{path: "internal/dbconn", may: "internal/dberr", postgres: true},
 	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/nats sinks/pull sinks/sql sinks/stdout sinks/webhook", postgres: true},
-	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/subscription outbox/topic sinks sinks/webhook internal/callback"},
+	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/schedule relay/subscription outbox/topic sinks sinks/webhook internal/callback"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr sinks", postgres: true},
 	{path: "internal/api/jobs", may: "internal/strict internal/jsonscan relay sinks sinks/pull"},
-	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
+	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/schedule relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
 	{path: "migrations", may: "internal/dbconn internal/schema", postgres: true},
 
 	// Tests' own.

@@ -30,6 +30,7 @@ const (
 	CannotLook        = "new messages cannot be looked for"
 	CannotPoll        = "subscriptions cannot be read"
 	CannotCallBack    = "callbacks cannot be looked up"
+	CannotFire        = "schedules cannot be fired"
 	CannotStream      = "the stream cannot be followed"
 	CannotListen      = "notifications cannot be received"
 )

@@ -19,6 +19,7 @@ type Metrics struct {
 	Saves     *prometheus.CounterVec
 	Emptied   prometheus.Counter
 	Expired   *prometheus.CounterVec
+	Fired     prometheus.Counter
 	Owned     prometheus.Gauge
 	Unable    prometheus.Gauge
 
@@ -48,6 +49,7 @@ func New(r prometheus.Registerer) *Metrics {
 		Saves:     l.counters("saves_total", "Saves of progress, by result.", "result"),
 		Expired:   l.counters("expired_total", "Dead and discarded messages that were removed after their retention, by state.", "state"),
 		Emptied:   l.counter("segments_emptied_total", "Segments of the outbox that were emptied."),
+		Fired:     l.counter("schedule_runs_total", "Messages that this relay has put into the outbox for schedules."),
 		Owned:     l.gauge("cursors_owned", "Subscriptions that this relay delivers."),
 		Unable:    l.gauge("subscriptions_unable", "Subscriptions that this relay leaves to others, for something that it lacks."),
 		each: each{

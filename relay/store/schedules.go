@@ -1,0 +1,111 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/dbconn"
+)
+
+// Schedules are the messages that are put into the outbox at planned times. All times are of the database's clock.
+type Schedules struct{ Pool *dbconn.Pool }
+
+// Schedule is what is to be known of one to decide whether to fire it.
+type Schedule struct {
+	Name, Cron, Zone, Missed string
+	Version                  int64
+	Next                     *time.Time // nil: not planned yet
+	From                     time.Time  // the first run is after this moment, if it is not planned yet
+	Due                      time.Time  // when it was to be looked at
+	Trouble                  string     // why it could not be fired; "": none
+}
+
+// Firing is what was decided about a schedule, as it was.
+type Firing struct {
+	Schedule
+	Then    *time.Time  // the run after those that are fired; nil: there is none
+	Trouble string      // "": none
+	Runs    []time.Time // that are fired now
+	Lost    bool        // runs were missed, and these do not make up for all of them
+}
+
+// Earliest returns how long it is until the first schedule is due, and false if none will be. What is overdue has a wait below zero.
+func (s Schedules) Earliest(ctx context.Context) (wait time.Duration, some bool, err error) {
+	var micros *int64
+	err = read(ctx, s.Pool, func(b *pgx.Batch) {
+		b.Queue("SELECT (SELECT (extract(epoch FROM s.due - clock_timestamp()) * 1000000)::bigint FROM postrider.schedules s WHERE s.due IS NOT NULL ORDER BY s.due LIMIT 1)").
+			QueryRow(func(row pgx.Row) error { return row.Scan(&micros) })
+	})
+	if err != nil || micros == nil {
+		return 0, false, err
+	}
+	return time.Duration(*micros) * time.Microsecond, true, nil
+}
+
+// DuePlace is a place in the order in which schedules are due: those that cannot be fired now do not keep the rest from being seen.
+type DuePlace struct {
+	Due  time.Time
+	Name string
+}
+
+// FirstDue is the place to begin at.
+func FirstDue() DuePlace { return DuePlace{Due: DistantPast} }
+
+// Due returns the next schedules that are due after a place, either those in trouble or the others, and the time at which they were.
+func (s Schedules) Due(ctx context.Context, troubled bool, from DuePlace, most int) (now time.Time, list []Schedule, err error) {
+	err = read(ctx, s.Pool, func(b *pgx.Batch) {
+		b.Queue(`SELECT statement_timestamp(), s.name, s.cron, s.zone, s.missed, s.version, s.next_run, s.planned_from, s.due, coalesce(s.trouble, '') FROM postrider.schedules s
+			WHERE s.due <= statement_timestamp() AND (s.trouble IS NOT NULL) = $1::boolean AND (s.due, s.name) > ($2::timestamptz, $3::text)
+			ORDER BY s.due, s.name LIMIT $4::integer`, troubled, from.Due, from.Name, most).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				var r Schedule
+				if err := rows.Scan(&now, &r.Name, &r.Cron, &r.Zone, &r.Missed, &r.Version, &r.Next, &r.From, &r.Due, &r.Trouble); err != nil {
+					return err
+				}
+				list = append(list, r)
+			}
+			return rows.Err()
+		})
+	})
+	if err != nil {
+		return time.Time{}, nil, err
+	}
+	return now, list, nil
+}
+
+// Fire lets schedules move on that are still as they were, and puts their runs into the outbox, all in one statement. It returns how many
+// have moved on, and how many messages that made: what has changed meanwhile, what another relay fires, and what somebody has locked is
+// left alone. It commits as the server's setting says: what is planned from here must not be forgotten by a failover alone.
+func (s Schedules) Fire(ctx context.Context, list []Firing) (moved, fired int, err error) {
+	var (
+		names, troubles []any
+		versions        []int64
+		was, then       []*time.Time
+		of              []int32
+		at              []time.Time
+	)
+	for i, f := range list {
+		names, versions = append(names, f.Name), append(versions, f.Version)
+		was, then = append(was, f.Next), append(then, f.Then)
+		troubles = append(troubles, nil)
+		if f.Trouble != "" {
+			troubles[i] = s.Pool.Encoding().Storable(f.Trouble)
+		}
+		for _, run := range f.Runs {
+			of, at = append(of, int32(i+1)), append(at, run)
+		}
+	}
+	b := &pgx.Batch{}
+	b.Queue(begin.sql)
+	b.Queue(limited.sql)
+	b.Queue("SELECT moved, fired FROM postrider.fire_schedules($1::text[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::integer[], $7::timestamptz[])",
+		names, versions, was, then, troubles, of, at).QueryRow(func(row pgx.Row) error { return row.Scan(&moved, &fired) })
+	b.Queue(commit.sql)
+	if err := s.Pool.SendBatch(ctx, b).Close(); err != nil {
+		return 0, 0, fmt.Errorf("fire schedules: %w", err)
+	}
+	return moved, fired, nil
+}
