@@ -23,6 +23,7 @@ func (a *app) statusCommand() *cobra.Command {
   RETRYING … DEAD  parked messages by state: ` + "`postrider parked list`" + ` explains and lists them
   SEGMENTS         parts of the outbox that cannot be emptied because of this subscription
   TROUBLE          why deliveries stand still, or are paused
+  SCHEDULE         those that are late, paused or in trouble: ` + "`postrider schedules list`" + ` lists all
   LAST SEEN        when a relay last asked the database for something. One that is gone was killed: another takes over`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,6 +54,7 @@ func (a *app) printStatus(r *admin.StatusReport) {
 		list.print(a.out)
 	}
 	a.printf("\n")
+	a.printIdleSchedules(r)
 	if len(r.Relays) == 0 {
 		a.printf("No relay is registered: until `postrider run` runs, nothing is delivered but what workers take in SQL.\n")
 		return
@@ -78,6 +80,18 @@ func (a *app) printUnable(r *admin.StatusReport) {
 	if n > 0 {
 		a.printf("\n")
 		list.print(a.out)
+	}
+}
+
+// printIdleSchedules lists the schedules that are late, paused or in trouble, the first of many.
+func (a *app) printIdleSchedules(r *admin.StatusReport) {
+	const most = 20
+	if n := len(r.Schedules); n > 0 {
+		a.printSchedules(r.Schedules[:min(n, most)])
+		if n > most {
+			a.printf("… and %s more: `postrider schedules list`\n", human.Number(int64(n-most)))
+		}
+		a.printf("\n")
 	}
 }
 

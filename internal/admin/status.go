@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +17,8 @@ type StatusReport struct {
 	Now           time.Time            `json:"now"`
 	Subscriptions []SubscriptionStatus `json:"subscriptions"`
 	Relays        []RelayStatus        `json:"relays"`
+	// Schedules are those that are not simply active.
+	Schedules []Schedule `json:"schedules"`
 }
 
 // SubscriptionStatus is a row of the view subscription_status.
@@ -73,6 +76,10 @@ func readStatus(ctx context.Context, db Querier) (*StatusReport, error) {
 	if report.Relays, err = ReadRelays(ctx, db); err != nil {
 		return nil, err
 	}
+	if report.Schedules, err = Schedules(ctx, db); err != nil {
+		return nil, err
+	}
+	report.Schedules = slices.DeleteFunc(report.Schedules, func(s Schedule) bool { return s.State == ScheduleActive })
 	report.explainStranded()
 	return &report, report.nameOwners(ctx, db)
 }

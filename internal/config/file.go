@@ -9,9 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/relay/subscription"
@@ -47,35 +45,8 @@ func newFileReader(check func(subscription.Subscription) error) *fileReader {
 // bareStdout is a sink that YAML takes for a key, since it ends with a colon. No quotes are needed for what can mean one thing only.
 var bareStdout = regexp.MustCompile(`(?m)(\bsink:[ \t]+)stdout:([ \t]*(?:#.*)?\r?$|[ \t]*[,}])`)
 
-func (r *fileReader) read(text []byte) []subscription.Spec {
-	file, err := parser.ParseBytes(bareStdout.ReplaceAll(text, []byte("$1'stdout:'$2")), 0)
-	if yamlErr, ok := errors.AsType[yaml.Error](err); ok {
-		text := yamlErr.GetMessage()
-		if strings.Contains(text, "header option") {
-			text += "; " + quoteHint
-		}
-		r.problem(yamlErr.GetToken().Position.Line, "%s", text)
-		return nil
-	}
-	if err != nil {
-		r.problem(1, "%s", err)
-		return nil
-	}
-	var specs []subscription.Spec
-	for _, doc := range file.Docs {
-		if doc.Body == nil {
-			continue
-		}
-		top, ok := r.mapping(doc.Body, "the file")
-		if !ok {
-			continue
-		}
-		for _, e := range top {
-			if r.known(e, "subscriptions") {
-				specs = append(specs, r.subscriptions(e)...)
-			}
-		}
-	}
+func (r *fileReader) read(text []byte) (specs []subscription.Spec) {
+	r.lists(bareStdout.ReplaceAll(text, []byte("$1'stdout:'$2")), "subscriptions", "", func(e entry) { specs = append(specs, r.subscriptions(e)...) })
 	if len(specs) == 0 && len(r.problems) == 0 {
 		r.problem(1, "no subscriptions: the file looks like\nsubscriptions:\n  - name: orders\n    topics: [orders.>]\n    sink: https://host/hook")
 	}
