@@ -39,9 +39,12 @@ type Config struct {
 	// Concurrency bounds the jobs that run at once, 10 by default. With SQL it is the number of transactions, and so of
 	// connections, at once, 4 by default: the jobs of one transaction run one after the other.
 	Concurrency int
-	// Batch bounds the jobs of one transaction, 10 by default, at most 1000. If one of them fails, those before it may be done again: see
-	// SQL. Only SQL uses it.
+	// Batch bounds the jobs of one transaction, 10 by default, at most 1000. Only SQL uses it.
 	Batch int
+	// Repeatable says that handlers do nothing outside of their transaction, so that they may be called again for the same attempt. Then the jobs of
+	// a transaction share one savepoint, which costs PostgreSQL less; if one fails, those before it are undone with it and done again. Without it
+	// each job has a savepoint of its own. Only SQL uses it.
+	Repeatable bool
 	// Limit is how long a transaction may last, 5 minutes by default: then PostgreSQL ends it and others get its jobs. Only SQL uses it;
 	// with Pull the subscription's attempt_timeout says how long an attempt may last.
 	Limit time.Duration

@@ -25,7 +25,7 @@
 // # What happens on each failure
 //
 //	the handler returns an error, panics     the attempt counts; again after the backoff, or after Retry's time
-//	another job of its batch fails (SQL)     what it has done may be undone with that one, and it is called again in the same transaction
+//	another job of its batch fails (SQL)     nothing; with Config.Repeatable what it has done may be undone with that one and done again
 //	the handler is too slow (Pull)           its context is cancelled with ErrLost; others have the job. Progress gives it more time
 //	the handler is too slow (SQL)            PostgreSQL ends the transaction: nothing of it was done
 //	the process dies                         others get its jobs: with Pull after the worker's silence, with SQL at once

@@ -15,8 +15,7 @@ import (
 // SQL takes jobs of sql: subscriptions in transactions of the pool's database. The pool's role must be one that may, see postrider grants
 // --worker. Each of Config.Concurrency transactions has a connection of the pool.
 //
-// The jobs of a transaction that all go well share one savepoint. If one fails, those before it are undone with it and done again, their handlers
-// called once more, each behind a savepoint of its own for a while. With a Batch of 1 there is no such thing.
+// Each job of a transaction has a savepoint: one that fails undoes its own writes alone. See Config.Repeatable for what costs less.
 //
 // A context that is cancelled during a statement closes the connection, as pgx does it by default: then the whole transaction is undone, and its
 // jobs come again.

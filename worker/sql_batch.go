@@ -110,8 +110,8 @@ const (
 	again = "RELEASE SAVEPOINT postrider_job; " + mark
 )
 
-// carefully is for how many transactions each job has a savepoint of its own once one has failed. Usually none does, and a savepoint costs PostgreSQL
-// as much as a small job: all have one together, and if one fails those before it are done again.
+// carefully is for how many transactions each job has a savepoint of its own once one has failed, although handlers may be called again: a savepoint
+// costs PostgreSQL as much as a small job.
 const carefully = 20
 
 // do does the jobs one after the other. Once ctx is cancelled it gives back what has not begun.
@@ -122,7 +122,7 @@ func (b *batch) do(ctx, limited context.Context) error {
 	if err := b.exec(limited, mark); err != nil {
 		return err
 	}
-	b.careful = b.wary.Add(-1) >= 0
+	b.careful = !b.cfg.Repeatable || b.wary.Add(-1) >= 0
 	return b.each(ctx, limited, b.jobs)
 }
 

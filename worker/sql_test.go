@@ -326,7 +326,7 @@ func TestSQLOutcomes(t *testing.T) {
 	}
 }
 
-// When a job fails, those of its transaction that went well are done again, in their order, and what has been written is there once; one that
+// With Repeatable, when a job fails, those of its transaction that went well are done again, in their order, and what has been written is there once; one that
 // fails the second time is parked, and what is behind it in its key is not done.
 func TestSQLDoesAgainWhatGoesWithAFailure(t *testing.T) {
 	_, pool := newQueue(t, `{"shards": 1, "backoff_initial": "10ms", "backoff_max": "10ms"}`)
@@ -334,7 +334,7 @@ func TestSQLDoesAgainWhatGoesWithAFailure(t *testing.T) {
 	ids := enqueue(t, pool, message("t.fine", "a"), message("t.second", "b"), message("t.fine", "c"), message("t.bad", "b"), message("t.fine", "c"), message("t.bad", "d"))
 	calls := map[int64]int{}
 	var order []int64
-	runs(t, worker.SQL(pool), worker.Config{Concurrency: 1, Routes: one("q", func(ctx context.Context, job *worker.Job) error {
+	runs(t, worker.SQL(pool), worker.Config{Concurrency: 1, Repeatable: true, Routes: one("q", func(ctx context.Context, job *worker.Job) error {
 		if err := effect(ctx, job); err != nil {
 			return err
 		}
@@ -357,6 +357,32 @@ func TestSQLDoesAgainWhatGoesWithAFailure(t *testing.T) {
 	first := []int64{ids[0], ids[1], ids[2], ids[3], ids[0], ids[1], ids[2], ids[4], ids[5]}
 	if len(order) < len(first) || !slices.Equal(order[:len(first)], first) {
 		t.Errorf("done in the order %v, want %v first", order, first)
+	}
+}
+
+// What failed calls nobody again but its own handler, unless handlers are repeatable.
+func TestSQLCallsEachHandlerOnce(t *testing.T) {
+	_, pool := newQueue(t, `{"shards": 1, "backoff_initial": "10ms", "backoff_max": "10ms"}`)
+	ids := enqueue(t, pool, message("t.fine", 1), message("t.bad", 1), message("t.fine", 1), message("t.bad", 1))
+	calls := map[int64]int{}
+	stop := runs(t, worker.SQL(pool), worker.Config{Concurrency: 1, Routes: one("q", func(ctx context.Context, job *worker.Job) error {
+		if err := effect(ctx, job); err != nil {
+			return err
+		}
+		calls[job.ID]++
+		if job.Topic == "t.bad" && job.Attempt == 1 {
+			return errBad
+		}
+		return nil
+	})})
+	awaitRows(t, pool, len(ids), effects)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	for i, id := range ids {
+		if want := 1 + i%2; calls[id] != want {
+			t.Errorf("the handler of the message %d was called %d times, want %d", i+1, calls[id], want)
+		}
 	}
 }
 

@@ -70,7 +70,7 @@ func (d *doer) runner(pool *pgxpool.Pool) (func(context.Context) error, error) {
 	case "plain":
 		return func(ctx context.Context) error { return d.plain(ctx, pool) }, nil
 	}
-	w, err := worker.New(source, worker.Config{Name: "bench", Concurrency: d.Concurrency, Batch: d.Batch, Listen: d.Listen,
+	w, err := worker.New(source, worker.Config{Name: "bench", Concurrency: d.Concurrency, Batch: d.Batch, Listen: d.Listen, Repeatable: true,
 		Routes: []worker.Route{{Subscription: "bench", Handle: d.handle}}})
 	if err != nil {
 		return nil, err
