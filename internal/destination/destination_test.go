@@ -32,8 +32,10 @@ func TestEachDestinationSaysAllOfItself(t *testing.T) {
 
 // namesSecrets finds options that by their names hold secrets, and are not said to hold references.
 func namesSecrets(t *testing.T, kind string, options reflect.Type) {
-	for i := range options.NumField() {
-		field := options.Field(i)
+	for _, field := range reflect.VisibleFields(options) {
+		if field.Anonymous {
+			continue // its own fields are among them
+		}
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name == "" {
 			t.Errorf("%s: the option %s has no name", kind, field.Name)

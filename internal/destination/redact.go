@@ -94,6 +94,10 @@ type option struct {
 func addNames(names map[string]option, t reflect.Type) {
 	for i := range t.NumField() {
 		field := t.Field(i)
+		if field.Anonymous { // JSON has its fields among ours
+			addNames(names, field.Type)
+			continue
+		}
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		o := names[name]
 		o.secret = o.secret || field.Tag.Get("secret") != ""
