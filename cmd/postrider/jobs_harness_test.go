@@ -63,7 +63,16 @@ type jobsAnswer struct {
 // jobsSidecar is a relay with the subscription mail, whose workers ask at the address in its log.
 func jobsSidecar(t *testing.T, db *pgtest.DB, more ...string) (*process, string) {
 	t.Helper()
-	p := start(t, append(append(sidecar(db.URL(), "pull:", "mail.>"), "POSTRIDER_SUBSCRIPTION=mail", "POSTRIDER_API_ADDR=127.0.0.1:0", "POSTRIDER_BACKOFF_INITIAL=100ms"), more...)...)
+	return forWorkers(start(t, append(jobsEnv(db), more...)...))
+}
+
+func jobsEnv(db *pgtest.DB) []string {
+	return append(sidecar(db.URL(), "pull:", "mail.>"), "POSTRIDER_SUBSCRIPTION=mail", "POSTRIDER_API_ADDR=127.0.0.1:0", "POSTRIDER_BACKOFF_INITIAL=100ms")
+}
+
+// forWorkers returns a relay with the address at which its workers ask.
+func forWorkers(p *process) (*process, string) {
+	p.t.Helper()
 	p.waitFor("delivering.*subscription=mail")
 	return p, "http://" + p.waitFor(`workers can ask for jobs".* address=(\S+)`)[1]
 }

@@ -16,7 +16,7 @@ import (
 func TestThousandJobsAtOnce(t *testing.T) {
 	const jobs = 1000
 	db := newDB(t)
-	p, base := jobsSidecar(t, db)
+	p, base := forWorkers(startPlain(t, "", jobsEnv(db)...))
 	var mu sync.Mutex
 	var began []time.Time
 	all := make(chan struct{})
