@@ -42,7 +42,7 @@ func TimerGrants(role string) string {
 	return grants(role, `GRANT USAGE ON SCHEMA postrider TO %[1]s;
 GRANT SELECT ON ALL TABLES IN SCHEMA postrider TO %[1]s;
 GRANT SELECT ON SEQUENCE postrider.outbox_id_seq TO %[1]s;
-GRANT INSERT, UPDATE, DELETE ON postrider.subscriptions, postrider.cursors, postrider.parked, postrider.relays, postrider.results, postrider.attempts TO %[1]s;
+GRANT INSERT, UPDATE, DELETE ON postrider.subscriptions, postrider.cursors, postrider.parked, postrider.relays, postrider.results, postrider.attempts, postrider.cancels TO %[1]s;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA postrider TO %[1]s;
 GRANT TRUNCATE ON `+strings.Join(leaves, ", ")+` TO %[1]s;
 `)

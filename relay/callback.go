@@ -23,7 +23,7 @@ func (g *generation) readCallbacks(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-g.callbacks:
+		case <-g.told.callbacks:
 		case <-ticker.C:
 		}
 		g.readOnce(ctx)
@@ -59,7 +59,7 @@ func (g *generation) readOnce(ctx context.Context) {
 		}
 	}
 	if concluded >= most { // there may be more; what was found before waits for its save
-		async.Signal(g.callbacks)
+		async.Signal(g.told.callbacks)
 	}
 }
 

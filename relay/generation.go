@@ -38,6 +38,12 @@ var (
 	_ feed.Slots  = store.Slots{}
 )
 
+// telling is what a generation is told by others.
+type telling struct {
+	callbacks chan struct{} // a callback has come
+	cancels   chan struct{} // messages are to be cancelled
+}
+
 // generation is the engine from one registration in postrider.relays to the loss of it. Nothing in memory outlives it.
 type generation struct {
 	config      *Config
@@ -54,8 +60,8 @@ type generation struct {
 	budget      *queue.Budget
 	saver       *saver
 	repoll      chan struct{}
-	callbacks   chan struct{} // a callback has come
-	readMost    int           // deliveries of a subscription in the next read of callbacks
+	told        telling
+	readMost    int // deliveries of a subscription in the next read of callbacks
 	polls       polls
 	startedAt   time.Time
 	life        context.Context // of the runners' goroutines
@@ -77,7 +83,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	c := &r.config
 	g := &generation{
 		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, connect: r.connect, incarnation: incarnation, hasOwnName: r.hasOwnName,
-		readMost: readAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), callbacks: make(chan struct{}, 1),
+		readMost: readAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), told: telling{callbacks: make(chan struct{}, 1), cancels: make(chan struct{}, 1)},
 		runners: make(map[subscription.Part]*delivery.Runner), ending: make(map[subscription.Part]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}
@@ -109,6 +115,7 @@ func (g *generation) run(ctx context.Context, follow Follow, healthy func()) err
 	group.Go(func() error { return g.maintain(soft) })
 	group.Go(func() error { return g.fireSchedules(soft) })
 	group.Go(func() error { return g.readCallbacks(soft) })
+	group.Go(func() error { return g.lookForCancels(soft) })
 	switch follow {
 	case FollowStream:
 		group.Go(func() error { return g.newStreamer().Run(hard) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/maintain"
 	"github.com/postrider/postrider/relay/store"
 )
@@ -13,7 +14,7 @@ func (g *generation) maintain(ctx context.Context) error {
 	retention := maintain.NewRetention(store.Segments{Pool: g.pool}, g.config.Retention, g.log, g.metrics)
 	expiry := &maintain.Expiry{Store: store.Expiry{Pool: g.pool}, Dead: g.config.DeadRetention, Discarded: g.config.DiscardedRetention, Log: g.log, Metrics: g.metrics}
 	floors := &maintain.Floors{Store: store.Floors{Pool: g.pool}, Log: g.log}
-	unique := &maintain.Unique{Store: store.Unique{Pool: g.pool}, Log: g.log}
+	unique := &maintain.Unique{Store: store.Unique{Pool: g.pool}, Cancels: func() { async.Signal(g.told.cancels) }, Log: g.log}
 	records := &maintain.Records{Store: store.Records{Pool: g.pool}, Keep: g.config.Retention, Log: g.log}
 	return maintain.Run(ctx, slices.Concat(expiry.Jobs(), unique.Jobs(), []maintain.Job{retention.Job(), floors.Job(), records.Job()})...)
 }

@@ -107,7 +107,7 @@ func (r *Relay) Ready() error {
 // ReadCallbacks makes the relay read at once what callbacks have changed. It may be called at any time and never waits.
 func (r *Relay) ReadCallbacks() {
 	if g := r.now.Load(); g != nil {
-		async.Signal(g.callbacks)
+		async.Signal(g.told.callbacks)
 	}
 }
 

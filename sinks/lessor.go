@@ -19,6 +19,14 @@ type Lessor interface {
 	LeaseOut(since time.Duration)
 }
 
+// Canceller is a Lessor that can be told that deliveries are not wanted any more.
+type Canceller interface {
+	Lessor
+	// Cancel ends deliveries and leases of these messages as Released, soon, and tells whoever has one when he calls: what he says of it later
+	// counts for nothing. True: only what nobody has. It waits for nothing.
+	Cancel(messages map[int64]bool)
+}
+
 // Lease is a delivery that somebody has, and that is kept as a row.
 type Lease struct {
 	// ID is the message's.

@@ -53,6 +53,7 @@ type jobsAnswer struct {
 	Jobs    []jobGiven `json:"jobs"`
 	Items   []struct{ Answer string }
 	Lost    []jobGiven `json:"lost"`
+	Cancel  []jobGiven `json:"cancel"`
 	Quiet   *bool      `json:"quiet"`
 	Code    string     `json:"code"`
 	Detail  string     `json:"detail"`

@@ -259,3 +259,38 @@ func TestResultsOfJobs(t *testing.T) {
 	on(t, db.URL(), "messages", "show", "999").fails("message 999: no subscription wants it, or it has left the log")
 	on(t, db.URL(), "messages", "show", id, "nobody").fails(`subscription "nobody"`)
 }
+
+// A worker whose job is cancelled learns it by its next beat, what it says of it later counts for nothing, and the key goes on.
+func TestCancelOfJobs(t *testing.T) {
+	db := newDB(t)
+	_, base := jobsSidecar(t, db)
+	w := newJobWorker(t, base, "mailer-1")
+	enqueueJob(t, db, 1, "c-1")
+	job := w.take(1)[0]
+	enqueueJob(t, db, 2, "c-1")
+	cancel := func() string {
+		return one[string](t, db, fmt.Sprintf("SELECT answer FROM postrider.cancel(%d, 'mail', 'withdrawn')", job.ID))
+	}
+	if got := cancel(); got != "requested" {
+		t.Errorf("the answer is %s, want requested", got)
+	}
+	next := w.take(1)[0] // which the key lets go only when the first is cancelled
+	if next.Key != "c-1" || next.ID == job.ID || next.Attempt != 1 {
+		t.Errorf("%+v came after the cancelled %+v", next, job)
+	}
+	if got := cancel(); got != "cancelled" {
+		t.Errorf("the answer is %s, want cancelled", got)
+	}
+	a := w.call("beat", map[string]any{"holding": []any{job.held(), next.held()}})
+	if a.status != 200 || len(a.Lost) != 0 || len(a.Cancel) != 1 || a.Cancel[0].ID != job.ID || a.Cancel[0].Token != job.Token {
+		t.Errorf("the beat is answered %+v", a)
+	}
+	w.settle("cancelled,ok", job.is("done", "result", 1), next.is("done"))
+	w.settle("cancelled", job.is("done", "result", 1))
+	eventually(t, "the next one is delivered", func() bool {
+		return one[string](t, db, "SELECT string_agg(status, ',' ORDER BY id) FROM postrider.deliveries") == "cancelled,delivered"
+	})
+	if n := one[int](t, db, "SELECT count(*)::int FROM postrider.results"); n != 0 {
+		t.Errorf("%d results are kept of what was cancelled", n)
+	}
+}

@@ -90,6 +90,9 @@ func (ls *lanes) collectFinished() []*lane {
 
 // enqueue puts a task where a lane will find it.
 func (r *Runner) enqueue(t *task) {
+	if r.cancelTask(t) {
+		return
+	}
 	ls := &r.lanes
 	ls.count(t, 1)
 	r.breaker.fresh = true

@@ -56,7 +56,7 @@ func (r *Runner) handleBatch(l *lane, now time.Time) {
 	for i, t := range l.batch {
 		r.handleOutcome(&end, t, l.outcomes[i], now)
 	}
-	r.lanes.putBack(l, end.back)
+	r.lanes.putBack(l, r.keepAsked(end.back))
 	if end.failed.err != nil && !end.through {
 		r.breaker.deliveryFailed(end.failed, now, r.lanes.started)
 	}
@@ -180,6 +180,9 @@ func (r *Runner) conclude(t *task, a action, kind sinks.Kind, err error, after t
 	if t.entry != nil {
 		t.entry.busy = false
 		t.attempts = t.entry.attempts + 1
+	}
+	if a != actSettle && r.cancelTask(t) {
+		return
 	}
 	switch a {
 	case actSettle:

@@ -55,6 +55,9 @@ func (r *Runner) bury(t *task, reason string) { r.park(t, states.Dead, time.Time
 // parked row and the cursor are saved in one statement.
 func (r *Runner) park(t *task, state string, due time.Time, reason string) {
 	t.in.dirty = true
+	if asked, ok := r.cancels.of(t.ident()); ok {
+		state, due, reason = states.Cancelled, time.Time{}, asked.Reason
+	}
 	r.Env.Parked(state)
 	e := t.entry
 	if e == nil {
@@ -68,7 +71,7 @@ func (r *Runner) park(t *task, state string, due time.Time, reason string) {
 		r.lend(e, state)
 		r.retries.parked.change(e, state, due, reason)
 	}
-	if state == states.Dead && r.Env.Sub.Settings.OnDead == subscription.DeadSkips {
+	if state == states.Cancelled || state == states.Dead && r.Env.Sub.Settings.OnDead == subscription.DeadSkips {
 		e.leaving = true // its key goes on once that is durable
 	}
 	if state != states.Held && state != states.Scheduled || r.retries.parked.unsaved > r.maxTaskBytes()/2 {

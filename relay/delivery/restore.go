@@ -18,6 +18,9 @@ func orDefault(n, standard int) int {
 
 // LoadParked takes in the parked deliveries: their ids are skipped in the log, their keys are blocked.
 func (r *Runner) LoadParked(ctx context.Context) (err error) {
+	if err := r.loadCancels(ctx); err != nil {
+		return err
+	}
 	any, err := r.Env.Passes.DB.AnyParked(ctx, r.Env.Sub.Name)
 	if err != nil || !any {
 		return err
@@ -38,6 +41,13 @@ func (r *Runner) LoadParked(ctx context.Context) (err error) {
 		if r.retries.scheduled.unseen, err = r.Env.Passes.DB.CountScheduled(ctx, r.Env.Sub.Name); err != nil {
 			return err
 		}
+	}
+	if more && len(r.cancels.asked) > 0 {
+		found, err := r.Env.Passes.DB.ScheduledOf(ctx, r.Env.Sub.Name, r.cancels.ids())
+		if err != nil {
+			return err
+		}
+		r.retries.addScheduled(r.Env.entries(found))
 	}
 	next := r.Env.entries(later)
 	r.takeInLeases(waiting)

@@ -39,6 +39,7 @@ type Runner struct {
 	breaker  breaker
 	report   report
 	joining  joining
+	cancels  cancels
 	stopping bool // nothing more is taken in, and no delivery starts
 	gone     bool // the cursor was lost: nothing may be delivered or saved any more
 }
@@ -67,6 +68,7 @@ func (r *Runner) Start(ctx context.Context) {
 	r.Life.reading, r.Life.unread = context.WithCancel(ctx)
 	r.Life.deliver, r.Life.giveUp = context.WithCancel(context.WithoutCancel(ctx))
 	r.serve()
+	r.cancelLoaded()
 	r.Life.done.Go(r.loop)
 	r.Life.Wake()
 }

@@ -115,6 +115,9 @@ func (r *Runner) SavedNow(item *SaveItem) {
 	item.in.saved = savedCursor{text: item.text, trouble: item.trouble, at: time.Now()}
 	r.noteDead(item)
 	item.in.records.saved(item.records)
+	for m, op := range item.Ops {
+		r.cancels.saved(m, op)
+	}
 	r.retries.acknowledge(item.in.part.Class, item.Ops)
 	r.mu.Unlock()
 	r.Life.Wake()

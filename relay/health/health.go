@@ -31,6 +31,7 @@ const (
 	CannotPoll        = "subscriptions cannot be read"
 	CannotCallBack    = "callbacks cannot be looked up"
 	CannotFire        = "schedules cannot be fired"
+	CannotCancel      = "what is to be cancelled cannot be looked up"
 	CannotStream      = "the stream cannot be followed"
 	CannotListen      = "notifications cannot be received"
 )

@@ -19,21 +19,21 @@ const (
 	expiryMost = 5 * time.Minute
 )
 
-// Expiry removes dead letters and discarded messages that are past their retention, of all subscriptions, whoever delivers them. It
+// Expiry removes dead letters, discarded and cancelled messages that are past their retention, of all subscriptions, whoever delivers them. It
 // touches only what no runner remembers, and leaves alone:
 //   - what the outbox still holds: without its row it would count as delivered, and a replay would bring it back
 //   - dead letters of a subscription with on_dead: hold, whose keys wait for a decision
 type Expiry struct {
 	Store     store.Expiry
 	Dead      time.Duration // the retention of dead letters; 0: they stay for ever
-	Discarded time.Duration // and of discarded messages
+	Discarded time.Duration // and of discarded and cancelled messages
 	Log       *slog.Logger
 	Metrics   *metrics.Metrics
 }
 
 // retentions returns how long what goes at all stays, by state.
 func (e *Expiry) retentions() map[string]time.Duration {
-	r := map[string]time.Duration{states.Dead: e.Dead, states.Discarded: e.Discarded}
+	r := map[string]time.Duration{states.Dead: e.Dead, states.Discarded: e.Discarded, states.Cancelled: e.Discarded}
 	maps.DeleteFunc(r, func(_ string, d time.Duration) bool { return d == 0 })
 	return r
 }

@@ -16,16 +16,25 @@ const (
 
 // Unique looks after the unique keys of all subscriptions.
 type Unique struct {
-	Store store.Unique
-	Log   *slog.Logger
+	Store   store.Unique
+	Cancels func() // called when messages are to be cancelled
+	Log     *slog.Logger
 }
 
 // Jobs are what is to be done for them.
 func (u *Unique) Jobs() []Job {
 	return []Job{
-		{every: againEvery, turn: once(u.Log, "duplicates of settled messages not enqueued", u.Store.EnqueueAgain)},
+		{every: againEvery, turn: once(u.Log, "duplicates of settled messages not enqueued", u.again)},
 		{every: uniqueEvery, turn: once(u.Log, "unique keys not removed", u.expire)},
 	}
+}
+
+func (u *Unique) again(ctx context.Context) error {
+	cancels, err := u.Store.EnqueueAgain(ctx)
+	if cancels {
+		u.Cancels()
+	}
+	return err
 }
 
 // expire looks at all keys, a batch at a time.

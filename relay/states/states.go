@@ -16,6 +16,7 @@ const (
 	Completed = "completed"
 	Dead      = "dead"
 	Discarded = "discarded"
+	Cancelled = "cancelled"
 )
 
 // owner is who may change a parked delivery.
@@ -72,6 +73,8 @@ var table = []State{
 		Meaning: "was given up: redrive or discard it"},
 	{Name: Discarded, status: Discarded, owner: command, Redrive: true, Over: true,
 		Meaning: "was given up for good"},
+	{Name: Cancelled, status: Cancelled, owner: command, Blocks: true, Over: true,
+		Meaning: "was not wanted any more, and is never delivered"},
 }
 
 // All returns the table.
@@ -118,8 +121,11 @@ func markdown() string {
 	yes := map[bool]string{true: "yes"}
 	for _, s := range table {
 		blocks := yes[s.Blocks]
-		if s.Name == Dead {
+		switch s.Name {
+		case Dead:
 			blocks = "with `on_dead: hold`"
+		case Cancelled:
+			blocks = "" // only until it is durable
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s | %s | %s | %s | %s | %s |\n", s.Name, s.Meaning, s.status, owners[s.owner], dues[s.Due],
 			blocks, yes[s.Counts], yes[s.Redrive], yes[s.Discard])

@@ -57,13 +57,15 @@ WITH input AS (
 	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND (t.state IN (` + states.SQL(states.State.Loadable) + `)
 	    -- What waits for a callback is the receiver's until that came or the lease is over. What the sink has leased by itself is its owner's.
 	    OR t.state = '` + states.Leased + `' AND t.token = p.mine
+	    -- What is cancelled is so whatever its receiver says.
+	    OR p.state = '` + states.Cancelled + `' AND t.state IN ('` + states.Leased + `', ` + states.SQL(states.State.CalledBack) + `)
 	    OR p.state <> '` + states.Leased + `' AND (t.state = '` + states.Failed + `' OR t.state = '` + states.Leased + `' AND t.due <= clock_timestamp()))
 ), deleted AS (
 	DELETE FROM postrider.parked t
 	USING unnest(@del_names::text[], @del_shards::smallint[], @del_classes::smallint[], @del_ids::bigint[], @del_created::timestamptz[])
 		AS p (subscription, shard, class, id, created_at)
 	JOIN saved USING (subscription, shard, class)
-	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND t.state <> '` + states.Discarded + `'
+	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND t.state NOT IN ('` + states.Discarded + `', '` + states.Cancelled + `')
 )`
 
 const saveAnswer = `

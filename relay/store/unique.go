@@ -13,13 +13,15 @@ import (
 type Unique struct{ Pool *dbconn.Pool }
 
 // EnqueueAgain enqueues duplicates whose first message is settled by now. It commits as the server is set to: what was promised to a
-// producer is kept as well as a message.
-func (u Unique) EnqueueAgain(ctx context.Context) error {
-	_, err := u.Pool.Exec(ctx, "SELECT postrider.enqueue_again() FROM (SELECT FROM postrider.unique_again LIMIT 1) a")
+// producer is kept as well as a message. Asked along with that, since a quiet relay asks little: whether messages are to be cancelled.
+func (u Unique) EnqueueAgain(ctx context.Context) (cancels bool, err error) {
+	var enqueued *int64
+	err = u.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM postrider.cancels), CASE WHEN EXISTS (SELECT FROM postrider.unique_again) THEN postrider.enqueue_again() END`).
+		Scan(&cancels, &enqueued)
 	if err != nil {
-		return fmt.Errorf("enqueue duplicates again: %w", err)
+		return false, fmt.Errorf("enqueue duplicates again: %w", err)
 	}
-	return nil
+	return cancels, nil
 }
 
 // Expire removes keys that are free again, of so many from an id on. It returns the id that it has come to, and how many it looked at.

@@ -6,6 +6,8 @@
 //	                   ├── release, lost ──┘ │ └── deadline ──▶ ended as failed
 //	                   └ not in `holding` ───┘
 //
+// Cancel ends what waits and what is out: the relay gets it back, and whoever has it is told by his next beat, or by the answer to his settle.
+//
 // A Hub is one lock around a core, which is a state machine without I/O and clock: every method takes the time. Nothing runs for a job or
 // for a worker; a call that waits for jobs is the caller's goroutine.
 //

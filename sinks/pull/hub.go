@@ -162,9 +162,15 @@ func (h *Hub) Settle(by Caller, items []Item) (answers []Answer, err error) {
 	return answers, err
 }
 
-// Beat notes that the worker lives, and how far it has come. It returns what it holds that is somebody else's by now, and of which subscriptions
-// that were named nothing could be noted, since they are not here.
-func (h *Hub) Beat(by Caller, working []Working) (lost []Held, away []string, err error) {
+// Gone is what a worker holds and should not work on any more.
+type Gone struct {
+	Lost      []Held // somebody else's by now
+	Cancelled []Held // nobody's
+}
+
+// Beat notes that the worker lives, and how far it has come. It returns what it holds no more, and of which subscriptions that were named
+// nothing could be noted, since they are not here.
+func (h *Hub) Beat(by Caller, working []Working) (gone Gone, away []string, err error) {
 	h.do(func() {
 		if _, err = h.enter(by); err != nil {
 			return
@@ -177,7 +183,7 @@ func (h *Hub) Beat(by Caller, working []Working) (lost []Held, away []string, er
 			h.core.progress(p)
 			all = append(all, p.Held)
 		}
-		lost = h.core.lost(all)
+		gone = Gone{h.core.answered(Late, all), h.core.answered(Cancelled, all)}
 	})
-	return lost, away, err
+	return gone, away, err
 }

@@ -466,7 +466,7 @@ func (m *model) beat(name string, holding []Held) {
 			}
 			m.core.progress(Working{Held: Held{j.line, j.id, known[0]}})
 		}
-		for _, h := range m.core.lost(holding) {
+		for _, h := range m.core.answered(Late, holding) {
 			if m.settled[h.Token] != Late {
 				m.t.Fatalf("%+v is called lost, and it is %q", h, m.settled[h.Token])
 			}

@@ -35,7 +35,7 @@ type sender struct {
 }
 
 var (
-	_ sinks.Lessor     = (*sender)(nil)
+	_ sinks.Canceller  = (*sender)(nil)
 	_ sinks.SinkSender = (*sender)(nil)
 	_ sinks.LateLoader = (*sender)(nil)
 )
@@ -56,6 +56,11 @@ func (s *sender) Serve(leases []sinks.Lease, settle func(token int64, outcome er
 // LeaseOut implements sinks.Lessor.
 func (s *sender) LeaseOut(since time.Duration) {
 	s.hub.do(func() { s.hub.core.leaseLong(s.line, since) })
+}
+
+// Cancel implements sinks.Canceller.
+func (s *sender) Cancel(messages map[int64]bool) {
+	s.hub.do(func() { s.hub.core.cancel(s.line, messages) })
 }
 
 // Send puts the delivery into its line.

@@ -10,13 +10,15 @@ import (
 // Answer is what a settle is told.
 type Answer string
 
-// The answers. Late alone means that what was done should be undone: the job is somebody else's. Unknown says nothing. Moving is the only one
+// The answers. Late alone means that what was done should be undone: the job is somebody else's. Cancelled: it was to be done by nobody any
+// more, and nobody else gets it. Unknown says nothing. Moving is the only one
 // that settles nothing: whoever has the subscription by then is to be told again.
 const (
-	OK      Answer = "ok"
-	Late    Answer = "late"
-	Unknown Answer = "unknown"
-	Moving  Answer = "moving"
+	OK        Answer = "ok"
+	Late      Answer = "late"
+	Cancelled Answer = "cancelled"
+	Unknown   Answer = "unknown"
+	Moving    Answer = "moving"
 )
 
 // Outcome is what a worker says of a job.
@@ -129,10 +131,10 @@ func (c *core) holding(w *worker, list []Held) {
 	}
 }
 
-// lost returns what of the list is somebody else's by now.
-func (c *core) lost(list []Held) (gone []Held) {
+// answered returns what of the list is settled with that answer.
+func (c *core) answered(a Answer, list []Held) (gone []Held) {
 	for _, h := range list {
-		if j, token := c.find(h); j == nil && c.memory.answer(token) == Late {
+		if j, token := c.find(h); j == nil && c.memory.answer(token) == a {
 			gone = append(gone, h)
 		}
 	}
@@ -155,4 +157,14 @@ func (c *core) progress(p Working) {
 	c.leaseOut(j)
 	c.renew(j, j.line.setup.AttemptTimeout/4)
 	c.checks.schedule(j)
+}
+
+// cancel ends the jobs of messages: those that somebody has only if their value is false.
+func (c *core) cancel(l *line, messages map[int64]bool) {
+	for j := range l.jobs {
+		if waiting, named := messages[j.ID]; named && (j.with == nil || !waiting) {
+			c.remember(j.token, Cancelled)
+			c.end(j, sinks.Released())
+		}
+	}
 }

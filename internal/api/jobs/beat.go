@@ -25,10 +25,10 @@ func (h *Handler) beat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lost, away, err := h.hub.Beat(by, progress)
+	gone, away, err := h.hub.Beat(by, progress)
 	if !hop && (err == nil || passes(err)) { // what is wrong here is no reason for others to think that the worker is silent
 		more, told := h.beatOthers(r.Context(), &q)
-		lost = append(lost, more...)
+		gone.Lost, gone.Cancelled = append(gone.Lost, more.Lost...), append(gone.Cancelled, more.Cancelled...)
 		away = slices.DeleteFunc(away, func(name string) bool { return told[name] })
 	}
 	if err != nil {
@@ -37,17 +37,17 @@ func (h *Handler) beat(w http.ResponseWriter, r *http.Request) error {
 	if len(away) > 0 { // else a deadline that was to move would not
 		return moving(away[0])
 	}
-	b := append(appendHeld([]byte{'{'}, "cancel", nil), ',')
-	respond(w, appendHeld(b, "lost", lost), ends)
+	b := append(appendHeld([]byte{'{'}, "cancel", gone.Cancelled), ',')
+	respond(w, appendHeld(b, "lost", gone.Lost), ends)
 	return nil
 }
 
 // beatOthers passes a beat on, and says of which subscriptions it has reached the owner. A relay that cannot be reached now hears the next one.
 // Each gets all that is held: whose it is may have changed since we looked, and what is not its own says nothing to it.
-func (h *Handler) beatOthers(ctx context.Context, q *beatRequest) (lost []pull.Held, told map[string]bool) {
+func (h *Handler) beatOthers(ctx context.Context, q *beatRequest) (gone pull.Gone, told map[string]bool) {
 	p, err := h.look(ctx, false)
 	if err != nil {
-		return nil, nil
+		return gone, nil
 	}
 	told = make(map[string]bool)
 	var mu sync.Mutex
@@ -70,12 +70,15 @@ func (h *Handler) beatOthers(ctx context.Context, q *beatRequest) (lost []pull.H
 				told[one.Subscription] = true
 			}
 			for _, h := range got.Lost {
-				lost = append(lost, h.held())
+				gone.Lost = append(gone.Lost, h.held())
+			}
+			for _, h := range got.Cancel {
+				gone.Cancelled = append(gone.Cancelled, h.held())
 			}
 		})
 	}
 	all.Wait()
-	return lost, told
+	return gone, told
 }
 
 func (b *beatRequest) progress() ([]pull.Working, error) {

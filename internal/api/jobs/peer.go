@@ -64,6 +64,8 @@ type back struct {
 	Jobs  []json.RawMessage `json:"jobs"`
 	Items []answered        `json:"items"`
 	Lost  []held            `json:"lost"`
+	// Cancel is what was cancelled.
+	Cancel []held `json:"cancel"`
 }
 
 // ask passes a call on. What is wrong between relays is no fault of the worker's.
