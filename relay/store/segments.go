@@ -109,14 +109,14 @@ func holds(ctx context.Context, tx pgx.Tx, query string, args ...any) (yes bool,
 
 // Holder is a session, or a prepared transaction, that has a lock on a segment.
 type Holder struct {
-	PID                                 *int32
-	GID, Role, Application, mode, State *string
-	Since                               *time.Time
+	PID                           *int32
+	GID, Role, Application, State *string
+	Since                         *time.Time
 }
 
 // Holders returns who has locks on a segment.
 func (s Segments) Holders(ctx context.Context, segment int) ([]Holder, error) {
-	rows, err := s.Pool.Query(ctx, "SELECT pid, gid, role, application, mode, state, since FROM postrider.lock_holders($1)", fmt.Sprintf("outbox_%d", segment))
+	rows, err := s.Pool.Query(ctx, "SELECT pid, gid, role, application, state, since FROM postrider.lock_holders($1)", fmt.Sprintf("outbox_%d", segment))
 	if err != nil {
 		return nil, fmt.Errorf("read who holds a segment: %w", err)
 	}
