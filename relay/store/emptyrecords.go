@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/postrider/postrider/internal/dbconn"
 )
 
@@ -13,7 +15,10 @@ type Records struct{ Pool *dbconn.Pool }
 
 // Empty empties segments of them that are past the retention. It returns how many, and waits for no lock.
 func (r Records) Empty(ctx context.Context, retention time.Duration) (n int, err error) {
-	if err := r.Pool.QueryRow(ctx, "SELECT postrider.empty_records($1)", retention).Scan(&n); err != nil {
+	err = writeLocal(ctx, r.Pool, func(b *pgx.Batch) {
+		b.Queue("SELECT postrider.empty_records($1)", retention).QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
+	})
+	if err != nil {
 		return 0, fmt.Errorf("empty results and attempts: %w", err)
 	}
 	return n, nil

@@ -35,10 +35,9 @@ type Firing struct {
 // Earliest returns how long it is until the first schedule is due, and false if none will be. What is overdue has a wait below zero.
 func (s Schedules) Earliest(ctx context.Context) (wait time.Duration, some bool, err error) {
 	var micros *int64
-	err = read(ctx, s.Pool, func(b *pgx.Batch) {
-		b.Queue("SELECT (SELECT (extract(epoch FROM s.due - clock_timestamp()) * 1000000)::bigint FROM postrider.schedules s WHERE s.due IS NOT NULL ORDER BY s.due LIMIT 1)").
-			QueryRow(func(row pgx.Row) error { return row.Scan(&micros) })
-	})
+	// By itself, without a transaction around it: this is asked once a second, by relays that have nothing to do.
+	err = s.Pool.QueryRow(ctx, "SELECT (SELECT (extract(epoch FROM s.due - clock_timestamp()) * 1000000)::bigint FROM postrider.schedules s WHERE s.due IS NOT NULL ORDER BY s.due LIMIT 1)").
+		Scan(&micros)
 	if err != nil || micros == nil {
 		return 0, false, err
 	}
