@@ -25,9 +25,15 @@ func sidecar(url, sink, topics string) []string {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
+	eventuallyIn(t, patience, what, ok)
+}
+
+// eventuallyIn is for what takes long where the machine has other work.
+func eventuallyIn(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(limit)
 	for !ok() {
 		select {
 		case <-tick.C:

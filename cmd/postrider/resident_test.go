@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // muteEndpoint takes connections and never answers.
@@ -102,7 +103,7 @@ func TestResidentMemory(t *testing.T) {
 				return owned == c.mute+1
 			})
 			db.Exec(t, fmt.Sprintf(`INSERT INTO postrider.outbox (topic, %s) SELECT 'large', %s FROM generate_series(1, %d)`, c.columns, c.values, c.n))
-			eventually(t, "the destination that works has all", func() bool { return received.Load() == c.n*c.bytes })
+			eventuallyIn(t, 3*time.Minute, "the destination that works has all", func() bool { return received.Load() == c.n*c.bytes })
 			if most, allowed := p.mostResident(), 3*int64(limit)+96<<20+c.largest; most > allowed {
 				t.Errorf("%d MiB were resident, allowed are %d", most>>20, allowed>>20)
 			} else {

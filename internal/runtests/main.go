@@ -60,7 +60,7 @@ func inOrder(packages []string) []string {
 }
 
 // quick makes test binaries that are made sooner: go vet is lint's, and nobody debugs them. Stack traces need neither.
-var quick = []string{"-timeout", "15m", "-vet=off", "-ldflags=-s -w"}
+var quick = []string{"-timeout", "25m", "-vet=off", "-ldflags=-s -w"}
 
 // alone are tests that want the heap of their process for themselves: others of their package would wait for them meanwhile.
 const alone = "^TestMemory$"
