@@ -16,7 +16,7 @@ func TestSettingsThatAreWrong(t *testing.T) {
 		`{"linger": "-1s"}`:                                 "linger -1s: must be from 0s to 10m0s",
 		`{"linger": "1h"}`:                                  "linger 1h0m0s: must be from 0s to 10m0s",
 		`{"options": [1]}`:                                  "options: must be a JSON object",
-		`{"option": {}}`:                                    `settings: unknown key "option": known here: ordering, on_dead, max_attempts`,
+		`{"option": {}}`:                                    `settings: unknown key "option": known here: ordering, on_dead, keep_attempts, max_attempts`,
 		`{"max_attemps": 3}`:                                `did you mean "max_attempts"?`,
 		`{"lanes": "two"}`:                                  `settings: lanes: must be a whole number, not a text`,
 		`{"timeout": 30}`:                                   `settings: timeout: duration "30": must be a number with a unit, such as 30s or 5m`,
