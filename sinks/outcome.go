@@ -47,12 +47,9 @@ func (e *OutcomeError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e *OutcomeError) Unwrap() error { return e.Err }
 
-// MaxResult is how many bytes a result may have.
-const MaxResult = 64 << 10
-
 var errResult = errors.New("accepted, with a result")
 
-// Accepted is the outcome of a delivery that was confirmed with a result to be kept: JSON of at most MaxResult bytes. None is nil, as ever.
+// Accepted is the outcome of a delivery that was confirmed with a result to be kept: JSON that CheckResult lets pass. None is nil, as ever.
 func Accepted(result []byte) error {
 	if len(result) == 0 {
 		return nil

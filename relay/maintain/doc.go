@@ -3,8 +3,8 @@
 //
 //	retention   empties segments of the outbox that are settled for everybody and old enough, and keeps the ring long enough
 //	expiry      removes dead letters, discarded and cancelled messages that are past their retention
-//	cancels     removes requests to cancel that are carried out or came too late
 //	floors      notes that nothing is new for subscriptions that workers take from in SQL, so that they hold no segments
+//	records     empties segments of results and attempts that are past the retention
 //	unique      enqueues duplicates whose first message may have been out when they came, and removes unique keys that are free again
 //
 // What holds:

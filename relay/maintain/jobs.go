@@ -2,10 +2,12 @@ package maintain
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/internal/async"
 )
 
@@ -35,4 +37,19 @@ func Run(ctx context.Context, jobs ...Job) error {
 		})
 	}
 	return group.Wait()
+}
+
+// once makes a turn of what may fail, which it logs once per reason; a database that is away is told of elsewhere.
+func once(log *slog.Logger, what string, do func(context.Context) error) func(context.Context) {
+	said := ""
+	return func(ctx context.Context) {
+		text := ""
+		if err := do(ctx); err != nil && !dberr.Away(err) {
+			text = err.Error()
+		}
+		if text != "" && text != said && ctx.Err() == nil {
+			log.Warn(what, "error", text)
+		}
+		said = text
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/store"
 )
 
@@ -14,20 +13,12 @@ type Records struct {
 	Store store.Records
 	Keep  time.Duration
 	Log   *slog.Logger
-	said  string // what was wrong, as it was logged
 }
 
 // Job is the emptying of their segments as a job.
 func (r *Records) Job() Job {
-	return Job{every: min(max(r.Keep/store.SegmentCount, time.Second), retentionMost), turn: func(ctx context.Context) {
+	return Job{every: min(max(r.Keep/store.SegmentCount, time.Second), retentionMost), turn: once(r.Log, "old results and attempts stay", func(ctx context.Context) error {
 		_, err := r.Store.Empty(ctx, r.Keep)
-		text := ""
-		if err != nil && !dberr.Away(err) {
-			text = err.Error()
-		}
-		if text != "" && text != r.said && ctx.Err() == nil {
-			r.Log.Warn("old results and attempts stay", "error", err)
-		}
-		r.said = text
-	}}
+		return err
+	})}
 }

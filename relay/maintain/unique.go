@@ -47,18 +47,3 @@ func (u *Unique) expire(ctx context.Context) error {
 		after = at
 	}
 }
-
-// once makes a turn of what may fail, which it logs once per reason.
-func once(log *slog.Logger, what string, do func(context.Context) error) func(context.Context) {
-	said := ""
-	return func(ctx context.Context) {
-		text := ""
-		if err := do(ctx); err != nil {
-			text = err.Error()
-		}
-		if text != "" && text != said && ctx.Err() == nil {
-			log.Warn(what, "error", text)
-		}
-		said = text
-	}
-}

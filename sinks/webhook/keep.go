@@ -2,10 +2,8 @@ package webhook
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"net/http"
-	"unicode/utf8"
 
 	"github.com/postrider/postrider/sinks"
 )
@@ -26,7 +24,7 @@ func (s *Sink) result(res *http.Response) []byte {
 		return nil
 	}
 	text = []byte(s.secrets.Redact(string(text)))
-	if len(text) > sinks.MaxResult || !utf8.Valid(text) || !json.Valid(text) {
+	if sinks.CheckResult(text) != nil {
 		return nil
 	}
 	return text

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
@@ -33,13 +32,15 @@ func (i *item) check() error {
 }
 
 func (i *item) checkResult() error {
-	switch {
-	case len(i.Result) > sinks.MaxResult:
-		return fmt.Errorf("result: has %d bytes: must have at most %d", len(i.Result), sinks.MaxResult)
-	case i.result() != nil && i.Outcome != pull.Done:
+	result := i.result()
+	if result == nil {
+		return nil
+	}
+	if i.Outcome != pull.Done {
 		return fmt.Errorf("result: goes with the outcome done, not with %s", i.Outcome)
-	case !utf8.Valid(i.Result):
-		return errors.New("result: is not UTF-8")
+	}
+	if err := sinks.CheckResult(result); err != nil {
+		return fmt.Errorf("result: %w", err)
 	}
 	return nil
 }
