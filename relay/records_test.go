@@ -77,11 +77,45 @@ func TestRecordsAreFenced(t *testing.T) {
 	eventually(t, "it is delivered", func() bool { return n.Load() == 1 })
 	s.Exec("UPDATE postrider.cursors SET epoch = epoch + 1")
 	r.stop()
+	if got := scalar[string](s.bench, `SELECT (SELECT count(*) FROM postrider.results) || ' ' || (SELECT count(*) FROM postrider.attempts)`); got != "0 0" {
+		t.Errorf("results and attempts after a save that was refused: %s", got)
+	}
 	r = s.play(late)
 	eventually(t, "it is delivered again", func() bool { return n.Load() == 2 })
 	r.stop()
 	s.shows("sub", "delivered", id)
 	if got := scalar[string](s.bench, `SELECT (SELECT string_agg(result::text, ',') FROM postrider.results) || ' ' || (SELECT count(*) FROM postrider.attempts)`); got != "77 1" {
 		t.Errorf("results and attempts: %s, want those of the second delivery alone", got)
+	}
+}
+
+// While a destination is down each delivery that tried it is told of, before anything is settled, and what waits is not.
+func TestAttemptsOfAnOutageAreKept(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("sub", "{>}", `{"lanes": 2, "batch": 1}`)
+	var up atomic.Bool
+	var tried atomic.Int32
+	a.plays(func(context.Context, sinks.Delivery) error {
+		if up.Load() {
+			return nil
+		}
+		tried.Add(1)
+		return sinks.Unavailable(errors.New("connection refused"), 0)
+	})
+	s.play()
+	ids := s.bulk("t", 200, 200)
+	kept := func() int32 {
+		return scalar[int32](s.bench, `SELECT count(*)::int FROM postrider.attempts WHERE outcome = 'unavailable' AND reason = 'connection refused'`)
+	}
+	eventually(t, "attempts are told of during the outage", func() bool { return kept() > 2 })
+	if n := kept(); n > tried.Load() || int(n) >= len(ids) {
+		t.Errorf("%d attempts are kept of %d, while %d messages wait", n, tried.Load(), len(ids))
+	}
+	s.shows("sub", "pending", ids[len(ids)-1])
+	up.Store(true)
+	a.got(t, ids)
+	s.settledAll("sub")
+	if n := kept(); n != tried.Load() {
+		t.Errorf("%d attempts are kept of %d", n, tried.Load())
 	}
 }
