@@ -75,6 +75,9 @@ func startWith(t *testing.T, change func(*exec.Cmd), env ...string) *process {
 	t.Cleanup(func() {
 		p.cmd.Process.Kill()
 		<-ended
+		if text, _ := p.out.read(); t.Failed() {
+			t.Logf("what %d wrote, its end:\n%s", p.cmd.Process.Pid, text[max(0, len(text)-8<<10):])
+		}
 	})
 	return p
 }
