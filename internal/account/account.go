@@ -57,11 +57,17 @@ func (a Account) Chown(path string) error {
 	return os.Chown(path, int(a.uid), int(a.gid))
 }
 
+// DirVariable names the directory in which clusters are made, if it is set.
+const DirVariable = "PGTEST_DIR"
+
 // MakeDir makes the cluster's directory where the account can reach it: in
-// $TMPDIR, or else in /tmp or /var/tmp (root's TMPDIR may be closed to others).
+// $PGTEST_DIR, or else in $TMPDIR, /tmp or /var/tmp (root's TMPDIR may be closed to others).
 func (a Account) MakeDir() (string, error) {
 	var errs []error
-	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+	for _, parent := range []string{os.Getenv(DirVariable), os.TempDir(), "/tmp", "/var/tmp"} {
+		if parent == "" {
+			continue
+		}
 		if err := a.reaches(parent); err != nil {
 			errs = append(errs, err)
 			continue

@@ -1,6 +1,6 @@
 // Package pgtest runs a throw-away PostgreSQL for tests and for the demo.
 //
-// A [Server] is a private cluster in a temporary directory, reachable on a free
+// A [Server] is a private cluster in a temporary directory (tests: in memory, see [InMemory]), reachable on a free
 // loopback port. Nothing of it outlives the process that started it:
 //
 //	this process ──fork──▶ postmaster ──▶ backends

@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
+
+	"github.com/postrider/postrider/internal/account"
 )
 
 // connect opens a connection that ends with the test.
@@ -164,6 +166,7 @@ func TestLongTempDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("TMPDIR", dir)
+	t.Setenv(account.DirVariable, "")
 	s := Servers(t, Options{})
 	if !strings.HasPrefix(s.Dir(), dir) {
 		t.Errorf("the server is in %s", s.Dir())
@@ -176,8 +179,21 @@ func TestClosedTempDir(t *testing.T) {
 	}
 	dir := t.TempDir() // its parent is closed to others
 	t.Setenv("TMPDIR", dir)
+	t.Setenv(account.DirVariable, "")
 	if s := Servers(t, Options{}); strings.HasPrefix(s.Dir(), dir) {
 		t.Errorf("the server is in %s, where its user cannot go", s.Dir())
+	}
+}
+
+// Who says where clusters are is heard, also beside memory that is free.
+func TestDirThatIsSaid(t *testing.T) {
+	dir := openTempDir(t)
+	t.Setenv(account.DirVariable, dir)
+	if err := InMemory(); err != nil {
+		t.Fatal(err)
+	}
+	if s := Servers(t, Options{}); !strings.HasPrefix(s.Dir(), dir) {
+		t.Errorf("the server is in %s, want %s", s.Dir(), dir)
 	}
 }
 

@@ -201,10 +201,11 @@ func stopAfter(t testing.TB, name string, s interface {
 }
 
 // Main runs the tests of a package, stops the shared cluster and, if all passed,
-// looks for leaked goroutines. It does not return.
+// looks for leaked goroutines. Clusters are in memory if there is plenty, see [InMemory]. It does not return.
 func Main(m *testing.M, opts ...goleak.Option) {
+	err := InMemory()
 	code := m.Run()
-	err := shared.stop()
+	err = errors.Join(err, shared.stop())
 	if code == 0 {
 		err = errors.Join(err, goleak.Find(opts...))
 	}

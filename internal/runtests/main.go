@@ -67,6 +67,9 @@ const alone = "^TestMemory$"
 
 // testAll runs everything, also after a failure.
 func testAll(ctx context.Context) error {
+	if err := pgtest.InMemory(); err != nil {
+		return err
+	}
 	if _, err := pgtest.Find(ctx, os.Stdout); err != nil {
 		return err
 	}
