@@ -129,13 +129,15 @@ func (w *traffic) stop() {
 
 var errRollback = errors.New("rolled back on purpose")
 
-// write goes on through every failure of the database: what counts is what is in the table in the end.
+// write goes on through every failure of the database: what counts is what is in the table in the end. Its last transaction comes to an end,
+// for a COMMIT whose answer nobody awaits may be carried out at any time after.
 func (w *traffic) write(ctx context.Context, writer int, every time.Duration) {
 	key := fmt.Sprintf("writer-%d", writer)
+	whole := w.b.t.Context()
 	for n := 0; ctx.Err() == nil; n++ {
-		err := pgx.BeginFunc(ctx, w.b.App, func(tx pgx.Tx) error {
+		err := pgx.BeginFunc(whole, w.b.App, func(tx pgx.Tx) error {
 			for i := range 1 + n%3 {
-				_, err := tx.Exec(ctx, "SELECT postrider.enqueue('traffic.order', $1::text::jsonb, $2)", fmt.Sprintf("[%d, %d]", n, i), key)
+				_, err := tx.Exec(whole, "SELECT postrider.enqueue('traffic.order', $1::text::jsonb, $2)", fmt.Sprintf("[%d, %d]", n, i), key)
 				if err != nil {
 					return err
 				}
