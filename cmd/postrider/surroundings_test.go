@@ -27,7 +27,7 @@ var oddValues = map[string]string{
 	"lc_messages": "'C.UTF-8'", "lc_monetary": "'C.UTF-8'", "lc_numeric": "'C.UTF-8'", "lc_time": "'C.UTF-8'",
 	"idle_session_timeout": "'1s'", "idle_in_transaction_session_timeout": "'1s'",
 	"temp_file_limit":   "'10MB'",
-	"statement_timeout": "'100ms'", "transaction_timeout": "'100ms'", // less, and a session ends before it can set its own
+	"statement_timeout": "'1s'", "transaction_timeout": "'1s'", // less, and on a busy machine a session ends before it can set its own
 	"createrole_self_grant": "'set, inherit'", "plpgsql.extra_errors": "'all'", "plpgsql.extra_warnings": "'all'",
 }
 
