@@ -19,7 +19,7 @@ type entry struct {
 	state     string
 	attempts  int
 	due       time.Time
-	stored    string // the state that its row had when the table was last heard of; "": there is none
+	stored    string // the state that its row had when the table was last heard of, or may have by now; "": there is none
 	busy      bool   // being loaded, or in a lane
 	leaving   bool   // forgotten as soon as its last change is durable
 	heapIndex int    // in the heap of what is due, -1 if it is not there
@@ -45,7 +45,7 @@ func (e *entry) ident() snapshot.Ident { return snapshot.Ident{ID: e.id, Born: e
 
 func (e *entry) place() snapshot.Place { return snapshot.Place{Ident: e.ident(), XID: e.xid} }
 
-// durable says whether the table has the entry in a state in which it can be loaded: saves of later states may still be under way.
+// durable says whether the table has the entry in a state in which it can be loaded: saves of later such states may still be under way.
 func (e *entry) durable() bool { return e.stored != "" && states.Of(e.stored).Loadable() }
 
 // ParkOp is a change to the parked table that waits for the next save.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/snapshot"
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
 )
@@ -143,6 +144,9 @@ func (p *parkedSet) startSaving(class int16) map[snapshot.Ident]*ParkOp {
 	}
 	for _, op := range ops {
 		op.fix()
+		if e := op.entry; e.stored != "" && !op.remove && !states.Of(op.state).Loadable() {
+			e.stored = op.state // from now on the table may have it so: whoever looks for it meanwhile would take it for discarded
+		}
 	}
 	return ops
 }
