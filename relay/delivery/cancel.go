@@ -102,9 +102,21 @@ func (r *Runner) CancelScheduled(rows []store.Parked) {
 		if _, asked := r.cancels.of(e.ident()); asked && !r.retries.parked.knows(e.ident()) {
 			r.retries.addScheduled([]*entry{e})
 			r.cancelEntry(e)
+			r.retries.scheduled.notes(e)
 		}
 	}
 	r.Life.Wake()
+}
+
+// notes that a delivery beyond the horizon is cancelled: once that is saved, what is being read just now may know it still.
+func (s *scheduledAhead) notes(e *entry) {
+	if !s.loading {
+		return
+	}
+	if s.cancelled == nil {
+		s.cancelled = make(map[snapshot.Ident]bool)
+	}
+	s.cancelled[e.ident()] = true
 }
 
 // Cancelled returns requests that are durably carried out since it was last called, for them to be removed.

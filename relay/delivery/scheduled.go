@@ -1,10 +1,12 @@
 package delivery
 
 import (
+	"slices"
 	"time"
 
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 )
@@ -28,21 +30,34 @@ func (r *Runner) lookFurther() {
 		s.loading = false
 		if err == nil {
 			r.Env.Health.Works(health.CannotSchedule, r.Env.Sub.Name)
-			entries := r.Env.entries(rows)
-			r.retries.addScheduled(entries)
-			s.lookFrom(entries, more)
+			r.takeInScheduled(r.Env.entries(rows), more)
 		}
+		s.cancelled = nil
 		r.mu.Unlock()
 		r.Life.Wake()
 	})
 }
 
+// takeInScheduled takes in what was found beyond the horizon. Some of it may have been asked for, or cancelled, while it was being read.
+func (r *Runner) takeInScheduled(found []*entry, more bool) {
+	s := &r.retries.scheduled
+	wanted := slices.DeleteFunc(slices.Clone(found), func(e *entry) bool { return s.cancelled[e.ident()] })
+	r.retries.addScheduled(wanted)
+	s.lookFrom(found, more)
+	for _, e := range wanted {
+		if _, asked := r.cancels.of(e.ident()); asked && r.retries.parked.byID[e.ident()] == e {
+			r.cancelEntry(e)
+		}
+	}
+}
+
 // scheduledAhead is what a runner knows of its scheduled deliveries.
 type scheduledAhead struct {
-	horizon time.Time // later ones are only in the table; zero: all are known
-	unseen  int       // how many are only in the table
-	loading bool
-	beyond  beyondBound
+	horizon   time.Time // later ones are only in the table; zero: all are known
+	unseen    int       // how many are only in the table
+	loading   bool
+	cancelled map[snapshot.Ident]bool // while loading: what is read may be older
+	beyond    beyondBound
 }
 
 // lookFrom sets the horizon after deliveries were read; more says that there are later ones.
