@@ -41,3 +41,18 @@ func TestCancelForWorkersInSQL(t *testing.T) {
 	}
 	wantIDs(t, "of many that were cancelled", drainShards(t, s.worker, "w"))
 }
+
+// Behind one that failed the rest of its key is held. Once that one is cancelled, the next that is wanted goes at once, and the others after it.
+func TestCancelLetsItsKeyGoOn(t *testing.T) {
+	s := newShop(t, `{"shards": 1, "backoff_initial": "1h"}`)
+	put := s.put("k", "k", "k", "k")
+	s.batch(4, func(tx pgx.Tx, jobs []job) {
+		wantIDs(t, "taken", jobs, put...)
+		exec(t, tx, `SELECT postrider.retry('w', $1)`, put[0])
+	})
+	s.statuses(map[int64]string{put[0]: "retrying", put[1]: "held", put[2]: "held", put[3]: "held"})
+	s.cancel(put[1])
+	wantIDs(t, "while the first one waits", drainShards(t, s.worker, "w"))
+	s.cancel(put[0])
+	wantIDs(t, "once it is cancelled", drainShards(t, s.worker, "w"), put[2], put[3])
+}
