@@ -16,5 +16,6 @@ func (g *generation) maintain(ctx context.Context) error {
 	floors := &maintain.Floors{Store: store.Floors{Pool: g.pool}, Log: g.log}
 	unique := &maintain.Unique{Store: store.Unique{Pool: g.pool}, Cancels: func() { async.Signal(g.told.cancels) }, Log: g.log}
 	records := &maintain.Records{Store: store.Records{Pool: g.pool}, Keep: g.config.Retention, Log: g.log}
-	return maintain.Run(ctx, slices.Concat(expiry.Jobs(), unique.Jobs(), []maintain.Job{retention.Job(), floors.Job(), records.Job()})...)
+	events := &maintain.Events{Store: store.Events{Pool: g.pool}, Log: g.log}
+	return maintain.Run(ctx, slices.Concat(expiry.Jobs(), unique.Jobs(), []maintain.Job{retention.Job(), floors.Job(), records.Job(), events.Job()})...)
 }

@@ -14,7 +14,8 @@ var (
 )
 
 func fits(shape *regexp.Regexp, s string) bool {
-	return len(s) <= MaxLen && !strings.HasPrefix(s, "$") && shape.MatchString(s)
+	own := shape == patternShape && strings.HasPrefix(s, "$postrider.")
+	return len(s) <= MaxLen && (own || !strings.HasPrefix(s, "$")) && shape.MatchString(s)
 }
 
 // FuzzRules: what is a topic and what is a pattern, and that errors can be shown.

@@ -36,7 +36,7 @@ func NewMatcher(patterns []string) (*Matcher, error) {
 
 // Match reports whether one of the patterns matches topic. It does not allocate.
 func (m *Matcher) Match(topic string) bool {
-	if m.all && topic != "" {
+	if m.all && topic != "" && topic[0] != '$' {
 		return true
 	}
 	if _, ok := m.exact[topic]; ok {
@@ -50,8 +50,11 @@ func (m *Matcher) Match(topic string) bool {
 	return false
 }
 
-// match walks a valid pattern and a topic together; a '*' in the pattern skips to the topic's next dot.
+// match walks a valid pattern and a topic together; a '*' in the pattern skips to the topic's next dot. What begins with '$' is matched by name.
 func match(pattern, topic string) bool {
+	if pattern[0] == '*' && topic != "" && topic[0] == '$' {
+		return false
+	}
 	i := 0
 	for j := range len(pattern) {
 		switch c := pattern[j]; c {

@@ -3,15 +3,16 @@ package topic
 import "strings"
 
 // ValidatePattern returns nil if p is a pattern as in NATS: a topic in which '*' may stand in place of a token and '>' in
-// place of the last one, where it matches one or more. Otherwise it returns an *InvalidError.
+// place of the last one, where it matches one or more. In front neither matches a token that begins with '$': the topics of
+// Postrider's own events do, and are named, as in $postrider.dead.>. Otherwise it returns an *InvalidError.
 func ValidatePattern(p string) error {
 	switch {
 	case p == "":
 		return invalid(patternRule, "pattern is empty")
 	case len(p) > MaxLen:
 		return tooLong("pattern", p)
-	case p[0] == '$':
-		return invalid(patternRule, "pattern %q begins with '$', as no topic does", p)
+	case p[0] == '$' && !strings.HasPrefix(p, own):
+		return invalid(patternRule, "pattern %q begins with '$', as no topic does but those of Postrider's events, $postrider.>", p)
 	}
 	for start := 0; ; {
 		end := tokenEnd(p, start)
@@ -49,6 +50,14 @@ func Regex(patterns []string) string {
 	for i, p := range patterns {
 		if i > 0 {
 			b.WriteByte('|')
+		}
+		switch {
+		case p != "" && p[0] == '*':
+			b.WriteString("[^.$][^.]*")
+			p = p[1:]
+		case p != "" && p[0] == '>':
+			b.WriteString("[^$].*")
+			p = p[1:]
 		}
 		for j := range len(p) {
 			writeRegex(&b, p[j])

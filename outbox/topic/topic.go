@@ -31,7 +31,7 @@ func Validate(topic string) error {
 	case len(topic) > MaxLen:
 		return tooLong("topic", topic)
 	case topic[0] == '$':
-		return invalid(topicRule, "topic %q begins with '$'", topic)
+		return invalid(topicRule, "topic %q begins with '$': such topics are Postrider's own, which tells there what operators are to know", topic)
 	}
 	for start := 0; ; {
 		end := tokenEnd(topic, start)
@@ -47,6 +47,9 @@ func Validate(topic string) error {
 		start = end + 1
 	}
 }
+
+// own begins the topics of Postrider's own events.
+const own = "$postrider."
 
 const (
 	topicRule   = "a topic is tokens of printable ASCII without blanks, '*' and '>', joined by dots, such as orders.created"

@@ -6,6 +6,7 @@
 //	floors      notes that nothing is new for subscriptions that workers take from in SQL, so that they hold no segments
 //	records     empties segments of results and attempts that are past the retention
 //	unique      enqueues duplicates whose first message may have been out when they came, and removes unique keys that are free again
+//	events      makes messages of what operators are to know
 //
 // What holds:
 //   - Every relay carries every job out. A job may be done twice, or by two at once, and the outcome is the same: statements decide under
