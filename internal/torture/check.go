@@ -110,11 +110,14 @@ func (w *world) compareParked(ctx context.Context, want map[string]bool) error {
 	return nil
 }
 
+// segmentsHeld names who needs what of the ring.
+const segmentsHeld = `SELECT DISTINCT c.subscription || ' holds segment ' || o.segment FROM postrider.outbox o, postrider.cursors c
+	WHERE o.xid >= pg_snapshot_xmax(c.base) OR o.xid IN (SELECT pg_snapshot_xip(c.base))`
+
 // checkSegments waits until no subscription holds a segment of the ring: everything is behind every base.
 func (w *world) checkSegments(ctx context.Context) {
 	w.fail(poll(ctx, settleTime, func() error {
-		held, err := ask[string](ctx, w.db, `SELECT DISTINCT c.subscription || ' holds segment ' || o.segment FROM postrider.outbox o, postrider.cursors c
-			WHERE o.xid >= pg_snapshot_xmax(c.base) OR o.xid IN (SELECT pg_snapshot_xip(c.base))`)
+		held, err := ask[string](ctx, w.db, segmentsHeld)
 		if err == nil && len(held) > 0 {
 			err = fmt.Errorf("segments cannot be emptied: %s", strings.Join(held, ", "))
 		}
