@@ -46,8 +46,12 @@ type suite struct {
 // longest are the packages whose tests take longest, or wait most. They begin first, so that none of them is left over to run alone.
 var longest = []string{"relay", "cmd/postrider", "migrations", "worker", "internal/pgtest", "sinks/webhook"}
 
-// inOrder returns the packages to test together, the longest first.
-func inOrder(packages []string) []string {
+// largeOnes is how many of them are tested one after another: beside each other their tests would wait for processors for so long that
+// what they wait for takes no time that says anything.
+const largeOnes = 3
+
+// inOrder returns the packages to test: the large ones, each of which keeps the machine busy, and the others, the longest first.
+func inOrder(packages []string) (large, others []string) {
 	place := func(path string) int {
 		if i := slices.Index(longest, short(path)); i >= 0 {
 			return i
@@ -56,7 +60,7 @@ func inOrder(packages []string) []string {
 	}
 	ordered := slices.DeleteFunc(slices.Clone(packages), func(path string) bool { return short(path) == "internal/torture" })
 	slices.SortStableFunc(ordered, func(a, b string) int { return cmp.Compare(place(a), place(b)) })
-	return ordered
+	return ordered[:largeOnes], ordered[largeOnes:]
 }
 
 // quick makes test binaries that are made sooner: go vet is lint's, and nobody debugs them. Stack traces need neither.
@@ -85,17 +89,19 @@ func testAll(ctx context.Context) error {
 	if race == nil {
 		r.skip("the race detector", "there is no C compiler")
 	}
-	engine := suite{".", slices.Concat(quick, []string{"-skip", alone}, race, inOrder(packages)), nil}
-	memory := suite{".", slices.Concat(quick, []string{"-run", alone}, race, []string{"./relay"}), nil}
+	most, rest := inOrder(packages)
+	large := suite{".", slices.Concat(quick, []string{"-p", "1", "-skip", alone}, race, most), nil}
+	others := suite{".", slices.Concat(quick, race, rest), nil}
+	memory := suite{".", slices.Concat(quick, []string{"-run", alone, "./relay"}), nil} // the race detector has memory of its own
 	// The checker waits most of the time, as its faults do; so do the tests of memory and the few packages of other modules. They go beside,
 	// and take what the others leave of the machine. In the checker the race detector watches the relay alone.
 	checker := suite{".", append(slices.Clone(quick), "./internal/torture"), []string{"RELAY_RACE=" + strings.Join(race, " ")}}
 	interop := suite{"sinks/webhook/interop", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	bench := suite{"bench", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	var group errgroup.Group
-	for _, one := range [][]suite{{engine}, {checker, memory, interop, bench}} {
+	for _, row := range [][]suite{{large, others}, {checker, memory, interop, bench}} {
 		group.Go(func() error {
-			for _, s := range one {
+			for _, s := range row {
 				if err := s.run(ctx, r); err != nil {
 					return err
 				}
