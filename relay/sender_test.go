@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,4 +110,48 @@ func TestLargeMessageToASender(t *testing.T) {
 	if got := m.Received(); len(got) != 1 || len(got[0].Payload) != 3000002 {
 		t.Errorf("%d deliveries arrived", len(got))
 	}
+}
+
+// neglected is a sender that says what keeps its deliveries waiting.
+type neglected struct {
+	sinks.SinkSender
+	says atomic.Pointer[string]
+}
+
+// Trouble implements sinks.Troubled.
+func (n *neglected) Trouble() (string, time.Duration) { return *n.says.Load(), 10 * time.Millisecond }
+
+// What a sink knows of deliveries that wait for nobody's failure is the subscription's trouble, also while nothing else happens.
+func TestTroubleOfASinkShows(t *testing.T) {
+	s := newScene(t)
+	m := new(sinktest.Memory)
+	m.Hang()
+	n := &neglected{}
+	say := func(text string) { n.says.Store(&text) }
+	say("")
+	s.subscribe("jobs", "{>}", "{}", "now")
+	run := s.start(func(c *Config) {
+		c.Open = func(context.Context, subscription.Subscription) (sinks.Sink, error) {
+			n.SinkSender = m.Open()
+			return n, nil
+		}
+	})
+	s.Publish("job", "", "0")
+	eventually(t, "it is out", func() bool { return m.Out() == 1 })
+	shows := func(want string) {
+		t.Helper()
+		eventually(t, "the trouble is "+want, func() bool {
+			return scalar[string](s.bench, "SELECT coalesce(trouble, '') FROM postrider.subscription_status WHERE name = 'jobs'") == want
+		})
+	}
+	say("nobody asks")
+	shows("nobody asks")
+	say("")
+	shows("")
+	say("nobody asks again")
+	shows("nobody asks again")
+	say("")
+	m.Up()
+	s.settledAll("jobs")
+	run.stop()
 }

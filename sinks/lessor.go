@@ -19,6 +19,13 @@ type Lessor interface {
 	LeaseOut(since time.Duration)
 }
 
+// Troubled is a Sender that knows what keeps deliveries waiting, where nothing fails.
+type Troubled interface {
+	Sender
+	// Trouble says so, "" if there is nothing to tell, in the same words for as long as it lasts; and when to ask again. It waits for nothing.
+	Trouble() (text string, again time.Duration)
+}
+
 // Canceller is a Lessor that can be told that deliveries are not wanted any more.
 type Canceller interface {
 	Lessor

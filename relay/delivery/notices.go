@@ -113,4 +113,5 @@ type report struct {
 	describing string // what the cursor's row shall say of it
 	troubles   troubleNotices
 	deaths     deathNotices
+	sink       sinkTrouble
 }

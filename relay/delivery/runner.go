@@ -133,6 +133,9 @@ func (r *Runner) nextLook(now time.Time) time.Duration {
 	if _, wait := r.report.deaths.due(now); wait > 0 {
 		next = min(next, wait)
 	}
+	if s := &r.report.sink; s.text != "" || r.lanes.inFlight > 0 && !s.again.IsZero() {
+		next = min(next, s.again.Sub(now))
+	}
 	for _, in := range r.intakes {
 		if in.prog.Done >= MaxDone {
 			next = min(next, closeEvery) // a window may have closed

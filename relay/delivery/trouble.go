@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // standstill says why deliveries stand still, "" if they do not.
@@ -25,7 +27,23 @@ func (r *Runner) standstill(now time.Time) string {
 	case r.limits.heldUpBy(now) != "" && r.takesNothing():
 		return fmt.Sprintf("intake stopped: limited by %s %q, of which so many wait that they leave no room for others", cmp.Or(r.limits.header, "key"), Shorten(r.limits.crowd))
 	}
-	return ""
+	return r.troubleOfSink(now)
+}
+
+// sinkTrouble is what a sink that may know has said of what waits.
+type sinkTrouble struct {
+	text  string
+	again time.Time // when to ask it
+}
+
+func (r *Runner) troubleOfSink(now time.Time) string {
+	of, ok := r.Env.Sink.(sinks.Troubled)
+	if s := &r.report.sink; ok && !now.Before(s.again) {
+		var wait time.Duration
+		s.text, wait = of.Trouble()
+		s.again = now.Add(wait)
+	}
+	return r.report.sink.text
 }
 
 // takesNothing says whether something must be settled before more is taken in: there is no room, or what a pass has read is to end first.

@@ -223,9 +223,22 @@ func TestNeglectedJobsAreTroubles(t *testing.T) {
 	if s := b.lineStatus(b.line, 2); !strings.Contains(s.Trouble, "no worker has asked for them for 1m0s; 2 workers call, and take nothing") {
 		t.Errorf("after a minute: %+v", s)
 	}
-	b.take(b.worker(t, "w"), upToTen)
+	first, again := b.neglect(b.line)
+	b.pass(again)
+	later, again := b.neglect(b.line)
+	if first != later || !strings.HasPrefix(first, "jobs wait, and no worker has asked for them") || again <= 0 || again > neglected {
+		t.Errorf("its relay is told %q, and %q %s later", first, later, again)
+	}
+	w := b.worker(t, "w")
+	if told, _ := b.neglect(b.line); !strings.Contains(told, "workers call this relay, and take nothing") {
+		t.Errorf("when one has called: %q", told)
+	}
+	b.take(w, upToTen)
 	b.post(2)
 	if s := b.lineStatus(b.line, 2); s.Trouble != "" || s.Out != 1 {
 		t.Errorf("when one has asked: %+v", s)
+	}
+	if told, _ := b.neglect(b.line); told != "" {
+		t.Errorf("when one has asked: %q", told)
 	}
 }

@@ -38,6 +38,7 @@ var (
 	_ sinks.Canceller  = (*sender)(nil)
 	_ sinks.SinkSender = (*sender)(nil)
 	_ sinks.LateLoader = (*sender)(nil)
+	_ sinks.Troubled   = (*sender)(nil)
 )
 
 // Deliver implements sinks.Sink.
@@ -70,6 +71,12 @@ func (s *sender) Send(ctx context.Context, d sinks.Delivery, done func(outcome e
 
 // Limits implements sinks.Sender.
 func (s *sender) Limits() sinks.Limits { return sinks.Limits{Lanes: s.lanes, Batch: 1} }
+
+// Trouble implements sinks.Troubled.
+func (s *sender) Trouble() (text string, again time.Duration) {
+	s.hub.do(func() { text, again = s.hub.core.neglect(s.line) })
+	return text, again
+}
 
 // LoadsLate implements sinks.LateLoader: jobs may wait for their workers for days.
 func (s *sender) LoadsLate() {}

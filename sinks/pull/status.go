@@ -3,6 +3,7 @@ package pull
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -60,13 +61,11 @@ func (h *Hub) Status() (workers []WorkerStatus, lines []LineStatus) {
 // lineStatus says what keeps jobs waiting, if it is that nobody asks for them.
 func (c *core) lineStatus(l *line, live int) LineStatus {
 	one := LineStatus{Subscription: l.name, Waiting: len(l.jobs) - l.out, Out: l.out, Calls: l.calls.n}
-	since := l.opened
 	if asked := l.asked; !asked.IsZero() {
 		one.LastAsked = &asked
-		since = asked
 	}
-	idle := c.now.Sub(since)
-	if one.Waiting == 0 || one.Calls > 0 || idle < neglected {
+	idle, is := c.neglected(l)
+	if !is {
 		return one
 	}
 	one.Trouble = fmt.Sprintf("jobs wait, and no worker has asked for them for %s", idle.Round(time.Second))
@@ -74,4 +73,27 @@ func (c *core) lineStatus(l *line, live int) LineStatus {
 		one.Trouble += fmt.Sprintf("; %d workers call, and take nothing from it", live)
 	}
 	return one
+}
+
+// neglected says for how long nobody has asked for the line's jobs, and whether that is worth a word.
+func (c *core) neglected(l *line) (idle time.Duration, is bool) {
+	since := l.opened
+	if !l.asked.IsZero() {
+		since = l.asked
+	}
+	idle = c.now.Sub(since)
+	return idle, len(l.jobs) > l.out && l.calls.n == 0 && idle >= neglected
+}
+
+// neglect is that in words that stay the same, and when to look again.
+func (c *core) neglect(l *line) (text string, again time.Duration) {
+	idle, is := c.neglected(l)
+	if !is {
+		return "", max(neglected-idle, neglected/6)
+	}
+	text = "jobs wait, and no worker has asked for them for more than a minute"
+	if slices.ContainsFunc(slices.Collect(maps.Values(c.workers)), func(w *worker) bool { return c.now.Sub(w.seen) < neglected }) {
+		text += "; workers call this relay, and take nothing from this subscription"
+	}
+	return text, neglected / 6
 }
