@@ -115,3 +115,14 @@ type report struct {
 	deaths     deathNotices
 	sink       sinkTrouble
 }
+
+// next is when there may be something to tell, if that is sooner.
+func (r *report) next(next time.Duration, now time.Time, busy bool) time.Duration {
+	if _, wait := r.deaths.due(now); wait > 0 {
+		next = min(next, wait)
+	}
+	if r.sink.text != "" || busy && !r.sink.again.IsZero() {
+		next = min(next, r.sink.again.Sub(now))
+	}
+	return next
+}

@@ -130,12 +130,7 @@ func (r *Runner) nextLook(now time.Time) time.Duration {
 	if b := &r.retries.scheduled.beyond; len(b.tasks) > 0 {
 		next = min(next, b.next.Sub(now))
 	}
-	if _, wait := r.report.deaths.due(now); wait > 0 {
-		next = min(next, wait)
-	}
-	if s := &r.report.sink; s.text != "" || r.lanes.inFlight > 0 && !s.again.IsZero() {
-		next = min(next, s.again.Sub(now))
-	}
+	next = r.report.next(next, now, r.lanes.inFlight > 0)
 	for _, in := range r.intakes {
 		if in.prog.Done >= MaxDone {
 			next = min(next, closeEvery) // a window may have closed
