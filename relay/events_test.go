@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/postrider/postrider/sinks"
@@ -121,4 +124,62 @@ func TestEventsSurviveACrash(t *testing.T) {
 		all := scalar[int](b, "SELECT count(*) FROM postrider.outbox WHERE event")
 		return alerts.distinct() == all
 	})
+}
+
+// Each pause and each resumption is told, and when a destination goes down and is back: by the save that says so, once for all classes, and not
+// because a relay stops or starts meanwhile.
+func TestStatesAreTold(t *testing.T) {
+	s := newScene(t)
+	alerts, plain := s.cast("alerts", "{$postrider.>}", "{}"), s.cast("sub", "{a}", `{"priorities": true}`)
+	var on atomic.Bool
+	plain.plays(down(&on, sinks.Unavailable(errors.New("connection refused"), 0)))
+	told := func(what string, want ...event) {
+		t.Helper()
+		eventually(t, what, func() bool {
+			s.hurry()
+			return len(alerts.events(t)) >= len(want)
+		})
+		if got := alerts.events(t); !slices.Equal(got, want) {
+			t.Fatalf("%s: told %+v, want %+v", what, got, want)
+		}
+	}
+	goes := event{"down", "sub", "connection refused", 1}
+	comes := event{"up", "sub", "", 1}
+	r := s.play()
+	plain.got(t, s.Publish("a", "", "1"))
+	on.Store(true)
+	ids := s.Publish("a", "", "2", "3")
+	told("it goes down", goes)
+	r.stop()
+	r = s.play()
+	eventually(t, "the next relay finds it down", func() bool {
+		return scalar[int](s.bench, "SELECT count(*) FROM postrider.cursors WHERE subscription = 'sub' AND trouble LIKE 'destination is down%'") > 0
+	})
+	r.stop()
+	on.Store(false)
+	s.play()
+	plain.got(t, ids)
+	told("it is back", goes, comes)
+	s.Exec("SELECT postrider.pause('sub', 'for a while')")
+	s.Exec("SELECT postrider.pause('sub', 'for a longer while')")
+	paused := event{"paused", "sub", "for a while", 1}
+	told("it is paused", goes, comes, paused)
+	s.Exec("SELECT postrider.resume('sub')")
+	told("it is resumed", goes, comes, paused, event{"resumed", "sub", "", 1})
+	if n := scalar[int](s.bench, "SELECT count(*) FROM postrider.events"); n != 0 {
+		t.Errorf("%d events more", n)
+	}
+}
+
+// A destination that asks for no more pauses its subscription, which is told with its reason.
+func TestPausesOfRelaysAreTold(t *testing.T) {
+	s := newScene(t)
+	alerts, gone := s.cast("alerts", "{$postrider.paused.>}", "{}"), s.cast("sub", "{a}", "{}")
+	gone.plays(func(context.Context, sinks.Delivery) error { return sinks.Gone(errors.New("status 410")) })
+	s.play()
+	s.Publish("a", "", "1")
+	eventually(t, "it is told", func() bool { return alerts.count() == 1 })
+	if got := alerts.events(t)[0]; got.Event != "paused" || got.Subscription != "sub" || got.Count != 1 || !strings.Contains(got.Reason, "status 410") {
+		t.Errorf("told: %+v", got)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/postrider/postrider/relay/states"
+	"github.com/postrider/postrider/relay/store"
 )
 
 const (
@@ -63,6 +64,17 @@ func (b *breaker) trip(now time.Time, after time.Duration, err error, started in
 	}
 	waits.Reset()
 	*b = breaker{open: true, reason: err.Error(), rounds: rounds{waits: waits, quota: 1, next: now.Add(max(waits.NextBackOff(), after))}, opened: started, since: now, fresh: true, evidence: b.evidence}
+}
+
+// destination is what this runner knows: one that has just begun leaves it as it was.
+func (b *breaker) destination() store.Destination {
+	switch {
+	case b.open:
+		return store.DestinationDown
+	case b.evidence.throughAt > 0:
+		return store.DestinationWorks
+	}
+	return store.DestinationUnknown
 }
 
 func later(a, b time.Time) time.Time {

@@ -30,9 +30,10 @@ type intake struct {
 
 // savedCursor is a cursor as it was last saved.
 type savedCursor struct {
-	text    string
-	trouble string
-	at      time.Time
+	text        string
+	trouble     string
+	destination store.Destination
+	at          time.Time
 }
 
 // newIntake makes what stands where the cursor does.

@@ -11,13 +11,14 @@ import (
 
 // SaveItem is one cursor's part of a save.
 type SaveItem struct {
-	Runner  *Runner
-	in      *intake
-	cursor  snapshot.Position
-	text    string
-	trouble string
-	Ops     map[snapshot.Ident]*ParkOp
-	records records
+	Runner      *Runner
+	in          *intake
+	cursor      snapshot.Position
+	text        string
+	trouble     string
+	destination store.Destination
+	Ops         map[snapshot.Ident]*ParkOp
+	records     records
 }
 
 // Part is what the runner delivers: all classes of its cursor's shard.
@@ -36,7 +37,7 @@ func (i *SaveItem) Part() subscription.Part { return i.in.part }
 
 // Progress is the item as it is written.
 func (i *SaveItem) Progress() store.Progress {
-	p := store.Progress{Part: i.Part(), Epoch: i.Runner.Env.Cursor.Epoch, Position: i.cursor, Trouble: i.trouble,
+	p := store.Progress{Part: i.Part(), Epoch: i.Runner.Env.Cursor.Epoch, Position: i.cursor, Trouble: i.trouble, Destination: i.destination,
 		Results: i.records.results, Attempts: i.records.attempts}
 	for m, op := range i.Ops {
 		p.Changes = append(p.Changes, op.change(m))
@@ -77,12 +78,12 @@ func (r *Runner) Collect(part subscription.Part, now time.Time, final bool) *Sav
 	}
 	in := r.retries.intakeOf(part.Class)
 	in.advance()
-	item := &SaveItem{Runner: r, in: in, cursor: in.position(), trouble: r.report.describing}
+	item := &SaveItem{Runner: r, in: in, cursor: in.position(), trouble: r.report.describing, destination: r.breaker.destination()}
 	if final {
 		item.trouble = ""
 	}
 	item.text = item.cursor.String()
-	if !r.retries.parked.hasOps(part.Class) && in.records.none() && item.text == in.saved.text && item.trouble == in.saved.trouble {
+	if !r.retries.parked.hasOps(part.Class) && in.records.none() && item.text == in.saved.text && item.trouble == in.saved.trouble && item.destination == in.saved.destination {
 		return nil
 	}
 	if !in.dirty && !final && now.Sub(in.saved.at) < idleSave {
@@ -113,7 +114,7 @@ func (r *Runner) HasParked() bool {
 // SavedNow takes note that the item was saved.
 func (r *Runner) SavedNow(item *SaveItem) {
 	r.mu.Lock()
-	item.in.saved = savedCursor{text: item.text, trouble: item.trouble, at: time.Now()}
+	item.in.saved = savedCursor{text: item.text, trouble: item.trouble, destination: item.destination, at: time.Now()}
 	r.noteDead(item)
 	item.in.records.saved(item.records)
 	for m, op := range item.Ops {

@@ -58,7 +58,7 @@ func (r *Runner) describeTrouble(now time.Time) {
 	if ours := r.Env.Health.Trouble(r.Env.Sub.Name); ours != "" {
 		described = ours // which is in the log already
 	}
-	if described != r.report.describing {
+	if described != r.report.describing || trouble != r.report.trouble {
 		r.report.describing = described
 		for _, in := range r.intakes {
 			in.dirty = true

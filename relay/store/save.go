@@ -17,8 +17,8 @@ var saveStatement, recordingStatement = newNamed(saveParts + saveAnswer), newNam
 var saveParts = `
 WITH input AS (
 	SELECT * FROM unnest(@names::text[], @shards::smallint[], @classes::smallint[], @epochs::bigint[], @bases::text[], @targets::text[], @after_ids::bigint[],
-	                     @done_ids::text[], @done_first::text[], @done_last::text[], @troubles::text[]) WITH ORDINALITY
-		AS i (subscription, shard, class, epoch, base, target, after_id, ids, first, last, trouble, n)
+	                     @done_ids::text[], @done_first::text[], @done_last::text[], @troubles::text[], @destinations::smallint[]) WITH ORDINALITY
+		AS i (subscription, shard, class, epoch, base, target, after_id, ids, first, last, trouble, destination, n)
 ), locked AS MATERIALIZED (
 	SELECT c.subscription, c.shard, c.class FROM input i
 	JOIN postrider.subscriptions s ON s.name = i.subscription
@@ -29,7 +29,7 @@ WITH input AS (
 	UPDATE postrider.cursors c
 	SET base = i.base::pg_snapshot, target = i.target::pg_snapshot, after_id = i.after_id, done = '{}',
 	    done_ids = i.ids::int8multirange[], done_first = i.first::timestamptz[], done_last = i.last::timestamptz[],
-	    trouble = i.trouble, saved_at = now()
+	    trouble = i.trouble, down = CASE i.destination WHEN ` + number(DestinationDown) + ` THEN true WHEN ` + number(DestinationWorks) + ` THEN false ELSE c.down END, saved_at = now()
 	FROM input i JOIN locked l USING (subscription, shard, class)
 	WHERE c.subscription = i.subscription AND c.shard = i.shard AND c.class = i.class AND c.epoch = i.epoch AND c.owner = @me
 	RETURNING c.subscription, c.shard, c.class, i.n

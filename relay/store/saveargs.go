@@ -2,6 +2,7 @@ package store
 
 import (
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -19,10 +20,23 @@ type Progress struct {
 	Epoch    int64 // the fence
 	Position snapshot.Position
 	Trouble  string // why deliveries stand still; "" if they do not
+	Destination
 	Changes  []Change
 	Results  []Result
 	Attempts []Attempt
 }
+
+// Destination is what is known of whether a destination is down.
+type Destination int16
+
+// What is known; the statement knows these numbers.
+const (
+	DestinationUnknown Destination = iota // as it was
+	DestinationDown
+	DestinationWorks
+)
+
+func number(d Destination) string { return strconv.Itoa(int(d)) }
 
 // Change is one of a parked row.
 type Change struct {
@@ -106,6 +120,7 @@ type cursorArrays struct {
 	epochs             []int64
 	targets, troubles  []*string
 	afterIDs           []*int64
+	destinations       []int16
 }
 
 func (c *cursorArrays) add(p Progress) {
@@ -114,7 +129,7 @@ func (c *cursorArrays) add(p Progress) {
 	c.bases = append(c.bases, p.Position.Base.String())
 	ids, first, last := p.Position.Done.Columns()
 	c.ids, c.firsts, c.lasts = append(c.ids, ids), append(c.firsts, first), append(c.lasts, last)
-	c.troubles = append(c.troubles, orNull(c.encoding.Storable(p.Trouble)))
+	c.troubles, c.destinations = append(c.troubles, orNull(c.encoding.Storable(p.Trouble))), append(c.destinations, int16(p.Destination))
 	if p.Position.Target == nil {
 		c.targets, c.afterIDs = append(c.targets, nil), append(c.afterIDs, nil)
 		return
@@ -127,6 +142,7 @@ func (c *cursorArrays) bind(args map[string]any) {
 	c.partArrays.bind(args, "")
 	args["epochs"], args["bases"], args["targets"], args["after_ids"] = c.epochs, c.bases, c.targets, c.afterIDs
 	args["done_ids"], args["done_first"], args["done_last"], args["troubles"] = c.ids, c.firsts, c.lasts, c.troubles
+	args["destinations"] = c.destinations
 }
 
 // updateArrays are the columns of a parked row that change.
