@@ -87,7 +87,7 @@ func (w *world) checkSettled(ctx context.Context, t *truth) {
 func (w *world) compareParked(ctx context.Context, want map[string]bool) error {
 	rows, err := ask[string](ctx, w.db, `SELECT subscription || ' ' || state || ' ' || ((payload->>'id')::bigint / 1048576) || '.'
 		|| ((payload->>'id')::bigint % 1048576) || CASE WHEN state = 'dead' AND coalesce(reason, '') = '' THEN ' without a reason' ELSE '' END
-		FROM postrider.parked WHERE state <> 'completed'`)
+		FROM postrider.parked WHERE state NOT IN ('completed', 'cancelled')`)
 	if err != nil {
 		return err
 	}

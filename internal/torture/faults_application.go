@@ -19,6 +19,7 @@ var applicationFaults = []*Fault{
 	{Name: "replay", About: "a subscription is set back to the earliest message that there is", Hits: onApplication,
 		Repeats: []string{"loose", "victim"}, Replays: true, Inject: replay},
 	{Name: "redrive", About: "dead letters are redriven, in vain", Hits: onApplication, Inject: redrive},
+	cancelFault,
 	{Name: "huge", About: "one transaction of 20,000 messages, committed or rolled back", Hits: onApplication, Inject: writeHuge},
 	// PostgreSQL writes out a gigabyte before it gives up: once is enough.
 	{Name: "poison-row", About: "a row that nobody can read, on a topic that nobody wants", Hits: onApplication, Once: true, Inject: insertPoisonRow},

@@ -56,6 +56,8 @@ type truth struct {
 	transactions, rolledBack, unknown int
 	// vanished are messages of transactions that committed, perhaps, on a server that was killed before its standby had them.
 	vanished map[int64]bool
+	// cancelled says when messages were, by subscription.
+	cancelled map[string]map[int64]time.Time
 	// wrong are transactions of which producer and database say different things.
 	wrong []string
 }

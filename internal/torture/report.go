@@ -38,6 +38,7 @@ type FaultCount struct {
 type DeliveryCount struct {
 	Subscription             string
 	Expected, Repeated, Dead int
+	Cancelled                int
 	Median, Longest          time.Duration // from COMMIT to the first acceptance
 }
 
@@ -67,7 +68,7 @@ func (r *Report) judge(w *world, t *truth) {
 }
 
 func (f *finding) count() DeliveryCount {
-	c := DeliveryCount{Subscription: f.subscription, Expected: f.expected, Repeated: f.repeated, Dead: f.dead, Longest: f.longest}
+	c := DeliveryCount{Subscription: f.subscription, Expected: f.expected, Repeated: f.repeated, Dead: f.dead, Cancelled: f.cancelled, Longest: f.longest}
 	if slices.Sort(f.latencies); len(f.latencies) > 0 {
 		c.Median = f.latencies[len(f.latencies)/2]
 	}
@@ -101,9 +102,9 @@ func (r *Report) Write(out io.Writer) error {
 	for _, f := range r.Faults {
 		fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", f.Name, f.Times, f.Lasted.Round(time.Millisecond), f.About)
 	}
-	fmt.Fprintf(t, "\nsubscription\tmessages\trepeated\tdead\tmedian\tlongest stall\n")
+	fmt.Fprintf(t, "\nsubscription\tmessages\trepeated\tdead\tcancelled\tmedian\tlongest stall\n")
 	for _, d := range r.Deliveries {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\t%s\n", d.Subscription, d.Expected, d.Repeated, d.Dead,
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\t%s\n", d.Subscription, d.Expected, d.Repeated, d.Dead, d.Cancelled,
 			d.Median.Round(10*time.Microsecond), d.Longest.Round(time.Millisecond))
 	}
 	if err := t.Flush(); err != nil {

@@ -78,6 +78,7 @@ func (w *world) conclude(ctx context.Context, r *Report, before size) error {
 		return err
 	}
 	w.await(ctx, truth)
+	w.checkCancels(ctx)
 	w.checkSettled(ctx, truth)
 	w.checkSize(ctx, before)
 	w.restart(ctx)
@@ -189,7 +190,8 @@ func (w *world) truth(ctx context.Context) (*truth, error) {
 	if err != nil {
 		return nil, err
 	}
-	return w.apps.history.settle(committed, w.db.replaced()), nil
+	t := w.apps.history.settle(committed, w.db.replaced())
+	return t, w.loadCancelled(ctx, t)
 }
 
 // await waits until everything has arrived, or nothing arrives any more.
@@ -197,7 +199,7 @@ func (w *world) await(ctx context.Context, t *truth) {
 	e := &evidence{truth: t}
 	due := make(map[*subscription][]int64)
 	for _, s := range w.subs {
-		due[s] = e.due(s.Expectation)
+		due[s] = w.cancels.unasked(s.Name, e.due(s.Expectation))
 	}
 	last, since := -1, time.Now()
 	for {

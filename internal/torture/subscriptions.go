@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -28,6 +29,9 @@ const quick = `"backoff_initial": "50ms", "backoff_max": "500ms", "timeout": "2s
 // patient is for work that may fail as often as it likes.
 const patient = `"backoff_initial": "50ms", "backoff_max": "500ms", "max_attempts": 1000`
 
+// requestLasts is longer than a request may be under way that its relay has given up.
+const requestLasts = 3 * time.Second
+
 // newSubscriptions returns the subscriptions of a round: to streams and to endpoints, each kind of ordering, each answer to
 // a dead letter, and one whose destination is the victim of the faults; and if there are workers, one for each kind of them.
 func newSubscriptions(replicas int, workers bool) []*subscription {
@@ -36,14 +40,14 @@ func newSubscriptions(replicas int, workers bool) []*subscription {
 		{Expectation: Expectation{Name: "events"}, topics: work, stream: &stream{config: jetstream.StreamConfig{Name: "EVENTS", Duplicates: shortWindow}}},
 		{Expectation: Expectation{Name: "once", Once: true}, topics: []string{"orders.*"}, stream: &stream{config: jetstream.StreamConfig{Name: "ONCE"}}},
 		{Expectation: Expectation{Name: "hooks"}, topics: []string{"orders.created", "users.>"}, hook: "/hooks", settings: quick},
-		{Expectation: Expectation{Name: "victim"}, topics: work[:4], hook: "/victim", victim: true, settings: quick + `, "max_attempts": 1000`},
-		{Expectation: Expectation{Name: "loose", Unordered: true}, topics: []string{"audit.>"}, hook: "/loose", settings: quick + `, "ordering": "none"`},
+		{Expectation: Expectation{Name: "victim", Late: requestLasts}, topics: work[:4], hook: "/victim", victim: true, settings: quick + `, "max_attempts": 1000`},
+		{Expectation: Expectation{Name: "loose", Unordered: true, Late: requestLasts}, topics: []string{"audit.>"}, hook: "/loose", settings: quick + `, "ordering": "none"`},
 		{Expectation: Expectation{Name: "strict"}, topics: []string{"strict.*"}, hook: "/strict", settings: quick + `, "ordering": "strict"`},
 		{Expectation: Expectation{Name: "skips"}, topics: []string{"poison.>"}, hook: "/skips", settings: quick + `, "max_attempts": 3`},
 		{Expectation: Expectation{Name: "holds", Holds: true}, topics: []string{"poison.>"}, hook: "/holds", settings: quick + `, "max_attempts": 3, "on_dead": "hold"`},
 	}
 	if workers {
-		list = append(list, &subscription{Expectation: Expectation{Name: pulled}, topics: work[:4], sink: "pull:", settings: patient + `, "worker_ttl": "` + workerTTL.String() + `"`},
+		list = append(list, &subscription{Expectation: Expectation{Name: pulled, Late: 3 * workerTTL}, topics: work[:4], sink: "pull:", settings: patient + `, "worker_ttl": "` + workerTTL.String() + `"`},
 			&subscription{Expectation: Expectation{Name: taken, Once: true}, topics: work[:4], sink: "sql:", settings: patient + `, "shards": 4`})
 	}
 	for _, s := range list {

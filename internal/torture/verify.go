@@ -18,6 +18,8 @@ type Expectation struct {
 	Holds bool
 	// Once: the destination drops what it has seen, so nothing may ever be there twice.
 	Once bool
+	// Late is how long after its cancellation a message may still come: it was on its way.
+	Late time.Duration
 }
 
 // Incident is a fault that was injected.
@@ -60,6 +62,7 @@ type evidence struct {
 type finding struct {
 	subscription             string
 	expected, repeated, dead int
+	cancelled                int
 	longest                  time.Duration // from COMMIT to the first acceptance
 	latencies                []time.Duration
 	violations               []string
@@ -77,6 +80,7 @@ func (e *evidence) judge(x Expectation, arrivals []Arrival) *finding {
 	first := e.firsts(arrivals)
 	e.judgeLost(f, x, wanted, first, arrivals)
 	e.judgeStrangers(f, wanted, arrivals)
+	e.judgeCancelled(f, x, arrivals)
 	e.judgeIDs(f, arrivals)
 	e.judgeRepeats(f, x, arrivals, first)
 	if !x.Unordered {
@@ -85,11 +89,11 @@ func (e *evidence) judge(x Expectation, arrivals []Arrival) *finding {
 	return f
 }
 
-// wanted returns the committed messages that match.
+// wanted returns the committed messages that match, and were not cancelled.
 func (e *evidence) wanted(x Expectation) map[int64]Message {
 	wanted := make(map[int64]Message)
 	for id, m := range e.truth.messages {
-		if x.Matches(m) {
+		if _, gone := e.truth.cancelled[x.Name][id]; x.Matches(m) && !gone {
 			wanted[id] = m
 		}
 	}
@@ -172,7 +176,8 @@ func heldKeys(x Expectation, wanted map[int64]Message) map[string]int64 {
 func (e *evidence) judgeStrangers(f *finding, wanted map[int64]Message, arrivals []Arrival) {
 	told := make(map[int64]bool)
 	for _, a := range arrivals {
-		if _, ok := wanted[a.ID]; ok || told[a.ID] {
+		_, cancelled := e.truth.cancelled[f.subscription][a.ID]
+		if _, ok := wanted[a.ID]; ok || told[a.ID] || cancelled {
 			continue
 		}
 		told[a.ID] = true
@@ -182,6 +187,16 @@ func (e *evidence) judgeStrangers(f *finding, wanted map[int64]Message, arrivals
 			f.violate("delivered, but rolled back: message %s", idString(a.ID))
 		}
 	}
+}
+
+// judgeCancelled finds messages that were delivered although they had been cancelled.
+func (e *evidence) judgeCancelled(f *finding, x Expectation, arrivals []Arrival) {
+	for _, a := range arrivals {
+		if at, ok := e.truth.cancelled[x.Name][a.ID]; ok && a.At.After(at.Add(x.Late)) {
+			f.violate("delivered at %s, but cancelled at %s: message %s", clock(a.At), clock(at), idString(a.ID))
+		}
+	}
+	f.cancelled = len(e.truth.cancelled[x.Name])
 }
 
 // judgeIDs finds messages that changed their id between attempts, and ids that two messages share.

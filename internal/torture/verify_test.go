@@ -22,6 +22,7 @@ func story() *evidence {
 		t.messages[m.ID], t.ended[m.ID] = m, at(0)
 	}
 	t.vanished = map[int64]bool{9: false, 10: true}
+	t.cancelled = map[string]map[int64]time.Time{"late": {4: at(5.5)}}
 	return &evidence{truth: t, reach: time.Second, incidents: []Incident{
 		{Fault: "kill", From: at(10), To: at(11), Repeats: []string{"*"}},
 		{Fault: "stop", From: at(20), To: at(21)},
@@ -56,11 +57,17 @@ func TestVerdicts(t *testing.T) {
 	otherID[0].Wire = "another"
 	sameID := arrived(1, 1, 2, 3, 4, 5, 7)
 	sameID[1].Wire = sameID[0].Wire
+	late := plain
+	late.Name, late.Late = "late", time.Second
 	for name, c := range map[string]struct {
 		x        Expectation
 		arrivals []Arrival
 		want     string // "": no violation
 	}{
+		"cancelled, and never came":           {late, arrived(1, 1, 2, 3, 5, 7), ""},
+		"cancelled while it was on its way":   {late, join(arrived(1, 1, 2, 3, 5, 7), arrived(6, 4)), ""},
+		"cancelled, and came all the same":    {late, join(arrived(1, 1, 2, 3, 5, 7), arrived(6.6, 4)), "cancelled at 00:00:05.500: message 0.4"},
+		"cancelled, and offered":              {late, join(arrived(1, 1, 2, 3, 5, 7), refused(7, 4)), "cancelled at 00:00:05.500: message 0.4"},
 		"all is well":                         {plain, good, ""},
 		"refused first, accepted later":       {plain, join(refused(0, 1), good), ""},
 		"lost":                                {plain, arrived(1, 1, 2, 3, 5, 7), "lost: message 0.4"},

@@ -43,6 +43,7 @@ type world struct {
 	crew   crew
 	look   *looker
 
+	cancels     cancels
 	undo        []func() error
 	publication publication
 
