@@ -71,7 +71,7 @@ func cancelSome(ctx context.Context, w *world, rng *rand.Rand) error {
 	rows := slices.Sorted(maps.Keys(found))
 	rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
 	for _, row := range rows[:min(len(rows), cancelledAtOnce)] {
-		w.cancels.ask(name, found[row])
+		w.apps.history.cancels.ask(name, found[row])
 		err = errors.Join(err, poll(ctx, time.Minute, func() error {
 			_, err := w.db.admin.Exec(ctx, "SELECT postrider.cancel($1, $2, 'nobody wants it')", row, name)
 			if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "55P03" {
@@ -114,4 +114,14 @@ func (w *world) checkCancels(ctx context.Context) {
 		}
 		return err
 	}))
+}
+
+// judgeCancelled finds messages that were delivered although they had been cancelled.
+func (e *evidence) judgeCancelled(f *finding, x Expectation, arrivals []Arrival) {
+	for _, a := range arrivals {
+		if at, ok := e.truth.cancelled[x.Name][a.ID]; ok && a.At.After(at.Add(x.Late)) {
+			f.violate("delivered at %s, but cancelled at %s: message %s", clock(a.At), clock(at), idString(a.ID))
+		}
+	}
+	f.cancelled = len(e.truth.cancelled[x.Name])
 }

@@ -31,6 +31,8 @@ type history struct {
 	mu    sync.Mutex
 	last  int64
 	ended []*transaction
+
+	cancels cancels
 }
 
 // begin hands out the next number.

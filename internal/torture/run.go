@@ -199,7 +199,7 @@ func (w *world) await(ctx context.Context, t *truth) {
 	e := &evidence{truth: t}
 	due := make(map[*subscription][]int64)
 	for _, s := range w.subs {
-		due[s] = w.cancels.unasked(s.Name, e.due(s.Expectation))
+		due[s] = w.apps.history.cancels.unasked(s.Name, e.due(s.Expectation))
 	}
 	last, since := -1, time.Now()
 	for {

@@ -189,16 +189,6 @@ func (e *evidence) judgeStrangers(f *finding, wanted map[int64]Message, arrivals
 	}
 }
 
-// judgeCancelled finds messages that were delivered although they had been cancelled.
-func (e *evidence) judgeCancelled(f *finding, x Expectation, arrivals []Arrival) {
-	for _, a := range arrivals {
-		if at, ok := e.truth.cancelled[x.Name][a.ID]; ok && a.At.After(at.Add(x.Late)) {
-			f.violate("delivered at %s, but cancelled at %s: message %s", clock(a.At), clock(at), idString(a.ID))
-		}
-	}
-	f.cancelled = len(e.truth.cancelled[x.Name])
-}
-
 // judgeIDs finds messages that changed their id between attempts, and ids that two messages share.
 func (e *evidence) judgeIDs(f *finding, arrivals []Arrival) {
 	wire, owner := make(map[int64]string), make(map[string]int64)

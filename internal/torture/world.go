@@ -43,7 +43,6 @@ type world struct {
 	crew   crew
 	look   *looker
 
-	cancels     cancels
 	undo        []func() error
 	publication publication
 
