@@ -40,8 +40,9 @@ var (
 
 // telling is what a generation is told by others.
 type telling struct {
-	callbacks chan struct{} // a callback has come
-	cancels   chan struct{} // messages are to be cancelled
+	callbacks  chan struct{} // a callback has come
+	cancels    chan struct{} // messages are to be cancelled
+	operations chan struct{} // operations are to be worked off
 }
 
 // generation is the engine from one registration in postrider.relays to the loss of it. Nothing in memory outlives it.
@@ -83,7 +84,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	c := &r.config
 	g := &generation{
 		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, connect: r.connect, incarnation: incarnation, hasOwnName: r.hasOwnName,
-		readMost: readAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), told: telling{callbacks: make(chan struct{}, 1), cancels: make(chan struct{}, 1)},
+		readMost: readAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), told: telling{callbacks: make(chan struct{}, 1), cancels: make(chan struct{}, 1), operations: make(chan struct{}, 1)},
 		runners: make(map[subscription.Part]*delivery.Runner), ending: make(map[subscription.Part]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}

@@ -62,11 +62,16 @@ func (a *app) parkedChangeCommand(change parkedChange, done string, cmd *cobra.C
 }
 
 func parseIDs(texts []string) ([]int64, error) {
+	return parseNumbers(texts, "id", "postrider parked list")
+}
+
+// parseNumbers reads numbers, which a command shows.
+func parseNumbers(texts []string, name, shows string) ([]int64, error) {
 	var ids []int64
 	for _, text := range texts {
 		id, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("id %q: must be a number, as `postrider parked list` shows it", text)
+			return nil, fmt.Errorf("%s %q: must be a number, as `%s` shows it", name, text, shows)
 		}
 		ids = append(ids, id)
 	}

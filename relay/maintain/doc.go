@@ -7,6 +7,7 @@
 //	records     empties segments of results and attempts that are past the retention
 //	unique      enqueues duplicates whose first message may have been out when they came, and removes unique keys that are free again
 //	events      makes messages of what operators are to know
+//	operations  redrives, discards and cancels messages by the thousand, a chunk at a time, which saves how far it has come
 //
 // What holds:
 //   - Every relay carries every job out. A job may be done twice, or by two at once, and the outcome is the same: statements decide under

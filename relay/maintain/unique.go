@@ -16,9 +16,9 @@ const (
 
 // Unique looks after the unique keys of all subscriptions.
 type Unique struct {
-	Store   store.Unique
-	Cancels func() // called when messages are to be cancelled
-	Log     *slog.Logger
+	Store store.Unique
+	Asked func(store.Asked) // called with what else there is to do
+	Log   *slog.Logger
 }
 
 // Jobs are what is to be done for them.
@@ -30,10 +30,8 @@ func (u *Unique) Jobs() []Job {
 }
 
 func (u *Unique) again(ctx context.Context) error {
-	cancels, err := u.Store.EnqueueAgain(ctx)
-	if cancels {
-		u.Cancels()
-	}
+	asked, err := u.Store.EnqueueAgain(ctx)
+	u.Asked(asked)
 	return err
 }
 

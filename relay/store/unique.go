@@ -13,15 +13,22 @@ import (
 type Unique struct{ Pool *dbconn.Pool }
 
 // EnqueueAgain enqueues duplicates whose first message is settled by now. It commits as the server is set to: what was promised to a
-// producer is kept as well as a message. Asked along with that, since a quiet relay asks little: whether messages are to be cancelled.
-func (u Unique) EnqueueAgain(ctx context.Context) (cancels bool, err error) {
+// producer is kept as well as a message. Asked along with that, since a quiet relay asks little: what else there is to do.
+func (u Unique) EnqueueAgain(ctx context.Context) (asked Asked, err error) {
 	var enqueued *int64
-	err = u.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM postrider.cancels), CASE WHEN EXISTS (SELECT FROM postrider.unique_again) THEN postrider.enqueue_again() END`).
-		Scan(&cancels, &enqueued)
+	err = u.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM postrider.cancels), EXISTS (SELECT FROM postrider.operations WHERE finished_at IS NULL),
+		CASE WHEN EXISTS (SELECT FROM postrider.unique_again) THEN postrider.enqueue_again() END`).
+		Scan(&asked.Cancels, &asked.Operations, &enqueued)
 	if err != nil {
-		return false, fmt.Errorf("enqueue duplicates again: %w", err)
+		return Asked{}, fmt.Errorf("enqueue duplicates again: %w", err)
 	}
-	return cancels, nil
+	return asked, nil
+}
+
+// Asked is what somebody has asked relays for.
+type Asked struct {
+	Cancels    bool // messages are to be cancelled
+	Operations bool // operations are to be worked off
 }
 
 // Expire removes keys that are free again, of so many from an id on. It returns the id that it has come to, and how many it looked at.
