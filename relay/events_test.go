@@ -150,6 +150,9 @@ func TestStatesAreTold(t *testing.T) {
 	on.Store(true)
 	ids := s.Publish("a", "", "2", "3")
 	told("it goes down", goes)
+	if n := scalar[int](s.bench, "SELECT count(*) FROM postrider.cursors WHERE subscription = 'sub' AND down"); n != 1 {
+		t.Errorf("%d cursors have it, want one for all", n)
+	}
 	r.stop()
 	r = s.play()
 	eventually(t, "the next relay finds it down", func() bool {
@@ -161,7 +164,7 @@ func TestStatesAreTold(t *testing.T) {
 	plain.got(t, ids)
 	told("it is back", goes, comes)
 	s.Exec("SELECT postrider.pause('sub', 'for a while')")
-	s.Exec("SELECT postrider.pause('sub', 'for a longer while')")
+	s.Exec("UPDATE postrider.subscriptions SET paused_reason = 'for a longer while' WHERE name = 'sub'")
 	paused := event{"paused", "sub", "for a while", 1}
 	told("it is paused", goes, comes, paused)
 	s.Exec("SELECT postrider.resume('sub')")

@@ -106,7 +106,12 @@ func TestEventsAreChat(t *testing.T) {
 		if err := json.NewDecoder(r.Body).Decode(&said); err != nil || r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s with %q: %v", r.Method, r.Header.Get("Content-Type"), err)
 		}
-		answer := <-status
+		answer := http.StatusInternalServerError
+		select {
+		case answer = <-status:
+		default:
+			t.Errorf("nobody is to say: %s", said.Text)
+		}
 		if answer == http.StatusTooManyRequests {
 			w.Header().Set("Retry-After", "7")
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/relay/states"
+	"github.com/postrider/postrider/relay/store"
 )
 
 const (
@@ -109,11 +110,12 @@ func (t *troubleNotices) tell(log *slog.Logger, subscription, trouble string, no
 
 // report is what others are told of a runner: its cursor's row, the log, metrics.
 type report struct {
-	trouble    string
-	describing string // what the cursor's row shall say of it
-	troubles   troubleNotices
-	deaths     deathNotices
-	sink       sinkTrouble
+	trouble     string
+	destination store.Destination // as it is to be saved
+	describing  string            // what the cursor's row shall say of it
+	troubles    troubleNotices
+	deaths      deathNotices
+	sink        sinkTrouble
 }
 
 // next is when there may be something to tell, if that is sooner.

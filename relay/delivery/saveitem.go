@@ -78,7 +78,7 @@ func (r *Runner) Collect(part subscription.Part, now time.Time, final bool) *Sav
 	}
 	in := r.retries.intakeOf(part.Class)
 	in.advance()
-	item := &SaveItem{Runner: r, in: in, cursor: in.position(), trouble: r.report.describing, destination: r.breaker.destination()}
+	item := &SaveItem{Runner: r, in: in, cursor: in.position(), trouble: r.report.describing, destination: r.destinationFor(in)}
 	if final {
 		item.trouble = ""
 	}
@@ -94,6 +94,14 @@ func (r *Runner) Collect(part subscription.Part, now time.Time, final bool) *Sav
 	item.Ops = r.retries.parked.startSaving(part.Class)
 	item.records = in.records.start()
 	return item
+}
+
+// destinationFor is what a part's cursor is to say of the destination: one says it, for all.
+func (r *Runner) destinationFor(in *intake) store.Destination {
+	if in != r.intakes[0] {
+		return store.DestinationUnknown
+	}
+	return r.report.destination
 }
 
 // position is how far the cursor has come.

@@ -58,7 +58,10 @@ func (r *Runner) describeTrouble(now time.Time) {
 	if ours := r.Env.Health.Trouble(r.Env.Sub.Name); ours != "" {
 		described = ours // which is in the log already
 	}
-	if described != r.report.describing || trouble != r.report.trouble {
+	if d := r.breaker.destination(); d != r.report.destination {
+		r.report.destination, r.intakes[0].dirty = d, true
+	}
+	if described != r.report.describing {
 		r.report.describing = described
 		for _, in := range r.intakes {
 			in.dirty = true
