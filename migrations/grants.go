@@ -18,8 +18,8 @@ GRANT USAGE ON SEQUENCE postrider.outbox_id_seq TO %[1]s;
 GRANT EXECUTE ON FUNCTION postrider.current_segment(),
     postrider.enqueue(text, jsonb, text, jsonb, timestamptz, integer),
     postrider.enqueue_bytes(text, bytea, text, jsonb, timestamptz, integer),
-    postrider.enqueue_unique(text, jsonb, text, text, text, jsonb, timestamptz, integer, bytea),
-    postrider.enqueue_many(text[], text[], jsonb[], bytea[], jsonb[], timestamptz[], smallint[], text[], text[]) TO %[1]s;
+    postrider.enqueue_unique(text, jsonb, text, text, text, jsonb, timestamptz, integer, bytea, boolean),
+    postrider.enqueue_many(text[], text[], jsonb[], bytea[], jsonb[], timestamptz[], smallint[], text[], text[], boolean[]) TO %[1]s;
 `)
 }
 

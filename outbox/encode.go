@@ -95,7 +95,10 @@ const maxUniqueKey = 1000 // bytes
 
 // encodeUnique leaves it to the database what the scope says: it knows the subscriptions.
 func (m *Message) encodeUnique(r *row) *InvalidError {
-	if m.UniqueKey == "" && m.UniqueScope == "" {
+	switch {
+	case m.UniqueReplace && m.UniqueKey == "":
+		return &InvalidError{Field: "UniqueReplace", Problem: "UniqueReplace without UniqueKey", Want: "give it one, and the UniqueScope pending:SUBSCRIPTION"}
+	case m.UniqueKey == "" && m.UniqueScope == "":
 		return nil
 	}
 	for _, part := range []struct{ name, text, want string }{
@@ -113,6 +116,9 @@ func (m *Message) encodeUnique(r *row) *InvalidError {
 		return &InvalidError{Field: "UniqueKey", Problem: fmt.Sprintf("UniqueKey %.30q… has %d bytes", m.UniqueKey, n), Want: fmt.Sprintf("at most %d are allowed: give a hash of what is longer", maxUniqueKey)}
 	}
 	r.uniqueKey, r.uniqueScope = &m.UniqueKey, &m.UniqueScope
+	if m.UniqueReplace {
+		r.uniqueReplace = new("true")
+	}
 	return nil
 }
 

@@ -13,7 +13,7 @@ type InvalidError struct {
 	Index int
 	// Topic is the message's.
 	Topic string
-	// Field is the field of Message that is wrong: Topic, Key, Payload, Headers, DeliverAt, Priority, UniqueKey, UniqueScope. It is empty if no single one is.
+	// Field is the field of Message that is wrong: Topic, Key, Payload, Headers, DeliverAt, Priority, UniqueKey, UniqueScope, UniqueReplace. It is empty if no single one is.
 	Field string
 	// Problem says what is wrong, with the value in question.
 	Problem string

@@ -29,6 +29,9 @@ type Message struct {
 	// UniqueScope says for how long a message has its UniqueKey: pending:NAME until the subscription of this name has settled it, or a time
 	// since it was enqueued, such as 1h. It goes with UniqueKey.
 	UniqueScope string
+	// UniqueReplace says that the latest message wins: it takes the place of another one that has its UniqueKey, which is cancelled unless
+	// somebody has it already. It goes with a UniqueScope of pending:NAME.
+	UniqueReplace bool
 }
 
 // Result is what became of a message.

@@ -14,6 +14,7 @@ type row struct {
 	priority                         *string
 	body                             []byte
 	uniqueKey, uniqueScope           *string
+	uniqueReplace                    *string
 }
 
 // size is roughly how much of a statement the row takes, in bytes.
@@ -134,10 +135,11 @@ func (r *row) statement(native bool) statement {
 	return statement{sql: sql, args: args}
 }
 
-// uniqueFields are what a message may have beside the columns of the outbox.
+// uniqueFields are what a message may have beside the columns of the outbox. What no row of a statement has it does not name: older schemas go on.
 var uniqueFields = [...]field{
 	{name: "unique_key", text: func(r *row) *string { return r.uniqueKey }},
 	{name: "unique_scope", text: func(r *row) *string { return r.uniqueScope }},
+	{name: "unique_replace", kind: "bool", text: func(r *row) *string { return r.uniqueReplace }},
 }
 
 // uniqueStatement is for rows of which some have a unique key.

@@ -135,12 +135,50 @@ func TestInvalidUniqueKeys(t *testing.T) {
 			{"k", "\xff", "UniqueScope", `UniqueScope "\xff" is not valid UTF-8`},
 			{"k", "soon", "", `unique_scope "soon": must be pending:SUBSCRIPTION, or a time of at most a year such as 1h or 2 days`},
 			{"k", "pending:none", "", `unique_scope "pending:none": there is no subscription "none"`},
+			{"", "", "UniqueReplace", "UniqueReplace without UniqueKey: give it one, and the UniqueScope pending:SUBSCRIPTION"},
+			{"k", "2h", "", `unique_replace true with unique_scope "2h": must be pending:SUBSCRIPTION`},
 		} {
-			_, err := w.enqueue([]outbox.Message{{Topic: "a", Payload: 1, UniqueKey: c.key, UniqueScope: c.scope}})
+			_, err := w.enqueue([]outbox.Message{{Topic: "a", Payload: 1, UniqueKey: c.key, UniqueScope: c.scope, UniqueReplace: strings.Contains(c.want, "eplace")}})
 			invalid, ok := errors.AsType[*outbox.InvalidError](err)
 			if err == nil || !strings.Contains(err.Error(), c.want) || ok != (c.field != "") || ok && invalid.Field != c.field {
 				t.Errorf("%s, key %.10q, scope %q: got %v", w.name, c.key, c.scope, err)
 			}
+		}
+	}
+}
+
+// The latest message takes the key, by each way; what asks for no such thing says nothing of it to the database, which may be older.
+func TestUniqueReplaceByEveryWay(t *testing.T) {
+	db, url := newDB(t)
+	db.Exec(t, `SELECT postrider.subscribe('billing', '{a.>}', 'sql:')`)
+	for _, w := range uniqueWays(t, url) {
+		t.Run(w.name, func(t *testing.T) {
+			m := outbox.Message{Topic: "a.b", Payload: 1, UniqueKey: w.name, UniqueScope: "pending:billing"}
+			latest := m
+			latest.UniqueReplace = true
+			first, err := w.enqueue([]outbox.Message{m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := w.enqueue([]outbox.Message{latest})
+			if err != nil || second[0].Duplicate || second[0].ID <= first[0].ID {
+				t.Fatalf("got %+v, %v after %+v", second, err, first)
+			}
+			got, err := w.enqueue([]outbox.Message{m, {Topic: "a.b", Payload: 2}})
+			if err != nil || !got[0].Duplicate || got[0].ID != second[0].ID || got[1].Duplicate {
+				t.Errorf("got %+v, %v, want a duplicate of %+v", got, err, second)
+			}
+			var status string
+			if err := db.Conn(t).QueryRow(t.Context(), `SELECT status FROM postrider.deliveries WHERE id = $1`, first[0].ID).Scan(&status); err != nil || status != "cancelled" {
+				t.Errorf("the first one is %s, %v", status, err)
+			}
+		})
+	}
+	db.Exec(t, `DROP FUNCTION postrider.enqueue_unique, postrider.enqueue_many;
+		CREATE FUNCTION postrider.enqueue_many(topic text[], payload jsonb[], unique_key text[], unique_scope text[]) RETURNS TABLE (id bigint, duplicate boolean) LANGUAGE sql AS 'VALUES (7, true)'`)
+	for _, w := range uniqueWays(t, url) {
+		if got, err := w.enqueue([]outbox.Message{{Topic: "a.b", Payload: 1, UniqueKey: "k", UniqueScope: "1h"}}); err != nil || got[0].ID != 7 {
+			t.Errorf("%s, on an older schema: %+v, %v", w.name, got, err)
 		}
 	}
 }

@@ -230,6 +230,33 @@ func TestEnqueue(t *testing.T) {
 	on(t, db.URL(), "status").ok("There are no subscriptions")
 }
 
+func TestUniqueByCommand(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
+	enqueue := func(more ...string) string {
+		t.Helper()
+		return strings.TrimSpace(on(t, db.URL(), append([]string{"enqueue", "orders.created", "{}", "--unique-key", "k", "--unique-scope", "pending:billing"}, more...)...).ok().out)
+	}
+	first := enqueue()
+	if got := enqueue(); got != first+" duplicate" {
+		t.Errorf("the second time: %s, want %s duplicate", got, first)
+	}
+	second := enqueue("--unique-replace", "--bytes")
+	if strings.Contains(second, "duplicate") || second == first {
+		t.Errorf("with --unique-replace: %s after %s", second, first)
+	}
+	if got := enqueue(); got != second+" duplicate" {
+		t.Errorf("after that: %s, want %s duplicate", got, second)
+	}
+	if got, want := oneText(t, db, `SELECT string_agg(concat_ws(' ', id, waiting, reason), ', ') FROM postrider.cancels`), first+" t superseded by message "+second; got != want {
+		t.Errorf("to be cancelled: %s, want %s", got, want)
+	}
+	on(t, db.URL(), "enqueue", "a.b", "--unique-replace").fails("unique-replace true without a unique-key: give --unique-key KEY --unique-scope pending:SUBSCRIPTION")
+	on(t, db.URL(), "enqueue", "a.b", "--unique-replace", "--unique-key", "k", "--unique-scope", "1h").fails(`unique_replace true with unique_scope "1h": must be pending:SUBSCRIPTION`)
+	on(t, db.URL(), "enqueue", "a.b", "--unique-key", "k").fails(`unique-key "k" with unique-scope "": give both or neither`)
+}
+
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)

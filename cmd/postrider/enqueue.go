@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -24,6 +25,7 @@ type enqueueFlags struct {
 	bytes          bool
 	priority       int
 	unique, scope  string
+	replace        bool
 }
 
 func (a *app) enqueueCommand() *cobra.Command {
@@ -61,6 +63,7 @@ func (a *app) enqueueCommand() *cobra.Command {
 	cmd.Flags().IntVar(&f.priority, "priority", sinks.DefaultPriority, "from 1 (first) to 4 (last), for subscriptions with priorities")
 	cmd.Flags().StringVar(&f.unique, "unique-key", "", "names the effect that is wanted once; goes with --unique-scope")
 	cmd.Flags().StringVar(&f.scope, "unique-scope", "", "pending:SUBSCRIPTION, or a time such as 1h")
+	cmd.Flags().BoolVar(&f.replace, "unique-replace", false, "take the place of the message that has the key, which is cancelled unless somebody has it already; with pending:SUBSCRIPTION")
 	cmd.Flags().BoolVar(&f.bytes, "bytes", false, "the payload is bytes of any kind, not JSON")
 	return cmd
 }
@@ -116,13 +119,24 @@ func (f enqueueFlags) set(m *admin.Message) error {
 		return fmt.Errorf("priority %d: must be from 1 (first) to 4 (last); %d is the default", f.priority, sinks.DefaultPriority)
 	}
 	m.Priority = &f.priority
+	if err := f.setUnique(m); err != nil {
+		return err
+	}
+	return f.setDue(m)
+}
+
+func (f enqueueFlags) setUnique(m *admin.Message) error {
 	if (f.unique == "") != (f.scope == "") {
 		return fmt.Errorf("unique-key %q with unique-scope %q: give both or neither", f.unique, f.scope)
 	}
+	if f.replace && f.unique == "" {
+		return errors.New("unique-replace true without a unique-key: give --unique-key KEY --unique-scope pending:SUBSCRIPTION")
+	}
+	m.UniqueReplace = f.replace
 	if f.unique != "" {
 		m.UniqueKey, m.UniqueScope = &f.unique, &f.scope
 	}
-	return f.setDue(m)
+	return nil
 }
 
 func (f enqueueFlags) setDue(m *admin.Message) error {

@@ -28,6 +28,12 @@ func (c *cancels) of(m snapshot.Ident) (store.Cancel, bool) {
 	return asked, ok
 }
 
+// spares says that whoever works on the message is to go on.
+func (c *cancels) spares(m snapshot.Ident) bool {
+	asked, ok := c.of(m)
+	return ok && asked.Waiting
+}
+
 // ids are those of all messages that are asked for.
 func (c *cancels) ids() (ids []int64) {
 	for m := range c.asked {
@@ -198,7 +204,7 @@ func (r *Runner) cancelEntry(e *entry) {
 			e.busy = false
 		}
 	}
-	if e.busy || e.lessors() || e.state == states.Dead {
+	if e.busy || e.lessors() || e.state == states.Dead || e.state == states.Leased && r.cancels.spares(e.ident()) {
 		return
 	}
 	r.park(q.taskOf(e), states.Cancelled, time.Time{}, "")

@@ -181,7 +181,7 @@ func (r *Runner) conclude(t *task, a action, kind sinks.Kind, err error, after t
 		t.entry.busy = false
 		t.attempts = t.entry.attempts + 1
 	}
-	if a != actSettle && r.cancelTask(t) {
+	if a != actSettle && !(a == actLease && r.cancels.spares(t.ident())) && r.cancelTask(t) {
 		return
 	}
 	switch a {

@@ -37,6 +37,7 @@ func (r *Runner) snooze(t *task, reason string, until time.Time) {
 }
 
 func (r *Runner) accepted(t *task, now time.Time) {
+	delete(r.cancels.asked, t.ident()) // too late
 	if t.entry == nil {
 		if t.fault == nil {
 			r.Env.Metrics.Arrived(now.Sub(t.row.CreatedAt))
@@ -55,7 +56,7 @@ func (r *Runner) bury(t *task, reason string) { r.park(t, states.Dead, time.Time
 // parked row and the cursor are saved in one statement.
 func (r *Runner) park(t *task, state string, due time.Time, reason string) {
 	t.in.dirty = true
-	if asked, ok := r.cancels.of(t.ident()); ok {
+	if asked, ok := r.cancels.of(t.ident()); ok && !(asked.Waiting && state == states.Leased) {
 		state, due, reason = states.Cancelled, time.Time{}, asked.Reason
 	}
 	r.Env.Parked(state)

@@ -17,6 +17,7 @@ type job struct {
 	token    int64   // of the last hand-out; 0: there was none
 	with     *worker // who has it; nil: it waits
 	doubtful bool
+	unwanted bool // whoever has it may end it, and nobody is to have it after that
 	lease    leasing
 
 	handed    handing

@@ -115,6 +115,10 @@ func (c *core) again(j *job, doubtful bool) {
 		c.end(j, sinks.Released())
 		return
 	}
+	if j.unwanted {
+		c.withdraw(j)
+		return
+	}
 	j.doubtful = doubtful
 	j.line.place(j).pushFront(&j.spot)
 	c.stirred = append(c.stirred, j.line)

@@ -242,3 +242,48 @@ func TestNeglectedJobsAreTroubles(t *testing.T) {
 		t.Errorf("when one has asked: %q", told)
 	}
 }
+
+// A job that is cancelled only if nobody has it is its worker's, who may settle it; nobody else gets it after that one.
+func TestSupersededJobsAreTheirWorkers(t *testing.T) {
+	for _, end := range []string{"done", "leased, then done", "released", "lost"} {
+		b := newBench()
+		b.post(1, 2)
+		w := b.worker(t, "w")
+		jobs := b.take(w, []Want{{"jobs", 1}})
+		if len(jobs) != 1 || jobs[0].ID != 1 {
+			t.Fatalf("%d jobs", len(jobs))
+		}
+		b.cancel(b.line, map[int64]bool{1: true, 2: true})
+		if _, ended := b.ended[1]; ended || b.ended[2] == nil {
+			t.Errorf("%s: ended are %v, want the one that waits", end, b.ended)
+		}
+		held := Held{Subscription: "jobs", ID: 1, Token: tokenText(jobs[0].token)}
+		want := sinks.KindReleased
+		switch end {
+		case "leased, then done":
+			b.leaseOut(jobs[0])
+			fallthrough
+		case "done":
+			want = sinks.KindAccepted
+			if got := b.settle(Item{Held: held, Outcome: Done}); got != OK {
+				t.Errorf("%s: the answer is %s", end, got)
+			}
+		case "released":
+			for range 2 {
+				if got := b.settle(Item{Held: held, Outcome: Release}); got != OK {
+					t.Errorf("%s: the answer is %s", end, got)
+				}
+			}
+		case "lost":
+			want = sinks.KindLost
+			b.pass(time.Minute)
+		}
+		outcome := b.ended[1]
+		if end == "leased, then done" {
+			outcome = b.leased[jobs[0].token]
+		}
+		if kind, _ := sinks.Classify(outcome); kind != want {
+			t.Errorf("%s: it ended as %v", end, outcome)
+		}
+	}
+}

@@ -77,7 +77,7 @@ func (c *core) settle(item Item) Answer {
 		if j.with != nil {
 			c.again(j, false)
 		}
-		if j.lease.out {
+		if j.lease.out || j.unwanted {
 			c.remember(token, OK)
 		}
 		return OK
@@ -159,12 +159,21 @@ func (c *core) progress(p Working) {
 	c.checks.schedule(j)
 }
 
-// cancel ends the jobs of messages: those that somebody has only if their value is false.
+// cancel ends the jobs of messages: those that somebody has only if their value is false, else when they come back.
 func (c *core) cancel(l *line, messages map[int64]bool) {
 	for j := range l.jobs {
-		if waiting, named := messages[j.ID]; named && (j.with == nil || !waiting) {
-			c.remember(j.token, Cancelled)
-			c.end(j, sinks.Released())
+		waiting, named := messages[j.ID]
+		switch {
+		case !named:
+		case j.with == nil || !waiting:
+			c.withdraw(j)
+		default:
+			j.unwanted = true
 		}
 	}
+}
+
+func (c *core) withdraw(j *job) {
+	c.remember(j.token, Cancelled)
+	c.end(j, sinks.Released())
 }
