@@ -442,3 +442,27 @@ func TestWhoMayPutSchedules(t *testing.T) {
 		}
 	}
 }
+
+// What was missed and is not made up for is told to who names it, by the statement that moves the schedule on; what was made up for is not.
+func TestMissedRunsAreTold(t *testing.T) {
+	b := newBench(t)
+	s, _ := b.scheduler()
+	for name, missed := range map[string]string{"skips": "skip", "makes-up": "all(1000)", "punctual": "skip"} {
+		b.exec("SELECT postrider.put_schedule($1, '0 * * * *', 't', missed => $2)", name, missed)
+	}
+	b.settle(s)
+	missed := func() string {
+		b.due(3, "skips|makes-up")
+		b.due(0, "punctual")
+		b.settle(s)
+		b.exec("SELECT postrider.tell_events('0')")
+		return value[string](b, `SELECT coalesce(string_agg(topic || ' ' || (payload ->> 'schedule') || ' ' || (payload ->> 'count') || ' ' || (payload ->> 'reason'), ', '), '') FROM postrider.outbox WHERE event`)
+	}
+	if got := missed(); got != "" {
+		t.Errorf("told to nobody: %s", got)
+	}
+	b.exec("SELECT postrider.subscribe('alerts', '{$postrider.schedule_missed.>}', 'sql:')")
+	if got := missed(); got != "$postrider.schedule_missed.skips skips 1 missed: skip" {
+		t.Errorf("told: %s", got)
+	}
+}

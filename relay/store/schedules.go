@@ -84,12 +84,13 @@ func (s Schedules) Fire(ctx context.Context, list []Firing) (moved, fired int, e
 		versions        []int64
 		was, then       []*time.Time
 		of              []int32
+		lost            []bool
 		at              []time.Time
 	)
 	for i, f := range list {
 		names, versions = append(names, f.Name), append(versions, f.Version)
 		was, then = append(was, f.Next), append(then, f.Then)
-		troubles = append(troubles, nil)
+		troubles, lost = append(troubles, nil), append(lost, f.Lost)
 		if f.Trouble != "" {
 			troubles[i] = s.Pool.Encoding().Storable(f.Trouble)
 		}
@@ -100,8 +101,8 @@ func (s Schedules) Fire(ctx context.Context, list []Firing) (moved, fired int, e
 	b := &pgx.Batch{}
 	b.Queue(begin.sql)
 	b.Queue(limited.sql)
-	b.Queue("SELECT moved, fired FROM postrider.fire_schedules($1::text[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::integer[], $7::timestamptz[])",
-		names, versions, was, then, troubles, of, at).QueryRow(func(row pgx.Row) error { return row.Scan(&moved, &fired) })
+	b.Queue("SELECT moved, fired FROM postrider.fire_schedules($1::text[], $2::bigint[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::integer[], $7::timestamptz[], $8::boolean[])",
+		names, versions, was, then, troubles, of, at, lost).QueryRow(func(row pgx.Row) error { return row.Scan(&moved, &fired) })
 	b.Queue(commit.sql)
 	if err := s.Pool.SendBatch(ctx, b).Close(); err != nil {
 		return 0, 0, fmt.Errorf("fire schedules: %w", err)
