@@ -288,7 +288,7 @@ func TestOperationsAskToCancel(t *testing.T) {
 	conn, late := db.Conn(t), db.Conn(t)
 	subscribe(t, conn, "s", "earliest", "a.*")
 	subscribe(t, conn, "o", "earliest", ">")
-	enqueue(t, conn, "a.settled")
+	enqueue(t, conn, "a.b") // settled
 	exec(t, conn, "UPDATE postrider.cursors SET base = pg_current_snapshot()")
 	want := []int64{enqueue(t, conn, "a.b"), enqueue(t, conn, "a.b")}
 	enqueue(t, conn, "b.c")
