@@ -11,7 +11,7 @@ import (
 // owner has made a dead letter goes on holding its key.
 func TestLostCursorReleasesNoKey(t *testing.T) {
 	s := newScene(t)
-	holds := s.cast("holds", "{>}", `{"backoff_initial": "400ms", "backoff_max": "400ms", "on_dead": "hold"}`)
+	holds := s.cast("holds", "{>}", `{"backoff_initial": "400ms", "backoff_max": "400ms", "max_attempts": 1000, "on_dead": "hold"}`)
 	holds.plays(failing("bad", 100, errScene))
 	var log gauges
 	log.t = t

@@ -224,7 +224,7 @@ func TestDamagedRowWhileLive(t *testing.T) {
 func TestLargeMessageIsRetried(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	wants := b.subscribe("wants", "{>}", `{"backoff_initial": "50ms", "backoff_max": "50ms"}`, "now")
+	wants := b.subscribe("wants", "{>}", `{"backoff_initial": "50ms", "backoff_max": "50ms", "max_attempts": 1000}`, "now")
 	var fail atomic.Bool
 	fail.Store(true)
 	wants.answer(func(sinks.Delivery) error {
