@@ -27,7 +27,8 @@ func TestLostCursorReleasesNoKey(t *testing.T) {
 	defer blocker.Rollback(context.WithoutCancel(t.Context()))
 	_, err = blocker.Exec(t.Context(), "LOCK TABLE postrider.subscriptions IN ACCESS EXCLUSIVE MODE")
 	mend(t, err)
-	s.Exec("UPDATE postrider.cursors SET owner = gen_random_uuid(), epoch = epoch + 1; UPDATE postrider.parked SET state = 'dead' WHERE state = 'retrying'")
+	s.Exec("SET LOCAL session_replication_role = replica; " + // triggers look at subscriptions
+		"UPDATE postrider.cursors SET owner = gen_random_uuid(), epoch = epoch + 1; UPDATE postrider.parked SET state = 'dead' WHERE state = 'retrying'")
 	eventually(t, "the relay has looked for the message", func() bool { return log.logged(health.CannotLoad) > 0 })
 	mend(t, blocker.Rollback(t.Context()))
 
