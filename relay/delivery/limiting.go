@@ -142,13 +142,20 @@ func (r *Runner) allot(most int, waiting func(yield func(*task) bool)) bool {
 	case !l.turns, l.Room(l.now, 1) == 0:
 		return l.Room(l.now, 1) > 0
 	}
-	parks := false // there is something to park behind another message of its key
+	parks := false                                  // there is something to park behind another message of its key
+	keys := make(map[string]bool, r.lanes.batchMax) // of which no other may go: what stands behind the first of a key wants nothing yet
 	n := l.Share(l.now, most, func(yield func(*limits.Value) bool) {
 		for t := range waiting {
-			switch gate := r.retries.gate(t); {
-			case gate == gateHold:
+			gate := r.retries.gate(t)
+			if gate == gateHold {
 				parks = true
-			case gate == gateOpen && !r.breaker.restrained(t) && !yield(t.of):
+				continue
+			}
+			if t.key != "" && keys[t.key] {
+				continue
+			}
+			keys[t.key] = true
+			if gate == gateOpen && !r.breaker.restrained(t) && !yield(t.of) {
 				return
 			}
 		}

@@ -109,7 +109,7 @@ func (l *Limiter) Share(now time.Time, most int, waiting func(yield func(*Value)
 		most := v.wants
 		if v.wants = v.bound.room(now, most, &l.until); v.wants < most {
 			l.kept = true
-			if l.crowd == nil || most-v.wants > l.crowd.joined-l.crowd.bound.out {
+			if l.crowd == nil || v.joined-v.bound.out > l.crowd.joined-l.crowd.bound.out {
 				l.crowd = v
 			}
 		}
