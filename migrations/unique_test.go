@@ -96,6 +96,33 @@ func TestUniqueOfTwoAtOnce(t *testing.T) {
 	}
 }
 
+// So it is where a key was somebody's before: who comes second waits for the first one's end, and is answered by what came of it.
+func TestUniqueOfTwoAtOnceAfterAnother(t *testing.T) {
+	for _, scope := range []string{"pending:w", "1h"} {
+		for _, end := range []string{"COMMIT", "ROLLBACK"} {
+			t.Run(scope+" "+end, func(t *testing.T) {
+				db := pgtest.New(t)
+				a, b, watcher := db.Conn(t), db.Conn(t), db.Conn(t)
+				work(t, a, "w", `{}`)
+				former := enqueueUnique(t, a, "k", scope)
+				exec(t, a, "BEGIN; SELECT id FROM postrider.take('w', 10); COMMIT")
+				exec(t, a, "UPDATE postrider.unique_keys SET until = until - interval '2 hours'")
+				exec(t, a, "BEGIN")
+				first := enqueueUnique(t, a, "k", scope)
+				wantNew(t, "the first", first, former)
+				got := goUnique(t, b, "k", scope)
+				waitUntilWaiting(t, watcher, b)
+				exec(t, a, end)
+				if second := <-got; end == "COMMIT" {
+					wantDuplicate(t, "after COMMIT", second, first)
+				} else {
+					wantNew(t, "after ROLLBACK", second, first, former)
+				}
+			})
+		}
+	}
+}
+
 // waitUntilWaiting waits until a session waits for another one's transaction.
 func waitUntilWaiting(t *testing.T, watcher, of *pgx.Conn) {
 	t.Helper()
