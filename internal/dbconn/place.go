@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/postrider/postrider/internal/dberr"
 )
 
 // Place is what stands between a client and its server.
@@ -77,11 +76,17 @@ func PlaceOf(ctx context.Context, conn *Conn, config *pgx.ConnConfig) (Place, er
 func checkTransactions(ctx context.Context, conn *pgconn.PgConn) error {
 	_, err := ask(ctx, conn, "BEGIN")
 	switch {
-	case err != nil && dberr.Code(err) == "08P01", err == nil && conn.TxStatus() != 'T':
+	case refusesTransactions(err), err == nil && conn.TxStatus() != 'T':
 		return errStatements
 	case err != nil:
 		return err
 	}
 	_, err = ask(ctx, conn, "ROLLBACK")
 	return err
+}
+
+// refusesTransactions says whether it is the error of PgBouncer in statement mode. All its errors have this code, also that it has lost its server.
+func refusesTransactions(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == "08P01" && strings.Contains(pgErr.Message, "statement pooling mode")
 }
