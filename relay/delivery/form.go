@@ -5,14 +5,19 @@ import "time"
 // scanAhead bounds how far beyond a batch's size a lane looks for keys that the batch does not have yet.
 const scanAhead = 4
 
+// formKeys is a set of keys, empty between its uses.
+func (ls *lanes) formKeys() map[string]bool {
+	if ls.keys == nil {
+		ls.keys = make(map[string]bool)
+	}
+	return ls.keys
+}
+
 // form fills the lane's batch with at most most tasks, at most one per key, from the lowest class that has something on. What is still to be
 // read goes alone. A class that has waited for too long has one task first.
 func (r *Runner) form(l *lane, most int, now time.Time) {
 	l.batch = l.batch[:0]
-	if r.lanes.keys == nil {
-		r.lanes.keys = make(map[string]bool)
-	}
-	defer clear(r.lanes.keys)
+	defer clear(r.lanes.formKeys())
 	if r.formOverdue(l, now); len(l.batch) > 0 && alone(l.batch[0]) {
 		most = 1
 	}

@@ -13,7 +13,7 @@ type lanes struct {
 	most     int     // that may have something out
 	batchMax int
 	free     waiting         // without a key: for any lane
-	keys     map[string]bool // of formKeyed, empty outside of it
+	keys     map[string]bool // see formKeys
 
 	sending  sending // if the sink is a sender
 	tasks    int     // in lanes and free, delivering included

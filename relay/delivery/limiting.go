@@ -142,8 +142,9 @@ func (r *Runner) allot(most int, waiting func(yield func(*task) bool)) bool {
 	case !l.turns, l.Room(l.now, 1) == 0:
 		return l.Room(l.now, 1) > 0
 	}
-	parks := false                                  // there is something to park behind another message of its key
-	keys := make(map[string]bool, r.lanes.batchMax) // of which no other may go: what stands behind the first of a key wants nothing yet
+	parks := false             // there is something to park behind another message of its key
+	keys := r.lanes.formKeys() // what stands behind the first of its key wants nothing yet
+	defer clear(keys)
 	n := l.Share(l.now, most, func(yield func(*limits.Value) bool) {
 		for t := range waiting {
 			gate := r.retries.gate(t)
