@@ -46,8 +46,7 @@ type suite struct {
 // longest are the packages whose tests take longest, or wait most. They begin first, so that none of them is left over to run alone.
 var longest = []string{"relay", "cmd/postrider", "migrations", "worker", "internal/pgtest", "sinks/webhook"}
 
-// largeOnes is how many of them are tested one after another: beside each other their tests would wait for processors for so long that
-// what they wait for takes no time that says anything.
+// largeOnes is how many of them are tested one after another: beside each other their tests wait for processors, and run into their time limits.
 const largeOnes = 3
 
 // inOrder returns the packages to test: the large ones, each of which keeps the machine busy, and the others, the longest first.

@@ -49,7 +49,7 @@ func (c *cancels) unasked(subscription string, ids []int64) []int64 {
 	return slices.DeleteFunc(ids, func(id int64) bool { return c.asked[subscription][id] })
 }
 
-// cancelSome cancels some of the newest messages, of which most wait and some are out. What a worker holds for too long is left to it.
+// cancelSome cancels some of the newest messages, of which most wait and some are out.
 func cancelSome(ctx context.Context, w *world, rng *rand.Rand) error {
 	var names []string
 	for _, s := range w.subs {
@@ -74,8 +74,8 @@ func cancelSome(ctx context.Context, w *world, rng *rand.Rand) error {
 		w.apps.history.cancels.ask(name, found[row])
 		err = errors.Join(err, poll(ctx, time.Minute, func() error {
 			_, err := w.db.admin.Exec(ctx, "SELECT postrider.cancel($1, $2, 'nobody wants it')", row, name)
-			if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "55P03" {
-				return nil
+			if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "55P03" || pgErr.Code == "22023") {
+				return nil // a worker has it, or its segment was emptied meanwhile
 			}
 			return err
 		}))
