@@ -46,6 +46,16 @@ func (p *Pool) look(ctx context.Context) (*surroundings, error) {
 	return seen, nil
 }
 
+// With lends a connection to f.
+func (p *Pool) With(ctx context.Context, f func(*Conn) error) error {
+	conn, err := p.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return f(&Conn{conn.Conn()})
+}
+
 // Pooled says whether a pooler gives the connections out. It connects if need be.
 func (p *Pool) Pooled(ctx context.Context) (bool, error) {
 	seen, err := p.look(ctx)
