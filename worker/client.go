@@ -23,16 +23,17 @@ const (
 
 // client makes requests to one of several relays, and goes on to the next one when it does not answer.
 type client struct {
-	http *http.Client
-	urls []string
-	at   atomic.Uint32 // the relay that answered last, modulo their number
+	http  *http.Client
+	urls  []string
+	token string        // empty: none
+	at    atomic.Uint32 // the relay that answered last, modulo their number
 }
 
-func newClient(urls []string) *client {
+func newClient(urls []string, token string) *client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 8
 	transport.DisableCompression = true
-	return &client{http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, urls: urls}
+	return &client{http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, urls: urls, token: token}
 }
 
 func (c *client) close() { c.http.CloseIdleConnections() }
@@ -68,6 +69,9 @@ func (c *client) exchange(ctx context.Context, url string, body []byte) (*answer
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, err

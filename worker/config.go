@@ -45,6 +45,8 @@ type Config struct {
 	// a transaction share one savepoint, which costs PostgreSQL less; if one fails, those before it are undone with it and done again. Without it
 	// each job has a savepoint of its own. Only SQL uses it.
 	Repeatable bool
+	// Token is what Pull shows relays that have POSTRIDER_API_TOKENS: a worker's or an admin's.
+	Token string
 	// Limit is how long a transaction may last, 5 minutes by default: then PostgreSQL ends it and others get its jobs. Only SQL uses it;
 	// with Pull the subscription's attempt_timeout says how long an attempt may last.
 	Limit time.Duration

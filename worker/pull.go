@@ -31,7 +31,7 @@ func (s *pullSource) run(ctx context.Context, w *Worker) error {
 	if len(urls) == 0 {
 		return errors.New("worker: Pull has no URL: give one such as http://127.0.0.1:8090")
 	}
-	p := &puller{Worker: w, client: newClient(urls), incarnation: rand.Text(), signals: newSignals(), held: map[ref]*heldJob{}, free: w.cfg.Concurrency}
+	p := &puller{Worker: w, client: newClient(urls, w.cfg.Token), incarnation: rand.Text(), signals: newSignals(), held: map[ref]*heldJob{}, free: w.cfg.Concurrency}
 	defer p.client.close()
 	return p.run(ctx)
 }

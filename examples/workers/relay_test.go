@@ -19,6 +19,8 @@ import (
 	"github.com/postrider/postrider/worker"
 )
 
+const workersToken = "workers-0123456789abcdef"
+
 // startRelay builds and runs a relay, until the test ends, and returns where workers ask.
 func startRelay(t *testing.T, db *pgtest.DB) string {
 	t.Helper()
@@ -44,7 +46,8 @@ func startRelay(t *testing.T, db *pgtest.DB) string {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(cmd.Env, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_API_ADDR="+addr, "POSTRIDER_FOLLOW=timer", "POSTRIDER_NAME=test")
+	cmd.Env = append(cmd.Env, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_API_ADDR="+addr, "POSTRIDER_FOLLOW=timer", "POSTRIDER_NAME=test",
+		"WORKERS_TOKEN="+workersToken, "POSTRIDER_API_TOKENS=all:worker=env:WORKERS_TOKEN")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -70,7 +73,7 @@ func TestWorkersOnRelay(t *testing.T) {
 	}
 	db.Exec(t, `SELECT postrider.subscribe('mail', '{mail.>}', 'pull:', '{"worker_ttl": "1s", "backoff_initial": "10ms", "backoff_max": "10ms"}')`)
 	api := startRelay(t, db)
-	p := start(t, []string{"python3", "python/pull_worker.py"}, "POSTRIDER_API="+api, "SUBSCRIPTION=mail", "NAME=python", "BEAT=0.3", "CONCURRENCY=1")
+	p := start(t, []string{"python3", "python/pull_worker.py"}, "POSTRIDER_API="+api, "SUBSCRIPTION=mail", "NAME=python", "TOKEN="+workersToken, "BEAT=0.3", "CONCURRENCY=1")
 	conn := db.Conn(t)
 	add := func(o order) int64 {
 		t.Helper()
@@ -90,7 +93,7 @@ func TestWorkersOnRelay(t *testing.T) {
 	p.says(t, fmt.Sprintf("begins %d", id))
 
 	did := make(chan *worker.Job, 10)
-	w, err := worker.New(worker.Pull(api), worker.Config{Name: "go", Beat: 300 * time.Millisecond, Routes: []worker.Route{
+	w, err := worker.New(worker.Pull(api), worker.Config{Token: workersToken, Name: "go", Beat: 300 * time.Millisecond, Routes: []worker.Route{
 		{Subscription: "mail", Handle: func(_ context.Context, job *worker.Job) error { did <- job; return nil }},
 	}})
 	if err != nil {

@@ -6,12 +6,14 @@
 // A job comes again if this process dies or is silent for longer than the subscription's worker_ttl, so do nothing that may not be done twice: the
 // message's id is the same each time. SIGTERM lets the jobs that run end, for DRAIN seconds, and gives the rest back. NAME has to be this
 // process's own: a worker that calls by a name takes over from whoever called by it before. BEAT is a third of worker_ttl, in seconds.
+// TOKEN is what a relay with POSTRIDER_API_TOKENS wants to see.
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const { POSTRIDER_API = 'http://127.0.0.1:8090', SUBSCRIPTION = 'mail', CONCURRENCY = '4', BEAT = '4', DRAIN = '20' } = process.env
 const worker = { worker: process.env.NAME ?? `${hostname()}-${process.pid}`, incarnation: randomUUID() }
+const headers = { 'content-type': 'application/json', ...(process.env.TOKEN && { authorization: `Bearer ${process.env.TOKEN}` }) }
 const take = { from: [{ subscription: SUBSCRIPTION, max: 1 }], wait: '5s' }
 const held = new Map() // by token, what we work on: { ref, unwanted, progress }
 let stopping = false
@@ -35,7 +37,7 @@ async function work(job, unwanted, progress) {
 async function call(verb, body) {
   const response = await fetch(`${POSTRIDER_API}/api/v1/jobs/${verb}`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers,
     body: JSON.stringify({ ...worker, ...body }),
     signal: AbortSignal.timeout(30_000),
   })

@@ -5,7 +5,8 @@ the standard library is needed.
 
 A job comes again if this process dies or is silent for longer than the subscription's worker_ttl, so do nothing that may not be done twice:
 the message's id is the same each time. SIGTERM lets the jobs that run end, for DRAIN seconds, and gives the rest back. NAME has to be this
-process's own: a worker that calls by a name takes over from whoever called by it before. BEAT is a third of worker_ttl, in seconds.
+process's own: a worker that calls by a name takes over from whoever called by it before. BEAT is a third of worker_ttl, in seconds. TOKEN is
+what a relay with POSTRIDER_API_TOKENS wants to see.
 """
 import json, os, random, secrets, signal, socket, threading, time, traceback, urllib.error, urllib.request
 
@@ -13,6 +14,7 @@ API = os.environ.get("POSTRIDER_API", "http://127.0.0.1:8090").rstrip("/")
 SUBSCRIPTION = os.environ.get("SUBSCRIPTION", "mail")
 WORKER = {"worker": os.environ.get("NAME", f"{socket.gethostname()}-{os.getpid()}"), "incarnation": secrets.token_hex(16)}
 CONCURRENCY, BEAT, DRAIN = int(os.environ.get("CONCURRENCY", "4")), float(os.environ.get("BEAT", "4")), float(os.environ.get("DRAIN", "20"))
+HEADERS = {"content-type": "application/json"} | ({"authorization": "Bearer " + os.environ["TOKEN"]} if "TOKEN" in os.environ else {})
 TAKE = {"from": [{"subscription": SUBSCRIPTION, "max": 1}], "wait": "5s"}
 
 stopping = threading.Event()
@@ -41,7 +43,7 @@ def work(job, unwanted, progress):
 def call(verb, **body):
     """One request. An error of urllib is one that may pass."""
     data = json.dumps(WORKER | body).encode()
-    request = urllib.request.Request(f"{API}/api/v1/jobs/{verb}", data, {"content-type": "application/json"}, method="POST")
+    request = urllib.request.Request(f"{API}/api/v1/jobs/{verb}", data, HEADERS, method="POST")
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
