@@ -4,11 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/internal/api/access"
 	"github.com/postrider/postrider/internal/api/jobs"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/relay"
@@ -16,9 +18,10 @@ import (
 	"github.com/postrider/postrider/sinks/pull"
 )
 
-// apiService is where workers ask for jobs.
+// apiService is where people and programs look and steer, and workers ask for jobs.
 type apiService struct {
 	hub      *pull.Hub
+	gate     *access.Gate
 	listener net.Listener
 	relay    func() *relay.Relay
 }
@@ -59,13 +62,17 @@ func openAPI(s *config.Settings, r func() *relay.Relay, log *slog.Logger, regist
 	if !s.ServesAPI() {
 		return nil, nil
 	}
+	gate, err := access.NewGate(s.APITokens.Tokens, log)
+	if err != nil {
+		return nil, err
+	}
 	listener, err := listen("POSTRIDER_API_ADDR", string(s.APIAddr))
 	if err != nil {
 		return nil, err
 	}
 	hub := pull.NewHub(func() bool { return r().Confirmed() }, log)
 	registry.MustRegister(jobsCollector{hub})
-	return &apiService{hub, listener, r}, nil
+	return &apiService{hub, gate, listener, r}, nil
 }
 
 // workers is what opens subscriptions that workers come for, nil if there is none. It may be called on nil.
@@ -78,9 +85,11 @@ func (a *apiService) workers() func(sinks.Target) (sinks.Sink, error) {
 
 // serve returns when ctx is cancelled.
 func (a *apiService) serve(ctx context.Context) error {
-	handler := jobs.New(a.hub, a.relay().Directory)
-	defer handler.Close()
-	return serveHTTP(ctx, a.listener, handler, connsFor(apiShare, mostAPIConns))
+	workers := jobs.New(a.hub, a.relay().Directory)
+	defer workers.Close()
+	mux := http.NewServeMux()
+	mux.Handle("/api/v1/jobs/", workers)
+	return serveHTTP(ctx, a.listener, a.gate.Wrap(mux), connsFor(apiShare, mostAPIConns))
 }
 
 // close is for a service that was never served. On nil it does nothing.

@@ -17,6 +17,7 @@ type jobWorker struct {
 	t                 *testing.T
 	base              string
 	name, incarnation string
+	bearer            string // empty: none
 }
 
 type jobGiven struct {
@@ -79,7 +80,7 @@ func forWorkers(p *process) (*process, string) {
 }
 
 func newJobWorker(t *testing.T, base, name string) *jobWorker {
-	return &jobWorker{t, base, name, name + "-started-once"}
+	return &jobWorker{t: t, base: base, name: name, incarnation: name + "-started-once"}
 }
 
 // call makes a request with the worker's name.
@@ -90,7 +91,11 @@ func (w *jobWorker) call(verb string, body map[string]any) jobsAnswer {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return askJobs(w.t, w.base+"/api/v1/jobs/"+verb, text, nil)
+	return askJobs(w.t, w.base+"/api/v1/jobs/"+verb, text, func(r *http.Request) {
+		if w.bearer != "" {
+			r.Header.Set("Authorization", "Bearer "+w.bearer)
+		}
+	})
 }
 
 // askJobs makes any request.

@@ -9,7 +9,7 @@ import (
 )
 
 // pair are two relays that deliver one of two subscriptions each, and where workers ask them.
-func pair(t *testing.T, db *pgtest.DB, urls bool) (bases [2]string, owners map[string]int) {
+func pair(t *testing.T, db *pgtest.DB, urls bool, more ...string) (bases [2]string, owners map[string]int) {
 	t.Helper()
 	env := []string{"POSTRIDER_DATABASE_URL=" + db.URL(), "POSTRIDER_CONFIG=" + writeFile(t, `
 subscriptions:
@@ -20,6 +20,7 @@ subscriptions:
 	for i, name := range names {
 		address := freeAddress(t)
 		own := append([]string{"POSTRIDER_NAME=" + name, "POSTRIDER_API_ADDR=" + address}, env...)
+		own = append(own, more...)
 		if urls {
 			own = append(own, "POSTRIDER_API_URL=http://"+address)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/postrider/postrider/internal/destination"
@@ -14,7 +15,11 @@ import (
 
 // Secrets returns the rules for what subscriptions may refer to. What signs callbacks is none of their business.
 func (s *Settings) Secrets() *secret.Store {
-	return &secret.Store{Dir: string(s.SecretsDir), Variables: s.SecretsAllow, Except: s.CallbackSecrets}
+	except := slices.Clone([]string(s.CallbackSecrets))
+	for _, t := range s.APITokens.Tokens {
+		except = append(except, t.Ref)
+	}
+	return &secret.Store{Dir: string(s.SecretsDir), Variables: s.SecretsAllow, Except: except}
 }
 
 // checkSecrets says which setting of secrets is wrong.

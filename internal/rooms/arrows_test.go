@@ -65,9 +65,11 @@ var rooms = []room{
 	{path: "internal/dberr", postgres: true},
 	{path: "internal/dbconn", may: "internal/dberr", postgres: true},
 	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/nats sinks/pull sinks/sql sinks/stdout sinks/webhook", postgres: true},
-	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/schedule relay/subscription outbox/topic sinks sinks/webhook internal/callback"},
+	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/schedule relay/subscription outbox/topic sinks sinks/webhook internal/callback internal/api/access"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr sinks", postgres: true},
-	{path: "internal/api/jobs", may: "internal/strict internal/jsonscan relay sinks sinks/pull"},
+	{path: "internal/api/problem"},
+	{path: "internal/api/access", may: "internal/api/problem internal/secret internal/strict"},
+	{path: "internal/api/jobs", may: "internal/api/problem internal/api/access internal/strict internal/jsonscan relay sinks sinks/pull"},
 	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/schedule relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
 	{path: "migrations", may: "internal/dbconn internal/schema", postgres: true},
 

@@ -17,6 +17,9 @@ func (h *Handler) beat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := q.caller.enter(r, hop, q.names); err != nil {
+		return err
+	}
 	by, err := q.caller.caller()
 	if err != nil {
 		return err

@@ -3,12 +3,11 @@ package jobs
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"net/http"
-	"net/netip"
-	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/api/access"
+	"github.com/postrider/postrider/internal/api/problem"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/sinks/pull"
 )
@@ -30,7 +29,7 @@ func New(hub *pull.Hub, directory func(ctx context.Context, names ...string) *re
 		h.mux.HandleFunc("/api/v1/jobs/"+verb, func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != http.MethodPost {
 				w.Header().Set("Allow", http.MethodPost)
-				refuse(w, newProblem(http.StatusMethodNotAllowed, "wrong_method", "%s: %s must be a POST", r.Method, r.URL.Path))
+				refuse(w, problem.New(http.StatusMethodNotAllowed, "wrong_method", "%s: %s must be a POST", r.Method, r.URL.Path))
 				return
 			}
 			if err := answer(w, r); err != nil {
@@ -40,38 +39,26 @@ func New(hub *pull.Hub, directory func(ctx context.Context, names ...string) *re
 	}
 	h.mux.HandleFunc("GET /api/v1/jobs/workers", h.workers)
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, newProblem(http.StatusNotFound, "not_found", "nothing is at %.100q: there are /api/v1/jobs/take, settle, beat and workers", r.URL.Path))
+		refuse(w, problem.New(http.StatusNotFound, "not_found", "nothing is at %.100q: there are /api/v1/jobs/take, settle, beat and workers", r.URL.Path))
 	})
 	return h
 }
 
-// ServeHTTP answers requests to this machine's own names alone.
+// ServeHTTP answers requests that an access.Gate has let through.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !isLocal(r.Host) {
-		refuse(w, newProblem(http.StatusMisdirectedRequest, "wrong_host", "Host %.100q: must be localhost or an address such as 127.0.0.1", r.Host))
-		return
-	}
 	if origin := r.Header.Get("Origin"); origin != "" {
-		refuse(w, newProblem(http.StatusForbidden, "from_a_page", "Origin %.100q: workers are no pages of a browser", origin))
+		refuse(w, problem.New(http.StatusForbidden, "from_a_page", "Origin %.100q: workers are no pages of a browser", origin))
 		return
 	}
 	h.mux.ServeHTTP(w, r)
 }
 
-// isLocal says whether a name can only lead to this machine.
-func isLocal(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.IsLoopback()
-	}
-	return strings.EqualFold(host, "localhost")
-}
-
 // workers shows what this relay knows; another one knows its own.
-func (h *Handler) workers(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) workers(w http.ResponseWriter, r *http.Request) {
+	if who := access.Of(r.Context()); !who.May(access.Viewer) {
+		refuse(w, who.Refusal(access.Viewer))
+		return
+	}
 	workers, lines := h.hub.Status()
 	text, err := json.Marshal(map[string]any{"workers": append([]pull.WorkerStatus{}, workers...), "subscriptions": append([]pull.LineStatus{}, lines...)})
 	if err != nil {

@@ -14,12 +14,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/internal/api/access"
+	"github.com/postrider/postrider/internal/api/problem"
 	"github.com/postrider/postrider/relay"
 )
 
 // relayHeader says that a call comes from a relay: the target's incarnation, the time and a signature of these, the verb and the body. So
 // what somebody has seen of one call is worth nothing to another relay, nor to this one when it is started again.
-const relayHeader = "Postrider-Relay"
+const relayHeader = access.RelayHeader
 
 const (
 	oldestHop   = 5 * time.Minute // clocks of two machines may differ
@@ -36,7 +38,7 @@ func signature(key []byte, verb, target string, at int64, body []byte) string {
 
 // verify says whether a call that claims it comes from a relay that knows the key, and is meant for this one.
 func verify(d *relay.Directory, header, verb string, body []byte) error {
-	refused := newProblem(http.StatusUnauthorized, "relay_unauthorized", "%s: the signature is not that of a relay of this database for this one", relayHeader)
+	refused := problem.New(http.StatusUnauthorized, "relay_unauthorized", "%s: the signature is not that of a relay of this database for this one", relayHeader)
 	parts := strings.Split(header, " ")
 	if d == nil || len(d.Key) == 0 || len(parts) != 3 || parts[0] != d.Me {
 		return refused
@@ -103,14 +105,14 @@ func (p *peer) ask(ctx context.Context, verb string, request any, wait time.Dura
 }
 
 func (p *peer) trouble(what string) error {
-	err := newProblem(http.StatusServiceUnavailable, "owner_unreachable", "relay %q has the subscription, and %s", p.name, what)
-	err.retryAfter = 1
+	err := problem.New(http.StatusServiceUnavailable, "owner_unreachable", "relay %q has the subscription, and %s", p.name, what)
+	err.RetryAfter = 1
 	return err
 }
 
 // refusal is another relay's answer as the worker sees it: its own mistakes as they are, all else as something that passes.
 func (p *peer) refusal(res *http.Response, text []byte) error {
-	said := new(problem)
+	said := new(problem.Details)
 	if json.Unmarshal(text, said) != nil || said.Code == "" {
 		return p.trouble(fmt.Sprintf("answers %d", res.StatusCode))
 	}

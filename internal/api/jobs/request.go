@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/postrider/postrider/internal/api/problem"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
@@ -100,7 +101,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, decode func(body 
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
-		return nil, newProblem(http.StatusUnsupportedMediaType, "not_json", "Content-Type %q: must be application/json", r.Header.Get("Content-Type"))
+		return nil, problem.New(http.StatusUnsupportedMediaType, "not_json", "Content-Type %q: must be application/json", r.Header.Get("Content-Type"))
 	}
 	var text bytes.Buffer
 	if r.ContentLength <= longestBody {
@@ -109,7 +110,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	_, err = text.ReadFrom(http.MaxBytesReader(w, r.Body, longestBody))
 	body := text.Bytes()
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, newProblem(http.StatusRequestEntityTooLarge, "too_large", "the body has more than %d bytes: send less in one request", longestBody)
+		return nil, problem.New(http.StatusRequestEntityTooLarge, "too_large", "the body has more than %d bytes: send less in one request", longestBody)
 	}
 	if err != nil {
 		return nil, invalid("the body cannot be read: %s", err)

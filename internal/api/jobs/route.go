@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/postrider/postrider/internal/api/problem"
 	"github.com/postrider/postrider/internal/strict"
 	"github.com/postrider/postrider/relay"
 )
@@ -30,8 +31,8 @@ func (h *Handler) look(ctx context.Context, hop bool, names ...string) (*places,
 	}
 	d := h.directory(ctx, ask...)
 	if d == nil {
-		err := newProblem(http.StatusServiceUnavailable, "relay_unsure", "this relay has not found out yet what there is to deliver")
-		err.retryAfter = 1
+		err := problem.New(http.StatusServiceUnavailable, "relay_unsure", "this relay has not found out yet what there is to deliver")
+		err.RetryAfter = 1
 		return nil, err
 	}
 	return &places{h, d, hop}, nil
@@ -51,13 +52,13 @@ func (p *places) of(name string) (*peer, error) {
 		if at.Scheme == "sql" {
 			how = "workers take its messages in the database, by postrider.take"
 		}
-		return nil, newProblem(http.StatusConflict, "not_pull", "subscription %q has a sink that begins with %s:, and %s", name, at.Scheme, how)
+		return nil, problem.New(http.StatusConflict, "not_pull", "subscription %q has a sink that begins with %s:, and %s", name, at.Scheme, how)
 	case at.Owner == "" || at.Owner == p.d.Me:
 		return nil, nil
 	case p.hop:
 		return nil, moving(name)
 	case at.URL == "":
-		return nil, newProblem(http.StatusMisdirectedRequest, "not_owner",
+		return nil, problem.New(http.StatusMisdirectedRequest, "not_owner",
 			"subscription %q is delivered by relay %q, which this one cannot reach: ask that one, or set POSTRIDER_API_URL there", name, at.Name)
 	}
 	return &peer{p.h.client, p.d.Key, at.Owner, at.Name, at.URL}, nil
@@ -78,7 +79,7 @@ func (p *places) unknown(name string) error {
 			hint = fmt.Sprintf("did you mean %q? ", near) + hint
 		}
 	}
-	return newProblem(http.StatusNotFound, "unknown_subscription", "subscription %.100q does not exist: %s", name, hint)
+	return problem.New(http.StatusNotFound, "unknown_subscription", "subscription %.100q does not exist: %s", name, hint)
 }
 
 // others are the relays that have something for workers.

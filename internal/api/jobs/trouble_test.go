@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/api/access"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
@@ -31,6 +32,7 @@ func TestOneOwnersTroubleIsNobodyElses(t *testing.T) {
 	const who = `{"worker":"w","incarnation":"1",`
 	call := func(verb, rest string) (int, string) {
 		r := httptest.NewRequest("POST", "http://localhost/api/v1/jobs/"+verb, strings.NewReader(who+rest+"}"))
+		r = r.WithContext(access.With(r.Context(), access.Identity{Role: access.Admin, Local: true}))
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/postrider/postrider/internal/api/problem"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
 )
@@ -20,6 +21,9 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request) error {
 	var q takeRequest
 	hop, err := h.read(w, r, func(body []byte) error { return decode(body, &q) })
 	if err != nil {
+		return err
+	}
+	if err := q.caller.enter(r, hop, q.takePart.names); err != nil {
 		return err
 	}
 	b, err := h.takeJobs(w, r, &q, hop)
@@ -105,7 +109,7 @@ func (h *Handler) takePart(ctx context.Context, by pull.Caller, q *takeRequest, 
 		wants, _, _ := part.wants() // checked
 		list, err := h.hub.Take(ctx, by, wants, wait)
 		if ctx.Err() != nil {
-			return nil, false, newProblem(http.StatusServiceUnavailable, "gone", "the caller is gone, or the relay stops")
+			return nil, false, problem.New(http.StatusServiceUnavailable, "gone", "the caller is gone, or the relay stops")
 		}
 		for _, j := range list {
 			if j.Free != nil {
@@ -130,6 +134,9 @@ func (h *Handler) settle(w http.ResponseWriter, r *http.Request) error {
 	var q settleRequest
 	hop, err := h.read(w, r, func(body []byte) error { return decode(body, &q) })
 	if err != nil {
+		return err
+	}
+	if err := q.caller.enter(r, hop, q.names); err != nil {
 		return err
 	}
 	by, err := q.caller.caller()
