@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) messagesCommand() *cobra.Command {
-	return group("messages", "Show what came of messages", a.messagesShowCommand())
+	return group("messages", "Look for messages, and show what came of them", a.messagesListCommand(), a.messagesShowCommand())
 }
 
 func (a *app) messagesShowCommand() *cobra.Command {
@@ -24,7 +24,7 @@ func (a *app) messagesShowCommand() *cobra.Command {
 		Use:   "show ID [SUBSCRIPTION]",
 		Short: "Show where a message stands, what came of it, and its attempts",
 		Long: `Show where a message stands for each subscription that wants it, or for one, with the result that a worker or an
-endpoint gave, and the attempts that were kept: those that were not accepted, or as the subscription's keep_attempts says.`,
+endpoint gave, and the attempts that were kept: those that were not accepted, or as the subscription's keep_attempts says; and what it carries.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids, err := parseIDs(args[:1])
@@ -77,6 +77,13 @@ func (a *app) printDeliveries(m admin.Deliveries) {
 			line("result", "%s", compact(d.Result))
 		}
 		a.printAttempts(m.Now, d.Kept)
+	}
+	if m.Content != nil {
+		a.printf("\n")
+		if m.Content.Headers != nil {
+			line("headers", "%s", m.Content.Headers)
+		}
+		a.printf("%s\n", contents(m.Content))
 	}
 }
 

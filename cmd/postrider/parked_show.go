@@ -64,11 +64,11 @@ func (a *app) printMessage(m admin.ParkedMessage) {
 	if m.Headers != nil {
 		line("headers", "%s", m.Headers)
 	}
-	a.printf("\n%s\n", contents(m))
+	a.printf("\n%s\n", contents(&m.Content))
 }
 
 // contents is the payload as a person can read it: indented JSON, text, or a hex dump.
-func contents(m admin.ParkedMessage) string {
+func contents(m *admin.Content) string {
 	if m.Unreadable != "" {
 		return "What it carries cannot be read: " + human.OneLine(m.Unreadable)
 	}

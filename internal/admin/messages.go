@@ -17,6 +17,8 @@ type Deliveries struct {
 	Key       *string    `json:"key"`
 	CreatedAt time.Time  `json:"created_at"`
 	List      []Delivery `json:"deliveries"`
+	// Content is what the message carries; nil: it has left the log, and nobody has a copy of it.
+	Content *Content `json:"content"`
 }
 
 // Delivery is where a message stands for one subscription.
@@ -75,6 +77,9 @@ func ShowMessage(ctx context.Context, db Querier, id int64, subscription string)
 		if err == nil {
 			err = m.List[i].readAttempts(ctx, db, id, born)
 		}
+	}
+	if err == nil {
+		m.Content, err = ReadContent(ctx, db, id)
 	}
 	return m, err
 }

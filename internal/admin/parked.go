@@ -2,8 +2,6 @@ package admin
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/relay/states"
 )
 
@@ -91,16 +88,10 @@ func ListParked(ctx context.Context, db Querier, f ParkedFilter) (list ParkedLis
 	return list, err
 }
 
-// ParkedMessage is a parked message with its contents. In JSON, one of payload and body_base64 is there, unless there is no copy of what
-// the message carries.
+// ParkedMessage is a parked message with its contents.
 type ParkedMessage struct {
 	Parked
-	Headers json.RawMessage `json:"headers"`
-	Payload json.RawMessage `json:"payload,omitempty"`
-	Base64  *string         `json:"body_base64,omitempty"`
-	Body    []byte          `json:"-"`
-	// Unreadable says why what the message carries cannot be shown.
-	Unreadable string `json:"unreadable,omitempty"`
+	Content
 
 	Now time.Time `json:"-"` // by the database's clock
 }
@@ -115,34 +106,10 @@ func ShowParked(ctx context.Context, db Querier, name string, id int64) (m Parke
 		FROM postrider.parked WHERE subscription = $1 AND id = $2 ORDER BY parked.created_at DESC LIMIT 1`, name, id).
 		Scan(&m.Subscription, &m.ID, &m.State, &m.Attempts, &m.Due, &m.Topic, &m.Key, &m.Reason, &m.ParkedAt, &m.CreatedAt, &m.Now, &created)
 	if err == nil {
-		err = m.read(ctx, db, created)
+		err = m.Content.read(ctx, db, "postrider.parked WHERE subscription = $1 AND id = $2 AND created_at = $3::text::timestamptz", name, id, created)
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return m, errorf(NotFound, "message %d of subscription %q is not parked: the view postrider.deliveries tells its status", id, name)
 	}
 	return m, err
-}
-
-// read adds what the message carries. A value that cannot be read, such as one whose text has more than a gigabyte, is no reason not to
-// show the rest.
-func (m *ParkedMessage) read(ctx context.Context, db Querier, created string) error {
-	var payload, headers *string
-	err := db.QueryRow(ctx, `SELECT payload::text, headers::text, body FROM postrider.parked
-		WHERE subscription = $1 AND id = $2 AND created_at = $3::text::timestamptz`, m.Subscription, m.ID, created).Scan(&payload, &headers, &m.Body)
-	if code := dberr.Code(err); len(code) == 5 && (code == "53200" || slices.Contains([]string{"22", "54", "XX"}, code[:2])) {
-		m.Unreadable = dberr.Cause(err)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if headers != nil {
-		m.Headers = json.RawMessage(*headers)
-	}
-	if payload != nil {
-		m.Payload = json.RawMessage(*payload)
-	} else if m.Body != nil {
-		m.Base64 = new(base64.StdEncoding.EncodeToString(m.Body))
-	}
-	return nil
 }

@@ -90,6 +90,26 @@ func Of(name string) State {
 	panic(fmt.Sprintf("state %q: there is no such state", name))
 }
 
+// StatusOf is what deliveries shows a state as.
+func StatusOf(state string) string {
+	for _, s := range table {
+		if s.Name == state {
+			return s.status
+		}
+	}
+	return state
+}
+
+// Statuses are what deliveries shows parked messages as that are not settled well.
+func Statuses() (names []string) {
+	for _, s := range table {
+		if s.status != "delivered" && !slices.Contains(names, s.status) {
+			names = append(names, s.status)
+		}
+	}
+	return names
+}
+
 // Names lists those for which is says so, in the table's order; all for nil.
 func Names(is func(State) bool) (names []string) {
 	for _, s := range table {
