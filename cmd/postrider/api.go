@@ -10,9 +10,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/internal/admin/doctor"
 	"github.com/postrider/postrider/internal/api/access"
 	"github.com/postrider/postrider/internal/api/jobs"
 	"github.com/postrider/postrider/internal/config"
+	"github.com/postrider/postrider/internal/console"
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
@@ -24,6 +27,8 @@ type apiService struct {
 	gate     *access.Gate
 	listener net.Listener
 	relay    func() *relay.Relay
+	settings *config.Settings
+	log      *slog.Logger
 }
 
 // jobsCollector tells metrics what the hub knows. Series end with what they are about.
@@ -72,7 +77,7 @@ func openAPI(s *config.Settings, r func() *relay.Relay, log *slog.Logger, regist
 	}
 	hub := pull.NewHub(func() bool { return r().Confirmed() }, log)
 	registry.MustRegister(jobsCollector{hub})
-	return &apiService{hub, gate, listener, r}, nil
+	return &apiService{hub, gate, listener, r, s, log}, nil
 }
 
 // workers is what opens subscriptions that workers come for, nil if there is none. It may be called on nil.
@@ -87,9 +92,44 @@ func (a *apiService) workers() func(sinks.Target) (sinks.Sink, error) {
 func (a *apiService) serve(ctx context.Context) error {
 	workers := jobs.New(a.hub, a.relay().Directory)
 	defer workers.Close()
+	db, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	pages := console.New(a.console(db))
+	defer pages.Close()
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/jobs/", workers)
+	mux.Handle("/", pages)
 	return serveHTTP(ctx, a.listener, a.gate.Wrap(mux), connsFor(apiShare, mostAPIConns))
+}
+
+// mostLooks is how many connections those who look have together.
+const mostLooks = 4
+
+// open makes the pool of those who look and steer. Nothing is connected until somebody does, and nothing stays connected for long after.
+func (a *apiService) open(ctx context.Context) (*dbconn.Pool, error) {
+	config, err := dbconn.ParseConfig(string(a.settings.DatabaseURL))
+	if err != nil {
+		return nil, err
+	}
+	dbconn.Unprepared(config.ConnConfig)
+	config.MaxConns, config.MinConns, config.MinIdleConns, config.MaxConnIdleTime = mostLooks, 0, 0, 30*time.Second
+	return dbconn.NewPool(ctx, config)
+}
+
+// console is what people's pages need of this process.
+func (a *apiService) console(db *dbconn.Pool) console.Config {
+	return console.Config{
+		DB:        db.With,
+		Workers:   a.hub.Status,
+		Doctor:    func(ctx context.Context) []doctor.Finding { return doctor.Examine(ctx, doctorOptions(a.settings)) },
+		Retention: a.settings.Retention.OrTiny(),
+		Name:      string(a.settings.Name),
+		Version:   buildVersion(),
+		Log:       a.log,
+	}
 }
 
 // close is for a service that was never served. On nil it does nothing.

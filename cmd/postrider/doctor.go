@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postrider/postrider/internal/admin/doctor"
+	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/human"
 )
 
@@ -28,10 +29,14 @@ it needs and no more.`,
 			if err := s.RequireDatabase(); err != nil {
 				return err
 			}
-			return a.printFindings(doctor.Examine(cmd.Context(), doctor.Options{
-				DatabaseURL: string(s.DatabaseURL), Follow: string(s.Follow), Retention: time.Duration(s.Retention), MaxMessage: int64(s.MaxMessage)}))
+			return a.printFindings(doctor.Examine(cmd.Context(), doctorOptions(s)))
 		},
 	})
+}
+
+// doctorOptions are what an examination needs to know of this process.
+func doctorOptions(s *config.Settings) doctor.Options {
+	return doctor.Options{DatabaseURL: string(s.DatabaseURL), Follow: string(s.Follow), Retention: time.Duration(s.Retention), MaxMessage: int64(s.MaxMessage)}
 }
 
 func (a *app) printFindings(findings []doctor.Finding) error {

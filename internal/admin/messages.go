@@ -47,6 +47,14 @@ type Attempt struct {
 
 // ShowMessage returns a message with what came of it, for one subscription or, if that is empty, for all. Of ids that came again it is the newest.
 func ShowMessage(ctx context.Context, db Querier, id int64, subscription string) (m Deliveries, err error) {
+	if m, err = ShowDeliveries(ctx, db, id, subscription); err == nil {
+		m.Content, err = ReadContent(ctx, db, id)
+	}
+	return m, err
+}
+
+// ShowDeliveries is ShowMessage without what the message carries.
+func ShowDeliveries(ctx context.Context, db Querier, id int64, subscription string) (m Deliveries, err error) {
 	if subscription != "" {
 		if err := requireSubscription(ctx, db, subscription); err != nil {
 			return m, err
@@ -77,9 +85,6 @@ func ShowMessage(ctx context.Context, db Querier, id int64, subscription string)
 		if err == nil {
 			err = m.List[i].readAttempts(ctx, db, id, born)
 		}
-	}
-	if err == nil {
-		m.Content, err = ReadContent(ctx, db, id)
 	}
 	return m, err
 }

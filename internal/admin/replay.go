@@ -42,11 +42,17 @@ func Replay(ctx context.Context, db *dbconn.Conn, name, start string) (Replayed,
 	if err != nil {
 		return done, err
 	}
-	if start != "now" {
-		done.Note = destination.ReplayNote(sink)
-	}
+	done.Note = ReplayNote(Subscription{Sink: sink}, start)
 	_, err = db.Exec(ctx, "SELECT postrider.replay($1, $2)", name, done.Start)
 	return done, err
+}
+
+// ReplayNote is what a subscription's destination does with messages that it has got before, empty for nothing in particular.
+func ReplayNote(s Subscription, start string) string {
+	if start == "now" {
+		return ""
+	}
+	return destination.ReplayNote(s.Sink)
 }
 
 // CheckReplay says what is wrong with where a replay is to begin.

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/internal/destination"
 )
 
 // StatusReport is what status prints; the keys are stable.
@@ -23,26 +24,32 @@ type StatusReport struct {
 
 // SubscriptionStatus is a row of the view subscription_status.
 type SubscriptionStatus struct {
-	Name         string    `json:"name"`
-	State        string    `json:"state"`
-	PausedReason string    `json:"paused_reason"`
-	Trouble      string    `json:"trouble"`
-	Owner        string    `json:"owner"`
-	LagMessages  int64     `json:"lag_messages"`
-	LagMore      bool      `json:"lag_more"` // than could be counted in time
-	LagSeconds   float64   `json:"lag_seconds"`
-	Retrying     int64     `json:"retrying"`
-	Held         int64     `json:"held"`
-	Scheduled    int64     `json:"scheduled"`
-	Leased       int64     `json:"leased"`
-	Dead         int64     `json:"dead"`
-	Discarded    int64     `json:"discarded"`
+	Name         string  `json:"name"`
+	Sink         string  `json:"sink"` // without secrets
+	State        string  `json:"state"`
+	PausedReason string  `json:"paused_reason"`
+	Trouble      string  `json:"trouble"`
+	Owner        string  `json:"owner"`
+	LagMessages  int64   `json:"lag_messages"`
+	LagMore      bool    `json:"lag_more"` // than could be counted in time
+	LagSeconds   float64 `json:"lag_seconds"`
+	ParkedCounts
 	SegmentsHeld int64     `json:"segments_held"`
 	SavedAt      time.Time `json:"saved_at"`
 	// Contested says which relays were started with different settings for it.
 	Contested string `json:"contested"`
 	// OwnerTitle is the owner, with its incarnation where relays share a name.
 	OwnerTitle string `json:"-"`
+}
+
+// ParkedCounts are how many messages of a subscription are parked, by state.
+type ParkedCounts struct {
+	Retrying  int64 `json:"retrying"`
+	Held      int64 `json:"held"`
+	Scheduled int64 `json:"scheduled"`
+	Leased    int64 `json:"leased"`
+	Dead      int64 `json:"dead"`
+	Discarded int64 `json:"discarded"`
 }
 
 // Status reads where everything stands, of one moment.
@@ -60,15 +67,17 @@ func readStatus(ctx context.Context, db Querier) (*StatusReport, error) {
 		return nil, err
 	}
 	rows, err := db.Query(ctx, `
-		SELECT name, state, coalesce(paused_reason, ''), coalesce(trouble, ''), coalesce(owner, ''), lag_messages, lag_more, lag_seconds,
-		       retrying, held, scheduled, leased, dead, discarded, segments_held, saved_at
-		FROM postrider.subscription_status ORDER BY name`)
+		SELECT v.name, s.sink, v.state, coalesce(v.paused_reason, ''), coalesce(v.trouble, ''), coalesce(v.owner, ''), v.lag_messages, v.lag_more, v.lag_seconds,
+		       v.retrying, v.held, v.scheduled, v.leased, v.dead, v.discarded, v.segments_held, v.saved_at
+		FROM postrider.subscription_status v JOIN postrider.subscriptions s USING (name) ORDER BY name`)
 	if err != nil {
 		return nil, err
 	}
 	report.Subscriptions, err = pgx.AppendRows(report.Subscriptions, rows, func(row pgx.CollectableRow) (s SubscriptionStatus, err error) {
-		return s, row.Scan(&s.Name, &s.State, &s.PausedReason, &s.Trouble, &s.Owner, &s.LagMessages, &s.LagMore, &s.LagSeconds, &s.Retrying, &s.Held,
+		err = row.Scan(&s.Name, &s.Sink, &s.State, &s.PausedReason, &s.Trouble, &s.Owner, &s.LagMessages, &s.LagMore, &s.LagSeconds, &s.Retrying, &s.Held,
 			&s.Scheduled, &s.Leased, &s.Dead, &s.Discarded, &s.SegmentsHeld, &s.SavedAt)
+		s.Sink = destination.Redact(s.Sink)
+		return s, err
 	})
 	if err != nil {
 		return nil, err

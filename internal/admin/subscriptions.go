@@ -25,9 +25,29 @@ type Subscription struct {
 
 // Subscriptions lists all subscriptions by name.
 func Subscriptions(ctx context.Context, db Querier) ([]Subscription, error) {
+	return readSubscriptions(ctx, db, "")
+}
+
+// ShowSubscription returns one subscription.
+func ShowSubscription(ctx context.Context, db Querier, name string) (Subscription, error) {
+	if name == "" {
+		return Subscription{}, noSubscription(ctx, db, name)
+	}
+	list, err := readSubscriptions(ctx, db, name)
+	if err == nil && len(list) == 0 {
+		err = noSubscription(ctx, db, name)
+	}
+	if err != nil {
+		return Subscription{}, err
+	}
+	return list[0], nil
+}
+
+// readSubscriptions reads one, or all for "".
+func readSubscriptions(ctx context.Context, db Querier, name string) ([]Subscription, error) {
 	rows, err := db.Query(ctx, `
 		SELECT name, state, coalesce(paused_reason, ''), topics, sink, settings::text, created_at, updated_at
-		FROM postrider.subscriptions ORDER BY name`)
+		FROM postrider.subscriptions WHERE $1 = '' OR name = $1 ORDER BY name`, name)
 	if err != nil {
 		return nil, err
 	}
