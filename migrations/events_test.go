@@ -25,6 +25,18 @@ type told struct {
 		Attempts int
 		Reason   string
 	}
+	Jobs    int
+	Workers []lostWorker
+	Holders []struct {
+		Segments, PID int
+		State         string
+	}
+}
+
+type lostWorker struct {
+	Worker      string
+	Times, Jobs int
+	Reason      string
 }
 
 // tell makes messages of events, without waiting for more of what is like something told before, and returns all there are, in their order.
@@ -304,5 +316,93 @@ func TestEventsAreBounded(t *testing.T) {
 	die(1)
 	if got := tell(t, q); len(got) != 4 || got[3].Event != "dead" || got[3].Count != 1 {
 		t.Errorf("told: %+v", got)
+	}
+}
+
+// What relays say of lost workers is told, many together, to those who ask for it alone.
+func TestLostWorkersAreTold(t *testing.T) {
+	db := pgtest.New(t)
+	q := db.Conn(t)
+	subscribe(t, q, "alerts", "now", "$postrider.*.mail")
+	note := func(n int) {
+		exec(t, q, `SELECT postrider.note_lost_workers(array_agg(s), array_agg(s || '-worker-' || g), array_agg('it is silent'::text), array_agg(2), array_agg(g))
+			FROM unnest('{mail,other}'::text[]) s, generate_series(1, $1::int) g`, n)
+	}
+	note(1)
+	if n := waiting(t, q); n != 1 {
+		t.Fatalf("%d events wait, want that of mail alone", n)
+	}
+	tell(t, q)
+	note(20)
+	exec(t, q, `SELECT postrider.note_lost_workers('{mail}', '{NULL}', '{it is silent}', '{5}', '{7}')`)
+	exec(t, q, "SELECT postrider.tell_events()")
+	if n := len(tellings(t, q)); n != 1 {
+		t.Errorf("%d messages within half a minute", n)
+	}
+	got := tell(t, q)
+	if len(got) != 2 || got[0].Count != 2 || got[0].Jobs != 1 || len(got[0].Workers) != 1 || got[0].Workers[0] != (lostWorker{"mail-worker-1", 2, 1, "it is silent"}) {
+		t.Fatalf("told: %+v", got)
+	}
+	if m := got[1]; m.Topic != "$postrider.worker_lost.mail" || m.Event != "worker_lost" || m.Subscription != "mail" || *m.Key != "mail" || m.Count != 45 || m.Jobs != 217 || m.Reason != "it is silent" || len(m.Workers) != 10 {
+		t.Errorf("told: %+v", m)
+	}
+}
+
+// Of a holder one relay tells, once; again when it holds more, but not within the hour; and anew when it was away.
+func TestHoldersAreToldOnce(t *testing.T) {
+	db := pgtest.New(t)
+	q := db.Conn(t)
+	note := func(q querier, segments int) int64 {
+		return one[int64](t, q, `SELECT postrider.note_holders('{a,b}', '{billing,_locks}', '{paused,locks}', ARRAY[$1, 1]::int[], ARRAY[jsonb_build_object('segments', $1::int, 'state', 'paused'), '{"pid": 7}'])`, segments)
+	}
+	told := func(what string, got, want int64) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: told of %d holders, want %d", what, got, want)
+		}
+	}
+	told("when nobody asks", note(q, 1), 0)
+	if n := one[int](t, q, `SELECT count(*) FROM postrider.retention_holders`) + waiting(t, q); n != 0 {
+		t.Errorf("%d rows are written for nobody", n)
+	}
+	subscribe(t, q, "alerts", "now", "$postrider.retention_held.>")
+	tx := begin(t, db.Conn(t))
+	told("first", note(tx, 1), 2)
+	second := make(chan int64)
+	go func() {
+		defer close(second)
+		second <- note(q, 1) // waits for the first one
+	}()
+	commit(t, tx)
+	told("by a second relay at once", <-second, 0)
+	told("again", note(q, 1), 0)
+	told("when it has more, at once", note(q, 2), 0)
+	exec(t, q, `UPDATE postrider.retention_holders SET told_at = told_at - interval '61 minutes'`)
+	told("when it has no more, after an hour", note(q, 1), 0)
+	told("when it has more, after an hour", note(q, 2), 1)
+	exec(t, q, `UPDATE postrider.retention_holders SET seen_at = seen_at - interval '14 minutes'`)
+	told("when it was seen lately", note(q, 2), 0)
+	if n := one[int](t, q, `SELECT count(*) FROM postrider.retention_holders WHERE seen_at > now() - interval '1 minute'`); n != 2 {
+		t.Errorf("%d holders are noted as seen, want 2", n)
+	}
+	exec(t, q, `UPDATE postrider.retention_holders SET seen_at = seen_at - interval '16 minutes' WHERE holder = 'a'`)
+	told("when it comes back", note(q, 1), 1)
+	got := tell(t, q)
+	if len(got) != 2 {
+		t.Fatalf("told: %+v", got)
+	}
+	for _, m := range got {
+		switch m.Topic {
+		case "$postrider.retention_held.billing":
+			if m.Event != "retention_held" || m.Subscription != "billing" || m.Count != 3 || m.Reason != "paused" || len(m.Holders) != 3 || m.Holders[1].Segments != 2 || m.Holders[1].State != "paused" {
+				t.Errorf("told: %+v", m)
+			}
+		case "$postrider.retention_held._locks":
+			if m.Subscription != "" || m.Count != 1 || m.Holders[0].PID != 7 {
+				t.Errorf("told: %+v", m)
+			}
+		default:
+			t.Errorf("told: %+v", m)
+		}
 	}
 }

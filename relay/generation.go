@@ -19,6 +19,7 @@ import (
 	"github.com/postrider/postrider/relay/feed"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/maintain"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/queue"
@@ -43,6 +44,7 @@ type telling struct {
 	callbacks  chan struct{} // a callback has come
 	cancels    chan struct{} // messages are to be cancelled
 	operations chan struct{} // operations are to be worked off
+	lost       *maintain.LostWorkers
 }
 
 // generation is the engine from one registration in postrider.relays to the loss of it. Nothing in memory outlives it.
@@ -84,7 +86,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	c := &r.config
 	g := &generation{
 		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, connect: r.connect, incarnation: incarnation, hasOwnName: r.hasOwnName,
-		readMost: readAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), told: telling{callbacks: make(chan struct{}, 1), cancels: make(chan struct{}, 1), operations: make(chan struct{}, 1)},
+		readMost: readAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), told: telling{callbacks: make(chan struct{}, 1), cancels: make(chan struct{}, 1), operations: make(chan struct{}, 1), lost: &r.lostWorkers},
 		runners: make(map[subscription.Part]*delivery.Runner), ending: make(map[subscription.Part]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}
@@ -202,6 +204,9 @@ func (g *generation) stopInOrder() {
 	shown.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), g.config.DrainTimeout+time.Second)
 	defer cancel()
+	if err := g.told.lost.Tell(ctx, store.Events{Pool: g.pool}); err != nil {
+		g.log.Warn("operators are not told of lost workers", "error", err)
+	}
 	if err := g.registry().Deregister(ctx); err != nil {
 		g.log.Warn("not deregistered: others will wait for the lease", "error", err)
 	}

@@ -18,7 +18,7 @@ func (g *generation) maintain(ctx context.Context) error {
 	records := &maintain.Records{Store: store.Records{Pool: g.pool}, Keep: g.config.Retention, Log: g.log}
 	events := &maintain.Events{Store: store.Events{Pool: g.pool}, Log: g.log}
 	operations := &maintain.Operations{Store: store.Operations{Pool: g.pool}, Relay: g.config.Name, Asked: g.told.operations, Log: g.log}
-	return maintain.Run(ctx, slices.Concat(expiry.Jobs(), unique.Jobs(), operations.Jobs(), []maintain.Job{retention.Job(), floors.Job(), records.Job(), events.Job()})...)
+	return maintain.Run(ctx, slices.Concat(expiry.Jobs(), unique.Jobs(), operations.Jobs(), []maintain.Job{retention.Job(), floors.Job(), records.Job(), events.Job(), g.told.lost.Job(events.Store, g.log)})...)
 }
 
 // tell wakes those whose work somebody has asked for.

@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/relay/delivery"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
+	"github.com/postrider/postrider/relay/maintain"
 	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/store"
 )
@@ -36,6 +37,7 @@ type Relay struct {
 	incarnation string // of the generation that runs or begins
 	hasOwnName  bool   // its sessions tell the incarnation
 	losses      delivery.Losses
+	lostWorkers maintain.LostWorkers
 }
 
 // New checks the configuration. Nothing is connected before Run.
@@ -109,6 +111,11 @@ func (r *Relay) ReadCallbacks() {
 	if g := r.now.Load(); g != nil {
 		async.Signal(g.told.callbacks)
 	}
+}
+
+// WorkerLost notes, for whoever is to know, that a worker is gone with so many jobs, by subscription. It may be called at any time and never waits.
+func (r *Relay) WorkerLost(worker, reason string, jobs map[string]int) {
+	r.lostWorkers.Add(worker, reason, jobs)
 }
 
 // ready finds what stands still that should not: what has failed for a while, and what does not even fail.

@@ -75,7 +75,8 @@ func openAPI(s *config.Settings, r func() *relay.Relay, log *slog.Logger, regist
 	if err != nil {
 		return nil, err
 	}
-	hub := pull.NewHub(func() bool { return r().Confirmed() }, log)
+	lost := func(l pull.Lost) { r().WorkerLost(l.Worker, l.Reason, l.Jobs) }
+	hub := pull.NewHub(func() bool { return r().Confirmed() }, lost, log)
 	registry.MustRegister(jobsCollector{hub})
 	return &apiService{hub, gate, listener, r, s, log}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -45,8 +46,14 @@ func eventuallyIn(t *testing.T, limit time.Duration, what string, ok func() bool
 
 func one[T any](t *testing.T, db *pgtest.DB, sql string) T {
 	t.Helper()
+	return ask[T](t, db.Pool(t), sql)
+}
+
+// ask is for what is asked often: one takes a connection each time.
+func ask[T any](t *testing.T, pool *pgxpool.Pool, sql string) T {
+	t.Helper()
 	var v T
-	if err := db.Pool(t).QueryRow(t.Context(), sql).Scan(&v); err != nil {
+	if err := pool.QueryRow(t.Context(), sql).Scan(&v); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return v

@@ -11,14 +11,42 @@ import (
 // heldPatience is how long a segment may be in use before somebody is to know: queries and transactions of this length are usual.
 const heldPatience = 5 * time.Minute
 
-// heldSegments knows the segments that could be emptied if nobody used them, and whom was warned about.
+// heldSegments knows the segments that could be emptied if nobody used or needed them, and whom was warned about.
 type heldSegments struct {
-	since  map[int]time.Time
-	warned map[string]bool // by holder: whether it was seen in this turn
+	since  map[int]span // in use
+	needed map[int]span
+	warned map[string]bool        // by holder: whether it was seen in this turn
+	found  map[string]*store.Held // of this turn, by holder
+	told   heldNews
 }
 
-// free notes that nobody uses the segment.
-func (h *heldSegments) free(segment int) { delete(h.since, segment) }
+func newHeldSegments() heldSegments {
+	return heldSegments{since: make(map[int]span), needed: make(map[int]span), warned: make(map[string]bool), found: make(map[string]*store.Held)}
+}
+
+// free notes that nobody uses or needs the segment.
+func (h *heldSegments) free(segment int) {
+	delete(h.since, segment)
+	delete(h.needed, segment)
+}
+
+// span is since when something is so, and when it was last seen to be.
+type span struct{ since, seen time.Time }
+
+// seenFor is for how long it may not be seen and yet be so: a segment cannot be looked at while another relay does.
+const seenFor = 10 * time.Minute
+
+// waited notes that a segment is among these, and returns for how long it has been.
+func waited(among map[int]span, segment int) time.Duration {
+	now := time.Now()
+	s := among[segment]
+	if now.Sub(s.seen) > seenFor {
+		s.since = now
+	}
+	s.seen = now
+	among[segment] = s
+	return now.Sub(s.since)
+}
 
 // endTurn forgets holders that have let go, so that they are named if they come back.
 func (h *heldSegments) endTurn() {
@@ -33,12 +61,7 @@ func (h *heldSegments) endTurn() {
 
 // lookWhoHolds warns of whoever has kept a segment from being emptied for a while: once for each holder, whatever it holds.
 func (r *Retention) lookWhoHolds(ctx context.Context, segment int) error {
-	since, known := r.held.since[segment]
-	if !known {
-		since = time.Now()
-		r.held.since[segment] = since
-	}
-	waited := time.Since(since)
+	waited := waited(r.held.since, segment)
 	if waited < r.Patience {
 		return nil
 	}
@@ -56,6 +79,7 @@ func (r *Retention) lookWhoHolds(ctx context.Context, segment int) error {
 				"segment", segment, "for", waited.Round(time.Second))...)
 		}
 		r.held.warned[id] = true
+		r.held.find(id, locksSubject, h.String(), h)
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ type ring interface {
 	Lengthen(ctx context.Context, to time.Duration) error
 	Empty(ctx context.Context, segment int, retention time.Duration) (store.Emptying, error)
 	Holders(ctx context.Context, segment int) ([]store.Holder, error)
+	NeededBy(ctx context.Context, segment int) ([]store.Needer, error)
+	NoteHolders(ctx context.Context, held []store.Held) error
 }
 
 // Retention empties segments of the ring that are settled for everybody and past the retention time. Make one with NewRetention.
@@ -37,8 +39,7 @@ type Retention struct {
 
 // NewRetention keeps settled messages for so long at least.
 func NewRetention(r ring, keep time.Duration, log *slog.Logger, m *metrics.Metrics) *Retention {
-	return &Retention{Patience: heldPatience, ring: r, keep: keep, log: log, metrics: m,
-		held: heldSegments{since: make(map[int]time.Time), warned: make(map[string]bool)}}
+	return &Retention{Patience: heldPatience, ring: r, keep: keep, log: log, metrics: m, held: newHeldSegments()}
 }
 
 // Job is the retention as a job. Its first turn only makes the ring fit.
@@ -59,6 +60,9 @@ func (r *Retention) Turn(ctx context.Context) {
 			return
 		}
 	}
+	if err := r.tellWhoHolds(ctx); failed == nil {
+		failed = err
+	}
 	r.report(ctx, &r.refused, "segment not emptied", failed)
 	r.held.endTurn()
 }
@@ -72,7 +76,8 @@ func (r *Retention) empty(ctx context.Context, segment int) error {
 	case result == store.SegmentInUse:
 		return r.lookWhoHolds(ctx, segment)
 	case result == store.SegmentNeeded:
-		r.held.free(segment)
+		delete(r.held.since, segment)
+		return r.lookWhoNeeds(ctx, segment)
 	case result == store.SegmentEmptied:
 		r.held.free(segment)
 		r.metrics.Emptied.Inc()

@@ -17,12 +17,20 @@ type fakeRing struct {
 	length  time.Duration
 	empty   map[int]store.Emptying
 	fails   error
+	refuses error // to note
 	holders []store.Holder
+	needers []store.Needer
+	noted   [][]store.Held
 }
 
-func (f *fakeRing) Length(context.Context) (time.Duration, error)        { return f.length, nil }
-func (f *fakeRing) Lengthen(_ context.Context, to time.Duration) error   { f.length = to; return nil }
-func (f *fakeRing) Holders(context.Context, int) ([]store.Holder, error) { return f.holders, nil }
+func (f *fakeRing) Length(context.Context) (time.Duration, error)         { return f.length, nil }
+func (f *fakeRing) Lengthen(_ context.Context, to time.Duration) error    { f.length = to; return nil }
+func (f *fakeRing) Holders(context.Context, int) ([]store.Holder, error)  { return f.holders, nil }
+func (f *fakeRing) NeededBy(context.Context, int) ([]store.Needer, error) { return f.needers, nil }
+func (f *fakeRing) NoteHolders(_ context.Context, held []store.Held) error {
+	f.noted = append(f.noted, held)
+	return f.refuses
+}
 func (f *fakeRing) Empty(_ context.Context, segment int, _ time.Duration) (store.Emptying, error) {
 	if segment == 3 && f.fails != nil {
 		return store.SegmentStays, f.fails
@@ -90,4 +98,43 @@ func TestSegmentsTroubleIsToldOnce(t *testing.T) {
 	f.fails = errors.New("no")
 	r.Turn(t.Context())
 	told(2)
+}
+
+// Whoever holds segments is noted with how many these are, when that is news; and again if it could not be noted.
+func TestHoldersAreNoted(t *testing.T) {
+	pid := int32(7)
+	f := &fakeRing{length: time.Hour, empty: map[int]store.Emptying{2: store.SegmentInUse, 3: store.SegmentNeeded, 4: store.SegmentNeeded},
+		holders: []store.Holder{{PID: &pid}}, needers: []store.Needer{{Subscription: "billing", State: "paused"}}}
+	r := NewRetention(f, time.Hour, slog.New(slog.DiscardHandler), metrics.New(nil))
+	r.Turn(t.Context())
+	if len(f.noted) != 0 {
+		t.Errorf("noted before its time: %+v", f.noted)
+	}
+	r.Patience = 0
+	noted := func(what string, turns, want int) {
+		t.Helper()
+		for range turns {
+			r.Turn(t.Context())
+		}
+		if len(f.noted) != want {
+			t.Errorf("%s: noted %d times, want %d: %+v", what, len(f.noted), want, f.noted)
+		}
+	}
+	noted("twice the same", 2, 1)
+	if got := f.noted[0]; len(got) != 2 || got[0].Segments != 1 || got[0].Subject != "_locks" || got[1].Segments != 2 || got[1].Subject != "billing" || got[1].Holder != "subscription billing" {
+		t.Errorf("noted: %+v", got)
+	}
+	f.empty[5] = store.SegmentNeeded
+	noted("one segment more", 2, 2)
+	f.refuses = errors.New("no")
+	f.empty[6] = store.SegmentNeeded
+	noted("when that fails", 2, 4)
+	f.refuses = nil
+	for segment := range f.empty {
+		f.empty[segment] = store.SegmentEmptied
+	}
+	noted("nobody", 2, 4)
+	if n := len(r.held.needed) + len(r.held.since) + len(r.held.found); n != 0 {
+		t.Errorf("%d things are remembered", n)
+	}
 }

@@ -106,23 +106,3 @@ func holds(ctx context.Context, tx pgx.Tx, query string, args ...any) (yes bool,
 	}
 	return yes, nil
 }
-
-// Holder is a session, or a prepared transaction, that has a lock on a segment.
-type Holder struct {
-	PID                           *int32
-	GID, Role, Application, State *string
-	Since                         *time.Time
-}
-
-// Holders returns who has locks on a segment.
-func (s Segments) Holders(ctx context.Context, segment int) ([]Holder, error) {
-	rows, err := s.Pool.Query(ctx, "SELECT pid, gid, role, application, state, since FROM postrider.lock_holders($1)", fmt.Sprintf("outbox_%d", segment))
-	if err != nil {
-		return nil, fmt.Errorf("read who holds a segment: %w", err)
-	}
-	holders, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Holder])
-	if err != nil {
-		return nil, fmt.Errorf("read who holds a segment: %w", err)
-	}
-	return holders, nil
-}

@@ -30,7 +30,7 @@ type crew struct {
 }
 
 func newCrew(t *testing.T) *crew {
-	c := &crew{hub: NewHub(func() bool { return true }, slog.New(slog.DiscardHandler)), held: make(map[string]bool)}
+	c := &crew{hub: NewHub(func() bool { return true }, func(Lost) {}, slog.New(slog.DiscardHandler)), held: make(map[string]bool)}
 	ctx, end := context.WithCancel(context.Background())
 	c.end = end
 	c.out.Go(func() { c.work(ctx) })

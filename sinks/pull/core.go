@@ -21,8 +21,8 @@ type core struct {
 
 	confirmed func() bool // whether this relay is certain that it owns its subscriptions
 	newToken  func() int64
-	silent    func(worker string, jobs int, since time.Duration) // told of workers that are lost
-	ended     func(done <-chan struct{})                         // told when deliveries with this context have to end
+	lost      func(Lost)                 // told of workers that are gone with jobs
+	ended     func(done <-chan struct{}) // told when deliveries with this context have to end
 
 	stirred []*line   // may have something for calls that wait
 	freed   []*worker // have nothing doubtful any more

@@ -30,13 +30,19 @@ type Caller struct {
 	HoldsAll bool
 }
 
-// NewHub makes a hub. Confirmed says whether this relay is certain, at this moment, that it owns its subscriptions.
-func NewHub(confirmed func() bool, log *slog.Logger) *Hub {
+// NewHub makes a hub. Confirmed says whether this relay is certain, at this moment, that it owns its subscriptions. Lost is told of workers that
+// are gone with jobs, and must not wait.
+func NewHub(confirmed func() bool, lost func(Lost), log *slog.Logger) *Hub {
 	h := &Hub{core: newCore()}
 	c := h.core
 	c.confirmed, c.newToken = confirmed, newTokens()
-	c.silent = func(worker string, jobs int, since time.Duration) {
-		log.Warn("a worker is silent: its jobs go to others", "worker", worker, "jobs", jobs, "silent_for", since.Round(time.Millisecond))
+	c.lost = func(l Lost) {
+		jobs := 0
+		for _, n := range l.Jobs {
+			jobs += n
+		}
+		log.Warn("a worker is lost: its jobs go to others", "worker", l.Worker, "reason", l.Reason, "jobs", jobs, "silent_for", l.Silent.Round(time.Millisecond))
+		lost(l)
 	}
 	c.ended = func(done <-chan struct{}) { h.do(func() { c.drop(done) }) }
 	h.timer = time.AfterFunc(time.Hour, func() { h.do(func() { h.armed = time.Time{} }) })

@@ -29,7 +29,7 @@ func (l *loads) load(ctx context.Context) (*sinks.Message, func(), error) {
 
 // largeHub has a line with these messages, all of them large but those that are nil.
 func largeHub(t *testing.T, all ...*loads) (h *Hub, ended map[int64]error) {
-	h, ended = NewHub(func() bool { return true }, slog.New(slog.DiscardHandler)), make(map[int64]error)
+	h, ended = NewHub(func() bool { return true }, func(Lost) {}, slog.New(slog.DiscardHandler)), make(map[int64]error)
 	s, err := h.Open("jobs", Setup{15 * time.Second, 5 * time.Minute, 20}, 100)
 	if err != nil {
 		t.Fatal(err)

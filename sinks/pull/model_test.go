@@ -71,7 +71,7 @@ func (m *model) open(found map[string][]sinks.Lease) {
 	m.core = newCore()
 	m.core.now = m.now
 	m.core.confirmed = func() bool { return m.sure }
-	m.core.silent = func(string, int, time.Duration) {}
+	m.core.lost = func(Lost) {}
 	m.core.newToken = func() int64 { tokens++; m.next++; return tokens }
 	clear(m.calls)
 	for name, setup := range m.setups {

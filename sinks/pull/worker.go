@@ -96,6 +96,13 @@ func (w *worker) idle() bool {
 	return len(w.holds)+len(w.calls)+len(w.unheard) == 0
 }
 
+// Lost is a worker that is gone, with what it had.
+type Lost struct {
+	Worker, Reason string
+	Silent         time.Duration
+	Jobs           map[string]int // by subscription
+}
+
 var (
 	errSilent    = errors.New("the worker that had it is silent")
 	errRestarted = errors.New("the worker that had it was started anew")
@@ -113,10 +120,17 @@ func (w *worker) any(is func(*job) bool) bool {
 // lose takes jobs from a worker that is gone. Of several, one alone may be to blame: the doubtful one, if the worker had one.
 func (c *core) lose(w *worker, why error, which func(*job) bool) {
 	alone, doubtful := len(w.holds) == 1, w.doubtful
+	lost := Lost{Worker: w.name, Reason: why.Error(), Silent: c.now.Sub(w.seen), Jobs: make(map[string]int)}
+	defer func() {
+		if len(lost.Jobs) > 0 {
+			c.lost(lost)
+		}
+	}()
 	for _, j := range sorted(w.holds) {
 		if !which(j) {
 			continue
 		}
+		lost.Jobs[j.line.name]++
 		if alone || j == doubtful {
 			c.remember(j.token, Late)
 			c.end(j, sinks.Lost(why))
@@ -149,7 +163,6 @@ func (c *core) look() {
 		silent := func(j *job) bool { return !c.now.Before(j.silent()) }
 		switch {
 		case w.any(silent): // first, whatever brought us here: how many it had says who is to blame
-			c.silent(w.name, len(w.holds), c.now.Sub(w.seen))
 			c.lose(w, errSilent, silent)
 		case !c.now.Before(j.handed.deadline):
 			c.remember(j.token, Late)
@@ -162,6 +175,7 @@ func (c *core) look() {
 			if c.now.Sub(j.handed.at) >= leaseAfter {
 				c.leaseOut(j)
 			}
+			c.renew(j, j.line.setup.AttemptTimeout/4)
 			c.checks.schedule(j)
 		}
 	}

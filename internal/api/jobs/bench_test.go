@@ -17,7 +17,7 @@ import (
 
 // BenchmarkDrain is jobs that do nothing through the hub, HTTP and the Go library, all in this process, without a relay and a database.
 func BenchmarkDrain(b *testing.B) {
-	hub := pull.NewHub(func() bool { return true }, slog.New(slog.DiscardHandler))
+	hub := pull.NewHub(func() bool { return true }, func(pull.Lost) {}, slog.New(slog.DiscardHandler))
 	s, err := hub.Open("bench", pull.Setup{WorkerTTL: time.Minute, AttemptTimeout: time.Minute}, 4096)
 	if err != nil {
 		b.Fatal(err)

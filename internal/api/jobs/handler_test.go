@@ -19,7 +19,7 @@ import (
 
 func newHandler(t *testing.T) *Handler {
 	t.Helper()
-	hub := pull.NewHub(func() bool { return true }, slog.New(slog.DiscardHandler))
+	hub := pull.NewHub(func() bool { return true }, func(pull.Lost) {}, slog.New(slog.DiscardHandler))
 	s, err := hub.Open("mail", pull.Setup{WorkerTTL: time.Minute, AttemptTimeout: time.Minute}, 10)
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 
 // TestOneOwnersTroubleIsNobodyElses: a relay that cannot be asked keeps no worker from what is here, and settles of its jobs are to be repeated.
 func TestOneOwnersTroubleIsNobodyElses(t *testing.T) {
-	hub := pull.NewHub(func() bool { return true }, slog.New(slog.DiscardHandler))
+	hub := pull.NewHub(func() bool { return true }, func(pull.Lost) {}, slog.New(slog.DiscardHandler))
 	s, err := hub.Open("mail", pull.Setup{WorkerTTL: time.Minute, AttemptTimeout: time.Minute}, 10)
 	if err != nil {
 		t.Fatal(err)
