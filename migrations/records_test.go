@@ -1,8 +1,11 @@
 package migrations
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/internal/pgtest"
 )
@@ -113,4 +116,95 @@ func TestReaders(t *testing.T) {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
+}
+
+// What workers in SQL say of attempts that were not accepted is kept with their COMMIT, once for each; of one that never came to COMMIT the next
+// one tells, and operators are told that a worker was lost.
+func TestAttemptsOfWorkersInSQL(t *testing.T) {
+	s := newShop(t, `{"shards": 1, "max_attempts": 3}`)
+	q := s.app
+	subscribe(t, q, "alerts", "now", "$postrider.worker_lost.>")
+	kept := func() string {
+		t.Helper()
+		return one[string](t, q, `SELECT coalesce(string_agg(format('%s: %s %s %s%s', id, attempt, outcome, reason, CASE WHEN due IS NULL THEN '' ELSE ', due' END), '; ' ORDER BY id, attempt, started_at), '') FROM postrider.attempts`)
+	}
+	wants := func(what, want string) {
+		t.Helper()
+		if got := kept(); got != want {
+			t.Errorf("%s: kept are\n%s\nwant\n%s", what, got, want)
+		}
+	}
+	exec(t, s.worker, "SET application_name = 'biller'")
+	list := s.put("a", "b", "c", "d", "e")
+	a, b, c, d, e := list[0], list[1], list[2], list[3], list[4]
+	say := func(tx pgx.Tx) {
+		exec(t, tx, `SELECT postrider.retry('w', $1, 'busy')`, a)
+		exec(t, tx, `SELECT postrider.kill('w', $1, 'never')`, b)
+		exec(t, tx, `SELECT postrider.snooze('w', $1, '1 hour', 'night')`, c)
+		exec(t, tx, `SELECT postrider.give_back('w', $1)`, d)
+	}
+	tx := begin(t, s.worker)
+	takeJobs(t, tx, "w", 5)
+	say(tx)
+	exec(t, tx, `SELECT postrider.uncount('w')`)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wants("what was rolled back", "")
+	s.batch(5, func(tx pgx.Tx, jobs []job) {
+		exec(t, tx, `SELECT postrider.retry('w', $1, 'first said')`, a)
+		say(tx)
+	})
+	first := fmt.Sprintf("%d: 1 failed busy, due; %d: 1 permanent never; %d: 1 snoozed night, due", a, b, c)
+	wants("one of each", first)
+	if got := one[bool](t, q, `SELECT bool_and(worker = session_user || ' biller' AND relay IS NULL AND took >= '0' AND started_at > now() - interval '1 hour') FROM postrider.attempts`); !got {
+		t.Error("who made the attempts, and when, is not told")
+	}
+	if n := waiting(t, q); n != 0 {
+		t.Errorf("%d events of workers that were not lost", n)
+	}
+	// One dies of d alone, twice; the third has it.
+	die := func(most int) {
+		tx := begin(t, s.worker)
+		takeJobs(t, tx, "w", most)
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	die(1)
+	die(1)
+	wants("before anybody has come to COMMIT", first)
+	s.batch(1, nil)
+	wants("after two deaths", first+fmt.Sprintf("; %d: 2 lost its worker has not come to COMMIT, 2 times in a row", d))
+	told := tell(t, q)
+	if len(told) != 1 || told[0].Topic != "$postrider.worker_lost.w" || told[0].Count != 2 || told[0].Jobs != 1 || told[0].Reason != "no COMMIT came of its transaction" {
+		t.Errorf("told: %+v", told)
+	}
+	// One of several: none is to blame.
+	more := s.put("f", "g")
+	die(2)
+	s.batch(1, nil)
+	wants("after the death of one with two", first+fmt.Sprintf("; %d: 2 lost its worker has not come to COMMIT, 2 times in a row", d))
+	if told = tell(t, q); len(told) != 2 || told[1].Count != 1 || told[1].Jobs != 2 {
+		t.Errorf("told: %+v", told)
+	}
+	s.batch(1, nil)
+	// A killer ends as dead, with its attempts.
+	killer := s.put("h")[0]
+	for range 3 {
+		die(1)
+	}
+	s.batch(1, nil)
+	if got := one[string](t, q, `SELECT string_agg(attempt || ' ' || outcome || ' ' || reason, '; ') FROM postrider.attempts WHERE id = $1`, killer); got != "3 lost its worker has not come to COMMIT, 3 times in a row" {
+		t.Errorf("of the killer is kept %s", got)
+	}
+	// Who does not want them has none.
+	n := one[int](t, q, `SELECT count(*) FROM postrider.attempts`)
+	exec(t, q, `UPDATE postrider.subscriptions SET settings = '{"shards": 1, "max_attempts": 3, "keep_attempts": "none"}'`)
+	last := s.put("i")[0]
+	s.batch(1, func(tx pgx.Tx, _ []job) { exec(t, tx, `SELECT postrider.kill('w', $1, 'never')`, last) })
+	if got := one[int](t, q, `SELECT count(*) FROM postrider.attempts`); got != n {
+		t.Errorf("%d attempts are kept for nobody", got-n)
+	}
+	_, _ = more, e
 }

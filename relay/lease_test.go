@@ -98,7 +98,7 @@ func (d *desk) lease(id int64, lasts time.Duration) {
 	d.leases[id] = sinks.Lease{ID: id, Token: d.tokens, Worker: "worker"}
 	done := d.out[id]
 	delete(d.out, id)
-	done(sinks.LeasedTo("worker", lasts, d.tokens))
+	done(sinks.LeasedTo("worker", lasts, d.tokens, nil))
 }
 
 // leaseAll leases these.
@@ -216,7 +216,7 @@ func TestLeasesEnd(t *testing.T) {
 		return scalar[time.Time](s.bench, "SELECT due FROM postrider.parked WHERE id = $1", longer)
 	}
 	was := due()
-	d.end(longer, sinks.LeasedTo("worker", 5*time.Hour, d.leases[longer].Token))
+	d.end(longer, sinks.LeasedTo("worker", 5*time.Hour, d.leases[longer].Token, nil))
 	d.end(failed, sinks.Failed(errors.New("no"), 0))
 	d.end(lost, sinks.Lost(errors.New("gone")))
 	d.end(snoozed, sinks.Snoozed(time.Hour))

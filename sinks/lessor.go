@@ -48,6 +48,6 @@ type Lease struct {
 }
 
 // LeasedTo is Leased for a Lessor, whose worker has the message: no callback comes, but the Lessor's word.
-func LeasedTo(worker string, lease time.Duration, token int64) error {
-	return &OutcomeError{Kind: KindLeased, After: lease, Token: token, Worker: worker, Err: errLeasedTo}
+func LeasedTo(worker string, lease time.Duration, token int64, progress []byte) error {
+	return &OutcomeError{Kind: KindLeased, After: lease, Token: token, Worker: worker, Progress: progress, Err: errLeasedTo}
 }

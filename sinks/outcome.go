@@ -36,6 +36,8 @@ type OutcomeError struct {
 	Token int64
 	// Worker is who has a message that a Lessor has leased.
 	Worker string
+	// Progress is how far the worker has come, as it has said: JSON, or nothing.
+	Progress []byte
 	// Result is what came of an accepted delivery: JSON.
 	Result []byte
 	Err    error

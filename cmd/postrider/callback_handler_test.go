@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,27 @@ func TestCallbackCompletes(t *testing.T) {
 	c.counted(t, "fail", "over", 1)
 	if text := c.log.String(); !strings.Contains(text, "action=complete subscription=billing") || strings.Contains(text, url[strings.LastIndex(url, "/")+1:]) {
 		t.Errorf("the log:\n%s", text)
+	}
+}
+
+// What a callback says came of the work is kept with the message, as it came.
+func TestCallbackLeavesAResult(t *testing.T) {
+	t.Parallel()
+	c := serveCallbacks(t, subscribed(t), nil)
+	longest := `"` + strings.Repeat("x", 65534) + `"`
+	for body, want := range map[string]string{
+		`{"result": {"receipt": 17, "to": "Zoë 😀"}}`: `{"receipt": 17, "to": "Zoë 😀"}`,
+		`{"result": null}`:            "",
+		`{"result": false}`:           "false",
+		`{"result": ` + longest + `}`: longest,
+	} {
+		id, token := c.accepted(t)
+		url := c.urls.URL("billing", id, token)
+		post(t, url+"/complete", body).wants(t, "complete", 204)
+		post(t, url+"/complete", `{"result": "again"}`).wants(t, "complete again", 410)
+		if got := one[string](t, c.db, fmt.Sprintf("SELECT coalesce((SELECT string_agg(result::text, '; ') FROM postrider.results WHERE subscription = 'billing' AND id = %d), '')", id)); got != want {
+			t.Errorf("%.80s: kept is %.80s, want %.80s", body, got, want)
+		}
 	}
 }
 
@@ -166,7 +188,9 @@ func TestCallbacksThatAreWrong(t *testing.T) {
 		request(t, method, url+"/complete", "").wants(t, method, 405)
 	}
 	for _, bad := range []struct{ action, body, want string }{
-		{"complete", `{"result": 1}`, `complete knows no field \"result\": it takes none`},
+		{"complete", `{"answer": 1}`, `complete knows no field \"answer\": it takes result`},
+		{"complete", `{"result": "` + strings.Repeat("x", 65535) + `"}`, `result: has 65537 bytes: must have at most 65536`},
+		{"complete", `{"result": ` + strings.Repeat("[", 101) + strings.Repeat("]", 101) + `}`, `result: is nested 101 deep: must be at most 100`},
 		{"complete", `nonsense`, "something else than a JSON object"},
 		{"fail", `[]`, "something else than a JSON object"},
 		{"fail", `null`, "something else than a JSON object"},
@@ -186,7 +210,7 @@ func TestCallbacksThatAreWrong(t *testing.T) {
 	} {
 		post(t, url+"/"+bad.action, bad.body).wants(t, bad.body, 400, bad.want)
 	}
-	post(t, url+"/fail", `{"reason": "`+strings.Repeat("x", callback.MaxBody)+`"}`).wants(t, "a long body", 413, "longer than 65536 bytes")
+	post(t, url+"/fail", `{"reason": "`+strings.Repeat("x", callback.MaxBody)+`"}`).wants(t, "a long body", 413, "longer than 66560 bytes")
 	if state, _, due := c.row(t, id); state != "leased" || due < 9*time.Minute {
 		t.Errorf("the message is %s, due in %v", state, due)
 	}

@@ -295,3 +295,96 @@ func TestCancelOfJobs(t *testing.T) {
 		t.Errorf("%d results are kept of what was cancelled", n)
 	}
 }
+
+// A worker that is gone with jobs is told as a message to those who ask for it: one that is silent, and one that was started anew.
+func TestLostWorkersAreTold(t *testing.T) {
+	db := newDB(t)
+	_, base := jobsSidecar(t, db, "POSTRIDER_WORKER_TTL=1s")
+	db.Exec(t, `SELECT postrider.subscribe('alerts', '{$postrider.worker_lost.>}', 'sql:')`)
+	frozen, crashed, other := newJobWorker(t, base, "frozen"), newJobWorker(t, base, "crashed"), newJobWorker(t, base, "other")
+	one3 := []any{map[string]any{"subscription": "mail", "max": 3}}
+	for n := range 3 {
+		enqueueJob(t, db, n, "")
+	}
+	had := 0
+	for had < 3 {
+		had += len(frozen.call("take", map[string]any{"from": one3, "wait": "5s"}).Jobs)
+	}
+	pool := db.Pool(t)
+	told := func() string {
+		return ask[string](t, pool, `SELECT coalesce(string_agg(concat_ws(' ', topic, payload ->> 'count', payload ->> 'jobs', payload -> 'workers'), '; ' ORDER BY id), '') FROM postrider.outbox WHERE event`)
+	}
+	eventually(t, "the silent worker is told", func() bool {
+		return strings.Contains(told(), `$postrider.worker_lost.mail 1 3 [{"jobs": 3, "times": 1, "reason": "the worker that had it is silent", "worker": "frozen"}]`)
+	})
+	job := crashed.take(1, "from", []any{map[string]any{"subscription": "mail", "max": 1}})[0]
+	crashed.incarnation = "started-anew"
+	crashed.call("beat", map[string]any{})
+	db.Exec(t, `UPDATE postrider.events_told SET told_at = now() - interval '1 hour'`)
+	eventually(t, "the one that was started anew is told", func() bool {
+		return strings.Contains(told(), `{"jobs": 1, "times": 1, "reason": "the worker that had it was started anew", "worker": "crashed"}`)
+	})
+	// One that gives back what it has is not lost.
+	again := other.take(1, "from", []any{map[string]any{"subscription": "mail", "max": 1}})[0]
+	other.settle("ok", again.is("release"))
+	other.incarnation = "started-anew"
+	other.call("beat", map[string]any{})
+	if text := told(); strings.Contains(text, `"other"`) || job.ID == 0 {
+		t.Errorf("told: %s", text)
+	}
+}
+
+// What a worker says of its progress shows while it has the job, and no longer: not to the next worker's attempt, not when it is settled.
+func TestProgressIsShown(t *testing.T) {
+	db := newDB(t)
+	p, base := jobsSidecar(t, db)
+	w, other := newJobWorker(t, base, "mailer-1"), newJobWorker(t, base, "mailer-2")
+	enqueueJob(t, db, 1, "")
+	job := w.take(1)[0]
+	say := func(w *jobWorker, job jobGiven, percent float64, note string) {
+		t.Helper()
+		told := job.held()
+		told["percent"], told["note"] = percent, note
+		if a := w.call("beat", map[string]any{"progress": []any{told}}); a.status != 200 {
+			t.Fatalf("the beat is answered %+v", a)
+		}
+	}
+	pool := db.Pool(t)
+	shows := func(want string) {
+		t.Helper()
+		eventually(t, "progress shows as "+want, func() bool {
+			return ask[string](t, pool, "SELECT concat_ws(' ', status, progress) FROM postrider.deliveries") == want
+		})
+	}
+	say(w, job, 40, "page 4 of 10")
+	shows(`leased {"percent":40,"note":"page 4 of 10"}`)
+	on(t, db.URL(), "messages", "show", fmt.Sprint(job.ID)).ok("status leased", "progress 40 % page 4 of 10")
+	on(t, db.URL(), "messages", "show", fmt.Sprint(job.ID), "--json").ok(`"percent": 40`, `"note": "page 4 of 10"`)
+	if got := one[string](t, db, fmt.Sprintf("SELECT progress ->> 'note' FROM postrider.deliveries_of(%d)", job.ID)); got != "page 4 of 10" {
+		t.Errorf("deliveries_of shows %q", got)
+	}
+	say(w, job, 55.5, "Zoë 😀")
+	shows(`leased {"percent":55.5,"note":"Zoë 😀"}`)
+	// The next owner knows nothing of it, and leaves it as it is until the worker says more.
+	p.signal(syscall.SIGTERM)
+	if status := p.ends(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+	_, base = jobsSidecar(t, db)
+	w.base, other.base = base, base
+	w.call("beat", map[string]any{"holding": []any{job.held()}})
+	shows(`leased {"percent":55.5,"note":"Zoë 😀"}`)
+	eventually(t, "the next owner knows the job", func() bool {
+		return w.call("settle", map[string]any{"items": []any{job.is("release")}}).answers == "ok"
+	})
+	job = other.take(1)[0]
+	say(other, job, 0, "begun")
+	shows(`leased {"percent":0,"note":"begun"}`)
+	other.settle("ok", job.is("retry", "reason", "no", "after", "1h"))
+	shows("retrying")
+	db.Exec(t, "UPDATE postrider.parked SET due = now()")
+	db.Exec(t, "SELECT postrider.redrive('mail')")
+	if n := one[int](t, db, "SELECT count(*)::int FROM postrider.parked WHERE progress IS NOT NULL"); n != 0 {
+		t.Errorf("%d rows keep progress", n)
+	}
+}

@@ -24,7 +24,8 @@ func (a *app) messagesShowCommand() *cobra.Command {
 		Use:   "show ID [SUBSCRIPTION]",
 		Short: "Show where a message stands, what came of it, and its attempts",
 		Long: `Show where a message stands for each subscription that wants it, or for one, with the result that a worker or an
-endpoint gave, and the attempts that were kept: those that were not accepted, or as the subscription's keep_attempts says; and what it carries.`,
+endpoint gave, how far a worker has come that has it, and the attempts that were kept: those that were not accepted, or
+as the subscription's keep_attempts says; and what it carries.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids, err := parseIDs(args[:1])
@@ -72,6 +73,9 @@ func (a *app) printDeliveries(m admin.Deliveries) {
 		}
 		if d.Due != nil {
 			line("due", "%s (%s)", d.Due.Format(time.RFC3339), human.Ago(m.Now, *d.Due))
+		}
+		if d.Progress != nil {
+			line("progress", "%v %% %s", d.Progress.Percent, d.Progress.Note)
 		}
 		if d.Result != nil {
 			line("result", "%s", compact(d.Result))

@@ -29,7 +29,14 @@ type Delivery struct {
 	Due          *time.Time      `json:"due"`
 	Reason       *string         `json:"reason"`
 	Result       json.RawMessage `json:"result"`
+	Progress     *Progress       `json:"progress"`
 	Kept         []Attempt       `json:"kept_attempts"`
+}
+
+// Progress is how far a worker has come, as it has said.
+type Progress struct {
+	Percent float64 `json:"percent"`
+	Note    string  `json:"note,omitempty"`
 }
 
 // Attempt is one that was kept.
@@ -60,7 +67,7 @@ func ShowDeliveries(ctx context.Context, db Querier, id int64, subscription stri
 			return m, err
 		}
 	}
-	rows, err := db.Query(ctx, fmt.Sprintf(`SELECT of_subscription, status, topic, key, %s, attempts, %s, reason, result::text, created_at::text, clock_timestamp()
+	rows, err := db.Query(ctx, fmt.Sprintf(`SELECT of_subscription, status, topic, key, %s, attempts, %s, reason, result::text, progress, created_at::text, clock_timestamp()
 		FROM postrider.deliveries_of($1, nullif($2, '')) d
 		WHERE created_at = (SELECT max(created_at) FROM postrider.deliveries_of($1, nullif($2, '')))`, writable("created_at"), writable("due")), id, subscription)
 	if err != nil {
@@ -69,11 +76,18 @@ func ShowDeliveries(ctx context.Context, db Querier, id int64, subscription stri
 	m.ID, m.List = id, []Delivery{}
 	var d Delivery
 	var result *string
+	var progress []byte
 	var born string
-	_, err = pgx.ForEachRow(rows, []any{&d.Subscription, &d.Status, &m.Topic, &m.Key, &m.CreatedAt, &d.Attempts, &d.Due, &d.Reason, &result, &born, &m.Now}, func() error {
-		d.Result = nil
+	_, err = pgx.ForEachRow(rows, []any{&d.Subscription, &d.Status, &m.Topic, &m.Key, &m.CreatedAt, &d.Attempts, &d.Due, &d.Reason, &result, &progress, &born, &m.Now}, func() error {
+		d.Result, d.Progress = nil, nil
 		if result != nil {
 			d.Result = json.RawMessage(*result)
+		}
+		if progress != nil {
+			d.Progress = new(Progress)
+			if err := json.Unmarshal(progress, d.Progress); err != nil {
+				return fmt.Errorf("message %d: progress %s: %w", id, progress, err)
+			}
 		}
 		m.List = append(m.List, d)
 		return nil

@@ -12,10 +12,11 @@ import (
 	"unicode"
 
 	"github.com/postrider/postrider/internal/human"
+	"github.com/postrider/postrider/sinks"
 )
 
 // MaxBody bounds the body of a callback, in bytes.
-const MaxBody = 64 << 10
+const MaxBody = sinks.MaxResult + 1<<10
 
 // Bounds of what a callback may ask for, in seconds. A year of PostgreSQL has twelve months of thirty days.
 const (
@@ -82,7 +83,19 @@ func (f given) none(action, known string) error {
 	return fmt.Errorf("%s knows no field %q: it takes %s", action, human.Clip(slices.Sorted(maps.Keys(f))[0], 60), known)
 }
 
-func parseComplete(fields given) error { return fields.none("complete", "none") }
+func parseComplete(fields given) (result []byte, err error) {
+	result = fields["result"]
+	delete(fields, "result")
+	if string(result) == "null" {
+		result = nil
+	}
+	if result != nil {
+		if err := sinks.CheckResult(result); err != nil {
+			return nil, fmt.Errorf("result: %w", err)
+		}
+	}
+	return result, fields.none("complete", "result")
+}
 
 func parseFailure(fields given) (f failure, err error) {
 	if f.reason, err = take[string](fields, "reason", "text"); err != nil {

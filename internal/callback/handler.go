@@ -110,10 +110,11 @@ var recorded = reply{status: http.StatusNoContent, result: "done"}
 // actions read the body and say what is to be recorded.
 var actions = map[string]func(given) (recorder, error){
 	"complete": func(fields given) (recorder, error) {
+		result, err := parseComplete(fields)
 		return func(ctx context.Context, s *Store, cb Attempt) (reply, bool, error) {
-			done, err := s.complete(ctx, cb)
+			done, err := s.complete(ctx, cb, result)
 			return recorded, done, err
-		}, parseComplete(fields)
+		}, err
 	},
 	"fail": func(fields given) (recorder, error) {
 		f, err := parseFailure(fields)

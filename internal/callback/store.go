@@ -7,6 +7,7 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks"
 )
 
 const (
@@ -49,8 +50,15 @@ func ask[T any](ctx context.Context, s *Store, sql string, args ...any) (v T, er
 	return v, err
 }
 
-// complete says that the work is done. False means that the attempt does not wait for a callback, or not yet.
-func (s *Store) complete(ctx context.Context, cb Attempt) (bool, error) {
+// complete says that the work is done, and what came of it: JSON, or nothing. False means that the attempt does not wait for a callback, or not yet.
+func (s *Store) complete(ctx context.Context, cb Attempt, result []byte) (bool, error) {
+	if result = []byte(s.secrets.Redact(string(result))); len(result) > 0 && sinks.CheckResult(result) == nil {
+		text, err := s.Pool.JSON(ctx, result)
+		if err != nil {
+			return false, err
+		}
+		return ask[bool](ctx, s, "SELECT postrider.complete($1::text, $2::bigint, $3::bigint, $4::text::json)", cb.Subscription, cb.ID, cb.Token, text)
+	}
 	return ask[bool](ctx, s, "SELECT postrider.complete($1::text, $2::bigint, $3::bigint)", cb.Subscription, cb.ID, cb.Token)
 }
 

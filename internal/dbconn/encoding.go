@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,6 +57,25 @@ func (e Encoding) spell(r rune, plain bool) string {
 		return fmt.Sprintf(`\U%08x`, r)
 	}
 	return fmt.Sprintf(`\u%04x`, r)
+}
+
+// JSON returns JSON that means the same in a database of any encoding: the type json takes any \u escape.
+func (e Encoding) JSON(text []byte) string {
+	if e == "" || e == utf8Name {
+		return string(text)
+	}
+	var b strings.Builder
+	for _, r := range string(text) {
+		switch high, low := utf16.EncodeRune(r); {
+		case r < utf8.RuneSelf:
+			b.WriteRune(r)
+		case high != utf8.RuneError:
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // matchEncoding makes the client's encoding UTF-8, except where nothing is converted anyway. Poolers carry it over.

@@ -85,6 +85,15 @@ func (p *Pool) Storable(ctx context.Context, text string) (string, error) {
 	return seen.encoding.Storable(text), nil
 }
 
+// JSON is Encoding.JSON for the pool's database.
+func (p *Pool) JSON(ctx context.Context, text []byte) (string, error) {
+	seen, err := p.look(ctx)
+	if err != nil {
+		return "", err
+	}
+	return seen.encoding.JSON(text), nil
+}
+
 // Query sends a query.
 func (p *Pool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	seen, err := p.look(ctx)

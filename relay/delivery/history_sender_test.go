@@ -108,7 +108,7 @@ func (x *simRunner) leaseTo(id int64, outcome *error, draw uint8) {
 	}
 	x.tokens++
 	x.leases[x.tokens] = id
-	*outcome = sinks.LeasedTo("worker", cmp.Or(after, simLease), x.tokens)
+	*outcome = sinks.LeasedTo("worker", cmp.Or(after, simLease), x.tokens, nil)
 }
 
 func (x *simRunner) leasesItself() bool { return x.r.lanes.leasing.to != nil }
@@ -132,7 +132,7 @@ func (x *simRunner) settleLease(which, draw uint8) bool {
 	case 6:
 		outcome = sinks.Released()
 	case 7:
-		outcome = sinks.LeasedTo("worker", simLease, token)
+		outcome = sinks.LeasedTo("worker", simLease, token, nil)
 	}
 	if draw == 31 {
 		outcome = sinks.Permanent(errSim)

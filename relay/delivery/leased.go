@@ -17,7 +17,7 @@ var errNoCallback = errors.New("no callback came before the lease was over")
 func (r *Runner) lease(t *task, err error, lease time.Duration) {
 	r.retries.lent = loan{lease: lease, of: t.of, since: t.sent}
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
-		r.retries.lent.token, r.retries.lent.worker = o.Token, o.Worker
+		r.retries.lent.token, r.retries.lent.worker, r.retries.lent.progress = o.Token, o.Worker, o.Progress
 	}
 	r.park(t, states.Leased, time.Time{}, "")
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -69,6 +70,9 @@ func (r *Runner) endLease(end leaseEnd, now time.Time) {
 		r.accepted(t, now)
 	case sinks.KindLeased:
 		e.lease = after
+		if o, ok := errors.AsType[*sinks.OutcomeError](end.outcome); ok && o.Progress != nil {
+			e.progress = o.Progress
+		}
 		r.retries.parked.record(&ParkOp{entry: e})
 	case sinks.KindSnoozed, sinks.KindReleased:
 		t.attempts--

@@ -31,11 +31,12 @@ type entry struct {
 
 // loan is how an entry was leased the last time.
 type loan struct {
-	token  int64         // of the attempt
-	lease  time.Duration // of the attempt
-	worker string        // who had it, if the sink leases by itself
-	of     *limits.Value // what a lease of the sink's counts towards
-	since  time.Time     // when it was handed out; zero: not known
+	token    int64         // of the attempt
+	lease    time.Duration // of the attempt
+	worker   string        // who had it, if the sink leases by itself
+	progress []byte        // how far it has come, as it has said since this runner has known it
+	of       *limits.Value // what a lease of the sink's counts towards
+	since    time.Time     // when it was handed out; zero: not known
 }
 
 // lessors says whether the entry is one that the sink has leased itself: no callback comes for it.
@@ -64,12 +65,13 @@ type ParkOp struct {
 	token    int64
 	lease    time.Duration
 	worker   string
+	progress []byte
 }
 
 // fix copies from the entry what the save will write.
 func (o *ParkOp) fix() {
 	e := o.entry
-	o.state, o.attempts, o.due, o.token, o.lease, o.worker = e.state, e.attempts, e.due, e.token, e.lease, e.worker
+	o.state, o.attempts, o.due, o.token, o.lease, o.worker, o.progress = e.state, e.attempts, e.due, e.token, e.lease, e.worker, e.progress
 }
 
 // parkedSet keeps a subscription's parked deliveries in order: by row, per key, and by the time that they are due.

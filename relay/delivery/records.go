@@ -62,10 +62,10 @@ func (r *Runner) record(a attempted, now time.Time) {
 	}
 }
 
-// keepsAttempt says whether an attempt that ended so is kept. One that was leased has not ended, one that was snoozed or given back counts as none.
+// keepsAttempt says whether an attempt that ended so is kept. One that was leased has not ended, one that was given back was none.
 func (e *Environment) keepsAttempt(kind sinks.Kind) bool {
 	switch kind {
-	case sinks.KindLeased, sinks.KindSnoozed, sinks.KindReleased:
+	case sinks.KindLeased, sinks.KindReleased:
 		return false
 	case sinks.KindAccepted:
 		return e.Sub.Settings.KeepAttempts == subscription.AttemptsAll
@@ -79,6 +79,9 @@ func (r *Runner) recordAttempt(recs *records, a attempted, now time.Time) {
 		started = now
 	}
 	kept := store.Attempt{Message: a.task.ident(), Number: a.task.attempts, Started: started, Took: now.Sub(started), Worker: a.worker, Outcome: a.kind.String()}
+	if a.kind == sinks.KindSnoozed {
+		kept.Number++ // which is not counted
+	}
 	if a.err != nil && a.kind != sinks.KindAccepted {
 		kept.Reason = a.err.Error()
 	}

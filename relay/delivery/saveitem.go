@@ -49,7 +49,7 @@ func (o *ParkOp) change(m snapshot.Ident) store.Change {
 	if o.remove {
 		return store.Change{Message: m, Remove: true}
 	}
-	c := store.Change{Message: m, State: o.state, Attempts: o.attempts, Due: o.due, Reason: o.reason, Token: o.token, Lease: o.lease, Worker: o.worker}
+	c := store.Change{Message: m, State: o.state, Attempts: o.attempts, Due: o.due, Reason: o.reason, Token: o.token, Lease: o.lease, Worker: o.worker, Progress: o.progress}
 	if o.Insert != nil {
 		c.Insert, c.Copy = o.Insert, o.Copies()
 	}

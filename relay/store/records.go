@@ -1,11 +1,7 @@
 package store
 
 import (
-	"fmt"
-	"strings"
 	"time"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -81,7 +77,7 @@ type recordArrays struct {
 func (a *recordArrays) add(p Progress) {
 	for _, r := range p.Results {
 		a.results.add(p.Part, r.Message)
-		a.results.texts = append(a.results.texts, jsonText(a.encoding, r.Result))
+		a.results.texts = append(a.results.texts, a.encoding.JSON(r.Result))
 	}
 	for _, t := range p.Attempts {
 		a.addAttempt(p.Part, t)
@@ -110,23 +106,4 @@ func (a *recordArrays) bind(args map[string]any) {
 	c.bind(args, "att_")
 	args["att_attempts"], args["att_started"], args["att_took"], args["att_workers"] = c.numbers, c.started, c.took, c.workers
 	args["att_outcomes"], args["att_reasons"], args["att_dues"] = c.outcomes, c.reasons, c.dues
-}
-
-// jsonText is JSON that means the same in a database of any encoding: the type json takes any \u escape.
-func jsonText(e dbconn.Encoding, text []byte) string {
-	if e == "" || e == "UTF8" {
-		return string(text)
-	}
-	var b strings.Builder
-	for _, r := range string(text) {
-		switch high, low := utf16.EncodeRune(r); {
-		case r < utf8.RuneSelf:
-			b.WriteRune(r)
-		case high != utf8.RuneError:
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
 }

@@ -34,14 +34,14 @@ WITH input AS (
 	WHERE c.subscription = i.subscription AND c.shard = i.shard AND c.class = i.class AND c.epoch = i.epoch AND c.owner = @me
 	RETURNING c.subscription, c.shard, c.class, i.n
 ), inserted AS (
-	INSERT INTO postrider.parked (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, ` + copiedList((*copied).column) + `)
+	INSERT INTO postrider.parked (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, progress, ` + copiedList((*copied).column) + `)
 	SELECT p.subscription, p.shard, p.class, p.id, p.created_at, p.state, p.attempts,
 	       coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due), p.reason,
-	       p.token, p.lease * interval '1 microsecond', p.worker, ` + copiedList((*copied).inserted) + `
+	       p.token, p.lease * interval '1 microsecond', p.worker, p.progress::json, ` + copiedList((*copied).inserted) + `
 	FROM unnest(@in_names::text[], @in_shards::smallint[], @in_classes::smallint[], @in_ids::bigint[], @in_created::timestamptz[], @in_states::text[],
 	            @in_attempts::int[], @in_dues::timestamptz[], @in_reasons::text[], @in_tokens::bigint[], @in_leases::bigint[], @in_workers::text[],
-	            @in_copies::smallint[], ` + copiedList((*copied).parameter) + `)
-		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, copies, ` + copiedList((*copied).column) + `)
+	            @in_progress::text[], @in_copies::smallint[], ` + copiedList((*copied).parameter) + `)
+		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, progress, copies, ` + copiedList((*copied).column) + `)
 	JOIN saved USING (subscription, shard, class)
 	LEFT JOIN LATERAL (SELECT * FROM postrider.copied_message(p.id, p.created_at, p.copies = 2) WHERE p.copies IN (1, 2)) m ON true
 	ON CONFLICT DO NOTHING
@@ -49,10 +49,10 @@ WITH input AS (
 	UPDATE postrider.parked t SET state = p.state, attempts = p.attempts, updated_at = now(), reason = coalesce(p.reason, t.reason),
 	    due = coalesce(clock_timestamp() + p.lease * interval '1 microsecond', p.due),
 	    token = coalesce(p.token, t.token), lease = coalesce(p.lease * interval '1 microsecond', t.lease),
-	    worker = p.worker
+	    worker = p.worker, progress = CASE WHEN p.state = '` + states.Leased + `' THEN coalesce(p.progress::json, CASE WHEN t.token = p.token THEN t.progress END) END
 	FROM unnest(@up_names::text[], @up_shards::smallint[], @up_classes::smallint[], @up_ids::bigint[], @up_created::timestamptz[], @up_states::text[],
-	            @up_attempts::int[], @up_dues::timestamptz[], @up_reasons::text[], @up_tokens::bigint[], @up_leases::bigint[], @up_workers::text[], @up_mine::bigint[])
-		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, mine)
+	            @up_attempts::int[], @up_dues::timestamptz[], @up_reasons::text[], @up_tokens::bigint[], @up_leases::bigint[], @up_workers::text[], @up_progress::text[], @up_mine::bigint[])
+		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, progress, mine)
 	JOIN saved USING (subscription, shard, class)
 	WHERE t.subscription = p.subscription AND t.id = p.id AND t.created_at = p.created_at AND (t.state IN (` + states.SQL(states.State.Loadable) + `)
 	    -- What waits for a callback is the receiver's until that came or the lease is over. What the sink has leased by itself is its owner's.

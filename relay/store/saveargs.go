@@ -49,6 +49,7 @@ type Change struct {
 	Token    int64     // of a leased one
 	Lease    time.Duration
 	Worker   string       // of one that the sink has leased by itself, or had: the token then tells that it may be changed
+	Progress []byte       // of a leased one, as JSON: how far its worker has come; nil: as it was, of the same hand-out
 	Insert   *message.Row // the message, for a new row
 	Copy     Copy         // for a new row
 }
@@ -156,6 +157,7 @@ type updateArrays struct {
 	tokens   []*int64
 	leases   []*int64 // microseconds
 	workers  []*string
+	progress []*string
 	mine     []*int64 // the token of a lease that may be changed
 }
 
@@ -170,21 +172,23 @@ func (u *updateArrays) add(p subscription.Part, c Change) {
 	}
 	u.dues = append(u.dues, due)
 	var token, lease, mine *int64
-	var worker *string
+	var worker, progress *string
 	if c.State == states.Leased {
+		progress = orNull(u.encoding.JSON(c.Progress))
 		token, lease, worker = &c.Token, new(c.Lease.Microseconds()), orNull(u.encoding.Storable(c.Worker))
 	}
 	if c.Worker != "" {
 		mine = &c.Token
 	}
-	u.tokens, u.leases, u.workers, u.mine = append(u.tokens, token), append(u.leases, lease), append(u.workers, worker), append(u.mine, mine)
+	u.tokens, u.leases, u.mine = append(u.tokens, token), append(u.leases, lease), append(u.mine, mine)
+	u.workers, u.progress = append(u.workers, worker), append(u.progress, progress)
 }
 
 func (u *updateArrays) bind(args map[string]any, prefix string) {
 	u.deleteArrays.bind(args, prefix)
 	args[prefix+"states"], args[prefix+"attempts"], args[prefix+"dues"] = u.states, u.attempts, u.dues
 	args[prefix+"reasons"], args[prefix+"tokens"], args[prefix+"leases"] = u.reasons, u.tokens, u.leases
-	args[prefix+"workers"] = u.workers
+	args[prefix+"workers"], args[prefix+"progress"] = u.workers, u.progress
 }
 
 // insertArrays are all columns of a parked row.

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"container/heap"
+	"encoding/json"
 	"time"
 
 	"github.com/postrider/postrider/sinks"
@@ -31,12 +32,25 @@ type handing struct {
 	at       time.Time
 	deadline time.Time // of the attempt
 	progress Progress
+	news     bool // the row does not have that yet
 }
 
 // Progress is what a worker has told of a job that it works on.
 type Progress struct {
-	Percent float64
-	Note    string
+	Percent float64 `json:"percent"`
+	Note    string  `json:"note,omitempty"`
+}
+
+// text is the progress as rows have it, nil if there is none.
+func (p Progress) text() []byte {
+	if p == (Progress{}) {
+		return nil
+	}
+	text, err := json.Marshal(p)
+	if err != nil { // a number that JSON has not: no request has it either
+		return nil
+	}
+	return text
 }
 
 // Job is a delivery as it is handed out.
@@ -57,8 +71,11 @@ func (j *job) show() Job {
 // next is when something may happen to a job that is out.
 func (j *job) next() time.Time {
 	at := earlier(j.handed.deadline, j.silent())
-	if !j.lease.out {
+	switch {
+	case !j.lease.out:
 		at = earlier(at, j.handed.at.Add(leaseAfter))
+	case j.handed.news:
+		at = earlier(at, j.lease.told.Add(tellEvery))
 	}
 	if j.doubtful {
 		at = earlier(at, j.cleared())

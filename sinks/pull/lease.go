@@ -11,6 +11,7 @@ import (
 const (
 	leaseAfter = 30 * time.Second // a job that is out for so long becomes a row
 	grace      = 30 * time.Second // for workers whose leases were found by a relay that they have not called yet
+	tellEvery  = 5 * time.Second  // between two rows of one job's progress
 	mostMarked = 10_000
 )
 
@@ -20,6 +21,7 @@ type leasing struct {
 	token  int64     // of the lease, which is that of the hand-out
 	until  time.Time // as the row has it
 	spared time.Time // its worker does not count as lost before
+	told   time.Time // when the row was last told of something
 }
 
 // leaseOut makes a row of a job that is out.
@@ -29,21 +31,22 @@ func (c *core) leaseOut(j *job) {
 	}
 	left := c.left(j)
 	done := j.done
-	j.lease = leasing{out: true, token: j.token, until: c.now.Add(left)}
+	j.lease = leasing{out: true, token: j.token, until: c.now.Add(left), told: c.now}
 	c.unwatch(j)
-	j.done = nil
-	done(sinks.LeasedTo(j.with.text(), left, j.token))
+	j.done, j.handed.news = nil, false
+	done(sinks.LeasedTo(j.with.text(), left, j.token, j.handed.progress.text()))
 }
 
 // left is what is left of the attempt's time.
 func (c *core) left(j *job) time.Duration { return max(j.handed.deadline.Sub(c.now), time.Second) }
 
-// renew has the row know of a deadline that has moved, unless it has moved by less than that.
+// renew has the row know of progress, and of a deadline that has moved, unless it has moved by less than that.
 func (c *core) renew(j *job, least time.Duration) {
-	if j.lease.out && j.handed.deadline.Sub(j.lease.until) >= least {
+	news := j.handed.news && !c.now.Before(j.lease.told.Add(tellEvery))
+	if j.lease.out && (news || j.handed.deadline.Sub(j.lease.until) >= least) {
 		left := c.left(j)
-		j.lease.until = c.now.Add(left)
-		j.line.settle(j.lease.token, sinks.LeasedTo(j.with.text(), left, j.lease.token))
+		j.lease.until, j.lease.told, j.handed.news = c.now.Add(left), c.now, false
+		j.line.settle(j.lease.token, sinks.LeasedTo(j.with.text(), left, j.lease.token, j.handed.progress.text()))
 	}
 }
 

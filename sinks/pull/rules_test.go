@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ func newBench() *bench {
 	b := &bench{core: newCore(), sure: true, ended: make(map[int64]error), leased: make(map[int64]error)}
 	b.now = time.Unix(1_800_000_000, 0)
 	b.confirmed = func() bool { return b.sure }
-	b.silent = func(string, int, time.Duration) {}
+	b.lost = func(Lost) {}
 	b.newToken = newTokens()
 	b.line = b.core.line("jobs")
 	b.line.open, b.line.served, b.line.setup, b.line.marked = true, true, Setup{15 * time.Second, 5 * time.Minute, 20}, make(map[int64]bool)
@@ -285,5 +286,52 @@ func TestSupersededJobsAreTheirWorkers(t *testing.T) {
 		if kind, _ := sinks.Classify(outcome); kind != want {
 			t.Errorf("%s: it ended as %v", end, outcome)
 		}
+	}
+}
+
+// However often a worker tells of a job, its row is told once in five seconds at most, of the newest, and not at all when nothing has changed.
+func TestProgressIsWrittenSeldom(t *testing.T) {
+	b := newBench()
+	b.post(1, 2)
+	w := b.worker(t, "w")
+	jobs := b.take(w, upToTen)
+	var rows []string
+	note := func(outcome error) {
+		if o, ok := errors.AsType[*sinks.OutcomeError](outcome); ok && o.Kind == sinks.KindLeased {
+			rows = append(rows, string(o.Progress))
+		}
+	}
+	b.line.settle = func(_ int64, outcome error) { note(outcome) }
+	held := Held{"jobs", jobs[0].ID, tokenText(jobs[0].token)}
+	say := func(percent float64, text string) {
+		w.seen = b.now
+		b.progress(Working{held, Progress{percent, text}})
+		b.pass(time.Second)
+	}
+	say(0, "")
+	note(b.ended[held.ID])
+	for range 60 {
+		say(0, "")
+	}
+	if len(rows) != 1 || rows[0] != "" {
+		t.Fatalf("a worker that says nothing of progress: %q", rows)
+	}
+	for i := range 60 {
+		say(float64(i+1), "page")
+	}
+	if n := len(rows); n < 12 || n > 14 || rows[1] != `{"percent":1,"note":"page"}` {
+		t.Errorf("told in a minute of beats: %d, %q", n, rows)
+	}
+	w.seen = b.now
+	b.pass(5 * time.Second) // without another word
+	if last := rows[len(rows)-1]; last != `{"percent":60,"note":"page"}` {
+		t.Errorf("the last one told is %s", last)
+	}
+	told := len(rows)
+	for range 60 {
+		say(60, "page")
+	}
+	if n := len(rows) - told; n != 0 {
+		t.Errorf("told %d times of what has not changed", n)
 	}
 }

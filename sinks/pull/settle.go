@@ -147,13 +147,16 @@ type Working struct {
 	Progress
 }
 
-// progress moves the attempt's deadline.
+// progress moves the attempt's deadline, and is kept where people can see it: not each time, if it comes often.
 func (c *core) progress(p Working) {
 	j, _ := c.find(p.Held)
 	if j == nil || j.with == nil {
 		return
 	}
-	j.handed.deadline, j.handed.progress = c.now.Add(j.line.setup.AttemptTimeout), p.Progress
+	j.handed.deadline = c.now.Add(j.line.setup.AttemptTimeout)
+	if p.Progress != j.handed.progress {
+		j.handed.progress, j.handed.news = p.Progress, true
+	}
 	c.leaseOut(j)
 	c.renew(j, j.line.setup.AttemptTimeout/4)
 	c.checks.schedule(j)
