@@ -116,7 +116,7 @@ func (b *book) offers(id int64) (n int) {
 func TestRedriveWhileBusy(t *testing.T) {
 	t.Parallel()
 	l := &letters{sick: make(map[int64]bool), bad: make(map[int64]bool)}
-	list := append(kinds("stream"), kind{"letters", 15 * time.Millisecond, l.write})
+	list := append(kinds("stream", false), kind{"letters", 15 * time.Millisecond, l.write})
 	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, list, func(s *scene) {
 		subs := []*subscription{{Expectation: Expectation{Name: "held-mail"}}, {Expectation: Expectation{Name: "mail", Unordered: true}}}
 		for i, x := range subs {

@@ -135,7 +135,7 @@ func (s *scene) checkSuffixes(x *subscription, t *truth, replays int) {
 // come when they commit, and what was pending, for the destination was away, comes also if it is older than that time.
 func TestReplayWhileBusy(t *testing.T) {
 	t.Parallel()
-	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, kinds("stream"), func(s *scene) {
+	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, kinds("stream", false), func(s *scene) {
 		x := &subscription{Expectation: Expectation{Name: "again"}}
 		endpoint := s.attend(x)
 		x.Matches = s.sub("hooks").Matches

@@ -31,7 +31,7 @@ func busy(t *testing.T, c Config, kinds []kind, act func(*scene)) *Report {
 
 // kindsBut returns the usual producers but for some.
 func kindsBut(names ...string) []kind {
-	return slices.DeleteFunc(kinds("stream"), func(k kind) bool { return slices.Contains(names, k.name) })
+	return slices.DeleteFunc(kinds("stream", false), func(k kind) bool { return slices.Contains(names, k.name) })
 }
 
 // need ends the test with an error.
@@ -156,7 +156,7 @@ func (s *scene) unowned(name string) {
 // A pause takes effect in order: what was accepted is saved, so that nothing comes twice, and then nothing comes until resume.
 func TestPauseWhileBusy(t *testing.T) {
 	t.Parallel()
-	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, kinds("stream"), func(s *scene) {
+	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, kinds("stream", false), func(s *scene) {
 		s.victim.Set("/victim", hooktest.Slow(100*time.Millisecond)) // there is always something on its way
 		for i, name := range []string{"victim", "events", "strict"} {
 			x, other := s.sub(name), s.sub("once")

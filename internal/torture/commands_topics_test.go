@@ -150,7 +150,7 @@ func (b *book) without(drop func(Arrival) bool) *book {
 // those that its snapshot does not see: each once. Nothing is left of it if the transaction rolls back.
 func TestSubscribeAndEnqueueWhileBusy(t *testing.T) {
 	t.Parallel()
-	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, kinds("stream"), func(s *scene) {
+	busy(t, Config{Follow: "stream", Relays: 2, NATSServers: 1}, kinds("stream", false), func(s *scene) {
 		conn, err := connect(t.Context(), s.db.url("postgres"))
 		s.need(err)
 		defer closeConn(conn)

@@ -22,7 +22,7 @@ CREATE SCHEMA torture;
 CREATE TABLE torture.tx (number bigint PRIMARY KEY, xid xid8 NOT NULL DEFAULT pg_current_xact_id());
 CREATE TABLE torture.keys (key text PRIMARY KEY, last bigint NOT NULL DEFAULT 0);
 INSERT INTO torture.keys SELECT 'shared-' || n FROM generate_series(0, 4) n;
-CREATE TABLE torture.effects (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, message bigint NOT NULL, wire text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
+CREATE TABLE torture.effects (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, message bigint NOT NULL, wire text NOT NULL, run bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
 CREATE ROLE app LOGIN;
 CREATE ROLE relay LOGIN REPLICATION;
 GRANT USAGE ON SCHEMA torture TO app;

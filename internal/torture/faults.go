@@ -41,13 +41,16 @@ const (
 	onHooks       target = "HTTP"
 	onApplication target = "application"
 	onWorkers     target = "workers"
+	onSchedules   target = "schedules"
+	onOperations  target = "operations"
+	onPriorities  target = "priorities"
 )
 
 var all = []string{"*"}
 
 // faults returns every fault there is.
 func faults() []*Fault {
-	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, workerFaults, applicationFaults, transactionFaults)
+	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, workerFaults, applicationFaults, transactionFaults, scheduleFaults, operationFaults)
 }
 
 // FaultNames lists the names of all faults.

@@ -87,7 +87,7 @@ func cancelSome(ctx context.Context, w *world, rng *rand.Rand) error {
 func (w *world) loadCancelled(ctx context.Context, t *truth) error {
 	return poll(ctx, time.Minute, func() error {
 		t.cancelled = make(map[string]map[int64]time.Time)
-		rows, err := w.db.admin.Query(ctx, "SELECT subscription, (payload->>'id')::bigint, updated_at FROM postrider.parked WHERE state = 'cancelled'")
+		rows, err := w.db.admin.Query(ctx, `SELECT subscription, coalesce((payload->>'id')::bigint, 0), updated_at FROM postrider.parked WHERE state = 'cancelled'`)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,8 @@ const (
 // transaction is one attempt of a producer.
 type transaction struct {
 	number   int64
-	messages []Message // without those of savepoints that were rolled back
+	messages []Message    // without those of savepoints that were rolled back
+	calls    []uniqueCall // likewise
 	answer   answer
 	ended    time.Time // when the answer came, or the connection broke
 	server   string    // host:port of the server that it was on
@@ -33,6 +34,8 @@ type history struct {
 	ended []*transaction
 
 	cancels cancels
+	// firedUntil is until when all schedules are known to have been fired, awaited is when it was last waited for all to arrive.
+	firedUntil, awaited time.Time
 }
 
 // begin hands out the next number.
@@ -60,6 +63,7 @@ type truth struct {
 	vanished map[int64]bool
 	// cancelled says when messages were, by subscription.
 	cancelled map[string]map[int64]time.Time
+	ledger
 	// wrong are transactions of which producer and database say different things.
 	wrong []string
 }
@@ -117,5 +121,34 @@ func (h *history) amend(t *transaction, command string, err error) {
 		t.answer = answerLost
 	case command == "ROLLBACK PREPARED ":
 		t.answer = answerRolledBack
+	}
+}
+
+// ledger is what the database says of what producers do not number, or what was done beside them.
+type ledger struct {
+	log       []logRow
+	loaded    time.Time // when that was looked at
+	steps     []scheduleStep
+	results   []kept
+	happened  []happening
+	waiting   []waiting
+	calls     []uniqueCall // of transactions that committed
+	committed map[int64]time.Time
+	spared    []spared
+	replaced  bool // a standby has replaced the primary
+}
+
+// settleCalls is settle for messages with unique keys.
+func (h *history) settleCalls(t *truth, committed map[int64]bool, replaced string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t.committed, t.replaced = make(map[int64]time.Time), replaced != ""
+	for _, tx := range h.ended {
+		for _, c := range tx.calls {
+			if committed[tx.number] {
+				t.calls = append(t.calls, c)
+				t.committed[c.id] = tx.ended
+			}
+		}
 	}
 }

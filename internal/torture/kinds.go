@@ -10,7 +10,7 @@ import (
 )
 
 // kinds are all habits, several producers of some. (A transaction that notifies cannot be prepared.)
-func kinds(follow string) []kind {
+func kinds(follow string, jobs bool) []kind {
 	short := kind{"short", 12 * time.Millisecond, writeShort}
 	locked := kind{"locked", 25 * time.Millisecond, writeLocked}
 	list := []kind{
@@ -23,6 +23,10 @@ func kinds(follow string) []kind {
 		{"scheduled", 200 * time.Millisecond, writeScheduled},
 		{"strict", 60 * time.Millisecond, writeStrict},
 		{"poison", 500 * time.Millisecond, writePoison},
+	}
+	if jobs {
+		unique := kind{"unique", 15 * time.Millisecond, writeUnique}
+		list = append(list, unique, unique, unique, kind{"classed", 30 * time.Millisecond, writeClassed}, kind{"classed", 30 * time.Millisecond, writeClassed})
 	}
 	if follow != "listen" {
 		list = append(list, kind{"prepared", 300 * time.Millisecond, writePrepared})
@@ -199,5 +203,18 @@ func writePoison(p *producer, ctx context.Context, conn *pgx.Conn) error {
 			Message{Topic: "poison.pill", Key: key, Order: p.next()},
 			Message{Topic: "poison.pill", Key: key, Order: p.next(), Poison: p.rng.IntN(4) == 0},
 			Message{Topic: "poison.pill", Key: key, Order: p.next()})
+	})
+}
+
+// writeClassed inserts messages of all priorities.
+func writeClassed(p *producer, ctx context.Context, conn *pgx.Conn) error {
+	return p.transact(ctx, conn, func(t *tx) error {
+		key := p.key(p.rng.IntN(4))
+		for range 1 + p.rng.IntN(4) {
+			if err := t.insert(ctx, Message{Topic: "classed.x", Key: key, Order: p.next(), Class: 1 + p.rng.IntN(4)}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }

@@ -17,6 +17,10 @@ type Message struct {
 	Key   string
 	// Order ascends within a key, in the order that receivers must see. It has gaps. 0 without a key.
 	Order int64
+	// Class is the priority, if one was given: each has an order of its own.
+	Class int
+	// Unique is the unique key, if there is one.
+	Unique string
 	// Poison marks a message that every receiver refuses.
 	Poison bool
 }
@@ -26,13 +30,27 @@ func (m Message) String() string {
 	return fmt.Sprintf("message %s (topic %s, key %q, order %d)", idString(m.ID), m.Topic, m.Key, m.Order)
 }
 
-func idString(id int64) string { return fmt.Sprintf("%d.%d", id/txMessages, id%txMessages) }
+func idString(id int64) string {
+	if id < 0 { // see rowID
+		return fmt.Sprintf("row %d", -id/1_000_000)
+	}
+	return fmt.Sprintf("%d.%d", id/txMessages, id%txMessages)
+}
+
+// line is what the message has its place in: its key, and of that its class.
+func (m Message) line() string {
+	if m.Class == 0 {
+		return m.Key
+	}
+	return fmt.Sprintf("%s, priority %d", m.Key, m.Class)
+}
 
 // payload is what travels: enough to recognize the message anywhere.
 type payload struct {
 	ID     int64  `json:"id"`
 	Order  int64  `json:"order,omitempty"`
 	Poison bool   `json:"poison,omitempty"`
+	Unique string `json:"unique,omitempty"`
 	Pad    string `json:"pad,omitempty"`
 }
 
@@ -40,7 +58,7 @@ type payload struct {
 var padding = strings.Repeat("postrider ", 15)
 
 func (m Message) payload() string {
-	text, err := json.Marshal(payload{m.ID, m.Order, m.Poison, padding})
+	text, err := json.Marshal(payload{m.ID, m.Order, m.Poison, m.Unique, padding})
 	if err != nil {
 		panic(err) // numbers and ASCII
 	}

@@ -196,7 +196,11 @@ func (t *tx) insert(ctx context.Context, messages ...Message) error {
 		if m.Key != "" {
 			key = m.Key
 		}
-		batch.Queue("INSERT INTO postrider.outbox (topic, key, payload) VALUES ($1, $2, $3)", m.Topic, key, m.payload())
+		class := m.Class
+		if class == 0 {
+			class = 2 // the column's default
+		}
+		batch.Queue("INSERT INTO postrider.outbox (topic, key, payload, priority) VALUES ($1, $2, $3, $4)", m.Topic, key, m.payload(), class)
 	}
 	started := time.Now()
 	if err := t.conn.SendBatch(ctx, batch).Close(); err != nil {
@@ -212,10 +216,10 @@ func (t *tx) savepoint(ctx context.Context, name string, work func() error) erro
 	if _, err := t.conn.Exec(ctx, "SAVEPOINT "+name); err != nil {
 		return err
 	}
-	mark, end := len(t.messages), "RELEASE "
+	mark, calls, end := len(t.messages), len(t.calls), "RELEASE "
 	err := work()
 	if errors.Is(err, errRollback) {
-		t.messages, end, err = t.messages[:mark], "ROLLBACK TO ", nil
+		t.messages, t.calls, end, err = t.messages[:mark], t.calls[:calls], "ROLLBACK TO ", nil
 	}
 	if err == nil {
 		_, err = t.conn.Exec(ctx, end+name)

@@ -57,12 +57,23 @@ func (r *Report) judge(w *world, t *truth) {
 	r.Messages, r.Transactions, r.RolledBack, r.Unknown = len(t.messages), t.transactions, t.rolledBack, t.unknown
 	r.PeakMemory, r.Looked, r.SlowestInsert, r.Reused = w.peak, w.look.looked, w.apps.slowest, w.reused
 	r.Violations = append(r.Violations, w.apps.unexplained(w.incidents)...)
-	e := &evidence{truth: t, incidents: w.incidents, reach: saveReach}
+	e := &evidence{truth: t, incidents: w.incidents, reach: saveReach, until: w.apps.history.awaited}
 	for _, s := range w.subs {
 		f := e.judge(s.Expectation, s.book.all())
 		r.Violations = append(r.Violations, f.violations...)
 		r.Violations = append(r.Violations, s.book.oddities()...)
+		r.Violations = append(r.Violations, t.judgeSpared(s.Name, s.book.all())...)
+		if s.Name == effects {
+			r.Violations = append(r.Violations, e.judgeUnique(s.book.all())...)
+		}
 		r.Deliveries = append(r.Deliveries, f.count())
+	}
+	if w.hasJobs() {
+		violations, missed := t.judgeSchedules(w.apps.history.firedUntil)
+		r.Violations = append(append(r.Violations, violations...), t.judgeEvents(missed)...)
+	}
+	if w.hasJobs() && w.hasWorkers() {
+		r.Violations = append(r.Violations, w.crew.runs.judge(t, w.settledByWorkers(t), w.crew.effects)...)
 	}
 	r.count(w.incidents)
 }

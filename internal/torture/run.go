@@ -79,6 +79,9 @@ func (w *world) conclude(ctx context.Context, r *Report, before size) error {
 	}
 	w.await(ctx, truth)
 	w.checkCancels(ctx)
+	w.checkSchedules(ctx)
+	w.checkOperations(ctx)
+	w.tellEvents(ctx)
 	w.checkSettled(ctx, truth)
 	w.checkSize(ctx, before)
 	w.restart(ctx)
@@ -86,13 +89,14 @@ func (w *world) conclude(ctx context.Context, r *Report, before size) error {
 		return err
 	}
 	w.checkLeftovers(ctx)
+	w.fail(w.loadLedger(ctx, truth))
 	r.judge(w, truth)
 	return ctx.Err()
 }
 
 // traffic lets producers write while faults are injected.
 func (w *world) traffic(ctx context.Context) error {
-	w.apps.start(ctx, kinds(w.Follow), w.Calm)
+	w.apps.start(ctx, kinds(w.Follow, w.hasJobs()), w.Calm)
 	defer w.apps.stop()
 	injecting, cancel := context.WithTimeout(ctx, w.Duration)
 	defer cancel()
@@ -191,18 +195,20 @@ func (w *world) truth(ctx context.Context) (*truth, error) {
 		return nil, err
 	}
 	t := w.apps.history.settle(committed, w.db.replaced())
-	return t, w.loadCancelled(ctx, t)
+	w.apps.history.settleCalls(t, committed, w.db.replaced())
+	return t, errors.Join(w.loadCancelled(ctx, t), w.loadLog(ctx, t))
 }
 
 // await waits until everything has arrived, or nothing arrives any more.
 func (w *world) await(ctx context.Context, t *truth) {
-	e := &evidence{truth: t}
-	due := make(map[*subscription][]int64)
-	for _, s := range w.subs {
-		due[s] = w.apps.history.cancels.unasked(s.Name, e.due(s.Expectation))
-	}
+	due, looked := w.due(t), time.Now()
 	last, since := -1, time.Now()
 	for {
+		if time.Since(looked) > time.Second { // what was superseded is cancelled meanwhile
+			if err := w.loadCancelled(ctx, t); err == nil {
+				due, looked = w.due(t), time.Now()
+			}
+		}
 		missing, err := w.missing(ctx, due)
 		if missing == 0 && err == nil {
 			return
@@ -215,6 +221,16 @@ func (w *world) await(ctx context.Context, t *truth) {
 			return
 		}
 	}
+}
+
+// due returns what has to arrive at each subscription.
+func (w *world) due(t *truth) map[*subscription][]int64 {
+	e := &evidence{truth: t}
+	due := make(map[*subscription][]int64)
+	for _, s := range w.subs {
+		due[s] = w.apps.history.cancels.unasked(s.Name, e.due(s.Expectation))
+	}
+	return due
 }
 
 // missing counts what has not arrived.
@@ -247,6 +263,7 @@ func (w *world) restart(ctx context.Context) {
 		w.fail(err)
 		return
 	}
+	w.apps.history.awaited = truth.loaded
 	w.await(ctx, truth)
 	w.checkSegments(ctx)
 	for _, r := range w.relays {

@@ -36,7 +36,7 @@ func TestSegments(t *testing.T) {
 	w := stage{Config: Config{Follow: "stream", Relays: 2}, prepare: repeatable + emptiedSchema}.set(t)
 	w.play(t)
 	before := w.measured(t)
-	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow), 6) // less than relays can deliver on a busy machine, too
+	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow, false), 6) // less than relays can deliver on a busy machine, too
 	t.Cleanup(w.apps.stop)
 	endWatch := w.watchLocks(t)
 

@@ -26,7 +26,7 @@ func TestOpenAllAlong(t *testing.T) {
 				w.awaitStream(t)
 				old = w.openOld(t)
 			}
-			w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow), 2)
+			w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow, false), 2)
 			t.Cleanup(w.apps.stop)
 			w.say("a transaction is open; waiting until segments have been emptied")
 			w.awaitEmptied(t, 2)

@@ -67,7 +67,9 @@ func (s stage) script(w *world) func(context.Context) error {
 // choose leaves out the subscriptions that are not wanted, and those of workers, of whom there are none here.
 func (s stage) choose(w *world) func(context.Context) error {
 	return func(context.Context) error {
-		w.subs = slices.DeleteFunc(w.subs, func(sub *subscription) bool { return sub.Name == pulled || sub.Name == taken })
+		w.subs = slices.DeleteFunc(w.subs, func(sub *subscription) bool {
+			return slices.Contains([]string{pulled, taken, alerts, ticks, effects, "urgent"}, sub.Name)
+		})
 		if s.only != nil {
 			w.subs = slices.DeleteFunc(w.subs, func(sub *subscription) bool { return !slices.Contains(s.only, sub.Name) })
 		}

@@ -33,8 +33,8 @@ const patient = `"backoff_initial": "50ms", "backoff_max": "500ms", "max_attempt
 const requestLasts = 3 * time.Second
 
 // newSubscriptions returns the subscriptions of a round: to streams and to endpoints, each kind of ordering, each answer to
-// a dead letter, and one whose destination is the victim of the faults; and if there are workers, one for each kind of them.
-func newSubscriptions(replicas int, workers bool) []*subscription {
+// a dead letter, and one whose destination is the victim of the faults; if there are workers, one for each kind of them; and those around jobs.
+func newSubscriptions(replicas int, workers, jobs bool) []*subscription {
 	work := []string{"orders.>", "users.*", "audit.login.>", "strict.>", "bulk.>"}
 	list := []*subscription{
 		{Expectation: Expectation{Name: "events"}, topics: work, stream: &stream{config: jetstream.StreamConfig{Name: "EVENTS", Duplicates: shortWindow}}},
@@ -47,8 +47,15 @@ func newSubscriptions(replicas int, workers bool) []*subscription {
 		{Expectation: Expectation{Name: "holds", Holds: true}, topics: []string{"poison.>"}, hook: "/holds", settings: quick + `, "max_attempts": 3, "on_dead": "hold"`},
 	}
 	if workers {
-		list = append(list, &subscription{Expectation: Expectation{Name: pulled, Late: 3 * workerTTL}, topics: work[:4], sink: "pull:", settings: patient + `, "worker_ttl": "` + workerTTL.String() + `"`},
+		list = append(list, &subscription{Expectation: Expectation{Name: pulled, Late: 3 * workerTTL}, topics: work[:4], sink: "pull:", settings: patient + `, "keep_attempts": "all", "worker_ttl": "` + workerTTL.String() + `"`},
 			&subscription{Expectation: Expectation{Name: taken, Once: true}, topics: work[:4], sink: "sql:", settings: patient + `, "shards": 4`})
+	}
+	if jobs {
+		// Events are written from when somebody wants them.
+		list = append([]*subscription{{Expectation: Expectation{Name: alerts, Logged: true}, topics: []string{"$postrider.>"}, hook: "/" + alerts, settings: quick + `, "max_attempts": 2`}}, list...)
+		list = append(list, &subscription{Expectation: Expectation{Name: ticks, Logged: true}, topics: []string{"tick.>"}, hook: "/" + ticks, settings: quick},
+			&subscription{Expectation: Expectation{Name: effects, Logged: true, Late: requestLasts}, topics: []string{"effect.>"}, hook: "/" + effects, settings: quick},
+			&subscription{Expectation: Expectation{Name: "urgent"}, topics: []string{"classed.>"}, hook: "/urgent", settings: quick + `, "priorities": true`})
 	}
 	for _, s := range list {
 		s.book = newBook()

@@ -18,7 +18,7 @@ func TestSynchronousStandby(t *testing.T) {
 	w.play(t)
 	before := w.measured(t)
 	w.victim.Set("/victim", hooktest.Status(500))
-	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow), 1)
+	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow, false), 1)
 	t.Cleanup(w.apps.stop)
 	eventually(t, time.Minute, func() error {
 		n, err := one[int](t.Context(), w.db, "SELECT count(*)::int FROM postrider.parked WHERE subscription = 'victim' AND state = 'retrying'")

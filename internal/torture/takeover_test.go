@@ -32,7 +32,7 @@ func newTroupe(t *testing.T, relays int, env ...string) (*troupe, size) {
 	w.play(t)
 	before := w.measured(t)
 	tr.awaitShares(t)
-	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow), 2)
+	w.apps.start(context.WithoutCancel(t.Context()), kinds(w.Follow, false), 2)
 	t.Cleanup(w.apps.stop)
 	return tr, before
 }

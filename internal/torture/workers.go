@@ -38,6 +38,8 @@ type crew struct {
 	slow    atomic.Bool        // handlers take their time
 	failing atomic.Bool        // handlers fail half of their jobs
 	hang    atomic.Bool        // the next handler in SQL does not end by itself
+	runs    runs
+	effects map[string]int64 // of which run, in SQL
 	rng     struct {
 		sync.Mutex
 		*rand.Rand
@@ -138,27 +140,39 @@ func (c *crew) mood(ctx context.Context) error {
 }
 
 // pull does a job over HTTP: it enters it into the book.
-func (w *world) pull(ctx context.Context, job *worker.Job) error {
+func (w *world) pull(ctx context.Context, job *worker.Job) (err error) {
+	wire := fmt.Sprint(job.ID, job.CreatedAt.UnixMicro())
+	n := w.crew.runs.begin(wire)
+	defer func() { w.crew.runs.end(n, err) }()
 	p, err := parsePayload(job.Payload)
 	if err != nil {
 		return worker.Dead(err)
 	}
 	w.look.at(p.ID)
 	job.Progress(50, "half way")
+	if err := job.SetResult(outcome{n, job.Attempt}); err != nil {
+		return err
+	}
 	if err := w.crew.mood(ctx); err != nil {
 		return err
 	}
-	w.bookOf(pulled).add(Arrival{ID: p.ID, Wire: fmt.Sprint(job.ID, job.CreatedAt.UnixMicro()), At: time.Now(), Accepted: true})
+	w.bookOf(pulled).add(Arrival{ID: p.ID, Wire: wire, At: time.Now(), Accepted: true})
 	return nil
 }
 
 // take does a job in SQL: its effect is a row, which is entered into the book once it is committed.
-func (w *world) take(ctx context.Context, job *worker.Job) error {
+func (w *world) take(ctx context.Context, job *worker.Job) (err error) {
+	wire := fmt.Sprint(job.ID, job.CreatedAt.UnixMicro())
+	n := w.crew.runs.begin(wire)
+	defer func() { w.crew.runs.end(n, err) }()
 	p, err := parsePayload(job.Payload)
 	if err != nil {
 		return worker.Dead(err)
 	}
-	if _, err := job.Tx().Exec(ctx, "INSERT INTO torture.effects (message, wire) VALUES ($1, $2)", p.ID, fmt.Sprint(job.ID, job.CreatedAt.UnixMicro())); err != nil {
+	if _, err := job.Tx().Exec(ctx, "INSERT INTO torture.effects (message, wire, run) VALUES ($1, $2, $3)", p.ID, wire, n); err != nil {
+		return err
+	}
+	if err := job.SetResult(outcome{n, job.Attempt}); err != nil {
 		return err
 	}
 	if w.crew.hang.CompareAndSwap(true, false) {
@@ -181,11 +195,12 @@ func (w *world) catchUpEffects(ctx context.Context) error {
 	type effect struct {
 		ID   int64
 		Wire string
+		Run  int64
 		At   time.Time
 	}
 	var list []effect
 	err := poll(ctx, time.Minute, func() error {
-		rows, err := w.db.admin.Query(ctx, "SELECT message, wire, at FROM torture.effects ORDER BY n")
+		rows, err := w.db.admin.Query(ctx, "SELECT message, wire, run, at FROM torture.effects ORDER BY n")
 		if err == nil {
 			list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[effect])
 		}
@@ -195,7 +210,9 @@ func (w *world) catchUpEffects(ctx context.Context) error {
 		return err
 	}
 	b := newBook()
+	w.crew.effects = make(map[string]int64)
 	for _, e := range list {
+		w.crew.effects[e.Wire] = e.Run
 		b.add(Arrival{ID: e.ID, Wire: e.Wire, At: e.At, Accepted: true})
 	}
 	own := w.bookOf(taken)
@@ -203,4 +220,19 @@ func (w *world) catchUpEffects(ctx context.Context) error {
 	defer own.mu.Unlock()
 	own.arrivals, own.accepted = b.arrivals, b.accepted
 	return nil
+}
+
+// settledByWorkers returns the ids on the wire of what workers have done and was not cancelled, by subscription.
+func (w *world) settledByWorkers(t *truth) map[string]map[string]bool {
+	settled := make(map[string]map[string]bool)
+	for _, name := range []string{pulled, taken} {
+		settled[name] = make(map[string]bool)
+		for _, a := range w.bookOf(name).all() {
+			_, there := t.messages[a.ID]
+			if _, cancelled := t.cancelled[name][a.ID]; there && !cancelled {
+				settled[name][a.Wire] = true
+			}
+		}
+	}
+	return settled
 }

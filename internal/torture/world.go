@@ -73,6 +73,7 @@ func newWorld(ctx context.Context, c Config) (w *world, err error) {
 	}{
 		{"make a directory", w.makeDir},
 		{"start PostgreSQL", w.startDatabase},
+		{"keep a ledger", w.keepLedger},
 		{"start NATS", w.startNATS},
 		{"start the receivers", w.startReceivers},
 		{"subscribe", w.subscribe},
@@ -138,7 +139,7 @@ func (w *world) startNATS(ctx context.Context) (err error) {
 		return err
 	}
 	w.undo = append(w.undo, func() error { w.nats.Stop(); return nil })
-	w.subs = newSubscriptions(w.NATSServers, w.hasWorkers())
+	w.subs = newSubscriptions(w.NATSServers, w.hasWorkers(), w.hasJobs())
 	for _, s := range w.subs {
 		if s.stream == nil {
 			continue
@@ -159,7 +160,7 @@ func (w *world) startReceivers(context.Context) (err error) {
 		books[s.hook] = s.book
 	}
 	record := func(a hooktest.Arrival) {
-		p, err := parsePayload(a.Body)
+		id, numbered, err := identify(a)
 		switch {
 		case err != nil && !a.Accepted:
 			return // cut off while it was read
@@ -167,8 +168,10 @@ func (w *world) startReceivers(context.Context) (err error) {
 			books[a.Path].reject(fmt.Sprintf("%s received %v", a.Path, err))
 			return
 		}
-		books[a.Path].add(Arrival{ID: p.ID, Wire: a.Header.Get("Webhook-Id"), At: a.At, Accepted: a.Accepted})
-		w.look.at(p.ID)
+		books[a.Path].add(Arrival{ID: id, Wire: a.Header.Get("Webhook-Id"), At: a.At, Accepted: a.Accepted})
+		if numbered {
+			w.look.at(id)
+		}
 	}
 	for _, r := range []**hooktest.Receiver{&w.hooks, &w.victim} {
 		if *r, err = hooktest.Start(record); err != nil {
@@ -182,6 +185,8 @@ func (w *world) startReceivers(context.Context) (err error) {
 			return 500, err == nil && p.Poison
 		})
 	}
+	w.hooks.Poison("/"+alerts, func(_ string, body []byte) (int, bool) { return 500, disliked(body) })
+	w.hooks.Set("/"+effects, hooktest.Slow(30*time.Millisecond)) // so that some are out
 	return nil
 }
 
