@@ -23,6 +23,13 @@
 // producers share it and take turns by the lock of a row. So messages of a key have numbers, and a message is out of order
 // if it is offered before all with lower numbers have been accepted.
 //
+// # Around jobs
+//
+// Triggers keep a ledger ([ledgerSchema]), in the transactions in which things happen: what the log held on topics that no producer numbers, what was
+// done to schedules, which results were kept, what died, came back or was cancelled, and by which chunk of an operation. What is in it has
+// happened, whatever anybody was told, and after a failover it is what the standby has. The verdicts are made of it alone, by models of their own:
+// schedules.go, unique.go, results.go, events.go, operations.go.
+//
 // # Repeats
 //
 // Every fault says for whom it may cause repeated deliveries. A repeat is excused if the message was accepted during such an incident, or

@@ -129,21 +129,24 @@ func (s *scheduleModel) step(step scheduleStep) {
 		s.there = false
 		return
 	}
-	if !s.there {
-		s.paused = false
-	}
+	s.begin(step)
+	s.paused = s.there && (s.paused || step.What == "pause") && step.What != "resume"
 	s.there, s.cron, s.missed = true, *step.Cron, *step.Missed
-	switch step.What {
-	case "pause":
-		s.paused = true
-	case "resume":
-		s.paused = false
-	}
-	if step.From != nil {
-		s.after, s.since = *step.From, step.At
-	}
 	if s.missed == "skip" {
 		s.lost = -1
+	}
+}
+
+// begin finds out whether runs are counted anew: what was before is not made up for after a pause, or with another expression. The checker itself sets
+// back what it puts.
+func (s *scheduleModel) begin(step scheduleStep) {
+	anew := !s.there || step.What == "resume" && s.paused || s.cron != *step.Cron
+	from := step.At
+	if step.From != nil && (step.What == "put" || step.From.After(step.At.Add(-moment))) {
+		from = *step.From
+	}
+	if anew || step.What == "put" && step.From != nil {
+		s.after, s.since = from, step.At
 	}
 }
 
