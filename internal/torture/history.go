@@ -127,7 +127,6 @@ func (h *history) amend(t *transaction, command string, err error) {
 // ledger is what the database says of what producers do not number, or what was done beside them.
 type ledger struct {
 	log       []logRow
-	loaded    time.Time // when that was looked at
 	steps     []scheduleStep
 	results   []kept
 	happened  []happening

@@ -138,7 +138,6 @@ func (w *world) loadLog(ctx context.Context, t *truth) error {
 	if !w.hasJobs() {
 		return nil
 	}
-	t.loaded = time.Now()
 	err := poll(ctx, time.Minute, func() error {
 		rows, err := w.db.admin.Query(ctx, `SELECT n, at, xid::text::bigint, id, created_at, topic, coalesce(key, ''), payload::text, coalesce(headers->>'schedule', ''),
 			(headers->>'planned')::timestamptz FROM torture.log ORDER BY n`)

@@ -258,12 +258,12 @@ func (w *world) restart(ctx context.Context) {
 		return
 	}
 	w.fail(w.apps.mark(ctx))
+	w.apps.history.awaited = time.Now()
 	truth, err := w.truth(ctx)
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	w.apps.history.awaited = truth.loaded
 	w.await(ctx, truth)
 	w.checkSegments(ctx)
 	for _, r := range w.relays {

@@ -46,7 +46,7 @@ func (w *world) awaitEmptied(t *testing.T, n int) {
 	goal := w.emptied(t) + n
 	eventually(t, 30*time.Second, func() error {
 		if is := w.emptied(t); is < goal {
-			held, err := ask[string](t.Context(), w.db, segmentsHeld)
+			held, err := ask[string](t.Context(), w.db, segmentsHeld, time.Now())
 			return fmt.Errorf("%d segments were emptied, %d were to be: %s (%v)", is, goal, strings.Join(held, ", "), err)
 		}
 		return nil
