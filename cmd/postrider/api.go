@@ -10,7 +10,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/admin/doctor"
+	"github.com/postrider/postrider/internal/api"
 	"github.com/postrider/postrider/internal/api/access"
 	"github.com/postrider/postrider/internal/api/jobs"
 	"github.com/postrider/postrider/internal/config"
@@ -93,7 +95,7 @@ func (a *apiService) workers() func(sinks.Target) (sinks.Sink, error) {
 func (a *apiService) serve(ctx context.Context) error {
 	workers := jobs.New(a.hub, a.relay().Directory)
 	defer workers.Close()
-	db, err := a.open(ctx)
+	db, err := admin.NewPool(ctx, string(a.settings.DatabaseURL), mostLooks)
 	if err != nil {
 		return err
 	}
@@ -101,23 +103,24 @@ func (a *apiService) serve(ctx context.Context) error {
 	pages := console.New(a.console(db))
 	defer pages.Close()
 	mux := http.NewServeMux()
-	mux.Handle("/api/v1/jobs/", workers)
 	mux.Handle("/", pages)
+	mux.Handle("/api/", api.New(a.programs(db)))
+	mux.Handle("/api/v1/jobs/", workers)
 	return serveHTTP(ctx, a.listener, a.gate.Wrap(mux), connsFor(apiShare, mostAPIConns))
 }
 
 // mostLooks is how many connections those who look have together.
 const mostLooks = 4
 
-// open makes the pool of those who look and steer. Nothing is connected until somebody does, and nothing stays connected for long after.
-func (a *apiService) open(ctx context.Context) (*dbconn.Pool, error) {
-	config, err := dbconn.ParseConfig(string(a.settings.DatabaseURL))
-	if err != nil {
-		return nil, err
+// programs is what programs need of this process.
+func (a *apiService) programs(db *dbconn.Pool) api.Config {
+	return api.Config{
+		DB:           db.With,
+		Examine:      func(ctx context.Context) []doctor.Finding { return doctor.Examine(ctx, doctorOptions(a.settings)) },
+		HidePayloads: bool(a.settings.APIHidePayloads),
+		Version:      buildVersion(),
+		Log:          func(err error) { a.log.Error("a call of the API failed", "error", dbconn.Explain(err)) },
 	}
-	dbconn.Unprepared(config.ConnConfig)
-	config.MaxConns, config.MinConns, config.MinIdleConns, config.MaxConnIdleTime = mostLooks, 0, 0, 30*time.Second
-	return dbconn.NewPool(ctx, config)
 }
 
 // console is what people's pages need of this process.

@@ -76,7 +76,7 @@ func jobsEnv(db *pgtest.DB) []string {
 func forWorkers(p *process) (*process, string) {
 	p.t.Helper()
 	p.waitFor("delivering.*subscription=mail")
-	return p, "http://" + p.waitFor(`workers can ask for jobs".* address=(\S+)`)[1]
+	return p, "http://" + p.waitFor(`serving the API".* address=(\S+)`)[1]
 }
 
 func newJobWorker(t *testing.T, base, name string) *jobWorker {

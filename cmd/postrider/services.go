@@ -64,7 +64,7 @@ func (all *services) serve(ctx context.Context, group *errgroup.Group, ready *re
 		group.Go(func() error { return all.callbacks.serve(ctx) })
 	}
 	if all.api != nil {
-		all.log.Info("workers can ask for jobs", "address", all.api.listener.Addr().String())
+		all.log.Info("serving the API", "address", all.api.listener.Addr().String())
 		group.Go(func() error { return all.api.serve(ctx) })
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/strict"
@@ -30,6 +32,21 @@ func ConnConfig(databaseURL string) (*pgx.ConnConfig, error) {
 	}
 	dbconn.Unprepared(config.ConnConfig)
 	return config.ConnConfig, nil
+}
+
+// NewPool makes a pool of at most so many such connections. A statement whose context ends is cancelled at the server, too: nobody waits for it
+// any more. Nothing is connected yet.
+func NewPool(ctx context.Context, databaseURL string, most int32) (*dbconn.Pool, error) {
+	config, err := dbconn.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	dbconn.Unprepared(config.ConnConfig)
+	config.MaxConns, config.MinConns, config.MaxConnIdleTime = most, 0, time.Minute
+	config.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: 2 * time.Second}
+	}
+	return dbconn.NewPool(ctx, config)
 }
 
 // ReadOnly runs f in a transaction that sees one state of the database.

@@ -17,9 +17,9 @@ import (
 // Replayed is what became of a replay.
 type Replayed struct {
 	// Start is where the subscription goes on: earliest, now or a time.
-	Start string
+	Start string `json:"start"`
 	// Note is what the destination does with messages that it has got before, empty for nothing in particular.
-	Note string
+	Note string `json:"note"`
 }
 
 // Replay sets a subscription's cursor to start: earliest, now, a time such as 2026-01-31T12:00:00Z, or how long ago, such as 1h or 2d.

@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +43,22 @@ func ShowSubscription(ctx context.Context, db Querier, name string) (Subscriptio
 		return Subscription{}, err
 	}
 	return list[0], nil
+}
+
+// UnredactedSink returns the sink that a subscription has where sink is what shows of it, and else sink.
+func UnredactedSink(ctx context.Context, db Querier, name, sink string) (string, error) {
+	if !strings.Contains(sink, destination.Hidden) {
+		return sink, nil
+	}
+	var is string
+	err := db.QueryRow(ctx, "SELECT sink FROM postrider.subscriptions WHERE name = $1", name).Scan(&is)
+	switch {
+	case err != nil && !errors.Is(err, pgx.ErrNoRows):
+		return "", err
+	case err != nil || destination.Redact(is) != sink:
+		return "", errorf(Invalid, "sink: %s stands in place of a secret, and the rest is not as the subscription has it: give the secret again", destination.Hidden)
+	}
+	return is, nil
 }
 
 // readSubscriptions reads one, or all for "".

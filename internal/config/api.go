@@ -16,6 +16,8 @@ type API struct {
 	APIAddr   Text      `split_words:"true" desc:"Where the console, the API and workers of pull: subscriptions are served, such as 127.0.0.1:8482; empty or off: nowhere. Without POSTRIDER_API_TOKENS it must be an address that this machine alone can reach."`
 	APIUrl    Text      `split_words:"true" show:"url" desc:"Where other relays reach this one's POSTRIDER_API_ADDR, such as http://127.0.0.1:8482, so that workers may ask any relay for jobs of any subscription."`
 	APITokens tokenList `split_words:"true" desc:"Who may use POSTRIDER_API_ADDR: NAME:ROLE=REFERENCE, separated by commas, such as ops:operator=env:OPS_TOKEN,mailer:worker[mail sms]=file:/run/secrets/mailer. Roles: viewer, operator, admin, and worker, whose subscriptions may follow in brackets. Default: whoever reaches the address may do everything."`
+
+	APIHidePayloads flag `split_words:"true" default:"false" desc:"Whether what messages carry is hidden from viewers."`
 }
 
 // tokenList is a list of tokens, and what is wrong with it.

@@ -68,6 +68,7 @@ var rooms = []room{
 	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/schedule relay/subscription outbox/topic sinks sinks/webhook internal/callback internal/api/access"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr sinks", postgres: true},
 	{path: "internal/api/problem"},
+	{path: "internal/api", may: "internal/api/access internal/api/problem internal/admin internal/admin/doctor internal/dbconn internal/destination relay/schedule relay/subscription outbox/topic sinks/pull", postgres: true},
 	{path: "internal/api/access", may: "internal/api/problem internal/secret internal/strict"},
 	{path: "internal/api/jobs", may: "internal/api/problem internal/api/access internal/strict internal/jsonscan relay sinks sinks/pull"},
 	{path: "internal/console", may: "internal/api/access internal/admin internal/admin/doctor internal/destination internal/dbconn internal/human relay/states relay/subscription sinks/pull"},

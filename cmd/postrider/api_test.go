@@ -1,0 +1,304 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/postrider/postrider/internal/admin"
+	"github.com/postrider/postrider/internal/pgtest"
+)
+
+// apiClient is a program that calls a relay's API.
+type apiClient struct {
+	t     *testing.T
+	base  string
+	token string
+}
+
+// apiSidecar is a relay with an API and nothing to deliver.
+func apiSidecar(t *testing.T, db *pgtest.DB, more ...string) (*process, *apiClient) {
+	t.Helper()
+	p := start(t, append([]string{"POSTRIDER_DATABASE_URL=" + db.URL(), "POSTRIDER_API_ADDR=127.0.0.1:0"}, more...)...)
+	base := "http://" + p.waitFor(`serving the API".* address=(\S+)`)[1]
+	p.waitFor("relay started")
+	return p, &apiClient{t: t, base: base}
+}
+
+// do makes a request and reads the answer into out, unless it is nil. It wants the status.
+func (c *apiClient) do(method, path, body string, status int, out any) string {
+	c.t.Helper()
+	req, err := http.NewRequestWithContext(c.t.Context(), method, c.base+"/api/v1"+path, strings.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	res, err := jobsClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	kind := "application/json"
+	if status >= 400 {
+		kind = "application/problem+json"
+	}
+	if res.StatusCode != status || res.Header.Get("Content-Type") != kind || res.Header.Get("Cache-Control") != "no-store" {
+		c.t.Fatalf("%s %s: %d %s %s, want %d %s", method, path, res.StatusCode, res.Header.Get("Content-Type"), text, status, kind)
+	}
+	if out != nil {
+		if err := json.Unmarshal(text, out); err != nil {
+			c.t.Fatalf("%s %s: %s: %v", method, path, text, err)
+		}
+	}
+	return string(text)
+}
+
+// fails wants a problem whose text has these parts.
+func (c *apiClient) fails(method, path, body string, status int, code string, parts ...string) {
+	c.t.Helper()
+	var p struct{ Code, Detail string }
+	c.do(method, path, body, status, &p)
+	if p.Code != code {
+		c.t.Errorf("%s %s %s: %s, want %s", method, path, body, p.Code, code)
+	}
+	for _, part := range parts {
+		if !strings.Contains(p.Detail, part) {
+			c.t.Errorf("%s %s %s: %q, want %q", method, path, body, p.Detail, part)
+		}
+	}
+}
+
+// What commands do can be done over HTTP: a subscription's life, messages that are found, cancelled, redriven, and what is done to many.
+func TestAPIDoesWhatCommandsDo(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	url, received := webhookReceiver(t, func(r *http.Request) int {
+		if r.Header.Get("postrider-topic") == "orders.bad" {
+			return http.StatusGone + 12 // 422: it never will be taken
+		}
+		return http.StatusOK
+	})
+	_, c := apiSidecar(t, db)
+	var change admin.Change
+	c.do("PUT", "/subscriptions/billing", fmt.Sprintf(`{"topics": ["orders.>"], "sink": %q, "settings": {"max_attempts": 1}}`, url), 200, &change)
+	if change.Action != "created" {
+		t.Errorf("a new subscription is %+v", change)
+	}
+	c.do("PUT", "/subscriptions/billing?dry_run=true", fmt.Sprintf(`{"topics": ["orders.>"], "sink": %q, "settings": {"max_attempts": 2}}`, url), 200, &change)
+	if change.Action != "changed" || len(change.Differences) != 1 {
+		t.Errorf("a dry run says %+v", change)
+	}
+	var message struct {
+		ID        int64
+		Duplicate bool
+	}
+	c.do("POST", "/messages", `{"topic": "orders.good", "payload": {"n": 1}, "key": "k", "headers": {"tenant": "a"}}`, 200, &message)
+	<-received
+	var shown admin.Deliveries
+	eventually(t, "it is delivered", func() bool {
+		c.do("GET", fmt.Sprintf("/messages/%d", message.ID), "", 200, &shown)
+		return shown.List[0].Status == "delivered"
+	})
+	if string(shown.Content.Payload) != `{"n":1}` || string(shown.Content.Headers) != `{"tenant":"a"}` || *shown.Key != "k" {
+		t.Errorf("the message: %+v %s", shown, shown.Content.Payload)
+	}
+	for range 3 {
+		c.do("POST", "/messages", `{"topic": "orders.bad", "body_base64": "AAE="}`, 200, nil)
+	}
+	dead := func() (ids []int64) {
+		var list admin.MessageList
+		c.do("GET", "/messages?subscription=billing&status=dead", "", 200, &list)
+		for _, m := range list.Messages {
+			ids = append(ids, m.ID)
+		}
+		return ids
+	}
+	eventually(t, "three are dead", func() bool { return len(dead()) == 3 })
+	ids := dead()
+	var changed struct {
+		Changed int64
+		Refused []string
+	}
+	c.do("POST", "/subscriptions/billing/discard", fmt.Sprintf(`{"ids": [%d, %d]}`, ids[0], message.ID), 200, &changed)
+	if changed.Changed != 1 || len(changed.Refused) != 1 || !strings.Contains(changed.Refused[0], "is not parked") {
+		t.Errorf("discarded: %+v", changed)
+	}
+	var preview admin.Preview
+	c.do("POST", "/operations/preview", `{"kind": "discard", "subscription": "billing", "topic": "orders.*"}`, 200, &preview)
+	var operation admin.Operation
+	c.do("POST", "/operations", `{"kind": "discard", "subscription": "billing", "topic": "orders.*"}`, 200, &operation)
+	eventually(t, "the others are discarded", func() bool {
+		c.do("GET", fmt.Sprintf("/operations/%d", operation.ID), "", 200, &operation)
+		return operation.State == "done"
+	})
+	if preview.Messages != 2 || operation.Changed != 2 || len(dead()) != 0 {
+		t.Errorf("the operation was to change %d, and changed %d; %d are dead", preview.Messages, operation.Changed, len(dead()))
+	}
+
+	c.do("POST", "/subscriptions/billing/pause", `{"reason": "it moves"}`, 200, nil)
+	var status admin.StatusReport
+	c.do("GET", "/status", "", 200, &status)
+	if s := status.Subscriptions[0]; s.State != "paused" || s.PausedReason != "it moves" || len(status.Relays) != 1 {
+		t.Errorf("status: %+v", status)
+	}
+	c.do("POST", "/messages", `{"topic": "orders.good", "payload": null, "deliver_at": "2999-01-01T00:00:00Z"}`, 200, &message)
+	var cancelled struct{ Requested, Cancelled int64 }
+	c.do("POST", "/messages/cancel", fmt.Sprintf(`{"subscription": "billing", "ids": [%d], "reason": "not needed"}`, message.ID), 200, &cancelled)
+	if cancelled.Requested != 1 {
+		t.Errorf("cancelled: %+v", cancelled)
+	}
+	c.do("POST", "/subscriptions/billing/resume", "", 200, nil)
+	eventually(t, "it is cancelled", func() bool {
+		c.do("GET", fmt.Sprintf("/messages/%d?subscription=billing", message.ID), "", 200, &shown)
+		return shown.List[0].Status == "cancelled"
+	})
+	c.do("POST", "/subscriptions/billing/replay", `{"from": "1h"}`, 200, nil)
+	<-received
+
+	c.do("PUT", "/schedules/nightly", `{"cron": "0 3 * * *", "zone": "Europe/Berlin", "topic": "orders.good", "payload": {"n": 2}}`, 200, nil)
+	c.do("POST", "/schedules/nightly/run", "", 200, nil)
+	for body := ""; body != `{"n":2}`; body = strings.ReplaceAll(body, " ", "") {
+		body = <-received
+	}
+	c.do("POST", "/schedules/nightly/pause", "", 200, nil)
+	if text := c.do("GET", "/schedules", "", 200, nil); !strings.Contains(text, `"state":"paused"`) {
+		t.Errorf("schedules: %s", text)
+	}
+	c.do("DELETE", "/schedules/nightly", "", 200, nil)
+	c.do("DELETE", "/subscriptions/billing", "", 200, nil)
+	c.fails("GET", "/subscriptions/billing", "", 404, "not_found", `there is no subscription "billing"`)
+	if text := c.do("GET", "/doctor", "", 200, nil); !strings.Contains(text, `"name":"connection","status":"ok"`) {
+		t.Errorf("the doctor says %s", text)
+	}
+}
+
+// Errors name what is wrong, the value, and what would be right.
+func TestAPIExplainsBadRequests(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	db.Exec(t, "SELECT postrider.subscribe('billing', '{orders.>}', 'https://user:geheim@host/hook')")
+	_, c := apiSidecar(t, db)
+	for _, f := range []struct {
+		method, path, body string
+		status             int
+		code               string
+		parts              []string
+	}{
+		{"GET", "/nothing", "", 404, "not_found", []string{"/api/v1/openapi.json lists what there is"}},
+		{"PATCH", "/subscriptions/billing", "", 405, "wrong_method", []string{"GET PUT DELETE"}},
+		{"GET", "/messages?limit=0", "", 400, "invalid_request", []string{"limit 0", ">= 1"}},
+		{"GET", "/messages?limt=5", "", 400, "invalid_request", []string{"limt", "unknown query parameter"}},
+		{"GET", "/messages?since=yesterday", "", 400, "invalid_request", []string{`since "yesterday"`}},
+		{"GET", "/messages?status=dead", "", 400, "invalid_request", []string{"name a subscription"}},
+		{"GET", "/messages/x", "", 400, "invalid_request", []string{`id "x"`}},
+		{"GET", "/messages/17", "", 404, "not_found", []string{"message 17"}},
+		{"POST", "/messages", `{`, 400, "invalid_request", nil},
+		{"POST", "/messages", `{"topic": "a..b", "payload": 1}`, 400, "invalid_request", []string{`topic "a..b"`}},
+		{"POST", "/messages", `{"topic": "a.b"}`, 400, "invalid_request", []string{"payload and body_base64"}},
+		{"POST", "/messages", `{"topic": "a.b", "payload": 1, "priority": 7}`, 400, "invalid_request", []string{"priority 7", "<= 4"}},
+		{"POST", "/messages", `{"topic": "a.b", "payload": 1, "unique_key": "k", "unique_scope": "for ever"}`, 400, "invalid_request", []string{"for ever"}},
+		{"POST", "/subscriptions/biling/pause", "", 404, "not_found", []string{`did you mean "billing"?`}},
+		{"PUT", "/subscriptions/x", `{"topics": ["a"], "sink": "htps://host"}`, 400, "invalid_request", []string{"htps", "known are http, https"}},
+		{"PUT", "/subscriptions/x", `{"topics": ["a"], "sink": "stdout:", "settings": {"max_atempts": 1}}`, 400, "invalid_request", []string{`did you mean "max_attempts"?`}},
+		{"PUT", "/subscriptions/X", `{"topics": ["a"], "sink": "stdout:"}`, 400, "invalid_request", []string{`name "X"`}},
+		{"PUT", "/subscriptions/billing", `{"topics": ["a"], "sink": "https://xxxxx@elsewhere/hook"}`, 400, "invalid_request", []string{"in place of a secret"}},
+		{"PUT", "/subscriptions/other", `{"topics": ["a"], "sink": "https://xxxxx@host/hook"}`, 400, "invalid_request", []string{"in place of a secret"}},
+		{"POST", "/subscriptions/billing/replay", `{"from": "tomorrow"}`, 400, "invalid_request", []string{`"tomorrow"`, "earliest"}},
+		{"POST", "/operations", `{"kind": "redrive", "subscription": "billing"}`, 400, "invalid_request", []string{"say which messages"}},
+		{"POST", "/operations", `{"kind": "remove", "subscription": "billing", "everything": true}`, 400, "invalid_request", []string{"redrive, discard, cancel"}},
+		{"POST", "/operations/7/cancel", "", 404, "not_found", []string{"there is no operation 7"}},
+		{"PUT", "/schedules/s", `{"cron": "61 * * * *", "topic": "a"}`, 400, "invalid_request", []string{"61"}},
+		{"PUT", "/schedules/s", `{"cron": "* * * * *", "topic": "a", "zone": "Mars/Base"}`, 400, "invalid_request", []string{"Mars/Base"}},
+	} {
+		c.fails(f.method, f.path, f.body, f.status, f.code, f.parts...)
+	}
+	text := c.do("GET", "/subscriptions/billing", "", 200, nil)
+	if strings.Contains(text, "geheim") {
+		t.Errorf("a secret shows: %s", text)
+	}
+	var s admin.Subscription
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		t.Fatal(err)
+	}
+	c.do("PUT", "/subscriptions/billing", fmt.Sprintf(`{"topics": ["a"], "sink": %q}`, s.Sink), 200, nil)
+	if sink := one[string](t, db, "SELECT sink FROM postrider.subscriptions"); sink != "https://user:geheim@host/hook" {
+		t.Errorf("sent back as it was shown, the sink became %s", sink)
+	}
+	// A form and a page of another origin are no programs that call an API.
+	for field, value := range map[string]string{"Content-Type": "text/plain", "Origin": "https://evil.example", "Host": "evil.example"} {
+		req, err := http.NewRequestWithContext(t.Context(), "POST", c.base+"/api/v1/messages", strings.NewReader(`{"topic": "a.b", "payload": 1}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set(field, value)
+		if field == "Host" {
+			req.Host = value
+		}
+		res, err := jobsClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if !slices.Contains([]int{403, 415, 421}, res.StatusCode) || res.Header.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %s is answered %d", field, value, res.StatusCode)
+		}
+	}
+	if n := one[int64](t, db, "SELECT count(*) FROM postrider.outbox"); n != 0 {
+		t.Errorf("%d messages were enqueued", n)
+	}
+}
+
+// A look that takes too long is given up, here and in the database; while that is away, callers are told so, and later it is there again.
+func TestAPIIsBounded(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	db.Exec(t, "SELECT postrider.subscribe('billing', '{orders.>}', 'stdout:')")
+	_, c := apiSidecar(t, db, "POSTRIDER_FOLLOW=timer")
+	tx, err := db.Conn(t).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE postrider.schedules IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	c.fails("GET", "/schedules", "", 503, "timeout", "took longer than 5s")
+	eventually(t, "nothing looks any more", func() bool {
+		return one[int64](t, db, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND query LIKE '%planned_from%' AND pid <> pg_backend_pid()") == 0
+	})
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.do("GET", "/schedules", "", 200, nil)
+}
+
+// Without a right to see payloads a viewer sees the rest.
+func TestAPIHidesPayloads(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	db.Exec(t, "SELECT postrider.subscribe('billing', '{orders.>}', 'pull:')")
+	db.Exec(t, `SELECT postrider.enqueue('orders.x', '{"card": "geheim"}')`)
+	_, c := apiSidecar(t, db, "VIEWER=viewer-0123456789abcdef", "OPERATOR=operator-0123456789abcdef", "POSTRIDER_API_HIDE_PAYLOADS=true",
+		"POSTRIDER_API_TOKENS=viewer:viewer=env:VIEWER, operator:operator=env:OPERATOR")
+	c.token = "viewer-0123456789abcdef"
+	if text := c.do("GET", "/messages/1", "", 200, nil); strings.Contains(text, "geheim") || !strings.Contains(text, `"content":null`) {
+		t.Errorf("a viewer sees %s", text)
+	}
+	c.token = "operator-0123456789abcdef"
+	if text := c.do("GET", "/messages/1", "", 200, nil); !strings.Contains(text, "geheim") {
+		t.Errorf("an operator sees %s", text)
+	}
+}
