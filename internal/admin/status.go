@@ -50,6 +50,8 @@ type ParkedCounts struct {
 	Leased    int64 `json:"leased"`
 	Dead      int64 `json:"dead"`
 	Discarded int64 `json:"discarded"`
+	// ParkedMore says that there may be more: counts end at some number.
+	ParkedMore bool `json:"parked_more"`
 }
 
 // Status reads where everything stands, of one moment.
@@ -68,14 +70,14 @@ func readStatus(ctx context.Context, db Querier) (*StatusReport, error) {
 	}
 	rows, err := db.Query(ctx, `
 		SELECT v.name, s.sink, v.state, coalesce(v.paused_reason, ''), coalesce(v.trouble, ''), coalesce(v.owner, ''), v.lag_messages, v.lag_more, v.lag_seconds,
-		       v.retrying, v.held, v.scheduled, v.leased, v.dead, v.discarded, v.segments_held, v.saved_at
+		       v.retrying, v.held, v.scheduled, v.leased, v.dead, v.discarded, v.parked_more, v.segments_held, v.saved_at
 		FROM postrider.subscription_status v JOIN postrider.subscriptions s USING (name) ORDER BY name`)
 	if err != nil {
 		return nil, err
 	}
 	report.Subscriptions, err = pgx.AppendRows(report.Subscriptions, rows, func(row pgx.CollectableRow) (s SubscriptionStatus, err error) {
 		err = row.Scan(&s.Name, &s.Sink, &s.State, &s.PausedReason, &s.Trouble, &s.Owner, &s.LagMessages, &s.LagMore, &s.LagSeconds, &s.Retrying, &s.Held,
-			&s.Scheduled, &s.Leased, &s.Dead, &s.Discarded, &s.SegmentsHeld, &s.SavedAt)
+			&s.Scheduled, &s.Leased, &s.Dead, &s.Discarded, &s.ParkedMore, &s.SegmentsHeld, &s.SavedAt)
 		s.Sink = destination.Redact(s.Sink)
 		return s, err
 	})
