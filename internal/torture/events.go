@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +31,9 @@ func disliked(payload []byte) bool {
 	h.Write([]byte(e.FirstAt)) // never fails
 	return h.Sum32()%4 == 0
 }
+
+// uncounted are kinds of which it is not promised that they are complete: no statement makes them happen.
+var uncounted = []string{"worker_lost", "retention_held"}
 
 // happening is what happened of one kind to one subscription, in one of its parts.
 type happening struct {
@@ -78,6 +83,10 @@ func (w *world) tellEvents(ctx context.Context) {
 // judgeEvents compares what was told with what has happened. missed says how often runs of schedules were lost.
 func (t *truth) judgeEvents(missed map[string]int) (violations []string) {
 	told, violations := t.told()
+	maps.DeleteFunc(told, func(name string, _ int) bool {
+		kind, _, _ := strings.Cut(name, ".")
+		return slices.Contains(uncounted, kind)
+	})
 	all, most := t.toTell()
 	for schedule, n := range missed {
 		name := "schedule_missed." + schedule
@@ -110,6 +119,9 @@ func (t *truth) told() (told map[string]int, violations []string) {
 		}
 		var e event
 		err := json.Unmarshal(r.Payload, &e)
+		if name == "retention_held._locks" { // of no subscription
+			e.Subscription = "_locks"
+		}
 		switch {
 		case err != nil || e.Count < 1 || name != e.Event+"."+e.Subscription+e.Schedule || r.Key != e.Subscription+e.Schedule:
 			violations = append(violations, fmt.Sprintf("event %s with key %q says %s (%v)", r.Topic, r.Key, r.Payload, err))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,7 +14,7 @@ import (
 
 // scheduleFaults are what operators do to schedules. None of it excuses anything.
 var scheduleFaults = []*Fault{
-	{Name: "schedule", About: "a schedule that is behind is put, and perhaps paused, resumed, changed, run by hand or removed", Hits: onSchedules, Inject: useSchedule},
+	{Name: "schedule", About: "schedules that are behind are put, and paused, resumed, changed, run by hand and removed", Hits: onSchedules, Inject: useSchedules},
 }
 
 // Each minute is the shortest that there is. What is rarer has missed runs that do not count as in time.
@@ -30,39 +31,59 @@ type call struct {
 
 func to(sql string, args ...any) call { return call{sql, args} }
 
-// useSchedule puts a schedule whose first runs were minutes ago, as after an outage, due at a moment for which all relays wait, and does something to
-// it at about that time.
-func useSchedule(ctx context.Context, w *world, rng *rand.Rand) error {
-	name, key := fmt.Sprintf("s%d", rng.Uint64()), any(nil)
-	keyed := rng.IntN(2) == 0
-	if keyed {
-		key = name
+// schedule is one that the checker has put.
+type schedule struct {
+	name, cron, missed string
+	key                *string
+}
+
+func newSchedule(rng *rand.Rand) (s schedule) {
+	s.name, s.cron, s.missed = fmt.Sprintf("s%d", rng.Uint64()), crons[rng.IntN(len(crons))], misses[rng.IntN(len(misses))]
+	if rng.IntN(2) == 0 {
+		s.key = &s.name
 	}
-	cron, missed, soon := crons[rng.IntN(len(crons))], misses[rng.IntN(len(misses))], span(rng, 0, 1500*time.Millisecond)
-	err := w.step(ctx, name, "put",
-		to("SELECT postrider.put_schedule($1, $2, 'tick.' || $1, key => $3, missed => $4)", name, cron, key, missed),
-		to("UPDATE postrider.schedules SET planned_from = clock_timestamp() - $2 * interval '1 minute', due = clock_timestamp() + $3 WHERE name = $1 AND next_run IS NULL",
-			name, rng.IntN(20), soon))
-	for n := rng.IntN(4); n > 0 && err == nil; n-- {
-		pause(ctx, span(rng, 0, soon))
-		what, do := "pause", to("SELECT postrider.pause_schedule($1)", name)
-		switch n := rng.IntN(9); {
-		case n < 3:
-			what, do = "resume", to("SELECT postrider.resume_schedule($1)", name)
-		case n == 3: // its next run stays
-			what, do = "change", to(`SELECT postrider.put_schedule($1, $2, 'tick.' || $1, '{"changed": true}', key => $3, missed => $4)`, name, cron, key, missed)
-		case n == 4:
-			what, do = "change", to("SELECT postrider.put_schedule($1, '*/3 * * * *', 'tick.' || $1, key => $2, missed => $3)", name, key, missed)
-		case n == 5:
-			what, do = "remove", to("SELECT postrider.remove_schedule($1)", name)
-		case n == 6 && !keyed: // it locks nothing, so that it has no place among the others of a key
-			what, do = "run", to("INSERT INTO torture.steps (schedule, what, message) SELECT $1, 'ran', postrider.run_schedule($1)", name)
-		}
-		if err = w.step(ctx, name, what, do); what == "remove" {
-			break
+	return s
+}
+
+// useSchedules puts schedules whose first runs were minutes ago, as after an outage, due at a moment for which all relays wait, and does something to
+// them at about that time.
+func useSchedules(ctx context.Context, w *world, rng *rand.Rand) (err error) {
+	soon := span(rng, 1100*time.Millisecond, 2*time.Second)
+	due := time.Now().Add(soon)
+	var list []schedule
+	for range 4 {
+		s := newSchedule(rng)
+		list = append(list, s)
+		err = errors.Join(err, w.step(ctx, s.name, "put",
+			to("SELECT postrider.put_schedule($1, $2, 'tick.' || $1, key => $3, missed => $4)", s.name, s.cron, s.key, s.missed),
+			to("UPDATE postrider.schedules SET planned_from = clock_timestamp() - $2 * interval '1 minute', due = $3 WHERE name = $1 AND next_run IS NULL", s.name, rng.IntN(20), due)))
+	}
+	for n := rng.IntN(6); n > 0 && len(list) > 0 && err == nil; n-- {
+		pause(ctx, span(rng, 0, soon/2))
+		i := rng.IntN(len(list))
+		what, do := list[i].change(rng)
+		if err = w.step(ctx, list[i].name, what, do); what == "remove" {
+			list = slices.Delete(list, i, i+1)
 		}
 	}
 	return err
+}
+
+// change picks something to be done to it.
+func (s schedule) change(rng *rand.Rand) (what string, do call) {
+	switch n := rng.IntN(10); {
+	case n < 3:
+		return "resume", to("SELECT postrider.resume_schedule($1)", s.name)
+	case n == 3: // its next run stays
+		return "change", to(`SELECT postrider.put_schedule($1, $2, 'tick.' || $1, '{"changed": true}', key => $3, missed => $4)`, s.name, s.cron, s.key, s.missed)
+	case n == 4:
+		return "change", to("SELECT postrider.put_schedule($1, '*/3 * * * *', 'tick.' || $1, key => $2, missed => $3)", s.name, s.key, s.missed)
+	case n == 5:
+		return "remove", to("SELECT postrider.remove_schedule($1)", s.name)
+	case n == 6 && s.key == nil: // it locks nothing, so that it has no place among the others of a key
+		return "run", to("INSERT INTO torture.steps (schedule, what, message) SELECT $1, 'ran', postrider.run_schedule($1)", s.name)
+	}
+	return "pause", to("SELECT postrider.pause_schedule($1)", s.name)
 }
 
 // step does something to a schedule and takes it down, in one transaction. A failover may have taken the schedule away.
