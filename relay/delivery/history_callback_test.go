@@ -25,8 +25,10 @@ func (x *simRunner) mayChange(e *simEntry, op *ParkOp) bool {
 		return true
 	case states.Failed:
 		return op.state != states.Leased
+	case states.Completed:
+		return op.state == states.Cancelled
 	case states.Leased:
-		return op.state != states.Leased && !e.due.After(x.sim.server.now) || op.worker != "" && op.token == e.token
+		return op.state == states.Cancelled || op.state != states.Leased && !e.due.After(x.sim.server.now) || op.worker != "" && op.token == e.token
 	}
 	return false
 }

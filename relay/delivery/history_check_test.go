@@ -32,6 +32,7 @@ func (x *simRunner) checkDelivery(t *task, d *sinks.Delivery) {
 	if !x.excused(id) {
 		x.checkFirst(r, t)
 	}
+	x.checkCancelled(id)
 	x.checkAlone(r, t)
 	x.checkOrder(r)
 }
@@ -121,7 +122,7 @@ func (x *simRunner) outOfTheWay(m *simRow) bool {
 		return !m.DeliverAt.IsZero() // after a restart it counts as scheduled again
 	case p != nil && (p.state == states.Retrying || p.state == states.Leased || p.state == states.Failed):
 		return false
-	case p != nil: // scheduled, completed or discarded
+	case p != nil: // scheduled, completed, discarded or cancelled
 		return true
 	}
 	return x.loaded.covers(m) || m.emptied || m.holed || !m.DeliverAt.IsZero()
@@ -132,6 +133,10 @@ func (x *simRunner) checkParked(id int64) {
 	p := x.parked[id]
 	if p.attempts > x.tries[id] {
 		x.sim.failf("%s: message %d has %d attempts, but went out %d times", x.sub.Name, id, p.attempts, x.tries[id])
+	}
+	if p.state == states.Cancelled {
+		x.cancels.done++
+		return
 	}
 	if p.state != states.Dead {
 		if p.attempts >= x.sub.Settings.MaxAttempts && p.state != states.Leased {
@@ -183,14 +188,17 @@ func (x *simRunner) checkFinished() {
 	for _, r := range x.sim.server.committed {
 		switch {
 		case !x.wants(r):
-		case !x.ever[r.ID] && !x.died[r.ID]:
+		case !x.ever[r.ID] && !x.died[r.ID] && (x.parked[r.ID] == nil || x.parked[r.ID].state != states.Cancelled):
 			x.sim.failf("%s: message %d has not arrived: cursor %s, parked %+v", x.sub.Name, r.ID, x.stored, x.parked[r.ID])
 		case !x.stored.sees(r):
 			x.sim.failf("%s: message %d is beyond the base in the end: %s", x.sub.Name, r.ID, x.stored)
 		}
 	}
+	if x.endCancels(); len(x.cancels.asked) > 0 {
+		x.sim.failf("%s: %d messages are still to be cancelled", x.sub.Name, len(x.cancels.asked))
+	}
 	for id, p := range x.parked {
-		if p.state != states.Dead && p.state != states.Discarded {
+		if p.state != states.Dead && p.state != states.Discarded && p.state != states.Cancelled {
 			x.sim.failf("%s: message %d is still parked: %+v", x.sub.Name, id, p)
 		}
 	}

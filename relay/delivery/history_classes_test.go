@@ -106,7 +106,7 @@ func (x *simRunner) checkAlone(r *simRow, t *task) {
 // isOut says whether somebody works on a parked message.
 func (x *simRunner) isOut(id int64, p *simEntry) bool {
 	if p.state != states.Leased || p.worker == "" {
-		return p.state == states.Leased && p.due.After(x.sim.server.now)
+		return p.state == states.Leased && p.due.After(x.sim.server.now) && !x.givenUp(id)
 	}
 	return x.leases[p.token] == id
 }

@@ -63,7 +63,7 @@ func (s *simulation) round() bool {
 func (s *simulation) settle(x *simRunner) {
 	for range 5000 { // a limit lets one message go at a time
 		x.resume(s.feeds[1])
-		if !(x.step() || x.readPage(10) || x.load() || x.answer(0, 0) || x.saveSome(false, false) || x.look() || x.settleLease(0, 0) || x.awaitRate()) {
+		if !(x.step() || x.readPage(10) || x.load() || x.answer(0, 0) || x.saveSome(false, false) || x.look() || x.settleLease(0, 0) || x.handCancels() || x.endCancels() || x.awaitRate()) {
 			return
 		}
 	}
@@ -86,11 +86,11 @@ func (x *simRunner) atRest() bool {
 			x.discard(id)
 		}
 	}
-	if x.reload || len(x.stored) > 1 && !x.sub.Settings.Priorities {
+	if len(x.cancels.asked) > 0 || x.reload || len(x.stored) > 1 && !x.sub.Settings.Priorities {
 		return false
 	}
 	for _, p := range x.parked {
-		if p.state != states.Dead && p.state != states.Discarded {
+		if p.state != states.Dead && p.state != states.Discarded && p.state != states.Cancelled {
 			return false
 		}
 	}

@@ -18,6 +18,8 @@ func (s *simulation) play(op simOp) {
 	switch what := op.what % 64; {
 	case what < 18:
 		s.transact(what, op)
+	case what == 19:
+		x.askToCancel(op)
 	case what == 20, what == 21:
 		s.follow(op)
 	case what < 25:
@@ -114,6 +116,7 @@ func (s *simulation) playRunner(what uint8, x *simRunner, op simOp) {
 		x.readPage(1 + int(op.b)%4)
 	case what < 44:
 		x.load()
+		x.handCancels()
 	case what < 45:
 		x.callBack(op)
 		x.look()
@@ -202,6 +205,7 @@ func (s *simulation) bustle(op simOp) {
 			x.callBack(op)
 			x.look()
 			x.settleLease(op.b, op.c)
+			x.handCancels()
 		}
 	}
 }
@@ -315,7 +319,7 @@ func (s *simulation) command(x *simRunner, op simOp) {
 		case op.c&1 == 0 && p.state == states.Dead:
 			x.redrive(id)
 			return
-		case op.c&1 == 1 && (p.state == states.Dead || op.c&6 == 0 && p.state != states.Discarded && p.state != states.Completed):
+		case op.c&1 == 1 && (p.state == states.Dead || op.c&6 == 0 && p.state != states.Discarded && p.state != states.Completed && p.state != states.Cancelled):
 			x.discard(id)
 			x.died[id] = true
 			return

@@ -53,6 +53,7 @@ type simRunner struct {
 	leases   map[int64]int64       // that the destination has granted, by token: the messages
 	settle   func(token int64, outcome error)
 	tokens   int64 // given so far
+	cancels  simCancels
 	passes   map[*intake]*simPass
 	saves    int // begun so far
 	loading  []*entry
@@ -125,8 +126,10 @@ func (x *simRunner) takeOver(f *simFeed) {
 	}
 	x.r, x.sent = r, make([]bool, len(r.lanes.all))
 	x.leases = nil
+	x.loadCancels()
 	x.loadParked()
 	r.serve()
+	r.cancelLoaded()
 	r.Life.Wake()
 	x.sim.notef("%s taken over with %s", x.sub.Name, x.stored)
 }

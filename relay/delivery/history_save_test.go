@@ -98,7 +98,7 @@ func (x *simRunner) applyOps(item *SaveItem) {
 		old := x.parked[id]
 		switch {
 		case op.remove:
-			if old != nil && old.state != states.Discarded {
+			if old != nil && old.state != states.Discarded && old.state != states.Cancelled {
 				delete(x.parked, id)
 			}
 		case op.Insert != nil:

@@ -149,7 +149,7 @@ var simOps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) simOp {
 // is dead, nothing else does, keys are in order, and only what was not saved when a runner was lost comes again.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	var played, whole, classes, joined int
+	var played, whole, classes, joined, cancelled int
 	for range 10 { // of 100 histories each
 		rapid.Check(t, func(t *rapid.T) {
 			ops := simOps.Draw(t, "history")
@@ -160,6 +160,7 @@ func TestHistories(t *testing.T) {
 			played++
 			classes += min(s.classes, 1)
 			joined += min(s.joined, 1)
+			cancelled += min(s.cancelled(), 1)
 			if s.streamed > 0 && s.rested {
 				whole++
 			}
@@ -168,6 +169,9 @@ func TestHistories(t *testing.T) {
 	// Histories that break off early, or never follow the stream, prove nothing.
 	if played < 1000 || whole < played*9/10 {
 		t.Errorf("of %d histories %d streamed something and came to rest: want at least 1000, and nine of ten", played, whole)
+	}
+	if cancelled < played/5 {
+		t.Errorf("in %d of %d histories a message was cancelled: want one of five", cancelled, played)
 	}
 	if classes < played/5 || joined < played/20 {
 		t.Errorf("of %d histories %d had classes, and in %d they became one: want one of five, and one of twenty", played, classes, joined)
