@@ -62,8 +62,13 @@ func useSchedules(ctx context.Context, w *world, rng *rand.Rand) (err error) {
 		pause(ctx, span(rng, 0, soon/2))
 		i := rng.IntN(len(list))
 		what, do := list[i].change(rng)
-		if err = w.step(ctx, list[i].name, what, do); what == "remove" {
+		err = w.step(ctx, list[i].name, what, do)
+		switch {
+		case what == "remove":
 			list = slices.Delete(list, i, i+1)
+		case what == "pause" && err == nil && rng.IntN(2) == 0:
+			pause(ctx, span(rng, 0, soon/4))
+			err = w.step(ctx, list[i].name, "resume", to("SELECT postrider.resume_schedule($1)", list[i].name))
 		}
 	}
 	return err
