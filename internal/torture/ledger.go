@@ -152,7 +152,7 @@ func (w *world) loadLog(ctx context.Context, t *truth) error {
 			m.ID = p.ID
 		}
 		if m.Key != "" {
-			m.Order = r.N
+			m.Order = r.N // of those that producers number it is as good as theirs
 		}
 		m.Poison = strings.HasPrefix(r.Topic, "$") && disliked(r.Payload)
 		t.log[i].messageID = m.ID

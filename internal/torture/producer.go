@@ -240,8 +240,8 @@ func closeConn(conn *pgx.Conn) {
 	_ = conn.Close(ctx) // an error means that it is closed already
 }
 
-// mark inserts one message for each topic.
-func (p *producers) mark(ctx context.Context) error {
+// mark inserts one message for each topic, of which there may be more.
+func (p *producers) mark(ctx context.Context, more ...string) error {
 	conn, err := connect(ctx, p.url())
 	if err != nil {
 		return err
@@ -249,7 +249,7 @@ func (p *producers) mark(ctx context.Context) error {
 	defer closeConn(conn)
 	one := &producer{producers: p, name: "mark"}
 	return one.transact(ctx, conn, func(t *tx) error {
-		for _, topic := range []string{"orders.created", "users.created", "audit.login.failed", "strict.step", "poison.pill"} {
+		for _, topic := range append([]string{"orders.created", "users.created", "audit.login.failed", "strict.step", "poison.pill"}, more...) {
 			if err := t.insert(ctx, Message{Topic: topic, Key: fmt.Sprintf("mark/%d", t.number), Order: one.next()}); err != nil {
 				return err
 			}

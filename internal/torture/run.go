@@ -257,7 +257,11 @@ func (w *world) restart(ctx context.Context) {
 		w.fail(fmt.Errorf("after a clean stop: %w", err))
 		return
 	}
-	w.fail(w.apps.mark(ctx))
+	var more []string
+	if w.hasJobs() {
+		more = []string{"effect.mark", "classed.x"}
+	}
+	w.fail(w.apps.mark(ctx, more...))
 	w.apps.history.awaited = time.Now()
 	truth, err := w.truth(ctx)
 	if err != nil {
