@@ -16,8 +16,9 @@ func (a *app) schedulesApplyCommand() *cobra.Command {
 		Use:   "apply FILE",
 		Short: "Create and change schedules as a YAML file says",
 		Long: `Create the schedules of a YAML file, and change those that exist where they differ. Schedules that the file does not name are
-left alone, so that several deployments may each apply their own; --prune removes them, whoever made them. Pauses stay. --dry-run shows
-what would change, and changes nothing.
+left alone, so that several deployments may each apply their own. --prune removes them: those that have the same --scope, or none if
+none is given, so that deployments with scopes of their own may each prune theirs. Pauses stay. --dry-run shows what would change, and
+changes nothing.
 
   schedules:
     - name: nightly-report
@@ -29,7 +30,7 @@ what would change, and changes nothing.
       headers: {team: finance}
       priority: 3               # from 1 (first) to 4 (last); the default is 2
       missed: last              # after an outage: skip, last (the default), or all(n)`,
-		Example: "  postrider schedules apply schedules.yaml --dry-run",
+		Example: "  postrider schedules apply schedules.yaml --dry-run\n  postrider schedules apply schedules.yaml --scope shop --prune --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			specs, err := config.ReadSchedules(args[0])
@@ -59,7 +60,8 @@ what would change, and changes nothing.
 			})
 		},
 	})
-	cmd.Flags().BoolVar(&how.Prune, "prune", false, "remove the schedules that the file does not name, also those of other deployments; needs --yes")
+	cmd.Flags().BoolVar(&how.Prune, "prune", false, "remove the schedules that the file does not name and that have the same scope; needs --yes")
+	scopeFlag(cmd, &how)
 	cmd.Flags().BoolVar(&how.Yes, "yes", false, "really remove them")
 	cmd.Flags().BoolVar(&how.DryRun, "dry-run", false, "show what would change, and change nothing")
 	return cmd

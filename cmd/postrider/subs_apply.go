@@ -21,8 +21,9 @@ func (a *app) subsApplyCommand() *cobra.Command {
 		Use:   "apply FILE",
 		Short: "Create and change subscriptions as a YAML file says",
 		Long: `Create the subscriptions of a YAML file, and change those that exist in place where topics, sink or settings differ. Cursors
-and parked messages stay. Subscriptions that the file does not name are left alone, unless --prune removes them; --dry-run shows
-what would change, field by field, and changes nothing.
+and parked messages stay. Subscriptions that the file does not name are left alone, unless --prune removes them: those that have the
+same --scope, or none if none is given, so that deployments with scopes of their own may each prune theirs. --dry-run shows what
+would change, field by field, and changes nothing.
 
   subscriptions:
     - name: billing
@@ -33,7 +34,7 @@ what would change, field by field, and changes nothing.
 
 ` + settingsHelp() + `
 In a sink, ${NAME} stands for the environment variable NAME; the database holds the value.`,
-		Example: "  postrider subs apply subscriptions.yaml --prune --dry-run\n  postrider subs apply subscriptions.yaml --prune --yes",
+		Example: "  postrider subs apply subscriptions.yaml --prune --dry-run\n  postrider subs apply subscriptions.yaml --scope shop --prune --yes",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			specs, err := config.ReadFile(args[0], destination.CheckElsewhere)
@@ -61,10 +62,16 @@ In a sink, ${NAME} stands for the environment variable NAME; the database holds 
 			})
 		},
 	})
-	cmd.Flags().BoolVar(&how.Prune, "prune", false, "remove the subscriptions that the file does not name, with what they have parked; needs --yes")
+	cmd.Flags().BoolVar(&how.Prune, "prune", false, "remove the subscriptions that the file does not name and that have the same scope, with what they have parked; needs --yes")
+	scopeFlag(cmd, &how)
 	cmd.Flags().BoolVar(&how.Yes, "yes", false, "really remove them")
 	cmd.Flags().BoolVar(&how.DryRun, "dry-run", false, "show what would change, and change nothing")
 	return cmd
+}
+
+// scopeFlag says whose file it is.
+func scopeFlag(cmd *cobra.Command, how *admin.ApplyOptions) {
+	cmd.Flags().StringVar(&how.Scope, "scope", "", "the deployment that the file is of: what the file names gets this scope, and --prune keeps to it (default none)")
 }
 
 func (a *app) printChanges(changes []admin.Change, notes []string) {

@@ -34,9 +34,10 @@ type Change struct {
 
 // ApplyOptions say how specs are applied.
 type ApplyOptions struct {
-	Prune  bool // remove what no spec names
-	Yes    bool // also if that removes something
-	DryRun bool // change nothing
+	Prune  bool   // remove what no spec names and has the same scope
+	Scope  string // of what is applied and pruned; "": none
+	Yes    bool   // also if that removes something
+	DryRun bool   // change nothing
 	// claimed is where subscriptions of the default name led when they were claimed.
 	claimed map[string]string
 }
@@ -79,6 +80,9 @@ func applyAll(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how App
 	changes := make([]Change, 0, len(specs))
 	for _, s := range specs {
 		c, err := applyOne(ctx, tx, s, how.claimed)
+		if err == nil {
+			c.Differences, err = how.putScope(ctx, tx, "subscription", s.Name, &c.Action, c.Differences)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("subscription %q: %w", s.Name, err)
 		}
@@ -95,7 +99,7 @@ func prune(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how ApplyO
 	}
 	rows, err := tx.Query(ctx, `SELECT s.name, (SELECT count(*) FROM postrider.parked p WHERE p.subscription = s.name),
 			(SELECT count(*) FROM postrider.parked p WHERE p.subscription = s.name AND p.state = 'dead')
-		FROM postrider.subscriptions s WHERE s.name <> ALL ($1) ORDER BY s.name`, names)
+		FROM postrider.subscriptions s WHERE s.name <> ALL ($1) AND `+sameScope("subscription")+` ORDER BY s.name`, names, how.Scope)
 	if err != nil {
 		return err
 	}
@@ -110,8 +114,9 @@ func prune(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how ApplyO
 	if err != nil {
 		return err
 	}
-	var removed []string
+	var removed, gone []string
 	for _, c := range list {
+		gone = append(gone, c.Name)
 		c.StartedWith = StartedWith(relays, c.Name)
 		*changes = append(*changes, c)
 		removed = append(removed, fmt.Sprintf("%s (%s)", c.Name, c.loss()))
@@ -119,7 +124,7 @@ func prune(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how ApplyO
 	if !how.Yes && !how.DryRun {
 		return errorf(Conflict, "--prune would remove what the file does not name: %s. Nothing was changed: --yes does it, --dry-run shows all", strings.Join(removed, ", "))
 	}
-	_, err = tx.Exec(ctx, "SELECT postrider.unsubscribe(s.name) FROM postrider.subscriptions s WHERE s.name <> ALL ($1)", names)
+	_, err = tx.Exec(ctx, "SELECT postrider.unsubscribe(s.name) FROM postrider.subscriptions s WHERE s.name = ANY ($1)", gone)
 	return err
 }
 

@@ -41,6 +41,9 @@ func ApplySchedules(ctx context.Context, db *dbconn.Conn, specs []schedule.Spec,
 		}
 		for _, s := range specs {
 			c, err := applySchedule(ctx, tx, s, have)
+			if err == nil {
+				c.Differences, err = how.putScope(ctx, tx, "schedule", s.Name, &c.Action, c.Differences)
+			}
 			if err != nil {
 				return fmt.Errorf("schedule %q: %w", s.Name, err)
 			}
@@ -80,7 +83,7 @@ func applySchedule(ctx context.Context, tx pgx.Tx, s schedule.Spec, have map[str
 		s.Name, s.Cron, s.Topic, string(s.Payload), s.Key, headers, s.Zone, s.Missed, s.Priority).Scan(&c.Action)
 }
 
-// pruneSchedules removes what is there and no spec names, if that was confirmed.
+// pruneSchedules removes what is there, has the same scope and is named by no spec, if that was confirmed.
 func pruneSchedules(ctx context.Context, tx pgx.Tx, there []Schedule, unnamed map[string]Schedule, how ApplyOptions, changes *[]ScheduleChange) error {
 	var names []string
 	for _, s := range there {
@@ -88,8 +91,9 @@ func pruneSchedules(ctx context.Context, tx pgx.Tx, there []Schedule, unnamed ma
 			names = append(names, s.Name)
 		}
 	}
-	if len(names) == 0 {
-		return nil
+	names, err := how.inScope(ctx, tx, names)
+	if err != nil || len(names) == 0 {
+		return err
 	}
 	if !how.Yes && !how.DryRun {
 		return errorf(Conflict, "--prune would remove what the file does not name: %s: --yes does it", strings.Join(names, ", "))
