@@ -146,3 +146,55 @@ func TestOperationsStop(t *testing.T) {
 		t.Error("what was not cancelled does not come")
 	}
 }
+
+// Operations that are not finished, and those that failed lately, show in status; doctor names those that stand still, and what to do.
+func TestOperationsThatStandStillAreShown(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	on(t, db.URL(), "status").ok().lacks("OPERATION")
+	for _, name := range []string{"hooks", "gone"} {
+		db.Exec(t, "SELECT postrider.subscribe($1, '{a.>}', 'stdout:')", name)
+		db.Exec(t, `INSERT INTO postrider.parked (subscription, id, created_at, updated_at, state, topic, payload)
+			SELECT $1, g, now() - interval '1 hour', now() - interval '1 hour', 'dead', 'a.b', '1' FROM generate_series(1, 10) g`, name)
+	}
+	db.Exec(t, "UPDATE postrider.subscriptions SET created_at = created_at - interval '1 hour'") // before what is asked for, below, in the past
+	doctor := func() result { return on(t, db.URL(), "doctor") }
+	start := func(name string) { on(t, db.URL(), "operations", "start", "redrive", name, "--all").ok() }
+	start("hooks") // 1
+	on(t, db.URL(), "status").ok("OPERATION", "1 redrive hooks waiting")
+	doctor().has("1 operation under way, none stands still")
+	later := func() {
+		db.Exec(t, "UPDATE postrider.operations SET asked_at = asked_at - interval '2 minutes', worked_at = worked_at - interval '2 minutes', troubled_at = troubled_at - interval '2 minutes', due = now()")
+	}
+	later()
+	doctor().has(`operation 1, redrive of "hooks", waits for somebody to work on it, and nobody does`, "SELECT postrider.work_operation();", "postrider operations cancel 1")
+	// A chunk that fails for once is no news; one that fails for long is, though it is tried again and again.
+	db.Exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the books are closed'; END $$`)
+	db.Exec(t, `CREATE TRIGGER refuse BEFORE UPDATE ON postrider.parked FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	work := func() {
+		db.Exec(t, "UPDATE postrider.operations SET due = now()")
+		db.Exec(t, "SELECT postrider.work_operation()")
+	}
+	work()
+	doctor().has("none stands still")
+	later()
+	work()
+	doctor().has(`operation 1, redrive of "hooks", has made no progress for 2m`, ": the books are closed", "postrider operations cancel 1").lacks("nobody does")
+	on(t, db.URL(), "status").ok("1 redrive hooks running", "the books are closed")
+	db.Exec(t, "DROP TRIGGER refuse ON postrider.parked")
+	work()
+	if since := one[bool](t, db, "SELECT troubled_at IS NULL AND trouble IS NULL FROM postrider.operations"); !since {
+		t.Error("it is in trouble after a chunk was done")
+	}
+	db.Exec(t, "UPDATE postrider.operations SET state = 'done', finished_at = now()")
+	on(t, db.URL(), "status").ok().lacks("OPERATION")
+	// One that failed is shown for a day.
+	start("gone") // 2
+	db.Exec(t, "SELECT postrider.unsubscribe('gone')")
+	work()
+	on(t, db.URL(), "status").ok("2 redrive gone failed", `subscription "gone" was removed`)
+	doctor().has(`operation 2, redrive of "gone", has failed: subscription "gone" was removed`, "postrider operations show 2")
+	db.Exec(t, "UPDATE postrider.operations SET finished_at = finished_at - interval '25 hours'")
+	on(t, db.URL(), "status").ok().lacks("OPERATION")
+	doctor().lacks("operation 2")
+}

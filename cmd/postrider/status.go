@@ -24,6 +24,7 @@ func (a *app) statusCommand() *cobra.Command {
   SEGMENTS         parts of the outbox that cannot be emptied because of this subscription
   TROUBLE          why deliveries stand still, or are paused
   SCHEDULE         those that are late, paused or in trouble: ` + "`postrider schedules list`" + ` lists all
+  OPERATION        those that are not finished, or failed within a day: ` + "`postrider operations list`" + ` lists all
   LAST SEEN        when a relay last asked the database for something. One that is gone was killed: another takes over`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,6 +56,10 @@ func (a *app) printStatus(r *admin.StatusReport) {
 	}
 	a.printf("\n")
 	a.printIdleSchedules(r)
+	if len(r.Operations) > 0 {
+		a.printOperations(r.Operations)
+		a.printf("\n")
+	}
 	if len(r.Relays) == 0 {
 		a.printf("No relay is registered: until `postrider run` runs, nothing is delivered but what workers take in SQL.\n")
 		return

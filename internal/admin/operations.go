@@ -75,13 +75,14 @@ type OperationProgress struct {
 	Changed      int64      `json:"changed"`
 	Refused      int64      `json:"refused"`
 	Trouble      string     `json:"trouble"`
+	TroubledAt   *time.Time `json:"troubled_at"` // since when no chunk could be done
 	Relay        *string    `json:"relay"`
 	WorkedAt     *time.Time `json:"worked_at"`
 	FinishedAt   *time.Time `json:"finished_at"`
 }
 
 var operationColumns = fmt.Sprintf(`id, kind, subscription, topic, key, failure, %s, %s, reason, state, asked_by, asked_at, coalesce(expected, 0), coalesce(expected_more, true),
-	looked, changed, refused, coalesce(trouble, ''), relay, worked_at, finished_at, clock_timestamp()`, writable("since"), writable("until"))
+	looked, changed, refused, coalesce(trouble, ''), troubled_at, relay, worked_at, finished_at, clock_timestamp()`, writable("since"), writable("until"))
 
 // Operations lists the newest operations.
 func Operations(ctx context.Context, db Querier, limit int) ([]Operation, error) {
@@ -93,6 +94,31 @@ func Operations(ctx context.Context, db Querier, limit int) ([]Operation, error)
 		return nil, err
 	}
 	return pgx.AppendRows([]Operation{}, rows, pgx.RowToStructByPos[Operation])
+}
+
+// PressingOperations lists those that are not finished, and those that failed within a day: the oldest, and no more than that.
+func PressingOperations(ctx context.Context, db Querier, limit int) ([]Operation, error) {
+	rows, err := db.Query(ctx, "SELECT "+operationColumns+` FROM postrider.operations
+		WHERE finished_at IS NULL OR state = 'failed' AND finished_at > clock_timestamp() - interval '1 day' ORDER BY id LIMIT $1`, limit)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.AppendRows([]Operation{}, rows, pgx.RowToStructByPos[Operation])
+}
+
+// pressingTime is how long an operation may make no progress before somebody should look.
+const pressingTime = time.Minute
+
+// Stands says why an operation stands still, if it does: in trouble, or since nobody works on it.
+func (o Operation) Stands() (trouble, idle bool) {
+	if o.FinishedAt != nil {
+		return false, false
+	}
+	since := o.AskedAt
+	if o.WorkedAt != nil {
+		since = *o.WorkedAt
+	}
+	return o.TroubledAt != nil && o.Now.Sub(*o.TroubledAt) >= pressingTime, o.Now.Sub(since) >= pressingTime
 }
 
 // ShowOperation returns one operation.

@@ -20,6 +20,8 @@ type StatusReport struct {
 	Relays        []RelayStatus        `json:"relays"`
 	// Schedules are those that are not simply active.
 	Schedules []Schedule `json:"schedules"`
+	// Operations are those that are not finished, and those that failed within a day; the first hundred.
+	Operations []Operation `json:"operations"`
 }
 
 // SubscriptionStatus is a row of the view subscription_status.
@@ -91,6 +93,9 @@ func readStatus(ctx context.Context, db Querier) (*StatusReport, error) {
 		return nil, err
 	}
 	report.Schedules = slices.DeleteFunc(report.Schedules, func(s Schedule) bool { return s.State == ScheduleActive })
+	if report.Operations, err = PressingOperations(ctx, db, 100); err != nil {
+		return nil, err
+	}
 	report.explainStranded()
 	return &report, report.nameOwners(ctx, db)
 }

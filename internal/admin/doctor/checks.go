@@ -38,6 +38,7 @@ var checks = []check{
 	{name: "relays", run: (*examination).checkUnreached},
 	{name: "subscriptions", run: (*examination).checkSubscriptions},
 	{name: "schedules", run: (*examination).checkSchedules},
+	{name: "operations", run: (*examination).checkOperations},
 	{name: "workers", run: (*examination).checkWorkers},
 	{name: "destinations", run: (*examination).checkSinks},
 	{name: "dead letters", run: (*examination).checkDead},
