@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -464,5 +465,50 @@ func TestMissedRunsAreTold(t *testing.T) {
 	b.exec("SELECT postrider.subscribe('alerts', '{$postrider.schedule_missed.>}', 'sql:')")
 	if got := missed(); got != "$postrider.schedule_missed.skips skips 1 missed: skip" {
 		t.Errorf("told: %s", got)
+	}
+}
+
+// pages notes which pages are read, and can be told that others fire some of them.
+type pages struct {
+	store.Schedules
+	read  []string // the first and the last of each
+	taken func(first string) bool
+}
+
+func (p *pages) Due(ctx context.Context, r store.DueRange, most int) (time.Time, []store.Schedule, error) {
+	now, list, err := p.Schedules.Due(ctx, r, most)
+	if len(list) > 0 {
+		p.read = append(p.read, list[0].Name+"-"+list[len(list)-1].Name)
+	}
+	return now, list, err
+}
+
+func (p *pages) Fire(ctx context.Context, list []store.Firing) (moved, fired int, err error) {
+	if p.taken(list[0].Name) {
+		return 0, 0, nil
+	}
+	return p.Schedules.Fire(ctx, list)
+}
+
+// Two relays do not follow each other: one that finds a page taken goes on from the other end, and in the end each has been read, once.
+func TestRelaysFireFromBothEnds(t *testing.T) {
+	b := newBench(t)
+	b.exec(`INSERT INTO postrider.schedules (name, cron, topic, next_run, due) SELECT 's' || i, '* * * * *', 't', date_trunc('minute', now()), date_trunc('minute', now())
+		FROM generate_series(1000, 1000 + 5 * $1 - 1) i`, page)
+	s, _ := b.scheduler()
+	p := &pages{Schedules: store.Schedules{Pool: b.pool}, taken: func(first string) bool { return first == "s1000" }}
+	s.Store = p
+	moved, err := s.fireDue(t.Context(), false)
+	want := []string{"s1000-s1499", "s3499-s3000", "s2999-s2500", "s2499-s2000", "s1999-s1500"}
+	if err != nil || moved != 4*page || !slices.Equal(p.read, want) {
+		t.Errorf("moved %d, %v; pages %q, want %q", moved, err, p.read, want)
+	}
+	// What was left is taken at the next look, wherever it is.
+	p.read, p.taken = nil, func(string) bool { return false }
+	if _, err := s.step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := value[int](b, "SELECT count(DISTINCT headers ->> 'schedule') FROM postrider.outbox"); n != 5*page || len(p.read) != 1 {
+		t.Errorf("%d schedules fired after pages %q", n, p.read)
 	}
 }

@@ -46,8 +46,9 @@ func (m *memory) Earliest(context.Context) (wait time.Duration, some bool, err e
 	return wait, some, nil
 }
 
-func (m *memory) Due(_ context.Context, troubled bool, from store.DuePlace, most int) (now time.Time, list []store.Schedule, err error) {
-	if from != store.FirstDue() {
+func (m *memory) Due(_ context.Context, r store.DueRange, most int) (now time.Time, list []store.Schedule, err error) {
+	troubled := r == store.AllDue(true)
+	if !troubled && r != store.AllDue(false) {
 		return m.now, nil, nil // there are never so many
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.rows)) {

@@ -23,7 +23,7 @@ const (
 // Store is where schedules are: store.Schedules.
 type Store interface {
 	Earliest(ctx context.Context) (wait time.Duration, some bool, err error)
-	Due(ctx context.Context, troubled bool, from store.DuePlace, most int) (now time.Time, list []store.Schedule, err error)
+	Due(ctx context.Context, r store.DueRange, most int) (now time.Time, list []store.Schedule, err error)
 	Fire(ctx context.Context, list []store.Firing) (moved, fired int, err error)
 }
 
@@ -76,10 +76,11 @@ func (s *Scheduler) step(ctx context.Context) (time.Duration, error) {
 	return 0, nil
 }
 
-// fireDue fires what is due, page by page, either what is in trouble or the rest.
+// fireDue fires what is due, page by page, either what is in trouble or the rest. Where another relay fires the same page it goes on from the other
+// end: two that follow each other would read all pages twice.
 func (s *Scheduler) fireDue(ctx context.Context, troubled bool) (total int, err error) {
-	for place := store.FirstDue(); ; {
-		now, due, err := s.Store.Due(ctx, troubled, place, page)
+	for r := store.AllDue(troubled); ; {
+		now, due, err := s.Store.Due(ctx, r, page)
 		if err != nil {
 			return total, err
 		}
@@ -92,7 +93,13 @@ func (s *Scheduler) fireDue(ctx context.Context, troubled bool) (total int, err 
 		if err != nil || len(due) < page {
 			return total, err
 		}
-		place = store.DuePlace{Due: due[len(due)-1].Due, Name: due[len(due)-1].Name}
+		last := store.DuePlace{Due: due[len(due)-1].Due, Name: due[len(due)-1].Name}
+		if r.Backwards {
+			r.To = last
+		} else {
+			r.From = last
+		}
+		r.Backwards = r.Backwards != (moved < len(list))
 	}
 }
 

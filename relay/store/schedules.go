@@ -50,15 +50,38 @@ type DuePlace struct {
 	Name string
 }
 
-// FirstDue is the place to begin at.
-func FirstDue() DuePlace { return DuePlace{Due: DistantPast} }
+// distantFuture is after every time at which something may be due now.
+var distantFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Due returns the next schedules that are due after a place, either those in trouble or the others, and the time at which they were.
-func (s Schedules) Due(ctx context.Context, troubled bool, from DuePlace, most int) (now time.Time, list []Schedule, err error) {
+// DueRange is what is due between two places, both left out, either those in trouble or the others; from its end if Backwards.
+type DueRange struct {
+	troubled  bool
+	Backwards bool
+	From, To  DuePlace
+}
+
+// AllDue is the range of all of them.
+func AllDue(troubled bool) DueRange {
+	return DueRange{troubled: troubled, From: DuePlace{Due: DistantPast}, To: DuePlace{Due: distantFuture}}
+}
+
+// dueQuery reads a page from either end of a range.
+func dueQuery(order string) string {
+	return `SELECT statement_timestamp(), s.name, s.cron, s.zone, s.missed, s.version, s.next_run, s.planned_from, s.due, coalesce(s.trouble, '') FROM postrider.schedules s
+		WHERE s.due <= statement_timestamp() AND (s.trouble IS NOT NULL) = $1::boolean AND (s.due, s.name) > ($2::timestamptz, $3::text) AND (s.due, s.name) < ($4::timestamptz, $5::text)
+		ORDER BY s.due ` + order + `, s.name ` + order + ` LIMIT $6::integer`
+}
+
+var dueForwards, dueBackwards = dueQuery("ASC"), dueQuery("DESC")
+
+// Due returns the next schedules of a range, and the time at which they were due.
+func (s Schedules) Due(ctx context.Context, r DueRange, most int) (now time.Time, list []Schedule, err error) {
+	query := dueForwards
+	if r.Backwards {
+		query = dueBackwards
+	}
 	err = read(ctx, s.Pool, func(b *pgx.Batch) {
-		b.Queue(`SELECT statement_timestamp(), s.name, s.cron, s.zone, s.missed, s.version, s.next_run, s.planned_from, s.due, coalesce(s.trouble, '') FROM postrider.schedules s
-			WHERE s.due <= statement_timestamp() AND (s.trouble IS NOT NULL) = $1::boolean AND (s.due, s.name) > ($2::timestamptz, $3::text)
-			ORDER BY s.due, s.name LIMIT $4::integer`, troubled, from.Due, from.Name, most).Query(func(rows pgx.Rows) error {
+		b.Queue(query, r.troubled, r.From.Due, r.From.Name, r.To.Due, r.To.Name, most).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				var r Schedule
 				if err := rows.Scan(&now, &r.Name, &r.Cron, &r.Zone, &r.Missed, &r.Version, &r.Next, &r.From, &r.Due, &r.Trouble); err != nil {
