@@ -91,3 +91,18 @@ func TestMaxScheduledCountsWhatIsInTheTableAlone(t *testing.T) {
 		t.Errorf("%d messages are scheduled, want %d", n, most)
 	}
 }
+
+// What a relay has is saved as it has it: a message is looked for in the log only if it was withheld. Tens of thousands that wait for their time, or
+// fail at once, would take a save many seconds else.
+func TestSavesLookForNothingThatIsThere(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.Exec(`CREATE OR REPLACE FUNCTION postrider.copied_message(id bigint, created_at timestamptz, careful boolean, OUT payload jsonb, OUT body bytea, OUT headers jsonb)
+		RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$ BEGIN RAISE EXCEPTION 'a message is looked for'; END $$`)
+	b.subscribe("sub", "{>}", "{}", "now")
+	b.start()
+	b.Exec("INSERT INTO postrider.outbox (topic, payload, deliver_at) SELECT 'a', to_jsonb(g), now() + interval '1 day' FROM generate_series(1, 10) g")
+	eventually(t, "all are parked until their time", func() bool {
+		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'scheduled' AND payload IS NOT NULL") == 10
+	})
+}

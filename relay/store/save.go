@@ -43,7 +43,8 @@ WITH input AS (
 	            @in_progress::text[], @in_copies::smallint[], ` + copiedList((*copied).parameter) + `)
 		AS p (subscription, shard, class, id, created_at, state, attempts, due, reason, token, lease, worker, progress, copies, ` + copiedList((*copied).column) + `)
 	JOIN saved USING (subscription, shard, class)
-	LEFT JOIN LATERAL (SELECT * FROM postrider.copied_message(p.id, p.created_at, p.copies = 2) WHERE p.copies IN (1, 2)) m ON true
+	-- OFFSET: else each message is looked for, and thrown away then.
+	LEFT JOIN LATERAL (SELECT * FROM postrider.copied_message(p.id, p.created_at, p.copies = 2) WHERE p.copies IN (1, 2) OFFSET 0) m ON true
 	ON CONFLICT DO NOTHING
 ), updated AS (
 	UPDATE postrider.parked t SET state = p.state, attempts = p.attempts, updated_at = now(), reason = coalesce(p.reason, t.reason),
