@@ -7,6 +7,7 @@
 //	records     empties segments of results and attempts that are past the retention
 //	unique      enqueues duplicates whose first message may have been out when they came, and removes unique keys that are free again
 //	events      makes messages of what operators are to know
+//	lost        notes for operators which workers were lost with jobs; retention notes who keeps segments
 //	operations  redrives, discards and cancels messages by the thousand, a chunk at a time, which saves how far it has come
 //
 // What holds:

@@ -41,8 +41,13 @@ func (l *LostWorkers) add(lost store.LostWorker) {
 	l.list[id] = lost
 }
 
-// Tell writes them down.
-func (l *LostWorkers) Tell(ctx context.Context, to store.Events) error {
+// lostNoter is who writes them down: store.Events.
+type lostNoter interface {
+	NoteLost(ctx context.Context, list []store.LostWorker) error
+}
+
+// Tell writes them down; what cannot be is kept for the next time.
+func (l *LostWorkers) Tell(ctx context.Context, to lostNoter) error {
 	l.mu.Lock()
 	list := make([]store.LostWorker, 0, len(l.list))
 	for _, lost := range l.list {
@@ -63,6 +68,6 @@ func (l *LostWorkers) Tell(ctx context.Context, to store.Events) error {
 }
 
 // Job is the writing down as a job.
-func (l *LostWorkers) Job(to store.Events, log *slog.Logger) Job {
+func (l *LostWorkers) Job(to lostNoter, log *slog.Logger) Job {
 	return Job{every: eventsEvery, turn: once(log, "operators are not told of lost workers", func(ctx context.Context) error { return l.Tell(ctx, to) })}
 }
