@@ -187,3 +187,21 @@ func TestEventVerdicts(t *testing.T) {
 		contains(t, name, (&truth{ledger: ledger{log: c.log, waiting: c.waiting, happened: happened}}).judgeEvents(nil), c.want)
 	}
 }
+
+// What an operation that was to cancel has left alone must have been on its way by then.
+func TestOperationVerdicts(t *testing.T) {
+	tr := &truth{ledger: ledger{spared: []spared{{"loose", 1, 5, at(10)}}}}
+	for name, c := range map[string]struct {
+		subscription string
+		arrivals     []Arrival
+		want         string
+	}{
+		"never came":                   {"loose", nil, ""},
+		"on its way":                   {"loose", join(refused(9, 1), arrived(12, 1)), ""},
+		"after the operation":          {"loose", arrived(12, 1), "had ended at 00:00:10.000"},
+		"of another subscription":      {"victim", arrived(12, 1), ""},
+		"that nobody wanted cancelled": {"loose", arrived(12, 2), ""},
+	} {
+		contains(t, name, tr.judgeSpared(c.subscription, c.arrivals), c.want)
+	}
+}
