@@ -36,11 +36,17 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
+	return newBenchWith(t, "")
+}
+
+// newBenchWith has settings in the relays' connection string.
+func newBenchWith(t *testing.T, settings string) *bench {
+	t.Helper()
 	db := pgtest.New(t)
 	b := &bench{T: t, admin: db.Pool(t)}
 	role := db.Role(t, "relay", "")
 	b.exec(migrations.TimerGrants(role))
-	config, err := dbconn.ParseConfig(db.RoleURL(role))
+	config, err := dbconn.ParseConfig(db.RoleURL(role) + settings)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,6 +170,23 @@ func TestRelaysShareWhatIsDue(t *testing.T) {
 }
 
 // What changes, pauses or goes after a relay has decided is not fired as it was: a change counts at once.
+// Before a pooler in transaction mode nothing can be prepared: what the server says of a statement's arguments is not known.
+func TestFireWithoutPreparing(t *testing.T) {
+	t.Parallel()
+	b := newBenchWith(t, "&default_query_exec_mode=exec")
+	b.exec(`SELECT postrider.put_schedule('good', '* * * * *', 'reports.x'), postrider.put_schedule('late', '* * * * *', 'reports.x', missed => 'all(3)'),
+		postrider.put_schedule('never', '0 0 30 2 *', 'reports.x')`)
+	b.exec("UPDATE postrider.schedules SET planned_from = clock_timestamp() - interval '10 minutes'")
+	s, _ := b.scheduler()
+	b.settle(s)
+	if n := value[int](b, "SELECT count(*)::int FROM postrider.outbox"); n != 4 {
+		t.Errorf("%d runs were fired, want one and three", n)
+	}
+	if n := value[int](b, "SELECT count(*)::int FROM postrider.schedules WHERE trouble IS NOT NULL OR next_run > clock_timestamp()"); n != 3 {
+		t.Errorf("%d schedules have moved on or are in trouble, want all three", n)
+	}
+}
+
 func TestChangeWhileDue(t *testing.T) {
 	b := newBench(t)
 	s, w := b.scheduler()

@@ -103,20 +103,18 @@ func (s Schedules) Due(ctx context.Context, r DueRange, most int) (now time.Time
 // left alone. It commits as the server's setting says: what is planned from here must not be forgotten by a failover alone.
 func (s Schedules) Fire(ctx context.Context, list []Firing) (moved, fired int, err error) {
 	var (
-		names, troubles []any
-		versions        []int64
-		was, then       []*time.Time
-		of              []int32
-		lost            []bool
-		at              []time.Time
+		names     []string
+		troubles  []*string
+		versions  []int64
+		was, then []*time.Time
+		of        []int32
+		lost      []bool
+		at        []time.Time
 	)
 	for i, f := range list {
 		names, versions = append(names, f.Name), append(versions, f.Version)
 		was, then = append(was, f.Next), append(then, f.Then)
-		troubles, lost = append(troubles, nil), append(lost, f.Lost)
-		if f.Trouble != "" {
-			troubles[i] = s.Pool.Encoding().Storable(f.Trouble)
-		}
+		troubles, lost = append(troubles, orNull(s.Pool.Encoding().Storable(f.Trouble))), append(lost, f.Lost)
 		for _, run := range f.Runs {
 			of, at = append(of, int32(i+1)), append(at, run)
 		}
