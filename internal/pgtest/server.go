@@ -21,7 +21,7 @@ const (
 	superuser    = "postgres"
 	startTimeout = 60 * time.Second
 	// stopGrace is what each kind of shutdown gets before a ruder one follows.
-	stopGrace = 20 * time.Second
+	stopGrace = time.Minute
 )
 
 // errTransient marks a failed start that is worth another attempt.
