@@ -101,9 +101,9 @@ func (t *task) keyed() keyClass {
 
 func (e *entry) keyed() keyClass { return e.keyClass }
 
-// isOut files an entry of a class that is leased: whoever has it works on its key.
+// isOut files an entry that is leased: whoever has it works on its key.
 func (p *parkedSet) isOut(e *entry) {
-	if e.class == 0 || e.key == "" || e.state != states.Leased {
+	if e.key == "" || e.state != states.Leased {
 		return
 	}
 	if p.out == nil {
@@ -114,7 +114,7 @@ func (p *parkedSet) isOut(e *entry) {
 
 // isBack undoes isOut.
 func (p *parkedSet) isBack(e *entry) {
-	if e.class == 0 || e.key == "" || e.state != states.Leased {
+	if e.key == "" || e.state != states.Leased {
 		return
 	}
 	if left := slices.DeleteFunc(p.out[e.key], func(x *entry) bool { return x == e }); len(left) > 0 {
@@ -124,7 +124,8 @@ func (p *parkedSet) isBack(e *entry) {
 	}
 }
 
-// outElsewhere says whether a message of the key is out in another class.
-func (p *parkedSet) outElsewhere(key keyClass) bool {
-	return len(p.out) > 0 && slices.ContainsFunc(p.out[key.key], func(e *entry) bool { return e.class != key.class })
+// outBeside says whether another message of the key is out: one of another class, or one that is younger than a message that was redriven, or that
+// was of another class before.
+func (p *parkedSet) outBeside(key string, this *entry) bool {
+	return len(p.out) > 0 && slices.ContainsFunc(p.out[key], func(e *entry) bool { return e != this })
 }

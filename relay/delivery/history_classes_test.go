@@ -96,6 +96,11 @@ func (x *simRunner) checkAlone(r *simRow, t *task) {
 			}
 		}
 	}
+	for _, id := range x.leases { // whatever the table says of it
+		if id != r.ID && x.sim.server.rows[id].Key == r.Key && !x.again[id] && !x.again[r.ID] {
+			x.sim.failf("%s: message %d goes out while a worker has %d of its key %q", x.sub.Name, r.ID, id, r.Key)
+		}
+	}
 	for id, p := range x.parked {
 		if len(x.r.intakes) > 1 && p.row.Priority != r.Priority && p.row.Key == r.Key && x.isOut(id, p) && !x.excused(id) && !x.excused(r.ID) {
 			x.sim.failf("%s: message %d goes out while %d of its key %q is leased", x.sub.Name, r.ID, id, r.Key)

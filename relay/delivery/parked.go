@@ -78,7 +78,7 @@ func (o *ParkOp) fix() {
 type parkedSet struct {
 	byID    map[snapshot.Ident]*entry
 	keys    map[keyClass][]*entry // what blocks a key, in order of insertion; empty keys block nothing and are not here
-	out     map[string][]*entry   // with classes, what is leased of a key
+	out     map[string][]*entry   // what is leased of a key
 	due     dueHeap
 	blocked crowd                 // that count towards max_parked
 	later   int                   // scheduled

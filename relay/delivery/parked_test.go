@@ -12,6 +12,7 @@ import (
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/states"
+	"github.com/postrider/postrider/relay/subscription"
 )
 
 // parkedTable is the table as it is after all operations recorded so far have been saved.
@@ -217,5 +218,25 @@ func TestParkedMustBeDurableToBeDue(t *testing.T) {
 	}
 	if got := p.nextDue(time.Unix(5, 0)); got != e {
 		t.Errorf("%+v is due, want the entry", got)
+	}
+}
+
+// A message that was redriven, or that had another priority before, may be older than the one of its key that somebody works on: it waits for that.
+func TestOlderMessageWaitsForWhatIsOut(t *testing.T) {
+	tr := newTrial(subscription.Settings{Ordering: subscription.OrderByKey, OnDead: subscription.DeadSkips, MaxAttempts: 3, Lanes: 1, Batch: 1, MaxParked: 10, MaxScheduled: 10}, &destination{})
+	q := &tr.x.r.retries
+	of := keyClass{key: "k"}
+	older := &entry{id: 5, keyClass: of, state: states.Held, stored: states.Held, heapIndex: -1}
+	out := &entry{id: 6, keyClass: of, state: states.Leased, stored: states.Leased, loan: loan{token: 1, worker: "w"}, heapIndex: -1}
+	q.takeInParked([]*entry{older, out}, nil)
+	if q.unblock(of); len(q.toLoad) > 0 {
+		t.Fatal("the older message goes while the younger one of its key is out")
+	}
+	if gate := q.gate(&task{key: "k", entry: older}); gate != gateHold {
+		t.Errorf("in its lane its gate is %v, want that it is held", gate)
+	}
+	q.parked.remove(out)
+	if q.unblock(of); len(q.toLoad) != 1 || q.toLoad[0] != older {
+		t.Errorf("%v are loaded, want the older message, now that its key is free", q.toLoad)
 	}
 }

@@ -52,7 +52,7 @@ const (
 func (q *retries) gate(t *task) gateState {
 	list := q.parked.keys[t.keyed()]
 	switch {
-	case q.parked.outElsewhere(t.keyed()):
+	case q.parked.outBeside(t.key, t.entry):
 		return gateHold
 	case len(list) == 0 || list[0] == t.entry || t.entry == nil && list[0].place().Compare(t.row.Place()) > 0:
 		return gateOpen // younger ones, such as were scheduled, wait for it, not it for them
@@ -145,7 +145,7 @@ func (q *retries) endPostponing(in *intake) {
 // unblock lets the key's next parked message go, if there is one that waits for nothing else.
 func (q *retries) unblock(key keyClass) {
 	head := q.parked.head(key)
-	if head != nil && !q.parked.outElsewhere(key) && head.durable() && !head.busy && head.state != states.Dead && head.state != states.Leased && head.heapIndex < 0 {
+	if head != nil && !q.parked.outBeside(key.key, head) && head.durable() && !head.busy && head.state != states.Dead && head.state != states.Leased && head.heapIndex < 0 {
 		q.load(head)
 	}
 }
