@@ -126,13 +126,14 @@ func (a *apiService) programs(db *dbconn.Pool) api.Config {
 // console is what people's pages need of this process.
 func (a *apiService) console(db *dbconn.Pool) console.Config {
 	return console.Config{
-		DB:        db.With,
-		Workers:   a.hub.Status,
-		Doctor:    func(ctx context.Context) []doctor.Finding { return doctor.Examine(ctx, doctorOptions(a.settings)) },
-		Retention: a.settings.Retention.OrTiny(),
-		Name:      string(a.settings.Name),
-		Version:   buildVersion(),
-		Log:       a.log,
+		DB:           db.With,
+		Workers:      a.hub.Status,
+		Doctor:       func(ctx context.Context) []doctor.Finding { return doctor.Examine(ctx, doctorOptions(a.settings)) },
+		Retention:    a.settings.Retention.OrTiny(),
+		HidePayloads: bool(a.settings.APIHidePayloads),
+		Name:         string(a.settings.Name),
+		Version:      buildVersion(),
+		Log:          a.log,
 	}
 }
 

@@ -32,7 +32,7 @@ const MostMessages = 200
 
 // A page is looked for in steps: each is one short statement, and when they have taken long enough what was found is returned.
 const (
-	stepRows   = 20_000
+	stepRows   = 5_000
 	longSearch = 400 * time.Millisecond
 )
 
@@ -108,6 +108,14 @@ type search struct {
 	parked bool
 }
 
+// rows is how many one step looks at: no more than are shown, if all of them are.
+func (s *search) rows() int {
+	if !s.parked && s.Status == "" && s.Subscription == "" && s.Topic == "" && s.Key == nil && s.Since == nil && s.Until == nil {
+		return s.Limit + 1
+	}
+	return stepRows
+}
+
 // looked are the rows of one step; the first argument is where it begins, the second how many.
 func (s *search) looked() string {
 	if s.parked {
@@ -132,7 +140,7 @@ func (s *search) step(ctx context.Context, db Querier, list *MessageList) error 
 		SELECT b.lowest, b.n, b.now, f.id, f.topic, f.key, %s, f.priority, f.state, f.attempts, %s, f.reason
 		FROM (SELECT min(id) AS lowest, count(*) AS n, clock_timestamp() AS now FROM looked) b LEFT JOIN found f ON true ORDER BY f.id DESC`,
 		s.looked(), writable("f.created_at"), writable("f.due")),
-		s.Before, stepRows, s.Topic, s.Key, s.Since, s.Until, s.Limit+1, s.Subscription)
+		s.Before, s.rows(), s.Topic, s.Key, s.Since, s.Until, s.Limit+1, s.Subscription)
 	if err != nil {
 		return err
 	}
@@ -155,7 +163,7 @@ func (s *search) step(ctx context.Context, db Querier, list *MessageList) error 
 		return err
 	}
 	list.Next = nil
-	if n == stepRows {
+	if n == s.rows() {
 		list.Next = lowest
 	}
 	return s.keep(ctx, db, found, list)

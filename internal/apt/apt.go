@@ -77,6 +77,16 @@ func InstallBouncer(ctx context.Context, log io.Writer) error {
 	return nil
 }
 
+// Install installs packages that start nothing.
+func Install(ctx context.Context, log io.Writer, packages ...string) error {
+	say(log, "no "+packages[0]+" found: installing it with apt-get")
+	updateErr := runApt(ctx, log, "update")
+	if err := runApt(ctx, log, "install", packages...); err != nil {
+		return errors.Join(err, updateErr)
+	}
+	return nil
+}
+
 // withoutMainCluster switches the cluster "main" off until restore is called,
 // which puts the file back as it was.
 func withoutMainCluster() (restore func() error, err error) {

@@ -12,9 +12,10 @@ import (
 
 // How bad something is; the numbers put the worst first.
 const (
-	good = iota
-	odd  // somebody wanted it so, or it may pass
-	bad  // does not get better by itself
+	quiet = iota - 1 // nothing is to be said of it
+	good
+	odd // somebody wanted it so, or it may pass
+	bad // does not get better by itself
 )
 
 // behind is the lag from which on a subscription that delivers is worth a word.
@@ -28,7 +29,7 @@ type condition struct {
 }
 
 // Class is the word's style.
-func (c condition) Class() string { return [...]string{"good", "odd", "bad"}[c.Level] }
+func (c condition) Class() string { return [...]string{"plain", "good", "odd", "bad"}[c.Level+1] }
 
 // byWorkers says whether workers take messages themselves, in SQL, so that no relay has to.
 func byWorkers(s *admin.SubscriptionStatus) bool { return strings.HasPrefix(s.Sink, "sql:") }

@@ -26,9 +26,11 @@ type Config struct {
 	Doctor func(ctx context.Context) []doctor.Finding
 	// Retention is how long settled messages are to stay.
 	Retention time.Duration
-	Name      string // the relay's
-	Version   string
-	Log       *slog.Logger
+	// HidePayloads hides from viewers what messages carry.
+	HidePayloads bool
+	Name         string // the relay's
+	Version      string
+	Log          *slog.Logger
 }
 
 // Handler serves the console. Make one with New.

@@ -25,6 +25,7 @@ type messageData struct {
 	Content    admin.MessageText
 	Text       string // what it carries, made readable
 	Headers    []header
+	Hidden     bool // from who looks
 	Deliveries []deliveryRow
 }
 
@@ -57,17 +58,20 @@ func (h *Handler) message(ctx context.Context, q *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	report, err := h.sampler.look(ctx)
-	if err != nil {
-		return nil, err
-	}
+	report := h.sampler.glance()
 	if !m.Now.IsZero() {
 		d.Now = m.Now
 	}
 	for _, one := range m.List {
 		d.Deliveries = append(d.Deliveries, deliveryOf(one, h.rowOf(report, one.Subscription)))
 	}
-	d.Text, d.Headers = readable(d.Content), headersOf(d.Content.Headers)
+	if d.Hidden = h.HidePayloads && !q.MayChange(); d.Hidden {
+		for i := range d.Deliveries {
+			d.Deliveries[i].Result = nil
+		}
+	} else {
+		d.Text, d.Headers = readable(d.Content), headersOf(d.Content.Headers)
+	}
 	return &page{Title: fmt.Sprintf("Message %d", id), Section: "/messages", Body: "message", Every: sampleEvery, Data: d}, nil
 }
 

@@ -95,9 +95,9 @@ func segmentCondition(s admin.Segment) condition {
 	case s.Current:
 		return condition{"is filled now", good, ""}
 	case s.Oldest == nil && s.Next:
-		return condition{"empty, is next", good, ""}
+		return condition{"empty, is next", quiet, ""}
 	case s.Oldest == nil:
-		return condition{"empty", good, ""}
+		return condition{"empty", quiet, ""}
 	case s.Old && s.Needed > 0:
 		return condition{"cannot be emptied", bad, "not settled yet by " + who}
 	case s.Old && len(s.Holders) > 0:

@@ -80,15 +80,28 @@ func (s *sampler) look(ctx context.Context) (*admin.StatusReport, error) {
 	}
 }
 
+// glance returns what is known already, nil if nothing is: for pages that tell something else, and wait for nobody.
+func (s *sampler) glance() *admin.StatusReport {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looked = time.Now()
+	if s.last.report == nil || time.Since(s.last.ended) > lookedFor {
+		s.start()
+		return nil
+	}
+	return s.last.report
+}
+
 // start makes a sample be read now.
 func (s *sampler) start() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
 	if !s.running && s.ctx.Err() == nil {
 		s.running = true
 		s.done.Go(s.run)
+		return
+	}
+	select {
+	case s.kick <- struct{}{}:
+	default:
 	}
 }
 

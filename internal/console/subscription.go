@@ -63,8 +63,11 @@ func (h *Handler) subscription(ctx context.Context, q *request) (*page, error) {
 	return &page{Title: name, Section: "/", Body: "subscription", Every: sampleEvery, Data: d}, nil
 }
 
-// rowOf is the subscription of a name, with an empty row if the report has none.
+// rowOf is the subscription of a name, with an empty row if the report has none, or there is no report.
 func (h *Handler) rowOf(r *admin.StatusReport, name string) row {
+	if r == nil {
+		return row{}
+	}
 	for i := range r.Subscriptions {
 		if s := &r.Subscriptions[i]; s.Name == name {
 			return row{s, conditionOf(s, r.Relays, r.Now), newSpark(h.sampler.lagOf(name))}

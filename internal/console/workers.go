@@ -52,13 +52,11 @@ func (h *Handler) workers(ctx context.Context, q *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	report, err := h.sampler.look(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range report.Relays {
-		if r.Lives(report.Now) && r.Name != h.Name {
-			d.Relays++
+	if report := h.sampler.glance(); report != nil {
+		for _, r := range report.Relays {
+			if r.Lives(report.Now) && r.Name != h.Name {
+				d.Relays++
+			}
 		}
 	}
 	return &page{Title: "Workers", Section: "/workers", Body: "workers", Every: sampleEvery, Data: d}, nil

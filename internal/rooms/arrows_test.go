@@ -82,6 +82,7 @@ var rooms = []room{
 	{path: "internal/natstest"},
 	{path: "internal/hooktest"},
 	{path: "internal/linktest"},
+	{path: "internal/browsertest", may: "internal/apt"},
 	{path: "internal/rooms"},
 	{path: "internal/runtests", may: "internal/pgtest"},
 	{path: "internal/torture", may: "internal/hooktest internal/linktest internal/natstest internal/pgtest migrations outbox outbox/topic worker", postgres: true},
