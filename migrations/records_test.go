@@ -198,6 +198,21 @@ func TestAttemptsOfWorkersInSQL(t *testing.T) {
 	if got := one[string](t, q, `SELECT string_agg(attempt || ' ' || outcome || ' ' || reason, '; ') FROM postrider.attempts WHERE id = $1`, killer); got != "3 lost its worker has not come to COMMIT, 3 times in a row" {
 		t.Errorf("of the killer is kept %s", got)
 	}
+	// Those who are told of lost workers are not told of their own.
+	work(t, q, "own", `{"shards": 1}`)
+	exec(t, q, `UPDATE postrider.subscriptions SET topics = '{$postrider.worker_lost.>,a.>}' WHERE name = 'own'`)
+	s.put("x")
+	for _, end := range []func(pgx.Tx){func(tx pgx.Tx) { exec(t, tx, "ROLLBACK") }, func(tx pgx.Tx) { exec(t, tx, "COMMIT") }} {
+		tx := begin(t, s.worker)
+		if got := takeJobs(t, tx, "own", 1); len(got) != 1 {
+			t.Fatalf("taken: %v", got)
+		}
+		end(tx)
+	}
+	if n := one[int](t, q, `SELECT count(*) FROM postrider.events WHERE subject = 'own'`); n != 0 {
+		t.Errorf("%d events of events", n)
+	}
+	s.batch(1, nil)
 	// Who does not want them has none.
 	n := one[int](t, q, `SELECT count(*) FROM postrider.attempts`)
 	exec(t, q, `UPDATE postrider.subscriptions SET settings = '{"shards": 1, "max_attempts": 3, "keep_attempts": "none"}'`)

@@ -37,11 +37,7 @@ func NewHub(confirmed func() bool, lost func(Lost), log *slog.Logger) *Hub {
 	c := h.core
 	c.confirmed, c.newToken = confirmed, newTokens()
 	c.lost = func(l Lost) {
-		jobs := 0
-		for _, n := range l.Jobs {
-			jobs += n
-		}
-		log.Warn("a worker is lost: its jobs go to others", "worker", l.Worker, "reason", l.Reason, "jobs", jobs, "silent_for", l.Silent.Round(time.Millisecond))
+		log.Warn("a worker is lost: its jobs go to others", "worker", l.Worker, "reason", l.Reason, "jobs", l.All, "silent_for", l.Silent.Round(time.Millisecond))
 		lost(l)
 	}
 	c.ended = func(done <-chan struct{}) { h.do(func() { c.drop(done) }) }

@@ -335,3 +335,28 @@ func TestProgressIsWrittenSeldom(t *testing.T) {
 		t.Errorf("told %d times of what has not changed", n)
 	}
 }
+
+// Of a lost worker the jobs are told by subscription, those that it still had; what tells of events itself makes no further ones.
+func TestLostWorkersAreToldOf(t *testing.T) {
+	b := newBench()
+	var told []Lost
+	b.core.lost = func(l Lost) { told = append(told, l) }
+	for id, topic := range map[int64]string{1: "mail.welcome", 2: "mail.welcome", 3: "$postrider.worker_lost.jobs"} {
+		b.send(context.Background(), b.line, sinks.Delivery{Message: &sinks.Message{ID: id, Topic: topic}, Subscription: "jobs", Attempt: 1}, func(error) {})
+	}
+	b.settleDown()
+	w := b.worker(t, "w")
+	for _, j := range b.take(w, upToTen) {
+		if j.ID == 1 {
+			b.settle(Item{Held: Held{"jobs", 1, tokenText(j.token)}, Outcome: Done})
+		}
+	}
+	b.pass(15 * time.Second)
+	if len(told) != 1 || told[0].Worker != "w" || told[0].All != 2 || told[0].Silent != 15*time.Second || len(told[0].Jobs) != 1 || told[0].Jobs["jobs"] != 1 {
+		t.Errorf("told: %+v", told)
+	}
+	b.pass(time.Hour)
+	if len(told) != 1 {
+		t.Errorf("told again: %+v", told)
+	}
+}

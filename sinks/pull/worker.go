@@ -100,7 +100,8 @@ func (w *worker) idle() bool {
 type Lost struct {
 	Worker, Reason string
 	Silent         time.Duration
-	Jobs           map[string]int // by subscription
+	All            int            // jobs
+	Jobs           map[string]int // by subscription, without those that tell of events: these make no further ones
 }
 
 var (
@@ -122,7 +123,7 @@ func (c *core) lose(w *worker, why error, which func(*job) bool) {
 	alone, doubtful := len(w.holds) == 1, w.doubtful
 	lost := Lost{Worker: w.name, Reason: why.Error(), Silent: c.now.Sub(w.seen), Jobs: make(map[string]int)}
 	defer func() {
-		if len(lost.Jobs) > 0 {
+		if lost.All > 0 {
 			c.lost(lost)
 		}
 	}()
@@ -130,7 +131,10 @@ func (c *core) lose(w *worker, why error, which func(*job) bool) {
 		if !which(j) {
 			continue
 		}
-		lost.Jobs[j.line.name]++
+		lost.All++
+		if !strings.HasPrefix(j.Topic, "$") {
+			lost.Jobs[j.line.name]++
+		}
 		if alone || j == doubtful {
 			c.remember(j.token, Late)
 			c.end(j, sinks.Lost(why))
