@@ -34,6 +34,7 @@ type world struct {
 	binary  string
 	browser *browsertest.Browser
 	hook    *receiver
+	role    string // the relay's, which may do what relays need and no more
 }
 
 // receiver is where messages go.
@@ -104,9 +105,24 @@ func newWorld(t *testing.T) *world {
 	if out, err := exec.Command("go", "build", "-o", w.binary, "../../cmd/postrider").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	w.command("migrate")
+	w.role = w.db.Role(t, "relay", "REPLICATION")
+	w.db.Exec(t, w.command("grants", "--relay", w.role))
 	w.url = w.relay("relay-a")
 	w.fill()
 	return w
+}
+
+// command runs a command as the schema's owner, and returns what it prints.
+func (w *world) command(args ...string) string {
+	w.t.Helper()
+	cmd := exec.Command(w.binary, args...)
+	cmd.Env = append(os.Environ(), "POSTRIDER_DATABASE_URL="+w.db.URL())
+	out, err := cmd.Output()
+	if err != nil {
+		w.t.Fatalf("postrider %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
 }
 
 // relay starts a relay that is ready, and returns the address of its console.
@@ -119,7 +135,7 @@ func (w *world) relay(name string, env ...string) string {
 	address := l.Addr().String()
 	l.Close()
 	cmd := exec.Command(w.binary, "run")
-	url := strings.Replace(w.db.URL(), fmt.Sprintf("127.0.0.1:%d", w.db.Server.Port()), w.link.Addr(), 1)
+	url := strings.Replace(w.db.RoleURL(w.role), fmt.Sprintf("127.0.0.1:%d", w.db.Server.Port()), w.link.Addr(), 1)
 	cmd.Env = append(os.Environ(), append([]string{"POSTRIDER_DATABASE_URL=" + url, "POSTRIDER_API_ADDR=" + address, "POSTRIDER_HTTP_ADDR=off", "POSTRIDER_NAME=" + name}, env...)...)
 	log, err := os.Create(filepath.Join(w.t.TempDir(), "log"))
 	if err != nil {
@@ -174,10 +190,9 @@ func (w *world) fill() {
 		"SELECT postrider.subscribe('billing', '{orders.>}', '" + w.hook.url + "/always')",
 		"SELECT postrider.subscribe('shipping', '{parcels.>}', '" + w.hook.url + "/shipping', '{\"max_attempts\": 1, \"on_dead\": \"hold\"}')",
 		"SELECT postrider.subscribe('search', '{products.>}', 'http://127.0.0.1:1/none')",
-		"SELECT postrider.subscribe('audit', '{orders.>}', '" + w.hook.url + "/always')",
+		"SELECT postrider.subscribe('audit', '{orders.>}', '" + w.hook.url + "/always'); SELECT postrider.pause('audit', 'the store is being moved until Monday')", // at once
 		"SELECT postrider.subscribe('mail', '{mail.>}', 'pull:')",
 		"SELECT postrider.subscribe('payments', '{payments.>}', 'sql:')",
-		"SELECT postrider.pause('audit', 'the store is being moved until Monday')",
 		"SELECT postrider.put_schedule('nightly', '0 3 * * *', 'reports.nightly')",
 		`SELECT postrider.enqueue('orders.created', '{"order": {"id": 4711, "total": 12.5}}', key => 'customer-7', headers => '{"tenant": "eu-1"}')`,
 		"SELECT postrider.enqueue('products.changed', '{}', key => 'p-1')",

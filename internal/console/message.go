@@ -58,7 +58,7 @@ func (h *Handler) message(ctx context.Context, q *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	report := h.sampler.glance()
+	report := h.sampler.glance(ctx)
 	if !m.Now.IsZero() {
 		d.Now = m.Now
 	}

@@ -45,7 +45,7 @@ func (h *Handler) messages(ctx context.Context, q *request) (*page, error) {
 		return nil, err
 	}
 	d.Now = d.List.Now
-	if report := h.sampler.glance(); report != nil { // names are a convenience
+	if report := h.sampler.glance(ctx); report != nil { // names are a convenience
 		for _, s := range report.Subscriptions[:min(len(report.Subscriptions), 1000)] {
 			d.Names = append(d.Names, s.Name)
 		}

@@ -80,16 +80,26 @@ func (s *sampler) look(ctx context.Context) (*admin.StatusReport, error) {
 	}
 }
 
-// glance returns what is known already, nil if nothing is: for pages that tell something else, and wait for nobody.
-func (s *sampler) glance() *admin.StatusReport {
+// aMoment is how long a page waits for what it can do without.
+const aMoment = time.Second
+
+// glance returns what is known, or will be in a moment; nil if nothing is: for pages that tell something else.
+func (s *sampler) glance(ctx context.Context) *admin.StatusReport {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.looked = time.Now()
-	if s.last.report == nil || time.Since(s.last.ended) > lookedFor {
-		s.start()
-		return nil
+	report := s.last.report
+	fresh := report != nil && time.Since(s.last.ended) < lookedFor
+	s.mu.Unlock()
+	if fresh {
+		return report
 	}
-	return s.last.report
+	ctx, cancel := context.WithTimeout(ctx, aMoment)
+	defer cancel()
+	report, err := s.look(ctx)
+	if err != nil {
+		return nil // the page's own questions tell why
+	}
+	return report
 }
 
 // start makes a sample be read now.

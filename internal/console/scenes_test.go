@@ -290,7 +290,7 @@ func askedWrongly(w *world, t *testing.T) {
 
 // onlyLook: who may not change something sees no button for it, and is refused if he asks all the same.
 func onlyLook(w *world, t *testing.T) {
-	viewer := &world{t: t, db: w.db, link: w.link, binary: w.binary, browser: w.browser}
+	viewer := &world{t: t, db: w.db, link: w.link, binary: w.binary, browser: w.browser, role: w.role}
 	url := viewer.relay("relay-b", "POSTRIDER_API_TOKENS=eve:viewer=env:EVE,olga:operator=env:OLGA", "EVE=a-token-to-look-with", "OLGA=a-token-to-steer-with")
 	p := w.browser.Page(t, 1280, 900)
 	p.Expect("status of 403")

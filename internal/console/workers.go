@@ -52,7 +52,7 @@ func (h *Handler) workers(ctx context.Context, q *request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	if report := h.sampler.glance(); report != nil {
+	if report := h.sampler.glance(ctx); report != nil {
 		for _, r := range report.Relays {
 			if r.Lives(report.Now) && r.Name != h.Name {
 				d.Relays++
