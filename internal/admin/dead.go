@@ -27,7 +27,7 @@ func DeadReasons(ctx context.Context, db Querier, name string, limit int) ([]Dea
 }
 
 // DeadLetters lists dead letters that a filter is about, by id, after one of them; the kind and Everything of the filter do not count.
-// Twenty thousand are looked at: more says that there are others behind the last one.
+// Ten thousand are looked at: more says that there are others behind the last one.
 func DeadLetters(ctx context.Context, db Querier, f Filter, after int64, limit int) (list []Parked, more bool, err error) {
 	rows, err := db.Query(ctx, `
 		WITH seen AS MATERIALIZED (

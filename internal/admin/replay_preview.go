@@ -9,8 +9,8 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 )
 
-// mostLooked is how many of the newest messages are looked at for a preview.
-const mostLooked = 20000
+// mostLooked is how many messages are looked at for one answer.
+const mostLooked = 10000
 
 // ReplayPreview is what a replay would deliver again or for the first time.
 type ReplayPreview struct {

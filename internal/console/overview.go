@@ -11,7 +11,7 @@ import (
 )
 
 // perPage are how many subscriptions a page lists.
-const perPage = 100
+const perPage = 50
 
 // overviewData is what templates/overview.html shows.
 type overviewData struct {
@@ -47,6 +47,12 @@ type row struct {
 	condition
 	Spark spark
 }
+
+// fewest is how many parked messages of a state are counted at least: of fewer there are no more.
+const fewest = 20
+
+// More says whether there may be more parked messages than a count says.
+func (r row) More(n int64) bool { return r.ParkedMore && n >= fewest }
 
 // Kind is the destination's.
 func (r row) Kind() string {
