@@ -44,7 +44,7 @@ type suite struct {
 }
 
 // longest are the packages whose tests take longest, or wait most. They begin first, so that none of them is left over to run alone.
-var longest = []string{"relay", "cmd/postrider", "migrations", "worker", "internal/pgtest", "sinks/webhook"}
+var longest = []string{"relay", "cmd/postrider", "migrations", "worker", "internal/console", "internal/pgtest", "sinks/webhook"}
 
 // largeOnes is how many of them are tested one after another: beside each other their tests wait for processors, and run into their time limits.
 const largeOnes = 3
