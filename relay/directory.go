@@ -6,12 +6,15 @@ import (
 
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/relay/watch"
 )
 
 // API is where workers can ask this process for what its relay delivers.
 type API struct {
 	// URL is where other relays reach it, empty if they cannot.
 	URL string
+	// Watch is told what becomes of messages while somebody listens; nil: nobody can.
+	Watch *watch.Feed
 }
 
 // Directory says who delivers what, as it was a moment ago.
@@ -109,6 +112,14 @@ func (o *owner) warnUnreached(d *Directory, relays int) {
 			return
 		}
 	}
+}
+
+// watch is who listens, nil if nobody can.
+func (c *Config) watch() *watch.Feed {
+	if c.API == nil {
+		return nil
+	}
+	return c.API.Watch
 }
 
 // url is where other relays reach this process, nil if they cannot.

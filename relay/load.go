@@ -29,8 +29,8 @@ func (g *generation) newRunner(ctx context.Context, c store.Cursor, classes []st
 		Metrics: g.metrics.Runner(c.Sub.Name),
 		Save:    func() { async.Signal(g.saver.urgent) },
 		Pause:   func(reason string) { g.requestPause(c.Sub.Name, reason) },
+		Watch:   g.config.watch(),
 		Joined:  func() { async.Signal(g.repoll) },
-		Parked:  func(state string) { g.metrics.Parked.WithLabelValues(c.Sub.Name, state).Inc() },
 	}, filter, sink.Limits())
 	if err := r.LoadParked(ctx); err != nil {
 		sink.Close()

@@ -14,11 +14,13 @@ import (
 	"github.com/postrider/postrider/internal/admin/doctor"
 	"github.com/postrider/postrider/internal/api"
 	"github.com/postrider/postrider/internal/api/access"
+	"github.com/postrider/postrider/internal/api/events"
 	"github.com/postrider/postrider/internal/api/jobs"
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/console"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/watch"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
 )
@@ -27,6 +29,7 @@ import (
 type apiService struct {
 	hub      *pull.Hub
 	gate     *access.Gate
+	feed     *watch.Feed
 	listener net.Listener
 	relay    func() *relay.Relay
 	settings *config.Settings
@@ -80,7 +83,7 @@ func openAPI(s *config.Settings, r func() *relay.Relay, log *slog.Logger, regist
 	lost := func(l pull.Lost) { r().WorkerLost(l.Worker, l.Reason, l.Jobs) }
 	hub := pull.NewHub(func() bool { return r().Confirmed() }, lost, log)
 	registry.MustRegister(jobsCollector{hub})
-	return &apiService{hub, gate, listener, r, s, log}, nil
+	return &apiService{hub, gate, &watch.Feed{}, listener, r, s, log}, nil
 }
 
 // workers is what opens subscriptions that workers come for, nil if there is none. It may be called on nil.
@@ -106,6 +109,7 @@ func (a *apiService) serve(ctx context.Context) error {
 	mux.Handle("/", pages)
 	mux.Handle("/api/", api.New(a.programs(db)))
 	mux.Handle("/api/v1/jobs/", workers)
+	mux.Handle(events.Path, events.New(a.listeners(db)))
 	return serveHTTP(ctx, a.listener, a.gate.Wrap(mux), connsFor(apiShare, mostAPIConns))
 }
 
@@ -121,6 +125,27 @@ func (a *apiService) programs(db *dbconn.Pool) api.Config {
 		Version:      buildVersion(),
 		Log:          func(err error) { a.log.Error("a call of the API failed", "error", dbconn.Explain(err)) },
 	}
+}
+
+// listeners is what those who listen need of this process.
+func (a *apiService) listeners(db *dbconn.Pool) events.Config {
+	return events.Config{Feed: a.feed, Directory: a.relay().Directory,
+		Status: func(ctx context.Context) (report *admin.StatusReport, err error) {
+			err = db.With(ctx, func(db *dbconn.Conn) error {
+				report, err = admin.Status(ctx, db)
+				return err
+			})
+			return report, err
+		},
+		Message: func(ctx context.Context, id int64) (m *admin.Deliveries, err error) {
+			err = db.With(ctx, func(db *dbconn.Conn) error {
+				shown, err := admin.ShowMessage(ctx, db, id, "")
+				shown.Content = nil
+				m = &shown
+				return err
+			})
+			return m, err
+		}}
 }
 
 // console is what people's pages need of this process.

@@ -12,7 +12,7 @@ import (
 const (
 	callbackShare, mostCallbackConns = 8, 512
 	healthShare, mostHealthConns     = 16, 64
-	apiShare, mostAPIConns           = 2, 4096
+	apiShare, mostAPIConns           = 2, 8192
 )
 
 // connsFor returns how many connections a port may have: a share of the files, most at the most. (The Go runtime has raised the soft

@@ -41,7 +41,11 @@ func openServices(s *config.Settings, log *slog.Logger, registry *prometheus.Reg
 		return all, err
 	}
 	with := sinks.Surroundings{Log: log, Secrets: secrets, CallbackURL: makeURL(s, urls), Workers: all.api.workers(), Version: buildVersion()}
-	if all.relay, err = relay.New(relayConfig(s, specs, with, registry)); err != nil {
+	engine := relayConfig(s, specs, with, registry)
+	if engine.API != nil {
+		engine.API.Watch = all.api.feed
+	}
+	if all.relay, err = relay.New(engine); err != nil {
 		return all, err
 	}
 	if all.callbacks, err = openCallbacks(s, urls, all.relay.ReadCallbacks, secrets, log, registry); err != nil {

@@ -64,8 +64,20 @@ func New(c Config) *API {
 	a.operations()
 	a.schedules()
 	describeJobs(a.huma.OpenAPI())
+	describeEvents(a.huma.OpenAPI())
+	describeNulls(a.huma.OpenAPI())
 	a.mux.HandleFunc("/", a.unknown)
 	return a
+}
+
+// describeNulls says of members that are objects, and null where there is none, that they may be: the library takes an object for one that is
+// always there.
+func describeNulls(doc *huma.OpenAPI) {
+	schemas := doc.Components.Schemas.Map()
+	for schema, member := range map[string]string{"Deliveries": "content", "Delivery": "progress"} {
+		own := schemas[schema].Properties[member]
+		schemas[schema].Properties[member] = &huma.Schema{Description: own.Description, AnyOf: []*huma.Schema{{Ref: own.Ref}, {Type: "null"}}}
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -74,6 +86,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if who := access.Of(r.Context()); !who.May(access.Viewer) {
 		problem.Write(w, who.Refusal(access.Viewer))
+		return
+	}
+	if kind := r.Header.Get("Content-Type"); kind == "" && r.ContentLength != 0 && r.Method != http.MethodGet {
+		problem.Write(w, problem.New(http.StatusUnsupportedMediaType, "not_json", "Content-Type: is missing: must be application/json"))
 		return
 	}
 	a.mux.ServeHTTP(w, r)

@@ -26,7 +26,7 @@ type JobCaller struct {
 // JobHeld names a job.
 type JobHeld struct {
 	Subscription string `json:"subscription"`
-	ID           int64  `json:"id"`
+	ID           int64  `json:"id,omitempty"`
 	Token        string `json:"token" doc:"As the job came with it."`
 }
 
@@ -114,6 +114,28 @@ type (
 		Subscriptions []pull.LineStatus   `json:"subscriptions"`
 	}
 )
+
+// describeEvents puts what package api/events serves into the document.
+func describeEvents(doc *huma.OpenAPI) {
+	many := func(name, text string, item *huma.Schema) *huma.Param {
+		return &huma.Param{Name: name, In: "query", Description: text + " May be there several times.", Schema: &huma.Schema{Type: huma.TypeArray, Items: item}}
+	}
+	word := &huma.Schema{Type: huma.TypeString}
+	own := &huma.Operation{OperationID: "listen", Method: http.MethodGet, Path: prefix + "/events", Tags: []string{"events"}, Summary: "Listen to what becomes of messages, while it happens",
+		Description: "A stream of server-sent events: snapshot first, then change (of a message), subscription (its status) and gap (something was missed; a snapshot follows).\n\nRole: viewer.",
+		Extensions:  map[string]any{"x-role": access.Viewer.String(), "x-stream": true}, Responses: map[string]*huma.Response{},
+		Parameters: []*huma.Param{
+			many("subscription", "Of this subscription.", word), many("status", "With this status.", word), many("topic", "Whose topic this pattern matches.", word),
+			many("key", "With this key.", word), many("id", "Of this message.", &huma.Schema{Type: huma.TypeInteger, Format: "int64"}),
+			{Name: "Last-Event-ID", In: "header", Description: "The id of the last event that the listener got.", Schema: word},
+		}}
+	own.Responses["200"] = &huma.Response{Description: "A stream that does not end", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: word}}}
+	for _, status := range []int{400, 401, 403, 503} {
+		own.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status),
+			Content: map[string]*huma.MediaType{"application/problem+json": {Schema: doc.Components.Schemas.Schema(reflect.TypeFor[problem.Details](), true, "")}}}
+	}
+	doc.AddOperation(own)
+}
 
 // describeJobs puts what package api/jobs serves into the document.
 func describeJobs(doc *huma.OpenAPI) {

@@ -127,7 +127,7 @@ func benchRunnerTo(b *testing.B, to sinks.Sink, f *feed.Feed, share *queue.Budge
 	s.Settings = s.Settings.WithDefaults()
 	r := New(Environment{
 		Sub: s, Sink: to, Feed: f, Budget: share, Log: slog.New(slog.DiscardHandler), Metrics: metrics.New(nil).Runner("bench"),
-		Save: func() {}, Pause: func(string) {}, Parked: func(string) {},
+		Save: func() {}, Pause: func(string) {},
 	}, &Filter{current: match}, limits)
 	ctx, cancel := context.WithCancel(b.Context())
 	r.Life.deliver, r.Life.giveUp = ctx, cancel

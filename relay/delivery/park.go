@@ -37,6 +37,7 @@ func (r *Runner) snooze(t *task, reason string, until time.Time) {
 }
 
 func (r *Runner) accepted(t *task, now time.Time) {
+	r.tell(t, states.Delivered, time.Time{}, "")
 	delete(r.cancels.asked, t.ident()) // too late
 	if t.entry == nil {
 		if t.fault == nil {
@@ -59,7 +60,8 @@ func (r *Runner) park(t *task, state string, due time.Time, reason string) {
 	if asked, ok := r.cancels.of(t.ident()); ok && !(asked.Waiting && state == states.Leased) {
 		state, due, reason = states.Cancelled, time.Time{}, asked.Reason
 	}
-	r.Env.Parked(state)
+	r.Env.Metrics.Parked(state)
+	r.tell(t, state, due, reason)
 	e := t.entry
 	if e == nil {
 		e = &entry{id: t.row.ID, born: t.row.Born, xid: t.row.XID, keyClass: keyClass{strings.Clone(r.Env.order().parkedKey(t.key)), t.in.part.Class}, state: state, attempts: t.attempts, due: due}

@@ -6,6 +6,7 @@ import (
 	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/relay/watch"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -13,6 +14,7 @@ import (
 type records struct {
 	results  []store.Result
 	attempts []store.Attempt
+	told     watch.Told
 	bytes    int64 // with those of a save that is under way
 }
 
@@ -30,7 +32,7 @@ type attempted struct {
 // start is what the save that begins now takes along.
 func (r *records) start() records {
 	taken := *r
-	r.results, r.attempts = nil, nil
+	r.results, r.attempts, r.told = nil, nil, watch.Told{}
 	return taken
 }
 
@@ -44,7 +46,7 @@ func (r *records) saved(s records) {
 	}
 }
 
-func (r *records) none() bool { return len(r.results) == 0 && len(r.attempts) == 0 }
+func (r *records) none() bool { return len(r.results) == 0 && len(r.attempts) == 0 && r.told.None() }
 
 // record notes what came of an attempt, after it was dealt with: what an accepted one brought, and the others themselves.
 func (r *Runner) record(a attempted, now time.Time) {

@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/relay/watch"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -243,7 +244,7 @@ type Environment struct {
 	Metrics metrics.Subscription
 	Save    func()              // asks for a save soon
 	Pause   func(reason string) // asks for a pause of the subscription
-	Parked  func(state string)  // counts an exception
+	Watch   *watch.Feed         // who listens to what becomes of messages; nil: nobody can
 	Joined  func()              // says that all classes have come to one snapshot, which they are to become one again at
 }
 

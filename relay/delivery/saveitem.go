@@ -130,6 +130,7 @@ func (r *Runner) SavedNow(item *SaveItem) {
 	}
 	r.retries.acknowledge(item.in.part.Class, item.Ops)
 	r.mu.Unlock()
+	r.Env.Watch.TellAll(item.records.told)
 	r.Life.Wake()
 }
 

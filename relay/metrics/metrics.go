@@ -15,7 +15,7 @@ type Metrics struct {
 	Ticks     *prometheus.CounterVec
 	Gaps      prometheus.Counter
 	Completed prometheus.Counter
-	Parked    *prometheus.CounterVec
+	parked    *prometheus.CounterVec
 	Saves     *prometheus.CounterVec
 	Emptied   prometheus.Counter
 	Expired   *prometheus.CounterVec
@@ -45,7 +45,7 @@ func New(r prometheus.Registerer) *Metrics {
 		Ticks:     l.counters("ticks_total", "Looks at the database for new messages, by what they were: stream, table or audit.", "kind"),
 		Gaps:      l.counter("stream_gaps_total", "Times that the stream was given up for the table."),
 		Completed: l.counter("windows_completed_total", "Windows that the stream did not bring whole and the table completed."),
-		Parked:    l.counters("parked_total", "Messages that became an exception, by state.", "subscription", "state"),
+		parked:    l.counters("parked_total", "Messages that became an exception, by state.", "subscription", "state"),
 		Saves:     l.counters("saves_total", "Saves of progress, by result.", "result"),
 		Expired:   l.counters("expired_total", "Dead and discarded messages that were removed after their retention, by state.", "state"),
 		Emptied:   l.counter("segments_emptied_total", "Segments of the outbox that were emptied."),
@@ -76,7 +76,7 @@ func (m *Metrics) ofSubscriptions() []vector {
 	for k := range sinks.KindGone + 1 {
 		kinds = append(kinds, k.String())
 	}
-	return []vector{{m.each.deliveries.MetricVec, kinds}, {m.Parked.MetricVec, states.Names(nil)}, {m.each.latency.MetricVec, nil}, {m.each.passes.MetricVec, nil},
+	return []vector{{m.each.deliveries.MetricVec, kinds}, {m.parked.MetricVec, states.Names(nil)}, {m.each.latency.MetricVec, nil}, {m.each.passes.MetricVec, nil},
 		{m.each.down.MetricVec, nil}, {m.each.stopped.MetricVec, nil}}
 }
 
@@ -106,6 +106,9 @@ func (r *Subscription) Attempted(k sinks.Kind) {
 	}
 	r.outcomes[k].Inc()
 }
+
+// Parked counts an exception.
+func (r *Subscription) Parked(state string) { r.all.parked.WithLabelValues(r.name, state).Inc() }
 
 func (r *Subscription) Arrived(after time.Duration) {
 	if r.latency == nil {

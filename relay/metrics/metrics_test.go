@@ -80,7 +80,7 @@ func TestAllSeriesOfSubscriptionsEnd(t *testing.T) {
 	}
 	r.Arrived(time.Second)
 	for _, state := range states.Names(nil) {
-		m.Parked.WithLabelValues("s", state).Inc()
+		m.parked.WithLabelValues("s", state).Inc()
 	}
 	families := func() (of int) {
 		all, err := registry.Gather()

@@ -19,6 +19,9 @@ const (
 	Cancelled = "cancelled"
 )
 
+// Delivered is the status of what is settled well.
+const Delivered = "delivered"
+
 // owner is who may change a parked delivery.
 type owner int
 
@@ -67,7 +70,7 @@ var table = []State{
 		Meaning: "was taken by its receiver, which will call back, or is with a worker, and then counts towards nothing; is delivered again when due, the end of its lease"},
 	{Name: Failed, status: Retrying, owner: called, Due: dueAgain, Blocks: true, Counts: true, Redrive: true, Discard: true,
 		Meaning: "the receiver called back that it failed; is about to become retrying or dead"},
-	{Name: Completed, status: "delivered", owner: called, Blocks: true, Counts: true,
+	{Name: Completed, status: Delivered, owner: called, Blocks: true, Counts: true,
 		Meaning: "the receiver called back that it is done; is about to leave this list"},
 	{Name: Dead, status: Dead, owner: command, Blocks: true, Redrive: true, Discard: true, Over: true,
 		Meaning: "was given up: redrive or discard it"},
@@ -103,7 +106,7 @@ func StatusOf(state string) string {
 // Statuses are what deliveries shows parked messages as that are not settled well.
 func Statuses() (names []string) {
 	for _, s := range table {
-		if s.status != "delivered" && !slices.Contains(names, s.status) {
+		if s.status != Delivered && !slices.Contains(names, s.status) {
 			names = append(names, s.status)
 		}
 	}

@@ -32,6 +32,10 @@ func New(hub *pull.Hub, directory func(ctx context.Context, names ...string) *re
 				refuse(w, problem.New(http.StatusMethodNotAllowed, "wrong_method", "%s: %s must be a POST", r.Method, r.URL.Path))
 				return
 			}
+			if who := access.Of(r.Context()); !who.May(access.Worker) && r.Header.Get(access.RelayHeader) == "" {
+				refuse(w, who.Refusal(access.Worker)) // before anything is read
+				return
+			}
 			if err := answer(w, r); err != nil {
 				refuse(w, err)
 			}

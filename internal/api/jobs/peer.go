@@ -3,55 +3,22 @@ package jobs
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/postrider/postrider/internal/api/access"
+	"github.com/postrider/postrider/internal/api/hop"
 	"github.com/postrider/postrider/internal/api/problem"
-	"github.com/postrider/postrider/relay"
 )
 
-// relayHeader says that a call comes from a relay: the target's incarnation, the time and a signature of these, the verb and the body. So
-// what somebody has seen of one call is worth nothing to another relay, nor to this one when it is started again.
-const relayHeader = access.RelayHeader
-
 const (
-	oldestHop   = 5 * time.Minute // clocks of two machines may differ
 	longestHop  = 5 * time.Second // beside what the call may wait
 	largestBack = 256 << 20
 )
-
-func signature(key []byte, verb, target string, at int64, body []byte) string {
-	mac := hmac.New(sha256.New, key)
-	fmt.Fprintf(mac, "postrider-relay\n%s\n%s\n%d\n", verb, target, at)
-	mac.Write(body)
-	return hex.EncodeToString(mac.Sum(nil))
-}
-
-// verify says whether a call that claims it comes from a relay that knows the key, and is meant for this one.
-func verify(d *relay.Directory, header, verb string, body []byte) error {
-	refused := problem.New(http.StatusUnauthorized, "relay_unauthorized", "%s: the signature is not that of a relay of this database for this one", relayHeader)
-	parts := strings.Split(header, " ")
-	if d == nil || len(d.Key) == 0 || len(parts) != 3 || parts[0] != d.Me {
-		return refused
-	}
-	at, err := strconv.ParseInt(parts[1], 10, 64)
-	if err != nil || time.Since(time.UnixMilli(at)).Abs() > oldestHop {
-		return refused
-	}
-	if !hmac.Equal([]byte(parts[2]), []byte(signature(d.Key, verb, d.Me, at, body))) {
-		return refused
-	}
-	return nil
-}
 
 // peer is a relay that a call is passed on to.
 type peer struct {
@@ -82,9 +49,8 @@ func (p *peer) ask(ctx context.Context, verb string, request any, wait time.Dura
 	if err != nil {
 		return nil, p.trouble("its URL cannot be used")
 	}
-	at := time.Now().UnixMilli()
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(relayHeader, fmt.Sprintf("%s %d %s", p.incarnation, at, signature(p.key, verb, p.incarnation, at, body)))
+	req.Header.Set(access.RelayHeader, hop.Header(p.key, verb, p.incarnation, body))
 	res, err := p.client.Do(req)
 	if err != nil {
 		return nil, p.trouble("it does not answer")

@@ -13,8 +13,11 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/postrider/postrider/internal/api/access"
+	"github.com/postrider/postrider/internal/api/hop"
 	"github.com/postrider/postrider/internal/api/problem"
 	"github.com/postrider/postrider/internal/strict"
+	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
 )
@@ -84,18 +87,22 @@ type working struct {
 }
 
 // read reads a body into a request, and says whether another relay has passed it on.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, decode func(body []byte) error) (hop bool, err error) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, decode func(body []byte) error) (passedOn bool, err error) {
 	body, err := readBody(w, r)
 	if err != nil {
 		return false, err
 	}
-	if header := r.Header.Get(relayHeader); header != "" {
-		if err := verify(h.directory(r.Context()), header, path.Base(r.URL.Path), body); err != nil {
+	if header := r.Header.Get(access.RelayHeader); header != "" {
+		var d relay.Directory
+		if now := h.directory(r.Context()); now != nil {
+			d = *now
+		}
+		if err := hop.Verify(d.Key, d.Me, header, path.Base(r.URL.Path), body); err != nil {
 			return false, err
 		}
-		hop = true
+		passedOn = true
 	}
-	return hop, decode(body)
+	return passedOn, decode(body)
 }
 
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
@@ -152,7 +159,10 @@ func (c *caller) caller() (pull.Caller, error) {
 	if strings.Contains(c.Incarnation, " ") {
 		return by, invalid("incarnation %.60q: must have no blanks, such as a UUID", c.Incarnation)
 	}
-	for _, h := range c.Holding {
+	for i, h := range c.Holding {
+		if h.Subscription == "" || h.Token == "" {
+			return by, invalid("holding[%d]: names no job: must have subscription, id and token as the job came with them", i)
+		}
 		by.Holding = append(by.Holding, h.held())
 	}
 	return by, nil
