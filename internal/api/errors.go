@@ -19,6 +19,7 @@ import (
 
 // shape gives the errors that the library makes the form of ours.
 var shape = sync.OnceFunc(func() {
+	huma.DefaultArrayNullable = false // null is no list
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		if status == http.StatusUnprocessableEntity { // one status for all that is wrong with a request
 			status = http.StatusBadRequest

@@ -62,6 +62,9 @@ func (a *API) messages() {
 	register(a, operation{need: access.Operator, method: http.MethodPost, path: "/messages/cancel", id: "cancel-messages", tag: messageTag, time: changeTime,
 		summary: "Cancel messages that are not settled", description: "requested counts those that a relay delivers: they are cancelled at its next save, unless they are delivered before. Many are cancelled by an operation."},
 		func(ctx context.Context, db *dbconn.Conn, in *cancel) (out cancelled, err error) {
+			if err := named(in.Body.IDs); err != nil {
+				return out, err
+			}
 			n, refused, err := admin.CancelMessages(ctx, db, admin.Cancel{Subscription: in.Body.Subscription, IDs: in.Body.IDs, Reason: in.Body.Reason})
 			return cancelled{n.Requested, n.Cancelled, refusals(refused)}, err
 		})
