@@ -96,9 +96,10 @@ func testAll(ctx context.Context) error {
 	// and take what the others leave of the machine. In the checker the race detector watches the relay alone.
 	checker := suite{".", append(slices.Clone(quick), "./internal/torture"), []string{"RELAY_RACE=" + strings.Join(race, " ")}}
 	interop := suite{"sinks/webhook/interop", append(slices.Clone(quick), "-p", "1", "./..."), nil}
+	contract := suite{"internal/api/contract", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	bench := suite{"bench", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	var group errgroup.Group
-	for _, row := range [][]suite{{large, others}, {checker, memory, interop, bench}} {
+	for _, row := range [][]suite{{large, others}, {checker, memory, interop, contract, bench}} {
 		group.Go(func() error {
 			for _, s := range row {
 				if err := s.run(ctx, r); err != nil {
