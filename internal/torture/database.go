@@ -35,6 +35,8 @@ type database struct {
 	pooler *pgtest.Bouncer // for the relays, or nil
 	// replication is the network between the primary and its standby, or nil.
 	replication *linktest.Link
+	// hasLedger says that triggers take down what happens: see keepLedger.
+	hasLedger bool
 
 	mu      sync.Mutex
 	servers []*pgtest.Server // the primary first

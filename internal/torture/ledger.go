@@ -130,12 +130,13 @@ func (w *world) keepLedger(ctx context.Context) error {
 		return nil
 	}
 	_, err := w.db.admin.Exec(ctx, ledgerSchema)
+	w.db.hasLedger = err == nil
 	return err
 }
 
 // loadLog tells the truth what the log held for the subscriptions that are judged by it.
 func (w *world) loadLog(ctx context.Context, t *truth) error {
-	if !w.hasJobs() {
+	if !w.db.hasLedger {
 		return nil
 	}
 	err := poll(ctx, time.Minute, func() error {
@@ -177,7 +178,7 @@ func (c *Config) hasJobs() bool {
 
 // loadLedger tells the truth all the rest that it is judged by.
 func (w *world) loadLedger(ctx context.Context, t *truth) error {
-	if !w.hasJobs() {
+	if !w.db.hasLedger {
 		return nil
 	}
 	err := errors.Join(w.loadSteps(ctx, t), w.loadResults(ctx, t), w.loadEvents(ctx, t))

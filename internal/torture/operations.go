@@ -27,7 +27,7 @@ var operationRules = map[string]string{
 
 // checkOperations waits until operations have ended, and judges what they did.
 func (w *world) checkOperations(ctx context.Context) {
-	if !w.hasJobs() {
+	if !w.db.hasLedger {
 		return
 	}
 	w.fail(poll(ctx, settleTime, func() error {

@@ -68,11 +68,11 @@ func (r *Report) judge(w *world, t *truth) {
 		}
 		r.Deliveries = append(r.Deliveries, f.count())
 	}
-	if w.hasJobs() {
+	if w.db.hasLedger {
 		violations, missed := t.judgeSchedules(w.apps.history.firedUntil)
 		r.Violations = append(append(r.Violations, violations...), t.judgeEvents(missed)...)
 	}
-	if w.hasJobs() && w.hasWorkers() {
+	if w.db.hasLedger && w.hasWorkers() {
 		r.Violations = append(r.Violations, w.crew.runs.judge(t, w.settledByWorkers(t), w.crew.effects)...)
 	}
 	r.count(w.incidents)

@@ -258,7 +258,7 @@ func (w *world) restart(ctx context.Context) {
 		return
 	}
 	var more []string
-	if w.hasJobs() {
+	if w.db.hasLedger {
 		more = []string{"effect.mark", "classed.x"}
 	}
 	w.fail(w.apps.mark(ctx, more...))

@@ -28,7 +28,7 @@ type firing struct {
 
 // checkSchedules waits until all that is due was fired, and notes until when that is so.
 func (w *world) checkSchedules(ctx context.Context) {
-	if !w.hasJobs() {
+	if !w.db.hasLedger {
 		return
 	}
 	w.fail(poll(ctx, settleTime, func() error {
