@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -164,6 +165,25 @@ func TestListeners(t *testing.T) {
 			t.Errorf("the snapshot of a message: %s", e.data)
 		}
 	}
+	// The command prints them, a line each.
+	printed := startWith(t, func(cmd *exec.Cmd) {
+		cmd.Args, cmd.Stdout = []string{cmd.Args[0], "events", "--api", c.base, "--status", "dead", "--status", "cancelled"}, cmd.Stderr
+	})
+	for deadline := time.Now().Add(patience); ; { // it has to be listening first
+		id := enqueue("orders.bad", "k")
+		for all.change().ID != id {
+		}
+		if text, _ := printed.out.read(); strings.Contains(text, fmt.Sprintf("dead      hooks  %d  orders.bad  k  http", id)) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("postrider events prints nothing")
+		}
+	}
+	runCommand(t, nil, "", "events", "--api", c.base, "--status", "gone").fails(`status "gone": must be one of pending`)
+	runCommand(t, nil, "", "events", "--api", c.base, "--token", "geheim").fails("--token holds something else than a reference").lacks("geheim")
+	runCommand(t, nil, "", "events", "--api", "127.0.0.1:1").fails("--api 127.0.0.1:1: must look like http://127.0.0.1:8482")
+	runCommand(t, nil, "", "events", "--api", "http://127.0.0.1:1").fails("--api http://127.0.0.1:1: ", "refused")
 	for query, want := range map[string]string{"?status=gone": "must be one of pending", "?id=x": `id "x"`, "?topic=a..b": "topic", "?sub=hooks": "known are subscription"} {
 		c.fails("GET", "/events"+query, "", 400, "invalid_request", want)
 	}
