@@ -241,7 +241,8 @@ func TestManyListeners(t *testing.T) {
 		}
 	}()
 	db.Exec(t, `SELECT postrider.subscribe('hooks', '{orders.>}', $1)`, url)
-	p, c := apiSidecar(t, db)
+	p := startPlain(t, "", "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_API_ADDR=127.0.0.1:0")
+	c := &apiClient{t: t, base: "http://" + p.waitFor(`serving the API".* address=(\S+)`)[1]}
 	p.waitFor("delivering.*subscription=hooks")
 	heard, ready := listenToKeys(t, c.base, many)
 	slow := listenTo(t, c.base, "", "")
