@@ -48,8 +48,8 @@ func TestMessagesAreFound(t *testing.T) {
 	}{
 		{[]string{"--key", "customer-7", "--limit", "200"}, 450, func(id int64) bool { return id%100 == 7 }},
 		{[]string{"--key", "customer-7", "--topic", "orders.*"}, 0, nil},
-		{[]string{"--topic", "orders.>", "--key", "customer-50", "--limit", "33"}, 450, func(id int64) bool { return id%100 == 50 }},
-		{[]string{"--subscription", "billing", "--status", "dead", "--limit", "7"}, 50, func(id int64) bool { return id%20 == 0 && id > 44000 }},
+		{[]string{"--topic", "orders.>", "--key", "customer-50", "--limit", "150"}, 450, func(id int64) bool { return id%100 == 50 }},
+		{[]string{"--subscription", "billing", "--status", "dead", "--limit", "20"}, 50, func(id int64) bool { return id%20 == 0 && id > 44000 }},
 		{[]string{"--subscription", "billing", "--status", "retrying"}, 50, func(id int64) bool { return id%20 == 10 && id > 44000 }},
 		{[]string{"--subscription", "billing", "--status", "pending", "--key", "customer-0", "--limit", "200"}, 440, func(id int64) bool { return id%100 == 0 && id <= 44000 }},
 		{[]string{"--subscription", "billing", "--key", "customer-7"}, 0, nil},
@@ -71,7 +71,7 @@ func TestMessagesAreFound(t *testing.T) {
 		t.Errorf("the newest: %+v", newest)
 	}
 	on(t, db.URL(), "messages", "list", "--subscription", "billing", "--status", "dead", "--limit", "1").ok("45000", "orders.paid", "customer-0", "dead", "3", "status 503", "There may be more: --before 45000")
-	on(t, db.URL(), "messages", "list", "--key", "nobody").ok("There are no such messages.")
+	on(t, db.URL(), "messages", "list", "--key", "nobody", "--before", "1000").ok("There are no such messages.")
 	on(t, db.URL(), "messages", "show", "45000").ok("status dead", `"n": 45000`)
 
 	// What has left the log is found among what is parked, with its contents.
