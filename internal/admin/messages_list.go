@@ -201,8 +201,8 @@ func (s *search) addStatuses(ctx context.Context, db Querier, found []MessageRow
 		ids[i] = found[i].ID
 		at[ids[i]] = &found[i]
 	}
-	rows, err := db.Query(ctx, fmt.Sprintf(`SELECT w.id, d.status, d.attempts, %s, d.reason
-		FROM unnest($1::bigint[]) w (id), LATERAL (SELECT * FROM postrider.deliveries_of(w.id, $2) LIMIT 1) d`, writable("d.due")), ids, s.Subscription)
+	rows, err := db.Query(ctx, fmt.Sprintf(`SELECT DISTINCT ON (d.id) d.id, d.status, d.attempts, %s, d.reason
+		FROM postrider.deliveries d WHERE d.subscription = $2 AND d.id = ANY ($1) ORDER BY d.id, d.created_at DESC`, writable("d.due")), ids, s.Subscription)
 	if err != nil {
 		return err
 	}
