@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -71,8 +72,41 @@ func TestDirectContexts(t *testing.T) {
 	<-hung
 }
 
-// More callers than lanes wait for each other, for no longer than an attempt may take.
+// More callers than lanes wait for each other.
 func TestDirectIsBounded(t *testing.T) {
+	answer := make(chan struct{})
+	p := talk(t, true, func(c net.Conn, _, _ int) bool {
+		<-answer
+		return saying("HTTP/1.1 204 No Content\r\n\r\n")(c, 0, 0)
+	})
+	s := open(t, Config{URL: p.url, Lanes: 2, Timeout: time.Minute, Options: Options{Concurrency: ConcurrencyFixed}})
+	outcomes := make(chan error)
+	for range 2 {
+		go func() { outcomes <- sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1"))[0] }()
+	}
+	for p.conns.Load() < 2 {
+		runtime.Gosched()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := sinktest.Deliver(ctx, s, sinktest.NewDelivery("a", "1"))[0]; err == nil {
+		t.Error("a third delivery found a connection")
+	}
+	if n := p.conns.Load(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+	close(answer)
+	for range 2 {
+		sinktest.WantKinds(t, []error{<-outcomes}, sinks.KindAccepted)
+	}
+	sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
+	if n := p.conns.Load(); n != 2 {
+		t.Errorf("%d connections in the end, want 2", n)
+	}
+}
+
+// They wait for no longer than an attempt may take.
+func TestWaitForDirectIsBounded(t *testing.T) {
 	answer := make(chan struct{})
 	p := talk(t, true, func(c net.Conn, _, _ int) bool {
 		<-answer
@@ -85,9 +119,6 @@ func TestDirectIsBounded(t *testing.T) {
 	}
 	for range 3 {
 		sinktest.WantKinds(t, []error{<-outcomes}, sinks.KindUnavailable)
-	}
-	if n := p.conns.Load(); n != 2 {
-		t.Errorf("%d connections, want 2", n)
 	}
 	close(answer)
 	sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
