@@ -306,10 +306,9 @@ func TestLostWorkersAreTold(t *testing.T) {
 	for n := range 3 {
 		enqueueJob(t, db, n, "")
 	}
-	had := 0
-	for had < 3 {
-		had += len(frozen.call("take", map[string]any{"from": one3, "wait": "5s"}).Jobs)
-	}
+	api := &apiClient{t: t, base: base}
+	eventually(t, "all three wait for workers", func() bool { return strings.Contains(api.do("GET", "/jobs/workers", "", 200, nil), `"waiting":3`) })
+	frozen.take(3, "from", one3) // at once, so that they are lost at once
 	pool := db.Pool(t)
 	told := func() string {
 		return ask[string](t, pool, `SELECT coalesce(string_agg(concat_ws(' ', topic, payload ->> 'count', payload ->> 'jobs', payload -> 'workers'), '; ' ORDER BY id), '') FROM postrider.outbox WHERE event`)
