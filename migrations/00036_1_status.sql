@@ -44,7 +44,7 @@ END $$;
 
 -- What is common to all is looked up once: which segments hold what, and the newest messages by topic. Most subscriptions have settled all, or what
 -- is new is nothing for them, or has not settled what the newest messages tell. Some of those that are far behind, or have something settled in
--- between, are looked at one by one, thirty thousand rows in all, ten thousand of each at most. Of all others it is told what they want of the newest messages, and that there is more.
+-- between, are looked at one by one, forty thousand rows in all, ten thousand of each at most. Of all others it is told what they want of the newest messages, and that there is more.
 CREATE OR REPLACE FUNCTION postrider.backlogs()
     RETURNS TABLE(name text, messages bigint, oldest timestamp with time zone, segments bigint, more boolean)
     LANGUAGE plpgsql STABLE
@@ -52,7 +52,7 @@ CREATE OR REPLACE FUNCTION postrider.backlogs()
 DECLARE
     recent CONSTANT bigint := 5000;
     looks  CONSTANT bigint := 50;
-    rows   CONSTANT bigint := 30000;
+    rows   CONSTANT bigint := 40000;
     each   CONSTANT bigint := 10000;
     newest bigint[]; -- per segment, the greatest transaction id
     held   xid8[];    -- transactions that some cursor had running and that have messages
