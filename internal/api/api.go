@@ -130,7 +130,7 @@ type operation struct {
 
 // register adds an operation that answers with a T.
 func register[I, T any](a *API, o operation, f func(ctx context.Context, db *dbconn.Conn, in *I) (T, error)) {
-	huma.Register(a.huma, o.describe(a), func(ctx context.Context, in *I) (*answer[T], error) {
+	huma.Register(a.huma, o.describe(), func(ctx context.Context, in *I) (*answer[T], error) {
 		out := new(answer[T])
 		err := a.lend(ctx, o, func(ctx context.Context, db *dbconn.Conn) (err error) {
 			out.Body, err = f(ctx, db, in)
@@ -165,7 +165,7 @@ func (o operation) limit() time.Duration {
 }
 
 // describe is the operation as the document has it. Whoever may not is refused before anything is read.
-func (o operation) describe(a *API) huma.Operation {
+func (o operation) describe() huma.Operation {
 	errs := []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusServiceUnavailable}
 	if o.method != http.MethodGet {
 		errs = append(errs, http.StatusConflict, http.StatusUnsupportedMediaType, http.StatusRequestEntityTooLarge)

@@ -43,6 +43,9 @@ func (a *API) messages() {
 			m, err := admin.ShowMessage(ctx, db, in.ID, in.Subscription)
 			if a.HidePayloads && !access.Of(ctx).May(access.Operator) {
 				m.Content = nil
+				for i := range m.List {
+					m.List[i].Result = nil // it may hold the same
+				}
 			}
 			return m, err
 		})

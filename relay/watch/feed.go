@@ -36,6 +36,7 @@ type Batch struct {
 	Events []Event
 	// Missed says that more happened than was told.
 	Missed bool
+	end    uint64 // the number of what comes next: one that tells only that something was missed has a number, too
 }
 
 const (
@@ -162,7 +163,8 @@ func (f *Feed) flush() {
 		return
 	}
 	b.First = f.next
-	f.next += uint64(len(b.Events))
+	f.next += uint64(max(len(b.Events), 1))
+	b.end = f.next
 	f.batches = append(f.batches, b)
 	f.kept += len(b.Events)
 	for f.kept > mostKept || len(f.batches) > mostBatches {
@@ -194,7 +196,7 @@ func (f *Feed) Next(at uint64) (batches []*Batch, next uint64, gap bool, newer <
 		return nil, at, false, f.newer
 	}
 	first := len(f.batches)
-	for first > 0 && f.batches[first-1].First+uint64(len(f.batches[first-1].Events)) > at {
+	for first > 0 && f.batches[first-1].end > at {
 		first--
 	}
 	batches = f.batches[first:len(f.batches):len(f.batches)]

@@ -24,6 +24,7 @@ type recent struct {
 	mu     sync.Mutex
 	report *admin.StatusReport
 	all    []byte // its subscriptions as JSON, for all who ask for no certain one
+	err    error  // why there is none
 	at     time.Time
 }
 
@@ -32,16 +33,17 @@ const freshFor = time.Second
 func (r *recent) get(ctx context.Context) (*admin.StatusReport, []byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.report != nil && time.Since(r.at) < freshFor {
-		return r.report, r.all, nil
+	if !r.at.IsZero() && time.Since(r.at) < freshFor { // of a failure, too: else all who wait would fail one after the other
+		return r.report, r.all, r.err
 	}
-	report, err := r.read(ctx)
-	if err != nil {
-		return nil, nil, err
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	r.all = nil
+	if r.report, r.err = r.read(ctx); r.err == nil {
+		r.all, r.err = json.Marshal(r.report.Subscriptions)
 	}
-	all, err := json.Marshal(report.Subscriptions)
-	r.report, r.all, r.at = report, all, time.Now()
-	return report, all, err
+	r.at = time.Now()
+	return r.report, r.all, r.err
 }
 
 // attendant does, while somebody listens, what is done once for all.
@@ -53,14 +55,18 @@ type attendant struct {
 	stop      context.CancelFunc
 }
 
-// join makes sure that there is an attendant until leave is called.
-func (a *attendant) join() (leave func()) {
+// join makes sure that there is an attendant until leave is called. What the first one compares with was read before anybody's snapshot.
+func (a *attendant) join(ctx context.Context) (leave func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.listeners++; a.listeners == 1 {
-		ctx, stop := context.WithCancel(context.Background())
+		known := map[string][]byte{}
+		if report, _, err := a.h.status.get(ctx); err == nil {
+			a.compare(report, known, func(watch.Change) {})
+		}
+		own, stop := context.WithCancel(context.WithoutCancel(ctx))
 		a.stop = stop
-		go a.attend(ctx)
+		go a.attend(own, known)
 	}
 	return func() {
 		a.mu.Lock()
@@ -73,17 +79,14 @@ func (a *attendant) join() (leave func()) {
 
 const attendEvery = 2 * time.Second
 
-func (a *attendant) attend(ctx context.Context) {
+func (a *attendant) attend(ctx context.Context, known map[string][]byte) {
 	links := map[string]context.CancelFunc{}
-	known := map[string][]byte{}
-	first := true
 	t := time.NewTicker(attendEvery)
 	defer t.Stop()
 	for {
 		a.link(ctx, links)
 		if report, _, err := a.h.status.get(ctx); err == nil {
-			a.compare(report, known, first)
-			first = false
+			a.compare(report, known, a.h.Feed.Tell)
 		}
 		select {
 		case <-ctx.Done():
@@ -94,7 +97,7 @@ func (a *attendant) attend(ctx context.Context) {
 }
 
 // compare tells what has changed about subscriptions.
-func (a *attendant) compare(report *admin.StatusReport, known map[string][]byte, first bool) {
+func (a *attendant) compare(report *admin.StatusReport, known map[string][]byte, tell func(watch.Change)) {
 	there := make(map[string]bool, len(report.Subscriptions))
 	for _, s := range report.Subscriptions {
 		there[s.Name] = true
@@ -105,15 +108,15 @@ func (a *attendant) compare(report *admin.StatusReport, known map[string][]byte,
 			continue
 		}
 		known[s.Name] = was
-		if about, err := json.Marshal(s); err == nil && !first {
-			a.h.Feed.Tell(watch.Change{Subscription: s.Name, About: about})
+		if about, err := json.Marshal(s); err == nil {
+			tell(watch.Change{Subscription: s.Name, About: about})
 		}
 	}
 	for name := range known {
 		if !there[name] {
 			delete(known, name)
 			if about, err := json.Marshal(map[string]string{"name": name, "state": "removed"}); err == nil {
-				a.h.Feed.Tell(watch.Change{Subscription: name, About: about})
+				tell(watch.Change{Subscription: name, About: about})
 			}
 		}
 	}

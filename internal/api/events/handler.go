@@ -50,6 +50,8 @@ const (
 	keepAlive = 15 * time.Second
 	// slowest is how long a write may take: a listener that reads nothing for so long is cut off.
 	slowest = 20 * time.Second
+	// lookTime is how long a look at the database may take.
+	lookTime = 5 * time.Second
 )
 
 // ServeHTTP implements http.Handler.
@@ -87,7 +89,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	l := &listener{h: h, filter: f, me: d.Me, w: w, out: http.NewResponseController(w)}
 	defer h.Feed.Join()()
 	if !f.Own {
-		defer h.attendant.join()()
+		defer h.attendant.join(r.Context())()
 	}
 	l.listen(r.Context(), r.Header.Get("Last-Event-ID"))
 	return nil
@@ -180,10 +182,12 @@ func (l *listener) snapshot(ctx context.Context) {
 	if l.filter.Own {
 		return
 	}
-	s := snapshot{Subscriptions: json.RawMessage("[]")}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	s := snapshot{Subscriptions: json.RawMessage("null")}
 	report, all, err := l.h.status.get(ctx)
 	switch {
-	case err != nil: // the changes are worth something, too
+	case err != nil: // null says that it is not known; the attendant tells when it is
 	case l.filter.Subscriptions == nil:
 		s.Subscriptions = all
 	default:
@@ -195,6 +199,9 @@ func (l *listener) snapshot(ctx context.Context) {
 	}
 	for _, id := range l.filter.IDs {
 		if m, err := l.h.Message(ctx, id); err == nil { // a message that nobody knows yet may come
+			for i := range m.List {
+				m.List[i].Result = nil // it may hold what the message carries
+			}
 			s.Messages = append(s.Messages, m)
 		}
 	}
