@@ -76,7 +76,7 @@ func CodeOf(err error) Code {
 		}
 		return Internal
 	}
-	if dberr.Connecting(err) {
+	if dberr.Away(err) {
 		return Unavailable
 	}
 	return Internal

@@ -25,6 +25,8 @@ func TestCodes(t *testing.T) {
 		{&pgconn.PgError{Code: "XX000"}, Internal, 1, 500},
 		{&pgconn.PgError{}, Internal, 1, 500},
 		{&pgconn.ConnectError{}, Unavailable, 1, 503},
+		{fmt.Errorf("begin: %w", pgconn.ErrConnClosed), Unavailable, 1, 503}, // it broke while it was at rest
+		{io.ErrUnexpectedEOF, Unavailable, 1, 503},
 		{errors.New("odd"), Internal, 1, 500},
 	} {
 		if got := CodeOf(c.err); got != c.want || got.ExitStatus() != c.exit || got.HTTPStatus() != c.http {
