@@ -98,7 +98,7 @@ func (r *Runner) enqueue(t *task) {
 	r.breaker.fresh = true
 	r.limits.join(t)
 	if t.key == "" && ls.sending.to == nil {
-		ls.free.add(t)
+		ls.free.addUnkeyed(t)
 		return
 	}
 	l := r.laneFor(t)

@@ -100,5 +100,5 @@ func (ls *lanes) putBack(l *lane, tasks []*task) {
 		}
 	}
 	l.queue.addFirst(keyed)
-	ls.free.addFirst(free)
+	ls.free.returnUnkeyed(free)
 }

@@ -233,7 +233,6 @@ func (r *Runner) collectLoaded() {
 		t := r.retries.taskOf(e)
 		t.row, t.alone = row, e.attempts > 0
 		r.enqueue(t)
-		r.lanes.free.promote(t) // before what may have to wait for it
 	}
 }
 

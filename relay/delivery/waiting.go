@@ -41,15 +41,37 @@ func (w *waiting) addFirst(tasks []*task) {
 	w.n += len(tasks)
 }
 
-// promote puts the last of its class before all others of that.
-func (w *waiting) promote(t *task) {
-	if t.turn() >= len(w.byClass) {
+// addUnkeyed adds a task to those without a key. What has a row goes before what has none, as that may have to wait for it, and behind what
+// else has one: before that, the same few that fail again and again would keep the others waiting for ever.
+func (w *waiting) addUnkeyed(t *task) {
+	if t.entry == nil {
+		w.add(t)
 		return
 	}
-	if q := w.byClass[t.turn()]; len(q) > 0 && q[len(q)-1] == t {
-		copy(q[1:], q[:len(q)-1])
-		q[0] = t
+	q := w.classOf(t)
+	*q = slices.Insert(*q, parkedFirst(*q), t)
+	w.n++
+}
+
+// returnUnkeyed puts tasks without a key back, before all others like them.
+func (w *waiting) returnUnkeyed(tasks []*task) {
+	for _, t := range slices.Backward(tasks) {
+		q, at := w.classOf(t), 0
+		if t.entry == nil {
+			at = parkedFirst(*q)
+		}
+		*q = slices.Insert(*q, at, t)
 	}
+	w.n += len(tasks)
+}
+
+// parkedFirst counts the tasks with a row, which stand before those without one.
+func parkedFirst(q []*task) int {
+	n := slices.IndexFunc(q, func(t *task) bool { return t.entry == nil })
+	if n < 0 {
+		return len(q)
+	}
+	return n
 }
 
 func (w *waiting) remove(t *task) {
