@@ -145,7 +145,7 @@ func (q *retries) endPostponing(in *intake) {
 // unblock lets the key's next parked message go, if there is one that waits for nothing else.
 func (q *retries) unblock(key keyClass) {
 	head := q.parked.head(key)
-	if head != nil && !q.parked.outBeside(key.key, head) && head.durable() && !head.busy && head.state != states.Dead && head.state != states.Leased && head.heapIndex < 0 {
+	if head != nil && !q.parked.outBeside(key.key, head) && head.durable() && states.Of(head.state).Loadable() && !head.busy && head.heapIndex < 0 {
 		q.load(head)
 	}
 }
