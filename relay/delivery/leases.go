@@ -54,6 +54,25 @@ func (ls *lanes) leaseEnded() bool {
 	return len(ls.finished.leases) > 0
 }
 
+// settled makes one outcome of two, where a delivery was leased and accepted before the runner has heard of either. Nobody can cancel it any
+// more, and it needs no row.
+func (l *lane) settled(ends []leaseEnd) {
+	if len(ends) == 0 {
+		return
+	}
+	for i, outcome := range l.outcomes {
+		leased, ok := errors.AsType[*sinks.OutcomeError](outcome)
+		if !ok || leased.Kind != sinks.KindLeased || leased.Worker == "" {
+			continue
+		}
+		for _, end := range ends {
+			if kind, _ := sinks.Classify(end.outcome); end.token == leased.Token && kind == sinks.KindAccepted {
+				l.outcomes[i] = end.outcome
+			}
+		}
+	}
+}
+
 // endLease concludes a lease of the sink's. Its attempt was counted when it was leased.
 func (r *Runner) endLease(end leaseEnd, now time.Time) {
 	e := r.retries.parked.leases[end.token]

@@ -13,6 +13,7 @@ import (
 func (r *Runner) collectResults(now time.Time) {
 	leases := r.lanes.collectLeaseEnds()
 	for _, l := range r.lanes.collectFinished() {
+		l.settled(leases)
 		l.busy = false
 		r.lanes.inFlight--
 		if l.batch[0].row.Withheld {
