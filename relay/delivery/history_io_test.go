@@ -14,7 +14,7 @@ import (
 
 // load answers the reading of parked messages.
 func (x *simRunner) load() (acted bool) {
-	if x.r == nil || len(x.loading) == 0 {
+	if x.r == nil || x.loading == nil {
 		return false
 	}
 	if x.stale { // it learns that the cursor is not its own any more

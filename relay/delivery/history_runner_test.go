@@ -224,8 +224,9 @@ func (x *simRunner) count() {
 	}
 }
 
-// beingLoaded finds the entries that startLoad has taken.
-func (x *simRunner) beingLoaded() (found []*entry) {
+// beingLoaded finds the entries that startLoad has taken, and that the runner has not forgotten since.
+func (x *simRunner) beingLoaded() []*entry {
+	found := []*entry{}
 	elsewhere := make(map[*entry]bool)
 	for _, e := range slices.Concat(x.r.retries.toLoad, x.r.retries.postponed) {
 		elsewhere[e] = true

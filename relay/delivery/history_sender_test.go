@@ -17,7 +17,7 @@ type lessorOf struct {
 	*simRunner
 }
 
-var _ sinks.Lessor = lessorOf{}
+var _ sinks.Canceller = lessorOf{}
 
 // Close implements sinks.Sender.
 func (lessorOf) Close() error { return nil }
@@ -94,6 +94,30 @@ func (x *simRunner) Relinquish() {
 		}
 		delete(x.out, id)
 		done(outcome)
+	}
+}
+
+// Cancel implements sinks.Canceller: somebody works on every other delivery, and on all that is leased.
+func (l lessorOf) Cancel(messages map[int64]bool) {
+	ends := func(id int64) bool {
+		waiting, named := messages[id]
+		return named && !(waiting && id%2 == 0)
+	}
+	for i, lane := range l.r.lanes.all {
+		if !lane.busy || !slices.ContainsFunc(lane.batch, func(t *task) bool { return ends(t.row.ID) }) || !l.takeBatch(lane) {
+			continue
+		}
+		for j := range lane.batch {
+			lane.outcomes[j] = sinks.Released()
+		}
+		l.sent[i] = false
+		l.giveBack(lane)
+	}
+	for _, token := range slices.Sorted(maps.Keys(l.leases)) {
+		if waiting, named := messages[l.leases[token]]; named && !waiting {
+			delete(l.leases, token)
+			l.settle(token, sinks.Released())
+		}
 	}
 }
 
