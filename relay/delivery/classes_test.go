@@ -150,3 +150,27 @@ func TestClassesOfASender(t *testing.T) {
 		t.Fatalf("out are %v, want 8: it is of key a, whose message of class 4 is back", x.out)
 	}
 }
+
+// A lane that was in the list of a class, had a turn for another, and is back in the first, is there once: what explore parked of it twice
+// ended the relay.
+func TestLaneThatComesBackIsListedOnce(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	x := &quietSender{}
+	x.sim, x.out = &simulation{}, make(map[int64]func(error))
+	r := newClassRunner(sinks.AsSink(x), 1, 1)
+	r.offer(4, "c", 1)
+	r.offer(1, "c", 2)
+	if r.sendReady(now); x.out[2] == nil {
+		t.Fatalf("out are %v, want 2", x.out)
+	}
+	x.out[2](nil)
+	for _, l := range r.lanes.collectFinished() {
+		l.busy = false
+		r.lanes.inFlight--
+		r.free(l.batch[0])
+		r.lanes.rest(l)
+	}
+	if idle := r.lanes.idle(); len(idle) != 1 {
+		t.Errorf("%d lanes are idle, want that of key c alone", len(idle))
+	}
+}

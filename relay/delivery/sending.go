@@ -94,9 +94,11 @@ func (ls *lanes) idle() []*lane {
 		return ls.sending.ready[0]
 	}
 	var idle []*lane
+	listed := make(map[*lane]bool) // a lane that has left a list and come back may be there twice
 	for turn, ready := range ls.sending.ready {
 		for _, l := range ready {
-			if l.ready == turn+1 {
+			if l.ready == turn+1 && !listed[l] {
+				listed[l] = true
 				idle = append(idle, l)
 			}
 		}
