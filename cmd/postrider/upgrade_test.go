@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,15 +114,20 @@ func newOldNamed(t *testing.T, server *pgtest.Server, name string) old {
 }
 
 // Logical replication, as for an upgrade in two clusters side by side (blue and green): the schema by pg_dump, the rows by a
-// subscription of PostgreSQL, the sequence by rebase.
+// subscription of PostgreSQL, the sequences by psql, as the documentation says.
 func TestMoveByLogicalReplication(t *testing.T) {
 	t.Parallel()
 	from, to := pgtest.Servers(t, pgtest.Options{}), pgtest.Servers(t, pgtest.Options{})
 	o, db := newOld(t, from), to.NewDB(t)
+	o.db.Exec(t, `SELECT postrider.subscribe('work', '{work.>}', 'sql:', '{"shards": 2}'), postrider.put_schedule('nightly', '0 3 * * *', 'reports.nightly');
+		SELECT postrider.start_operation('redrive', 'billing', everything => true);
+		INSERT INTO postrider.results (subscription, id, created_at, result) SELECT 'billing', id, created_at, '{}' FROM postrider.outbox WHERE id = 1`)
+	on(t, o.db.URL(), "operations", "cancel", "1").ok()
 	path := filepath.Join(t.TempDir(), "schema.sql")
 	tool(t, from, "pg_dump", "--schema-only", "--schema=postrider", "--file="+path, o.db.URL())
 	tool(t, to, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", path, db.URL())
-	o.db.Exec(t, "CREATE PUBLICATION move FOR TABLE postrider.outbox, postrider.source, postrider.subscriptions, postrider.cursors, postrider.parked, postrider.schema_migrations WITH (publish_via_partition_root = true)")
+	section := documented(t, "### Logical replication")
+	o.db.Exec(t, "CREATE PUBLICATION move"+between(t, section, "CREATE PUBLICATION move", ";"))
 	host := fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=%s", from.Port(), o.db.Name)
 	db.Exec(t, "CREATE SUBSCRIPTION move CONNECTION '"+host+"' PUBLICATION move")
 	conn := db.Conn(t)
@@ -136,9 +142,68 @@ func TestMoveByLogicalReplication(t *testing.T) {
 	eventually(t, "a change has followed", func() bool {
 		return oneText(t, db, "SELECT state FROM postrider.subscriptions WHERE name = 'bus'") == "paused"
 	})
+	for _, table := range tablesToMove(t, db) {
+		if is, want := oneText(t, db, "SELECT count(*)::text FROM postrider."+table), oneText(t, o.db, "SELECT count(*)::text FROM postrider."+table); is != want {
+			t.Errorf("postrider.%s has %s rows, want %s", table, is, want)
+		}
+	}
 	db.Exec(t, "DROP SUBSCRIPTION move")
-	db.Exec(t, "CREATE PUBLICATION postrider FOR TABLE postrider.outbox WITH (publish = 'insert', publish_via_partition_root = true)")
+	db.Exec(t, "CREATE PUBLICATION postrider"+between(t, section, "CREATE PUBLICATION postrider", ";"))
+	script := "psql -At" + between(t, section, "psql -At", "postrider --database-url")
+	tool(t, to, "psql", "--version") // the script needs it
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)
+	cmd.Env = append(os.Environ(), "OLD="+o.db.URL(), "NEW="+db.URL(), "PATH="+to.BinDir()+":"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), "ERROR") {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
 	o.moved(t, db)
+	for _, sql := range []string{ // what has a number gets the next one
+		`SELECT postrider.subscribe('more', '{more.>}', 'sql:', '{"shards": 2}')::text`,
+		`SELECT postrider.start_operation('redrive', 'billing', everything => true)::text`,
+	} {
+		oneText(t, db, sql)
+	}
+}
+
+// The publication in the documentation names all tables that have to move.
+func TestPublicationOfAMoveIsWhole(t *testing.T) {
+	t.Parallel()
+	named := between(t, documented(t, "### Logical replication"), "CREATE PUBLICATION move FOR TABLE", "WITH")
+	var list []string
+	for _, name := range strings.Split(named, ",") {
+		list = append(list, strings.TrimPrefix(strings.TrimSpace(name), "postrider."))
+	}
+	if want := tablesToMove(t, newDB(t)); !slices.Equal(slices.Sorted(slices.Values(list)), want) {
+		t.Errorf("the documentation names %q, the schema has %q", list, want)
+	}
+}
+
+// tablesToMove are those whose rows outlive relays.
+func tablesToMove(t *testing.T, db *pgtest.DB) []string {
+	t.Helper()
+	return strings.Split(oneText(t, db, `SELECT string_agg(relname, ' ' ORDER BY relname COLLATE "C") FROM pg_class
+		WHERE relnamespace = 'postrider'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition AND relpersistence = 'p'`), " ")
+}
+
+// documented is a section of docs/operations.md.
+func documented(t *testing.T, heading string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return between(t, string(text), heading, "\n### ")
+}
+
+// between is the part of a text from a word on, and up to another one.
+func between(t *testing.T, text, from, to string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(text, from)
+	part, _, also := strings.Cut(rest, to)
+	if !ok || !also {
+		t.Fatalf("no %q with a %q behind it in\n%s", from, to, text)
+	}
+	return part
 }
 
 // What is not said to be moved is refused: a relay does not start on a copy, nor does it say nothing.
