@@ -10,7 +10,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 )
 
-// grantees are the roles that have all that applications, relays or workers need of the schema as it is.
+// grantees are the roles that have all that applications, relays, workers or readers need of the schema as it is.
 type grantees map[string][]string // the SQL's kind, roles
 
 // whoHasAll looks before a migration makes objects that nobody has been granted anything on yet. A role counts if it was granted
@@ -32,7 +32,7 @@ func whoHasAll(ctx context.Context, conn *dbconn.Conn) (grantees, error) {
 			FROM (SELECT grantee, count(*) AS n, array_agg(proname::text) AS names FROM callable GROUP BY grantee) c
 			JOIN pg_catalog.pg_roles r ON r.oid = c.grantee)
 		SELECT rolname::text, kind FROM role CROSS JOIN LATERAL (VALUES ('relay', relay),
-			('app', names @> '{enqueue,enqueue_bytes,current_segment}'), ('worker', names @> '{complete,fail,heartbeat}')) k (kind, has)
+			('app', names @> '{enqueue,enqueue_bytes,current_segment}'), ('worker', names @> '{complete,fail,heartbeat}'), ('reader', names @> '{deliveries_of}')) k (kind, has)
 		WHERE has ORDER BY 1, 2`)
 	if err != nil {
 		return nil, fmt.Errorf("look for roles: %w", err)
@@ -50,7 +50,7 @@ func whoHasAll(ctx context.Context, conn *dbconn.Conn) (grantees, error) {
 
 // grantAll lets them go on: they have all that is needed of the schema as it has become.
 func (g grantees) grantAll(ctx context.Context, db *sql.DB) error {
-	for kind, grant := range map[string]func(string) string{"app": AppGrants, "relay": TimerGrants, "worker": WorkerGrants} {
+	for kind, grant := range map[string]func(string) string{"app": AppGrants, "relay": TimerGrants, "worker": WorkerGrants, "reader": ReaderGrants} {
 		for _, role := range g[kind] {
 			if err := execPinned(ctx, db, grant(role)); err != nil {
 				return fmt.Errorf("grant role %s what is new: %w", quote(role), err)

@@ -173,6 +173,19 @@ func TestUpGrantsWhatIsNew(t *testing.T) {
 	enqueue(t, connect(t, db.RoleURL(app)), "a")
 }
 
+// A function that a migration makes anew is granted to those who had it: to readers, too, who have one alone.
+func TestUpGrantsReadersWhatIsMadeAnew(t *testing.T) {
+	db := pgtest.New(t)
+	reader, nobody := db.Role(t, "reader", ""), db.Role(t, "nobody", "")
+	exec(t, db.Conn(t), ReaderGrants(reader))
+	if err := upNext(t, db, `DO $$ DECLARE text text := pg_get_functiondef('postrider.deliveries_of(bigint, text)'::regprocedure); BEGIN
+	DROP FUNCTION postrider.deliveries_of(bigint, text); EXECUTE text; REVOKE ALL ON FUNCTION postrider.deliveries_of(bigint, text) FROM PUBLIC; END $$`); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, connect(t, db.RoleURL(reader)), `SELECT postrider.deliveries_of(1, 's')`)
+	refused(t, connect(t, db.RoleURL(nobody)), "42501", `SELECT postrider.deliveries_of(1, 's')`)
+}
+
 func TestRemoval(t *testing.T) {
 	db := pgtest.New(t)
 	conn := db.Conn(t)
