@@ -191,7 +191,7 @@ func (w *world) fill() {
 		"SELECT postrider.subscribe('shipping', '{parcels.>}', '" + w.hook.url + "/shipping', '{\"max_attempts\": 1, \"on_dead\": \"hold\"}')",
 		"SELECT postrider.subscribe('search', '{products.>}', 'http://127.0.0.1:1/none')",
 		"SELECT postrider.subscribe('audit', '{orders.>}', '" + w.hook.url + "/always'); SELECT postrider.pause('audit', 'the store is being moved until Monday')", // at once
-		"SELECT postrider.subscribe('mail', '{mail.>}', 'pull:')",
+		"SELECT postrider.subscribe('mail', '{mail.>}', 'pull:', '{\"worker_ttl\": \"10m\"}')",
 		"SELECT postrider.subscribe('payments', '{payments.>}', 'sql:')",
 		"SELECT postrider.put_schedule('nightly', '0 3 * * *', 'reports.nightly')",
 		`SELECT postrider.enqueue('orders.created', '{"order": {"id": 4711, "total": 12.5}}', key => 'customer-7', headers => '{"tenant": "eu-1"}')`,

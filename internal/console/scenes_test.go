@@ -1,7 +1,9 @@
 package console_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,6 +27,7 @@ func TestConsole(t *testing.T) {
 		{"pause and resume", pauseAndResume},
 		{"replay warns first", replayWarns},
 		{"one message is discarded", discardOne},
+		{"a job tells how far it is", jobProgresses},
 		{"a schedule runs now", scheduleRuns},
 		{"the doctor examines", doctorExamines},
 		{"keyboard alone", keyboardAlone},
@@ -154,6 +157,50 @@ func discardOne(w *world, t *testing.T) {
 	w.hook.say(200)
 	p.Click("Redrive for shipping")
 	p.SeeIn("[data-key=shipping] h3", "delivered")
+}
+
+// jobProgresses: who looks at a job sees how far its worker has come, and what it says of it.
+func jobProgresses(w *world, t *testing.T) {
+	w.enqueue(t, "mail.welcome", "progress", 1)
+	var taken struct {
+		Jobs []struct {
+			ID    int64  `json:"id"`
+			Token string `json:"token"`
+		} `json:"jobs"`
+	}
+	w.call(t, "take", `{"worker": "mailer", "incarnation": "1", "from": [{"subscription": "mail", "max": 1}], "wait": "30s"}`, &taken)
+	if len(taken.Jobs) != 1 {
+		t.Fatalf("there are %d jobs, want 1", len(taken.Jobs))
+	}
+	p := w.page(t, fmt.Sprintf("/messages/%d", taken.Jobs[0].ID))
+	w.call(t, "beat", fmt.Sprintf(`{"worker": "mailer", "incarnation": "1", "progress": [{"subscription": "mail", "id": %d, "token": %q, "percent": 42.5, "note": "page <4> of 10"}]}`,
+		taken.Jobs[0].ID, taken.Jobs[0].Token), nil)
+	p.SeeIn("[data-key=mail]", "42.5 %: page <4> of 10") // without a reload
+	p.Await("a bar", `document.querySelector("[data-key=mail] progress").position === 0.425`)
+	p.Accessible("a job with progress")
+	w.call(t, "settle", fmt.Sprintf(`{"worker": "mailer", "incarnation": "1", "items": [{"subscription": "mail", "id": %d, "token": %q, "outcome": "done"}]}`,
+		taken.Jobs[0].ID, taken.Jobs[0].Token), nil)
+	p.SeeIn("[data-key=mail] h3", "delivered")
+	p.Await("the bar is gone", `!document.querySelector("[data-key=mail] progress")`)
+}
+
+// call asks the relay as a worker does.
+func (w *world) call(t *testing.T, verb, body string, answer any) {
+	t.Helper()
+	r, err := http.Post(w.url+"/api/v1/jobs/"+verb, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s: %d %s %v", verb, body, r.StatusCode, text, err)
+	}
+	if answer != nil {
+		if err := json.Unmarshal(text, answer); err != nil {
+			t.Fatalf("%s: %s: %v", verb, text, err)
+		}
+	}
 }
 
 func scheduleRuns(w *world, t *testing.T) {
@@ -295,10 +342,14 @@ func onlyLook(w *world, t *testing.T) {
 	p := w.browser.Page(t, 1280, 900)
 	p.Expect("status of 403")
 	p.Open(url + "/subscriptions/billing")
+	accent := browsertest.Eval[string](p, `getComputedStyle(document.querySelector("button")).backgroundColor`)
 	p.Fill("#token", "a-token-to-look-with")
 	p.Click("Log in")
 	p.SeeIn("h1", "billing")
 	p.See("eve (viewer)")
+	if colour := browsertest.Eval[string](p, `getComputedStyle(document.querySelector("nav [aria-current]")).color`); accent != colour {
+		t.Errorf("the accent of the page that asks for a token is %s, the console's %s", accent, colour)
+	}
 	for _, path := range []string{"/subscriptions/billing", "/schedules", "/messages/1", "/dead?subscription=shipping", "/operations"} {
 		p.Open(url + path)
 		if n := browsertest.Eval[int](p, `document.querySelectorAll("main form[method=post]").length`); n != 0 {
