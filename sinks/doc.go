@@ -16,8 +16,9 @@
 //	Lost                         KindLost          who had it is gone                   as Failed, and tries again at once
 //	Retryable, any other error   KindRetryable     this message failed                  parks it and tries again with backoff; dead after max attempts
 //	Permanent                    KindPermanent     this message can never work          makes it a dead letter at once, with the reason
-//	Unavailable                  KindUnavailable   the destination is down, or set up   opens the breaker, unless others get through: probes
-//	                                               so that nothing can be delivered
+//	Unavailable                  KindUnavailable   the destination is down              opens the breaker, unless others get through: probes
+//	Misconfigured                KindMisconfigured it is up, and set up so that nothing  as Unavailable, and says that somebody has to change
+//	                                               can be delivered                     something
 //	Gone                         KindGone          the destination wants no more        pauses the subscription and says so
 //
 // A Sender whose deliveries may outlive it is a Relinquisher, too: when the relay stops, it hands over what is out instead of waiting for it.

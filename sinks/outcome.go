@@ -19,13 +19,17 @@ const (
 	KindRetryable
 	KindPermanent
 	KindUnavailable
+	KindMisconfigured
 	KindGone
 )
 
-var kindNames = [...]string{"accepted", "leased", "snoozed", "released", "failed", "lost", "retryable", "permanent", "unavailable", "gone"}
+var kindNames = [...]string{"accepted", "leased", "snoozed", "released", "failed", "lost", "retryable", "permanent", "unavailable", "misconfigured", "gone"}
 
 // String returns the kind's name in lower case, as it is used in metrics.
 func (k Kind) String() string { return kindNames[k] }
+
+// Unavailable says whether nothing can be delivered for now, be it that the destination is down or that it is set up so.
+func (k Kind) Unavailable() bool { return k == KindUnavailable || k == KindMisconfigured }
 
 // OutcomeError is an error with a class. Make one with a function of its name, such as Retryable or Gone.
 type OutcomeError struct {
@@ -112,6 +116,10 @@ func Permanent(err error) error { return &OutcomeError{Kind: KindPermanent, Err:
 func Unavailable(err error, after time.Duration) error {
 	return &OutcomeError{Kind: KindUnavailable, After: after, Err: err}
 }
+
+// Misconfigured is Unavailable for what somebody has to change, here or there: credentials, a topic or stream that does not exist, a
+// certificate that is not trusted. The reason says what to change.
+func Misconfigured(err error) error { return &OutcomeError{Kind: KindMisconfigured, Err: err} }
 
 // Gone says that the destination asks for no more messages at all.
 func Gone(err error) error { return &OutcomeError{Kind: KindGone, Err: err} }

@@ -19,6 +19,7 @@ func TestClassify(t *testing.T) {
 		{Retryable(reason, time.Second), KindRetryable, time.Second},
 		{Permanent(reason), KindPermanent, 0},
 		{Unavailable(reason, time.Minute), KindUnavailable, time.Minute},
+		{Misconfigured(reason), KindMisconfigured, 0},
 		{Gone(reason), KindGone, 0},
 		{fmt.Errorf("deliver: %w", Gone(reason)), KindGone, 0},
 	} {

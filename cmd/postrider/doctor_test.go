@@ -139,6 +139,8 @@ func TestDoctorOnSubscriptions(t *testing.T) {
 		`warn subscriptions "bus" has been delivered by nobody for 2h, and holds 1 segment`)
 	db.Exec(t, "UPDATE postrider.cursors SET trouble = 'no such host' WHERE subscription = 'bus'")
 	on(t, db.URL(), "doctor").ok(`warn subscriptions "bus": no such host, and holds 1 segment`)
+	db.Exec(t, "UPDATE postrider.cursors SET trouble = 'destination is misconfigured: no such topic' WHERE subscription = 'bus'")
+	on(t, db.URL(), "doctor").fails("1 check failed").has(`fail subscriptions "bus": destination is misconfigured: no such topic, and holds 1 segment`, "→ change what the reason names")
 }
 
 func TestDoctorOnOldTransactions(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/human"
+	"github.com/postrider/postrider/relay/states"
 )
 
 // How bad something is; the numbers put the worst first.
@@ -40,7 +41,7 @@ func conditionOf(s *admin.SubscriptionStatus, relays []admin.RelayStatus, now ti
 	case s.State == "paused":
 		return condition{"paused", odd, cmp.Or(s.PausedReason, "somebody paused it and gave no reason")}
 	case s.Trouble != "":
-		return condition{"in trouble", bad, s.Trouble}
+		return condition{troubleWord(s.Trouble), bad, s.Trouble}
 	case s.Owner == "" && !byWorkers(s) && !anyLives(relays, now):
 		return condition{"not delivered", bad, "no relay runs"}
 	case s.Owner == "" && !byWorkers(s):
@@ -53,6 +54,17 @@ func conditionOf(s *admin.SubscriptionStatus, relays []admin.RelayStatus, now ti
 		return condition{"behind", odd, fmt.Sprintf("it delivers, and the oldest message has waited for %s", human.Duration(human.Seconds(s.LagSeconds)))}
 	}
 	return condition{"active", good, ""}
+}
+
+// troubleWord tells what somebody has to change from what may end by itself.
+func troubleWord(trouble string) string {
+	switch {
+	case states.IsMisconfigured(trouble):
+		return "misconfigured"
+	case states.IsDown(trouble):
+		return "down"
+	}
+	return "in trouble"
 }
 
 func anyLives(relays []admin.RelayStatus, now time.Time) bool {

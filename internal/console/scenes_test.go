@@ -81,7 +81,7 @@ func whyNothingMoves(w *world, t *testing.T) {
 	p.SeeIn("#notices", "the store is being moved until Monday")
 	p.SeeIn("#notices", "destination is down")
 	p.Click("search")
-	p.SeeIn("#state", "in trouble")
+	p.SeeIn("#state", "down")
 	p.SeeIn("#state", "connection refused")
 }
 

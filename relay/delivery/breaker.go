@@ -8,6 +8,7 @@ import (
 
 	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/relay/store"
+	"github.com/postrider/postrider/sinks"
 )
 
 const (
@@ -31,12 +32,14 @@ const (
 type breaker struct {
 	open   bool
 	reason string
-	rounds rounds
-	opened int       // number of the last delivery that had started when it opened
-	since  time.Time // when it opened
-	parked int       // messages that explore has parked
-	wide   bool      // more is taken in than the lanes need
-	fresh  bool      // there may be messages in memory that have not failed yet
+	// misconfigured says that the reason is what somebody has to change.
+	misconfigured bool
+	rounds        rounds
+	opened        int       // number of the last delivery that had started when it opened
+	since         time.Time // when it opened
+	parked        int       // messages that explore has parked
+	wide          bool      // more is taken in than the lanes need
+	fresh         bool      // there may be messages in memory that have not failed yet
 
 	blames   bool // a message was found to be to blame lately: one more failure says little about the destination
 	evidence evidence
@@ -52,9 +55,9 @@ type fault struct {
 
 // trip opens the breaker, or keeps it open. What of the deliveries, so many of which have started, began before says nothing about whether
 // the destination is back.
-func (b *breaker) trip(now time.Time, after time.Duration, err error, started int) {
+func (b *breaker) trip(now time.Time, f failedDelivery, started int) {
 	if b.open {
-		b.rounds.next = later(b.rounds.next, now.Add(after))
+		b.rounds.next = later(b.rounds.next, now.Add(f.after))
 		return
 	}
 	waits := b.rounds.waits
@@ -63,7 +66,8 @@ func (b *breaker) trip(now time.Time, after time.Duration, err error, started in
 			backoff.WithMaxInterval(probeMost), backoff.WithMaxElapsedTime(0))
 	}
 	waits.Reset()
-	*b = breaker{open: true, reason: err.Error(), rounds: rounds{waits: waits, quota: 1, next: now.Add(max(waits.NextBackOff(), after))}, opened: started, since: now, fresh: true, evidence: b.evidence}
+	*b = breaker{open: true, reason: f.err.Error(), misconfigured: f.kind == sinks.KindMisconfigured,
+		rounds: rounds{waits: waits, quota: 1, next: now.Add(max(waits.NextBackOff(), f.after))}, opened: started, since: now, fresh: true, evidence: b.evidence}
 }
 
 // destination is what this runner knows: one that has just begun leaves it as it was.

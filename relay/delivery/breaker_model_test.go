@@ -36,7 +36,7 @@ func (d *destination) says(batch []*task, outcomes []error) {
 		case down && d.kind == sinks.KindRetryable:
 			outcomes[i] = sinks.Retryable(errSim, 0)
 		case down:
-			outcomes[i] = sinks.Unavailable(errSim, d.after)
+			outcomes[i] = &sinks.OutcomeError{Kind: d.kind, After: d.after, Err: errSim}
 		case d.bad[t.ident().ID] || spoilt:
 			outcomes[i] = &sinks.OutcomeError{Kind: d.kind, Err: errSim}
 		default:
@@ -162,7 +162,7 @@ func TestBadMessagesAmongGoodOnes(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		settings := rapid.SampledFrom(trialSettings).Draw(t, "settings")
-		dest := &destination{bad: make(map[int64]bool), kind: rapid.SampledFrom([]sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable}).Draw(t, "kind"),
+		dest := &destination{bad: make(map[int64]bool), kind: rapid.SampledFrom([]sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable, sinks.KindMisconfigured}).Draw(t, "kind"),
 			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole"), sends: rapid.Bool().Draw(t, "one by one"), limits: rapid.SampledFrom(trialLimits).Draw(t, "limits")}
 		x := newTrial(settings, dest)
 		n := rapid.IntRange(1, 150).Draw(t, "messages")
@@ -221,7 +221,7 @@ func TestOutageOfAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		settings := rapid.SampledFrom(trialSettings).Draw(t, "settings")
 		settings.MaxAttempts = 100_000
-		dest := &destination{kind: rapid.SampledFrom([]sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable}).Draw(t, "kind"),
+		dest := &destination{kind: rapid.SampledFrom([]sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable, sinks.KindMisconfigured}).Draw(t, "kind"),
 			wholesale: rapid.Bool().Draw(t, "batches are refused as a whole"), sends: rapid.Bool().Draw(t, "one by one"), limits: rapid.SampledFrom(trialLimits).Draw(t, "limits")}
 		x := newTrial(settings, dest)
 		var keys []string

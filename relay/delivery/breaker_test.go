@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 func TestBreakerTrips(t *testing.T) {
@@ -11,23 +13,23 @@ func TestBreakerTrips(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	for range 50 { // each time anew, from the shortest wait
 		b.open = false
-		b.trip(now, 0, errors.New("refused"), 0)
+		b.trip(now, failedDelivery{sinks.KindUnavailable, errors.New("refused"), 0}, 0)
 		wait := b.rounds.next.Sub(now)
 		if !b.open || b.reason != "refused" || wait < probeFirst/2 || wait > 2*probeFirst {
 			t.Fatalf("open %t because of %q, next probe in %s", b.open, b.reason, wait)
 		}
 		b.rounds.waits.NextBackOff()
 	}
-	b.trip(now, time.Minute, errors.New("busy"), 0) // while it is open, the destination asks for more time
+	b.trip(now, failedDelivery{sinks.KindUnavailable, errors.New("busy"), time.Minute}, 0) // while it is open, the destination asks for more time
 	if got := b.rounds.next.Sub(now); got != time.Minute || b.reason != "refused" {
 		t.Errorf("next probe in %s because of %q", got, b.reason)
 	}
-	b.trip(now, time.Second, errors.New("busy"), 0)
+	b.trip(now, failedDelivery{sinks.KindUnavailable, errors.New("busy"), time.Second}, 0)
 	if got := b.rounds.next.Sub(now); got != time.Minute {
 		t.Errorf("a shorter wait has replaced the longer: %s", got)
 	}
 	b.open = false
-	b.trip(now, time.Hour, errors.New("busy"), 0)
+	b.trip(now, failedDelivery{sinks.KindUnavailable, errors.New("busy"), time.Hour}, 0)
 	if got := b.rounds.next.Sub(now); got != time.Hour {
 		t.Errorf("the destination asked for an hour, next probe in %s", got)
 	}

@@ -47,6 +47,7 @@
 //	retryable     parked with a copy of the message; backoff; dead after max_attempts
 //	permanent     dead at once
 //	unavailable   the breaker opens, unless others get through: the cursor stays, and rounds of probes go through all that waits
+//	misconfigured as unavailable; what is told of it says that somebody has to change something
 //	gone          the subscription is paused
 //
 // # Invariants

@@ -139,7 +139,7 @@ func (r *Runner) dispatch(now time.Time) {
 		r.sendBatches(now)
 	}
 	if r.onlySuspects() {
-		r.breaker.trip(now, 0, errSuspects, r.lanes.started)
+		r.breaker.trip(now, failedDelivery{err: errSuspects}, r.lanes.started)
 	}
 }
 

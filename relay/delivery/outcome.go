@@ -154,7 +154,7 @@ func (f *failedDelivery) add(kind sinks.Kind, err error, after time.Duration) {
 	if f.err == nil || kind > f.kind {
 		f.kind, f.err = kind, err
 	}
-	if kind == sinks.KindUnavailable {
+	if kind.Unavailable() {
 		f.after = max(f.after, after)
 	}
 }
@@ -164,12 +164,13 @@ func (b *breaker) deliveryFailed(f failedDelivery, now time.Time, started int) {
 	b.evidence.failures++
 	switch {
 	case b.open:
-		b.reason = f.err.Error()
+		b.reason, b.misconfigured = f.err.Error(), f.kind == sinks.KindMisconfigured
 		b.rounds.next = later(b.rounds.next, now.Add(f.after))
-	case f.kind == sinks.KindUnavailable && (!b.blames || f.after > 0):
-		b.trip(now, f.after, f.err, started)
+	case f.kind.Unavailable() && (!b.blames || f.after > 0):
+		b.trip(now, f, started)
 	case b.evidence.failures >= TripAfter:
-		b.trip(now, 0, fmt.Errorf("%d deliveries in a row failed, the last with: %w", b.evidence.failures, f.err), started)
+		f.err, f.after = fmt.Errorf("%d deliveries in a row failed, the last with: %w", b.evidence.failures, f.err), 0
+		b.trip(now, f, started)
 	}
 }
 
@@ -203,8 +204,8 @@ func (r *Runner) conclude(t *task, a action, kind sinks.Kind, err error, after t
 func (r *Runner) failed(t *task, kind sinks.Kind, err error, after time.Duration, now time.Time) {
 	e := t.entry
 	// A retry finds the destination down, unless something got through since it failed the last time; or it is told to leave it alone.
-	if e != nil && kind == sinks.KindUnavailable && (after > 0 || !r.breaker.blames && r.breaker.evidence.throughAt <= e.failedAt) {
-		r.breaker.trip(now, after, err, r.lanes.started)
+	if e != nil && kind.Unavailable() && (after > 0 || !r.breaker.blames && r.breaker.evidence.throughAt <= e.failedAt) {
+		r.breaker.trip(now, failedDelivery{kind, err, after}, r.lanes.started)
 	}
 	switch {
 	case kind == sinks.KindFailed && after > 0: // who worked on it knows better than a backoff when to come back

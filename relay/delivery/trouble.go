@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/postrider/postrider/relay/states"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -13,8 +14,10 @@ import (
 func (r *Runner) standstill(now time.Time) string {
 	parked := &r.retries.parked.blocked
 	switch {
+	case r.breaker.open && r.breaker.misconfigured:
+		return states.Misconfigured + r.breaker.reason
 	case r.breaker.open:
-		return "destination is down: " + r.breaker.reason
+		return states.Down + r.breaker.reason
 	case parked.full():
 		if key, _ := parked.hot(); key != "" {
 			return fmt.Sprintf("intake stopped: max_parked messages wait for a retry or a callback, most of them for key %q", Shorten(key))
@@ -72,13 +75,16 @@ func (r *Runner) describeTrouble(now time.Time) {
 	}
 	r.report.trouble = trouble
 	r.report.troubles.tell(r.Env.Log, r.Env.Sub.Name, trouble, now)
-	down, stopped := 0.0, 0.0
+	down, misconfigured, stopped := 0.0, 0.0, 0.0
 	switch {
+	case r.breaker.open && r.breaker.misconfigured:
+		down, misconfigured = 1, 1
 	case r.breaker.open:
 		down = 1
 	case trouble != "":
 		stopped = 1
 	}
 	r.Env.Metrics.Down.Set(down)
+	r.Env.Metrics.Misconfigured.Set(misconfigured)
 	r.Env.Metrics.Stopped.Set(stopped)
 }

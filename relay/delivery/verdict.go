@@ -47,7 +47,7 @@ var whateverElse = map[sinks.Kind]action{
 //	             yes   no      yes            retry
 //	             yes   no      no      yes    suspect
 //	             yes   no      no      no     retry
-//	unavailable  as retryable, and as if there were a doubt
+//	unavailable  as retryable, and as if there were a doubt; misconfigured likewise
 func (s situation) action(kind sinks.Kind) action {
 	if a, always := whateverElse[kind]; always {
 		return a
@@ -57,7 +57,7 @@ func (s situation) action(kind sinks.Kind) action {
 		return actSuspect
 	case s.parked, s.proven:
 		return actRetry
-	case s.doubt, kind == sinks.KindUnavailable:
+	case s.doubt, kind.Unavailable():
 		return actSuspect
 	}
 	return actRetry

@@ -17,8 +17,8 @@ func TestActions(t *testing.T) {
 				t.Errorf("outcome %v in %+v: %d, want %d", kind, s, got, want)
 			}
 		}
-		for _, kind := range []sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable} {
-			doubt := s.doubt || kind == sinks.KindUnavailable
+		for _, kind := range []sinks.Kind{sinks.KindRetryable, sinks.KindUnavailable, sinks.KindMisconfigured} {
+			doubt := s.doubt || kind == sinks.KindUnavailable || kind == sinks.KindMisconfigured
 			stays := !s.told || !s.parked && !s.proven && doubt
 			if got := s.action(kind); (got == actSuspect) != stays || !stays && got != actRetry {
 				t.Errorf("outcome %v in %+v: %d; it stays in its lane: %t", kind, s, got, stays)

@@ -35,6 +35,7 @@ type each struct {
 	latency       *prometheus.HistogramVec
 	passes        *prometheus.CounterVec
 	down, stopped *prometheus.GaugeVec
+	misconfigured *prometheus.GaugeVec
 }
 
 // New makes the metrics and registers them, if r is not nil. This is the list of all that the engine counts.
@@ -58,6 +59,8 @@ func New(r prometheus.Registerer) *Metrics {
 				prometheus.ExponentialBuckets(0.0005, 3, 12), "subscription"),
 			passes: l.counters("passes_total", "Passes over the table to catch up.", "subscription"),
 			down:   l.gauges("destination_down", "1 while the breaker of a subscription's destination is open.", "subscription"),
+			misconfigured: l.gauges("destination_misconfigured", "1 while a subscription's destination counts as down for something that somebody has to change: credentials, a topic or stream that is missing, TLS.",
+				"subscription"),
 			stopped: l.gauges("intake_stopped", "1 while a subscription takes nothing in because as many messages wait as max_parked or max_scheduled allows.",
 				"subscription"),
 		},
@@ -77,7 +80,7 @@ func (m *Metrics) ofSubscriptions() []vector {
 		kinds = append(kinds, k.String())
 	}
 	return []vector{{m.each.deliveries.MetricVec, kinds}, {m.parked.MetricVec, states.Names(nil)}, {m.each.latency.MetricVec, nil}, {m.each.passes.MetricVec, nil},
-		{m.each.down.MetricVec, nil}, {m.each.stopped.MetricVec, nil}}
+		{m.each.down.MetricVec, nil}, {m.each.misconfigured.MetricVec, nil}, {m.each.stopped.MetricVec, nil}}
 }
 
 // Subscription are one subscription's. Series that are looked up for each message are looked up once, and made when there is something
@@ -90,6 +93,8 @@ type Subscription struct {
 	Passes   prometheus.Counter
 	Down     prometheus.Gauge
 	Stopped  prometheus.Gauge
+	// Misconfigured is 1 where Down is for something that somebody has to change.
+	Misconfigured prometheus.Gauge
 }
 
 func (m *Metrics) Runner(name string) Subscription {
@@ -97,7 +102,7 @@ func (m *Metrics) Runner(name string) Subscription {
 	m.names[name] = true
 	m.mu.Unlock()
 	return Subscription{all: m, name: name, Passes: m.each.passes.WithLabelValues(name), Down: m.each.down.WithLabelValues(name),
-		Stopped: m.each.stopped.WithLabelValues(name)}
+		Misconfigured: m.each.misconfigured.WithLabelValues(name), Stopped: m.each.stopped.WithLabelValues(name)}
 }
 
 func (r *Subscription) Attempted(k sinks.Kind) {

@@ -134,7 +134,7 @@ func TestAuthenticationRotates(t *testing.T) {
 			s := openOptions(t, "nats://"+srv.Addr().String(), fmt.Sprintf(c.options, file.path), file.store())
 			delivers(t, s)
 			demand(1)
-			if kind, _ := sinks.Classify(deliver(t, s, sinktest.NewDelivery("orders.created", "{}"))[0]); kind != sinks.KindUnavailable {
+			if kind, _ := sinks.Classify(deliver(t, s, sinktest.NewDelivery("orders.created", "{}"))[0]); !kind.Unavailable() {
 				t.Errorf("with the old secret the outcome is %v, want unavailable", kind)
 			}
 			file.write(c.texts[1])

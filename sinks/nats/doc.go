@@ -26,7 +26,7 @@
 // lost will not come.
 //
 // What is wrong with the set-up (no such stream, a subject that no stream captures, another stream's subject, missing
-// permissions) is Unavailable with a reason that says what to do: it would fail every message, and mends without loss.
+// permissions, credentials, TLS) is Misconfigured with a reason that says what to do: it would fail every message, and mends without loss.
 // The sink never creates a stream. A message is Permanent if it is too large for the server or the stream, if its
 // subject is not valid, or if its headers cannot be sent.
 //

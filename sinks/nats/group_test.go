@@ -216,8 +216,8 @@ func TestAnotherStreamTakesTheSubject(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := addStream(t, js, jetstream.StreamConfig{Name: "PG2", Subjects: []string{"a"}})
-	step("batch after a change", size, sinks.KindUnavailable, 2*size, size)
-	step("batch after the refusal", size, sinks.KindUnavailable, 2*size, 2*size)
+	step("batch after a change", size, sinks.KindMisconfigured, 2*size, size)
+	step("batch after the refusal", size, sinks.KindMisconfigured, 2*size, 2*size)
 	for _, s := range []struct {
 		stream jetstream.Stream
 		want   uint64

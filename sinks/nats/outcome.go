@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,10 +30,10 @@ const (
 var byCode = map[jetstream.ErrorCode]sinks.Kind{
 	jetstream.JSErrCodeStreamMessageExceedsMaximum: sinks.KindPermanent,
 	codeHeaderTooLarge:     sinks.KindPermanent,
-	codeStreamNotMatch:     sinks.KindUnavailable,
+	codeStreamNotMatch:     sinks.KindMisconfigured,
 	codeAccountResources:   sinks.KindUnavailable,
 	codeClusterUnavailable: sinks.KindUnavailable,
-	codeSealed:             sinks.KindUnavailable,
+	codeSealed:             sinks.KindMisconfigured,
 	codeDuplicateInProcess: sinks.KindRetryable,
 }
 
@@ -61,7 +62,10 @@ func (s *Sink) outcome(ctx context.Context, subject string, err error) error {
 		return err
 	}
 	if no := s.link.refusal(subject); no != nil {
-		return sinks.Unavailable(no, 0)
+		return sinks.Misconfigured(no)
+	}
+	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
+		return &sinks.OutcomeError{Kind: o.Kind, Err: fmt.Errorf("publish to %s: %w", subject, o.Err)}
 	}
 	e, ok := errors.AsType[*jetstream.APIError](err)
 	if !ok {
@@ -76,6 +80,8 @@ func (s *Sink) outcome(ctx context.Context, subject string, err error) error {
 		return sinks.Permanent(reason)
 	case sinks.KindUnavailable:
 		return sinks.Unavailable(reason, 0)
+	case sinks.KindMisconfigured:
+		return sinks.Misconfigured(reason)
 	}
 	return sinks.Retryable(reason, 0)
 }
@@ -91,13 +97,23 @@ func refused(c *conn, m *nats.Msg, err error) error {
 	return sinks.Unavailable(fmt.Errorf("publish to %s: %w", m.Subject, err), 0)
 }
 
-// diagnose finds out why no stream answered: usually there is none, which a person has to mend.
+// unconnected classifies why there is no connection.
+func unconnected(err error) error {
+	refused := slices.ContainsFunc([]error{nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired,
+		nats.ErrPermissionViolation, nats.ErrSecureConnRequired, nats.ErrSecureConnWanted, nats.ErrNkeysNotSupported}, func(no error) bool { return errors.Is(err, no) })
+	if refused || sinks.IsTLSRefusal(err) {
+		return sinks.Misconfigured(err)
+	}
+	return sinks.Unavailable(err, 0)
+}
+
+// diagnose finds out why no stream answered: usually there is none, which a person has to mend and is Misconfigured.
 func (s *Sink) diagnose(ctx context.Context, c *conn, subject string, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, diagnoseTimeout)
 	defer cancel()
 	if s.cfg.Stream != "" {
 		if _, err := c.js.Stream(ctx, s.cfg.Stream); errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("stream %q does not exist: create it with: nats stream add %s --subjects '%s': %w", s.cfg.Stream, s.cfg.Stream, s.pattern(subject), cause)
+			return misconfigured("stream %q does not exist: create it with: nats stream add %s --subjects '%s': %w", s.cfg.Stream, s.cfg.Stream, s.pattern(subject), cause)
 		}
 	}
 	name, err := c.js.StreamNameBySubject(ctx, subject)
@@ -105,13 +121,17 @@ func (s *Sink) diagnose(ctx context.Context, c *conn, subject string, cause erro
 	case err == nil:
 		return fmt.Errorf("stream %q did not answer, it may have no leader: %w", name, cause)
 	case errors.Is(err, jetstream.ErrStreamNotFound) && s.cfg.Stream != "":
-		return fmt.Errorf("stream %q does not capture the subject: add it with: nats stream edit %s --subjects '…,%s': %w", s.cfg.Stream, s.cfg.Stream, s.pattern(subject), cause)
+		return misconfigured("stream %q does not capture the subject: add it with: nats stream edit %s --subjects '…,%s': %w", s.cfg.Stream, s.cfg.Stream, s.pattern(subject), cause)
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return fmt.Errorf("no stream captures the subject: create one with: nats stream add NAME --subjects '%s': %w", s.pattern(subject), cause)
+		return misconfigured("no stream captures the subject: create one with: nats stream add NAME --subjects '%s': %w", s.pattern(subject), cause)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("JetStream is not enabled on this server or account: enable it, or use core NATS (core=1), where nobody confirms anything: %w", cause)
+		return misconfigured("JetStream is not enabled on this server or account: enable it, or use core NATS (core=1), where nobody confirms anything: %w", cause)
 	}
 	return cause
+}
+
+func misconfigured(format string, args ...any) error {
+	return sinks.Misconfigured(fmt.Errorf(format, args...))
 }
 
 // pattern is a stream's subject that would capture this one, and its like if a prefix tells them apart.

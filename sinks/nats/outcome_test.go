@@ -39,8 +39,10 @@ func TestSetupMistakes(t *testing.T) {
 			c.cfg.Servers = []string{srv.ClientURL()}
 			s := open(t, c.cfg)
 			out := deliver(t, s, sinktest.NewDelivery(c.topic, "1"), sinktest.NewDelivery(c.topic, "2"))
-			wantReason(t, out[0], sinks.KindUnavailable, c.reason)
-			sinktest.WantKinds(t, out[1:], sinks.KindUnavailable)
+			wantReason(t, out[0], sinks.KindMisconfigured, c.reason)
+			if kind, _ := sinks.Classify(out[1]); !kind.Unavailable() {
+				t.Errorf("the second of the batch is %v (%v)", kind, out[1])
+			}
 			streams := js.StreamNames(t.Context())
 			n := 0
 			for range streams.Name() {
@@ -57,7 +59,7 @@ func TestJetStreamIsOff(t *testing.T) {
 	srv := startServer(t, func(o *server.Options) { o.JetStream = false })
 	for _, stream := range []string{"", "ORDERS"} {
 		s := open(t, Config{Servers: []string{srv.ClientURL()}, Stream: stream})
-		wantReason(t, deliver(t, s, sinktest.NewDelivery("a", "1"))[0], sinks.KindUnavailable, "JetStream is not enabled")
+		wantReason(t, deliver(t, s, sinktest.NewDelivery("a", "1"))[0], sinks.KindMisconfigured, "JetStream is not enabled")
 	}
 }
 
@@ -67,7 +69,7 @@ func TestJetStreamIsOffForTheAccount(t *testing.T) {
 		o.Accounts, o.Users = []*server.Account{account}, []*server.User{{Username: "joe", Password: "pw", Account: account}}
 	})
 	s := open(t, Config{Servers: []string{"nats://joe:pw@" + srv.Addr().String()}})
-	wantReason(t, deliver(t, s, sinktest.NewDelivery("a", "1"))[0], sinks.KindUnavailable, "JetStream is not enabled")
+	wantReason(t, deliver(t, s, sinktest.NewDelivery("a", "1"))[0], sinks.KindMisconfigured, "JetStream is not enabled")
 }
 
 func TestStreamLimits(t *testing.T) {

@@ -68,7 +68,7 @@ func (s *Sink) send(ctx context.Context, c *conn, in *inbox, batch []sinks.Deliv
 		m.Reply = in.reply(group)
 		if err := c.nc.PublishMsg(m); err != nil {
 			outcomes[i] = refused(c, m, err)
-			if kind, _ := sinks.Classify(outcomes[i]); kind == sinks.KindUnavailable {
+			if kind, _ := sinks.Classify(outcomes[i]); kind.Unavailable() {
 				fill(outcomes[i:], outcomes[i])
 				return
 			}
@@ -119,7 +119,7 @@ func (s *Sink) publishCore(ctx context.Context, c *conn, batch []sinks.Delivery,
 			outcomes[i] = s.outcome(ctx, subject, err)
 		default:
 			if no := s.link.refusal(subject); no != nil {
-				outcomes[i] = sinks.Unavailable(no, 0)
+				outcomes[i] = sinks.Misconfigured(no)
 			}
 		}
 	}

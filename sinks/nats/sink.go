@@ -77,7 +77,7 @@ func (s *Sink) deliver(ctx context.Context, batch []sinks.Delivery, outcomes []e
 	}
 	c, err := s.link.get()
 	if err != nil {
-		fill(outcomes, sinks.Unavailable(err, 0))
+		fill(outcomes, unconnected(err))
 		return
 	}
 	if s.cfg.Core {

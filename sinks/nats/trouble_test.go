@@ -173,7 +173,10 @@ func TestWrongPasswordMendsItself(t *testing.T) {
 	deadline := time.Now().Add(sinktest.Patience)
 	for { // The third refusal on end is one more than the client library bears by default.
 		err := deliver(t, s, sinktest.NewDelivery("a", "1"))[0]
-		sinktest.WantKinds(t, []error{err}, sinks.KindUnavailable)
+		kind, _ := sinks.Classify(err)
+		if refused := strings.Contains(err.Error(), "Authorization"); !kind.Unavailable() || refused != (kind == sinks.KindMisconfigured) {
+			t.Fatalf("%v is %v", err, kind)
+		}
 		if strings.Contains(err.Error(), "secret") {
 			t.Fatalf("the reason shows the password: %v", err)
 		}
@@ -212,8 +215,8 @@ func TestSubjectWithoutPermission(t *testing.T) {
 		addStream(t, c.js, jetstream.StreamConfig{Name: "PG", Subjects: []string{"secret.>", "open.>"}})
 		s := open(t, Config{Servers: []string{"nats://joe:pw@" + address}, Core: core, AckTimeout: time.Second})
 		out := deliver(t, s, sinktest.NewDelivery("open.a", "1"), sinktest.NewDelivery("secret.a", "2"), sinktest.NewDelivery("open.b", "3"))
-		sinktest.WantKinds(t, out, sinks.KindAccepted, sinks.KindUnavailable, sinks.KindAccepted)
-		wantReason(t, out[1], sinks.KindUnavailable, `Publish to "secret.a"`)
+		sinktest.WantKinds(t, out, sinks.KindAccepted, sinks.KindMisconfigured, sinks.KindAccepted)
+		wantReason(t, out[1], sinks.KindMisconfigured, `Publish to "secret.a"`)
 	}
 }
 

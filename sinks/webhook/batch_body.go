@@ -111,7 +111,7 @@ func share(err error, group []item, outcomes []error) {
 
 // ifDown returns the outcomes after which nothing more should be sent.
 func ifDown(err error) error {
-	if kind, _ := sinks.Classify(err); kind == sinks.KindUnavailable || kind == sinks.KindGone {
+	if kind, _ := sinks.Classify(err); kind.Unavailable() || kind == sinks.KindGone {
 		return err
 	}
 	return nil

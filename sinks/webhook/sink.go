@@ -235,6 +235,8 @@ func (s *Sink) failed(ctx context.Context, err error, timeout bool) error {
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("POST %s: %w", s.name, ctx.Err())
+	case connecting && sinks.IsTLSRefusal(err):
+		return sinks.Misconfigured(fmt.Errorf("connect to %s: %w", s.name, err))
 	case connecting:
 		return sinks.Unavailable(fmt.Errorf("connect to %s: %w", s.name, err), 0)
 	case timeout:

@@ -113,8 +113,8 @@ func TestNoAnswer(t *testing.T) {
 	}{
 		"refused":       {"http://" + freeAddr(t), sinks.KindUnavailable, "connection refused"},
 		"no such name":  {"http://nowhere.invalid", sinks.KindUnavailable, "connect to http://nowhere.invalid"},
-		"untrusted":     {secure.URL, sinks.KindUnavailable, "certificate"},
-		"no TLS there":  {strings.Replace(slow.URL, "http:", "https:", 1), sinks.KindUnavailable, "connect to https://"},
+		"untrusted":     {secure.URL, sinks.KindMisconfigured, "certificate"},
+		"no TLS there":  {strings.Replace(slow.URL, "http:", "https:", 1), sinks.KindMisconfigured, "connect to https://"},
 		"timeout":       {slow.URL, sinks.KindUnavailable, "no answer within 200ms"},
 		"broken midway": {broken.URL, sinks.KindRetryable, "the connection broke"},
 	} {

@@ -70,7 +70,11 @@ func TestTLSOutcomes(t *testing.T) {
 					sinktest.WantKinds(t, []error{err}, sinks.KindAccepted)
 					continue
 				}
-				sinktest.WantKinds(t, []error{err}, sinks.KindUnavailable)
+				// With TLS 1.3 the alert that tells of our certificate can be lost.
+				told := !strings.Contains(name, "client") || strings.HasSuffix(name, "1.2")
+				if kind, _ := sinks.Classify(err); !kind.Unavailable() || told && kind != sinks.KindMisconfigured {
+					t.Errorf("HTTP/2 %v: the outcome is %v", h2, kind)
+				}
 				if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
 					t.Errorf("HTTP/2 %v: the reason is %v, want %q in it, and no secret", h2, err, c.want)
 				}

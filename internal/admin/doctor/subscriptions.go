@@ -10,6 +10,7 @@ import (
 
 	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/human"
+	"github.com/postrider/postrider/relay/states"
 )
 
 // abandonedAfter is how long a subscription may stand still before it counts as abandoned.
@@ -72,6 +73,9 @@ func (s subscriptionHealth) finding() Finding {
 		}
 		return Finding{name, status, fmt.Sprintf("%q has been paused for %s (%s)%s", s.Name, human.Duration(human.Seconds(s.Unchanged)), cmp.Or(s.Reason, "no reason given"), holds),
 			[]string{"postrider subs resume " + s.Name, remove}}
+	case states.IsMisconfigured(s.Trouble):
+		return Finding{name, StatusFail, fmt.Sprintf("%q: %s%s", s.Name, s.Trouble, holds),
+			[]string{"change what the reason names, at the destination or in the subscription: deliveries then go on by themselves"}}
 	case s.Trouble != "":
 		return Finding{name, StatusWarn, fmt.Sprintf("%q: %s%s", s.Name, s.Trouble, holds), nil}
 	case s.Owner == "" && s.Segments > 0 && human.Seconds(s.Unsaved) > abandonedAfter:
