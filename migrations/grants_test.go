@@ -109,7 +109,7 @@ func stream(t *testing.T, url string) {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	if _, err := conn.Exec(t.Context(), `CREATE_REPLICATION_SLOT grants_test TEMPORARY LOGICAL pgoutput (SNAPSHOT 'nothing')`).ReadAll(); err != nil {
+	if _, err := conn.Exec(t.Context(), `CREATE_REPLICATION_SLOT grants_test TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT`).ReadAll(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.Exec(t.Context(), `SELECT count(*) FROM pg_logical_slot_peek_binary_changes('grants_test', NULL, NULL, 'proto_version', '1', 'publication_names', 'postrider')`).ReadAll(); err != nil {

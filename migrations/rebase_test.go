@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"os"
 	osexec "os/exec"
 	"path/filepath"
 	"testing"
@@ -17,6 +18,11 @@ import (
 func copyInto(t *testing.T, from, to *pgtest.DB, flags ...string) {
 	t.Helper()
 	bin := from.Server.BinDir()
+	for _, name := range []string{"pg_dump", "psql"} {
+		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
+			t.Skipf("NOT TESTED, copies of databases by %s: %v", name, err)
+		}
+	}
 	dump := osexec.CommandContext(t.Context(), filepath.Join(bin, "pg_dump"), from.URL())
 	restore := osexec.CommandContext(t.Context(), filepath.Join(bin, "psql"), append(flags, "-X", "-q", "-v", "ON_ERROR_STOP=1", to.URL())...)
 	var dumpSays, restoreSays bytes.Buffer

