@@ -82,8 +82,10 @@ type forTests struct {
 	moment        time.Duration // what fails for longer counts
 	callbackEvery time.Duration // between looks for callbacks; tests of what needs none make it long
 	placeOf       func(context.Context, *dbconn.Conn, *pgx.ConnConfig) (dbconn.Place, error)
-	busyRate      float64 // of transactions a second; tests cannot make as many as it takes
-	largest       int64   // bytes of a message that is read at all; tests need not make as many as it takes
+	lookEvery     time.Duration // between looks at the database for metrics
+	lookShare     time.Duration // and so many times as long as the last one took
+	busyRate      float64       // of transactions a second; tests cannot make as many as it takes
+	largest       int64         // bytes of a message that is read at all; tests need not make as many as it takes
 }
 
 // Keep is how long deliveries stay that are over.
@@ -158,6 +160,8 @@ func (c Config) withDefaults() Config {
 	fill(&c.SaveInterval, time.Second)
 	fill(&c.busyRate, feed.BusyRate)
 	fill(&c.moment, health.Moment)
+	fill(&c.lookEvery, lookEvery)
+	fill(&c.lookShare, lookShare)
 	fill(&c.callbackEvery, callbackEvery)
 	if c.placeOf == nil {
 		c.placeOf = dbconn.PlaceOf

@@ -27,6 +27,7 @@ type polls struct {
 	sure atomic.Pointer[time.Time] // until when nobody else may take what is ours
 
 	directory atomic.Pointer[Directory] // as the last one found it
+	tells     atomic.Pointer[tells]     // of which subscriptions this relay tells
 	sooner    atomic.Pointer[time.Time] // when one was last made before its turn
 	warned    bool                      // that workers cannot reach this relay by others
 }

@@ -45,6 +45,7 @@ type telling struct {
 	cancels    chan struct{} // messages are to be cancelled
 	operations chan struct{} // operations are to be worked off
 	lost       *maintain.LostWorkers
+	collecting *collecting // somebody collects metrics
 }
 
 // generation is the engine from one registration in postrider.relays to the loss of it. Nothing in memory outlives it.
@@ -86,7 +87,7 @@ func newGeneration(r *Relay, pool *dbconn.Pool, source string) *generation {
 	c := &r.config
 	g := &generation{
 		config: c, log: c.Logger, metrics: r.metrics, health: r.health, pool: pool, unprepared: r.unprepared, connect: r.connect, incarnation: incarnation, hasOwnName: r.hasOwnName,
-		readMost: readAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), told: telling{callbacks: make(chan struct{}, 1), cancels: make(chan struct{}, 1), operations: make(chan struct{}, 1), lost: &r.lostWorkers},
+		readMost: readAtMost, budget: &queue.Budget{Limit: c.MemoryLimit / 4}, repoll: make(chan struct{}, 1), told: telling{callbacks: make(chan struct{}, 1), cancels: make(chan struct{}, 1), operations: make(chan struct{}, 1), lost: &r.lostWorkers, collecting: &r.collecting},
 		runners: make(map[subscription.Part]*delivery.Runner), ending: make(map[subscription.Part]bool), pauses: make(map[string]string),
 		unable: make(map[string]*unable),
 	}
@@ -119,6 +120,7 @@ func (g *generation) run(ctx context.Context, follow Follow, healthy func()) err
 	group.Go(func() error { return g.fireSchedules(soft) })
 	group.Go(func() error { return g.readCallbacks(soft) })
 	group.Go(func() error { return g.lookForCancels(soft) })
+	group.Go(func() error { return g.lookForMetrics(soft) })
 	switch follow {
 	case FollowStream:
 		group.Go(func() error { return g.newStreamer().Run(hard) })
@@ -219,6 +221,8 @@ func (g *generation) dropAll() {
 		g.stopRunner(r)
 	}
 	g.stops.Wait()
+	g.metrics.Forget(func(string) bool { return true })
+	g.metrics.Unable.Set(0)
 }
 
 // stopRunner stops a runner in the background: no intake, drain, save, release. The next poll finds it gone.

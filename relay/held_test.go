@@ -46,7 +46,7 @@ func (r *ring) held() map[string][]heldEvent {
 func TestHoldersOfSegmentsAreTold(t *testing.T) {
 	t.Parallel()
 	r := newRing(t)
-	other := maintain.NewRetention(store.Segments{Pool: r.OnePool()}, r.keep, slog.New(slog.DiscardHandler), metrics.New(nil))
+	other := maintain.NewRetention(store.Segments{Pool: r.OnePool()}, r.keep, slog.New(slog.DiscardHandler), metrics.New(nil, nil))
 	for _, name := range []string{"paused", "workers", "idle"} {
 		sink := map[bool]string{true: "sql:", false: "stdout:"}[name == "workers"]
 		r.Exec("SELECT postrider.subscribe($1, '{>}', $2, '{}')", name, sink)
@@ -71,7 +71,7 @@ func TestHoldersOfSegmentsAreTold(t *testing.T) {
 	if got := r.held(); len(got) != 0 {
 		t.Errorf("told before its time: %+v", got)
 	}
-	fresh := maintain.NewRetention(r.Segments, r.keep, slog.New(slog.DiscardHandler), metrics.New(nil))
+	fresh := maintain.NewRetention(r.Segments, r.keep, slog.New(slog.DiscardHandler), metrics.New(nil, nil))
 	r.Retention, fresh.Patience, other.Patience = fresh, 0, 0
 	turn()
 	turn()

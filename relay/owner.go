@@ -48,6 +48,7 @@ type watched struct {
 type peers struct {
 	counters map[string]int64
 	names    map[string]string
+	eldest   string                      // the one that registered first
 	unable   map[string]map[string]int64 // by relay: the versions of the subscriptions that it cannot deliver
 }
 
@@ -133,7 +134,7 @@ func (o *owner) poll(ctx context.Context) error {
 		}
 	}
 	o.stopChanged(ctx, standings)
-	o.metrics.Forget(func(name string) bool { return !has(standings, subscription.Whole(name)) && !o.hasAny(name) })
+	o.tellOf(p, standings)
 	o.reviewUnable(standings)
 	o.tellMine(p)
 	shares := p.shares(o.expected(standings))

@@ -12,6 +12,9 @@ import (
 func (o *owner) readPeers(ctx context.Context) (peers, error) {
 	p := peers{counters: make(map[string]int64), names: make(map[string]string), unable: make(map[string]map[string]int64)}
 	all, err := o.registry().Peers(ctx)
+	if len(all) > 0 {
+		p.eldest = all[0].Incarnation
+	}
 	for _, peer := range all {
 		p.counters[peer.Incarnation], p.names[peer.Incarnation] = peer.Counter, peer.Name
 		if peer.Unable != nil {

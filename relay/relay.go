@@ -38,6 +38,7 @@ type Relay struct {
 	hasOwnName  bool   // its sessions tell the incarnation
 	losses      delivery.Losses
 	lostWorkers maintain.LostWorkers
+	collecting  collecting
 }
 
 // New checks the configuration. Nothing is connected before Run.
@@ -46,7 +47,9 @@ func New(c Config) (*Relay, error) {
 		return nil, err
 	}
 	c = c.withDefaults()
-	return &Relay{config: c, log: c.Logger, metrics: metrics.New(c.Registerer), health: health.New(c.Logger, c.moment)}, nil
+	r := &Relay{config: c, log: c.Logger, health: health.New(c.Logger, c.moment), collecting: collecting{since: time.Now(), wake: make(chan struct{}, 1)}}
+	r.metrics = metrics.New(c.Registerer, r.measure)
+	return r, nil
 }
 
 // fatalError is an error that trying again cannot fix: it ends Run.

@@ -31,7 +31,7 @@ func newRing(t *testing.T) *ring {
 	b := newBench(t)
 	b.Exec("CREATE OR REPLACE FUNCTION postrider.current_segment() RETURNS smallint LANGUAGE sql STABLE PARALLEL SAFE RETURN 8::smallint")
 	r := &ring{bench: b, Segments: store.Segments{Pool: b.OnePool()}, keep: time.Hour}
-	r.Retention = maintain.NewRetention(r.Segments, r.keep, slog.New(slog.NewTextHandler(&r.log, nil)), metrics.New(nil))
+	r.Retention = maintain.NewRetention(r.Segments, r.keep, slog.New(slog.NewTextHandler(&r.log, nil)), metrics.New(nil, nil))
 	return r
 }
 
@@ -213,7 +213,7 @@ func TestSegmentsWithTimesToCome(t *testing.T) {
 func TestRingIsKeptLongEnough(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	r := maintain.NewRetention(store.Segments{Pool: b.OnePool()}, 12*time.Hour, slog.Default(), metrics.New(nil))
+	r := maintain.NewRetention(store.Segments{Pool: b.OnePool()}, 12*time.Hour, slog.Default(), metrics.New(nil, nil))
 	for _, length := range []string{"1 second", "10 minutes", "3 hours"} {
 		b.Exec("SELECT postrider.set_segment_length($1::text::interval)", length)
 		r.Turn(t.Context())

@@ -52,3 +52,27 @@ func (g *generation) hasAny(name string) bool {
 	}
 	return false
 }
+
+// delivered are the subscriptions of which some part has a runner.
+func (g *generation) delivered() map[string]bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	names := make(map[string]bool, len(g.runners))
+	for part := range g.runners {
+		names[part.Subscription] = true
+	}
+	return names
+}
+
+// loads says what the runners have under way, by subscription.
+func (g *generation) loads() map[string]delivery.Load {
+	g.mu.Lock()
+	runners := maps.Clone(g.runners)
+	g.mu.Unlock()
+	loads := make(map[string]delivery.Load, len(runners))
+	for part, r := range runners {
+		load, sum := r.Load(), loads[part.Subscription]
+		loads[part.Subscription] = delivery.Load{InFlight: sum.InFlight + load.InFlight, Bytes: sum.Bytes + load.Bytes, Unsaved: sum.Unsaved + load.Unsaved}
+	}
+	return loads
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -236,3 +237,32 @@ func (b *bench) savedIsNotRepeated(rec *actor) (check func()) {
 		}
 	}
 }
+
+// only returns the value of the one series of a name that has all these label values, -1 if there is none.
+func (g *gauges) only(name string, values ...string) float64 {
+	families, err := g.registry.Gather()
+	if err != nil {
+		g.t.Error(err)
+	}
+	found := -1.0
+	for _, family := range families {
+		if family.GetName() != "postrider_"+name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			matches := 0
+			for _, pair := range m.GetLabel() {
+				if slices.Contains(values, pair.GetValue()) {
+					matches++
+				}
+			}
+			if matches == len(values) {
+				found = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return found
+}
+
+// has says whether there is any series of a name.
+func (g *gauges) has(name string) bool { return g.only(name) >= 0 }

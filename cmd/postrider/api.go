@@ -20,6 +20,7 @@ import (
 	"github.com/postrider/postrider/internal/console"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay"
+	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/watch"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/pull"
@@ -40,14 +41,17 @@ type apiService struct {
 type jobsCollector struct{ hub *pull.Hub }
 
 var (
-	jobsDesc = prometheus.NewDesc("postrider_jobs", "Jobs of pull: subscriptions that this relay delivers: waiting for a worker, or out with one.",
-		[]string{"subscription", "state"}, nil)
-	jobWorkersDesc = prometheus.NewDesc("postrider_job_workers", "Workers that have called this relay within the last minute.", nil, nil)
+	jobsDesc       = metrics.Desc("jobs")
+	jobTakersDesc  = metrics.Desc("job_takers")
+	jobTakeDesc    = metrics.Desc("job_last_take_timestamp_seconds")
+	jobWorkersDesc = metrics.Desc("job_workers")
 )
 
 // Describe implements prometheus.Collector.
 func (c jobsCollector) Describe(to chan<- *prometheus.Desc) {
 	to <- jobsDesc
+	to <- jobTakersDesc
+	to <- jobTakeDesc
 	to <- jobWorkersDesc
 }
 
@@ -57,6 +61,8 @@ func (c jobsCollector) Collect(to chan<- prometheus.Metric) {
 	for _, l := range lines {
 		to <- prometheus.MustNewConstMetric(jobsDesc, prometheus.GaugeValue, float64(l.Waiting), l.Subscription, "waiting")
 		to <- prometheus.MustNewConstMetric(jobsDesc, prometheus.GaugeValue, float64(l.Out), l.Subscription, "out")
+		to <- prometheus.MustNewConstMetric(jobTakersDesc, prometheus.GaugeValue, float64(l.Takers), l.Subscription)
+		to <- prometheus.MustNewConstMetric(jobTakeDesc, prometheus.GaugeValue, float64(l.LastTake.UnixMilli())/1000, l.Subscription)
 	}
 	live := 0
 	for _, w := range workers {

@@ -89,8 +89,9 @@ func TestWorkersComeForJobs(t *testing.T) {
 	eventually(t, "all are delivered or discarded", func() bool {
 		return one[string](t, db, "SELECT string_agg(DISTINCT status, ',' ORDER BY status) FROM postrider.deliveries") == "delivered,discarded"
 	})
-	if status, body := p.get("/metrics"); status != 200 || !strings.Contains(body, `postrider_jobs{state="out",subscription="mail"} 0`) || !strings.Contains(body, "postrider_job_workers 1") {
-		t.Errorf("/metrics: %d", status)
+	if status, body := p.get("/metrics"); status != 200 || !strings.Contains(body, `postrider_jobs{state="out",subscription="mail"} 0`) || !strings.Contains(body, "postrider_job_workers 1") ||
+		!strings.Contains(body, `postrider_job_takers{subscription="mail"} 0`) || !strings.Contains(body, `postrider_job_last_take_timestamp_seconds{subscription="mail"} 1`) {
+		t.Errorf("/metrics: %d, %s", status, body)
 	}
 	res, err := jobsClient.Get(base + "/api/v1/jobs/workers")
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/postrider/postrider/relay/metrics"
 )
 
 const (
@@ -33,8 +35,7 @@ type Handler struct {
 
 // NewHandler answers what came by urls from the store. It calls look when a callback was recorded; look must not wait.
 func NewHandler(urls *URLs, store *Store, look func(), log *slog.Logger, registry prometheus.Registerer) *Handler {
-	total := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "postrider", Name: "callbacks_total",
-		Help: "Callbacks of receivers, by action and by what came of them."}, []string{"action", "result"})
+	total := metrics.CounterVec("callbacks_total")
 	registry.MustRegister(total)
 	return &Handler{urls: urls, store: store, look: look, Patience: usualPatience, Reading: usualReading,
 		log: newLog(log), total: total}

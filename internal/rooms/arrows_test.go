@@ -67,7 +67,7 @@ var rooms = []room{
 	{path: "internal/dbconn", may: "internal/dberr", postgres: true},
 	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/nats sinks/pull sinks/sql sinks/stdout sinks/webhook", postgres: true},
 	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/schedule relay/subscription outbox/topic sinks sinks/webhook internal/callback internal/api/access"},
-	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr sinks", postgres: true},
+	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr relay/metrics sinks", postgres: true},
 	{path: "internal/api/problem"},
 	{path: "internal/api", may: "internal/api/access internal/api/problem internal/admin internal/admin/doctor internal/dbconn internal/destination relay/schedule relay/subscription outbox/topic sinks/pull", postgres: true},
 	{path: "internal/api/access", may: "internal/api/problem internal/secret internal/strict"},
@@ -91,7 +91,7 @@ var rooms = []room{
 	{path: "internal/torture", may: "internal/hooktest internal/linktest internal/natstest internal/pgtest migrations outbox outbox/topic worker", postgres: true},
 
 	// Programs wire.
-	{path: "cmd/postrider", may: "internal/... outbox/topic relay relay/states relay/subscription relay/watch sinks/...", postgres: true},
+	{path: "cmd/postrider", may: "internal/... outbox/topic relay relay/metrics relay/states relay/subscription relay/watch sinks/...", postgres: true},
 	{path: "cmd/demo", may: "examples/payments internal/pgtest migrations outbox worker", postgres: true},
 	{path: "cmd/torture", may: "internal/torture"},
 	{path: "docs"},

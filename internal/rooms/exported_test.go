@@ -44,7 +44,6 @@ var onlyTests = map[string]string{
 	"relay/delivery.NoticeEvery":   running,
 	"relay/delivery.Runner.Inside": running,
 	"relay/delivery.TripAfter":     running,
-	"relay/delivery.shelf.Lent":    running,
 	"relay/maintain.ExpiryBatch":   running,
 
 	"relay/maintain.Retention":  "tests of segments take its turns one by one, beside relays that run",

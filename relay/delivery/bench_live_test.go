@@ -126,7 +126,7 @@ func benchRunnerTo(b *testing.B, to sinks.Sink, f *feed.Feed, share *queue.Budge
 	s := subscription.Subscription{Name: "bench", Settings: subscription.Settings{Ordering: ordering}}
 	s.Settings = s.Settings.WithDefaults()
 	r := New(Environment{
-		Sub: s, Sink: to, Feed: f, Budget: share, Log: slog.New(slog.DiscardHandler), Metrics: metrics.New(nil).Runner("bench"),
+		Sub: s, Sink: to, Feed: f, Budget: share, Log: slog.New(slog.DiscardHandler), Metrics: metrics.New(nil, nil).Runner("bench"),
 		Save: func() {}, Pause: func(string) {},
 	}, &Filter{current: match}, limits)
 	ctx, cancel := context.WithCancel(b.Context())

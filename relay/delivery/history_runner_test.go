@@ -81,7 +81,7 @@ type simPass struct {
 }
 
 var (
-	simMetrics       = metrics.New(nil)
+	simMetrics       = metrics.New(nil, nil)
 	simRunnerMetrics = simMetrics.Runner("sim")
 	simNever, simEnd = context.WithCancel(context.Background())
 	simPasses        = closedPasses()

@@ -11,6 +11,19 @@ type Inside struct {
 	Full        bool  // intake has stopped
 }
 
+// Load is what a runner has under way and in memory at one moment, for metrics.
+type Load struct {
+	InFlight       int   // deliveries
+	Bytes, Unsaved int64 // of messages in lanes, and of those that the next save copies
+}
+
+// Load looks at it.
+func (r *Runner) Load() Load {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Load{InFlight: r.lanes.inFlight, Bytes: r.lanes.bytes, Unsaved: r.retries.parked.unsaved}
+}
+
 // Inside looks at what the runner has in memory.
 func (r *Runner) Inside() Inside {
 	r.mu.Lock()

@@ -241,7 +241,7 @@ type Environment struct {
 
 	Log     *slog.Logger
 	Health  *health.Health
-	Metrics metrics.Subscription
+	Metrics metrics.Counters
 	Save    func()              // asks for a save soon
 	Pause   func(reason string) // asks for a pause of the subscription
 	Watch   *watch.Feed         // who listens to what becomes of messages; nil: nobody can

@@ -76,6 +76,8 @@ type Feed struct {
 	outrun    chan struct{} // has a value when the stream does not keep up
 	tickedAt  atomic.Int64  // unix nanoseconds of the last tick that succeeded
 	fromTable atomic.Int64  // transactions that ticks have read from the table
+	follows   atomic.Bool   // the last tick followed the stream
+	held      atomic.Int64  // bytes of the log that the slot holds back
 
 	mu      sync.Mutex
 	pending []*queue.Queue // have come since the last tick began
@@ -91,6 +93,12 @@ func New(c Config) *Feed {
 
 // Streaming says whether ticks follow the stream; it is for the one who makes them.
 func (f *Feed) Streaming() bool { return f.core.trust.streaming }
+
+// Follows says whether ticks follow the stream, as far as the last one told.
+func (f *Feed) Follows() bool { return f.follows.Load() }
+
+// HoldsBack returns the bytes of the log that the stream's slot holds back, as of a moment ago; 0 without a stream.
+func (f *Feed) HoldsBack() int64 { return f.held.Load() }
 
 // TickedAt returns when the last tick succeeded, in Unix nanoseconds; zero: none has.
 func (f *Feed) TickedAt() int64 { return f.tickedAt.Load() }
@@ -197,6 +205,7 @@ func (f *Feed) tick(ctx context.Context, s Server) (time.Duration, error) {
 		a, _ = f.Took(time.Now())
 	}
 	f.tickedAt.Store(time.Now().UnixNano())
+	f.follows.Store(f.core.trust.streaming)
 	return a.Wait, nil
 }
 

@@ -163,6 +163,7 @@ func (s *Streamer) checkFree(ctx context.Context) error {
 
 // watch waits for the stream to end and ends it when nobody is live any more or the slot gets too expensive.
 func (s *Streamer) watch(ctx context.Context, ended <-chan error, cancel context.CancelCauseFunc) error {
+	defer s.Feed.held.Store(0)
 	ticker := time.NewTicker(budgetEvery)
 	defer ticker.Stop()
 	for {
@@ -190,6 +191,7 @@ func (s *Streamer) watch(ctx context.Context, ended <-chan error, cancel context
 
 func (s *Streamer) overBudget(ctx context.Context) (bool, error) {
 	bytes, err := s.Slots.HoldsBack(ctx, s.Stream.Slot)
+	s.Feed.held.Store(bytes)
 	return bytes > s.WALBudget, err
 }
 

@@ -47,7 +47,7 @@ func TestRingFitsTheRetention(t *testing.T) {
 		{12 * time.Second, time.Second, time.Second},
 	} {
 		f := &fakeRing{length: c.length}
-		NewRetention(f, c.keep, slog.New(slog.DiscardHandler), metrics.New(nil)).fit(t.Context())
+		NewRetention(f, c.keep, slog.New(slog.DiscardHandler), metrics.New(nil, nil)).fit(t.Context())
 		if f.length != c.want {
 			t.Errorf("retention %s, segments of %s: %s, want %s", c.keep, c.length, f.length, c.want)
 		}
@@ -59,7 +59,7 @@ func TestHoldersAreForgotten(t *testing.T) {
 	var log strings.Builder
 	pid := int32(7)
 	f := &fakeRing{length: time.Hour, empty: map[int]store.Emptying{2: store.SegmentInUse}, holders: []store.Holder{{PID: &pid}}}
-	r := NewRetention(f, time.Hour, slog.New(slog.NewTextHandler(&log, nil)), metrics.New(nil))
+	r := NewRetention(f, time.Hour, slog.New(slog.NewTextHandler(&log, nil)), metrics.New(nil, nil))
 	r.Patience = 0
 	for range 2 {
 		r.Turn(t.Context())
@@ -81,7 +81,7 @@ func TestHoldersAreForgotten(t *testing.T) {
 // An error is logged once, keeps no other segment from being emptied, and is logged again after it was gone.
 func TestSegmentsTroubleIsToldOnce(t *testing.T) {
 	var log strings.Builder
-	m := metrics.New(nil)
+	m := metrics.New(nil, nil)
 	f := &fakeRing{length: time.Hour, empty: map[int]store.Emptying{4: store.SegmentEmptied}, fails: errors.New("no")}
 	r := NewRetention(f, time.Hour, slog.New(slog.NewTextHandler(&log, nil)), m)
 	told := func(want int) {
@@ -105,7 +105,7 @@ func TestHoldersAreNoted(t *testing.T) {
 	pid := int32(7)
 	f := &fakeRing{length: time.Hour, empty: map[int]store.Emptying{2: store.SegmentInUse, 3: store.SegmentNeeded, 4: store.SegmentNeeded},
 		holders: []store.Holder{{PID: &pid}}, needers: []store.Needer{{Subscription: "billing", State: "paused"}}}
-	r := NewRetention(f, time.Hour, slog.New(slog.DiscardHandler), metrics.New(nil))
+	r := NewRetention(f, time.Hour, slog.New(slog.DiscardHandler), metrics.New(nil, nil))
 	r.Turn(t.Context())
 	if len(f.noted) != 0 {
 		t.Errorf("noted before its time: %+v", f.noted)

@@ -10,16 +10,16 @@ import (
 	"github.com/postrider/postrider/sinks"
 )
 
-// Metrics are kept whether or not anybody collects them.
+// Metrics are what is counted when it happens.
 type Metrics struct {
 	Ticks     *prometheus.CounterVec
 	Gaps      prometheus.Counter
 	Completed prometheus.Counter
-	parked    *prometheus.CounterVec
 	Saves     *prometheus.CounterVec
 	Emptied   prometheus.Counter
 	Expired   *prometheus.CounterVec
 	Fired     prometheus.Counter
+	Missed    prometheus.Counter
 	Owned     prometheus.Gauge
 	Unable    prometheus.Gauge
 
@@ -31,81 +31,127 @@ type Metrics struct {
 
 // each are the metrics that every subscription has by itself.
 type each struct {
-	deliveries    *prometheus.CounterVec
-	latency       *prometheus.HistogramVec
-	passes        *prometheus.CounterVec
-	down, stopped *prometheus.GaugeVec
-	misconfigured *prometheus.GaugeVec
+	deliveries, parked, passes *prometheus.CounterVec
+	latency                    *prometheus.HistogramVec
+	down, misconfigured        *prometheus.GaugeVec
+	stopped                    *prometheus.GaugeVec
+
+	all []vector // what is missing here leaves series behind
 }
 
-// New makes the metrics and registers them, if r is not nil. This is the list of all that the engine counts.
-func New(r prometheus.Registerer) *Metrics {
-	l := list{r}
-	return &Metrics{
-		names:     make(map[string]bool),
-		Ticks:     l.counters("ticks_total", "Looks at the database for new messages, by what they were: stream, table or audit.", "kind"),
-		Gaps:      l.counter("stream_gaps_total", "Times that the stream was given up for the table."),
-		Completed: l.counter("windows_completed_total", "Windows that the stream did not bring whole and the table completed."),
-		parked:    l.counters("parked_total", "Messages that became an exception, by state.", "subscription", "state"),
-		Saves:     l.counters("saves_total", "Saves of progress, by result.", "result"),
-		Expired:   l.counters("expired_total", "Dead and discarded messages that were removed after their retention, by state.", "state"),
-		Emptied:   l.counter("segments_emptied_total", "Segments of the outbox that were emptied."),
-		Fired:     l.counter("schedule_runs_total", "Messages that this relay has put into the outbox for schedules."),
-		Owned:     l.gauge("cursors_owned", "Subscriptions that this relay delivers."),
-		Unable:    l.gauge("subscriptions_unable", "Subscriptions that this relay leaves to others, for something that it lacks."),
-		each: each{
-			deliveries: l.counters("deliveries_total", "Delivery attempts by outcome.", "subscription", "outcome"),
-			latency: l.histograms("delivery_latency_seconds", "Time from INSERT to accepted by the destination, of messages delivered at the first attempt.",
-				prometheus.ExponentialBuckets(0.0005, 3, 12), "subscription"),
-			passes: l.counters("passes_total", "Passes over the table to catch up.", "subscription"),
-			down:   l.gauges("destination_down", "1 while the breaker of a subscription's destination is open.", "subscription"),
-			misconfigured: l.gauges("destination_misconfigured", "1 while a subscription's destination counts as down for something that somebody has to change: credentials, a topic or stream that is missing, TLS.",
-				"subscription"),
-			stopped: l.gauges("intake_stopped", "1 while a subscription takes nothing in because as many messages wait as max_parked or max_scheduled allows.",
-				"subscription"),
-		},
-	}
-}
-
-// vector is what has series of subscriptions, by further labels of these values.
+// vector is what has series of subscriptions, by a further label of these values.
 type vector struct {
 	*prometheus.MetricVec
 	further []string
 }
 
-// ofSubscriptions lists them all: what is missing here leaves series behind.
-func (m *Metrics) ofSubscriptions() []vector {
-	var kinds []string
-	for k := range sinks.KindGone + 1 {
-		kinds = append(kinds, k.String())
+// New makes the metrics of the table and registers them, if r is not nil. Whoever collects them asks what is so now.
+func New(r prometheus.Registerer, now func() *Now) *Metrics {
+	v := makeVectors()
+	m := &Metrics{
+		names: make(map[string]bool),
+		Ticks: v.counters["ticks_total"], Gaps: v.counter("stream_gaps_total"), Completed: v.counter("windows_completed_total"),
+		Saves: v.counters["saves_total"], Emptied: v.counter("segments_emptied_total"), Expired: v.counters["expired_total"],
+		Fired: v.counter("schedule_runs_total"), Missed: v.counter("schedule_misses_total"),
+		Owned: v.gauge("cursors_owned"), Unable: v.gauge("subscriptions_unable"),
+		each: each{
+			deliveries: v.counters["deliveries_total"], parked: v.counters["parked_total"], passes: v.counters["passes_total"],
+			latency: v.histograms["delivery_latency_seconds"], down: v.gauges["destination_down"],
+			misconfigured: v.gauges["destination_misconfigured"], stopped: v.gauges["intake_stopped"], all: v.ofSubscriptions,
+		},
 	}
-	return []vector{{m.each.deliveries.MetricVec, kinds}, {m.parked.MetricVec, states.Names(nil)}, {m.each.latency.MetricVec, nil}, {m.each.passes.MetricVec, nil},
-		{m.each.down.MetricVec, nil}, {m.each.misconfigured.MetricVec, nil}, {m.each.stopped.MetricVec, nil}}
+	for _, result := range []string{"ok", "error"} { // what has not happened yet is 0: else its first time would be no increase
+		m.Saves.WithLabelValues(result)
+	}
+	if r != nil {
+		r.MustRegister(v.all...)
+		r.MustRegister(newCollector(now))
+	}
+	return m
 }
 
-// Subscription are one subscription's. Series that are looked up for each message are looked up once, and made when there is something
+// vectors are the metrics of the table that are counted when it happens, by name.
+type vectors struct {
+	counters        map[string]*prometheus.CounterVec
+	gauges          map[string]*prometheus.GaugeVec
+	histograms      map[string]*prometheus.HistogramVec
+	all             []prometheus.Collector
+	ofSubscriptions []vector
+}
+
+func makeVectors() *vectors {
+	v := &vectors{counters: map[string]*prometheus.CounterVec{}, gauges: map[string]*prometheus.GaugeVec{}, histograms: map[string]*prometheus.HistogramVec{}}
+	for i := range table {
+		d := &table[i]
+		if d.read != nil || d.elsewhere() {
+			continue
+		}
+		var made prometheus.Collector
+		var series *prometheus.MetricVec
+		switch d.kind {
+		case counter:
+			c := CounterVec(d.name)
+			v.counters[d.name], made, series = c, c, c.MetricVec
+		case gauge:
+			g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: d.name, Help: d.help}, d.labels)
+			v.gauges[d.name], made, series = g, g, g.MetricVec
+		case histogram:
+			h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: d.name, Help: d.help, Buckets: d.buckets}, d.labels)
+			v.histograms[d.name], made, series = h, h, h.MetricVec
+		}
+		v.all = append(v.all, made)
+		if d.ofSubscription() {
+			v.ofSubscriptions = append(v.ofSubscriptions, vector{series, d.further()})
+		}
+	}
+	return v
+}
+
+func (v *vectors) counter(name string) prometheus.Counter { return v.counters[name].WithLabelValues() }
+
+func (v *vectors) gauge(name string) prometheus.Gauge { return v.gauges[name].WithLabelValues() }
+
+func (d *definition) ofSubscription() bool { return len(d.labels) > 0 && d.labels[0] == "subscription" }
+
+// further returns the values of the label beside the subscription.
+func (d *definition) further() (values []string) {
+	switch {
+	case len(d.labels) == 1:
+		return nil
+	case d.labels[1] == "state":
+		return states.Names(nil)
+	}
+	for k := range sinks.KindGone + 1 {
+		values = append(values, k.String())
+	}
+	return values
+}
+
+// Counters are one subscription's. Series that are looked up for each message are looked up once, and made when there is something
 // to count: ten thousand subscriptions that nobody writes to are not worth a quarter of a million lines.
-type Subscription struct {
+type Counters struct {
 	all      *Metrics
 	name     string
 	outcomes [sinks.KindGone + 1]prometheus.Counter
 	latency  prometheus.Observer
 	Passes   prometheus.Counter
-	Down     prometheus.Gauge
+	Down     prometheus.Gauge // 1 or 0, as the two below
 	Stopped  prometheus.Gauge
 	// Misconfigured is 1 where Down is for something that somebody has to change.
 	Misconfigured prometheus.Gauge
 }
 
-func (m *Metrics) Runner(name string) Subscription {
+// Runner returns those of a subscription. Dead letters are counted from 0 on, so that the first one is an increase.
+func (m *Metrics) Runner(name string) Counters {
 	m.mu.Lock()
 	m.names[name] = true
 	m.mu.Unlock()
-	return Subscription{all: m, name: name, Passes: m.each.passes.WithLabelValues(name), Down: m.each.down.WithLabelValues(name),
+	m.each.parked.WithLabelValues(name, states.Dead)
+	return Counters{all: m, name: name, Passes: m.each.passes.WithLabelValues(name), Down: m.each.down.WithLabelValues(name),
 		Misconfigured: m.each.misconfigured.WithLabelValues(name), Stopped: m.each.stopped.WithLabelValues(name)}
 }
 
-func (r *Subscription) Attempted(k sinks.Kind) {
+func (r *Counters) Attempted(k sinks.Kind) {
 	if r.outcomes[k] == nil {
 		r.outcomes[k] = r.all.each.deliveries.WithLabelValues(r.name, k.String())
 	}
@@ -113,25 +159,24 @@ func (r *Subscription) Attempted(k sinks.Kind) {
 }
 
 // Parked counts an exception.
-func (r *Subscription) Parked(state string) { r.all.parked.WithLabelValues(r.name, state).Inc() }
+func (r *Counters) Parked(state string) { r.all.each.parked.WithLabelValues(r.name, state).Inc() }
 
-func (r *Subscription) Arrived(after time.Duration) {
+func (r *Counters) Arrived(after time.Duration) {
 	if r.latency == nil {
 		r.latency = r.all.each.latency.WithLabelValues(r.name)
 	}
 	r.latency.Observe(max(0, after.Seconds()))
 }
 
-// Forget ends the series of subscriptions that are gone. Those of one that went to another relay stay: it may come back.
+// Forget ends the series of subscriptions that are gone, or another relay's to tell of.
 func (m *Metrics) Forget(gone func(name string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	vectors := m.ofSubscriptions()
 	for name := range m.names {
 		if !gone(name) {
 			continue
 		}
-		for _, v := range vectors {
+		for _, v := range m.each.all {
 			if v.further == nil {
 				v.DeleteLabelValues(name)
 			}

@@ -17,6 +17,9 @@ import (
 	"github.com/postrider/postrider/sinks"
 )
 
+// idle is a relay that knows nothing.
+func idle() *Now { return &Now{} }
+
 // gathered are the metrics of n subscriptions that all deliver, and what it took to write them.
 type gathered struct {
 	metrics     *Metrics
@@ -27,7 +30,7 @@ type gathered struct {
 
 func gather(n int) *gathered {
 	registry := prometheus.NewRegistry()
-	g := &gathered{metrics: New(registry)}
+	g := &gathered{metrics: New(registry, idle)}
 	for i := range n {
 		r := g.metrics.Runner(fmt.Sprintf("subscription-%d", i))
 		r.Attempted(sinks.KindAccepted)
@@ -73,14 +76,14 @@ func TestMetricsOfTenThousandSubscriptions(t *testing.T) {
 // Whatever has series of a subscription is in the list by which they end.
 func TestAllSeriesOfSubscriptionsEnd(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	m := New(registry)
+	m := New(registry, idle)
 	r := m.Runner("s")
 	for k := range sinks.KindGone + 1 {
 		r.Attempted(k)
 	}
 	r.Arrived(time.Second)
 	for _, state := range states.Names(nil) {
-		m.parked.WithLabelValues("s", state).Inc()
+		m.each.parked.WithLabelValues("s", state).Inc()
 	}
 	families := func() (of int) {
 		all, err := registry.Gather()
@@ -94,7 +97,7 @@ func TestAllSeriesOfSubscriptionsEnd(t *testing.T) {
 		}
 		return of
 	}
-	if have, want := families(), len(m.ofSubscriptions()); have != want {
+	if have, want := families(), len(m.each.all); have != want {
 		t.Errorf("%d metrics have series of subscriptions, %d are in the list", have, want)
 	}
 	m.Forget(func(string) bool { return true })

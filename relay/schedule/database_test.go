@@ -88,7 +88,7 @@ func (w *watched) Fire(ctx context.Context, list []store.Firing) (moved, fired i
 
 func (b *bench) scheduler() (*Scheduler, *watched) {
 	w := &watched{Schedules: store.Schedules{Pool: b.pool}}
-	return &Scheduler{Store: w, Log: slog.New(slog.DiscardHandler), Fired: prometheus.NewCounter(prometheus.CounterOpts{}), Report: func(error) {}}, w
+	return &Scheduler{Store: w, Log: slog.New(slog.DiscardHandler), Fired: prometheus.NewCounter(prometheus.CounterOpts{}), Missed: prometheus.NewCounter(prometheus.CounterOpts{}), Report: func(error) {}}, w
 }
 
 // settle steps until nothing is due that can be fired.

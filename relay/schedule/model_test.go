@@ -30,7 +30,7 @@ func newMemory(now time.Time) *memory {
 }
 
 func (m *memory) scheduler() *Scheduler {
-	return &Scheduler{Store: m, Log: slog.New(slog.DiscardHandler), Fired: prometheus.NewCounter(prometheus.CounterOpts{}), Report: func(error) {}}
+	return &Scheduler{Store: m, Log: slog.New(slog.DiscardHandler), Fired: prometheus.NewCounter(prometheus.CounterOpts{}), Missed: prometheus.NewCounter(prometheus.CounterOpts{}), Report: func(error) {}}
 }
 
 func (m *memory) put(name, cron, zone, missed string) {

@@ -29,11 +29,12 @@ type Store interface {
 
 var _ Store = store.Schedules{}
 
-// Scheduler fires schedules. Its zero value lacks a store, a log, a counter and somebody to tell of errors.
+// Scheduler fires schedules. Its zero value lacks a store, a log, counters and somebody to tell of errors.
 type Scheduler struct {
 	Store  Store
 	Log    *slog.Logger
 	Fired  prometheus.Counter
+	Missed prometheus.Counter
 	Report func(error) // what came of a step; nil is told, too
 
 	known map[[2]string]expression // what has been read, so that it is read once
@@ -150,6 +151,7 @@ func (s *Scheduler) tell(list []store.Firing, moved int) {
 		s.Log.Warn("schedules cannot be fired", "schedules", len(troubled), slog.Group("first", troubled[:min(len(troubled), most)]...))
 	}
 	if len(lost) > 0 {
+		s.Missed.Add(float64(len(lost)))
 		s.Log.Warn("schedules were not fired in time, and missed runs are not all made up for", "schedules", len(lost),
 			slog.Group("first", lost[:min(len(lost), most)]...))
 	}

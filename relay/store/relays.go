@@ -55,10 +55,10 @@ type Peer struct {
 	Unable      map[string]int64 // versions of the subscriptions that it cannot deliver
 }
 
-// Peers reads all rows, the own one included.
+// Peers reads all rows, the own one included, the eldest first.
 func (r Registry) Peers(ctx context.Context) (peers []Peer, err error) {
 	rows, err := r.Pool.Query(ctx, `SELECT incarnation::text, counter, name,
-		(SELECT jsonb_object_agg(key, value -> 'version') FROM jsonb_each(CASE jsonb_typeof(unable) WHEN 'object' THEN unable END))::text FROM postrider.relays`)
+		(SELECT jsonb_object_agg(key, value -> 'version') FROM jsonb_each(CASE jsonb_typeof(unable) WHEN 'object' THEN unable END))::text FROM postrider.relays ORDER BY started_at, incarnation`)
 	if err != nil {
 		return nil, fmt.Errorf("read relays: %w", err)
 	}

@@ -217,7 +217,8 @@ func TestNeglectedJobsAreTroubles(t *testing.T) {
 	b.line.opened = b.now
 	b.post(1)
 	b.pass(30 * time.Second)
-	if s := b.lineStatus(b.line, 0); s.Trouble != "" || s.Waiting != 1 {
+	opened := b.now
+	if s := b.lineStatus(b.line, 0); s.Trouble != "" || s.Waiting != 1 || opened.Sub(s.LastTake) != 30*time.Second {
 		t.Errorf("after half a minute: %+v", s)
 	}
 	b.pass(30 * time.Second)
@@ -235,6 +236,14 @@ func TestNeglectedJobsAreTroubles(t *testing.T) {
 		t.Errorf("when one has called: %q", told)
 	}
 	b.take(w, upToTen)
+	asked := b.now
+	b.pass(time.Second)
+	if n := b.takers()[b.line]; n != 1 {
+		t.Errorf("%d workers have its jobs, want one", n)
+	}
+	if s := b.lineStatus(b.line, 2); s.LastTake != asked {
+		t.Errorf("the last take was %s ago, want a second", b.now.Sub(s.LastTake))
+	}
 	b.post(2)
 	if s := b.lineStatus(b.line, 2); s.Trouble != "" || s.Out != 1 {
 		t.Errorf("when one has asked: %+v", s)

@@ -27,6 +27,10 @@ type LineStatus struct {
 	Calls        int        `json:"calls"` // that wait for a job
 	LastAsked    *time.Time `json:"last_asked,omitempty"`
 	Trouble      string     `json:"trouble,omitempty"`
+	// Takers is how many workers wait for its jobs or have some.
+	Takers int `json:"-"`
+	// LastTake is LastAsked; else when the subscription was opened here; now, while a call waits.
+	LastTake time.Time `json:"-"`
 }
 
 // neglected is how long jobs wait that nobody asks for before that is worth a word.
@@ -47,9 +51,12 @@ func (h *Hub) Status() (workers []WorkerStatus, lines []LineStatus) {
 			}
 			workers = append(workers, one)
 		}
+		takers := c.takers()
 		for _, l := range c.lines {
 			if l.open {
-				lines = append(lines, c.lineStatus(l, live))
+				one := c.lineStatus(l, live)
+				one.Takers = takers[l]
+				lines = append(lines, one)
 			}
 		}
 	})
@@ -60,7 +67,10 @@ func (h *Hub) Status() (workers []WorkerStatus, lines []LineStatus) {
 
 // lineStatus says what keeps jobs waiting, if it is that nobody asks for them.
 func (c *core) lineStatus(l *line, live int) LineStatus {
-	one := LineStatus{Subscription: l.name, Waiting: len(l.jobs) - l.out, Out: l.out, Calls: l.calls.n}
+	one := LineStatus{Subscription: l.name, Waiting: len(l.jobs) - l.out, Out: l.out, Calls: l.calls.n, LastTake: l.since()}
+	if l.calls.n > 0 {
+		one.LastTake = c.now
+	}
 	if asked := l.asked; !asked.IsZero() {
 		one.LastAsked = &asked
 	}
@@ -75,13 +85,37 @@ func (c *core) lineStatus(l *line, live int) LineStatus {
 	return one
 }
 
+// since is when a worker last asked for the line's jobs, or when it was opened.
+func (l *line) since() time.Time {
+	if l.asked.IsZero() {
+		return l.opened
+	}
+	return l.asked
+}
+
+// takers counts, by line, the workers that wait for jobs or have some.
+func (c *core) takers() map[*line]int {
+	n := make(map[*line]int)
+	for _, w := range c.workers {
+		of := make(map[*line]bool)
+		for j := range w.holds {
+			of[j.line] = true
+		}
+		for x := range w.calls {
+			for _, want := range x.wants {
+				of[want.line] = true
+			}
+		}
+		for l := range of {
+			n[l]++
+		}
+	}
+	return n
+}
+
 // neglected says for how long nobody has asked for the line's jobs, and whether that is worth a word.
 func (c *core) neglected(l *line) (idle time.Duration, is bool) {
-	since := l.opened
-	if !l.asked.IsZero() {
-		since = l.asked
-	}
-	idle = c.now.Sub(since)
+	idle = c.now.Sub(l.since())
 	return idle, len(l.jobs) > l.out && l.calls.n == 0 && idle >= neglected
 }
 
