@@ -22,6 +22,7 @@ var rooms = []room{
 	{path: "outbox", may: "outbox/topic", postgres: true},
 	{path: "outbox/topic"},
 	{path: "outbox/outboxtest", may: "outbox outbox/topic"},
+	{path: "inbox", postgres: true},
 	{path: "worker", may: "outbox/topic internal/jsonscan", postgres: true},
 	{path: "worker/workertest", may: "worker outbox outbox/outboxtest", postgres: true},
 
@@ -91,7 +92,7 @@ var rooms = []room{
 	{path: "internal/torture", may: "internal/hooktest internal/linktest internal/natstest internal/pgtest migrations outbox outbox/topic worker", postgres: true},
 
 	// Programs wire.
-	{path: "cmd/postrider", may: "internal/... outbox/topic relay relay/metrics relay/states relay/subscription relay/watch sinks/...", postgres: true},
+	{path: "cmd/postrider", may: "inbox internal/... outbox/topic relay relay/metrics relay/states relay/subscription relay/watch sinks/...", postgres: true},
 	{path: "cmd/demo", may: "examples/payments internal/pgtest migrations outbox worker", postgres: true},
 	{path: "cmd/torture", may: "internal/torture"},
 	{path: "docs"},
