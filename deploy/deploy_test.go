@@ -19,6 +19,7 @@ type compose struct {
 		Image       string
 		Build       struct{ Context, Target string }
 		Command     []string
+		Profiles    []string
 		Environment map[string]string
 		Volumes     []string
 		Ports       []string
@@ -59,7 +60,7 @@ func TestCompose(t *testing.T) {
 		if (s.Image == "") == (s.Build.Target == "") {
 			t.Errorf("%s needs an image or a build", name)
 		}
-		if s.Image != "" && !regexp.MustCompile(`:[0-9][0-9.]*(-\w+)?$`).MatchString(s.Image) {
+		if s.Image != "" && !regexp.MustCompile(`:v?[0-9][0-9.]*(-\w+)?$`).MatchString(s.Image) {
 			t.Errorf("%s: image %s is not pinned", name, s.Image)
 		}
 		if s.Build.Target != "" && !strings.Contains(dockerfile, " AS "+s.Build.Target+"\n") {
@@ -82,6 +83,9 @@ func TestCompose(t *testing.T) {
 			target, ok := c.Services[other]
 			if !ok {
 				t.Errorf("%s depends on %s, which does not exist", name, other)
+			}
+			if len(s.Profiles) == 0 && len(target.Profiles) > 0 {
+				t.Errorf("%s depends on %s, which is there only with a profile", name, other)
 			}
 			if on.Condition == "service_healthy" && len(target.Healthcheck.Test) == 0 {
 				t.Errorf("%s waits for the health of %s, which has no check", name, other)
@@ -134,6 +138,70 @@ func TestSubscriptionsReachServices(t *testing.T) {
 		if len(s.Topics) == 0 {
 			t.Errorf("%s has no topics", s.Name)
 		}
+	}
+}
+
+// TestMonitoring: with the profile, the alerts and the dashboard are where Prometheus and Grafana look for them, and Grafana finds Prometheus.
+func TestMonitoring(t *testing.T) {
+	var c compose
+	load(t, "compose.yaml", &c)
+	var alone []string
+	for name, s := range c.Services {
+		if slices.Equal(s.Profiles, []string{"monitoring"}) {
+			alone = append(alone, name)
+		}
+	}
+	slices.Sort(alone)
+	if !slices.Equal(alone, []string{"grafana", "prometheus"}) {
+		t.Fatalf("with the profile there are %q", alone)
+	}
+	var scraping struct {
+		Global        map[string]string
+		RuleFiles     []string `yaml:"rule_files"`
+		ScrapeConfigs []struct {
+			JobName       string                       `yaml:"job_name"`
+			StaticConfigs []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	load(t, "prometheus/prometheus.yml", &scraping)
+	_, port, _ := strings.Cut(c.Services["postrider"].Environment["POSTRIDER_HTTP_ADDR"], ":")
+	if job := scraping.ScrapeConfigs[0]; job.JobName != "postrider" || !slices.Equal(job.StaticConfigs[0].Targets, []string{"postrider:" + port}) {
+		t.Errorf("it scrapes %+v", job)
+	}
+	for _, file := range append(scraping.RuleFiles, "prometheus.yml") {
+		mounted(t, c.Services["prometheus"].Volumes, "./prometheus/"+file, "/etc/prometheus/"+file)
+	}
+	var sources struct {
+		APIVersion  int `yaml:"apiVersion"`
+		Datasources []struct {
+			Name, Type, URL string
+			IsDefault       bool `yaml:"isDefault"`
+		}
+	}
+	load(t, "grafana/datasource.yaml", &sources)
+	if s := sources.Datasources[0]; s.Type != "prometheus" || s.URL != "http://prometheus:9090" || !s.IsDefault {
+		t.Errorf("Grafana's source is %+v", s)
+	}
+	var boards struct {
+		APIVersion int `yaml:"apiVersion"`
+		Providers  []struct {
+			Name, Type string
+			Options    struct{ Path string }
+		}
+	}
+	load(t, "grafana/dashboards.yaml", &boards)
+	volumes := c.Services["grafana"].Volumes
+	mounted(t, volumes, "./grafana/datasource.yaml", "/etc/grafana/provisioning/datasources/postrider.yaml")
+	mounted(t, volumes, "./grafana/dashboards.yaml", "/etc/grafana/provisioning/dashboards/postrider.yaml")
+	mounted(t, volumes, "./grafana/postrider.json", boards.Providers[0].Options.Path+"/postrider.json")
+}
+
+// mounted wants a file to be where a service looks for it.
+func mounted(t *testing.T, volumes []string, file, at string) {
+	t.Helper()
+	read(t, file)
+	if want := file + ":" + at + ":ro"; !slices.Contains(volumes, want) {
+		t.Errorf("no volume %s", want)
 	}
 }
 
