@@ -9,7 +9,7 @@ var medianExceptions = map[string]int{}
 // exceptions are what is too large today. The list only shrinks, and so do the numbers.
 var exceptions = map[string]int{
 	"fields of the struct: internal/config.Settings":                            28,
-	"fields of the struct: internal/torture.world":                              20,
+	"fields of the struct: internal/torture.world":                              18,
 	"fields of the struct: relay.Config":                                        20,
 	"fields of the struct: relay.generation":                                    28,
 	"fields of the struct: sinks/nats.Config":                                   19,

@@ -44,13 +44,14 @@ const (
 	onSchedules   target = "schedules"
 	onOperations  target = "operations"
 	onPriorities  target = "priorities"
+	onWarehouse   target = "inbox"
 )
 
 var all = []string{"*"}
 
 // faults returns every fault there is.
 func faults() []*Fault {
-	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, workerFaults, applicationFaults, transactionFaults, scheduleFaults, operationFaults)
+	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, workerFaults, applicationFaults, transactionFaults, scheduleFaults, operationFaults, warehouseFaults)
 }
 
 // FaultNames lists the names of all faults.

@@ -241,6 +241,8 @@ func (w *world) missing(ctx context.Context, due map[*subscription][]int64) (n i
 			err = errors.Join(err, s.stream.catchUp(ctx))
 		case s.Name == taken:
 			err = errors.Join(err, w.catchUpEffects(ctx))
+		case s.Name == copied:
+			err = errors.Join(err, w.catchUpCopies(ctx))
 		}
 		n += s.book.missing(ids)
 	}

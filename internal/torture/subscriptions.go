@@ -34,7 +34,7 @@ const requestLasts = 3 * time.Second
 
 // newSubscriptions returns the subscriptions of a round: to streams and to endpoints, each kind of ordering, each answer to
 // a dead letter, and one whose destination is the victim of the faults; if there are workers, one for each kind of them; and those around jobs.
-func newSubscriptions(replicas int, workers, jobs bool) []*subscription {
+func newSubscriptions(replicas int, workers, jobs, inbox bool) []*subscription {
 	work := []string{"orders.>", "users.*", "audit.login.>", "strict.>", "bulk.>"}
 	list := []*subscription{
 		{Expectation: Expectation{Name: "events"}, topics: work, stream: &stream{config: jetstream.StreamConfig{Name: "EVENTS", Duplicates: shortWindow}}},
@@ -57,6 +57,9 @@ func newSubscriptions(replicas int, workers, jobs bool) []*subscription {
 			&subscription{Expectation: Expectation{Name: effects, Logged: true, Late: requestLasts}, topics: []string{"effect.>"}, hook: "/" + effects, settings: quick},
 			&subscription{Expectation: Expectation{Name: "urgent"}, topics: []string{"classed.>"}, hook: "/urgent", settings: quick + `, "priorities": true`})
 	}
+	if inbox {
+		list = append(list, copies(work[:4]))
+	}
 	for _, s := range list {
 		s.book = newBook()
 		patterns, err := topic.NewMatcher(s.topics)
@@ -78,6 +81,8 @@ func (w *world) subscribe(ctx context.Context) error {
 	for _, s := range w.subs {
 		sink := w.hooks.URL(s.hook)
 		switch {
+		case s.Name == copied:
+			sink = w.warehouse.url()
 		case s.sink != "":
 			sink = s.sink
 		case s.victim:

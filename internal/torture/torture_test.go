@@ -81,3 +81,13 @@ func TestWorkers(t *testing.T) {
 	}
 	round(t, Config{Follow: "stream", Relays: 1, NATSServers: 1, Faults: names, Duration: 10 * time.Second, Pause: 400 * time.Millisecond, Calm: 2})
 }
+
+// The database into which messages are copied crashes, loses sessions and answers, and relays are killed: each message is there once.
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	names := []string{"kill"}
+	for _, f := range warehouseFaults {
+		names = append(names, f.Name)
+	}
+	round(t, Config{Follow: "listen", Relays: 2, NATSServers: 1, Faults: names, Duration: 10 * time.Second, Pause: 300 * time.Millisecond})
+}

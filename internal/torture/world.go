@@ -30,12 +30,10 @@ const (
 // world is everything that takes part in a round.
 type world struct {
 	Config
-	dir    string
-	dog    *watchdog
-	db     *database
-	nats   *natstest.Cluster
-	hooks  *hooktest.Receiver // serves well, always
-	victim *hooktest.Receiver // the faults' own
+	dir string
+	dog *watchdog
+	db  *database
+	destinations
 	subs   []*subscription
 	relays []*relay
 	links  []network // between each relay and the database
@@ -51,6 +49,14 @@ type world struct {
 	failures  []string // of relays, while running
 	reused    int      // transaction ids that were handed out again
 	peak      float64  // bytes of memory, of any relay
+}
+
+// destinations are where messages go.
+type destinations struct {
+	nats      *natstest.Cluster
+	hooks     *hooktest.Receiver // serves well, always
+	victim    *hooktest.Receiver // the faults' own
+	warehouse warehouse
 }
 
 // publication is what is known of ours.
@@ -74,6 +80,7 @@ func newWorld(ctx context.Context, c Config) (w *world, err error) {
 		{"make a directory", w.makeDir},
 		{"start PostgreSQL", w.startDatabase},
 		{"keep a ledger", w.keepLedger},
+		{"start the inbox", w.startWarehouse},
 		{"start NATS", w.startNATS},
 		{"start the receivers", w.startReceivers},
 		{"subscribe", w.subscribe},
@@ -139,7 +146,7 @@ func (w *world) startNATS(ctx context.Context) (err error) {
 		return err
 	}
 	w.undo = append(w.undo, func() error { w.nats.Stop(); return nil })
-	w.subs = newSubscriptions(w.NATSServers, w.hasWorkers(), w.hasJobs())
+	w.subs = newSubscriptions(w.NATSServers, w.hasWorkers(), w.hasJobs(), w.warehouse.server != nil)
 	for _, s := range w.subs {
 		if s.stream == nil {
 			continue
