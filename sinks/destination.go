@@ -34,8 +34,8 @@ type Destination struct {
 	// Open returns what delivers to a target. It connects to nothing that it would have to wait for. What would be wrong on any
 	// machine, Check has found before.
 	Open func(ctx context.Context, t Target, with Surroundings) (Sink, error)
-	// Examine looks for what keeps a destination that answers from ever confirming a message, and returns an UnfitError for it. Any
-	// other error means that it could not look. Nil means that there is nothing to look for.
+	// Examine looks for what keeps a destination that answers from ever confirming a message, or lets it lose what it has confirmed, and
+	// returns an UnfitError for it. Any other error means that it could not look. Nil means that there is nothing to look for.
 	Examine func(ctx context.Context, t Target) error
 }
 
@@ -79,7 +79,11 @@ func (e OptionsError) Error() string { return e.Err.Error() }
 func (e OptionsError) Unwrap() error { return e.Err }
 
 // UnfitError is what keeps a destination from ever confirming a message, and what to do about it.
-type UnfitError struct{ Text, Remedy string }
+type UnfitError struct {
+	Text, Remedy string
+	// Risk says that it confirms messages, and may lose or refuse some.
+	Risk bool
+}
 
 // Error says what is wrong.
 func (e *UnfitError) Error() string { return e.Text }

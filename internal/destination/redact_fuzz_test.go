@@ -33,7 +33,7 @@ func FuzzRedact(f *testing.F) {
 		if strings.ContainsAny(host, "@"+endsAuthority) || strings.ContainsAny(name, "&=#?;+@") || strings.Contains(host+name, marked) {
 			return
 		}
-		for _, scheme := range []string{"https://", "nats://", "tls://"} {
+		for _, scheme := range []string{"https://", "nats://", "tls://", "kafka://"} {
 			var sinks []string
 			for _, s := range secrets(before, after) {
 				sinks = append(sinks, scheme+"u:"+s+"@"+host, scheme+s+"@"+host+"?stream=S", scheme+"u:"+s+"@"+host+"/path?x=y")

@@ -16,7 +16,7 @@ import (
 // sinksTogether is how long all looks at destinations may take together.
 const sinksTogether = 10 * time.Second
 
-// checkSinks looks for destinations that answer and yet can never confirm a message. One that cannot be reached from here is left to
+// checkSinks looks for destinations that answer and yet can never confirm a message, or may lose it then. One that cannot be reached from here is left to
 // its relay, which tells of it in status.
 func (d *examination) checkSinks(ctx context.Context) error {
 	rows, err := d.db.Query(ctx, "SELECT name, sink, coalesce(settings->'options', '{}') FROM postrider.subscriptions WHERE state = 'active' ORDER BY name")
@@ -38,7 +38,11 @@ func (d *examination) checkSinks(ctx context.Context) error {
 		}
 		seen[s.Sink+string(s.Settings.Options)] = true
 		if bad, ok := errors.AsType[*sinks.UnfitError](destination.Examine(ctx, s)); ok {
-			d.report("destinations", StatusFail, fmt.Sprintf("%q: %s", s.Name, bad.Text), bad.Remedy)
+			status := StatusFail
+			if bad.Risk {
+				status = StatusWarn
+			}
+			d.report("destinations", status, fmt.Sprintf("%q: %s", s.Name, bad.Text), bad.Remedy)
 		}
 	}
 	return nil

@@ -1,0 +1,214 @@
+package kafkasink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/postrider/postrider/sinks"
+)
+
+// patience is how long an answer is waited for although no connection comes about.
+const patience = time.Second
+
+// record is a message in the client's hands, until its promise is kept.
+type record struct {
+	kgo.Record
+	id     string // the message's
+	weight int64  // in the sink's memory
+
+	ended   bool
+	err     error
+	waiting []*round
+}
+
+// round is one wait for some records.
+type round struct {
+	n   int // that have not ended
+	all chan struct{}
+}
+
+func (r *round) leave() {
+	if r.n--; r.n == 0 {
+		close(r.all)
+	}
+}
+
+// left knows the records that a Deliver has left behind: they cannot be taken back from the client, since nobody knows whether brokers have
+// stored them. When such a message is delivered again it is not sent again: its record is waited for.
+type left struct {
+	sync.Mutex
+	behind map[string]*record // by message id; those that have ended were stored, and nobody knows it yet
+	stored int                // how many these are
+}
+
+// mostStored bounds the confirmations that nobody has asked for.
+const mostStored = 4096
+
+// wait lets the round wait for a record that was left behind, if there is one of that message.
+func (l *left) wait(id string, r *round) *record {
+	l.Lock()
+	defer l.Unlock()
+	rec := l.behind[id]
+	if rec != nil && !rec.ended {
+		rec.waiting = append(rec.waiting, r)
+		r.n++
+	}
+	return rec
+}
+
+// begin makes the round wait for a new record.
+func (l *left) begin(rec *record, r *round) {
+	l.Lock()
+	defer l.Unlock()
+	rec.waiting = []*round{r}
+	r.n++
+}
+
+// end takes note of what came of a record.
+func (l *left) end(rec *record, err error) {
+	l.Lock()
+	defer l.Unlock()
+	rec.ended, rec.err, rec.Record = true, err, kgo.Record{}
+	for _, r := range rec.waiting {
+		r.leave()
+	}
+	rec.waiting = nil
+	switch {
+	case l.behind[rec.id] != rec:
+	case err != nil || l.stored >= mostStored:
+		delete(l.behind, rec.id)
+	default:
+		l.stored++
+	}
+}
+
+// seal ends the round's making: from now on it is over when nothing is waited for.
+func (l *left) seal(r *round) {
+	l.Lock()
+	defer l.Unlock()
+	r.leave() // its maker's own place
+}
+
+// conclude says what came of the record. What has not ended is left behind, and open tells so.
+func (l *left) conclude(rec *record) (open bool, err error) {
+	l.Lock()
+	defer l.Unlock()
+	if !rec.ended {
+		if l.behind == nil {
+			l.behind = make(map[string]*record)
+		}
+		l.behind[rec.id] = rec
+		return true, nil
+	}
+	if l.behind[rec.id] == rec {
+		delete(l.behind, rec.id)
+		l.stored--
+	}
+	return false, rec.err
+}
+
+// produce hands the messages to the client and waits for their ends, until one ack_timeout after the last. Each outcome is what the
+// client said, or errSilent.
+func (s *Sink) produce(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
+	r := &round{n: 1, all: make(chan struct{})}
+	records := make([]*record, len(batch))
+	for i := range batch {
+		if records[i] = s.left.wait(batch[i].MessageID, r); records[i] != nil {
+			continue
+		}
+		rec := &record{id: strings.Clone(batch[i].MessageID)}
+		if err := s.render(&batch[i], &rec.Record); err != nil {
+			outcomes[i] = sinks.Permanent(err)
+			continue
+		}
+		if err := s.reserve(ctx, rec); err != nil {
+			fill(outcomes[i:], err)
+			break
+		}
+		records[i] = rec
+		s.left.begin(rec, r)
+		s.client.TryProduce(context.Background(), &rec.Record, func(_ *kgo.Record, err error) {
+			if err == nil {
+				s.trouble.note(nil)
+			}
+			s.memory.Release(rec.weight)
+			s.left.end(rec, err)
+		})
+	}
+	s.left.seal(r)
+	why := s.await(ctx, r)
+	for i, rec := range records {
+		if rec == nil {
+			continue
+		}
+		var open bool
+		if open, outcomes[i] = s.left.conclude(rec); open {
+			outcomes[i] = why
+		}
+	}
+}
+
+// errSilent is the reason of what has no answer in time.
+var errSilent = errors.New("no acknowledgement in time")
+
+// await returns nil when all of a round have ended, or why it did not wait for that.
+func (s *Sink) await(ctx context.Context, r *round) error {
+	timeout := time.NewTimer(time.Duration(s.AckTimeout))
+	defer timeout.Stop()
+	soon := time.NewTimer(patience)
+	defer soon.Stop()
+	for {
+		select {
+		case <-r.all:
+			return nil
+		case <-timeout.C:
+			return errSilent
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-soon.C:
+			if s.trouble.get() != nil {
+				return errSilent
+			}
+		}
+	}
+}
+
+// reserve waits for room in memory, for one ack_timeout at most.
+func (s *Sink) reserve(ctx context.Context, rec *record) error {
+	size := int64(overhead + len(rec.Key) + len(rec.Value))
+	for i := range rec.Headers {
+		size += int64(len(rec.Headers[i].Key) + len(rec.Headers[i].Value))
+	}
+	rec.weight = min(max(size, s.part), pendingBytes)
+	if s.memory.TryAcquire(rec.weight) {
+		return nil
+	}
+	within, cancel := context.WithTimeout(ctx, time.Duration(s.AckTimeout))
+	defer cancel()
+	switch err := s.memory.Acquire(within, rec.weight); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return sinks.Unavailable(s.withTrouble(fmt.Errorf("as many messages as may (max_pending %d, or %d MiB) wait for their acknowledgements", s.MaxPending, pendingBytes>>20)), 0)
+}
+
+// withTrouble adds why no connection comes about, where that is so.
+func (s *Sink) withTrouble(err error) error {
+	switch why := s.trouble.get(); {
+	case why == nil:
+		return err
+	case errors.Is(why, io.EOF):
+		return fmt.Errorf("%w: the broker ends connections at once: it may want TLS, none, or another user: %w", err, why)
+	default:
+		return fmt.Errorf("%w: %w", err, why)
+	}
+}
