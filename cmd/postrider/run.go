@@ -136,7 +136,7 @@ func prepareSchema(ctx context.Context, db *dbconn.Conn, s *config.Settings, log
 	if !s.Migrate {
 		return admin.CheckSchema(ctx, db)
 	}
-	n, err := admin.Migrate(ctx, db, string(s.DatabaseURL))
+	n, err := admin.Migrate(ctx, db, string(s.DatabaseURL), 0)
 	if n > 0 {
 		logger.Info("the schema is up to date now", "migrations", n)
 	}
