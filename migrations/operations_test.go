@@ -128,6 +128,25 @@ func TestPreviewIsBounded(t *testing.T) {
 	}
 }
 
+// Where somebody waits for it, a preview looks at no more than it needs for its number, and at thirty thousand at most.
+func TestPreviewLooksAtLittle(t *testing.T) {
+	conn := pgtest.New(t).Conn(t)
+	subscribe(t, conn, "s", "now", "a.>")
+	deadLetters(t, conn, "s", 60_000)
+	exec(t, conn, "ANALYZE postrider.parked")
+	const preview = "SELECT * FROM postrider.preview_operation('redrive', 's', "
+	blocks(t, conn, preview+"everything => true)") // the session's first, which looks the function up
+	per := float64(blocks(t, conn, "SELECT count(updated_at) FROM (SELECT updated_at FROM postrider.parked WHERE subscription = 's' ORDER BY id) p")) / 60_000
+	for filter, looked := range map[string]float64{"everything => true": 10_001, "topic => 'a.odd'": 20_002, "topic => 'none'": 30_000} {
+		if n := blocks(t, conn, preview+filter+")"); float64(n) > 1.3*looked*per+300 {
+			t.Errorf("%s: %d blocks were looked at, want about %.0f", filter, n, looked*per)
+		}
+	}
+	if got := one[string](t, conn, "SELECT messages || ' ' || more FROM postrider.preview_operation('redrive', 's', topic => 'none')"); got != "0 true" {
+		t.Errorf("of what was not looked at: %s, want 0 and that there may be more", got)
+	}
+}
+
 // A cancelled operation changes nothing more, and what it has changed stays.
 func TestOperationsAreCancelled(t *testing.T) {
 	db := pgtest.New(t)

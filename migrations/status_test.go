@@ -142,6 +142,23 @@ func TestStatusOfAThousandFarBehind(t *testing.T) {
 	}
 }
 
+// Of a few that are far behind ten thousand messages are counted each, of many ten thousand in all.
+func TestStatusSharesWhatItCounts(t *testing.T) {
+	conn := pgtest.New(t).Conn(t)
+	exec(t, conn, `INSERT INTO postrider.outbox (topic, payload, xid) SELECT 'a', '1', (i / 20 + 100)::text::xid8 FROM generate_series(1, 20000) i`)
+	for _, n := range []int{1, 4, 20} {
+		exec(t, conn, `INSERT INTO postrider.subscriptions (name, topics, sink, started) SELECT 's' || i, '{>}', 'stdout:', '3:3:' FROM generate_series(1, $1::int) i ON CONFLICT DO NOTHING`, n)
+		exec(t, conn, `INSERT INTO postrider.cursors (subscription, base) SELECT 's' || i, '3:3:' FROM generate_series(1, $1::int) i ON CONFLICT DO NOTHING`, n)
+		want := 10_000
+		if n > 4 {
+			want /= n
+		}
+		if got := one[int](t, conn, `SELECT count(*) FROM postrider.subscription_status WHERE lag_more AND lag_messages = $1`, want); got != n {
+			t.Errorf("%d of %d have a lag of %d, and more", got, n, want)
+		}
+	}
+}
+
 // blocks returns how many blocks a statement looks at, in its functions too: the same whatever the machine does beside.
 func blocks(t *testing.T, conn *pgx.Conn, sql string) int {
 	t.Helper()

@@ -30,7 +30,7 @@ func DeadReasons(ctx context.Context, db Querier, name string, limit int) ([]Dea
 // Ten thousand are looked at: more says that there are others behind the last one.
 func DeadLetters(ctx context.Context, db Querier, f Filter, after int64, limit int) (list []Parked, more bool, err error) {
 	rows, err := db.Query(ctx, `
-		WITH seen AS MATERIALIZED (
+		WITH seen AS NOT MATERIALIZED ( -- it ends where a page is full
 			SELECT * FROM postrider.parked p WHERE p.subscription = $1 AND p.state = 'dead' AND p.id > $2 ORDER BY p.id LIMIT $8
 		)
 		SELECT `+parkedColumns+` FROM seen AS parked

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,8 +70,7 @@ func ShowDeliveries(ctx context.Context, db Querier, id int64, subscription stri
 		}
 	}
 	rows, err := db.Query(ctx, fmt.Sprintf(`SELECT of_subscription, status, topic, key, %s, attempts, %s, reason, result::text, progress, created_at::text, clock_timestamp()
-		FROM postrider.deliveries_of($1, nullif($2, '')) d
-		WHERE created_at = (SELECT max(created_at) FROM postrider.deliveries_of($1, nullif($2, '')))`, writable("created_at"), writable("due")), id, subscription)
+		FROM (SELECT d.*, max(d.created_at) OVER () AS newest FROM postrider.deliveries_of($1, nullif($2, '')) d) d WHERE created_at = newest`, writable("created_at"), writable("due")), id, subscription)
 	if err != nil {
 		return m, err
 	}
@@ -95,25 +96,30 @@ func ShowDeliveries(ctx context.Context, db Querier, id int64, subscription stri
 	if err == nil && len(m.List) == 0 {
 		return m, errorf(NotFound, "message %d: no subscription wants it, or it has left the log", id)
 	}
-	for i := range m.List {
-		if err == nil {
-			err = m.List[i].readAttempts(ctx, db, id, born)
-		}
+	if err == nil {
+		err = m.readAttempts(ctx, db, born)
 	}
 	return m, err
 }
 
-func (d *Delivery) readAttempts(ctx context.Context, db Querier, id int64, born string) error {
-	d.Kept = []Attempt{}
-	rows, err := db.Query(ctx, `SELECT attempt, started_at, (extract(epoch FROM took))::float8, relay, worker, outcome, reason, due
-		FROM postrider.attempts WHERE subscription = $1 AND id = $2 AND created_at = $3::text::timestamptz ORDER BY started_at`, d.Subscription, id, born)
+// readAttempts adds what was kept of attempts: of all subscriptions at once, as there may be a thousand.
+func (m *Deliveries) readAttempts(ctx context.Context, db Querier, born string) error {
+	of := make(map[string]*Delivery, len(m.List))
+	for i := range m.List {
+		m.List[i].Kept = []Attempt{}
+		of[m.List[i].Subscription] = &m.List[i]
+	}
+	rows, err := db.Query(ctx, `SELECT subscription, attempt, started_at, (extract(epoch FROM took))::float8, relay, worker, outcome, reason, due
+		FROM postrider.attempts WHERE subscription = ANY ($1) AND id = $2 AND created_at = $3::text::timestamptz ORDER BY started_at`,
+		slices.Collect(maps.Keys(of)), m.ID, born)
 	if err != nil {
 		return err
 	}
+	var name string
 	var a Attempt
-	_, err = pgx.ForEachRow(rows, []any{&a.Number, &a.Started, &a.Seconds, &a.Relay, &a.Worker, &a.Outcome, &a.Reason, &a.Due}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&name, &a.Number, &a.Started, &a.Seconds, &a.Relay, &a.Worker, &a.Outcome, &a.Reason, &a.Due}, func() error {
 		a.Took = time.Duration(a.Seconds * float64(time.Second))
-		d.Kept = append(d.Kept, a)
+		of[name].Kept = append(of[name].Kept, a)
 		return nil
 	})
 	return err

@@ -62,12 +62,13 @@ var ringQuery = `
 		       (SELECT o.xid FROM postrider.outbox o WHERE o.segment = g::smallint ORDER BY o.xid DESC LIMIT 1) AS top
 		FROM generate_series(0, 15) g
 	), place AS MATERIALIZED (
-		SELECT c.subscription, c.base FROM postrider.cursors c UNION ALL SELECT p.subscription, p.base FROM postrider.shard_places p
+		SELECT c.subscription, c.base, pg_snapshot_xmax(c.base) AS top FROM postrider.cursors c
+		UNION ALL SELECT p.subscription, p.base, pg_snapshot_xmax(p.base) FROM postrider.shard_places p
 	), running AS MATERIALIZED ( -- what has messages of the transactions that some cursor had running
 		SELECT p.subscription, o.segment FROM place p CROSS JOIN LATERAL pg_snapshot_xip(p.base) x
 		JOIN LATERAL (SELECT DISTINCT o.segment FROM postrider.outbox o WHERE o.xid = x) o ON true
-	), needed AS (
-		SELECT s.n, p.subscription FROM segment s JOIN place p ON s.top >= pg_snapshot_xmax(p.base)
+	), needed AS MATERIALIZED ( -- once, not for each segment
+		SELECT s.n, p.subscription FROM segment s JOIN place p ON s.top >= p.top
 		UNION SELECT r.segment, r.subscription FROM running r
 	)
 	SELECT s.n, s.n = postrider.current_segment(), s.n = (postrider.current_segment() + 1) % 16, s.bytes, ` + writable("s.oldest") + `, ` + writable("s.newest") + `, s.old,
