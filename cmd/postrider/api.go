@@ -113,7 +113,7 @@ func (a *apiService) serve(ctx context.Context) error {
 	defer pages.Close()
 	mux := http.NewServeMux()
 	mux.Handle("/", pages)
-	mux.Handle("/api/", api.New(a.programs(db)))
+	mux.Handle("/api/", api.New(a.programs(ctx, db)))
 	mux.Handle("/api/v1/jobs/", workers)
 	mux.Handle(events.Path, events.New(a.listeners(db)))
 	return serveHTTP(ctx, a.listener, a.gate.Wrap(mux), connsFor(apiShare, mostAPIConns))
@@ -123,12 +123,14 @@ func (a *apiService) serve(ctx context.Context) error {
 const mostLooks = 4
 
 // programs is what programs need of this process.
-func (a *apiService) programs(db *dbconn.Pool) api.Config {
+func (a *apiService) programs(ctx context.Context, db *dbconn.Pool) api.Config {
 	return api.Config{
 		DB:           db.With,
 		Examine:      func(ctx context.Context) []doctor.Finding { return doctor.Examine(ctx, doctorOptions(a.settings)) },
 		HidePayloads: bool(a.settings.APIHidePayloads),
 		Version:      buildVersion(),
+		Feed:         a.feed,
+		Stopping:     ctx.Done(),
 		Log:          func(err error) { a.log.Error("a call of the API failed", "error", dbconn.Explain(err)) },
 	}
 }
@@ -145,8 +147,7 @@ func (a *apiService) listeners(db *dbconn.Pool) events.Config {
 		},
 		Message: func(ctx context.Context, id int64) (m *admin.Deliveries, err error) {
 			err = db.With(ctx, func(db *dbconn.Conn) error {
-				shown, err := admin.ShowMessage(ctx, db, id, "")
-				shown.Content = nil
+				shown, err := admin.ShowDeliveries(ctx, db, id, "")
 				m = &shown
 				return err
 			})

@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/postrider/postrider/internal/admin"
@@ -330,6 +333,115 @@ func TestAPIWithoutDatabase(t *testing.T) {
 }
 
 // Without a right to see payloads a viewer sees the rest.
+// awaited asks for a message, and sends where it stands for the subscription when the answer comes. It returns once the question is on its way.
+func (c *apiClient) awaited(path string, answers chan<- string) {
+	sent := make(chan struct{})
+	go func() {
+		trace := &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { close(sent) }}
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(c.t.Context(), trace), http.MethodGet, c.base+"/api/v1"+path, nil)
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		res, err := jobsClient.Do(req)
+		if err != nil {
+			answers <- err.Error()
+			return
+		}
+		defer res.Body.Close()
+		var m admin.Deliveries
+		if err := json.NewDecoder(res.Body).Decode(&m); err != nil || len(m.List) == 0 || m.Content == nil {
+			answers <- fmt.Sprintf("%d %v %+v", res.StatusCode, err, m)
+			return
+		}
+		answers <- fmt.Sprintf("%s %s", m.List[0].Status, m.List[0].Result)
+	}()
+	<-sent
+}
+
+// Whoever asks for a message may wait until it is settled, by whom ever, and many who wait keep nobody else from looking.
+func TestAPIWaitsForAMessage(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	on(t, db.URL(), "migrate").ok()
+	db.Exec(t, `SELECT postrider.subscribe('mail', '{mail.>}', 'pull:', '{"worker_ttl": "10m"}'), postrider.subscribe('work', '{work.>}', 'sql:')`)
+	_, c := apiSidecar(t, db)
+	w := newJobWorker(t, c.base, "w")
+	enqueue := func(topic string) (id int64) {
+		t.Helper()
+		id, err := strconv.ParseInt(strings.TrimSpace(on(t, db.URL(), "enqueue", topic).ok().out), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	mail, work := enqueue("mail.sent"), enqueue("work.a")
+
+	// Nobody waits who does not ask for that, nor longer than asked for.
+	for _, query := range []string{"", "?wait=0s", "?wait=1ms", "?subscription=mail&wait=20ms"} {
+		var m admin.Deliveries
+		if c.do("GET", fmt.Sprintf("/messages/%d%s", mail, query), "", 200, &m); m.Settled() || m.Content == nil {
+			t.Errorf("%q: %+v", query, m)
+		}
+	}
+	for _, bad := range []string{"31s", "-1s", "soon", "5"} {
+		c.fails("GET", fmt.Sprintf("/messages/%d?wait=%s", mail, bad), "", 400, "invalid_request", fmt.Sprintf("query.wait %q: must be a time from 0s to 30s", bad))
+	}
+	c.fails("GET", "/messages/99999?wait=30s", "", 404, "not_found")
+
+	const many = 60
+	answers := make(chan string, many)
+	for i := range many {
+		c.awaited(fmt.Sprintf("/messages/%d?wait=30s&subscription=%s", mail, []string{"mail", ""}[i%2]), answers)
+	}
+	for range 3 {
+		c.do("GET", "/status", "", 200, nil) // though there are only a few connections for all of them
+	}
+	job := w.take(1)[0]
+	w.settle("ok", job.is("done", "result", map[string]any{"sum": 3}))
+	for range many {
+		if got := <-answers; got != `delivered {"sum":3}` {
+			t.Fatalf("who waited is told %s", got)
+		}
+	}
+	// A worker in SQL tells no relay.
+	c.awaited(fmt.Sprintf("/messages/%d?wait=30s", work), answers)
+	db.Exec(t, "SELECT id FROM postrider.take('work')")
+	if got := <-answers; got != "delivered null" {
+		t.Errorf("of what was taken in SQL: %s", got)
+	}
+	// So does the command.
+	work = enqueue("work.b")
+	on(t, db.URL(), "messages", "show", fmt.Sprint(work), "--wait", "1ms").ok("status pending")
+	on(t, db.URL(), "messages", "show", fmt.Sprint(work), "--wait", "-1s").fails("--wait -1s: must be 0s or more")
+	shown := make(chan result, 1)
+	go func() { shown <- on(t, db.URL(), "messages", "show", fmt.Sprint(work), "work", "--wait", "5m") }()
+	db.Exec(t, "SELECT id FROM postrider.take('work')")
+	(<-shown).ok("status delivered")
+}
+
+// Who waits is told where the message stands when the relay stops.
+func TestAPIStopsWhileSomebodyWaits(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	on(t, db.URL(), "migrate").ok()
+	db.Exec(t, `SELECT postrider.subscribe('mail', '{mail.>}', 'pull:')`)
+	p, c := apiSidecar(t, db)
+	id := strings.TrimSpace(on(t, db.URL(), "enqueue", "mail.sent").ok().out)
+	answers := make(chan string, 1)
+	c.awaited("/messages/"+id+"?wait=30s", answers)
+	eventually(t, "the message has been looked at", func() bool {
+		return one[bool](t, db, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%postrider.deliveries_of($1%' AND datname = current_database() AND pid <> pg_backend_pid())")
+	})
+	p.signal(syscall.SIGTERM)
+	if code := p.ends(); code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+	if got := <-answers; got != "pending null" {
+		t.Errorf("who waited is told %s", got)
+	}
+}
+
 func TestAPIHidesPayloads(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)

@@ -20,24 +20,30 @@ func (a *app) messagesCommand() *cobra.Command {
 }
 
 func (a *app) messagesShowCommand() *cobra.Command {
-	return a.withJSON(&cobra.Command{
+	var wait time.Duration
+	cmd := a.withJSON(&cobra.Command{
 		Use:   "show ID [SUBSCRIPTION]",
 		Short: "Show where a message stands, what came of it, and its attempts",
 		Long: `Show where a message stands for each subscription that wants it, or for one, with the result that a worker or an
 endpoint gave, how far a worker has come that has it, and the attempts that were kept: those that were not accepted, or
-as the subscription's keep_attempts says; and what it carries.`,
-		Args: cobra.RangeArgs(1, 2),
+as the subscription's keep_attempts says; and what it carries. With --wait it does so once the message is settled:
+delivered, dead, discarded or cancelled for all that it is asked for, or when that time is over.`,
+		Example: "  postrider messages show 42 billing --wait 30s",
+		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids, err := parseIDs(args[:1])
 			if err != nil {
 				return err
+			}
+			if wait < 0 {
+				return fmt.Errorf("--wait %s: must be 0s or more, such as 30s", wait)
 			}
 			subscription := ""
 			if len(args) > 1 {
 				subscription = args[1]
 			}
 			return a.withDB(cmd.Context(), func(ctx context.Context, db *dbconn.Conn) error {
-				m, err := admin.ShowMessage(ctx, db, ids[0], subscription)
+				m, err := admin.AwaitMessage(ctx, db, ids[0], subscription, wait)
 				if err != nil {
 					return err
 				}
@@ -49,6 +55,8 @@ as the subscription's keep_attempts says; and what it carries.`,
 			})
 		},
 	})
+	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to wait until the message is settled")
+	return cmd
 }
 
 func (a *app) printDeliveries(m admin.Deliveries) {

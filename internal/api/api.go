@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/postrider/postrider/internal/api/access"
 	"github.com/postrider/postrider/internal/api/problem"
 	"github.com/postrider/postrider/internal/dbconn"
+	"github.com/postrider/postrider/relay/watch"
 )
 
 // Config is what New needs.
@@ -26,6 +28,10 @@ type Config struct {
 	Version string
 	// HidePayloads hides from viewers what messages carry.
 	HidePayloads bool
+	// Feed tells what becomes of messages that this relay delivers.
+	Feed *watch.Feed
+	// Stopping is closed when the process stops: nobody waits any longer.
+	Stopping <-chan struct{}
 }
 
 // API answers what stands in its document.
@@ -33,6 +39,9 @@ type API struct {
 	Config
 	mux  *http.ServeMux
 	huma huma.API
+
+	waiting atomic.Int32  // how many wait for a message
+	looking chan struct{} // has room for those of them who look
 }
 
 const prefix = "/api/v1"
@@ -46,7 +55,7 @@ const (
 
 // New makes the API. It is to stand behind an access.Gate.
 func New(c Config) *API {
-	a := &API{Config: c, mux: http.NewServeMux()}
+	a := &API{Config: c, mux: http.NewServeMux(), looking: make(chan struct{}, mostLooking)}
 	shape()
 	config := huma.DefaultConfig("Postrider", c.Version)
 	config.Info.Description = "What a relay of Postrider knows and does. Errors are problem details (RFC 9457) with a code. Lists have pages: ask for the next one with before or after, as the answer says."

@@ -33,22 +33,7 @@ func (a *API) messages() {
 				Key: ifGiven(in.Key), Since: ifGiven(in.Since), Until: ifGiven(in.Until), Before: ifGiven(in.Before)}
 			return admin.ListMessages(ctx, db, f)
 		})
-	type show struct {
-		ID           int64  `path:"id" doc:"The message's id." example:"42"`
-		Subscription string `query:"subscription" doc:"For this subscription alone."`
-	}
-	register(a, operation{need: access.Viewer, method: http.MethodGet, path: "/messages/{id}", id: "get-message", tag: messageTag,
-		summary: "A message, where it stands for each subscription, and its attempts", description: "content is null where the message has left the log, or where viewers may not see it."},
-		func(ctx context.Context, db *dbconn.Conn, in *show) (admin.Deliveries, error) {
-			m, err := admin.ShowMessage(ctx, db, in.ID, in.Subscription)
-			if a.HidePayloads && !access.Of(ctx).May(access.Operator) {
-				m.Content = nil
-				for i := range m.List {
-					m.List[i].Result = nil // it may hold the same
-				}
-			}
-			return m, err
-		})
+	a.showMessages()
 	type enqueue struct{ Body newMessage }
 	register(a, operation{need: access.Operator, method: http.MethodPost, path: "/messages", id: "enqueue-message", tag: messageTag,
 		summary: "Put a message into the outbox", description: "An application does this in its own transaction. duplicate says that another message has the unique key, and id is that one's."},

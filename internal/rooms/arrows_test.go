@@ -71,7 +71,7 @@ var rooms = []room{
 	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/schedule relay/subscription outbox/topic sinks sinks/webhook internal/callback internal/api/access"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr relay/metrics sinks", postgres: true},
 	{path: "internal/api/problem"},
-	{path: "internal/api", may: "internal/api/access internal/api/problem internal/admin internal/admin/doctor internal/dbconn internal/destination relay/schedule relay/subscription outbox/topic sinks/pull", postgres: true},
+	{path: "internal/api", may: "internal/api/access internal/api/problem internal/admin internal/admin/doctor internal/dbconn internal/destination relay/schedule relay/subscription relay/watch outbox/topic sinks/pull", postgres: true},
 	{path: "internal/api/access", may: "internal/api/problem internal/secret internal/strict"},
 	{path: "internal/api/hop", may: "internal/api/access internal/api/problem"},
 	{path: "internal/api/events", may: "internal/api/access internal/api/hop internal/api/problem internal/admin outbox/topic relay relay/states relay/watch"},

@@ -70,6 +70,8 @@ func (g *generator) parameter(name string, schema map[string]any) string {
 		return oneOf(g, g.names...)
 	case name == "status":
 		return oneOf(g, "dead", "pending", "delivered", "")
+	case name == "wait":
+		return oneOf(g, "0s", "1ms", "31s", "soon")
 	case name == "topic":
 		return oneOf(g, "orders.>", "mail.*", "a.b")
 	}
