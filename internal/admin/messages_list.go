@@ -77,16 +77,19 @@ func (f *MessageFilter) Check() error {
 	return nil
 }
 
+// CheckMessages says what is wrong with a filter, and whether there is its subscription.
+func CheckMessages(ctx context.Context, db Querier, f MessageFilter) error {
+	if err := f.Check(); err != nil || f.Subscription == "" {
+		return err
+	}
+	return requireSubscription(ctx, db, f.Subscription)
+}
+
 // ListMessages looks for messages in the log, or, by a status that only parked messages have, among those that are parked. A page may be
 // short, and even empty, though there is more: a look takes no more than a moment.
 func ListMessages(ctx context.Context, db Querier, f MessageFilter) (list MessageList, err error) {
-	if err := f.Check(); err != nil {
+	if err := CheckMessages(ctx, db, f); err != nil {
 		return list, err
-	}
-	if f.Subscription != "" {
-		if err := requireSubscription(ctx, db, f.Subscription); err != nil {
-			return list, err
-		}
 	}
 	list.Messages = []MessageRow{}
 	s := search{MessageFilter: f, parked: slices.Contains(states.Statuses(), f.Status)}

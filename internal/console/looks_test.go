@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -204,4 +205,74 @@ func TestLooksAreBounded(t *testing.T) {
 	}
 	costOf(t, conn, status)
 	within("where all stand", costOf(t, conn, status), cost{8, 13_000, 26_000})
+}
+
+// TestASearchKeepsNobodyWaiting: a page shows itself while a search takes its time, and then what was found, or what is wrong.
+func TestASearchKeepsNobodyWaiting(t *testing.T) {
+	db := pgtest.Empty(t)
+	if _, err := migrations.Up(t.Context(), db.URL()); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, `SELECT postrider.enqueue('a.b', '1', key => 'sought')`)
+	pages, _ := lookedAt(t, db)
+	server := httptest.NewServer(pages)
+	defer server.Close()
+	get := func(path string) *http.Response {
+		t.Helper()
+		res, err := server.Client().Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { res.Body.Close() })
+		return res
+	}
+	until := func(res *http.Response, word string) (text string) {
+		t.Helper()
+		one := make([]byte, 1)
+		for !strings.Contains(text, word) {
+			if _, err := io.ReadFull(res.Body, one); err != nil {
+				t.Fatalf("no %q in %q: %v", word, text, err)
+			}
+			text += string(one)
+		}
+		return text
+	}
+	lock := func() pgx.Tx {
+		t.Helper()
+		tx, err := db.Conn(t).Begin(t.Context())
+		if err == nil {
+			_, err = tx.Exec(t.Context(), "LOCK TABLE postrider.outbox IN ACCESS EXCLUSIVE MODE")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tx
+	}
+	held := lock()
+	res := get("/messages?key=sought")
+	if text := until(res, "Searching"); res.StatusCode != 200 || !strings.Contains(text, `value="sought"`) {
+		t.Errorf("%d %s", res.StatusCode, text)
+	}
+	if err := held.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if text := until(res, "</html>"); !strings.Contains(text, "a.b") || !strings.Contains(text, `href="/messages/1"`) {
+		t.Errorf("it was not found: %s", text)
+	}
+	if text := until(get("/messages?key=nowhere"), "</html>"); !strings.Contains(text, "There is none.") {
+		t.Errorf("it was found: %s", text)
+	}
+	// What is wrong with the question is known before.
+	for path, status := range map[string]int{"/messages?key=sought&since=yesterday": 400, "/messages?key=sought&subscription=none": 400, "/messages?topic=a..b": 400} {
+		if res := get(path); res.StatusCode != status {
+			t.Errorf("%s answers %d, want %d", path, res.StatusCode, status)
+		}
+	}
+	lock() // until the database is dropped
+	res = get("/messages?key=sought")
+	until(res, "Searching")
+	db.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted AND relation = 'postrider.outbox'::regclass")
+	if text := until(res, "</html>"); !strings.Contains(text, `role="alert"`) || strings.Contains(text, "There is none.") {
+		t.Errorf("the search was ended, and the page says %s", text)
+	}
 }

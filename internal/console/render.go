@@ -59,6 +59,14 @@ type shown struct {
 	Flash flash
 	Relay string
 	Build string
+
+	flush func()
+}
+
+// Flush sends what there is of the page so far: what comes takes a moment. Its status is 200 then.
+func (s *shown) Flush() string {
+	s.flush()
+	return ""
 }
 
 // entry is one of the menu.
@@ -68,19 +76,39 @@ var menu = []entry{{"Overview", "/"}, {"Messages", "/messages"}, {"Dead letters"
 
 // render answers with a page, or with its <main> alone.
 func (h *Handler) render(w http.ResponseWriter, q *request, p *page) {
-	s := shown{page: p, request: q, Menu: menu, Relay: h.Name, Build: h.Version}
+	s := &shown{page: p, request: q, Menu: menu, Relay: h.Name, Build: h.Version}
 	name := "document"
 	if q.fragment() {
 		name = "main"
 	} else {
 		s.Flash = takeFlash(w, q.http)
 	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
 	var text bytes.Buffer
-	if err := h.views[p.Body].ExecuteTemplate(&text, name, s); err != nil {
-		h.Log.Error("a page of the console cannot be written", "page", p.Body, "because", err)
-		http.Error(w, "this page cannot be written: the relay's log says why", http.StatusInternalServerError)
-		return
+	begun := false
+	s.flush = func() {
+		begun = true
+		_, _ = w.Write(text.Bytes()) // who asked may be gone
+		_ = http.NewResponseController(w).Flush()
+		text.Reset()
 	}
+	err := h.views[p.Body].ExecuteTemplate(&text, name, s)
+	if err != nil {
+		h.Log.Error("a page of the console cannot be written", "page", p.Body, "because", err)
+	}
+	switch {
+	case begun: // an end that is missing is all that can be said of an error
+		_, _ = w.Write(text.Bytes())
+	case err != nil:
+		http.Error(w, "this page cannot be written: the relay's log says why", http.StatusInternalServerError)
+	default:
+		send(w, q, p, text.Bytes())
+	}
+}
+
+// send answers with a page that is whole.
+func send(w http.ResponseWriter, q *request, p *page, text []byte) {
 	status := p.Status
 	switch {
 	case p.Problem != "":
@@ -91,11 +119,9 @@ func (h *Handler) render(w http.ResponseWriter, q *request, p *page) {
 	if status == http.StatusServiceUnavailable && !q.fragment() {
 		w.Header().Set("Refresh", "5") // for browsers without scripts
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Length", strconv.Itoa(text.Len()))
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	_, _ = w.Write(text.Bytes()) // who asked may be gone
+	_, _ = w.Write(text) // who asked may be gone
 }
 
 // assetSums are short sums of the files in assets, by name: with one in its address a file never changes.
