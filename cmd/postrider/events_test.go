@@ -191,6 +191,69 @@ func TestListeners(t *testing.T) {
 }
 
 // Whoever listens at one relay hears what others deliver, while they live.
+// What is told of may be parked, and not in memory: who listens hears of its end all the same, and the relay goes on.
+func TestListenersHearOfWhatIsParked(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	on(t, db.URL(), "migrate").ok()
+	db.Exec(t, `SELECT postrider.subscribe('mail', '{mail.>}', 'pull:', '{"worker_ttl": "10m", "ordering": "none"}')`)
+	p, c := apiSidecar(t, db)
+	p.waitFor("delivering.*subscription=mail")
+	w, l := newJobWorker(t, c.base, "w"), listenTo(t, c.base, "?subscription=mail&topic=mail.>", "")
+	l.next("snapshot")
+	var told func(id int64, status string)
+	leased := func() jobGiven {
+		t.Helper()
+		on(t, db.URL(), "enqueue", "mail.sent").ok()
+		job := w.take(1)[0]
+		if a := w.call("beat", map[string]any{"progress": []any{job.held()}}); a.status != 200 {
+			t.Fatalf("progress is answered %+v", a)
+		}
+		told(job.ID, "leased")
+		return job
+	}
+	told = func(id int64, status string) {
+		t.Helper()
+		if c := l.change(); c.ID != id || c.Status != status || c.Topic != "mail.sent" {
+			t.Errorf("told %+v, want that %d of mail.sent is %s", c, id, status)
+		}
+	}
+	job := leased()
+	w.settle("ok", job.is("done"))
+	told(job.ID, "delivered")
+	job = leased()
+	w.settle("ok", job.is("retry", "after", "24h"))
+	told(job.ID, "retrying")
+	on(t, db.URL(), "cancel", "mail", fmt.Sprint(job.ID)).ok()
+	told(job.ID, "cancelled")
+	w.settle("ok", leased().is("done")) // the relay is there
+}
+
+// What a receiver calls back is told, too.
+func TestListenersHearOfCallbacks(t *testing.T) {
+	t.Parallel()
+	db, work, address := newDB(t), newWorkplace(t), freeAddress(t)
+	p := start(t, append(asyncSidecar(t, db, work.url, address), "POSTRIDER_CALLBACK_ADDR="+address, "POSTRIDER_API_ADDR=127.0.0.1:0")...)
+	p.waitFor("delivering.*subscription=default")
+	l := listenTo(t, "http://"+p.waitFor(`serving the API".* address=(\S+)`)[1], "?topic=work.*", "")
+	l.next("snapshot")
+	for _, c := range []struct {
+		what string
+		want []string
+	}{{"nothing yet", []string{"leased", "delivered"}}, {"hopeless", []string{"leased", "dead"}}, {"fails first", []string{"leased", "retrying", "leased", "delivered"}}} {
+		enqueueWork(t, db, c.what)
+		if a := work.next(t); c.what == "nothing yet" {
+			waitUntilParked(t, db, "leased")
+			work.call(a, "/complete", "", 204)
+		}
+		for _, status := range c.want {
+			if told := l.change(); told.Status != status || told.Topic != "work.new" {
+				t.Fatalf("%s: told %+v, want %s", c.what, told, status)
+			}
+		}
+	}
+}
+
 func TestListenersHearOtherRelays(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)

@@ -15,7 +15,7 @@ var errNoCallback = errors.New("no callback came before the lease was over")
 // lease parks a message until its callback comes or its lease is over. The database's clock tells when that is: callbacks are
 // judged by it too.
 func (r *Runner) lease(t *task, err error, lease time.Duration) {
-	r.retries.lent = loan{lease: lease, of: t.of, since: t.sent}
+	r.retries.lent = loan{lease: lease, of: t.of, since: t.sent, topic: topicOf(t)}
 	if o, ok := errors.AsType[*sinks.OutcomeError](err); ok {
 		r.retries.lent.token, r.retries.lent.worker, r.retries.lent.progress = o.Token, o.Worker, o.Progress
 	}
@@ -55,6 +55,7 @@ func (r *Runner) CalledBack(c store.CalledBack, now time.Time) bool {
 	a := attempted{task: t, kind: sinks.KindFailed, err: errors.New(c.Reason)}
 	switch {
 	case c.State == states.Completed:
+		r.tell(t, states.Delivered, time.Time{}, "")
 		r.retries.parked.remove(e)
 		r.retries.unblock(e.keyed())
 		r.Env.Save()

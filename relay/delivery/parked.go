@@ -37,6 +37,7 @@ type loan struct {
 	progress []byte        // how far it has come, as it has said since this runner has known it
 	of       *limits.Value // what a lease of the sink's counts towards
 	since    time.Time     // when it was handed out; zero: not known
+	topic    string        // the message's, for whoever listens; empty: not known
 }
 
 // lessors says whether the entry is one that the sink has leased itself: no callback comes for it.
