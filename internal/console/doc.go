@@ -7,7 +7,7 @@
 // many look at is read once: the sampler reads where all subscriptions stand while somebody looks, and remembers the last minutes.
 //
 // Pages need no script: assets/console.js asks for a page's <main> every few seconds while the tab is visible, and puts what changed in
-// its place. Nothing is loaded from elsewhere, and the policy in each answer allows no script or style but the files in assets.
+// its place. The page of a message asks also when the relay tells of it. Nothing is loaded from elsewhere, and the policy in each answer allows no script or style but the files in assets.
 //
 // Invariants: nothing is shown that internal/admin would not show. What a page asks of the database is bounded, by limits and by time:
 // a look never hurts the database. A GET changes nothing. Whoever may not change something sees no button for it, and is refused if he

@@ -72,7 +72,8 @@ func (h *Handler) message(ctx context.Context, q *request) (*page, error) {
 	} else {
 		d.Text, d.Headers = readable(d.Content), headersOf(d.Content.Headers)
 	}
-	return &page{Title: fmt.Sprintf("Message %d", id), Section: "/messages", Body: "message", Every: sampleEvery, Data: d}, nil
+	return &page{Title: fmt.Sprintf("Message %d", id), Section: "/messages", Body: "message", Every: sampleEvery,
+		Events: fmt.Sprintf("/api/v1/events?id=%d", id), Data: d}, nil
 }
 
 // deliveryOf says how a delivery is, and for one that waits why.

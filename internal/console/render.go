@@ -26,6 +26,7 @@ type page struct {
 	Section string        // the menu's entry that it belongs to
 	Body    string        // the template, and the key of views
 	Every   time.Duration // how often it shows itself anew; 0: never
+	Events  string        // where the relay tells of what it shows, if it does
 	Status  int           // 0: 200
 	Problem string        // what is wrong with what was asked for; the status is 400 then
 	Data    any

@@ -28,6 +28,7 @@ func TestConsole(t *testing.T) {
 		{"replay warns first", replayWarns},
 		{"one message is discarded", discardOne},
 		{"a job tells how far it is", jobProgresses},
+		{"a message's page hears what becomes of it", messageHears},
 		{"a schedule runs now", scheduleRuns},
 		{"the doctor examines", doctorExamines},
 		{"keyboard alone", keyboardAlone},
@@ -157,6 +158,27 @@ func discardOne(w *world, t *testing.T) {
 	w.hook.say(200)
 	p.Click("Redrive for shipping")
 	p.SeeIn("[data-key=shipping] h3", "delivered")
+}
+
+// messageHears: a page that does not look any more shows what the relay tells, and hears nothing while nobody can see it.
+func messageHears(w *world, t *testing.T) {
+	w.hook.say(0)
+	w.enqueue(t, "parcels.heard", "heard", 1)
+	p := w.page(t, "/messages?key=heard-1")
+	p.Do(click("tbody th a"))
+	p.SeeIn("[data-key=shipping] h3", "pending")
+	browsertest.Eval[bool](p, `(() => {
+		const later = setTimeout, ask = fetch, close = EventSource.prototype.close;
+		window.asked = window.hungUp = 0;
+		window.setTimeout = (f, time, ...more) => time === 3000 ? 0 : later(f, time, ...more);
+		window.fetch = (...what) => { window.asked++; return ask(...what); };
+		EventSource.prototype.close = function () { window.hungUp++; close.call(this); };
+		return true; })()`)
+	p.Await("the page has looked for the last time", "asked > 0")
+	w.hook.say(200)
+	p.SeeIn("[data-key=shipping] h3", "delivered")
+	browsertest.Eval[bool](p, `(Object.defineProperty(document, "hidden", { value: true, configurable: true }), document.dispatchEvent(new Event("visibilitychange")))`)
+	p.Await("it has hung up", "hungUp === 1")
 }
 
 // jobProgresses: who looks at a job sees how far its worker has come, and what it says of it.

@@ -52,6 +52,7 @@ function children(old, fresh) {
 // Pages that change show themselves anew while somebody can see them, one request at a time.
 let timer;
 let asking;
+let again;
 
 function later() {
   clearTimeout(timer);
@@ -60,7 +61,7 @@ function later() {
 }
 
 async function refresh() {
-  if (asking) return;
+  if (asking) { again = true; return; }
   asking = new AbortController();
   try {
     const answer = await fetch(location.href, { headers: { "Postrider-Fragment": "main" }, cache: "no-store",
@@ -75,7 +76,8 @@ async function refresh() {
     if (!asking.signal.aborted) say("the relay does not answer");
   } finally {
     asking = undefined;
-    later();
+    if (again && !document.hidden) refresh(); else later();
+    again = false;
   }
 }
 
@@ -96,8 +98,18 @@ function say(trouble) {
   document.getElementById("main").classList.add("old");
 }
 
+// What the relay tells of is shown at once. Where it cannot be heard, the page looks all the same.
+let feed;
+
+function listen() {
+  const { events } = document.getElementById("main").dataset;
+  if (!events || document.hidden || feed) return;
+  feed = new EventSource(events);
+  feed.addEventListener("change", refresh);
+}
+
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) { clearTimeout(timer); asking?.abort(); } else refresh();
+  if (document.hidden) { clearTimeout(timer); asking?.abort(); feed?.close(); feed = undefined; } else { refresh(); listen(); }
 });
 
 // Buttons that copy show only where this script runs.
@@ -130,3 +142,4 @@ document.addEventListener("keydown", (event) => {
 
 prepare();
 later();
+listen();
