@@ -23,8 +23,8 @@ import (
 	"github.com/postrider/postrider/sinks/sinktest"
 )
 
-// keep writes a file of a directory that the store may read.
-func keep(t *testing.T, text string) (path string, store *secret.Store) {
+// keepFile writes a file of a directory that the store may read.
+func keepFile(t *testing.T, text string) (path string, store *secret.Store) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "secret")
 	write(t, path, text)
@@ -56,7 +56,7 @@ func TestPasswords(t *testing.T) {
 	for mechanism := range mechanisms {
 		t.Run(mechanism, func(t *testing.T) {
 			k := startKafka(t, kfake.EnableSASL(), kfake.Superuser(mechanism, "joe", "geheim-right"))
-			path, store := keep(t, "geheim-wrong\n")
+			path, store := keepFile(t, "geheim-wrong\n")
 			target := k.target(fmt.Sprintf(`{"mechanism": %q, "user": "joe", "password": "file:%s"}`, mechanism, path))
 			// A broker says why, and then ends the connection; the fake one ends it at once.
 			refuses := k.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate}, TopLevel: true, Err: kerr.SaslAuthenticationFailed, Count: -1})
@@ -77,14 +77,14 @@ func TestPasswords(t *testing.T) {
 func TestMechanismThatBrokersDoNotOffer(t *testing.T) {
 	k := startKafka(t, kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-512", "joe", "geheim"))
 	k.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLHandshake}, TopLevel: true, Err: kerr.UnsupportedSaslMechanism, Count: -1}) // the fake one takes any
-	path, store := keep(t, "geheim")
+	path, store := keepFile(t, "geheim")
 	s := openWith(t, k.target(fmt.Sprintf(`{"mechanism": "PLAIN", "user": "joe", "password": "file:%s"}`, path)), sinks.Surroundings{Secrets: store})
 	wantReason(t, deliver(t, s, keyed("a", "1"))[0], sinks.KindMisconfigured, "option mechanism")
 }
 
 // A password that goes over the network as it is takes a warning; over TLS it does not.
 func TestPlainPasswordWarns(t *testing.T) {
-	path, store := keep(t, "geheim")
+	path, store := keepFile(t, "geheim")
 	for url, warns := range map[string]bool{"kafka://localhost:9092/t": true, "kafkas://localhost:9092/t": false} {
 		var log bytes.Buffer
 		openWith(t, sinks.Target{URL: url, Options: json.RawMessage(fmt.Sprintf(`{"mechanism": "PLAIN", "user": "joe", "password": "file:%s"}`, path))},
@@ -99,7 +99,7 @@ func TestTLS(t *testing.T) {
 	web := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate
 	defer web.Close()
 	k := startKafka(t, kfake.TLS(&tls.Config{Certificates: web.TLS.Certificates}))
-	ca, store := keep(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})))
+	ca, store := keepFile(t, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})))
 	target := k.target("")
 	target.URL = strings.Replace(target.URL, "kafka:", "kafkas:", 1)
 	for options, want := range map[string]sinks.Kind{

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,19 +24,26 @@ type record struct {
 	id     string // the message's
 	weight int64  // in the sink's memory
 
-	ended   bool
-	err     error
-	waiting []*round
+	first *round // that it was made in
+	ended bool
+	err   error
+	later []*round // that wait for it, too
 }
 
-// round is one wait for some records.
+// round is one wait for some records. Its maker has a place in it, so that it is not over while it is made.
 type round struct {
-	n   int // that have not ended
+	n   atomic.Int64 // that have not ended
 	all chan struct{}
 }
 
+func newRound() *round {
+	r := &round{all: make(chan struct{})}
+	r.n.Store(1)
+	return r
+}
+
 func (r *round) leave() {
-	if r.n--; r.n == 0 {
+	if r.n.Add(-1) == 0 {
 		close(r.all)
 	}
 }
@@ -46,6 +54,7 @@ type left struct {
 	sync.Mutex
 	behind map[string]*record // by message id; those that have ended were stored, and nobody knows it yet
 	stored int                // how many these are
+	some   atomic.Bool        // there are any behind
 }
 
 // mostStored bounds the confirmations that nobody has asked for.
@@ -53,22 +62,17 @@ const mostStored = 4096
 
 // wait lets the round wait for a record that was left behind, if there is one of that message.
 func (l *left) wait(id string, r *round) *record {
+	if !l.some.Load() {
+		return nil
+	}
 	l.Lock()
 	defer l.Unlock()
 	rec := l.behind[id]
 	if rec != nil && !rec.ended {
-		rec.waiting = append(rec.waiting, r)
-		r.n++
+		rec.later = append(rec.later, r)
+		r.n.Add(1)
 	}
 	return rec
-}
-
-// begin makes the round wait for a new record.
-func (l *left) begin(rec *record, r *round) {
-	l.Lock()
-	defer l.Unlock()
-	rec.waiting = []*round{r}
-	r.n++
 }
 
 // end takes note of what came of a record.
@@ -76,54 +80,59 @@ func (l *left) end(rec *record, err error) {
 	l.Lock()
 	defer l.Unlock()
 	rec.ended, rec.err, rec.Record = true, err, kgo.Record{}
-	for _, r := range rec.waiting {
+	rec.first.leave()
+	for _, r := range rec.later {
 		r.leave()
 	}
-	rec.waiting = nil
+	rec.first, rec.later = nil, nil
 	switch {
 	case l.behind[rec.id] != rec:
 	case err != nil || l.stored >= mostStored:
-		delete(l.behind, rec.id)
+		l.forget(rec)
 	default:
 		l.stored++
 	}
 }
 
-// seal ends the round's making: from now on it is over when nothing is waited for.
-func (l *left) seal(r *round) {
-	l.Lock()
-	defer l.Unlock()
-	r.leave() // its maker's own place
+func (l *left) forget(rec *record) {
+	delete(l.behind, rec.id)
+	l.some.Store(len(l.behind) > 0)
 }
 
-// conclude says what came of the record. What has not ended is left behind, and open tells so.
-func (l *left) conclude(rec *record) (open bool, err error) {
+// conclude says what came of each record; nil is passed over. What has not ended is left behind, because of why.
+func (l *left) conclude(records []*record, outcomes []error, why error) {
 	l.Lock()
 	defer l.Unlock()
-	if !rec.ended {
-		if l.behind == nil {
-			l.behind = make(map[string]*record)
+	for i, rec := range records {
+		switch {
+		case rec == nil:
+			continue
+		case !rec.ended:
+			if l.behind == nil {
+				l.behind = make(map[string]*record)
+			}
+			l.behind[rec.id] = rec
+			l.some.Store(true)
+			outcomes[i] = why
+			continue
+		case l.behind[rec.id] == rec:
+			l.forget(rec)
+			l.stored--
 		}
-		l.behind[rec.id] = rec
-		return true, nil
+		outcomes[i] = rec.err
 	}
-	if l.behind[rec.id] == rec {
-		delete(l.behind, rec.id)
-		l.stored--
-	}
-	return false, rec.err
 }
 
 // produce hands the messages to the client and waits for their ends, until one ack_timeout after the last. Each outcome is what the
 // client said, or errSilent.
 func (s *Sink) produce(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
-	r := &round{n: 1, all: make(chan struct{})}
+	r := newRound()
 	records := make([]*record, len(batch))
 	for i := range batch {
 		if records[i] = s.left.wait(batch[i].MessageID, r); records[i] != nil {
 			continue
 		}
-		rec := &record{id: strings.Clone(batch[i].MessageID)}
+		rec := &record{id: strings.Clone(batch[i].MessageID), first: r}
 		if err := s.render(&batch[i], &rec.Record); err != nil {
 			outcomes[i] = sinks.Permanent(err)
 			continue
@@ -133,7 +142,7 @@ func (s *Sink) produce(ctx context.Context, batch []sinks.Delivery, outcomes []e
 			break
 		}
 		records[i] = rec
-		s.left.begin(rec, r)
+		r.n.Add(1)
 		s.client.TryProduce(context.Background(), &rec.Record, func(_ *kgo.Record, err error) {
 			if err == nil {
 				s.trouble.note(nil)
@@ -142,17 +151,9 @@ func (s *Sink) produce(ctx context.Context, batch []sinks.Delivery, outcomes []e
 			s.left.end(rec, err)
 		})
 	}
-	s.left.seal(r)
+	r.leave()
 	why := s.await(ctx, r)
-	for i, rec := range records {
-		if rec == nil {
-			continue
-		}
-		var open bool
-		if open, outcomes[i] = s.left.conclude(rec); open {
-			outcomes[i] = why
-		}
-	}
+	s.left.conclude(records, outcomes, why)
 }
 
 // errSilent is the reason of what has no answer in time.

@@ -32,16 +32,14 @@ func (c *settings) render(d *sinks.Delivery, to *kgo.Record) error {
 	if err != nil {
 		return err
 	}
-	memory := make([]byte, 0, len(d.Key)+len(d.Payload))
+	memory := make(arena, 0, len(d.Key)+len(d.Payload)+len(d.MessageID)+len(d.Topic)+room)
 	if d.Key != "" {
-		memory = append(memory, d.Key...)
-		to.Key = memory[:len(memory):len(memory)]
+		to.Key = keep(&memory, d.Key)
 	}
 	if !c.Tombstones || !d.JSON || d.Key == "" || string(d.Payload) != "null" {
-		memory = append(memory, d.Payload...)
-		to.Value = memory[len(to.Key):] // not nil: that would be a tombstone
+		to.Value = keep(&memory, d.Payload) // not nil: that would be a tombstone
 	}
-	if err := headers(d, own, to); err != nil {
+	if err := headers(&memory, d, own, to); err != nil {
 		return err
 	}
 	size := overhead + len(to.Key) + len(to.Value)
@@ -54,6 +52,18 @@ func (c *settings) render(d *sinks.Delivery, to *kgo.Record) error {
 	return nil
 }
 
+// arena is memory for the parts of a record.
+type arena []byte
+
+// room is what most messages need beside key, payload, id and topic.
+const room = 64
+
+func keep[T string | []byte](a *arena, text T) []byte {
+	from := len(*a)
+	*a = append(*a, text...)
+	return (*a)[from:len(*a):len(*a)]
+}
+
 // topicOf is where a message goes.
 func (c *settings) topicOf(d *sinks.Delivery) string {
 	if c.Topic != "" {
@@ -63,10 +73,10 @@ func (c *settings) topicOf(d *sinks.Delivery) string {
 }
 
 // headers are the attributes of CloudEvents in the binary mode of its Kafka binding, and the message's own headers.
-func headers(d *sinks.Delivery, own map[string]string, to *kgo.Record) error {
+func headers(memory *arena, d *sinks.Delivery, own map[string]string, to *kgo.Record) error {
 	source, _, _ := strings.Cut(d.MessageID, "-")
 	h := make([]kgo.RecordHeader, 0, 9+len(own))
-	add := func(name, value string) { h = append(h, kgo.RecordHeader{Key: name, Value: []byte(value)}) }
+	add := func(name, value string) { h = append(h, kgo.RecordHeader{Key: name, Value: keep(memory, value)}) }
 	add("ce_specversion", "1.0")
 	add("ce_id", d.MessageID)
 	add("ce_source", "/postrider/"+source)

@@ -406,3 +406,29 @@ func TestGuardHoldsForWhatBrokersName(t *testing.T) {
 		t.Errorf("%d connections to the address that is denied", n-conns)
 	}
 }
+
+// That no connection comes about is told soon, however long an acknowledgement may take.
+func TestNoConnectionIsToldSoon(t *testing.T) {
+	k := startKafka(t)
+	s := openSink(t, k.target(`{"ack_timeout": "10m"}`))
+	k.link.Down()
+	ctx, cancel := context.WithTimeout(t.Context(), sinktest.Patience)
+	defer cancel()
+	wantReason(t, sinktest.Deliver(ctx, s, keyed("a", "1"))[0], sinks.KindUnavailable, "connection refused")
+	k.link.Up()
+	eventually(t, s, keyed("a", "1"))
+}
+
+// Acknowledgements that came late, and that nobody asks for, do not fill the memory.
+func TestLateAcknowledgementsAreBounded(t *testing.T) {
+	var l left
+	for i := range mostStored + 10 {
+		rec, failed := &record{id: strconv.Itoa(i), first: newRound()}, &record{id: "failed", first: newRound()}
+		l.conclude([]*record{rec, failed}, make([]error, 2), errSilent)
+		l.end(rec, nil)
+		l.end(failed, errSilent)
+	}
+	if len(l.behind) != mostStored || l.stored != mostStored {
+		t.Errorf("%d are remembered, %d as stored; want %d", len(l.behind), l.stored, mostStored)
+	}
+}
