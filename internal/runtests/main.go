@@ -98,9 +98,10 @@ func testAll(ctx context.Context) error {
 	interop := suite{"sinks/webhook/interop", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	contract := suite{"internal/api/contract", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	alerts := suite{"deploy/prometheus", append(slices.Clone(quick), "-p", "1", "./..."), nil}
+	manifests := suite{"deploy/kubernetes", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	bench := suite{"bench", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	var group errgroup.Group
-	for _, row := range [][]suite{{large, others}, {checker, memory, interop, contract, alerts, bench}} {
+	for _, row := range [][]suite{{large, others}, {checker, memory, interop, contract, alerts, manifests, bench}} {
 		group.Go(func() error {
 			for _, s := range row {
 				if err := s.run(ctx, r); err != nil {
