@@ -1,10 +1,10 @@
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- Messages go to Kafka and to other databases.
+-- Messages go to Kafka, Redis and other databases.
 CREATE OR REPLACE FUNCTION postrider.sink_is_known() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
-    known  text[] := '{http,https,kafka,kafkas,nats,postgres,postgresql,pull,sql,stdout,tls}';
+    known  text[] := '{http,https,kafka,kafkas,nats,postgres,postgresql,pull,redis,rediss,sql,stdout,tls}';
     scheme text := substring(NEW.sink FROM '^([^:]*):');
 BEGIN
     IF scheme <> ALL (known) THEN -- without any, a constraint says so

@@ -18,13 +18,14 @@ import (
 	natssink "github.com/postrider/postrider/sinks/nats"
 	"github.com/postrider/postrider/sinks/postgres"
 	"github.com/postrider/postrider/sinks/pull"
+	redissink "github.com/postrider/postrider/sinks/redis"
 	"github.com/postrider/postrider/sinks/sql"
 	"github.com/postrider/postrider/sinks/stdout"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
 // all are the kinds of destinations of this build. To add one, add it here.
-var all = []sinks.Destination{webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, sql.Destination, stdout.Destination}
+var all = []sinks.Destination{webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, redissink.Destination, sql.Destination, stdout.Destination}
 
 // byScheme maps the scheme of a sink's URL to what it leads to.
 var byScheme = func() map[string]sinks.Destination {

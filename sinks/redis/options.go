@@ -1,0 +1,157 @@
+package redissink
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/postrider/postrider/internal/guard"
+	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/internal/tlsfiles"
+)
+
+// Defaults of options and of a subscription's settings.
+const (
+	DefaultTimeout         = 10 * time.Second
+	DefaultMaxMessageBytes = 512 << 20 // proto-max-bulk-len
+	DefaultLanes           = 2
+	DefaultBatch           = 256
+)
+
+// Options are the settings of a subscription that only Redis has. Stream or prefix may stand in the sink's URL instead.
+type Options struct {
+	// Stream is the key of the stream that takes all messages. Without it each goes to the stream that is called Prefix and its topic.
+	Stream string `json:"stream,omitempty"`
+	Prefix string `json:"prefix,omitempty"`
+	// MaxLen has the server drop the oldest entries of a stream that has about so many. Default: none is dropped.
+	MaxLen int64 `json:"max_len,omitempty"`
+	// MaxMessageBytes is how large a message's payload may be. Default: 512 MiB, which is the server's proto-max-bulk-len.
+	MaxMessageBytes int64 `json:"max_message_bytes,omitempty"`
+
+	// User is a name, or a reference (env:NAME, file:/path) to one; Password is a reference to the password.
+	User     string `json:"user,omitempty"`
+	Password string `json:"password,omitempty" secret:"reference"`
+
+	TLS   tlsfiles.Options `json:"tls,omitzero"`
+	Guard guard.Options    `json:"guard,omitzero"`
+}
+
+// settings are a target's URL and options together.
+type settings struct {
+	Options
+	servers  []string // host:port
+	database int
+	secure   bool
+	timeout  time.Duration
+}
+
+// parse reads a target. What is wrong with the options is a sinks.OptionsError.
+func parse(t sinks.Target) (*settings, error) {
+	c := &settings{timeout: cmp.Or(t.Timeout, DefaultTimeout)}
+	if err := sinks.DecodeOptions(t.Options, &c.Options); err != nil {
+		return nil, err
+	}
+	if err := c.parseURL(t.URL); err != nil {
+		return nil, err
+	}
+	if err := c.check(); err != nil {
+		return nil, sinks.OptionsError{Err: fmt.Errorf("options: %w", err)}
+	}
+	c.MaxMessageBytes = cmp.Or(c.MaxMessageBytes, DefaultMaxMessageBytes)
+	c.secure = c.secure || c.TLS != tlsfiles.Options{}
+	return c, nil
+}
+
+// parseURL reads redis://host:6379,host:6379/0?stream=orders.
+func (c *settings) parseURL(raw string) error {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return errors.New("the sink's URL must be as in redis://host:6379?stream=orders")
+	}
+	if strings.Contains(rest, "@") {
+		return errors.New("the sink's URL holds user info: give user and a reference to the password as options")
+	}
+	c.secure = scheme == "rediss"
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	for part := range strings.SplitSeq(rest[:end], ",") {
+		one, err := url.Parse("redis://" + part)
+		if err != nil {
+			return errors.New("the sink's URL has a host that cannot be read")
+		}
+		if err := sinks.CheckHost(one); err != nil {
+			return fmt.Errorf("the sink's URL %w", err)
+		}
+		c.servers = append(c.servers, net.JoinHostPort(one.Hostname(), cmp.Or(one.Port(), "6379")))
+	}
+	u, err := url.Parse("redis://host" + rest[end:])
+	if err != nil || u.Fragment != "" {
+		return errors.New("the sink's URL must be as in redis://host:6379?stream=orders")
+	}
+	if path := strings.TrimPrefix(u.Path, "/"); path != "" {
+		if c.database, err = strconv.Atoi(path); err != nil || c.database < 0 {
+			return fmt.Errorf("the sink's URL names the database %q: it must be a number", path)
+		}
+	}
+	return c.parseQuery(u.RawQuery)
+}
+
+func (c *settings) parseQuery(raw string) error {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return errors.New("the sink's URL has a query that cannot be read")
+	}
+	for key, values := range query {
+		to := map[string]*string{"stream": &c.Stream, "prefix": &c.Prefix}[key]
+		switch {
+		case to == nil:
+			return fmt.Errorf("the sink's URL sets %q: it may set stream or prefix; all else stands in the options", key)
+		case len(values) > 1 || *to != "":
+			return fmt.Errorf("%s is given twice", key)
+		}
+		*to = values[0]
+	}
+	return nil
+}
+
+func (o *Options) check() error {
+	switch {
+	case o.Stream != "" && o.Prefix != "":
+		return errors.New("stream and prefix: it takes one of them")
+	case o.MaxLen < 0:
+		return fmt.Errorf("max_len %d: must be above zero", o.MaxLen)
+	case o.MaxMessageBytes < 0:
+		return fmt.Errorf("max_message_bytes %d: must be above zero", o.MaxMessageBytes)
+	}
+	if err := o.checkCredentials(); err != nil {
+		return err
+	}
+	if err := o.TLS.Check(); err != nil {
+		return err
+	}
+	_, err := guard.New(o.Guard)
+	return err
+}
+
+func (o *Options) checkCredentials() error {
+	if o.User != "" && o.Password == "" {
+		return errors.New("user is given, and no password")
+	}
+	for setting, ref := range map[string]string{"password": o.Password, "user": o.User} {
+		if ref == "" || setting == "user" && !secret.IsReference(ref) {
+			continue
+		}
+		if _, err := secret.ParseReference(setting, ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+package redissink
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postrider/postrider/internal/linktest"
+	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/sinktest"
+)
+
+func (s *server) deliver(sink sinks.Sink, batch ...sinks.Delivery) []error {
+	return sinktest.Deliver(s.t.Context(), sink, batch...)
+}
+
+func batchOf(topics ...string) (list []sinks.Delivery) {
+	for i, topic := range topics {
+		list = append(list, sinktest.NewDelivery(topic, fmt.Sprintf(`{"n": %d}`, i)))
+	}
+	return list
+}
+
+func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
+	t.Helper()
+	if got, _ := sinks.Classify(outcome); got != kind {
+		t.Errorf("the outcome is %v: %v, want %v", got, outcome, kind)
+	}
+	for _, word := range words {
+		if outcome == nil || !strings.Contains(outcome.Error(), word) {
+			t.Errorf("the reason is %v, want %q in it", outcome, word)
+		}
+	}
+}
+
+// Without a stream each message goes to the one of its topic. An error of one command in the pipeline is that message's alone.
+func TestOneErrorWithinAPipeline(t *testing.T) {
+	s := startServer(t)
+	s.do("SET", "p.b", "a string")
+	sink := s.to("?prefix=p.", "")
+	got := s.deliver(sink, batchOf("a", "b", "c", "a")...)
+	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindMisconfigured, sinks.KindAccepted, sinks.KindAccepted)
+	wantText(t, got[1], sinks.KindMisconfigured, "WRONGTYPE", "holds something else")
+	if n := len(s.received("p.a", "p.c")); n != 3 {
+		t.Errorf("%d entries, want 3", n)
+	}
+	s.do("DEL", "p.b")
+	sinktest.WantKinds(t, s.deliver(sink, batchOf("b")...), sinks.KindAccepted)
+}
+
+// What somebody has to change is told apart from a server that cannot work now.
+func TestOutcomes(t *testing.T) {
+	s := startServer(t)
+	t.Setenv("POSTRIDER_SECRET_R", "hunter22")
+	t.Setenv("POSTRIDER_SECRET_W", "wrong-one")
+	s.do("ACL", "SETUSER", "joe", "on", ">hunter22", "~mine", "+@connection", "+acl|whoami", "+acl|dryrun", "+cluster")
+	s.do("SET", "text", "x")
+	for _, c := range []struct {
+		query, options string
+		kind           sinks.Kind
+		words          string
+	}{
+		{"?stream=text", "", sinks.KindMisconfigured, "WRONGTYPE"},
+		{"?stream=mine", `{"user": "joe", "password": "env:POSTRIDER_SECRET_W"}`, sinks.KindMisconfigured, "WRONGPASS"},
+		{"?stream=mine", `{"user": "joe", "password": "env:POSTRIDER_SECRET_R"}`, sinks.KindMisconfigured, "+xadd"},
+		{"/99?stream=mine", "", sinks.KindMisconfigured, "DB index is out of range"},
+		{"?stream=mine", `{"guard": {"deny": ["127.0.0.0/8"]}}`, sinks.KindMisconfigured, "options.guard.allow"},
+	} {
+		sink := s.open(t, c.query, c.options)
+		wantText(t, s.deliver(sink, batchOf("a")...)[0], c.kind, c.words)
+		sink.Close()
+		err := Destination.Examine(t.Context(), sinks.Target{URL: s.url(c.query), Options: []byte(c.options)})
+		if _, unfit := errors.AsType[*sinks.UnfitError](err); !unfit {
+			t.Errorf("%s %s: examined: %v, want an UnfitError", c.query, c.options, err)
+		}
+	}
+	s.do("ACL", "SETUSER", "joe", "+xadd")
+	sink := s.to("?stream=mine", `{"user": "joe", "password": "env:POSTRIDER_SECRET_R"}`)
+	sinktest.WantKinds(t, s.deliver(sink, batchOf("a")...), sinks.KindAccepted)
+	if err := Destination.Examine(t.Context(), sinks.Target{URL: s.url("?stream=mine"), Options: []byte(`{"user": "joe", "password": "env:POSTRIDER_SECRET_R"}`)}); err != nil {
+		t.Errorf("examined: %v", err)
+	}
+	s.do("CONFIG", "SET", "maxmemory", "1")
+	wantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindUnavailable, "OOM")
+	s.do("CONFIG", "SET", "maxmemory", "0")
+	s.do("REPLICAOF", "127.0.0.1", "1")
+	wantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindUnavailable, "READONLY")
+	s.do("REPLICAOF", "NO", "ONE")
+	sinktest.WantKinds(t, s.deliver(sink, batchOf("a")...), sinks.KindAccepted)
+	if n := len(s.received("mine")); n != 2 {
+		t.Errorf("%d entries, want the 2 that were confirmed", n)
+	}
+}
+
+// What got no answer was not confirmed, though it is there: it comes again, with the same id.
+func TestLostAnswers(t *testing.T) {
+	s := startServer(t)
+	sink := s.to("?stream=all", "")
+	sinktest.WantKinds(t, s.deliver(sink, batchOf("warm")...), sinks.KindAccepted)
+	s.link.HalfOpen(linktest.ToClient)
+	d := sinktest.NewDelivery("lost", "{}")
+	done := make(chan []error, 1)
+	go func() { done <- s.deliver(sink, d) }()
+	for deadline := time.Now().Add(sinktest.Patience); len(s.received("all")) < 2; {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not arrive")
+		}
+	}
+	s.link.Down()
+	sinktest.WantKinds(t, <-done, sinks.KindUnavailable)
+	s.link.Up()
+	sinktest.WantKinds(t, s.deliver(sink, d), sinks.KindAccepted)
+	if got := s.received("all"); len(got) != 3 || got[1].MessageID != got[2].MessageID {
+		t.Errorf("received %v", got)
+	}
+}
+
+// A server that is killed and started again gets on where it was; nothing that was confirmed is gone.
+func TestKilledServer(t *testing.T) {
+	s := startServer(t)
+	sink := s.to("?stream=all", "")
+	sinktest.WantKinds(t, s.deliver(sink, batchOf("a", "b")...), sinks.KindAccepted, sinks.KindAccepted)
+	s.stop()
+	sinktest.WantKinds(t, s.deliver(sink, batchOf("c")...), sinks.KindUnavailable)
+	s.start()
+	for deadline := time.Now().Add(sinktest.Patience); s.deliver(sink, batchOf("d")...)[0] != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not recover")
+		}
+	}
+	if got := s.received("all"); len(got) != 3 {
+		t.Errorf("%d entries, want 3", len(got))
+	}
+}
+
+// A cluster has each stream where it belongs; whoever names one server of it is told to name more.
+func TestCluster(t *testing.T) {
+	a, b := startServer(t, "--cluster-enabled", "yes"), startServer(t, "--cluster-enabled", "yes")
+	a.do("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
+	b.do("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
+	a.do("CLUSTER", "MEET", "127.0.0.1", b.port)
+	for _, s := range []*server{a, b} {
+		for deadline := time.Now().Add(sinktest.Patience); !strings.Contains(s.do("CLUSTER", "INFO"), "cluster_state:ok"); {
+			if time.Now().After(deadline) {
+				t.Fatal("the cluster is not up")
+			}
+		}
+	}
+	var topics []string
+	for i := range 40 {
+		topics = append(topics, fmt.Sprintf("t%d", i))
+	}
+	sink, err := Destination.Open(t.Context(), sinks.Target{URL: "redis://" + a.addr() + "," + b.addr()}, sinks.Surroundings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range a.deliver(sink, batchOf(topics...)...) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := sink.Close(); err != nil {
+		t.Error(err)
+	}
+	here, there := a.do("DBSIZE"), b.do("DBSIZE")
+	var n, m int
+	if _, err := fmt.Sscan(here+" "+there, &n, &m); err != nil || n+m != 40 || n == 0 || m == 0 {
+		t.Errorf("%s and %s streams, want 40 on both together", here, there)
+	}
+	var moved error
+	for _, err := range a.deliver(a.to("", ""), batchOf(topics...)...) {
+		if err != nil {
+			moved = err
+		}
+	}
+	wantText(t, moved, sinks.KindMisconfigured, "MOVED", "name two of its servers")
+}
+
+// A bound on the stream has the oldest dropped; a message that is too large goes nowhere, and alone.
+func TestBounds(t *testing.T) {
+	s := startServer(t, "--stream-node-max-entries", "10", "--proto-max-bulk-len", "1mb")
+	sink := s.to("?stream=all", `{"max_len": 20, "max_message_bytes": 1000}`)
+	for range 10 {
+		for _, err := range s.deliver(sink, batchOf("a", "b", "c", "d", "e", "f", "g", "h", "i", "j")...) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := len(s.received("all")); n < 20 || n >= 40 {
+		t.Errorf("%d entries, want about 20", n)
+	}
+	got := s.deliver(sink, sinktest.NewDelivery("a", "1"), sinktest.NewDelivery("a", `"`+strings.Repeat("x", 1000)+`"`), sinktest.NewDelivery("a", "3"))
+	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted)
+	wantText(t, got[1], sinks.KindPermanent, "1002 bytes", "max_message_bytes is 1000")
+}
+
+// What is wrong with a target is said with the setting, and what would be right.
+func TestBadTargets(t *testing.T) {
+	for _, c := range []struct{ url, options, want string }{
+		{"redis://joe:hunter22@h", "", "references"}, {"redis://", "", "names no host"}, {"redis://h:0", "", "from 1 to 65535"}, {"redis://h/x", "", "must be a number"},
+		{"redis://h?stram=x", "", `"stram"`}, {"redis://h?stream=x&stream=y", "", "twice"}, {"redis://h?stream=x", `{"stream": "y"}`, "twice"},
+		{"redis://h?stream=x&prefix=y", "", "one of them"}, {"redis://h#x", "", "redis://host"}, {"redis:h", "", "redis://host"},
+		{"redis://h", `{"max_len": -1}`, "above zero"}, {"redis://h", `{"max_message_bytes": -1}`, "above zero"}, {"redis://h", `{"user": "joe"}`, "no password"},
+		{"redis://h", `{"password": "hunter22"}`, "password"}, {"redis://h", `{"tls": {"ca": "x"}}`, "absolute path"}, {"redis://h", `{"tls": {"min_version": "1.1"}}`, "1.2 or 1.3"},
+		{"redis://h", `{"tls": {"cert": "/x"}}`, "takes both"}, {"redis://h", `{"guard": {"deny": ["x"]}}`, "CIDR"}, {"redis://h", `{"steam": "x"}`, "steam"},
+	} {
+		err := Destination.Check(sinks.Target{URL: c.url, Options: []byte(c.options)}, nil)
+		want := c.want
+		if want == "references" {
+			want = "reference"
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s %s: %v, want %q in it", c.url, c.options, err, want)
+		} else if strings.Contains(err.Error(), "hunter22") {
+			t.Errorf("%s %s: the password shows: %v", c.url, c.options, err)
+		}
+	}
+	for _, good := range []string{"redis://h", "rediss://[::1]:7000,10.0.0.1/3?prefix=p."} {
+		if err := Destination.Check(sinks.Target{URL: good}, nil); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+}
