@@ -51,6 +51,11 @@ lint: ## gofmt, go vet, staticcheck
 build: ## build bin/postrider, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/postrider ./cmd/postrider
 
+# RELEASE hands flags on, such as RELEASE='-version v0.1.0-rc.1 -targets linux/amd64'.
+.PHONY: release
+release: ## make dist: static binaries of the tag, with bills of materials, the chart and checksums
+	@go run ./deploy/release $(RELEASE)
+
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
