@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -73,7 +74,7 @@ func (r *Relay) measure() *metrics.Now {
 	c := &r.collecting
 	c.asked.Store(time.Now().UnixNano())
 	async.Signal(c.wake)
-	now := &metrics.Now{Name: r.config.Name, Version: r.config.Version, Ready: r.Ready() == nil, FeedMode: metrics.FeedIdle, Age: time.Since(c.since)}
+	now := &metrics.Now{Name: strings.ToValidUTF8(r.config.Name, "?"), Version: strings.ToValidUTF8(r.config.Version, "?"), Ready: r.Ready() == nil, FeedMode: metrics.FeedIdle, Age: time.Since(c.since)}
 	now.WAL.Budget, now.Memory.Limit = r.config.WALBudget, r.config.MemoryLimit
 	last := c.last.Load()
 	if last != nil {
@@ -85,7 +86,7 @@ func (r *Relay) measure() *metrics.Now {
 	}
 	g.measure(now)
 	if last != nil && time.Now().Before(last.fresh) {
-		now.Status = g.seen(last)
+		now.Status = last.seen(now.Subscriptions)
 	}
 	return now
 }
@@ -121,15 +122,18 @@ func (g *generation) measure(now *metrics.Now) {
 	}
 }
 
-// seen is what a look has shown of what this relay tells of now.
-func (g *generation) seen(l *look) *metrics.Status {
-	s := l.status
+// seen is what a look has shown of what this relay tells of now: what another one tells of since, or is gone, is left out, and so is what workers took
+// in SQL then and a relay delivers now.
+func (l *look) seen(now []metrics.Subscription) *metrics.Status {
+	s, told := l.status, make(map[string]bool, len(now))
+	for _, one := range now {
+		told[one.Name] = true
+	}
 	to := &metrics.Status{Took: l.took, Eldest: s.Eldest, SegmentsFilled: s.SegmentsFilled, SegmentsOverdue: s.SegmentsOverdue, OutboxBytes: s.OutboxBytes,
 		ParkedBytes: s.ParkedBytes, SchedulesOverdue: s.SchedulesOverdue, SchedulesInTrouble: s.SchedulesInTrouble}
-	t, delivers := g.polls.tells.Load(), g.delivered()
 	for _, at := range s.Subscriptions {
-		if !at.InSQL && !delivers[at.Name] && (t == nil || !has(t.undelivered, at.Name)) {
-			continue // another relay tells, or it is gone
+		if at.InSQL == told[at.Name] {
+			continue
 		}
 		to.Subscriptions = append(to.Subscriptions, metrics.Looked{Name: at.Name, InSQL: at.InSQL, Paused: at.Paused, LagMessages: at.LagMessages, LagMore: at.LagMore,
 			LagSeconds: at.LagSeconds, OldestSeconds: at.Oldest, Parked: at.Parked, ParkedMore: at.ParkedMore, SegmentsHeld: at.SegmentsHeld})

@@ -1,12 +1,16 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/states"
+	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -72,6 +76,15 @@ func TestMetricsOfALook(t *testing.T) {
 	}
 	close(until)
 	eventually(t, "the lag is gone", func() bool { return g.only("lag_messages", "s") == 0 && g.only("lag_seconds", "s") == 0 })
+	until = make(chan struct{})
+	sub.hold(until)
+	b.Publish("a.ok", "", `{}`)
+	eventually(t, "a delivery is under way", func() bool { return g.only("deliveries_in_flight", "s") == 1 })
+	b.Exec("SELECT postrider.pause('s')")
+	eventually(t, "it is paused, and that delivery still its relay's", func() bool {
+		return g.only("subscription_paused", "s") == 1 && g.only("subscription_owned", "s") == 1 && g.only("deliveries_in_flight", "s") == 1
+	})
+	close(until)
 }
 
 // Series go along with a subscription that another relay delivers, and end with it: whatever is added up is right.
@@ -160,20 +173,66 @@ func TestMetricsOfWhatNobodyDelivers(t *testing.T) {
 	eventually(t, "it is gone", func() bool { return len(two.series("workers")) == 0 })
 }
 
-// Nobody looks while nobody collects. What a look has shown goes away when no further one works, and its age tells.
+// What workers took in SQL when somebody looked, and a relay delivers by now, is told of once: twice, and nothing would be told at all.
+func TestMetricsOfAnotherDestination(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.recorder("s")
+	b.Exec("SELECT postrider.subscribe('s', '{>}', 'sql:')")
+	_, g := b.startWatched(named("bad \xff name"), func(c *Config) { c.lookEvery = time.Hour })
+	eventually(t, "a look has shown it", func() bool { return g.series("s")[ofLooks] == 1 })
+	b.Exec("SELECT postrider.unsubscribe('s'), postrider.subscribe('s', '{>}', 'record:')")
+	eventually(t, "a relay delivers it", func() bool { return g.only("subscription_owned", "s") == 1 })
+	if s := g.series("s"); s["postrider_subscription_paused"] != 1 || s[ofLooks] != 0 {
+		t.Errorf("it is told of as %v", s)
+	}
+}
+
+// Nobody looks while nobody collects, or has for a while.
+func TestMetricsAreLookedUpForThoseWhoCollect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := New(Config{DatabaseURL: "postgres://nobody", Open: func(context.Context, subscription.Subscription) (sinks.Sink, error) { return nil, errScene }})
+		mend(t, err)
+		looks := 0
+		ctx, stop := context.WithCancel(t.Context())
+		go func() {
+			for r.collecting.await(ctx) {
+				looks++
+				async.Sleep(ctx, lookEvery)
+			}
+		}()
+		expect := func(when string, want int) {
+			t.Helper()
+			synctest.Wait()
+			if looks != want {
+				t.Errorf("%d looks %s, want %d", looks, when, want)
+			}
+		}
+		time.Sleep(time.Hour)
+		expect("for nobody", 0)
+		r.measure()
+		expect("for the first", 1)
+		time.Sleep(time.Minute)
+		expect("for a minute", 5)
+		time.Sleep(time.Hour)
+		expect("for as long as it takes to know that nobody comes", 1+int(lookWhile/lookEvery))
+		r.measure()
+		expect("for somebody who comes again", 2+int(lookWhile/lookEvery))
+		stop()
+	})
+}
+
+// What a look has shown goes away when no further one works, and its age tells.
 func TestMetricsWithoutLooks(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	sub := b.subscribe("s", "{>}", "{}", "now")
-	r, g := b.startWatched(looking)
+	_, g := b.startWatched(looking)
 	b.Publish("t", "", `{}`)
 	eventually(t, "delivered", func() bool { return sub.count() == 1 })
 	eventually(t, "its progress is saved", func() bool {
 		return scalar[int](b, "SELECT count(*) FROM postrider.deliveries WHERE status = 'delivered'") == 1
 	})
-	if r.collecting.last.Load() != nil {
-		t.Error("the relay has looked for nobody")
-	}
 	eventually(t, "a look for the first who collects", func() bool { return g.wholly("s") })
 	b.Exec(fmt.Sprintf("REVOKE SELECT ON postrider.subscription_status FROM %q", b.Role))
 	eventually(t, "what was seen goes away", func() bool { return !g.has("lag_messages") && !g.has("segments") })

@@ -85,6 +85,23 @@ func TestWhatTheTableHasIsTold(t *testing.T) {
 	}
 }
 
+// What may wake somebody by having happened once is 0 before: a series that begins with 1 is no increase.
+func TestWhatHasNotHappenedIsZero(t *testing.T) {
+	families := gatheredOf(t, known(1), func(m *Metrics) { m.Runner("s") })
+	for name, values := range map[string][]string{"postrider_parked_total": {"s", "dead"}, "postrider_saves_total": {"error"}, "postrider_schedule_misses_total": nil} {
+		zero := slices.ContainsFunc(families[name].GetMetric(), func(m *dto.Metric) bool {
+			is := m.GetCounter().GetValue() == 0
+			for _, v := range values {
+				is = is && slices.ContainsFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetValue() == v })
+			}
+			return is
+		})
+		if !zero {
+			t.Errorf("%s of %q is not told", name, values)
+		}
+	}
+}
+
 // Names, units and helps are as Prometheus wants them.
 func TestNamesAreAsPrometheusHasThem(t *testing.T) {
 	families := gatheredOf(t, known(1), something)
