@@ -112,13 +112,16 @@ func (a *alarm) expect(when string, want ...string) {
 	}
 }
 
-// written is a page in which some values are others.
+// written is a page in which some values are others, by metric, or by metric and subscription.
 func (p page) written(values map[string]float64) page {
 	changed := maps.Clone(p)
 	for key, s := range changed {
-		if v, ok := values[s.labels.Get(labels.MetricName)]; ok {
-			s.value = v
-			changed[key] = s
+		metric := s.labels.Get(model.MetricNameLabel)
+		for _, name := range []string{metric, metric + " " + s.labels.Get("subscription")} {
+			if v, ok := values[name]; ok {
+				s.value = v
+				changed[key] = s
+			}
 		}
 	}
 	return changed
@@ -129,34 +132,52 @@ func TestAlerts(t *testing.T) {
 	r, before, after := healthy(t)
 	first, later := r.troubles(t)
 	dashboardShows(t, stage{before, after, 20 * time.Minute}, stage{first, later, 20 * time.Minute})
-	begin := time.Now().Add(-2 * time.Hour)
-	l := newTimeline(t, begin)
+	r.stop()
+	judge(t, before, after, first, later, r.scrape(t))
+}
+
+// judge plays what a relay has told, as if it had gone on for hours, and wants each alert when it is due and no other.
+func judge(t *testing.T, before, after, first, later, silence page) {
+	t.Helper()
+	l := newTimeline(t, time.Now().Add(-2*time.Hour))
 	a := newAlarm(t, l)
 	l.play(t, stage{before, after, time.Hour}, a.look)
 	l.play(t, stage{after, after, time.Hour}, a.look)
 	a.expect("while all is well")
 
-	l.play(t, stage{first, later, 90 * time.Minute}, a.look)
+	unasked := map[string]float64{"postrider_intake_stopped unasked": 1} // as a relay says after a minute
+	l.play(t, stage{first.written(unasked), later.written(unasked), 90 * time.Minute}, a.look)
 	a.expect("when everything goes wrong", "PostriderDestinationDown down", "PostriderDestinationMisconfigured misconfigured", "PostriderLagGrows reports",
-		"PostriderDeadLetters dead", "PostriderSubscriptionPaused paused", "PostriderIntakeStopped stuck", "PostriderJobsWait unasked", "PostriderNobodyDelivers lacking",
+		"PostriderDeadLetters dead", "PostriderSubscriptionPaused paused", "PostriderSubscriptionPaused rests", "PostriderIntakeStopped stuck", "PostriderJobsWait unasked", "PostriderNobodyDelivers lacking",
 		"PostriderNotReady", "PostriderSavesFail", "PostriderSlotHoldsWAL", "PostriderSegmentsNotEmptied", "PostriderOutboxRingFull", "PostriderScheduleMissed",
 		"PostriderSchedulesNotFired", "PostriderRelayLacksSomething")
 	if text := a.fired["PostriderSegmentsNotEmptied"]; !regexp.MustCompile(`are held by( \w+ \(16\)){3}\.`).MatchString(text) {
 		t.Errorf("it does not say who holds segments: %s", text)
 	}
 
-	r.stop()
-	silence := r.scrape(t)
+	shrunk := later.written(map[string]float64{"postrider_lag_seconds": 400})
+	l.play(t, stage{later, shrunk, 30 * time.Minute}, a.look)
+	clear(a.fired)
+	l.play(t, stage{shrunk, shrunk, 15 * time.Minute}, a.look)
+	if text, fired := a.fired["PostriderLagGrows reports"]; fired {
+		t.Errorf("of a lag that shrinks: %s", text)
+	}
+
 	l.play(t, stage{silence, silence, 30 * time.Minute}, a.look) // until what was before is over
 	clear(a.fired)
 	l.play(t, stage{silence, silence, 10 * time.Minute}, a.look)
 	a.expect("without a relay", "PostriderNoRelay", "PostriderRelayDown")
 
 	clear(a.fired)
-	written := after.written(map[string]float64{"postrider_status_age_seconds": 1000, "postrider_memory_used_bytes": 62 << 20 / 5})
 	l.play(t, stage{after, after, 30 * time.Minute}, func() {})
-	l.play(t, stage{written, written, 30 * time.Minute}, a.look)
-	a.expect("when it cannot look, and its memory is full", "PostriderMemoryNearLimit", "PostriderStatusUnknown")
+	clear(a.fired)
+	now := float64(l.now.Unix())
+	l.play(t, stage{after.written(map[string]float64{"postrider_status_age_seconds": 1000, "postrider_memory_used_bytes": 62 << 20 / 5,
+		"postrider_jobs mail": 5, "postrider_job_last_take_timestamp_seconds mail": now, "postrider_parked_total dead": 0, "postrider_parked_messages reports": 0,
+	}), after.written(map[string]float64{"postrider_status_age_seconds": 1000, "postrider_memory_used_bytes": 62 << 20 / 5,
+		"postrider_jobs mail": 5, "postrider_job_last_take_timestamp_seconds mail": now + 1800, "postrider_parked_total dead": 5, "postrider_parked_messages reports": 5,
+	}), 30 * time.Minute}, a.look)
+	a.expect("when it cannot look, its memory is full, workers take jobs and some die", "PostriderMemoryNearLimit", "PostriderStatusUnknown", "PostriderDeadLetters dead", "PostriderDeadLetters reports")
 }
 
 // The Compose file's Prometheus is the one whose packages read its configuration and evaluate the rules here.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
@@ -64,10 +64,7 @@ func documented(t *testing.T) map[string][]string {
 	}
 	known := map[string][]string{"up": nil, "process_resident_memory_bytes": nil, "process_cpu_seconds_total": nil}
 	for _, m := range regexp.MustCompile("(?m)^\\| `(postrider_\\w+)` \\| (\\w+) \\| ([^|]*)\\|").FindAllStringSubmatch(string(text), -1) {
-		var of []string
-		for _, l := range regexp.MustCompile("\\w+").FindAllString(m[3], -1) {
-			of = append(of, l)
-		}
+		of := regexp.MustCompile(`\w+`).FindAllString(m[3], -1)
 		if known[m[1]] = of; m[2] == "histogram" {
 			known[m[1]+"_bucket"], known[m[1]+"_sum"], known[m[1]+"_count"] = append(slices.Clone(of), "le"), of, of
 		}
@@ -93,7 +90,7 @@ func used(known map[string][]string, expr string) (problems []string) {
 			}
 			there = append(there, of...)
 			for _, m := range s.LabelMatchers {
-				if m.Name != labels.MetricName && m.Name != "job" && m.Name != "instance" && !slices.Contains(of, m.Name) {
+				if m.Name != model.MetricNameLabel && m.Name != "job" && m.Name != "instance" && !slices.Contains(of, m.Name) {
 					problems = append(problems, s.Name+" has no label "+m.Name)
 				}
 			}

@@ -9,7 +9,7 @@ import (
 )
 
 // subscriptions are made before anything happens; each comes into its own trouble later.
-var subscriptions = []string{"works", "mail", "unasked", "reports", "down", "misconfigured", "dead", "paused", "stuck", "unsaved"}
+var subscriptions = []string{"works", "mail", "unasked", "reports", "down", "misconfigured", "dead", "paused", "rests", "stuck", "unsaved"}
 
 // healthy is a relay all of whose subscriptions work, and what it tells before and after they had something to do.
 func healthy(t *testing.T) (r *relay, before, after page) {
@@ -21,7 +21,7 @@ func healthy(t *testing.T) (r *relay, before, after page) {
 		switch name {
 		case "mail", "unasked":
 			sink = "pull:"
-		case "reports":
+		case "reports", "rests":
 			sink = "sql:"
 		case "down":
 			sink = "http://127.0.0.1:1" // nobody listens there
@@ -53,7 +53,7 @@ func healthy(t *testing.T) (r *relay, before, after page) {
 func settled(each float64) (list []expected) {
 	for _, name := range subscriptions {
 		list = append(list, exactly(0, "postrider_lag_messages", "subscription", name), exactly(0, "postrider_subscription_paused", "subscription", name))
-		if name != "reports" {
+		if name != "reports" && name != "rests" {
 			list = append(list, exactly(1, "postrider_subscription_owned", "subscription", name))
 		}
 	}
@@ -67,8 +67,10 @@ func settled(each float64) (list []expected) {
 // troubles makes everything go wrong that a rule is about, as far as it can be made so in a moment, and returns what is told then, and a while later.
 func (r *relay) troubles(t *testing.T) (first, later page) {
 	t.Helper()
+	r.db.Exec(t, "SELECT postrider.enqueue(t, '{}') FROM unnest(ARRAY['down.ok', 'misconfigured.ok']) t, generate_series(1, 200)") // one by itself would be parked
 	r.db.Exec(t, "SELECT postrider.enqueue(t, '{}') FROM unnest(ARRAY['down.ok', 'misconfigured.ok', 'dead.bad', 'unasked.ok', 'reports.ok', 'stuck.ok', 'stuck.busy', 'stuck.busy']) t")
-	r.db.Exec(t, "SELECT postrider.pause('paused'), postrider.subscribe('lacking', '{lacking.>}', 'http://127.0.0.1:1', '{\"options\": {\"secrets\": [\"env:POSTRIDER_SECRET_NOBODY_HAS\"]}}')")
+	r.db.Exec(t, "SELECT postrider.pause('paused'), postrider.pause('rests'), postrider.subscribe('lacking', '{lacking.>}', 'http://127.0.0.1:1', '{\"options\": {\"secrets\": [\"env:POSTRIDER_SECRET_NOBODY_HAS\"]}}')")
+	r.db.Exec(t, "SELECT postrider.enqueue('lacking.ok', '{}')")
 	// Progress that cannot be saved.
 	r.db.Exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$`)
 	r.db.Exec(t, `CREATE TRIGGER refuse BEFORE UPDATE ON postrider.cursors FOR EACH ROW WHEN (OLD.subscription = 'unsaved' AND OLD.base::text <> NEW.base::text) EXECUTE FUNCTION refuse()`)
@@ -84,12 +86,14 @@ func (r *relay) troubles(t *testing.T) (first, later page) {
 	// Old messages in all of the ring, which the paused subscription has not settled.
 	r.shows(t, exactly(1, "postrider_subscription_paused", "subscription", "paused"), exactly(0, "postrider_subscription_owned", "subscription", "paused"))
 	r.db.Exec(t, "INSERT INTO postrider.outbox (segment, topic, payload, created_at) SELECT g, 'nobody.wants', '{}', now() - interval '3 days' FROM generate_series(0, 15) g")
-	r.db.Exec(t, "UPDATE postrider.outbox SET created_at = created_at - interval '10 minutes' WHERE topic = 'reports.ok'")
+	r.db.Exec(t, "SELECT postrider.enqueue('paused.ok', '{}'), postrider.enqueue('rests.ok', '{}')")
+	older := "UPDATE postrider.outbox SET created_at = created_at - $1::text::interval WHERE topic IN ('reports.ok', 'paused.ok', 'rests.ok', 'down.ok', 'misconfigured.ok', 'lacking.ok')"
+	r.db.Exec(t, older, "10 minutes")
 	r.db.Exec(t, "UPDATE postrider.schedules SET next_run = now() - interval '1 hour', due = now() - interval '1 hour' WHERE name = 'late'")
 	r.db.Exec(t, "UPDATE postrider.schedules SET cron = 'rubbish', due = now() WHERE name = 'wrong'")
 	first = r.shows(t, inTrouble(600)...)
 	errors, _ := first.of("postrider_saves_total", "result", "error")
-	r.db.Exec(t, "UPDATE postrider.outbox SET created_at = created_at - interval '30 minutes' WHERE topic = 'reports.ok'")
+	r.db.Exec(t, older, "30 minutes")
 	return first, r.shows(t, append(inTrouble(2400), above(errors+3, "postrider_saves_total", "result", "error"))...)
 }
 
@@ -100,7 +104,10 @@ func inTrouble(lag float64) []expected {
 		exactly(1, "postrider_parked_total", "subscription", "dead", "state", "dead"), exactly(1, "postrider_parked_messages", "subscription", "dead", "state", "dead"),
 		exactly(1, "postrider_jobs", "subscription", "unasked", "state", "waiting"), exactly(1, "postrider_intake_stopped", "subscription", "stuck"),
 		exactly(1, "postrider_subscription_paused", "subscription", "paused"), exactly(0, "postrider_subscription_owned", "subscription", "lacking"),
+		exactly(1, "postrider_subscription_paused", "subscription", "rests"), above(lag, "postrider_lag_seconds", "subscription", "rests"),
 		exactly(0, "postrider_subscription_paused", "subscription", "lacking"), above(lag, "postrider_lag_seconds", "subscription", "reports"),
+		above(lag, "postrider_lag_seconds", "subscription", "paused"), above(lag, "postrider_lag_seconds", "subscription", "lacking"),
+		above(lag, "postrider_lag_seconds", "subscription", "down"), above(lag, "postrider_lag_seconds", "subscription", "misconfigured"),
 		above(1, "postrider_saves_total", "result", "error"), above(32<<20, "postrider_slot_wal_bytes"), exactly(16, "postrider_segments", "state", "filled"),
 		above(0, "postrider_segments", "state", "overdue"), exactly(16, "postrider_segments_held", "subscription", "paused"),
 		exactly(1, "postrider_schedule_misses_total"), exactly(1, "postrider_schedules_in_trouble"),

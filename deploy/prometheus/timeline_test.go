@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 	"github.com/prometheus/prometheus/model/value"
@@ -51,7 +52,7 @@ func parse(t *testing.T, text []byte) page {
 // of returns the value of the series that has all these labels, in pairs, and whether there is one.
 func (p page) of(name string, pairs ...string) (float64, bool) {
 	for _, s := range p {
-		matches := s.labels.Get(labels.MetricName) == name
+		matches := s.labels.Get(model.MetricNameLabel) == name
 		for i := 0; i < len(pairs); i += 2 {
 			matches = matches && s.labels.Get(pairs[i]) == pairs[i+1]
 		}
@@ -111,7 +112,7 @@ func (l *timeline) scrape(t *testing.T, s *stage, part float64) {
 	if s.from != nil {
 		up = 1
 	}
-	put(target(labels.FromStrings(labels.MetricName, "up")), up)
+	put(target(labels.FromStrings(model.MetricNameLabel, "up")), up)
 	for key, one := range s.from {
 		of := target(one.labels)
 		put(of, s.at(key, part))
