@@ -49,7 +49,7 @@ func (g *generator) request(o operation) request {
 		if required, _ := body["required"].(bool); g.IntN(12) == 0 && (!required || g.spoil) {
 			q.body = nil
 		}
-		if g.spoil && g.IntN(12) == 0 {
+		if g.spoil && q.body != nil && g.IntN(12) == 0 { // without a body its type means nothing
 			q.kind = oneOf(g, "text/plain", "application/xml", "", "application/x-www-form-urlencoded")
 		}
 	}
