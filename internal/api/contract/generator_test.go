@@ -56,6 +56,9 @@ func (g *generator) request(o operation) request {
 	return q
 }
 
+// kept is a subscription that no request's path names, so that none removes it: there is always one that jobs can be asked of.
+const kept = "kept"
+
 func list(value any) []any {
 	l, _ := value.([]any)
 	return l
@@ -184,7 +187,7 @@ func (g *generator) member(name string, schema map[string]any, depth int) any {
 	}
 	switch name {
 	case "subscription":
-		return oneOf(g, g.names...)
+		return oneOf(g, append([]string{kept, kept, kept}, g.names...)...)
 	case "sink":
 		return oneOf(g, "stdout:", "pull:", "http://127.0.0.1:1/x", "htps://x")
 	case "topics":
