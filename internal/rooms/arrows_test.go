@@ -55,7 +55,7 @@ var rooms = []room{
 	{path: "sinks", may: "internal/secret internal/strict"},
 	{path: "sinks/sinktest", may: "sinks"},
 	{path: "sinks/webhook/internal/transport", may: "sinks sinks/webhook/internal/http1 internal/secret internal/guard"},
-	{path: "sinks/postgres", may: "sinks internal/dberr internal/secret internal/guard", postgres: true},
+	{path: "sinks/postgres", may: "sinks sinks/internal/tlsfiles internal/dberr internal/secret internal/guard", postgres: true},
 	{path: "sinks/...", may: "sinks sinks/internal/pacing sinks/internal/tlsfiles internal/strict internal/secret internal/guard"},
 
 	// What commands and servers share.

@@ -3,7 +3,6 @@ package kafkasink
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -13,20 +12,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks/internal/tlsfiles"
 )
 
 // connectTimeout bounds connecting, TLS included.
 const connectTimeout = 5 * time.Second
-
-// maxFile bounds a file of certificates, in bytes.
-const maxFile = 1 << 20
 
 // dialer connects to brokers: to those of the URL, and to those that they name, under the same guard.
 type dialer struct {
 	control func(ctx context.Context, network, address string, conn syscall.RawConn) error
 	secrets *secret.Store
 	secure  bool
-	tls     TLSOptions
+	tls     tlsfiles.Options
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -52,44 +49,11 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 
 // config reads the files as they are now.
 func (d *dialer) config(address string) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: d.tls.ServerName}
-	if d.tls.MinVersion == "1.3" {
-		c.MinVersion = tls.VersionTLS13
-	}
-	if c.ServerName == "" {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		c.ServerName = host
-	}
-	if d.tls.CA != "" {
-		text, err := d.secrets.File(d.tls.CA, maxFile)
-		if err != nil {
-			return nil, d.secrets.Hide("tls.ca", d.tls.CA, err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("tls.ca: %s holds no certificate in PEM form", d.tls.CA)
-		}
-	}
-	if d.tls.Cert == "" {
-		return c, nil
-	}
-	cert, err := d.secrets.File(d.tls.Cert, maxFile)
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, d.secrets.Hide("tls.cert", d.tls.Cert, err)
+		return nil, err
 	}
-	key, err := d.secrets.File(d.tls.Key, maxFile)
-	if err != nil {
-		return nil, d.secrets.Hide("tls.key", d.tls.Key, err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
-	if err != nil {
-		return nil, d.secrets.Hide("tls.cert", d.tls.Cert, err)
-	}
-	c.Certificates = []tls.Certificate{pair}
-	return c, nil
+	return d.tls.Config(host, d.secrets)
 }
 
 // trouble remembers why the last connect failed, until one works: a message without an answer says nothing of that.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/internal/tlsfiles"
 )
 
 // Defaults of Options and of a subscription's settings.
@@ -58,18 +57,8 @@ type Options struct {
 	User      string `json:"user,omitempty"`
 	Password  string `json:"password,omitempty" secret:"reference"`
 
-	TLS   TLSOptions    `json:"tls,omitzero"`
-	Guard guard.Options `json:"guard,omitzero"`
-}
-
-// TLSOptions say whom to trust and who we are. Files are PEM, and are read at each connect.
-type TLSOptions struct {
-	CA         string `json:"ca,omitempty"`
-	Cert       string `json:"cert,omitempty"`
-	Key        string `json:"key,omitempty"`
-	ServerName string `json:"server_name,omitempty"`
-	// MinVersion is 1.2 (default) or 1.3.
-	MinVersion string `json:"min_version,omitempty"`
+	TLS   tlsfiles.Options `json:"tls,omitzero"`
+	Guard guard.Options    `json:"guard,omitzero"`
 }
 
 // codecs are what Compression may be.
@@ -110,7 +99,7 @@ func parse(t sinks.Target) (settings, error) {
 	c.MaxMessageBytes = cmp.Or(c.MaxMessageBytes, DefaultMaxMessageBytes)
 	c.ClientID = cmp.Or(c.ClientID, "postrider")
 	c.Compression = cmp.Or(c.Compression, "none")
-	c.secure = c.secure || c.TLS != TLSOptions{}
+	c.secure = c.secure || c.TLS != tlsfiles.Options{}
 	return c, nil
 }
 
@@ -169,7 +158,7 @@ func checkTopic(topic string) error {
 
 func (o *Options) check() error {
 	_, guarded := guard.New(o.Guard)
-	for _, err := range []error{o.checkTopics(), o.checkBounds(), o.TLS.check(), guarded, o.checkUser()} {
+	for _, err := range []error{o.checkTopics(), o.checkBounds(), o.TLS.Check(), guarded, o.checkUser()} {
 		if err != nil {
 			return err
 		}
@@ -203,21 +192,6 @@ func (o *Options) checkBounds() error {
 		return fmt.Errorf("max_message_bytes %d: must be from %d to %d", o.MaxMessageBytes, leastMessageBytes, mostMessageBytes)
 	case len(o.ClientID) > 255:
 		return fmt.Errorf("client_id has %d bytes: must have at most 255", len(o.ClientID))
-	}
-	return nil
-}
-
-func (o *TLSOptions) check() error {
-	for _, f := range []struct{ name, path string }{{"tls.ca", o.CA}, {"tls.cert", o.Cert}, {"tls.key", o.Key}} {
-		if f.path != "" && !filepath.IsAbs(f.path) {
-			return fmt.Errorf("%s is %q: must be an absolute path", f.name, f.path)
-		}
-	}
-	switch {
-	case (o.Cert == "") != (o.Key == ""):
-		return errors.New("tls.cert and tls.key: a client certificate takes both files")
-	case !slices.Contains([]string{"", "1.2", "1.3"}, o.MinVersion):
-		return sinks.Unknown(fmt.Errorf("tls.min_version is %q: must be 1.2 or 1.3", o.MinVersion))
 	}
 	return nil
 }

@@ -22,7 +22,6 @@ import (
 const (
 	connectTimeout = 10 * time.Second
 	keepIdle       = time.Minute
-	maxFile        = 1 << 20 // of certificates, in bytes
 )
 
 // dialer makes connections to a target.
@@ -109,8 +108,8 @@ func (d *dialer) tls(host string) (*tls.Config, error) {
 	if d.TLS.Mode == "disable" || d.TLS == (TLSOptions{}) && isLoopback(host) {
 		return nil, nil
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
-	if err := d.trust(c); err != nil {
+	c, err := d.TLS.Config(host, d.secrets)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errTrust, err)
 	}
 	switch d.TLS.Mode {
@@ -121,39 +120,6 @@ func (d *dialer) tls(host string) (*tls.Config, error) {
 		c.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s, c.RootCAs) }
 	}
 	return c, nil
-}
-
-// trust reads the files of whom to trust, and who we are.
-func (d *dialer) trust(c *tls.Config) error {
-	if d.TLS.CA != "" {
-		text, err := d.secrets.File(d.TLS.CA, maxFile)
-		if c.RootCAs = x509.NewCertPool(); err == nil && !c.RootCAs.AppendCertsFromPEM(text) {
-			err = errors.New("it holds no certificate in PEM form")
-		}
-		if err != nil {
-			return d.secrets.Hide("tls.ca", d.TLS.CA, err)
-		}
-	}
-	if d.TLS.Cert != "" {
-		pair, err := d.certificate()
-		if err != nil {
-			return d.secrets.Hide("tls.cert", d.TLS.Cert, err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return nil
-}
-
-func (d *dialer) certificate() (tls.Certificate, error) {
-	cert, err := d.secrets.File(d.TLS.Cert, maxFile)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	key, err := d.secrets.File(d.TLS.Key, maxFile)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return tls.X509KeyPair(cert, key)
 }
 
 // verifyChain verifies a server's certificate, whatever name it is for.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/internal/tlsfiles"
 )
 
 // Options are the settings of a subscription that only PostgreSQL has. Table or function may stand in the sink's URL instead.
@@ -32,11 +32,9 @@ type Options struct {
 	Guard guard.Options `json:"guard,omitzero"`
 }
 
-// TLSOptions say whom to trust and who we are. Files are PEM.
+// TLSOptions say whom to trust and who we are.
 type TLSOptions struct {
-	CA   string `json:"ca,omitempty"`
-	Cert string `json:"cert,omitempty"`
-	Key  string `json:"key,omitempty"`
+	tlsfiles.Options
 	// Mode is verify-full (default), verify-ca, require, which trusts whoever answers, or disable.
 	Mode string `json:"mode,omitempty"`
 }
@@ -188,19 +186,12 @@ func parseName(text string) (name, error) {
 }
 
 func (o *TLSOptions) check() error {
-	for name, path := range map[string]string{"tls.ca": o.CA, "tls.cert": o.Cert, "tls.key": o.Key} {
-		if path != "" && !filepath.IsAbs(path) {
-			return fmt.Errorf("%s is %q: must be an absolute path", name, path)
-		}
-	}
 	modes := []string{"", "verify-full", "verify-ca", "require", "disable"}
 	switch {
 	case !slices.Contains(modes, o.Mode):
 		return sinks.Unknown(fmt.Errorf("tls.mode is %q: must be %s", o.Mode, strings.Join(modes[1:], ", ")))
-	case (o.Cert == "") != (o.Key == ""):
-		return errors.New("tls.cert and tls.key: it takes both")
-	case o.Mode == "disable" && o.CA+o.Cert != "":
-		return errors.New("tls.mode is disable: then there is nothing to do for tls.ca and tls.cert")
+	case o.Mode == "disable" && o.Options != tlsfiles.Options{}:
+		return errors.New("tls.mode is disable: then there is nothing to do for the other options of tls")
 	}
-	return nil
+	return o.Options.Check()
 }

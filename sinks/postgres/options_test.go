@@ -39,7 +39,7 @@ func TestBadTargets(t *testing.T) {
 		{url, `{"table": "a.b", "password": "hunter22"}`, "password"},
 		{url, `{"table": "a.b", "tls": {"mode": "prefer"}}`, "verify-full, verify-ca, require, disable"},
 		{url, `{"table": "a.b", "tls": {"ca": "ca.pem"}}`, "absolute path"},
-		{url, `{"table": "a.b", "tls": {"cert": "/c.pem"}}`, "takes both"},
+		{url, `{"table": "a.b", "tls": {"cert": "/c.pem"}}`, "takes both files"},
 		{url, `{"table": "a.b", "tls": {"mode": "disable", "ca": "/ca.pem"}}`, "nothing to do"},
 		{url, `{"table": "a.b", "guard": {"deny": ["10.0.0.1"]}}`, "10.0.0.1/32"},
 		{url, `{"tabel": "a.b"}`, "tabel"},

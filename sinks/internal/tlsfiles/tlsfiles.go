@@ -36,7 +36,7 @@ func (o Options) Check() error {
 	case v != "" && v != "1.2" && v != "1.3":
 		return sinks.Unknown(fmt.Errorf("tls.min_version is %q: must be 1.2 or 1.3", v))
 	case (o.Cert == "") != (o.Key == ""):
-		return errors.New("tls.cert and tls.key: it takes both")
+		return errors.New("tls.cert and tls.key: a client certificate takes both files")
 	}
 	return nil
 }
