@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,19 +194,19 @@ func TestMetricsAreLookedUpForThoseWhoCollect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, err := New(Config{DatabaseURL: "postgres://nobody", Open: func(context.Context, subscription.Subscription) (sinks.Sink, error) { return nil, errScene }})
 		mend(t, err)
-		looks := 0
+		var looks atomic.Int64
 		ctx, stop := context.WithCancel(t.Context())
 		go func() {
 			for r.collecting.await(ctx) {
-				looks++
+				looks.Add(1)
 				async.Sleep(ctx, lookEvery)
 			}
 		}()
 		expect := func(when string, want int) {
 			t.Helper()
 			synctest.Wait()
-			if looks != want {
-				t.Errorf("%d looks %s, want %d", looks, when, want)
+			if got := int(looks.Load()); got != want {
+				t.Errorf("%d looks %s, want %d", got, when, want)
 			}
 		}
 		time.Sleep(time.Hour)
