@@ -1,4 +1,4 @@
-// Command bench measures Postrider beside the bare pipe and its peers: see README.md and docs/performance.md of the repository. It starts its
+// Command bench measures Postrider beside the bare pipe and its peers: see docs/performance.md of the repository. It starts its
 // own PostgreSQL and NATS server, prints a table for each scenario, writes results/*.json and results/chart.svg, and asserts nothing.
 // Nothing that it starts outlives it.
 package main

@@ -82,7 +82,7 @@ func pages(t *testing.T) []string {
 	if err != nil || len(list) == 0 {
 		t.Fatal("no pages", err)
 	}
-	return append(list, "../README.md")
+	return append(list, "../README.md", "../CONTRIBUTING.md", "../SECURITY.md", "../CHANGELOG.md")
 }
 
 // tests returns the names of all tests, fuzz targets and benchmarks of the project.

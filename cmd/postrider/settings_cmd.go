@@ -25,7 +25,7 @@ func (a *app) settingsCommand() *cobra.Command {
 			return a.printSettings(s)
 		},
 	}
-	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the table of the README")
+	cmd.Flags().BoolVar(&markdown, "markdown", false, "print the table of docs/settings.md")
 	return a.withJSON(cmd)
 }
 

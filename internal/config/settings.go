@@ -14,7 +14,7 @@ import (
 const prefix = "POSTRIDER"
 
 // Settings is the configuration from the environment: one member is one setting, and its tags are all that is to be said of it.
-// Environment, checks, help, README's table and redaction are made from them.
+// Environment, checks, help, the table of docs/settings.md and redaction are made from them.
 //
 //	split_words  the variable is named after the member
 //	default      as one would write it

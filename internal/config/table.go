@@ -159,7 +159,7 @@ func check(of any) error {
 	return nil
 }
 
-// Markdown returns the table of the README.
+// Markdown returns the table of docs/settings.md.
 func Markdown() string { return markdown(new(Settings)) }
 
 func markdown(of any) string {

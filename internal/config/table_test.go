@@ -19,20 +19,20 @@ func TestByteSize(t *testing.T) {
 
 const beginSettings, endSettings = "<!-- settings:begin -->", "<!-- settings:end -->"
 
-// README holds exactly the table that the code prints: `postrider settings --markdown`.
-func TestREADMEHasTheSettings(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
+// docs/settings.md holds exactly the table that the code prints: `postrider settings --markdown`.
+func TestPageHasTheSettings(t *testing.T) {
+	text, err := os.ReadFile("../../docs/settings.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rest, ok := strings.Cut(string(text), beginSettings)
 	table, _, closed := strings.Cut(rest, endSettings)
 	if !ok || !closed {
-		t.Fatalf("README.md has no %s … %s", beginSettings, endSettings)
+		t.Fatalf("docs/settings.md has no %s … %s", beginSettings, endSettings)
 	}
 	want := Markdown()
 	if strings.TrimSpace(table) != strings.TrimSpace(want) {
-		t.Errorf("the table of settings in README.md is not what `postrider settings --markdown` prints:\n%s", firstDifference(table, want))
+		t.Errorf("the table of settings in docs/settings.md is not what `postrider settings --markdown` prints:\n%s", firstDifference(table, want))
 	}
 }
 
@@ -61,7 +61,7 @@ func TestEveryVariableHasADescription(t *testing.T) {
 	}
 }
 
-// A setting is one member of the struct: environment, default, bounds, redaction, listing and README's table follow.
+// A setting is one member of the struct: environment, default, bounds, redaction, listing and the page's table follow.
 func TestOneMemberIsASetting(t *testing.T) {
 	type more struct {
 		Settings

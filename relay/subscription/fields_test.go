@@ -12,7 +12,7 @@ import (
 	"github.com/postrider/postrider/relay/subscription"
 )
 
-// A setting of a subscription is one entry: settings column, environment, file, listing, README's table, defaults, checks, comparison and
+// A setting of a subscription is one entry: settings column, environment, file, listing, the page's table, defaults, checks, comparison and
 // redaction follow.
 func TestOneEntryIsASetting(t *testing.T) {
 	subscription.AddSetting(t, "courage", "How brave it is.", 99)
@@ -36,7 +36,7 @@ func TestOneEntryIsASetting(t *testing.T) {
 		}
 	}
 	if !strings.Contains(config.Markdown(), "| `POSTRIDER_COURAGE` |  | How brave it is. |") {
-		t.Error("README's table lacks it")
+		t.Error("the page's table lacks it")
 	}
 	if got := string(destination.RedactSettings([]byte(`{"courage":5,"curage":"geheim"}`))); got != `{"courage":5,"curage":"xxxxx"}` {
 		t.Errorf("it is shown as %s", got)
