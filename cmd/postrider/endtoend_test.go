@@ -44,12 +44,17 @@ func eventuallyIn(t *testing.T, limit time.Duration, what string, ok func() bool
 	}
 }
 
+// one asks on a connection of its own, which ends with the answer: whoever waits for something asks often.
 func one[T any](t *testing.T, db *pgtest.DB, sql string) T {
 	t.Helper()
-	return ask[T](t, db.Pool(t), sql)
+	pool, err := pgxpool.New(t.Context(), db.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	return ask[T](t, pool, sql)
 }
 
-// ask is for what is asked often: one takes a connection each time.
 func ask[T any](t *testing.T, pool *pgxpool.Pool, sql string) T {
 	t.Helper()
 	var v T

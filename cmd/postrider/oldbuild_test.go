@@ -18,7 +18,7 @@ import (
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
-// buildBefore builds the program as it was before the n newest versions of the schema, from the history of the repository.
+// buildBefore builds the program as it was n schemas ago, from the history of the repository.
 func buildBefore(t *testing.T, n int) string {
 	t.Helper()
 	git := func(args ...string) string {
@@ -32,20 +32,27 @@ func buildBefore(t *testing.T, n int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var versions []string
+	slices.Sort(files)
+	slices.Reverse(files)
+	// Before the first of the newest migrations was added; versions may have been added in another order, and several at once.
+	var newest, commits []string
 	for _, f := range files {
-		version, _, _ := strings.Cut(filepath.Base(f), "_")
-		versions = append(versions, version)
+		newest = append(newest, "migrations/"+filepath.Base(f))
+		added := strings.Fields(git(append([]string{"log", "--diff-filter=A", "--format=%H", "--"}, newest...)...))
+		if len(added) == 0 {
+			continue // it is not committed
+		}
+		if commit := git("rev-parse", added[len(added)-1]+"~"); !slices.Contains(commits, commit) {
+			commits = append(commits, commit)
+		}
+		if len(commits) == n {
+			break
+		}
 	}
-	slices.Sort(versions)
-	if versions = slices.Compact(versions); len(versions) <= n {
-		t.Skipf("NOT TESTED, upgrades from older builds: there are %d versions of the schema", len(versions))
+	if len(commits) < n {
+		t.Skipf("NOT TESTED, upgrades from older builds: the history has %d schemas before this", len(commits))
 	}
-	added := strings.Fields(git("log", "--diff-filter=A", "--format=%H", "--", "migrations/"+versions[len(versions)-n]+"_*.sql"))
-	if len(added) == 0 {
-		t.Skipf("NOT TESTED, upgrades from older builds: no commit adds version %s", versions[len(versions)-n])
-	}
-	commit := git("rev-parse", added[len(added)-1]+"~")
+	commit := commits[n-1]
 	dir := t.TempDir()
 	archive := exec.CommandContext(t.Context(), "git", "-C", "../..", "archive", commit)
 	unpack := exec.CommandContext(t.Context(), "tar", "-x", "-C", dir)
