@@ -129,8 +129,14 @@ func (p *Page) Click(name string) {
 	p.t.Helper()
 	find := `[...document.querySelectorAll("a, button, summary")].find((e) => e.checkVisibility() && (e.innerText.trim() === ` + quote(name) + ` || e.getAttribute("aria-label") === ` + quote(name) + `))`
 	p.Await(fmt.Sprintf("a button or link %q", name), find)
-	p.Do(chromedp.Evaluate[chromedp.Void](find+".setAttribute('data-clicked', '')"), chromedp.Click(chromedp.CSS("[data-clicked]")),
-		chromedp.Evaluate[chromedp.Void]("document.querySelector('[data-clicked]')?.removeAttribute('data-clicked')"))
+	p.Do(chromedp.Evaluate[chromedp.Void](find+".setAttribute('data-clicked', '')"), chromedp.Click(chromedp.CSS("[data-clicked]")))
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	// Where the click led to another document, the mark has gone with the one before.
+	err := chromedp.Do(ctx, chromedp.Evaluate[chromedp.Void]("document.querySelector('[data-clicked]')?.removeAttribute('data-clicked')"))
+	if err != nil && !moved(err) {
+		p.t.Fatalf("the browser: %v\n%s", err, p.text())
+	}
 }
 
 // Fill puts a text into a field.
