@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
@@ -24,16 +25,11 @@ func check(t sinks.Target, secrets *secret.Store) error {
 	if err != nil || secrets == nil {
 		return err
 	}
-	d, err := newDialer(c, nil, secrets)
-	if err != nil {
-		return err
+	d, err := newDialer(c, slog.New(slog.DiscardHandler), secrets)
+	if err == nil {
+		_, err = d.tls("any.example") // its files are the same for all hosts
 	}
-	for _, host := range []string{"a.example"} { // files are read alike for all
-		if _, err := d.tls(host); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 func open(ctx context.Context, t sinks.Target, with sinks.Surroundings) (sinks.Sink, error) {

@@ -1,7 +1,7 @@
 // Package postgres delivers to tables and functions of another PostgreSQL database, each message once.
 //
 //	batch ─▶ BEGIN; one statement: the inbox accepts what is new, which is inserted, or handed to the function; COMMIT ─▶ accepted
-//	           └─ it fails for what one message is ─▶ each message alone: that one fails, the others pass
+//	           └─ it fails for what one message is ─▶ each half by itself, until that one fails alone and the others have passed
 //
 // The inbox (package inbox) is in the destination's database and remembers, in the transaction of the effect, what was accepted. So a message
 // that comes again, because the answer to COMMIT got lost or a relay was killed, has no second effect.

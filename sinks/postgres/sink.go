@@ -78,23 +78,24 @@ func (s *sink) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []e
 	}
 }
 
-// deliver delivers all in one transaction or, where one of them is to blame, each in its own.
+// deliver delivers what can be sent.
 func (s *sink) deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
-	list, at := s.admissible(batch, outcomes)
-	if len(list) == 0 {
-		return
+	if list, at := s.admissible(batch, outcomes); len(list) > 0 {
+		s.deliverAll(ctx, list, at, outcomes)
 	}
+}
+
+// deliverAll delivers all in one transaction or, where one of them is to blame, each half by itself: a few bad ones among many cost a few
+// transactions.
+func (s *sink) deliverAll(ctx context.Context, list []row, at []int, outcomes []error) {
 	err := s.write(ctx, list)
-	if err != nil && len(list) > 1 && faultOf(err) >= ofConflict {
-		for i := range list {
-			if one := s.write(ctx, list[i:i+1]); one != nil {
-				outcomes[at[i]] = s.outcomeOf(one)
-			}
-		}
-		return
-	}
-	for _, i := range at {
-		if err != nil {
+	switch half := len(list) / 2; {
+	case err == nil:
+	case half > 0 && faultOf(err) >= ofConflict:
+		s.deliverAll(ctx, list[:half], at[:half], outcomes)
+		s.deliverAll(ctx, list[half:], at[half:], outcomes)
+	default:
+		for _, i := range at {
 			outcomes[i] = s.outcomeOf(err)
 		}
 	}

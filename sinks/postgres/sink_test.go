@@ -38,6 +38,16 @@ func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
 	}
 }
 
+// await waits until a query counts something.
+func (s *scene) await(what, sql string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(sinktest.Patience); ask[int](s, sql) == 0; {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
 // A message that comes again has no second effect, also when the answer to COMMIT got lost.
 func TestOnce(t *testing.T) {
 	t.Parallel()
@@ -55,20 +65,12 @@ func TestOnce(t *testing.T) {
 	lost := sinktest.NewDelivery("lost", `{}`)
 	done := make(chan []error, 1)
 	go func() { done <- s.deliver(sink, lost) }()
-	for ask[int](s, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == 0 {
-		if t.Context().Err() != nil {
-			t.Fatal("it never comes to the trigger")
-		}
-	}
+	s.await("it comes to the trigger", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
 	s.link.HalfOpen(linktest.ToClient) // the server hears all, and is not heard
 	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_unlock(42)"); err != nil {
 		t.Fatal(err)
 	}
-	for ask[int](s, "SELECT count(*) FROM events WHERE topic = 'lost'") == 0 {
-		if t.Context().Err() != nil {
-			t.Fatal("it is never committed")
-		}
-	}
+	s.await("it is committed", "SELECT count(*) FROM events WHERE topic = 'lost'")
 	s.link.Down()
 	sinktest.WantKinds(t, <-done, sinks.KindUnavailable)
 	s.link.Up()
@@ -121,6 +123,26 @@ func TestOrderAndConnections(t *testing.T) {
 	sinktest.WantKinds(t, s.deliver(sink, batchOf("c")...), sinks.KindAccepted)
 	if n := ask[int](s, "SELECT count(DISTINCT pid) FROM events"); n != 1 {
 		t.Errorf("%d connections were used, one after the other, want 1", n)
+	}
+}
+
+// A few bad messages among many cost a few transactions, not one for each.
+func TestFewTransactions(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.exec("CREATE SEQUENCE statements; CREATE FUNCTION counts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('statements'); RETURN NULL; END $$; CREATE TRIGGER counts BEFORE INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION counts()")
+	topics := make([]string, 256)
+	for i := range topics {
+		topics[i] = "a"
+	}
+	topics[100], topics[200] = "never", "never"
+	for i, err := range s.deliver(s.to("table=public.events", ""), batchOf(topics...)...) {
+		if (err != nil) != (topics[i] == "never") {
+			t.Errorf("message %d: %v", i, err)
+		}
+	}
+	if n := ask[int](s, "SELECT last_value FROM statements"); n > 35 {
+		t.Errorf("%d statements for 256 messages of which 2 are bad", n)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/rueidis"
@@ -24,30 +25,21 @@ func outcomeOf(err error) error {
 	if hidden, ok := errors.AsType[*secret.HiddenError](err); ok {
 		return sinks.Misconfigured(hidden)
 	}
-	answer, answered := rueidis.IsRedisErr(err)
+	_, answered := rueidis.IsRedisErr(err)
 	word, _, _ := strings.Cut(text, " ")
 	switch {
 	case errors.Is(err, errTrust), sinks.IsTLSRefusal(err), strings.Contains(text, "refused by the guard"):
 		return sinks.Misconfigured(errors.New(text + remedy("TLS", text)))
-	case contains(setup, word), strings.Contains(text, "invalid username-password pair"), strings.Contains(text, "DB index is out of range"):
+	case slices.Contains(setup, word), strings.Contains(text, "invalid username-password pair"), strings.Contains(text, "DB index is out of range"):
 		return sinks.Misconfigured(errors.New(text + remedy(word, text)))
-	case contains(away, word), strings.Contains(text, "max number of clients"):
+	case slices.Contains(away, word), strings.Contains(text, "max number of clients"):
 		return sinks.Unavailable(errors.New(text), 0)
-	case answered && answer != nil:
+	case answered:
 		return sinks.Retryable(errors.New(text), 0)
 	case errors.Is(err, context.DeadlineExceeded):
 		return sinks.Unavailable(fmt.Errorf("no answer in time: %w", err), 0)
 	}
 	return sinks.Unavailable(err, 0)
-}
-
-func contains(list []string, word string) bool {
-	for _, one := range list {
-		if one == word {
-			return true
-		}
-	}
-	return false
 }
 
 // remedy says what would help.
