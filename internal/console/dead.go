@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/postrider/postrider/internal/admin"
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/human"
@@ -47,7 +49,7 @@ func (h *Handler) dead(ctx context.Context, q *request) (*page, error) {
 	after, err := q.number("after")
 	if err == nil && q.get("subscription") != "" {
 		d.Previous = after > 0
-		err = h.DB(ctx, func(db *dbconn.Conn) error { return d.read(ctx, db, q.values, after) })
+		err = d.read(ctx, h, q.values, after)
 	} else {
 		p.Every = sampleEvery
 	}
@@ -58,22 +60,36 @@ func (h *Handler) dead(ctx context.Context, q *request) (*page, error) {
 	return p, err
 }
 
-func (d *deadData) read(ctx context.Context, db *dbconn.Conn, values url.Values, after int64) (err error) {
-	if d.Filter, err = filterOf(ctx, db, values); err != nil {
+// read counts, and looks at reasons and letters meanwhile: each takes its time where there are many.
+func (d *deadData) read(ctx context.Context, h *Handler, values url.Values, after int64) error {
+	err := h.DB(ctx, func(db *dbconn.Conn) (err error) {
+		d.Filter, err = filterOf(ctx, db, values)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	d.Filter.Kind = "redrive" // both that are offered are about the same messages
-	if d.Preview, err = admin.PreviewOperation(ctx, db, d.Filter); err != nil {
-		return err
-	}
-	if d.Reasons, err = admin.DeadReasons(ctx, db, d.Filter.Subscription, 10); err != nil {
-		return err
-	}
-	var more bool
-	if d.Letters, more, err = admin.DeadLetters(ctx, db, d.Filter, after, mostLetters); more {
-		d.Next = d.Letters[len(d.Letters)-1].ID
-	}
-	return err
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return h.DB(ctx, func(db *dbconn.Conn) (err error) {
+			d.Preview, err = admin.PreviewOperation(ctx, db, d.Filter)
+			return err
+		})
+	})
+	group.Go(func() error {
+		return h.DB(ctx, func(db *dbconn.Conn) (err error) {
+			if d.Reasons, err = admin.DeadReasons(ctx, db, d.Filter.Subscription, 10); err != nil {
+				return err
+			}
+			var more bool
+			if d.Letters, more, err = admin.DeadLetters(ctx, db, d.Filter, after, mostLetters); more {
+				d.Next = d.Letters[len(d.Letters)-1].ID
+			}
+			return err
+		})
+	})
+	return group.Wait()
 }
 
 // filterOf reads which messages somebody asks for.

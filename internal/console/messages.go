@@ -31,7 +31,7 @@ type found struct {
 }
 
 // soon is how long a page waits for a search before it shows itself without.
-const soon = 40 * time.Millisecond
+const soon = 20 * time.Millisecond
 
 // Searching says whether the search goes on.
 func (d *messagesData) Searching() bool { return d.search != nil }
