@@ -189,6 +189,51 @@ func TestAPIDoesWhatCommandsDo(t *testing.T) {
 }
 
 // Errors name what is wrong, the value, and what would be right.
+// Many are created, changed and pruned at once: those of one scope, if that was confirmed.
+func TestAPIAppliesMany(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	_, c := apiSidecar(t, db)
+	type changes struct {
+		Changes []struct{ Name, Action string }
+	}
+	apply := func(query, names string, want string) {
+		t.Helper()
+		for _, kind := range []string{"subscriptions", "schedules"} {
+			var items []string
+			for name := range strings.FieldsSeq(names) {
+				if kind == "schedules" {
+					items = append(items, fmt.Sprintf(`{"name": %q, "cron": "@daily", "topic": "a"}`, name))
+				} else {
+					items = append(items, fmt.Sprintf(`{"name": %q, "topics": ["a"], "sink": "pull:"}`, name))
+				}
+			}
+			body := fmt.Sprintf(`{%q: [%s]}`, kind, strings.Join(items, ", "))
+			if want == "" {
+				c.fails("POST", "/"+kind+"/apply"+query, body, 409, "conflict", "would remove what is not named: one")
+				continue
+			}
+			var is changes
+			c.do("POST", "/"+kind+"/apply"+query, body, 200, &is)
+			var all []string
+			for _, change := range is.Changes {
+				all = append(all, change.Name+" "+change.Action)
+			}
+			if text := strings.Join(all, ", "); text != want {
+				t.Errorf("%s%s: %s, want %s", kind, query, text, want)
+			}
+		}
+	}
+	apply("?dry_run=true", "one two", "one created, two created")
+	apply("", "two one", "one created, two created")
+	apply("?scope=shop", "three", "three created")
+	apply("?prune=true", "two", "")
+	apply("?prune=true&dry_run=true", "two", "two unchanged, one removed")
+	apply("?prune=true&yes=true", "two", "two unchanged, one removed")
+	apply("", "two three", "three unchanged, two unchanged")
+	apply("?prune=true&yes=true&scope=shop", "", "three removed")
+}
+
 func TestAPIExplainsBadRequests(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
@@ -226,6 +271,9 @@ func TestAPIExplainsBadRequests(t *testing.T) {
 		{"POST", "/subscriptions/billing/redrive", `{"ids": []}`, 400, "invalid_request", []string{"ids"}},
 		{"POST", "/messages/cancel", `{"subscription": "billing", "ids": null}`, 400, "invalid_request", []string{"ids"}},
 		{"POST", "/operations/7/cancel", "", 404, "not_found", []string{"there is no operation 7"}},
+		{"POST", "/subscriptions/apply", `{"subscriptions": [{"name": "a", "topics": ["a"], "sink": "htps://host"}]}`, 400, "invalid_request", []string{`"a"`, "htps"}},
+		{"POST", "/subscriptions/apply", `{"subscriptions": [{"name": "a", "topics": ["a"], "sink": "pull:"}, {"name": "a", "topics": ["b"], "sink": "pull:"}]}`, 400, "invalid_request", []string{`"a": is named twice`}},
+		{"POST", "/schedules/apply?prune=perhaps", `{"schedules": []}`, 400, "invalid_request", []string{"prune"}},
 		{"PUT", "/schedules/s", `{"cron": "61 * * * *", "topic": "a"}`, 400, "invalid_request", []string{"61"}},
 		{"PUT", "/schedules/s", `{"cron": "* * * * *", "topic": "a", "zone": "Mars/Base"}`, 400, "invalid_request", []string{"Mars/Base"}},
 	} {

@@ -53,7 +53,7 @@ func TestSecondSidecarNeedsAName(t *testing.T) {
 	again.waitFor("msg=relaying")
 	// Who prunes is told which relay makes it again.
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions), "--prune").
-		fails("would remove what the file does not name: default (with its cursor; relay one, which runs, was started with it")
+		fails("would remove what is not named: default (with its cursor; relay one, which runs, was started with it")
 	// Nor is a name of its own.
 	b = start(t, sidecarOf(db, second, "POSTRIDER_SUBSCRIPTION=two")...)
 	b.waitFor("msg=relaying")

@@ -129,7 +129,7 @@ func TestApplyShowsAndPrunes(t *testing.T) {
 	apply(only, "--dry-run", "--prune").ok(append(diff, "bus removed, with its cursor")...)
 	apply(only, "--dry-run", "--json").ok(`"field": "max_attempts"`, `"from": "10"`, `"to": "20 (default)"`)
 	db.Exec(t, "INSERT INTO postrider.parked (subscription, id, state, created_at, topic) VALUES ('bus', 1, 'dead', now(), 'a'), ('bus', 2, 'retrying', now(), 'a')")
-	apply(only, "--prune").fails("--prune would remove what the file does not name: bus (with its cursor, 2 messages parked and 1 dead letter among them)", "--yes does it")
+	apply(only, "--prune").fails("prune would remove what is not named: bus (with its cursor, 2 messages parked and 1 dead letter among them)", "with yes it is done")
 	if now := on(t, db.URL(), "subs", "list", "--json").ok().out; now != before {
 		t.Errorf("it is\n%s, was\n%s", now, before)
 	}

@@ -36,7 +36,7 @@ func TestSchedules(t *testing.T) {
 
 	changed := writeFile(t, strings.NewReplacer("pages: 12", "pages: 13", "30 2", "45 2", "    key: reports\n", "").Replace(twoSchedules[:strings.Index(twoSchedules, "  - {name: often")]))
 	do("apply", changed, "--dry-run").ok("cron: 30 2 * * * → 45 2 * * *", `"pages":12} → {"format":"pdf","pages":13}`, `key: "reports" → nothing`).lacks("often", "zone")
-	do("apply", changed, "--prune").fails("--prune would remove what the file does not name: often: --yes does it")
+	do("apply", changed, "--prune").fails("prune would remove what is not named: often. Nothing was changed: with yes it is done")
 	do("apply", changed).ok("nightly changed").lacks("often") // another deployment's
 	do("list").ok("often active")
 	do("apply", changed, "--prune", "--yes").ok("nightly unchanged", "often removed")

@@ -40,7 +40,7 @@ func TestDeploymentsPruneTheirOwn(t *testing.T) {
 			apply(c.crm, append(prune, "--scope", "crm")...).ok("crm-a created").lacks("shop-a", "shop-b")
 			apply(c.plain, prune...).ok("plain created").lacks("shop-a", "shop-b", "crm-a")
 			left("crm-a,plain,shop-a,shop-b")
-			apply(c.shopLess, "--prune", "--scope", "shop").fails("--prune would remove what the file does not name: shop-a")
+			apply(c.shopLess, "--prune", "--scope", "shop").fails("prune would remove what is not named: shop-a")
 			apply(c.shopLess, "--prune", "--scope", "shop", "--dry-run").ok("shop-b unchanged", "shop-a removed").lacks("crm-a", "plain")
 			left("crm-a,plain,shop-a,shop-b")
 			apply(c.shopLess, append(prune, "--scope", "shop")...).ok("shop-b unchanged", "shop-a removed").lacks("crm-a", "plain")

@@ -122,7 +122,7 @@ func prune(ctx context.Context, tx pgx.Tx, specs []subscription.Spec, how ApplyO
 		removed = append(removed, fmt.Sprintf("%s (%s)", c.Name, c.loss()))
 	}
 	if !how.Yes && !how.DryRun {
-		return errorf(Conflict, "--prune would remove what the file does not name: %s. Nothing was changed: --yes does it, --dry-run shows all", strings.Join(removed, ", "))
+		return errorf(Conflict, "prune would remove what is not named: %s. Nothing was changed: with yes it is done, a dry run shows all", strings.Join(removed, ", "))
 	}
 	_, err = tx.Exec(ctx, "SELECT postrider.unsubscribe(s.name) FROM postrider.subscriptions s WHERE s.name = ANY ($1)", gone)
 	return err

@@ -96,7 +96,7 @@ func pruneSchedules(ctx context.Context, tx pgx.Tx, there []Schedule, unnamed ma
 		return err
 	}
 	if !how.Yes && !how.DryRun {
-		return errorf(Conflict, "--prune would remove what the file does not name: %s: --yes does it", strings.Join(names, ", "))
+		return errorf(Conflict, "prune would remove what is not named: %s. Nothing was changed: with yes it is done, a dry run shows all", strings.Join(names, ", "))
 	}
 	for _, name := range names {
 		if _, err := tx.Exec(ctx, "SELECT postrider.remove_schedule($1)", name); err != nil {

@@ -72,6 +72,7 @@ func New(c Config) *API {
 	a.parked()
 	a.operations()
 	a.schedules()
+	a.apply()
 	describeJobs(a.huma.OpenAPI())
 	describeEvents(a.huma.OpenAPI())
 	describeNulls(a.huma.OpenAPI())

@@ -23,8 +23,8 @@ type ScheduleNamed struct {
 	Name string `path:"name" doc:"The schedule's name." example:"nightly"`
 }
 
-// writtenSchedule is a schedule as it is to be.
-type writtenSchedule struct {
+// WrittenSchedule is a schedule as it is to be.
+type WrittenSchedule struct {
 	Cron     string            `json:"cron" doc:"Five fields, or @hourly and the like." example:"0 3 * * *"`
 	Zone     string            `json:"zone,omitempty" doc:"An IANA time zone; UTC is the default." example:"Europe/Berlin"`
 	Topic    string            `json:"topic" doc:"Of the messages that it makes." example:"reports.nightly"`
@@ -35,7 +35,7 @@ type writtenSchedule struct {
 	Missed   string            `json:"missed,omitempty" doc:"What is done about runs that were missed: skip, last or all(n)." example:"last"`
 }
 
-func (w *writtenSchedule) spec(name string) (schedule.Spec, error) {
+func (w *WrittenSchedule) spec(name string) (schedule.Spec, error) {
 	s := schedule.NewSpec()
 	s.Name, s.Cron, s.Topic, s.Key, s.Headers = name, w.Cron, w.Topic, w.Key, w.Headers
 	if w.Zone != "" {
@@ -68,7 +68,7 @@ func (a *API) schedules() {
 	type put struct {
 		ScheduleNamed
 		DryRun bool `query:"dry_run" doc:"Say what would change, and change nothing."`
-		Body   writtenSchedule
+		Body   WrittenSchedule
 	}
 	register(a, operation{need: access.Admin, method: http.MethodPut, path: "/schedules/{name}", id: "put-schedule", tag: scheduleTag, time: changeTime,
 		summary: "Create a schedule, or change it", description: "A pause stays."},

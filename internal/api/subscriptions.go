@@ -36,8 +36,8 @@ func (w *withReason) reason() string {
 	return w.Reason
 }
 
-// written is a subscription as it is to be.
-type written struct {
+// Written is a subscription as it is to be.
+type Written struct {
 	Topics   []string        `json:"topics" minItems:"1" doc:"Patterns as in NATS: orders.created, orders.*, orders.>"`
 	Sink     string          `json:"sink" doc:"A URL, whose scheme chooses the kind of destination." example:"https://billing.internal/hook"`
 	Start    string          `json:"start,omitempty" doc:"Where it begins when it is created: earliest, now (the default) or a time." example:"now"`
@@ -59,7 +59,7 @@ func (a *API) subscriptions() {
 	type put struct {
 		Named
 		DryRun bool `query:"dry_run" doc:"Say what would change, and change nothing."`
-		Body   written
+		Body   Written
 	}
 	register(a, operation{need: access.Admin, method: http.MethodPut, path: "/subscriptions/{name}", id: "put-subscription", tag: subscriptionTag, time: changeTime,
 		summary: "Create a subscription, or change it in place", description: "Its cursor, its state and what it has parked stay. The answer says what has changed, field by field. A sink that is sent as an answer showed it, with xxxxx in place of a secret, stays as it is."},
@@ -120,7 +120,7 @@ func (a *API) steering() {
 }
 
 // spec checks what is written, as a file's would be.
-func (w *written) spec(name string) (s subscription.Spec, err error) {
+func (w *Written) spec(name string) (s subscription.Spec, err error) {
 	s.Name, s.Topics, s.Sink, s.Start = name, w.Topics, w.Sink, w.Start
 	if s.Start == "" {
 		s.Start = "now"

@@ -53,6 +53,7 @@ func startRelay(t *testing.T) *relay {
 	db.Exec(t, "SELECT postrider.subscribe('billing', '{orders.>}', 'http://127.0.0.1:1', '{\"max_attempts\": 1}')")
 	db.Exec(t, "SELECT postrider.subscribe('mail', '{mail.>}', 'pull:')")
 	db.Exec(t, "SELECT postrider.subscribe('"+kept+"', '{mail.>}', 'pull:')")
+	db.Exec(t, "SELECT postrider.put_scope('subscription', '"+kept+"', '"+kept+"')") // nor does one that prunes
 	db.Exec(t, "SELECT count(postrider.enqueue(CASE WHEN g % 2 = 0 THEN 'orders.created' ELSE 'mail.sent' END, to_jsonb(g), key => 'k-' || g % 5)) FROM generate_series(1, 100) g")
 	db.Exec(t, `INSERT INTO postrider.parked (subscription, id, created_at, state, attempts, topic, key, payload, reason)
 		SELECT 'billing', id, created_at, 'dead', 1, topic, key, payload, 'status 400' FROM postrider.outbox WHERE topic = 'orders.created' AND id < 60`)
