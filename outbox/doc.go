@@ -39,13 +39,15 @@
 //
 // # Traces
 //
-// A message takes the W3C traceparent of its context along as a header, so that a receiver can continue the trace. Without a
-// tracing library, [WithTraceparent] puts one into a context. With OpenTelemetry, the context that all others descend from gets
-// a function, once:
+// A message takes the W3C trace context of its context along as headers, so that a receiver can continue the trace: traceparent, tracestate
+// and baggage. With OpenTelemetry, the context that all others descend from gets a function, once:
 //
-//	ctx = outbox.WithTraceparentFrom(ctx, func(ctx context.Context) string {
+//	ctx = outbox.WithTraceFrom(ctx, func(ctx context.Context) map[string]string {
 //		carrier := propagation.MapCarrier{}
-//		propagation.TraceContext{}.Inject(ctx, carrier)
-//		return carrier["traceparent"]
+//		otel.GetTextMapPropagator().Inject(ctx, carrier)
+//		return carrier
 //	})
+//
+// Baggage goes to every receiver of the message, so one that has none to give leaves propagation.Baggage out. Without a tracing library,
+// [WithTraceparent] puts a traceparent into a context.
 package outbox

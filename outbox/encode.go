@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -174,21 +173,4 @@ func checkText(s string) *flaw {
 		return &flaw{problem: "holds a zero byte, which PostgreSQL cannot store in a text", want: "leave it out, or put the bytes into Body"}
 	}
 	return nil
-}
-
-// withTrace adds the context's traceparent, if there is one and the message has none.
-func withTrace(ctx context.Context, headers map[string]string) map[string]string {
-	trace := traceparent(ctx)
-	if trace == "" {
-		return headers
-	}
-	for name := range headers {
-		if strings.EqualFold(name, traceHeader) {
-			return headers
-		}
-	}
-	added := make(map[string]string, len(headers)+1)
-	maps.Copy(added, headers)
-	added[traceHeader] = trace
-	return added
 }

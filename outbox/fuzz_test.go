@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"maps"
 	"strings"
@@ -52,17 +53,18 @@ func FuzzCheckJSON(f *testing.F) {
 // FuzzEncode: a message is refused, or becomes a row that the database takes: a valid topic, texts without zero bytes, one of
 // payload and body, headers that read as they were given.
 func FuzzEncode(f *testing.F) {
-	f.Add("orders.created", "k", `{"a":1}`, []byte(nil), "X-A", "b", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	f.Add("a", "", "", []byte{}, "", "v", "")
-	f.Add("a.*", "\x00", `"\u0000"`, []byte("x"), "TraceParent", "\xff", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	f.Fuzz(func(t *testing.T, topic, key, payload string, body []byte, name, value, trace string) {
+	f.Add("orders.created", "k", `{"a":1}`, []byte(nil), "X-A", "b", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "a=1", "b=2")
+	f.Add("a", "", "", []byte{}, "", "v", "", "", "")
+	f.Add("a.*", "\x00", `"\u0000"`, []byte("x"), "TraceParent", "\xff", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "\x00", "a=\xff")
+	f.Fuzz(func(t *testing.T, topic, key, payload string, body []byte, name, value, trace, state, baggage string) {
 		m := Message{Topic: topic, Key: key, Headers: map[string]string{name: value}}
 		if payload != "" {
 			m.Payload = json.RawMessage(payload)
 		} else {
 			m.Body = body
 		}
-		r, err := m.encode(WithTraceparent(t.Context(), trace))
+		found := map[string]string{traceHeader: trace, stateHeader: state, baggageHeader: baggage}
+		r, err := m.encode(WithTraceFrom(t.Context(), func(context.Context) map[string]string { return found }))
 		if err != nil {
 			return
 		}
@@ -77,6 +79,12 @@ func FuzzEncode(f *testing.F) {
 		want := map[string]string{name: value}
 		if validTraceparent(trace) && !strings.EqualFold(name, traceHeader) {
 			want[traceHeader] = trace
+			if validTracestate(state) && !strings.EqualFold(name, stateHeader) {
+				want[stateHeader] = state
+			}
+		}
+		if validBaggage(baggage) && !strings.EqualFold(name, baggageHeader) {
+			want[baggageHeader] = baggage
 		}
 		var got map[string]string
 		if err := json.Unmarshal([]byte(*r.headers), &got); err != nil || !maps.Equal(got, want) {

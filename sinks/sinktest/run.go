@@ -74,7 +74,7 @@ func keyAndHeaders(t *testing.T, h *Harness) {
 	for _, key := range []string{"", "customer-42", "Zoë/ключ 100%", "two\nlines", " blanks "} {
 		d := NewDelivery("orders.created", `{"n":1}`)
 		d.Key = key
-		d.Headers = []byte(`{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","X-Shop":"Zürich ☃","empty":""}`)
+		d.Headers = []byte(`{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","tracestate":"shop=1,at@vendor=t61rcWkgMzE","baggage":"tenant=7;hidden,name=Zo%C3%AB","X-Shop":"Zürich ☃","empty":""}`)
 		d.Attempt = 3
 		WantKinds(t, Deliver(t.Context(), s, d), sinks.KindAccepted)
 		got := h.byID()[d.MessageID]
