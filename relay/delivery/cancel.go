@@ -143,7 +143,7 @@ func (r *Runner) cancelKnown(list []store.Cancel) {
 			r.cancelEntry(e)
 		}
 	}
-	if to, ok := r.lanes.leasing.to.(sinks.Canceller); ok {
+	if to, ok := sinks.As[sinks.Canceller](r.Env.Sink); ok {
 		to.Cancel(out)
 	}
 }

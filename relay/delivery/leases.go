@@ -116,7 +116,7 @@ func (r *Runner) concludeFailed(t *task, kind sinks.Kind, err error, after time.
 
 // relinquish has the sink hand over what is out, if it can.
 func (r *Runner) relinquish() {
-	if to, ok := r.Env.Sink.(sinks.Relinquisher); ok {
+	if to, ok := sinks.As[sinks.Relinquisher](r.Env.Sink); ok {
 		to.Relinquish()
 	}
 }

@@ -56,7 +56,7 @@ func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
 	}
 	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
 	r.lanes.make(env.senderOf(), n, batch)
-	r.lanes.leasing.to, _ = env.Sink.(sinks.Lessor)
+	r.lanes.leasing.to, _ = sinks.As[sinks.Lessor](env.Sink)
 	if r.limits = newLimiting(s.Limits, env.order().strict()); r.limits.Limiter != nil {
 		parked.onLease = r.limits.leased
 	}

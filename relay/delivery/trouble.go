@@ -40,7 +40,7 @@ type sinkTrouble struct {
 }
 
 func (r *Runner) troubleOfSink(now time.Time) string {
-	of, ok := r.Env.Sink.(sinks.Troubled)
+	of, ok := sinks.As[sinks.Troubled](r.Env.Sink)
 	if s := &r.report.sink; ok && !now.Before(s.again) {
 		var wait time.Duration
 		s.text, wait = of.Trouble()
