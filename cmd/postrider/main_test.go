@@ -45,13 +45,13 @@ type result struct {
 	status   int
 }
 
-// command is a child process that runs postrider with env in place of our own POSTRIDER_ variables.
+// command is a child process that runs postrider with env in place of our own POSTRIDER_ and OTEL_ variables.
 func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.WaitDelay = 10 * time.Second
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "POSTRIDER_") && !strings.HasPrefix(v, "PG") {
+		if !strings.HasPrefix(v, "POSTRIDER_") && !strings.HasPrefix(v, "PG") && !strings.HasPrefix(v, "OTEL_") {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}

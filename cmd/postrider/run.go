@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/internal/dberr"
 	"github.com/postrider/postrider/internal/destination"
+	"github.com/postrider/postrider/internal/traces"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -58,12 +59,22 @@ func (a *app) run(ctx context.Context, s *config.Settings) error {
 	untouched := make([]byte, headroom)
 	defer runtime.KeepAlive(untouched)
 	registry := newRegistry()
+	tracing, err := traces.Read()
+	if err != nil {
+		return err
+	}
 	secrets := s.Secrets()
+	secrets.Learn(tracing.Secrets()...)
 	logger := a.logger(s, secrets)
 	keepWithinContainer(s, logger)
 	log.SetFlags(0)
 	log.SetOutput(webhook.LogWriter(logger)) // net/http quotes what it receives and nobody asked for
-	all, err := openServices(s, logger, registry, secrets, specs)
+	spans, err := traces.Start(ctx, tracing, logger, string(s.Name), buildVersion())
+	if err != nil {
+		return err
+	}
+	defer spans.Stop()
+	all, err := openServices(s, logger, registry, secrets, specs, spans)
 	if err != nil {
 		return err
 	}
@@ -164,10 +175,10 @@ func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []subscrip
 }
 
 // relayConfig passes the settings on to the engine.
-func relayConfig(s *config.Settings, specs []subscription.Spec, with sinks.Surroundings, registry prometheus.Registerer) relay.Config {
+func relayConfig(s *config.Settings, specs []subscription.Spec, with sinks.Surroundings, registry prometheus.Registerer, spans *traces.Traces) relay.Config {
 	return relay.Config{
 		DatabaseURL:  string(s.DatabaseURL),
-		Open:         destination.Open(with),
+		Open:         spans.Around(destination.Open(with)),
 		Defaults:     destination.Defaults,
 		Name:         string(s.Name),
 		Version:      buildVersion(),

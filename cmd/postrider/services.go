@@ -10,6 +10,7 @@ import (
 
 	"github.com/postrider/postrider/internal/config"
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/internal/traces"
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
@@ -26,7 +27,7 @@ type services struct {
 }
 
 // openServices checks the rest of the settings and opens the ports. Nothing is connected or served yet.
-func openServices(s *config.Settings, log *slog.Logger, registry *prometheus.Registry, secrets *secret.Store, specs []subscription.Spec) (all *services, err error) {
+func openServices(s *config.Settings, log *slog.Logger, registry *prometheus.Registry, secrets *secret.Store, specs []subscription.Spec, spans *traces.Traces) (all *services, err error) {
 	all = &services{log: log, registry: registry}
 	defer func() {
 		if err != nil {
@@ -41,7 +42,7 @@ func openServices(s *config.Settings, log *slog.Logger, registry *prometheus.Reg
 		return all, err
 	}
 	with := sinks.Surroundings{Log: log, Secrets: secrets, CallbackURL: makeURL(s, urls), Workers: all.api.workers(), Version: buildVersion()}
-	engine := relayConfig(s, specs, with, registry)
+	engine := relayConfig(s, specs, with, registry, spans)
 	if engine.API != nil {
 		engine.API.Watch = all.api.feed
 	}

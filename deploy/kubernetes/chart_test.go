@@ -182,10 +182,32 @@ func TestChartRefusesWhatIsWrong(t *testing.T) {
 		{least + "callbacks: {enabled: true, secret: callbacks}\n", "callbacks.url"},
 		{least + "callbacks: {enabled: true, url: 'https://hooks.example'}\n", "callbacks.secret"},
 		{least + "subscriptions: [{name: a, topics: ['>']}]\n", "sink"},
+		{least + "extraEnv: [{name: POSTRIDER_LANES, value: '4'}]\n", "extraEnv"}, // settings has it
+		{least + "extraEnv: [{name: OTEL_BSP_MAX_QUEUE_SIZE, value: 100000000}]\n", "extraEnv"},
 	} {
 		if _, err := template(t, c.values); err == nil || !strings.Contains(err.Error(), c.word) {
 			t.Errorf("%s: %v", c.word, err)
 		}
+	}
+}
+
+// TestChartTakesOtherVariables: such as OpenTelemetry's, also from Secrets; relays get them, the Job that migrates does not.
+func TestChartTakesOtherVariables(t *testing.T) {
+	t.Parallel()
+	m := render(t, least+`
+extraEnv:
+  - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: "http://otel-collector.monitoring:4318"}
+  - {name: OTEL_EXPORTER_OTLP_HEADERS, valueFrom: {secretKeyRef: {name: otel, key: headers}}}
+`)
+	relay := *podOf{"", &m.deployments[0].Spec.Template}.relay()
+	if v := variable(relay, "OTEL_EXPORTER_OTLP_ENDPOINT"); v == nil || v.Value != "http://otel-collector.monitoring:4318" {
+		t.Errorf("the endpoint is %v", v)
+	}
+	if v := variable(relay, "OTEL_EXPORTER_OTLP_HEADERS"); v == nil || v.ValueFrom == nil || v.ValueFrom.SecretKeyRef == nil || v.ValueFrom.SecretKeyRef.Name != "otel" {
+		t.Errorf("the headers are %v", v)
+	}
+	if v := variable(m.jobs[0].Spec.Template.Spec.Containers[0], "OTEL_EXPORTER_OTLP_ENDPOINT"); v != nil {
+		t.Errorf("the Job that migrates has %v", v)
 	}
 }
 
