@@ -16,13 +16,16 @@ func (w *Worker) work(ctx context.Context, tx pgx.Tx, job *Job, then func(Outcom
 	out = w.Do(ctx, tx, job)
 }
 
-// call makes an error of a panic, with the head of its stack, so that one bad job does not end the others.
-func call(ctx context.Context, handle Handler, job *Job) (err error) {
+// invoke makes an error of a panic, with the head of its stack, so that one bad job does not end the others.
+func (w *Worker) invoke(ctx context.Context, handle Handler, job *Job) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, stackHead(string(debug.Stack())))
 		}
 	}()
+	if w.cfg.Context != nil {
+		ctx = w.cfg.Context(ctx, job)
+	}
 	return handle(ctx, job)
 }
 

@@ -64,6 +64,9 @@ type Config struct {
 	// OnLate is called when a job was done after others had got it: the work was done in vain, and the handler's effects may
 	// have to be undone. Only Pull calls it, from one goroutine.
 	OnLate func(job *Job)
+	// Context makes the context that the handler of a job gets out of the one that it would get, such as one that continues the trace that
+	// the job's headers name. It must descend from that. Nil changes nothing.
+	Context func(ctx context.Context, job *Job) context.Context
 	// Logger is told what goes wrong. Default: slog.Default().
 	Logger *slog.Logger
 }

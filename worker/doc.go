@@ -35,5 +35,10 @@
 //	Run's context is cancelled               no more jobs are taken; handlers have Config.Drain to end; the rest is released, and no attempt counts
 //	the message is cancelled                 the handler's context is cancelled with ErrCancelled
 //
+// # Traces
+//
+// A job has the trace context of whoever enqueued it in its headers. [Config.Context] puts it into the context of its handler, with whatever
+// library there is: this package needs none. The example of it does so with OpenTelemetry.
+//
 // Tests of handlers use package workertest.
 package worker

@@ -7,6 +7,11 @@ import (
 	"log"
 	"time"
 
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/postrider/postrider/outbox"
 	"github.com/postrider/postrider/worker"
 )
@@ -36,6 +41,39 @@ func ExampleNew() {
 	fmt.Println(w.Run(ctx))
 	// Output:
 	// mail.welcome to ada@example.com attempt 1
+	// <nil>
+}
+
+// With OpenTelemetry, a handler continues the trace in which its job was enqueued, with its baggage.
+func ExampleConfig_context() {
+	server, end := newExampleServer()
+	defer end()
+	server.Add("mail", outbox.Message{Topic: "mail.welcome", Payload: "ada", Headers: map[string]string{
+		"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "baggage": "tenant=7",
+	}})
+
+	propagators := propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}) // or otel.GetTextMapPropagator()
+	tracer := otel.Tracer("mailer")                                                                             // of the provider that the program has set
+	ctx, stop := context.WithCancel(context.Background())
+	w, err := worker.New(worker.Pull(server.URL()), worker.Config{
+		Name: "mailer",
+		Context: func(ctx context.Context, job *worker.Job) context.Context {
+			return propagators.Extract(ctx, propagation.MapCarrier(job.Headers))
+		},
+		Routes: []worker.Route{{Subscription: "mail", Handle: func(ctx context.Context, job *worker.Job) error {
+			defer stop() // a real one works on
+			ctx, span := tracer.Start(ctx, "process "+job.Topic, trace.WithSpanKind(trace.SpanKindConsumer))
+			defer span.End()
+			fmt.Println(span.SpanContext().TraceID(), baggage.FromContext(ctx).Member("tenant").Value())
+			return nil
+		}}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(w.Run(ctx))
+	// Output:
+	// 0af7651916cd43dd8448eb211c80319c 7
 	// <nil>
 }
 

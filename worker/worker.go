@@ -102,5 +102,5 @@ func (w *Worker) Do(ctx context.Context, tx pgx.Tx, job *Job) Outcome {
 	if tx != nil {
 		job.tx = jobTx{tx}
 	}
-	return judge(ctx, job, call(ctx, handle, job))
+	return judge(ctx, job, w.invoke(ctx, handle, job))
 }
