@@ -259,7 +259,7 @@ func TestAPIExplainsBadRequests(t *testing.T) {
 		{"POST", "/messages", `{"topic": "a.b", "payload": 1, "priority": 7}`, 400, "invalid_request", []string{"priority 7", "<= 4"}},
 		{"POST", "/messages", `{"topic": "a.b", "payload": 1, "unique_key": "k", "unique_scope": "for ever"}`, 400, "invalid_request", []string{"for ever"}},
 		{"POST", "/subscriptions/biling/pause", "", 404, "not_found", []string{`did you mean "billing"?`}},
-		{"PUT", "/subscriptions/x", `{"topics": ["a"], "sink": "htps://host"}`, 400, "invalid_request", []string{"htps", "known are http, https"}},
+		{"PUT", "/subscriptions/x", `{"topics": ["a"], "sink": "htps://host"}`, 400, "invalid_request", []string{"htps", "known are amqp, amqps"}},
 		{"PUT", "/subscriptions/x", `{"topics": ["a"], "sink": "stdout:", "settings": {"max_atempts": 1}}`, 400, "invalid_request", []string{`did you mean "max_attempts"?`}},
 		{"PUT", "/subscriptions/X", `{"topics": ["a"], "sink": "stdout:"}`, 400, "invalid_request", []string{`name "X"`}},
 		{"PUT", "/subscriptions/billing", `{"topics": ["a"], "sink": "https://xxxxx@elsewhere/hook"}`, 400, "invalid_request", []string{"in place of a secret"}},

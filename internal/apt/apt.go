@@ -62,16 +62,16 @@ func InstallPostgres(ctx context.Context, log io.Writer) error {
 	return errors.Join(runApt(ctx, log, "install", "postgresql"), restore())
 }
 
-// InstallBouncer installs PgBouncer without its service, which the package would
+// InstallWithoutService installs a package without its service of that name, which the package would
 // start: what has no unit and no init script is not started.
-func InstallBouncer(ctx context.Context, log io.Writer) error {
-	say(log, "no PgBouncer found: installing it with apt-get")
+func InstallWithoutService(ctx context.Context, log io.Writer, name, service string) error {
+	say(log, "no "+name+" found: installing it with apt-get")
 	updateErr := runApt(ctx, log, "update")
 	var args []string
-	for _, path := range []string{"/etc/init.d/pgbouncer", "/lib/systemd/system/pgbouncer*", "/usr/lib/systemd/system/pgbouncer*"} {
-		args = append(args, "-o", "Dpkg::Options::=--path-exclude="+path)
+	for _, dir := range []string{"/etc/init.d/", "/lib/systemd/system/", "/usr/lib/systemd/system/"} {
+		args = append(args, "-o", "Dpkg::Options::=--path-exclude="+dir+service+"*")
 	}
-	if err := runApt(ctx, log, "install", append(args, "pgbouncer")...); err != nil {
+	if err := runApt(ctx, log, "install", append(args, service)...); err != nil {
 		return errors.Join(err, updateErr)
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/postrider/postrider/relay"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
+	amqpsink "github.com/postrider/postrider/sinks/amqp"
 	kafkasink "github.com/postrider/postrider/sinks/kafka"
 	natssink "github.com/postrider/postrider/sinks/nats"
 	"github.com/postrider/postrider/sinks/postgres"
@@ -25,7 +26,10 @@ import (
 )
 
 // all are the kinds of destinations of this build. To add one, add it here.
-var all = []sinks.Destination{webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, redissink.Destination, sql.Destination, stdout.Destination}
+var all = []sinks.Destination{
+	webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, amqpsink.Destination, redissink.Destination,
+	sql.Destination, stdout.Destination,
+}
 
 // byScheme maps the scheme of a sink's URL to what it leads to.
 var byScheme = func() map[string]sinks.Destination {

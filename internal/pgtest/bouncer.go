@@ -88,7 +88,7 @@ func findBouncer(ctx context.Context, log io.Writer) (string, error) {
 	if err == nil || !apt.CanInstall() {
 		return path, err
 	}
-	return apt.InstallAndFind("PgBouncer", searchBouncer, func() error { return apt.InstallBouncer(ctx, log) })
+	return apt.InstallAndFind("PgBouncer", searchBouncer, func() error { return apt.InstallWithoutService(ctx, log, "PgBouncer", "pgbouncer") })
 }
 
 func searchBouncer() (string, error) {

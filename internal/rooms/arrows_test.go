@@ -56,7 +56,7 @@ var rooms = []room{
 	{path: "sinks/sinktest", may: "sinks"},
 	{path: "sinks/webhook/internal/transport", may: "sinks sinks/webhook/internal/http1 internal/secret internal/guard"},
 	{path: "sinks/postgres", may: "sinks sinks/internal/tlsfiles internal/dberr internal/secret internal/guard", postgres: true},
-	{path: "sinks/...", may: "sinks sinks/internal/pacing sinks/internal/tlsfiles internal/strict internal/secret internal/guard"},
+	{path: "sinks/...", may: "sinks sinks/internal/pacing sinks/internal/tlsfiles sinks/internal/wire internal/strict internal/secret internal/guard"},
 
 	// What commands and servers share.
 	{path: "internal/strict"},
@@ -67,7 +67,7 @@ var rooms = []room{
 	{path: "internal/guard"},
 	{path: "internal/dberr", postgres: true},
 	{path: "internal/dbconn", may: "internal/dberr", postgres: true},
-	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/kafka sinks/nats sinks/postgres sinks/pull sinks/redis sinks/sql sinks/stdout sinks/webhook", postgres: true},
+	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/amqp sinks/kafka sinks/nats sinks/postgres sinks/pull sinks/redis sinks/sql sinks/stdout sinks/webhook", postgres: true},
 	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/schedule relay/subscription outbox/topic sinks sinks/webhook internal/callback internal/api/access"},
 	{path: "internal/traces", may: "relay/subscription sinks"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr relay/metrics sinks", postgres: true},
