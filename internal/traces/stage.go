@@ -46,7 +46,7 @@ const (
 func (t *Traces) recorder(sink string) func(d *sinks.Delivery, since time.Time, together int, outcome error) {
 	always := append(destinationOf(sink), semconv.MessagingSystemKey.String("postrider"), semconv.MessagingOperationTypeSend, semconv.MessagingOperationName("send"))
 	return func(d *sinks.Delivery, since time.Time, together int, outcome error) {
-		options := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithTimestamp(since), trace.WithSpanKind(trace.SpanKindClient)}
+		options := []trace.SpanStartOption{trace.WithTimestamp(since), trace.WithSpanKind(trace.SpanKindClient)}
 		if of := contextOf(d.Message); of.IsValid() {
 			options = append(options, trace.WithLinks(trace.Link{SpanContext: of}))
 		}

@@ -68,7 +68,7 @@ func alwaysOn() sdk.Sampler { return byMessage{sdk.ParentBased(sdk.AlwaysSample(
 func attributesOf(s tracetest.SpanStub) map[string]string {
 	m := map[string]string{}
 	for _, a := range s.Attributes {
-		m[string(a.Key)] = a.Value.Emit()
+		m[string(a.Key)] = a.Value.String()
 	}
 	return m
 }

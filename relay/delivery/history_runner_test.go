@@ -111,7 +111,8 @@ func (x *simRunner) takeOver(f *simFeed) {
 	x.stale, x.reload, x.paused, x.passes, x.loading, x.save, x.counted, x.lookAt = false, false, false, nil, nil, nil, nil, time.Time{}
 	var sink sinks.Sink
 	if x.out = nil; x.sends {
-		sink, x.out = lessorOf{sinks.AsSink(x), x}, make(map[int64]func(error))
+		x.out = make(map[int64]func(error))
+		sink = sinks.Wrap(lessorOf{sinks.AsSink(x), x}, sinks.Stage{}) // behind which it can do all that it could
 	}
 	r := New(Environment{
 		Sink: sink, Sub: x.sub, Cursor: cursors[0], Classes: cursors, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
