@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -198,6 +199,21 @@ func (g grpcSpans) Export(_ context.Context, request *collector.ExportTraceServi
 	return new(collector.ExportTraceServiceResponse), nil
 }
 
+// statementOfPage is the SQL of docs/traces.md.
+func statementOfPage(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/traces.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```sql\n")
+	statement, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("docs/traces.md has no SQL")
+	}
+	return statement
+}
+
 // Spans go over each protocol that may be chosen.
 func TestTracesOverOtherProtocols(t *testing.T) {
 	t.Parallel()
@@ -218,7 +234,7 @@ func TestTracesOverOtherProtocols(t *testing.T) {
 			}
 			db := newDB(t)
 			hook, requests := hookFor(t, func(int32) int { return http.StatusOK })
-			db.Exec(t, enqueueTraced)
+			db.Exec(t, statementOfPage(t))
 			p := start(t, append(sidecar(db.URL(), hook, ">"), "OTEL_EXPORTER_OTLP_ENDPOINT="+url, "OTEL_EXPORTER_OTLP_PROTOCOL="+protocol)...)
 			next(t, requests)
 			stopRelay(t, p)
@@ -269,7 +285,12 @@ func TestTracesDelayNothing(t *testing.T) {
 		return "http://" + l.Addr().String()
 	}
 	hostile := func(t *testing.T) string {
+		var n atomic.Int32
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if n.Add(1) == 1 {
+				http.Error(w, "who is "+r.Header.Get("Authorization"), http.StatusTeapot)
+				return
+			}
 			w.Header().Set("Retry-After", "86400")
 			w.WriteHeader(http.StatusServiceUnavailable)
 			for range 1000 {
@@ -304,6 +325,9 @@ func TestTracesDelayNothing(t *testing.T) {
 			text, _ := p.out.read()
 			if !strings.Contains(text, "spans were not sent") && !strings.Contains(text, "spans could not be sent") {
 				t.Errorf("the log tells of no lost spans:\n%s", text)
+			}
+			if c.name == "hostile" && !strings.Contains(text, "who is ") {
+				t.Errorf("the log does not tell what the collector answers:\n%s", text)
 			}
 			if strings.Contains(text, "geheim-token") || len(text) > 100_000 || strings.Count(text, "traces:") > 10 {
 				t.Errorf("the log is too long, or shows a secret:\n%.2000s", text)

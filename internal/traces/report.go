@@ -16,8 +16,9 @@ const (
 
 // report counts spans, and tells the log of those that are lost, not more often than once in a while.
 type report struct {
-	log  *slog.Logger
-	room int64 // spans that the queue and the exporter have at most
+	log    *slog.Logger
+	redact func(string) string
+	room   int64 // spans that the queue and the exporter have at most
 
 	mu                         sync.Mutex
 	ended, sent, lost, dropped int64
@@ -41,7 +42,13 @@ func (r *report) tell(why string) {
 	r.next = now.Add(quiet)
 	gone := r.lost + r.dropped - r.told
 	r.told += gone
-	r.log.Warn("traces: spans could not be sent", "spans", gone, "because", why[:min(len(why), longText)])
+	r.log.Warn("traces: spans could not be sent", "spans", gone, "because", r.short(why))
+}
+
+// short is the beginning of a text, without secrets: they are taken out first, since half of one would not be recognized.
+func (r *report) short(text string) string {
+	text = r.redact(text)
+	return text[:min(len(text), longText)]
 }
 
 // last tells, at the end, what the log does not know yet. err is why the last spans were not sent, if that is so.
@@ -52,7 +59,7 @@ func (r *report) last(err error) {
 	switch {
 	case gone <= 0:
 	case err != nil:
-		r.log.Warn("traces: spans were not sent before the end", "spans", gone, "because", err.Error()[:min(len(err.Error()), longText)])
+		r.log.Warn("traces: spans were not sent before the end", "spans", gone, "because", r.short(err.Error()))
 	default:
 		r.log.Warn("traces: spans were not sent", "spans", gone)
 	}

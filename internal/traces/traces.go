@@ -28,15 +28,24 @@ type Traces struct {
 	report   *report
 }
 
+// Process is who makes spans.
+type Process struct {
+	Relay   string // the name of the relay
+	Version string // of this build
+	Log     *slog.Logger
+	// Redact takes out of a text what no log may show, which is also what Config.Secrets returns: a collector may answer with it.
+	Redact func(text string) string
+}
+
 // Start makes what the configuration says, nil for nil. It connects to nothing yet. There is one in a process: the SDK tells what goes wrong
 // to what is global.
-func Start(ctx context.Context, c *Config, log *slog.Logger, relay, version string) (*Traces, error) {
+func Start(ctx context.Context, c *Config, p Process) (*Traces, error) {
 	if c == nil {
 		return nil, nil
 	}
 	of, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
-		resource.WithAttributes(semconv.ServiceName("postrider"), semconv.ServiceVersion(version), semconv.ServiceInstanceID(relay)),
+		resource.WithAttributes(semconv.ServiceName("postrider"), semconv.ServiceVersion(p.Version), semconv.ServiceInstanceID(p.Relay)),
 		resource.WithFromEnv())
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
@@ -50,13 +59,13 @@ func Start(ctx context.Context, c *Config, log *slog.Logger, relay, version stri
 	if err != nil {
 		return nil, fmt.Errorf("traces to %s: %w", c.endpoint, err)
 	}
-	t := &Traces{exporter: exporter, report: &report{log: log, room: int64(c.room)}}
+	t := &Traces{exporter: exporter, report: &report{log: p.Log, redact: p.Redact, room: int64(c.room)}}
 	otel.SetErrorHandler(t.report)
-	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
+	otel.SetLogger(logr.FromSlogHandler(p.Log.Handler()))
 	t.provider = sdk.NewTracerProvider(sdk.WithResource(of), sdk.WithSampler(c.sampler),
 		sdk.WithSpanProcessor(counted{sdk.NewBatchSpanProcessor(counting{exporter, t.report}), t.report}))
-	t.tracer = t.provider.Tracer("github.com/postrider/postrider", trace.WithInstrumentationVersion(version), trace.WithSchemaURL(semconv.SchemaURL))
-	log.Info("sending traces", "to", c.endpoint)
+	t.tracer = t.provider.Tracer("github.com/postrider/postrider", trace.WithInstrumentationVersion(p.Version), trace.WithSchemaURL(semconv.SchemaURL))
+	p.Log.Info("sending traces", "to", c.endpoint)
 	return t, nil
 }
 

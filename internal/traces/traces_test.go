@@ -117,6 +117,18 @@ func TestSpan(t *testing.T) {
 	}
 }
 
+// A span lasts from when the sink got the delivery to when it ended, though it is made at the end.
+func TestSpanLasts(t *testing.T) {
+	memory := tracetest.NewInMemoryExporter()
+	traces := &Traces{tracer: sdk.NewTracerProvider(sdk.WithSampler(alwaysOn()), sdk.WithSyncer(memory)).Tracer("test")}
+	d, since := delivery(nil), time.Now().Add(-time.Hour)
+	traces.recorder("pull:")(&d, since, 1, nil)
+	s := memory.GetSpans()[0]
+	if !s.StartTime.Equal(since) || s.EndTime.Sub(since) < time.Hour || s.EndTime.After(time.Now()) {
+		t.Errorf("it lasts from %s to %s", s.StartTime, s.EndTime)
+	}
+}
+
 // Each message of a batch has a span, with how many went together; whatever a sink says, the span says the same, and only a failure is an error.
 func TestSpansOfABatch(t *testing.T) {
 	outcomes := []error{
@@ -165,8 +177,9 @@ func TestSamplersGoByTheMessage(t *testing.T) {
 		if c.traceparent != "" {
 			headers = map[string]string{"traceparent": c.traceparent}
 		}
-		if spans := deliver(t, chosenSampler(), "stdout:", []sinks.Delivery{delivery(headers)}, nil); len(spans) != c.want {
-			t.Errorf("%+v: %d spans", c, len(spans))
+		batch := slices.Repeat([]sinks.Delivery{delivery(headers)}, 20) // as many as chance would not bring about
+		if spans := deliver(t, chosenSampler(), "stdout:", batch, make([]error, len(batch))...); len(spans) != c.want*len(batch) {
+			t.Errorf("%+v: %d spans of %d", c, len(spans), len(batch))
 		}
 	}
 }
@@ -180,9 +193,11 @@ func TestContextOf(t *testing.T) {
 		`{"TRACEPARENT":"00-1","traceparent":"` + sampled + `"}`:               "",
 		`{"Traceparent":"` + sampled + `","TraceState":"a=1,b=2", "x": "\ny"}`: "a=1,b=2",
 	} {
-		of := contextOf(&sinks.Message{Headers: []byte(headers)})
-		if of.TraceState().String() != want || of.IsValid() != strings.Contains(headers, sampled) {
-			t.Errorf("%s: %v with state %q", headers, of, of.TraceState())
+		for range 20 { // maps have no order
+			of := contextOf(&sinks.Message{Headers: []byte(headers)})
+			if of.TraceState().String() != want || of.IsValid() != strings.Contains(headers, sampled) {
+				t.Errorf("%s: %v with state %q", headers, of, of.TraceState())
+			}
 		}
 	}
 }
@@ -205,7 +220,7 @@ func TestOffNothingIsWrapped(t *testing.T) {
 			if err != nil || c != nil || c.Secrets() != nil {
 				t.Fatalf("read as %+v, %v", c, err)
 			}
-			off, err := Start(t.Context(), c, slog.New(slog.DiscardHandler), "relay", "v")
+			off, err := Start(t.Context(), c, Process{Relay: "relay", Version: "v", Log: slog.New(slog.DiscardHandler)})
 			if err != nil || off != nil {
 				t.Fatalf("started as %+v, %v", off, err)
 			}
@@ -231,7 +246,8 @@ func TestAroundAnError(t *testing.T) {
 // The log tells of lost spans now and then, with their number, and at the end of the rest.
 func TestReport(t *testing.T) {
 	var out bytes.Buffer
-	r := &report{log: slog.New(slog.NewTextHandler(&out, nil)), room: 10}
+	hide := func(text string) string { return strings.ReplaceAll(text, "geheim", "…") }
+	r := &report{log: slog.New(slog.NewTextHandler(&out, nil)), redact: hide, room: 10}
 	failing := counting{exporterOf(errors.New("no")), r}
 	working := counting{exporterOf(nil), r}
 	three := make([]sdk.ReadOnlySpan, 3)
@@ -253,8 +269,8 @@ func TestReport(t *testing.T) {
 		t.Errorf("after a drop:\n%s", text)
 	}
 	out.Reset()
-	r.last(errors.New(strings.Repeat("x", 10_000)))
-	if text := out.String(); !strings.Contains(text, "spans=10 ") || len(text) > 1000 {
+	r.last(errors.New(strings.Repeat("x", longText-3) + "geheim" + strings.Repeat("x", 10_000)))
+	if text := out.String(); !strings.Contains(text, "spans=10 ") || len(text) > 1000 || strings.Contains(text, "geh") {
 		t.Errorf("at the end:\n%s", text)
 	}
 	out.Reset()
