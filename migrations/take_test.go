@@ -300,3 +300,17 @@ func TestPollsRaiseTheirFloor(t *testing.T) {
 	m := s.put("a")
 	s.wants("its own", s.batch(10, nil), job{m[0], "a", 1})
 }
+
+// What only a relay can do is refused where workers take messages in SQL, however it gets into the table.
+func TestExpressionsAreForRelays(t *testing.T) {
+	conn := pgtest.New(t).Conn(t)
+	work(t, conn, "w", `{}`)
+	for sql, name := range map[string]string{
+		`SELECT postrider.subscribe('x', '{a}', 'sql:', '{"filter": "true"}')`:                            "filter",
+		`SELECT postrider.subscribe('w', '{a}', 'sql:', '{"transform": {"payload": "payload"}}')`:         "transform",
+		`UPDATE postrider.subscriptions SET settings = settings || '{"filter": "true"}' WHERE name = 'w'`: "filter",
+	} {
+		refused(t, conn, "22023 "+name+": a subscription with the sink sql: has none, for no relay delivers its messages", sql)
+	}
+	exec(t, conn, `SELECT postrider.subscribe('hook', '{a}', 'https://host/hook', '{"filter": "true"}')`)
+}

@@ -26,6 +26,25 @@ func TestLimitPerTenant(t *testing.T) {
 	}
 }
 
+// What messages are told apart by may be anything that they carry; one of which an expression cannot say it counts towards the limits of all.
+func TestLimitPerExpression(t *testing.T) {
+	s := newScene(t)
+	m := &sinktest.Memory{Lanes: 100}
+	m.Hang()
+	s.subscribe("jobs", "{>}", `{"limits": {"in_flight": 10, "per": {"by": "cel:payload.customer.id / 100", "in_flight": 4}}}`, "now")
+	s.start(sendTo(m))
+	s.Exec(`INSERT INTO postrider.outbox (topic, payload) SELECT 'job', jsonb_build_object('customer', jsonb_build_object('id', 200 + g % 100)) FROM generate_series(1, 300) g`)
+	s.Exec(`INSERT INTO postrider.outbox (topic, payload) SELECT 'job', '{"customer": {"id": 399}}' FROM generate_series(1, 3) g`)
+	eventually(t, "four of one hundred and all of the other are out", func() bool { return m.Out() == 7 })
+	s.bulk("job", 5, 0)
+	eventually(t, "as many as may be are out", func() bool { return m.Out() == 10 })
+	m.Up()
+	s.settledAll("jobs")
+	if n := len(m.Received()); n != 308 {
+		t.Errorf("%d messages arrived, want 308", n)
+	}
+}
+
 // Batches keep limits, too: one key has one message out in any case, and with it no more than the limit of all.
 func TestLimitsOfBatches(t *testing.T) {
 	s := newScene(t)

@@ -414,3 +414,19 @@ func TestParkedWithOddTimesAndTwins(t *testing.T) {
 	on(t, db.URL(), "parked", "show", "billing", "3").ok("333")
 	on(t, db.URL(), "parked", "redrive", "billing", "3").ok("2 messages")
 }
+
+// A filter is checked where it is applied, with its place in the file, and shows as it was written.
+func TestApplyFilters(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	const file = "subscriptions:\n  - name: large\n    topics: [orders.>]\n    sink: 'stdout:'\n    filter: |\n      payload.total > 100 &&\n      headers.region == \"eu\"\n"
+	apply := func(text string, flags ...string) result {
+		return on(t, db.URL(), append([]string{"subs", "apply", writeFile(t, text)}, flags...)...)
+	}
+	apply(strings.Replace(file, "headers", "hedaers", 1)).fails("subs.yaml:7: filter: line 2, column 1: nothing is called 'hedaers' (did you mean 'headers'?)")
+	apply(file).ok("large created")
+	apply(file).ok("large unchanged")
+	on(t, db.URL(), "subs", "list").ok(`filter=payload.total > 100 && headers.region == "eu"`)
+	apply(strings.Replace(file, "> 100", "> 200", 1), "--dry-run").ok(`> 100 && headers.region == "eu" → payload.total > 200 &&`)
+	apply(strings.Replace(file, "'stdout:'", "'sql:'", 1)).fails("filter: a subscription with the sink sql: has none")
+}

@@ -60,9 +60,17 @@ func flat(object json.RawMessage) string {
 	var pairs []string
 	for _, name := range subscription.Names() {
 		if value, ok := m[name]; ok {
-			text, _ := json.Marshal(value)
-			pairs = append(pairs, name+"="+strings.Trim(string(text), `"`))
+			pairs = append(pairs, name+"="+settingText(value))
 		}
 	}
 	return strings.Join(pairs, " ")
+}
+
+// settingText writes a value as JSON has it, but a text as it is.
+func settingText(value any) string {
+	if text, ok := value.(string); ok {
+		return text
+	}
+	text, _ := json.Marshal(value) // which was read from JSON
+	return string(text)
 }

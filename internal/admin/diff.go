@@ -91,7 +91,7 @@ func fields(s subscription.Subscription) map[string]field {
 			continue
 		}
 		text := string(value)
-		shown := strings.ReplaceAll(strings.Trim(text, `"`), `"`, "")
+		shown := shownSetting(value)
 		if given[name] == nil {
 			shown += " (default)"
 		}
@@ -102,6 +102,15 @@ func fields(s subscription.Subscription) map[string]field {
 		list["options."+name] = field{normal(value), cmp.Or(string(shown[name]), destination.Hidden)}
 	}
 	return list
+}
+
+// shownSetting is a setting's value without quotes, but for those that are part of a text.
+func shownSetting(value json.RawMessage) string {
+	var text string
+	if json.Unmarshal(value, &text) == nil {
+		return text
+	}
+	return strings.ReplaceAll(string(value), `"`, "")
 }
 
 func settingsOf(s subscription.Settings) map[string]json.RawMessage {

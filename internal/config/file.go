@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/postrider/postrider/internal/strict"
+	"github.com/postrider/postrider/relay/expression"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -88,7 +89,7 @@ func (r *fileReader) subscription(at int, entries []entry) subscription.Spec {
 				options = e.value
 			}
 			if err := r.field(&s, e); err != nil {
-				r.problem(e.line, "%s", err)
+				r.problem(r.lineWithin(e, err), "%s", err)
 			}
 		}
 	}
@@ -107,6 +108,16 @@ func (r *fileReader) subscription(at int, entries []entry) subscription.Spec {
 		r.names[s.Name] = lines["name"]
 	}
 	return s
+}
+
+// lineWithin is where an entry is wrong: in a text of several lines, that of the first problem of an expression.
+func (r *fileReader) lineWithin(e entry, err error) int {
+	problems, ok := errors.AsType[expression.CompileError](err)
+	text, block := r.anchors.resolve(e.value).(*ast.LiteralNode)
+	if !ok || !block || !strings.HasPrefix(text.Start.Value, "|") { // what is folded has lost its lines
+		return e.line
+	}
+	return text.Start.Position.Line + problems[0].Line
 }
 
 // destination checks the sink when all is known that it is made of.

@@ -17,7 +17,7 @@ import (
 func TestCallbackBetweenASaveAndItsAnswer(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	s := subscription.Settings{Ordering: subscription.OrderByKey, MaxAttempts: 3, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(time.Second)}
-	r := New(Environment{Sub: subscription.Subscription{Settings: s}, Save: func() {}, Metrics: simRunnerMetrics}, nil, sinks.Limits{})
+	r := New(Environment{Sub: subscription.Subscription{Settings: s}, Save: func() {}, Metrics: simRunnerMetrics}, &Filter{}, sinks.Limits{})
 	e := &entry{id: 1, state: states.Scheduled, stored: states.Scheduled} // its row was there before this attempt
 	r.retries.parked.add(e)
 	r.retries.parked.change(e, states.Leased, time.Time{}, "")
@@ -53,7 +53,7 @@ func TestLeaseThatEndsWhileItIsSaved(t *testing.T) {
 		t.Run(was, func(t *testing.T) {
 			now := time.Unix(1_800_000_000, 0)
 			s := subscription.Settings{Ordering: subscription.OrderByKey, MaxAttempts: 3, BackoffInitial: subscription.Duration(time.Second), BackoffMax: subscription.Duration(time.Second)}
-			r := New(Environment{Sub: subscription.Subscription{Settings: s}, Save: func() {}, Metrics: simRunnerMetrics}, nil, sinks.Limits{})
+			r := New(Environment{Sub: subscription.Subscription{Settings: s}, Save: func() {}, Metrics: simRunnerMetrics}, &Filter{}, sinks.Limits{})
 			q := &r.retries
 			e := &entry{id: 1, keyClass: keyClass{key: "k"}, state: was, stored: was, busy: true} // it is out
 			q.parked.add(e)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/expression"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/relay/store"
@@ -15,7 +16,9 @@ import (
 type Filter struct {
 	regex   string // matches whatever any of the topic lists matches
 	current *topic.Matcher
-	class   int16 // of the messages; 0 for all
+	class   int16               // of the messages; 0 for all
+	wanted  *expression.Program // which of them are wanted beside; nil: all. It is asked by the runner: see filtering.go
+	per     *expression.Program // by what limits tell them apart; nil: by their keys, by a header, or not
 	earlier []earlierTopics
 }
 
@@ -53,6 +56,16 @@ func NewFilter(c store.Cursor, more ...store.Cursor) (*Filter, error) {
 		return nil, fmt.Errorf("topics: %w", err)
 	}
 	f := &Filter{current: current}
+	if text := c.Sub.Settings.Filter; text != "" {
+		if f.wanted, err = expression.Filter(text); err != nil {
+			return nil, fmt.Errorf("filter: %w", err)
+		}
+	}
+	if text := c.Sub.Settings.Limits.Per.Expression(); text != "" {
+		if f.per, err = expression.Name(text); err != nil {
+			return nil, fmt.Errorf("limits.per.by cel: %w", err)
+		}
+	}
 	patterns := append([]string{}, c.Sub.Topics...)
 	var earlier []struct {
 		Topics []string `json:"topics"`

@@ -9,7 +9,10 @@ import (
 )
 
 // wants says whether the message is the subscription's.
-func (x *simRunner) wants(r *simRow) bool {
+func (x *simRunner) wants(r *simRow) bool { return x.matches(r) && !x.choice.leavesOut(r.ID) }
+
+// matches says whether it would be without a filter.
+func (x *simRunner) matches(r *simRow) bool {
 	return x.filter.current.Match(r.Topic) && (x.stale || !x.begun.Sees(r.XID))
 }
 
@@ -26,6 +29,8 @@ func (x *simRunner) checkDelivery(t *task, d *sinks.Delivery) {
 		x.sim.failf("%s: message %d is delivered as %+v", x.sub.Name, id, d.Message)
 	case !x.wants(r):
 		x.sim.failf("%s: message %d is delivered, but is not the subscription's", x.sub.Name, id)
+	case x.choice.cannotJudge(id):
+		x.sim.failf("%s: message %d is delivered, though the filter cannot judge it", x.sub.Name, id)
 	case r.DeliverAt.After(x.sim.server.now):
 		x.sim.failf("%s: message %d is delivered before it is due", x.sub.Name, id)
 	}
@@ -187,8 +192,10 @@ func (x *simRunner) checkFinished() {
 	}
 	for _, r := range x.sim.server.committed {
 		switch {
-		case !x.wants(r):
-		case !x.ever[r.ID] && !x.died[r.ID] && (x.parked[r.ID] == nil || x.parked[r.ID].state != states.Cancelled):
+		case !x.matches(r):
+		case !x.wants(r) && x.parked[r.ID] != nil:
+			x.sim.failf("%s: message %d is not wanted, but parked: %+v", x.sub.Name, r.ID, x.parked[r.ID])
+		case x.wants(r) && !x.ever[r.ID] && !x.died[r.ID] && (x.parked[r.ID] == nil || x.parked[r.ID].state != states.Cancelled):
 			x.sim.failf("%s: message %d has not arrived: cursor %s, parked %+v", x.sub.Name, r.ID, x.stored, x.parked[r.ID])
 		case !x.stored.sees(r):
 			x.sim.failf("%s: message %d is beyond the base in the end: %s", x.sub.Name, r.ID, x.stored)

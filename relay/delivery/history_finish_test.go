@@ -95,7 +95,7 @@ func (x *simRunner) atRest() bool {
 		}
 	}
 	for _, r := range x.sim.server.committed {
-		if x.wants(r) && !x.stored.sees(r) {
+		if x.matches(r) && !x.stored.sees(r) {
 			return false
 		}
 	}

@@ -27,6 +27,7 @@ type simRunner struct {
 	sim    *simulation
 	sub    subscription.Subscription
 	filter *Filter
+	choice simChoice         // what the filter says besides topics
 	begun  snapshot.Snapshot // the base at the beginning
 
 	stored simCursors          // the cursors' rows

@@ -21,6 +21,7 @@ type simulation struct {
 	feeds  [2]*simFeed
 	subs   []*simRunner
 	setup  simOp
+	chose  bool          // some filter looks at more than topics
 	trace  *bytes.Buffer // nil: none is kept
 
 	streamed int // rows that feeds dispatched because a stream had brought them
@@ -88,6 +89,7 @@ func newSimulation(setup simOp, trace *bytes.Buffer) *simulation {
 		x := &simRunner{sim: s, filter: simFilters[(n/8)%len(simFilters)], parked: make(map[int64]*simEntry),
 			ever: make(map[int64]bool), died: make(map[int64]bool), tries: make(map[int64]int), again: make(map[int64]bool),
 			sub: subscription.Subscription{Name: fmt.Sprintf("sub%d", i), Settings: simSettings[n%len(simSettings)]}}
+		x.choose(simChoices[(n+int(setup.a>>3))%len(simChoices)])
 		x.sub.Settings.Limits = simLimits[int(setup.a>>4+setup.b>>5)%len(simLimits)]
 		x.sends = setup.a>>(2+i)&1 == 1
 		if setup.c&1 == 1 { // it begins now, in the middle of a transaction
@@ -149,7 +151,7 @@ var simOps = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) simOp {
 // is dead, nothing else does, keys are in order, and only what was not saved when a runner was lost comes again.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	var played, whole, classes, joined, cancelled int
+	var played, whole, classes, joined, cancelled, chose int
 	for range 10 { // of 100 histories each
 		rapid.Check(t, func(t *rapid.T) {
 			ops := simOps.Draw(t, "history")
@@ -161,6 +163,9 @@ func TestHistories(t *testing.T) {
 			classes += min(s.classes, 1)
 			joined += min(s.joined, 1)
 			cancelled += min(s.cancelled(), 1)
+			if s.chose {
+				chose++
+			}
 			if s.streamed > 0 && s.rested {
 				whole++
 			}
@@ -169,6 +174,9 @@ func TestHistories(t *testing.T) {
 	// Histories that break off early, or never follow the stream, prove nothing.
 	if played < 1000 || whole < played*9/10 {
 		t.Errorf("of %d histories %d streamed something and came to rest: want at least 1000, and nine of ten", played, whole)
+	}
+	if chose < played/5 {
+		t.Errorf("in %d of %d histories a filter looked at messages: want one of five", chose, played)
 	}
 	if cancelled < played/5 {
 		t.Errorf("in %d of %d histories a message was cancelled: want one of five", cancelled, played)

@@ -30,6 +30,9 @@ func (r *Runner) takeIn(in *intake, now time.Time) {
 	case in.prog.Idle():
 		in.nextPass()
 	}
+	if r.filtering.enough() {
+		in.env.life.Wake() // for the rest
+	}
 }
 
 // full says whether the runner must settle something before it takes more of a class in. Each class has its share of memory, so that none is
@@ -127,11 +130,11 @@ func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Positi
 
 // intakePage admits rows of the pass under way.
 func (r *Runner) intakePage(in *intake, now time.Time) {
-	for in.pass.reader != nil && !r.full(in) {
+	for in.pass.reader != nil && !r.full(in) && !r.filtering.enough() {
 		if len(in.pass.page.Rows) == 0 && !in.nextPage() {
 			return
 		}
-		n := min(len(in.pass.page.Rows), r.maxTasks()-in.tasks)
+		n := min(len(in.pass.page.Rows), r.filtering.atOnce(r.maxTasks()-in.tasks))
 		for n < len(in.pass.page.Rows) && in.pass.page.Rows[n].ID == in.pass.page.Rows[n-1].ID {
 			n++ // an id that comes twice is passed at once
 		}
@@ -200,8 +203,8 @@ func (in *intake) endPage() {
 
 // intakeLive admits messages from the feed.
 func (r *Runner) intakeLive(in *intake, now time.Time) {
-	for !r.full(in) { // what is parked or settled at once makes room for more
-		rows := in.live.queue.Take(r.maxTasks() - in.tasks)
+	for !r.full(in) && !r.filtering.enough() { // what is parked or settled at once makes room for more
+		rows := in.live.queue.Take(r.filtering.atOnce(r.maxTasks() - in.tasks))
 		if len(rows) == 0 {
 			return
 		}
@@ -235,6 +238,7 @@ func (r *Runner) admit(t *task, now time.Time) {
 	switch {
 	case t.in.prog.Skip.Has(m), r.retries.parked.byID[m] != nil:
 		t.in.settle(t)
+	case r.filtered(t):
 	case t.row.DeliverAt.After(now):
 		r.schedule(t)
 	default:

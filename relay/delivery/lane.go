@@ -96,7 +96,7 @@ func (r *Runner) enqueue(t *task) {
 	ls := &r.lanes
 	ls.count(t, 1)
 	r.breaker.fresh = true
-	r.limits.join(t)
+	r.joinLimits(t)
 	if t.key == "" && ls.sending.to == nil {
 		ls.free.addUnkeyed(t)
 		return

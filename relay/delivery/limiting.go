@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postrider/postrider/relay/expression"
 	"github.com/postrider/postrider/relay/limits"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/subscription"
@@ -12,23 +13,25 @@ import (
 // limiting keeps the subscription's limits: what begins is counted when it goes into a batch, until its batch has come back. What a sink has
 // leased by itself counts until its lease ends.
 type limiting struct {
-	*limits.Limiter           // nil: there are none
-	byKey           bool      // messages are told apart by their keys
-	header          string    // or by this header
-	turns           bool      // values take turns
-	now             time.Time // of the step
+	*limits.Limiter                     // nil: there are none
+	byKey           bool                // messages are told apart by their keys
+	header          string              // or by this header
+	program         *expression.Program // or by what this says of them
+	turns           bool                // values take turns
+	now             time.Time           // of the step
 
 	crowd      string // the value of which the most is kept back by its own limits
 	crowdSince time.Time
 }
 
-func newLimiting(s subscription.Limits, strict bool) (l limiting) {
+func newLimiting(s subscription.Limits, by *expression.Program, strict bool) (l limiting) {
 	if s == (subscription.Limits{}) {
 		return limiting{}
 	}
 	l.turns = s.Per.By != "" && !strict // where everything waits for what was inserted before it, there is no choice
 	l.header = s.Per.Header()
-	l.byKey = s.Per.By != "" && l.header == ""
+	l.program = by
+	l.byKey = s.Per.By != "" && l.header == "" && by == nil
 	l.Limiter = limits.New(limitOf(s.Limit), limitOf(s.Per.Limit))
 	return l
 }
@@ -46,10 +49,13 @@ func (l *limiting) round(now time.Time) {
 }
 
 // valueOf is what a message is told apart by, "" for nothing: if it does not have it, or is still to be read.
-func (l *limiting) valueOf(row *message.Row) string {
+func (r *Runner) valueOf(row *message.Row) string {
+	l := &r.limits
 	switch {
 	case l.byKey:
 		return strings.Clone(row.Key) // which would keep the whole message
+	case l.program != nil:
+		return r.evaluated(row)
 	case l.header == "" || row.Withheld:
 		return ""
 	}
@@ -65,12 +71,25 @@ func (l *limiting) valueOf(row *message.Row) string {
 	return ""
 }
 
-// join has a task wait for its turn.
-func (l *limiting) join(t *task) {
-	if l.Limiter == nil {
-		return
+// evaluated is what an expression tells a message apart by. What it cannot say of a message is nothing.
+func (r *Runner) evaluated(row *message.Row) string {
+	if row.Withheld && r.limits.program.Carried() {
+		return ""
 	}
-	t.of = l.Join(l.valueOf(t.row), l.now)
+	value, cost, err := r.limits.program.Value(&row.Message, &row.Memo)
+	r.count(cost)
+	r.filtering.work += cost * costWork
+	if err != nil {
+		return ""
+	}
+	return value
+}
+
+// joinLimits has a task wait for its turn.
+func (r *Runner) joinLimits(t *task) {
+	if l := &r.limits; l.Limiter != nil {
+		t.of = l.Join(r.valueOf(t.row), l.now)
+	}
 }
 
 func (l *limiting) leave(t *task) {
@@ -231,4 +250,15 @@ func (r *Runner) nextRoom(now time.Time) time.Duration {
 		next = min(next, leaseSome)
 	}
 	return next
+}
+
+// by names what messages are told apart by.
+func (l *limiting) by() string {
+	switch {
+	case l.program != nil:
+		return "the value"
+	case l.header != "":
+		return l.header
+	}
+	return "key"
 }

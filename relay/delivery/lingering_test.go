@@ -33,7 +33,7 @@ func TestLinger(t *testing.T) {
 		"no room for more":         {second, []*task{ago(0)}, nil, true, false, 0},
 	} {
 		s := subscription.Subscription{Settings: subscription.Settings{Details: subscription.Details{Linger: subscription.Duration(c.linger)}, MaxParked: 10, MaxScheduled: 10}}
-		r := New(Environment{Sub: s, Budget: &queue.Budget{Limit: 1 << 26}}, nil, sinks.Limits{Lanes: 2, Batch: 3})
+		r := New(Environment{Sub: s, Budget: &queue.Budget{Limit: 1 << 26}}, &Filter{}, sinks.Limits{Lanes: 2, Batch: 3})
 		r.lanes.free = waiting{byClass: [][]*task{c.free}, n: len(c.free)}
 		r.lanes.all[0].queue = waiting{byClass: [][]*task{c.queue}, n: len(c.queue)}
 		if c.full {

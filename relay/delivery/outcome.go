@@ -65,9 +65,7 @@ func (r *Runner) handleBatch(l *lane, now time.Time) {
 
 // handleOutcome carries out what follows for one message.
 func (r *Runner) handleOutcome(end *batchEnd, t *task, err error, now time.Time) {
-	if u, ok := errors.AsType[*store.UnreadError](err); ok {
-		r.free(t)
-		r.notRead(t, u, now)
+	if r.handleNotSent(t, err, now) {
 		return
 	}
 	kind, after := sinks.Classify(err)
@@ -106,6 +104,21 @@ func (r *Runner) handleOutcome(end *batchEnd, t *task, err error, now time.Time)
 	r.record(attempted{task: t, kind: kind, err: err}, now)
 }
 
+// handleNotSent concludes a task whose message has not come to the destination, and says whether it is one.
+func (r *Runner) handleNotSent(t *task, err error, now time.Time) bool {
+	if u, ok := errors.AsType[*store.UnreadError](err); ok {
+		r.free(t)
+		r.notRead(t, u, now)
+		return true
+	}
+	j, ok := errors.AsType[*judgedError](err)
+	if ok {
+		r.free(t)
+		r.judged(t, j)
+	}
+	return ok
+}
+
 // uncounted carries out what no attempt counts for.
 func (r *Runner) uncounted(end *batchEnd, t *task, a action, err error, until time.Time) bool {
 	switch a {
@@ -132,8 +145,8 @@ var getsThrough = map[sinks.Kind]bool{sinks.KindAccepted: true, sinks.KindLeased
 // anyThrough says whether the destination has answered for some message as one that works does.
 func (r *Runner) anyThrough(l *lane) bool {
 	for _, err := range l.outcomes {
-		if _, unread := errors.AsType[*store.UnreadError](err); unread {
-			continue // it has not come to the destination
+		if notSent(err) {
+			continue
 		}
 		kind, _ := sinks.Classify(err)
 		if getsThrough[kind] && !r.gaveUp(err, kind) {

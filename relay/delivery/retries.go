@@ -232,7 +232,9 @@ func (r *Runner) collectLoaded() {
 		}
 		t := r.retries.taskOf(e)
 		t.row, t.alone = row, e.attempts > 0
-		r.enqueue(t)
+		if !r.filtered(t) {
+			r.enqueue(t)
+		}
 	}
 }
 

@@ -32,17 +32,18 @@ type Runner struct {
 	Env  Environment
 	Life lifecycle
 
-	mu       sync.Mutex // guards everything below
-	intakes  []*intake  // one of class 0 for all messages, or one for each class in order
-	lanes    lanes
-	retries  retries
-	limits   limiting
-	breaker  breaker
-	report   report
-	joining  joining
-	cancels  cancels
-	stopping bool // nothing more is taken in, and no delivery starts
-	gone     bool // the cursor was lost: nothing may be delivered or saved any more
+	mu        sync.Mutex // guards everything below
+	intakes   []*intake  // one of class 0 for all messages, or one for each class in order
+	lanes     lanes
+	retries   retries
+	limits    limiting
+	breaker   breaker
+	filtering filtering
+	report    report
+	joining   joining
+	cancels   cancels
+	stopping  bool // nothing more is taken in, and no delivery starts
+	gone      bool // the cursor was lost: nothing may be delivered or saved any more
 }
 
 // New makes a runner that stands where its cursor does. The limits are the sink's.
@@ -51,13 +52,14 @@ func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
 	parked := newParkedSet(s.MaxParked, env.order().strict())
 	r := &Runner{Env: env, Life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
 	r.Env.life = &r.Life
+	r.filtering.wanted, r.filtering.evaluates = f.wanted, f.wanted != nil || f.per != nil
 	for _, c := range r.Env.classes() {
 		r.intakes = append(r.intakes, newIntake(r, f, c))
 	}
 	n, batch := env.order().lanes(orDefault(s.Lanes, limits.Lanes), orDefault(s.Batch, limits.Batch))
 	r.lanes.make(env.senderOf(), n, batch)
 	r.lanes.leasing.to, _ = sinks.As[sinks.Lessor](env.Sink)
-	if r.limits = newLimiting(s.Limits, env.order().strict()); r.limits.Limiter != nil {
+	if r.limits = newLimiting(s.Limits, f.per, env.order().strict()); r.limits.Limiter != nil {
 		parked.onLease = r.limits.leased
 	}
 	r.retries = retries{env: &r.Env, parked: parked, intakes: r.intakes}
@@ -95,6 +97,7 @@ func (r *Runner) step(now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.limits.round(now)
+	r.filtering.work = 0
 	r.collectResults(now)
 	if r.gone {
 		return time.Hour

@@ -199,7 +199,7 @@ func (r *Runner) loaderOf(t *task) func(context.Context) (*sinks.Message, func()
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(r.Life.deliver, cancel)()
-		b, err := r.readWithheld(ctx, w)
+		b, err := r.readWanted(ctx, w)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -209,7 +209,7 @@ func (r *Runner) loaderOf(t *task) func(context.Context) (*sinks.Message, func()
 
 // sendWithheld reads the lane's message before it is sent; it has its place on the shelf until its delivery ends.
 func (r *Runner) sendWithheld(l *lane) {
-	b, err := r.readWithheld(r.Life.deliver, r.withheldOf(l.batch[0], l.doubted))
+	b, err := r.readWanted(r.Life.deliver, r.withheldOf(l.batch[0], l.doubted))
 	if err != nil {
 		l.ended(err)
 		return

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -28,7 +27,7 @@ func (r *Runner) standstill(now time.Time) string {
 	case r.scheduledStop():
 		return "intake stopped: max_scheduled messages wait for their time, and the next one is another"
 	case r.limits.heldUpBy(now) != "" && r.takesNothing():
-		return fmt.Sprintf("intake stopped: limited by %s %q, of which so many wait that they leave no room for others", cmp.Or(r.limits.header, "key"), Shorten(r.limits.crowd))
+		return fmt.Sprintf("intake stopped: limited by %s %q, of which so many wait that they leave no room for others", r.limits.by(), Shorten(r.limits.crowd))
 	}
 	return r.troubleOfSink(now)
 }

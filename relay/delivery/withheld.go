@@ -33,7 +33,7 @@ func (r *Runner) notRead(t *task, u *store.UnreadError, now time.Time) {
 // deliverWithheld reads the lane's only message and delivers it.
 func (r *Runner) deliverWithheld(l *lane) {
 	t := l.batch[0]
-	b, err := r.readWithheld(r.Life.deliver, r.withheldOf(t, l.doubted))
+	b, err := r.readWanted(r.Life.deliver, r.withheldOf(t, l.doubted))
 	if err != nil {
 		l.outcomes[0] = err
 		return
@@ -58,6 +58,19 @@ func (r *Runner) withheldOf(t *task, doubted bool) withheld {
 		w.mark.parked = r.Env.Sub.Name
 	}
 	return w
+}
+
+// readWanted reads a message and asks the filter about it.
+func (r *Runner) readWanted(ctx context.Context, w withheld) (*book, error) {
+	b, err := r.readWithheld(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.judgeRead(b.row); err != nil {
+		r.Env.Passes.Shelf.put(b)
+		return nil, err
+	}
+	return b, nil
 }
 
 // readWithheld retries until there is an answer or it is given up.

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/postrider/postrider/relay/expression"
 	"github.com/postrider/postrider/relay/snapshot"
 	"github.com/postrider/postrider/sinks"
 )
@@ -17,10 +18,11 @@ import (
 type Row struct {
 	sinks.Message
 	XID       uint64
-	Born      int64     // created_at as PostgreSQL has it
-	DeliverAt time.Time // zero: at once
-	Withheld  bool      // payload and headers are still to be read: see withheld.go
-	Bytes     int64     // then, how many there are, if that is known
+	Born      int64           // created_at as PostgreSQL has it
+	DeliverAt time.Time       // zero: at once
+	Memo      expression.Memo // what expressions have found out about it
+	Withheld  bool            // payload and headers are still to be read: see withheld.go
+	Bytes     int64           // then, how many there are, if that is known
 }
 
 // Size is the number of bytes that the row counts for in the bounds on memory.

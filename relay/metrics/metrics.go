@@ -23,7 +23,8 @@ type Metrics struct {
 	Owned     prometheus.Gauge
 	Unable    prometheus.Gauge
 
-	each each
+	evaluated prometheus.Counter
+	each      each
 
 	mu    sync.Mutex
 	names map[string]bool // subscriptions that have series
@@ -32,6 +33,7 @@ type Metrics struct {
 // each are the metrics that every subscription has by itself.
 type each struct {
 	deliveries, parked, passes *prometheus.CounterVec
+	filtered                   *prometheus.CounterVec
 	latency                    *prometheus.HistogramVec
 	down, misconfigured        *prometheus.GaugeVec
 	stopped                    *prometheus.GaugeVec
@@ -53,9 +55,9 @@ func New(r prometheus.Registerer, now func() *Now) *Metrics {
 		Ticks: v.counters["ticks_total"], Gaps: v.counter("stream_gaps_total"), Completed: v.counter("windows_completed_total"),
 		Saves: v.counters["saves_total"], Emptied: v.counter("segments_emptied_total"), Expired: v.counters["expired_total"],
 		Fired: v.counter("schedule_runs_total"), Missed: v.counter("schedule_misses_total"),
-		Owned: v.gauge("cursors_owned"), Unable: v.gauge("subscriptions_unable"),
+		evaluated: v.counter("evaluations_total"), Owned: v.gauge("cursors_owned"), Unable: v.gauge("subscriptions_unable"),
 		each: each{
-			deliveries: v.counters["deliveries_total"], parked: v.counters["parked_total"], passes: v.counters["passes_total"],
+			deliveries: v.counters["deliveries_total"], parked: v.counters["parked_total"], passes: v.counters["passes_total"], filtered: v.counters["filtered_total"],
 			latency: v.histograms["delivery_latency_seconds"], down: v.gauges["destination_down"],
 			misconfigured: v.gauges["destination_misconfigured"], stopped: v.gauges["intake_stopped"], all: v.ofSubscriptions,
 		},
@@ -134,6 +136,7 @@ type Counters struct {
 	name     string
 	outcomes [sinks.KindGone + 1]prometheus.Counter
 	latency  prometheus.Observer
+	filtered prometheus.Counter
 	Passes   prometheus.Counter
 	Down     prometheus.Gauge // 1 or 0, as the two below
 	Stopped  prometheus.Gauge
@@ -160,6 +163,17 @@ func (r *Counters) Attempted(k sinks.Kind) {
 
 // Parked counts an exception.
 func (r *Counters) Parked(state string) { r.all.each.parked.WithLabelValues(r.name, state).Inc() }
+
+// Filtered counts a message that the filter has left out.
+func (r *Counters) Filtered() {
+	if r.filtered == nil {
+		r.filtered = r.all.each.filtered.WithLabelValues(r.name)
+	}
+	r.filtered.Inc()
+}
+
+// Evaluated counts that an expression was evaluated. It may be called by several goroutines at once.
+func (r *Counters) Evaluated() { r.all.evaluated.Inc() }
 
 func (r *Counters) Arrived(after time.Duration) {
 	if r.latency == nil {

@@ -82,6 +82,7 @@ func TestAllSeriesOfSubscriptionsEnd(t *testing.T) {
 		r.Attempted(k)
 	}
 	r.Arrived(time.Second)
+	r.Filtered()
 	for _, state := range states.Names(nil) {
 		m.each.parked.WithLabelValues("s", state).Inc()
 	}

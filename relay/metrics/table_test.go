@@ -47,6 +47,7 @@ func something(m *Metrics) {
 	r := m.Runner("subscription-0")
 	r.Attempted(0)
 	r.Parked("held")
+	r.Filtered()
 	r.Arrived(time.Second)
 	r.Passes.Inc()
 	m.Ticks.WithLabelValues("table").Inc()

@@ -40,7 +40,8 @@ func (d *Database) ReadMessage(ctx context.Context, w Wanted) (*message.Row, err
 		return nil, err
 	}
 	defer conn.Release()
-	m := messageParts{Row: *w.Row, most: w.Most, largest: w.Bound}
+	m := messageParts{most: w.Most, largest: w.Bound}
+	m.Message, m.XID, m.Born, m.DeliverAt, m.Withheld, m.Bytes = w.Row.Message, w.Row.XID, w.Row.Born, w.Row.DeliverAt, w.Row.Withheld, w.Row.Bytes
 	m.Payload, m.Headers = nil, nil
 	number := func(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
 	args := [][]byte{nil, number(w.Row.ID), []byte(snapshot.TimeText(w.Row.Born)), number(message.MaxKey), number(w.Bound), number(w.Most)}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/strict"
+	"github.com/postrider/postrider/relay/expression"
 	"github.com/postrider/postrider/sinks"
 )
 
@@ -168,6 +169,22 @@ func flag(name string, at func(*Settings) *bool, help string) *Field {
 			return nil, errors.New("must be true or false")
 		}
 		return json.Marshal(v)
+	}
+	return f
+}
+
+// inCEL is an expression, which is compiled to see whether it is right.
+func inCEL(name string, at func(*Settings) *string, compile func(text string) (*expression.Program, error), help string) *Field {
+	f := comparableMember(name, help, at, "")
+	f.Read = func(text string) (json.RawMessage, error) { return json.Marshal(text) }
+	f.check = func(s *Settings) error {
+		if *at(s) == "" {
+			return nil
+		}
+		if _, err := compile(*at(s)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
 	}
 	return f
 }

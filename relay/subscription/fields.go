@@ -3,6 +3,8 @@ package subscription
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/postrider/postrider/relay/expression"
 )
 
 // Fields are the settings of a subscription: the one list from which the JSON of the settings column, the environment, files, help,
@@ -44,7 +46,9 @@ var Fields = []*Field{
 	span("attempt_timeout", func(s *Settings) *Duration { return &s.AttemptTimeout }, limits{least: time.Second, most: 7 * 24 * time.Hour, standard: 5 * time.Minute},
 		"How long a worker of a pull: subscription may have a job, unless it tells of progress. Default 5m."),
 	limitsOf("limits", func(s *Settings) *Limits { return &s.Limits },
-		"Deliveries at once (in_flight) and in a time (rate: 100/s, 30/m or 500/h), and per: {by: key or header:NAME, in_flight, rate} of each value, which take turns. Default: none."),
+		"Deliveries at once (in_flight) and in a time (rate: 100/s, 30/m or 500/h), and per: {by: key, header:NAME or cel:EXPRESSION, in_flight, rate} of each value, which take turns. Default: none."),
+	inCEL("filter", func(s *Settings) *string { return &s.Filter }, expression.Filter,
+		"Which of the messages whose topics match are wanted, in CEL: `payload.total > 100 && headers.region == \"eu\"`. Default: all."),
 	flag("priorities", func(s *Settings) *bool { return &s.Priorities },
 		"true: messages of a lower priority number go first, and each priority advances by itself; false (the default): all go in the order of insertion. Order holds within each priority of a key. Not with ordering: strict."),
 	object("options", func(s *Settings) *json.RawMessage { return &s.Options },

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/strict"
+	"github.com/postrider/postrider/relay/expression"
 )
 
 // Limits bound what is delivered at once and in a time. Zero values do not.
@@ -25,7 +26,7 @@ type Limit struct {
 
 // PerLimits bound the messages of each value of something that they have.
 type PerLimits struct {
-	By string `json:"by"` // key, or header:NAME
+	By string `json:"by"` // key, header:NAME, or cel: and an expression
 	Limit
 }
 
@@ -38,7 +39,16 @@ func (p PerLimits) Header() string {
 	return name
 }
 
+// Expression is the expression in CEL by whose values messages are told apart, "" if they are not told apart by one.
+func (p PerLimits) Expression() string {
+	if text, ok := strings.CutPrefix(p.By, celPrefix); ok {
+		return text
+	}
+	return ""
+}
+
 const (
+	celPrefix    = "cel:"
 	byKey        = "key"
 	headerPrefix = "header:"
 	mostLimit    = 1_000_000
@@ -108,11 +118,24 @@ func (l Limits) check() error {
 	if err := l.Per.Limit.check(); err != nil {
 		return fmt.Errorf("per.%w", err)
 	}
-	if by := l.Per.By; by != byKey && l.Per.Header() == "" {
-		return fmt.Errorf("per.by %q: must be key or header:NAME, such as header:tenant", by)
+	if err := l.Per.checkBy(); err != nil {
+		return err
 	}
 	if l.Per.Limit == (Limit{}) {
 		return errors.New("per: must have in_flight, rate or both: it limits nothing")
+	}
+	return nil
+}
+
+func (p PerLimits) checkBy() error {
+	if strings.HasPrefix(p.By, celPrefix) {
+		if _, err := expression.Name(p.Expression()); err != nil {
+			return fmt.Errorf("per.by cel: %w", err)
+		}
+		return nil
+	}
+	if p.By != byKey && p.Header() == "" {
+		return fmt.Errorf("per.by %q: must be key, header:NAME, such as header:tenant, or cel: and an expression, such as cel:payload.customer", p.By)
 	}
 	return nil
 }

@@ -35,17 +35,20 @@ func TestLimits(t *testing.T) {
 // What is wrong is named, with its value and what would be right.
 func TestLimitsThatAreWrong(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"in_flight": -1}`:                       "limits.in_flight -1: must be from 1 to 1000000",
-		`{"in_flight": "many"}`:                   "limits.in_flight: must be a whole number, not a text",
-		`{"rate": 100}`:                           `limits.rate: rate "100": must be a whole number from 1 to 1000000 and a unit of time, such as 100/s, 30/m or 500/h`,
-		`{"rate": "0/s"}`:                         `limits.rate: rate "0/s": must be a whole number from 1`,
-		`{"rate": "5/week"}`:                      `limits.rate: rate "5/week": must be a whole number from 1`,
-		`{"per": {"by": "key"}}`:                  "limits.per: must have in_flight, rate or both",
-		`{"per": {"in_flight": 1}}`:               `limits.per.by "": must be key or header:NAME, such as header:tenant`,
-		`{"per": {"by":"header:","in_flight":1}}`: `limits.per.by "header:": must be key or header:NAME`,
-		`{"per": {"by":"key","in_flight":-2}}`:    "limits.per.in_flight -2: must be from 1 to 1000000",
-		`{"inflight": 3}`:                         `did you mean "in_flight"?`,
-		`7`:                                       "limits: must be a JSON object, not a number",
+		`{"in_flight": -1}`:                              "limits.in_flight -1: must be from 1 to 1000000",
+		`{"in_flight": "many"}`:                          "limits.in_flight: must be a whole number, not a text",
+		`{"rate": 100}`:                                  `limits.rate: rate "100": must be a whole number from 1 to 1000000 and a unit of time, such as 100/s, 30/m or 500/h`,
+		`{"rate": "0/s"}`:                                `limits.rate: rate "0/s": must be a whole number from 1`,
+		`{"rate": "5/week"}`:                             `limits.rate: rate "5/week": must be a whole number from 1`,
+		`{"per": {"by": "key"}}`:                         "limits.per: must have in_flight, rate or both",
+		`{"per": {"in_flight": 1}}`:                      `limits.per.by "": must be key, header:NAME, such as header:tenant, or cel: and an expression, such as cel:payload.customer`,
+		`{"per": {"by":"header:","in_flight":1}}`:        `limits.per.by "header:": must be key, header:NAME`,
+		`{"per": {"by":"key","in_flight":-2}}`:           "limits.per.in_flight -2: must be from 1 to 1000000",
+		`{"per": {"by":"cel:","in_flight":1}}`:           "limits.per.by cel: line 1, column 1: there is no expression: it must be a text, a whole number, true or false",
+		`{"per": {"by":"cel:paylod.x","in_flight":1}}`:   "limits.per.by cel: line 1, column 1: nothing is called 'paylod'",
+		`{"per": {"by":"cel:created_at","in_flight":1}}`: "limits.per.by cel: line 1, column 1: its value must be a text, a whole number, true or false, as of payload.customer, and is of type google.protobuf.Timestamp",
+		`{"inflight": 3}`:                                `did you mean "in_flight"?`,
+		`7`:                                              "limits: must be a JSON object, not a number",
 	} {
 		if _, err := subscription.ParseSettings([]byte(`{"limits": ` + text + `}`)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is refused with %v, want %s", text, err, want)

@@ -47,11 +47,17 @@ type Sharing struct {
 	Priorities bool
 }
 
+// Expressions are in CEL: package expression says what they see of a message.
+type Expressions struct {
+	Filter string // of the messages whose topics match, which are wanted; default: all
+}
+
 // Details are what most subscriptions leave as it is.
 type Details struct {
 	// Linger is how long a lane without a full batch waits for more, counted from its oldest message; default: 0, not at all.
 	Linger       Duration
 	KeepAttempts KeepAttempts // which attempts are kept; default: failed
+	Expressions
 }
 
 // clocks say how long workers have for their jobs.
