@@ -11,7 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -48,6 +50,9 @@ var longest = []string{"relay", "cmd/postrider", "migrations", "worker", "intern
 
 // largeOnes is how many of them are tested one after another: beside each other their tests wait for processors, and run into their time limits.
 const largeOnes = 3
+
+// atOnce is how many tests of a large package run at the same time: they wait for servers and clocks more than they work.
+func atOnce() string { return strconv.Itoa(3 * runtime.GOMAXPROCS(0)) }
 
 // inOrder returns the packages to test: the large ones, each of which keeps the machine busy, and the others, the longest first.
 func inOrder(packages []string) (large, others []string) {
@@ -89,7 +94,7 @@ func testAll(ctx context.Context) error {
 		r.skip("the race detector", "there is no C compiler")
 	}
 	most, rest := inOrder(packages)
-	large := suite{".", slices.Concat(quick, []string{"-p", "1", "-skip", alone}, race, most), nil}
+	large := suite{".", slices.Concat(quick, []string{"-p", "1", "-parallel", atOnce(), "-skip", alone}, race, most), nil}
 	others := suite{".", slices.Concat(quick, race, rest), nil}
 	memory := suite{".", slices.Concat(quick, []string{"-run", alone, "./relay"}), nil} // the race detector has memory of its own
 	// The checker waits most of the time, as its faults do; so do the tests of memory and the few packages of other modules. They go beside,
