@@ -11,6 +11,7 @@ import (
 	"github.com/postrider/postrider/internal/destination"
 	"github.com/postrider/postrider/relay/expression"
 	"github.com/postrider/postrider/relay/subscription"
+	"github.com/postrider/postrider/sinks"
 )
 
 // Who copies a file of the page has subscriptions, and each expression in a table compiles.
@@ -32,7 +33,22 @@ func TestFiltersOnThePage(t *testing.T) {
 			t.Errorf("%v in\n%s", err, file[1])
 		}
 	}
-	_, table, _ := strings.Cut(string(text), "| filter | wants |\n|---|---|\n")
+	_, table, _ := strings.Cut(string(text), "| payload | of `")
+	carried, table, _ := strings.Cut(table, "` |\n|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for row := range strings.SplitSeq(table, "\n") {
+		words := strings.Split(row, "`")
+		program, err := expression.Payload(words[1])
+		if err != nil {
+			t.Errorf("%s: %v", words[1], err)
+			continue
+		}
+		made, _, err := (&expression.Transform{Payload: program}).Of(&sinks.Message{Topic: "orders.created", JSON: true, Payload: []byte(carried)}, new(expression.Memo))
+		if err != nil || string(made.Payload) != words[3] {
+			t.Errorf("%s makes %s, %v, want %s", words[1], made.Payload, err, words[3])
+		}
+	}
+	_, table, _ = strings.Cut(string(text), "| filter | wants |\n|---|---|\n")
 	table, _, _ = strings.Cut(table, "\n\n")
 	n := 0
 	for row := range strings.SplitSeq(table, "\n") {

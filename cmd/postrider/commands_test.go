@@ -428,5 +428,5 @@ func TestApplyFilters(t *testing.T) {
 	apply(file).ok("large unchanged")
 	on(t, db.URL(), "subs", "list").ok(`filter=payload.total > 100 && headers.region == "eu"`)
 	apply(strings.Replace(file, "> 100", "> 200", 1), "--dry-run").ok(`> 100 && headers.region == "eu" → payload.total > 200 &&`)
-	apply(strings.Replace(file, "'stdout:'", "'sql:'", 1)).fails("filter: a subscription with the sink sql: has none")
+	apply(strings.Replace(file, "'stdout:'", "'sql:'", 1)).fails("filter, transform: a subscription with the sink sql: has neither")
 }

@@ -143,17 +143,22 @@ func (d *document) scalar(n ast.Node, what string) (string, bool) {
 
 // lineOf returns the line of the value to which a path of keys leads, as far as it leads; at is the line of n itself.
 func (d *document) lineOf(n ast.Node, at int, path []string) int {
-	m, ok := d.anchors.resolve(n).(*ast.MappingNode)
+	return d.find(entry{value: n, line: at}, path).line
+}
+
+// find returns the entry to which a path of keys leads from another one, as far as it leads.
+func (d *document) find(from entry, path []string) entry {
+	m, ok := d.anchors.resolve(from.value).(*ast.MappingNode)
 	if !ok || len(path) == 0 {
-		return at
+		return from
 	}
 	entries, _ := d.mapping(m, "options")
 	for _, e := range entries {
 		if e.key == path[0] {
-			return d.lineOf(e.value, e.line, path[1:])
+			return d.find(e, path[1:])
 		}
 	}
-	return at
+	return from
 }
 
 // value returns what a node means, as JSON has it.

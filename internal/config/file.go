@@ -110,15 +110,23 @@ func (r *fileReader) subscription(at int, entries []entry) subscription.Spec {
 	return s
 }
 
-// lineWithin is where an entry is wrong: in a text of several lines, that of the first problem of an expression.
+// lineWithin is where an entry is wrong: at the value that the error begins with, and in a text of several lines at that of the first
+// problem of an expression.
 func (r *fileReader) lineWithin(e entry, err error) int {
 	problems, ok := errors.AsType[expression.CompileError](err)
+	if !ok {
+		return e.line
+	}
+	e = r.find(e, strings.Split(settingName.FindString(err.Error()), ".")[1:])
 	text, block := r.anchors.resolve(e.value).(*ast.LiteralNode)
-	if !ok || !block || !strings.HasPrefix(text.Start.Value, "|") { // what is folded has lost its lines
+	if !block || !strings.HasPrefix(text.Start.Value, "|") { // what is folded has lost its lines
 		return e.line
 	}
 	return text.Start.Position.Line + problems[0].Line
 }
+
+// settingName is how the error of a setting begins.
+var settingName = regexp.MustCompile(`^[a-z0-9_.]+`)
 
 // destination checks the sink when all is known that it is made of.
 func (r *fileReader) destination(s subscription.Subscription, lines map[string]int, options ast.Node) {

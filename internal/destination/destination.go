@@ -124,8 +124,8 @@ func Check(s subscription.Subscription, secrets *secret.Store) error {
 	if s.Settings.Shards != 0 && d.Name != sql.Destination.Name {
 		return fmt.Errorf("shards %d: only subscriptions whose sink is sql: have shards", s.Settings.Shards)
 	}
-	if s.Settings.Filter != "" && d.Name == sql.Destination.Name {
-		return errors.New("filter: a subscription with the sink sql: has none, for no relay delivers its messages: use the sink pull: or topics of their own")
+	if s.Settings.Expressions != (subscription.Expressions{}) && d.Name == sql.Destination.Name {
+		return errors.New("filter, transform: a subscription with the sink sql: has neither, for no relay delivers its messages: use the sink pull: or topics of their own")
 	}
 	err = d.Check(target(s), secrets)
 	if _, ok := errors.AsType[sinks.OptionsError](err); ok || err == nil {

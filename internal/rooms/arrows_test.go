@@ -29,7 +29,7 @@ var rooms = []room{
 	// The engine, from the leaves inwards out.
 	{path: "relay/snapshot", postgres: true}, // pgtype, to be scanned
 	{path: "relay/snapshot/snapshottest", may: "relay/snapshot"},
-	{path: "relay/expression", may: "sinks"},
+	{path: "relay/expression", may: "outbox/topic sinks"},
 	{path: "relay/message", may: "relay/expression relay/snapshot sinks"},
 	{path: "relay/subscription", may: "relay/expression sinks internal/strict outbox/topic"},
 	{path: "relay/progress", may: "relay/snapshot relay/internal/fifo"},

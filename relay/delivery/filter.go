@@ -14,12 +14,13 @@ import (
 
 // Filter decides which messages a subscription gets: topics before a change apply to what their snapshot sees.
 type Filter struct {
-	regex   string // matches whatever any of the topic lists matches
-	current *topic.Matcher
-	class   int16               // of the messages; 0 for all
-	wanted  *expression.Program // which of them are wanted beside; nil: all. It is asked by the runner: see filtering.go
-	per     *expression.Program // by what limits tell them apart; nil: by their keys, by a header, or not
-	earlier []earlierTopics
+	regex     string // matches whatever any of the topic lists matches
+	current   *topic.Matcher
+	class     int16                 // of the messages; 0 for all
+	wanted    *expression.Program   // which of them are wanted beside; nil: all. It is asked by the runner: see filtering.go
+	per       *expression.Program   // by what limits tell them apart; nil: by their keys, by a header, or not
+	transform *expression.Transform // what is delivered instead of them; nil: they are
+	earlier   []earlierTopics
 }
 
 type earlierTopics struct {
@@ -60,6 +61,9 @@ func NewFilter(c store.Cursor, more ...store.Cursor) (*Filter, error) {
 		if f.wanted, err = expression.Filter(text); err != nil {
 			return nil, fmt.Errorf("filter: %w", err)
 		}
+	}
+	if f.transform, err = c.Sub.Settings.Transform.Compiled(); err != nil {
+		return nil, fmt.Errorf("transform.%w", err)
 	}
 	if text := c.Sub.Settings.Limits.Per.Expression(); text != "" {
 		if f.per, err = expression.Name(text); err != nil {

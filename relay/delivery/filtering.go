@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/relay/expression"
@@ -37,9 +38,9 @@ func (f *filtering) atOnce(n int) int {
 // enough says whether the rest of what there is to judge is for the next step.
 func (f *filtering) enough() bool { return f.work >= stepWork }
 
-// judgedError is what the filter says of a message that is not to be delivered.
+// judgedError is what an expression says of a message that is not to be delivered.
 type judgedError struct {
-	unfit error // why it cannot be judged; nil: it is not wanted
+	unfit error // why it cannot be judged, or transformed; nil: it is not wanted
 }
 
 // Error says so.
@@ -47,7 +48,7 @@ func (j *judgedError) Error() string {
 	if j.unfit == nil {
 		return "the filter does not want it"
 	}
-	return "filter: " + j.unfit.Error()
+	return j.unfit.Error()
 }
 
 // judge asks the filter about a message, nil if it is wanted or still to be read. It may be called by several goroutines at once.
@@ -60,6 +61,9 @@ func (r *Runner) judge(row *message.Row) (j *judgedError, cost int) {
 	r.count(cost)
 	if wants {
 		return nil, cost
+	}
+	if err != nil {
+		err = fmt.Errorf("filter: %w", err)
 	}
 	return &judgedError{unfit: err}, cost
 }
@@ -95,7 +99,7 @@ func (r *Runner) filtered(t *task) bool {
 	return true
 }
 
-// judged concludes a task that the filter does not let pass: no attempt was made. What is not wanted is settled, and writes nothing.
+// judged concludes a task that an expression does not let pass: no attempt was made. What is not wanted is settled, and writes nothing.
 func (r *Runner) judged(t *task, j *judgedError) {
 	t.in.dirty = true
 	if t.entry != nil {

@@ -58,7 +58,7 @@ func (l *lane) work(r *Runner) {
 		if l.batch[0].row.Withheld { // it is alone
 			r.deliverWithheld(l)
 		} else {
-			r.Env.Sink.Deliver(r.Life.deliver, l.deliveries, l.outcomes)
+			r.deliver(l)
 		}
 		r.finish(l)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/outbox/topic"
+	"github.com/postrider/postrider/relay/expression"
 	"github.com/postrider/postrider/relay/health"
 	"github.com/postrider/postrider/relay/internal/async"
 	"github.com/postrider/postrider/relay/metrics"
@@ -39,6 +40,7 @@ type Runner struct {
 	limits    limiting
 	breaker   breaker
 	filtering filtering
+	transform *expression.Transform // what is delivered instead of messages; nil: they are
 	report    report
 	joining   joining
 	cancels   cancels
@@ -52,7 +54,7 @@ func New(env Environment, f *Filter, limits sinks.Limits) *Runner {
 	parked := newParkedSet(s.MaxParked, env.order().strict())
 	r := &Runner{Env: env, Life: lifecycle{wakeup: make(chan struct{}, 1), quit: make(chan struct{})}}
 	r.Env.life = &r.Life
-	r.filtering.wanted, r.filtering.evaluates = f.wanted, f.wanted != nil || f.per != nil
+	r.filtering.wanted, r.filtering.evaluates, r.transform = f.wanted, f.wanted != nil || f.per != nil, f.transform
 	for _, c := range r.Env.classes() {
 		r.intakes = append(r.intakes, newIntake(r, f, c))
 	}

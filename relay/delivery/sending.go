@@ -188,6 +188,13 @@ func (r *Runner) sendOne(l *lane) {
 			return
 		}
 		l.deliveries[0].Load = r.loaderOf(l.batch[0])
+	} else {
+		m, err := r.outgoing(l.batch[0].row)
+		if err != nil {
+			l.ended(err)
+			return
+		}
+		l.deliveries[0].Message = m
 	}
 	r.lanes.sending.to.Send(r.Life.deliver, l.deliveries[0], l.ended)
 }
@@ -203,7 +210,12 @@ func (r *Runner) loaderOf(t *task) func(context.Context) (*sinks.Message, func()
 		if err != nil {
 			return nil, nil, err
 		}
-		return &b.row.Message, func() { r.Env.Passes.Shelf.put(b) }, nil
+		m, err := r.outgoing(b.row)
+		if err != nil {
+			r.Env.Passes.Shelf.put(b)
+			return nil, nil, err
+		}
+		return m, func() { r.Env.Passes.Shelf.put(b) }, nil
 	}
 }
 
@@ -215,7 +227,11 @@ func (r *Runner) sendWithheld(l *lane) {
 		return
 	}
 	d := l.deliveries[0]
-	d.Message = &b.row.Message
+	if d.Message, err = r.outgoing(b.row); err != nil {
+		r.Env.Passes.Shelf.put(b)
+		l.ended(err)
+		return
+	}
 	r.lanes.sending.to.Send(r.Life.deliver, d, func(outcome error) {
 		r.Env.Passes.Shelf.put(b)
 		l.ended(outcome)

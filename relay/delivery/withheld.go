@@ -38,9 +38,13 @@ func (r *Runner) deliverWithheld(l *lane) {
 		l.outcomes[0] = err
 		return
 	}
-	l.deliveries[0].Message = &b.row.Message
-	r.Env.Sink.Deliver(r.Life.deliver, l.deliveries, l.outcomes)
-	l.deliveries[0].Message = &t.row.Message
+	if m, err := r.outgoing(b.row); err != nil {
+		l.outcomes[0] = err
+	} else {
+		l.deliveries[0].Message = m
+		r.Env.Sink.Deliver(r.Life.deliver, l.deliveries, l.outcomes)
+		l.deliveries[0].Message = &t.row.Message
+	}
 	r.Env.Passes.Shelf.put(b)
 }
 

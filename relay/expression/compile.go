@@ -11,7 +11,10 @@ import (
 	"weak"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 const (
@@ -52,15 +55,23 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 
 // kind is what an expression is for.
 type kind struct {
-	wants string      // what its value must be, with an example
-	types []*cel.Type // which these are of
-	take  func(v ref.Val) (any, bool)
+	wants string                                                // what its value must be, with an example
+	fits  func(*cel.Type) bool                                  // whether that is of a type, if it is known before
+	take  func(v ref.Val, m *sinks.Message) (is any, err error) // of the value of a message; errType if it is of another type
 }
 
 var (
-	filters = kind{"must be true or false, as of payload.total > 100", []*cel.Type{cel.BoolType}, takeBool}
-	names   = kind{"must be a text, a whole number, true or false, as of payload.customer", []*cel.Type{cel.StringType, cel.IntType, cel.UintType, cel.BoolType}, takeName}
+	filters  = kind{"must be true or false, as of payload.total > 100", among(cel.BoolType), takeBool}
+	names    = kind{"must be a text, a whole number, true or false, as of payload.customer", among(cel.StringType, cel.IntType, cel.UintType, cel.BoolType), takeName}
+	payloads = kind{"", func(*cel.Type) bool { return true }, takeJSON}
+	headers  = kind{`must be texts by name, as of {"region": payload.region}`, func(t *cel.Type) bool { return t.Kind() == types.MapKind }, takeHeaders}
+	topics   = kind{`must be a text, as of "eu." + topic`, among(cel.StringType), takeTopic}
 )
+
+// among says whether a type is one of these.
+func among(these ...*cel.Type) func(*cel.Type) bool {
+	return func(t *cel.Type) bool { return slices.ContainsFunc(these, t.IsExactType) }
+}
 
 // Program is a compiled expression. It may be used by several goroutines at once.
 type Program struct {
@@ -123,7 +134,7 @@ func forget(key programKey) {
 func compile(k *kind, text string) (*Program, error) {
 	switch {
 	case strings.TrimSpace(text) == "":
-		return nil, wrong(1, 1, "there is no expression: it "+k.wants)
+		return nil, wrong(1, 1, strings.TrimSuffix("there is no expression: its value "+k.wants, ": its value "))
 	case len(text) > maxText:
 		return nil, wrong(1, 1, fmt.Sprintf("the expression has %d bytes: it must have at most %d", len(text), maxText))
 	}
@@ -135,7 +146,7 @@ func compile(k *kind, text string) (*Program, error) {
 	if err := problemsOf(issues); err != nil {
 		return nil, err
 	}
-	if is := checked.OutputType(); !is.IsExactType(cel.DynType) && !slices.ContainsFunc(k.types, is.IsExactType) {
+	if is := checked.OutputType(); !is.IsExactType(cel.DynType) && !k.fits(is) {
 		return nil, wrong(1, 1, fmt.Sprintf("its value %s, and is of type %s", k.wants, is))
 	}
 	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))

@@ -1,13 +1,11 @@
 package expression
 
 import (
+	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
-	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/postrider/postrider/sinks"
 )
@@ -40,33 +38,14 @@ func (p *Program) of(m *sinks.Message, memo *Memo) (is any, cost int, err error)
 			f.err = errorOf(err)
 			return
 		}
-		var ok bool
-		if f.is, ok = p.kind.take(value); !ok {
+		if f.is, f.err = p.kind.take(value, m); errors.Is(f.err, errType) {
 			f.err = fmt.Errorf("its value %s, and is of type %s", p.kind.wants, value.Type().TypeName())
+		}
+		if size := sizeOf(f.is); size > 0 {
+			large.keep(memory, f, size)
 		}
 	})
 	return f.is, cost, f.err
-}
-
-// takeBool takes the value of a filter.
-func takeBool(v ref.Val) (any, bool) {
-	is, ok := v.(types.Bool)
-	return bool(is), ok
-}
-
-// takeName takes what messages are told apart by. It keeps no part of the message.
-func takeName(v ref.Val) (any, bool) {
-	switch v := v.(type) {
-	case types.String:
-		return strings.Clone(string(v)), true
-	case types.Int:
-		return strconv.FormatInt(int64(v), 10), true
-	case types.Uint:
-		return strconv.FormatUint(uint64(v), 10), true
-	case types.Bool:
-		return strconv.FormatBool(bool(v)), true
-	}
-	return "", false
 }
 
 // view is a message as expressions see it. What it takes time to read is read when it is wanted, once for all.
@@ -122,6 +101,7 @@ func (v view) read(name part, read func(f *finding)) any {
 	return f.is
 }
 
+// headers reads the headers: none are an empty map, for has(…) to look into.
 func (v view) headers(f *finding) {
 	headers, err := v.m.HeaderMap()
 	if f.err = err; headers == nil {
@@ -130,6 +110,7 @@ func (v view) headers(f *finding) {
 	f.is = headers
 }
 
+// payload reads the payload. It takes several times as much memory as its text, so that it does not stay for long.
 func (v view) payload(f *finding) {
 	var size int
 	f.is, size, f.err = readJSON(v.m.Payload)

@@ -96,7 +96,7 @@ func TestOtherMessages(t *testing.T) {
 // What is wrong is named with its place, and what would be right.
 func TestWhatDoesNotCompile(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                    "line 1, column 1: there is no expression: it must be true or false",
+		"":                                    "line 1, column 1: there is no expression: its value must be true or false",
 		" \n":                                 "line 1, column 1: there is no expression",
 		strings.Repeat("a", maxText+1):        "line 1, column 1: the expression has 4097 bytes: it must have at most 4096",
 		"paylod.total > 100":                  "line 1, column 1: nothing is called 'paylod' (did you mean 'payload'?): there are topic, key, payload, body, headers, id, priority and created_at; a text needs quotes",

@@ -51,6 +51,7 @@ func readJSON(text []byte) (value any, size int, err error) {
 	return value, r.bytes, nil
 }
 
+// blanks passes over what stands between values.
 func (r *reader) blanks() {
 	for r.at < len(r.text) && (r.text[r.at] == ' ' || r.text[r.at] == '\n' || r.text[r.at] == '\t' || r.text[r.at] == '\r') {
 		r.at++
@@ -65,6 +66,7 @@ func (r *reader) next() byte {
 	return 0
 }
 
+// value reads a value of any kind, as far as there is room for it.
 func (r *reader) value() (any, error) {
 	if r.bytes += valueBytes; r.bytes > maxBytes {
 		return nil, errTooLarge
@@ -86,6 +88,7 @@ func (r *reader) value() (any, error) {
 	return r.number()
 }
 
+// word reads true, false or null.
 func (r *reader) word(word string) error {
 	end := r.at + len(word)
 	if end > len(r.text) || string(r.text[r.at:end]) != word {
@@ -122,6 +125,7 @@ func (r *reader) elements(end byte, element func() error) error {
 	}
 }
 
+// object reads an object. Of a name that comes twice, which PostgreSQL does not write, the last value counts.
 func (r *reader) object() (any, error) {
 	object := make(map[string]any)
 	r.bytes += entryBytes
@@ -155,6 +159,7 @@ func (r *reader) list() (any, error) {
 	return list, err
 }
 
+// string reads a text, which is a part of what is read unless it has escapes.
 func (r *reader) string() (string, error) {
 	begin, escaped := r.at, false
 	for r.at++; r.at < len(r.text); r.at++ {
@@ -182,6 +187,7 @@ func (r *reader) unescaped(quoted []byte) (s string, err error) {
 	return s, nil
 }
 
+// number reads a number: an int64 if it is whole and fits, else a float64.
 func (r *reader) number() (any, error) {
 	begin := r.at
 	for r.at < len(r.text) && strings.IndexByte("0123456789-+.eE", r.text[r.at]) >= 0 {

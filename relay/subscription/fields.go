@@ -49,6 +49,8 @@ var Fields = []*Field{
 		"Deliveries at once (in_flight) and in a time (rate: 100/s, 30/m or 500/h), and per: {by: key, header:NAME or cel:EXPRESSION, in_flight, rate} of each value, which take turns. Default: none."),
 	inCEL("filter", func(s *Settings) *string { return &s.Filter }, expression.Filter,
 		"Which of the messages whose topics match are wanted, in CEL: `payload.total > 100 && headers.region == \"eu\"`. Default: all."),
+	transformOf("transform", func(s *Settings) *Transform { return &s.Transform },
+		"What is delivered instead of a message, in CEL: payload (whose value becomes JSON), headers (which come to those that it has) and topic, each an expression. Default: the message as it is."),
 	flag("priorities", func(s *Settings) *bool { return &s.Priorities },
 		"true: messages of a lower priority number go first, and each priority advances by itself; false (the default): all go in the order of insertion. Order holds within each priority of a key. Not with ordering: strict."),
 	object("options", func(s *Settings) *json.RawMessage { return &s.Options },

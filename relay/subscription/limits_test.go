@@ -44,7 +44,7 @@ func TestLimitsThatAreWrong(t *testing.T) {
 		`{"per": {"in_flight": 1}}`:                      `limits.per.by "": must be key, header:NAME, such as header:tenant, or cel: and an expression, such as cel:payload.customer`,
 		`{"per": {"by":"header:","in_flight":1}}`:        `limits.per.by "header:": must be key, header:NAME`,
 		`{"per": {"by":"key","in_flight":-2}}`:           "limits.per.in_flight -2: must be from 1 to 1000000",
-		`{"per": {"by":"cel:","in_flight":1}}`:           "limits.per.by cel: line 1, column 1: there is no expression: it must be a text, a whole number, true or false",
+		`{"per": {"by":"cel:","in_flight":1}}`:           "limits.per.by cel: line 1, column 1: there is no expression: its value must be a text, a whole number, true or false",
 		`{"per": {"by":"cel:paylod.x","in_flight":1}}`:   "limits.per.by cel: line 1, column 1: nothing is called 'paylod'",
 		`{"per": {"by":"cel:created_at","in_flight":1}}`: "limits.per.by cel: line 1, column 1: its value must be a text, a whole number, true or false, as of payload.customer, and is of type google.protobuf.Timestamp",
 		`{"inflight": 3}`:                                `did you mean "in_flight"?`,

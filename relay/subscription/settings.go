@@ -49,7 +49,8 @@ type Sharing struct {
 
 // Expressions are in CEL: package expression says what they see of a message.
 type Expressions struct {
-	Filter string // of the messages whose topics match, which are wanted; default: all
+	Filter    string    // of the messages whose topics match, which are wanted; default: all
+	Transform Transform // what is delivered instead; default: the message
 }
 
 // Details are what most subscriptions leave as it is.
