@@ -69,7 +69,7 @@ func (a *app) run(ctx context.Context, s *config.Settings) error {
 	keepWithinContainer(s, logger)
 	log.SetFlags(0)
 	log.SetOutput(webhook.LogWriter(logger)) // net/http quotes what it receives and nobody asked for
-	spans, err := traces.Start(ctx, tracing, traces.Process{Relay: string(s.Name), Version: buildVersion(), Log: logger, Redact: secrets.Redact})
+	spans, err := traces.Start(ctx, tracing, traces.Process{Relay: string(s.Name), Version: buildVersion(), Log: logger, Redact: secrets.Redact, Registerer: registry})
 	if err != nil {
 		return err
 	}

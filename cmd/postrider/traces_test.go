@@ -123,6 +123,13 @@ const (
 	enqueueTraced   = `SELECT postrider.enqueue('orders.created', '"geheim-payload"', key => 'geheim-key', headers => '` + traced + `')`
 )
 
+// metric reports whether the relay tells it, with a value if that is in the text.
+func (p *process) metric(text string) bool {
+	p.t.Helper()
+	_, all := p.get("/metrics")
+	return strings.Contains(all, text)
+}
+
 // stopRelay asks for a clean stop, in which deliveries under way end.
 func stopRelay(t *testing.T, p *process) {
 	t.Helper()
@@ -235,8 +242,9 @@ func TestTracesOverOtherProtocols(t *testing.T) {
 			db := newDB(t)
 			hook, requests := hookFor(t, func(int32) int { return http.StatusOK })
 			db.Exec(t, statementOfPage(t))
-			p := start(t, append(sidecar(db.URL(), hook, ">"), "OTEL_EXPORTER_OTLP_ENDPOINT="+url, "OTEL_EXPORTER_OTLP_PROTOCOL="+protocol)...)
+			p := start(t, append(sidecar(db.URL(), hook, ">"), "OTEL_EXPORTER_OTLP_ENDPOINT="+url, "OTEL_EXPORTER_OTLP_PROTOCOL="+protocol, "OTEL_BSP_SCHEDULE_DELAY=10")...)
 			next(t, requests)
+			eventually(t, "a span is sent", func() bool { return p.metric(`postrider_trace_spans_total{result="sent"} 1`) })
 			stopRelay(t, p)
 			to.mu.Lock()
 			defer to.mu.Unlock()
@@ -320,6 +328,9 @@ func TestTracesDelayNothing(t *testing.T) {
 				"OTEL_EXPORTER_OTLP_TIMEOUT=3600000", "OTEL_BSP_EXPORT_TIMEOUT=3600000")...)
 			for range messages {
 				next(t, requests)
+			}
+			if c.name == "hostile" {
+				eventually(t, "spans are lost", func() bool { return p.metric(`postrider_trace_spans_total{result="lost"}`) })
 			}
 			stopRelay(t, p)
 			text, _ := p.out.read()

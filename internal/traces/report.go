@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 )
 
@@ -18,7 +19,8 @@ const (
 type report struct {
 	log    *slog.Logger
 	redact func(string) string
-	room   int64 // spans that the queue and the exporter have at most
+	room   int64                  // spans that the queue and the exporter have at most
+	total  *prometheus.CounterVec // by result
 
 	mu                         sync.Mutex
 	ended, sent, lost, dropped int64
@@ -93,12 +95,15 @@ func (c counting) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) err
 	defer r.mu.Unlock()
 	if err != nil {
 		r.lost += int64(len(spans)) // the SDK tells Handle why
+		r.total.WithLabelValues("lost").Add(float64(len(spans)))
 	} else {
 		r.sent += int64(len(spans))
+		r.total.WithLabelValues("sent").Add(float64(len(spans)))
 	}
 	// What neither came out nor can still be inside was dropped.
 	if more := r.ended - r.sent - r.lost - r.dropped - r.room; more > 0 {
 		r.dropped += more
+		r.total.WithLabelValues("lost").Add(float64(more))
 		r.tell("the collector takes them too slowly")
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -15,6 +16,8 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/postrider/postrider/relay/metrics"
 )
 
 // FlushTimeout is how long the end of the process waits for spans to be sent.
@@ -35,6 +38,8 @@ type Process struct {
 	Log     *slog.Logger
 	// Redact takes out of a text what no log may show, which is also what Config.Secrets returns: a collector may answer with it.
 	Redact func(text string) string
+	// Registerer is where metrics go.
+	Registerer prometheus.Registerer
 }
 
 // Start makes what the configuration says, nil for nil. It connects to nothing yet. There is one in a process: the SDK tells what goes wrong
@@ -59,7 +64,10 @@ func Start(ctx context.Context, c *Config, p Process) (*Traces, error) {
 	if err != nil {
 		return nil, fmt.Errorf("traces to %s: %w", c.endpoint, err)
 	}
-	t := &Traces{exporter: exporter, report: &report{log: p.Log, redact: p.Redact, room: int64(c.room)}}
+	t := &Traces{exporter: exporter, report: &report{log: p.Log, redact: p.Redact, room: int64(c.room), total: metrics.CounterVec("trace_spans_total")}}
+	if err := p.Registerer.Register(t.report.total); err != nil {
+		return nil, fmt.Errorf("metrics of traces: %w", err)
+	}
 	otel.SetErrorHandler(t.report)
 	otel.SetLogger(logr.FromSlogHandler(p.Log.Handler()))
 	t.provider = sdk.NewTracerProvider(sdk.WithResource(of), sdk.WithSampler(c.sampler),

@@ -11,11 +11,13 @@ import (
 	"testing"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	"go.opentelemetry.io/otel/codes"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/postrider/postrider/relay/metrics"
 	"github.com/postrider/postrider/relay/subscription"
 	"github.com/postrider/postrider/sinks"
 )
@@ -247,7 +249,7 @@ func TestAroundAnError(t *testing.T) {
 func TestReport(t *testing.T) {
 	var out bytes.Buffer
 	hide := func(text string) string { return strings.ReplaceAll(text, "geheim", "…") }
-	r := &report{log: slog.New(slog.NewTextHandler(&out, nil)), redact: hide, room: 10}
+	r := &report{log: slog.New(slog.NewTextHandler(&out, nil)), redact: hide, room: 10, total: metrics.CounterVec("trace_spans_total")}
 	failing := counting{exporterOf(errors.New("no")), r}
 	working := counting{exporterOf(nil), r}
 	three := make([]sdk.ReadOnlySpan, 3)
@@ -272,6 +274,12 @@ func TestReport(t *testing.T) {
 	r.last(errors.New(strings.Repeat("x", longText-3) + "geheim" + strings.Repeat("x", 10_000)))
 	if text := out.String(); !strings.Contains(text, "spans=10 ") || len(text) > 1000 || strings.Contains(text, "geh") {
 		t.Errorf("at the end:\n%s", text)
+	}
+	for result, want := range map[string]float64{"sent": 3, "lost": 6 + 7} {
+		var told dto.Metric
+		if err := r.total.WithLabelValues(result).Write(&told); err != nil || told.GetCounter().GetValue() != want {
+			t.Errorf("%v are %s, want %v (%v)", told.GetCounter().GetValue(), result, want, err)
+		}
 	}
 	out.Reset()
 	r.sent = r.ended

@@ -27,6 +27,7 @@ const (
 	byAPI       = "each relay with `POSTRIDER_API_ADDR`"
 	byHub       = "the owner, if it has `POSTRIDER_API_ADDR`"
 	byCallbacks = "each relay with `POSTRIDER_CALLBACK_ADDR`"
+	byTraces    = "each relay that sends traces"
 )
 
 // definition is one metric.
@@ -49,7 +50,7 @@ func ofSubscription(further ...string) []string { return append([]string{"subscr
 
 // elsewhere says whether others of this process tell it, with what CounterVec and Desc make.
 func (d *definition) elsewhere() bool {
-	return slices.Contains([]string{byAPI, byHub, byCallbacks}, d.by)
+	return slices.Contains([]string{byAPI, byHub, byCallbacks, byTraces}, d.by)
 }
 
 // The list of all metrics.
@@ -138,6 +139,7 @@ var aboutProcess = []definition{
 	{name: "job_last_take_timestamp_seconds", kind: gauge, labels: ofSubscription(), by: byHub, help: "When a worker asked for its jobs the last time, or this relay began to deliver it; now, while one waits for some."},
 	{name: "job_workers", kind: gauge, by: byAPI, help: "Workers that have called this relay within the last minute."},
 	{name: "callbacks_total", kind: counter, labels: []string{"action", "result"}, by: byCallbacks, help: "Callbacks of receivers, by action and by what came of them."},
+	{name: "trace_spans_total", kind: counter, labels: []string{"result"}, by: byTraces, help: "Spans of attempts that a collector has taken (sent), and that none has, since it did not take them in time or at all (lost)."},
 }
 
 func bit(is bool) float64 {
