@@ -105,3 +105,58 @@ func tests(t *testing.T) map[string]bool {
 	}
 	return names
 }
+
+// The README stays a page.
+func TestREADMEIsAPage(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Count(string(text), "\n"); lines > 160 {
+		t.Errorf("README.md has %d lines; what is past 160 belongs into docs/", lines)
+	}
+}
+
+// Every link to a part of a page leads to a heading.
+func TestLinksLeadToHeadings(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]*)#([^)]+)\)`)
+	headings := make(map[string]map[string]bool)
+	found := 0
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			target := page
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(page), m[1])
+			}
+			if headings[target] == nil {
+				headings[target] = headingsOf(t, target)
+			}
+			found++
+			if !headings[target][m[2]] {
+				t.Errorf("%s: %s has no heading for #%s", page, target, m[2])
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("found only %d links to headings", found)
+	}
+}
+
+// headingsOf returns the anchors that GitHub makes of the headings of a page.
+func headingsOf(t *testing.T, page string) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchors := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(text), -1) {
+		kept := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		anchors[strings.ReplaceAll(kept, " ", "-")] = true
+	}
+	return anchors
+}

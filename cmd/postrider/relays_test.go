@@ -78,3 +78,21 @@ func waitUntil(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+// TestConnectionsOnThePage: docs/operations.md says how many connections a relay that streams has.
+func TestConnectionsOnThePage(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL(), "POSTRIDER_SINK=stdout:", "POSTRIDER_TOPICS=>")
+	p.waitFor("following the stream")
+	var clients, streams int
+	err := db.Conn(t).QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE backend_type = 'client backend'), count(*) FILTER (WHERE backend_type = 'walsender')
+		FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'postrider%'`).Scan(&clients, &streams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if clients < 2 || clients > 9 || streams != 1 {
+		t.Errorf("the relay has %d connections and %d streams; the page says nine and one", clients, streams)
+	}
+	p.stopWell()
+}
