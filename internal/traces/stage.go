@@ -2,6 +2,7 @@ package traces
 
 import (
 	"context"
+	"encoding/json"
 	"net/url"
 	"strconv"
 	"strings"
@@ -89,19 +90,13 @@ func destinationOf(sink string) []attribute.KeyValue {
 	return list
 }
 
-// contextOf is the context in which a message was made, as its headers tell. What is malformed counts for nothing.
+// contextOf is the context in which a message was made, as its headers tell. What is malformed counts for nothing. Names may be written in any
+// case: of several that differ in nothing else the last one counts, which is the lower one, as PostgreSQL orders an object's names.
 func contextOf(m *sinks.Message) trace.SpanContext {
-	headers, err := m.HeaderMap()
-	if err != nil || len(headers) == 0 {
+	var headers struct{ Traceparent, Tracestate string }
+	if len(m.Headers) == 0 || json.Unmarshal(m.Headers, &headers) != nil || headers.Traceparent == "" {
 		return trace.SpanContext{}
 	}
-	carrier := propagation.MapCarrier{}
-	for _, wanted := range (propagation.TraceContext{}).Fields() {
-		for name, value := range headers {
-			if name == wanted || carrier[wanted] == "" && strings.EqualFold(name, wanted) {
-				carrier[wanted] = value
-			}
-		}
-	}
+	carrier := propagation.MapCarrier{"traceparent": headers.Traceparent, "tracestate": headers.Tracestate}
 	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
 }
