@@ -16,6 +16,7 @@ import (
 	"github.com/postrider/postrider/sinks"
 	amqpsink "github.com/postrider/postrider/sinks/amqp"
 	kafkasink "github.com/postrider/postrider/sinks/kafka"
+	mqttsink "github.com/postrider/postrider/sinks/mqtt"
 	natssink "github.com/postrider/postrider/sinks/nats"
 	"github.com/postrider/postrider/sinks/postgres"
 	"github.com/postrider/postrider/sinks/pull"
@@ -27,7 +28,7 @@ import (
 
 // all are the kinds of destinations of this build. To add one, add it here.
 var all = []sinks.Destination{
-	webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, amqpsink.Destination, redissink.Destination,
+	webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, amqpsink.Destination, mqttsink.Destination, redissink.Destination,
 	sql.Destination, stdout.Destination,
 }
 

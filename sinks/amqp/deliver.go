@@ -50,8 +50,10 @@ func (s *sink) publishAll(ctx context.Context, batch []sinks.Delivery, outcomes 
 	}
 }
 
-// publishAlone sends messages one by one, so that what is said of one is about that one.
+// publishAlone sends messages one by one, so that what is said of one is about that one. All of it has the time of a batch: what is left then waits.
 func (s *sink) publishAlone(ctx context.Context, batch []sinks.Delivery, outcomes []error, places []int) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
 	for n, i := range places {
 		r, ok := outcomes[i].(*refusal)
 		if !ok {
