@@ -50,7 +50,7 @@ const (
 	admin   = "postgres://postgres@localhost:5432/shop"
 	billing = "SELECT postrider.subscribe('billing', '{payments.*}', 'https://billing.example/hooks')"
 	jobs    = "SELECT postrider.subscribe(name, '{mail.*}', sink) FROM (VALUES ('mail', 'pull:'), ('search', 'pull:'), ('payments', 'sql:')) AS s (name, sink);" +
-		"SELECT postrider.enqueue('orders.created', '{}') FROM generate_series(1, 16); SELECT postrider.enqueue('mail.reminder', '{}') FROM generate_series(1, 2)"
+		"SELECT postrider.enqueue('orders.created', '{}') FROM generate_series(1, 16); SELECT postrider.enqueue('mail.reminder', '{}', key => 'customer-17') FROM generate_series(1, 2)"
 	orders = "CREATE TABLE orders (id bigint PRIMARY KEY, customer bigint, total numeric)"
 )
 
