@@ -58,6 +58,8 @@ var toldPages = []told{
 	{page: "../README.md", begins: withDatabase, setup: orders},
 	{page: "start.md", begins: withServer, needs: []string{"python3"}},
 	{page: "enqueue.md", setup: orders},
+	{page: "adopt.md", env: []string{"POSTRIDER_DATABASE_URL=" + admin}, setup: "CREATE TABLE public.outboxevent (id uuid, aggregatetype text, aggregateid text, type text, payload jsonb);" +
+		"CREATE TABLE public.jobs (kind text, args jsonb, run_at timestamptz, state text); CREATE TABLE public.events (id bigint, name text, entity_id bigint, data jsonb, sent_at timestamptz)"},
 	{page: "running.md"},
 	{page: "jobs-sql.md"},
 	{page: "inbox.md", setup: "CREATE ROLE receiver LOGIN; CREATE ROLE owner LOGIN; GRANT CREATE ON DATABASE shop TO owner",

@@ -31,7 +31,7 @@ func (r *Removal) SQL() []string { return append(slices.Clone(r.Slots), r.Statem
 // PlanRemoval looks at what there is of Postrider, whole or in parts, and changes nothing.
 func PlanRemoval(ctx context.Context, db *dbconn.Conn) (*Removal, error) {
 	r := &Removal{}
-	for _, look := range []func(context.Context, *dbconn.Conn) error{r.slots, r.publication, r.schema} {
+	for _, look := range []func(context.Context, *dbconn.Conn) error{r.slots, r.adopted, r.publication, r.schema} {
 		if err := look(ctx, db); err != nil {
 			return nil, fmt.Errorf("look at what there is to remove: %w", err)
 		}
@@ -55,6 +55,13 @@ func (r *Removal) slots(ctx context.Context, db *dbconn.Conn) (err error) {
 	}
 	active, err := texts(ctx, db, `SELECT format('the replication slot %s is in use by process %s', slot_name, active_pid) `+ours+` AND active ORDER BY 1`)
 	r.Against = append(r.Against, active...)
+	return err
+}
+
+// adopted ends what makes messages of other tables' rows: without the outbox, nobody could insert into them any more.
+func (r *Removal) adopted(ctx context.Context, db *dbconn.Conn) error {
+	statements, err := Adopted(ctx, db, "")
+	r.Statements = append(r.Statements, statements...)
 	return err
 }
 

@@ -70,7 +70,7 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.databaseURL, "database-url", "", "PostgreSQL connection string (default: $POSTRIDER_DATABASE_URL)")
 	root.AddCommand(
 		a.runCommand(), a.migrateCommand(), a.grantsCommand(), a.statusCommand(), a.topCommand(), a.eventsCommand(), a.subsCommand(), a.parkedCommand(), a.schedulesCommand(), a.messagesCommand(), a.cancelCommand(), a.operationsCommand(),
-		a.enqueueCommand(), a.doctorCommand(), a.rebaseCommand(), a.inboxCommand(), a.uninstallCommand(), a.versionCommand(), a.settingsCommand())
+		a.enqueueCommand(), a.doctorCommand(), a.rebaseCommand(), a.inboxCommand(), a.adoptCommand(), a.uninstallCommand(), a.versionCommand(), a.settingsCommand())
 	return root
 }
 
