@@ -190,6 +190,22 @@ func (s *scene) one(topic, key, payload string) int64 {
 	return s.Publish(topic, key, payload)[0]
 }
 
+// What somebody wants cancelled is cancelled, though nobody would have got it.
+func TestCancelOfWhatAFilterLeavesOut(t *testing.T) {
+	s := newScene(t)
+	a := s.cast("a", "{a.>}", `{"filter": "payload != 2"}`)
+	s.Exec(`SELECT postrider.pause('a')`)
+	ids := s.Publish("a.b", "k", "1", "2", "3")
+	if got := s.cancel("a", ids[1]); got != "requested" {
+		t.Errorf("the answer is %s", got)
+	}
+	s.Exec(`SELECT postrider.resume('a')`)
+	s.play()
+	s.answers("a", "cancelled", ids[1])
+	s.shows("a", "delivered", ids[0], ids[2])
+	a.exactly(t, []int64{ids[0], ids[2]})
+}
+
 // What is left out costs nothing of a limit.
 func TestFilterComesBeforeLimits(t *testing.T) {
 	s := newScene(t)

@@ -23,6 +23,8 @@ type Drain struct {
 	To       Kind
 	Case     string
 	Messages int
+	// Fill is how many messages the backlog has, where some are not delivered. Default: Messages.
+	Fill int
 	// Copies is how many deliveries each message makes. Default: 1.
 	Copies int
 	// Limit ends the measurement so long after the first delivery; what was delivered by then gives the rate. Default: a minute.
@@ -61,7 +63,7 @@ func (b *Bench) Drain(ctx context.Context, s system.System, d Drain) (row report
 			return row, err
 		}
 	}
-	if err := st.Fill(ctx, d.Messages); err != nil {
+	if err := st.Fill(ctx, max(d.Fill, d.Messages)); err != nil {
 		return row, err
 	}
 	p, costs, err := st.drain(ctx, int64(d.Messages*d.Copies), d.Limit)

@@ -59,7 +59,7 @@ func benchFeed() (*feed.Feed, *queue.Budget) {
 }
 
 // addLive attaches a queue with the patterns.
-func addLive(b *testing.B, f *feed.Feed, share *queue.Budget, wake func(), patterns ...string) *queue.Queue {
+func addLive(b testing.TB, f *feed.Feed, share *queue.Budget, wake func(), patterns ...string) *queue.Queue {
 	match, err := topic.NewMatcher(patterns)
 	if err != nil {
 		b.Fatal(err)
@@ -71,9 +71,9 @@ func addLive(b *testing.B, f *feed.Feed, share *queue.Budget, wake func(), patte
 }
 
 // closeAt makes a tick that finds nothing.
-func closeAt(b *testing.B, f *feed.Feed, s snapshot.Snapshot) { tickOf(b, f, &stillServer{s}) }
+func closeAt(b testing.TB, f *feed.Feed, s snapshot.Snapshot) { tickOf(b, f, &stillServer{s}) }
 
-func tickOf(b *testing.B, f *feed.Feed, s feed.Server) {
+func tickOf(b testing.TB, f *feed.Feed, s feed.Server) {
 	now := time.Now()
 	for a := f.Begin(now); !a.Over(); a, _ = f.Took(now) {
 		if err := f.Put(context.Background(), s, &a); err != nil {
@@ -114,11 +114,11 @@ func (*stillServer) TransactionTopics(context.Context, []uint64) ([]string, erro
 func (*stillServer) Close() {}
 
 // benchRunner is a live runner on the feed.
-func benchRunner(b *testing.B, f *feed.Feed, share *queue.Budget, ordering subscription.Ordering, n, batch int) *Runner {
+func benchRunner(b testing.TB, f *feed.Feed, share *queue.Budget, ordering subscription.Ordering, n, batch int) *Runner {
 	return benchRunnerTo(b, &accepting{}, f, share, ordering, sinks.Limits{Lanes: n, Batch: batch})
 }
 
-func benchRunnerTo(b *testing.B, to sinks.Sink, f *feed.Feed, share *queue.Budget, ordering subscription.Ordering, limits sinks.Limits) *Runner {
+func benchRunnerTo(b testing.TB, to sinks.Sink, f *feed.Feed, share *queue.Budget, ordering subscription.Ordering, limits sinks.Limits) *Runner {
 	match, err := topic.NewMatcher([]string{">"})
 	if err != nil {
 		b.Fatal(err)

@@ -1,14 +1,12 @@
 package delivery
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/postrider/postrider/relay/expression"
 	"github.com/postrider/postrider/relay/message"
 	"github.com/postrider/postrider/relay/states"
-	"github.com/postrider/postrider/relay/store"
 )
 
 // filtering asks the subscription's filter which of the messages that its topics match are wanted: when a message is taken in, before
@@ -38,7 +36,7 @@ func (f *filtering) atOnce(n int) int {
 // enough says whether the rest of what there is to judge is for the next step.
 func (f *filtering) enough() bool { return f.work >= stepWork }
 
-// judgedError is what an expression says of a message that is not to be delivered.
+// judgedError is what an expression says of a message that is not to be delivered. It is no outcome: the destination has not been asked.
 type judgedError struct {
 	unfit error // why it cannot be judged, or transformed; nil: it is not wanted
 }
@@ -119,11 +117,4 @@ func (r *Runner) judged(t *task, j *judgedError) {
 	}
 	r.retries.parked.remove(t.entry)
 	r.retries.unblock(t.entry.keyed())
-}
-
-// notSent says whether the outcome is of a message that has not come to the destination.
-func notSent(err error) bool {
-	_, unread := errors.AsType[*store.UnreadError](err)
-	_, judged := errors.AsType[*judgedError](err)
-	return unread || judged
 }

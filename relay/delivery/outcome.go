@@ -145,8 +145,8 @@ var getsThrough = map[sinks.Kind]bool{sinks.KindAccepted: true, sinks.KindLeased
 // anyThrough says whether the destination has answered for some message as one that works does.
 func (r *Runner) anyThrough(l *lane) bool {
 	for _, err := range l.outcomes {
-		if notSent(err) {
-			continue
+		if _, unread := errors.AsType[*store.UnreadError](err); unread {
+			continue // it has not come to the destination
 		}
 		kind, _ := sinks.Classify(err)
 		if getsThrough[kind] && !r.gaveUp(err, kind) {

@@ -8,9 +8,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"weak"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 
@@ -75,10 +78,25 @@ func among(these ...*cel.Type) func(*cel.Type) bool {
 
 // Program is a compiled expression. It may be used by several goroutines at once.
 type Program struct {
-	text    string
 	kind    *kind
 	program cel.Program
-	carried bool
+	quick   cel.Program // without a count of what it costs; nil: it may cost much, even on a small message
+	carried bool        // it looks at what the message carries,
+	reads   bool        // at the payload
+}
+
+// readers is how many programs there are that look at payloads.
+var readers atomic.Int32
+
+// small is the largest payload on which a program that may be quick is not counted.
+const small = 64 << 10
+
+// programFor returns what is to be run on a message.
+func (p *Program) programFor(m *sinks.Message) cel.Program {
+	if p.quick != nil && len(m.Payload)+len(m.Headers) <= small {
+		return p.quick
+	}
+	return p.program
 }
 
 // Filter compiles an expression that says which messages are wanted. Errors are CompileErrors.
@@ -119,6 +137,10 @@ func compiled(k *kind, text string) (*Program, error) {
 	}
 	programs.inUse[key] = weak.Make(p)
 	runtime.AddCleanup(p, forget, key)
+	if p.reads {
+		readers.Add(1)
+		runtime.AddCleanup(p, func(n int32) { readers.Add(n) }, -1)
+	}
 	return p, nil
 }
 
@@ -149,15 +171,44 @@ func compile(k *kind, text string) (*Program, error) {
 	if is := checked.OutputType(); !is.IsExactType(cel.DynType) && !k.fits(is) {
 		return nil, wrong(1, 1, fmt.Sprintf("its value %s, and is of type %s", k.wants, is))
 	}
-	program, err := env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
-	if err != nil {
+	p := &Program{kind: k}
+	if err := p.plan(env, checked); err != nil {
 		return nil, wrong(1, 1, err.Error())
 	}
-	p := &Program{text: text, kind: k, program: program}
 	for _, reference := range checked.NativeRep().ReferenceMap() {
 		p.carried = p.carried || slices.Contains(carried, reference.Name)
+		p.reads = p.reads || reference.Name == "payload"
 	}
 	return p, nil
+}
+
+// plan makes what is run.
+func (p *Program) plan(env *cel.Env, checked *cel.Ast) (err error) {
+	p.program, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
+	if err == nil && isQuick(checked.NativeRep().Expr()) {
+		p.quick, err = env.Program(checked, cel.EvalOptions(cel.OptOptimize))
+	}
+	return err
+}
+
+// quickly are functions that take no longer than it takes to go through what they are given, and make nothing that is larger.
+var quickly = []string{operators.Equals, operators.NotEquals, operators.Less, operators.LessEquals, operators.Greater, operators.GreaterEquals, operators.LogicalAnd,
+	operators.LogicalOr, operators.LogicalNot, operators.Conditional, operators.Index, operators.In, operators.Negate, operators.Subtract, operators.Multiply, operators.Divide,
+	operators.Modulo, operators.OptSelect, operators.OptIndex, "startsWith", "endsWith", "contains", "size", "orValue", "hasValue", "int", "double", "timestamp", "duration"}
+
+// isQuick says whether an evaluation costs no more than some times its text and the message: it has neither loops nor what makes texts
+// longer, or looks for patterns.
+func isQuick(e ast.Expr) bool {
+	quick := true
+	ast.PostOrderVisit(e, ast.NewExprVisitor(func(e ast.Expr) {
+		switch e.Kind() {
+		case ast.ComprehensionKind:
+			quick = false
+		case ast.CallKind:
+			quick = quick && slices.Contains(quickly, e.AsCall().FunctionName())
+		}
+	}))
+	return quick
 }
 
 // Problem is what is wrong at one place of an expression.

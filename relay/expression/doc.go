@@ -1,7 +1,7 @@
 // Package expression has what a subscription's settings say about messages in CEL (Common Expression Language, cel.dev): which of them it
-// wants, and by what they are told apart.
+// wants, by what they are told apart, and what is delivered instead of them.
 //
-//	text ── Filter, Name ──▶ Program ── Wants, Value ──▶ what it says of a message
+//	text ── Filter, Name, Payload, … ──▶ Program ── Wants, Value, Transform.Of ──▶ what it says of a message
 //	  └─▶ CompileError: line, column, what would be right
 //
 // # What an expression sees
@@ -18,7 +18,8 @@
 //
 // # What is bounded
 //
-// The text (maxText), what one evaluation may cost (maxCost: a few milliseconds at most), and what stays of a message's evaluations: some
+// The text (maxText) and how deep it may be nested, what one evaluation may cost (maxCost: some tens of milliseconds at most; what is quick on a
+// small message is not counted, since counting takes longer than that), what is made of a message (maxMade), and what stays of a message's evaluations: some
 // results, and of what takes room, such as a payload that was read, no more than keptBytes of all messages together.
 //
 // # What is shared

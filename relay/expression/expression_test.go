@@ -197,7 +197,7 @@ func TestPayloadIsReadOnce(t *testing.T) {
 	var memo Memo
 	m := order()
 	read := func() (n int, value any) {
-		for _, f := range memo.memory().found {
+		for _, f := range memo.memory(m).found {
 			if f.what == part("payload") {
 				n, value = n+1, f.is
 			}
@@ -228,7 +228,7 @@ func TestMemoriesAreBounded(t *testing.T) {
 	for i := range 100 {
 		filter(t, fmt.Sprintf("payload.id != %d", 1000+i)).Wants(m, &memo)
 	}
-	if n := len(memo.memory().found); n > mostFound {
+	if n := len(memo.memory(m).found); n > mostFound {
 		t.Errorf("%d findings of a message stay", n)
 	}
 	text := strings.Repeat("a", keptBytes/10)
@@ -240,7 +240,7 @@ func TestMemoriesAreBounded(t *testing.T) {
 	}
 	kept := 0
 	for i := range memos {
-		for _, f := range memos[i].memory().found {
+		for _, f := range memos[i].memory(nil).found {
 			if f.what == part("payload") {
 				kept++
 			}

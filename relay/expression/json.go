@@ -98,64 +98,78 @@ func (r *reader) word(word string) error {
 	return nil
 }
 
-// elements reads what is between brackets, element by element.
-func (r *reader) elements(end byte, element func() error) error {
+// enter begins an object or a list.
+func (r *reader) enter() error {
 	r.at++
 	if r.depth++; r.depth > maxDepth {
 		return errTooDeep
 	}
-	defer func() { r.depth-- }()
-	if r.next() == end {
+	return nil
+}
+
+// more says whether another element follows: the first one, or one after a comma. Else the end was read.
+func (r *reader) more(end byte, first bool) (bool, error) {
+	switch c := r.next(); {
+	case c == end:
 		r.at++
-		return nil
+		r.depth--
+		return false, nil
+	case first:
+		return true, nil
+	case c == ',':
+		r.at++
+		return true, nil
 	}
-	for {
-		if err := element(); err != nil {
-			return err
-		}
-		switch r.next() {
-		case end:
-			r.at++
-			return nil
-		case ',':
-			r.at++
-		default:
-			return errNoJSON
-		}
-	}
+	return false, errNoJSON
 }
 
 // object reads an object. Of a name that comes twice, which PostgreSQL does not write, the last value counts.
 func (r *reader) object() (any, error) {
 	object := make(map[string]any)
 	r.bytes += entryBytes
-	err := r.elements('}', func() error {
-		if r.next() != '"' {
-			return errNoJSON
+	err := r.enter()
+	for first := true; err == nil; first = false {
+		more := false
+		if more, err = r.more('}', first); !more {
+			break
 		}
-		name, err := r.string()
-		if err != nil {
-			return err
-		}
-		if r.next() != ':' {
-			return errNoJSON
-		}
-		r.at++
-		r.bytes += entryBytes
-		object[name], err = r.value()
-		return err
-	})
+		err = r.member(object)
+	}
 	return object, err
 }
 
+// member reads a name and its value.
+func (r *reader) member(object map[string]any) error {
+	if r.next() != '"' {
+		return errNoJSON
+	}
+	name, err := r.string()
+	if err != nil {
+		return err
+	}
+	if r.next() != ':' {
+		return errNoJSON
+	}
+	r.at++
+	r.bytes += entryBytes
+	object[name], err = r.value()
+	return err
+}
+
+// list reads a list.
 func (r *reader) list() (any, error) {
 	list := []any{}
 	r.bytes += valueBytes
-	err := r.elements(']', func() error {
-		v, err := r.value()
+	err := r.enter()
+	for first := true; err == nil; first = false {
+		more := false
+		if more, err = r.more(']', first); !more {
+			break
+		}
+		var v any
+		v, err = r.value()
 		list = append(list, v)
-		return err
-	})
+	}
 	return list, err
 }
 
@@ -172,8 +186,7 @@ func (r *reader) string() (string, error) {
 			if quoted := r.text[begin:r.at]; escaped {
 				return r.unescaped(quoted)
 			}
-			plain := r.text[begin+1 : r.at-1]
-			return unsafe.String(unsafe.SliceData(plain), len(plain)), nil // nobody writes into a payload
+			return textOf(r.text[begin+1 : r.at-1]), nil
 		}
 	}
 	return "", errNoJSON
@@ -187,13 +200,16 @@ func (r *reader) unescaped(quoted []byte) (s string, err error) {
 	return s, nil
 }
 
+// textOf is the text of a part of the payload, into which nobody writes.
+func textOf(part []byte) string { return unsafe.String(unsafe.SliceData(part), len(part)) }
+
 // number reads a number: an int64 if it is whole and fits, else a float64.
 func (r *reader) number() (any, error) {
 	begin := r.at
 	for r.at < len(r.text) && strings.IndexByte("0123456789-+.eE", r.text[r.at]) >= 0 {
 		r.at++
 	}
-	word := string(r.text[begin:r.at])
+	word := textOf(r.text[begin:r.at])
 	if n, err := strconv.ParseInt(word, 10, 64); err == nil {
 		return n, nil
 	}

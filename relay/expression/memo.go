@@ -3,15 +3,20 @@ package expression
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // Memo is a place, beside a message, for what was found out about it. The zero value is ready; it may be used by several goroutines at once.
 type Memo struct{ of atomic.Pointer[memory] }
 
-// memory is made when the first expression looks at the message.
+// memory is made when the first expression looks at the message. It is what expressions see of it, too: see view.go.
 type memory struct {
+	m     *sinks.Message
 	mu    sync.Mutex
 	found []*finding
+	one   finding     // of the first filter, and where it is listed: most messages have no more
+	list  [2]*finding // the array of found, at first
 }
 
 // finding is what a program says of the message, or what is to be read for all of them.
@@ -25,11 +30,16 @@ type finding struct {
 // mostFound bounds what a memory keeps: the oldest goes.
 const mostFound = 10
 
-func (m *Memo) memory() *memory {
-	if found := m.of.Load(); found != nil {
-		return found
+// memory returns that of the message beside which the memo is.
+func (m *Memo) memory(of *sinks.Message) *memory {
+	if is := m.of.Load(); is != nil {
+		return is
 	}
-	m.of.CompareAndSwap(nil, &memory{})
+	made := &memory{m: of}
+	made.found = made.list[:0]
+	if m.of.CompareAndSwap(nil, made) {
+		return made
+	}
 	return m.of.Load()
 }
 
@@ -42,12 +52,21 @@ func (m *memory) find(what any) *finding {
 			return f
 		}
 	}
-	f := &finding{what: what}
+	f := m.unused(what)
 	if len(m.found) == mostFound {
 		m.found = append(m.found[:0], m.found[1:]...)
 	}
 	m.found = append(m.found, f)
 	return f
+}
+
+// unused returns an empty finding. What takes room has one that ends when it is dropped.
+func (m *memory) unused(what any) *finding {
+	if p, ok := what.(*Program); ok && p.kind == &filters && m.one.what == nil {
+		m.one.what = p
+		return &m.one
+	}
+	return &finding{what: what}
 }
 
 // drop forgets a finding, for whoever comes later.

@@ -1,0 +1,55 @@
+package scenario
+
+import (
+	"context"
+
+	"github.com/postrider/postrider/bench/report"
+	"github.com/postrider/postrider/bench/system"
+	"github.com/postrider/postrider/bench/system/postrider"
+)
+
+func init() {
+	register(13, Scenario{
+		Name: "drain-filter", Run: drainFilter,
+		Title: "a backlog into JetStream, without and with expressions that look at each payload",
+	})
+}
+
+// expressions are what is compared: settings of the subscription, by name.
+var expressions = []struct {
+	name     string
+	settings map[string]any
+	each     int // so manieth message is delivered
+}{
+	{"as they are", nil, 1},
+	{"a filter that wants all", map[string]any{"filter": `payload.n > 0 && topic.startsWith("bench.")`}, 1},
+	{"a filter that wants half", map[string]any{"filter": "payload.n % 2 == 0"}, 2},
+	{"a filter and a transform", map[string]any{"filter": "payload.n > 0", "transform": map[string]any{"payload": `{"n": payload.n, "twice": payload.n * 2}`}}, 1},
+}
+
+// drainFilter has them take turns, for what else the machine does to concern all alike.
+func drainFilter(ctx context.Context, b *Bench) (t report.Table, err error) {
+	const messages = 200_000
+	all := make([][]report.Row, len(expressions))
+	for range Pick(b, 1, rounds) {
+		for i, e := range expressions {
+			with := func(to system.Destination) []postrider.Subscription {
+				list := postrider.Default(to)
+				list[0].Settings = e.settings
+				return list
+			}
+			rows, err := b.Each(ctx, b.relays(with, "stream"), func(ctx context.Context, s system.System) (report.Row, error) {
+				return b.Drain(ctx, s, Drain{To: NATS, Case: e.name, Messages: messages / e.each, Fill: messages})
+			})
+			if err != nil {
+				return t, err
+			}
+			all[i] = append(all[i], rows...)
+		}
+	}
+	for _, rows := range all {
+		t.Rows = append(t.Rows, medianRow(rows))
+	}
+	t.Notes = append([]string{"Of what is left out nothing is delivered: the rate is that of the rest."}, drainNotes...)
+	return t, nil
+}
