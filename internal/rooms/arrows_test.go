@@ -87,6 +87,7 @@ var rooms = []room{
 	{path: "internal/apt"},
 	{path: "internal/pgtest", may: "internal/account internal/apt", postgres: true},
 	{path: "internal/natstest"},
+	{path: "internal/rabbittest", may: "internal/apt"},
 	{path: "internal/hooktest"},
 	{path: "internal/linktest"},
 	{path: "internal/browsertest", may: "internal/apt"},

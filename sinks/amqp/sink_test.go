@@ -9,6 +9,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/postrider/postrider/internal/rabbittest"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -24,16 +25,7 @@ func TestMessage(t *testing.T) {
 	typed := sinktest.NewDelivery("orders.paid", "<a/>")
 	typed.Headers = []byte(`{"Content-Type": "text/xml"}`)
 	sinktest.WantKinds(t, b.deliver(sink, d, typed), sinks.KindAccepted, sinks.KindAccepted)
-	var got []amqp.Delivery
-	b.channel(func(c *amqp.Channel) error {
-		for {
-			m, ok, err := c.Get(b.queue, true)
-			if err != nil || !ok {
-				return err
-			}
-			got = append(got, m)
-		}
-	})
+	got := b.Drain(t, b.queue)
 	if len(got) != 2 {
 		t.Fatalf("%d messages, want 2", len(got))
 	}
@@ -75,7 +67,7 @@ func TestDefaultExchange(t *testing.T) {
 // The first server that answers is taken; those that do not delay it and no more.
 func TestSeveralServers(t *testing.T) {
 	b := newBroker(t, common(t))
-	nobody := freePorts(t, 1)[0]
+	nobody := rabbittest.FreePorts(t, 1)[0]
 	for range 2 {
 		sink := b.to(sinks.Target{URL: "amqp://127.0.0.1:" + nobody + "," + b.link.Addr() + "?exchange=" + b.exchange})
 		sinktest.WantKinds(t, b.deliver(sink, batchOf("a")...), sinks.KindAccepted)
@@ -99,7 +91,7 @@ func TestSetup(t *testing.T) {
 	t.Setenv("POSTRIDER_SECRET_R", "hunter22")
 	t.Setenv("POSTRIDER_SECRET_W", "wrong-one")
 	user := "user" + b.exchange
-	b.ctl(t, "eval", fmt.Sprintf(`rabbit_auth_backend_internal:add_user(<<"%s">>, <<"hunter22">>, <<"test">>), rabbit_vhost:add(<<"other">>, <<"test">>),
+	b.Ctl(t, "eval", fmt.Sprintf(`rabbit_auth_backend_internal:add_user(<<"%s">>, <<"hunter22">>, <<"test">>), (catch rabbit_vhost:add(<<"other">>, <<"test">>)),
 		rabbit_auth_backend_internal:set_permissions(<<"%s">>, <<"/">>, <<"^$">>, <<"^other$">>, <<"^$">>, <<"test">>).`, user, user))
 	right := fmt.Sprintf(`"user": %q, "password": "env:POSTRIDER_SECRET_R"`, user)
 	for _, c := range []struct{ query, options, words string }{
@@ -122,7 +114,7 @@ func TestSetup(t *testing.T) {
 			t.Errorf("%s %s: examined: %+v, want %q", c.query, c.options, unfit, c.words)
 		}
 	}
-	b.ctl(t, "set_permissions", "-p", "/", user, "", "^"+b.exchange+"$", "")
+	b.Ctl(t, "set_permissions", "-p", "/", user, "", "^"+b.exchange+"$", "")
 	target := b.target(`{` + right + `}`)
 	sinktest.WantKinds(t, b.deliver(b.to(target), batchOf("a")...), sinks.KindAccepted)
 	if unfit := examined(t, target); unfit != nil {
@@ -200,22 +192,22 @@ func TestExamine(t *testing.T) {
 // TLS trusts whom it is told to, and a certificate can say who we are.
 func TestTLS(t *testing.T) {
 	b := newBroker(t, common(t))
-	b.ctl(t, "eval", `rabbit_auth_backend_internal:add_user(<<"postrider">>, <<"not by this">>, <<"test">>),
+	b.Ctl(t, "eval", `(catch rabbit_auth_backend_internal:add_user(<<"postrider">>, <<"not by this">>, <<"test">>)),
 		rabbit_auth_backend_internal:set_permissions(<<"postrider">>, <<"/">>, <<"^$">>, <<".*">>, <<"^$">>, <<"test">>).`)
-	external := fmt.Sprintf(`{"mechanism": "EXTERNAL", "tls": {"ca": %q, "cert": %q, "key": %q}}`, b.file("ca.pem"), b.file("cert.pem"), b.file("key.pem"))
+	external := fmt.Sprintf(`{"mechanism": "EXTERNAL", "tls": {"ca": %q, "cert": %q, "key": %q}}`, b.File("ca.pem"), b.File("cert.pem"), b.File("key.pem"))
 	for _, c := range []struct {
 		host, options string
 		kind          sinks.Kind
 		words         string
 	}{
-		{"127.0.0.1", fmt.Sprintf(`{"tls": {"ca": %q}}`, b.file("ca.pem")), sinks.KindAccepted, ""},
-		{"localhost", fmt.Sprintf(`{"tls": {"ca": %q, "min_version": "1.3"}}`, b.file("ca.pem")), sinks.KindAccepted, ""},
+		{"127.0.0.1", fmt.Sprintf(`{"tls": {"ca": %q}}`, b.File("ca.pem")), sinks.KindAccepted, ""},
+		{"localhost", fmt.Sprintf(`{"tls": {"ca": %q, "min_version": "1.3"}}`, b.File("ca.pem")), sinks.KindAccepted, ""},
 		{"localhost", external, sinks.KindAccepted, ""},
 		{"localhost", ``, sinks.KindMisconfigured, "certificate"},
-		{"localhost", fmt.Sprintf(`{"tls": {"ca": %q, "server_name": "other.example"}}`, b.file("ca.pem")), sinks.KindMisconfigured, "other.example"},
+		{"localhost", fmt.Sprintf(`{"tls": {"ca": %q, "server_name": "other.example"}}`, b.File("ca.pem")), sinks.KindMisconfigured, "other.example"},
 		{"localhost", `{"tls": {"ca": "/nowhere"}}`, sinks.KindMisconfigured, "tls.ca"},
 	} {
-		target := sinks.Target{URL: "amqps://" + c.host + ":" + b.tlsPort + "?exchange=" + b.exchange, Options: []byte(c.options)}
+		target := sinks.Target{URL: "amqps://" + c.host + ":" + b.TLSPort() + "?exchange=" + b.exchange, Options: []byte(c.options)}
 		got := b.deliver(b.to(target), batchOf("a")...)[0]
 		if c.kind == sinks.KindAccepted {
 			sinktest.WantKinds(t, []error{got}, c.kind)
@@ -223,7 +215,7 @@ func TestTLS(t *testing.T) {
 		}
 		wantText(t, got, c.kind, c.words)
 	}
-	plain := sinks.Target{URL: "amqp://127.0.0.1:" + b.tlsPort, Timeout: time.Second}
+	plain := sinks.Target{URL: "amqp://127.0.0.1:" + b.TLSPort(), Timeout: time.Second}
 	wantText(t, b.deliver(b.to(plain), batchOf("a")...)[0], sinks.KindUnavailable)
 }
 

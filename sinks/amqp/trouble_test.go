@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/postrider/postrider/internal/linktest"
+	"github.com/postrider/postrider/internal/rabbittest"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
@@ -53,7 +53,7 @@ func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
 // eventually delivers until it is accepted.
 func (b *broker) eventually(sink sinks.Sink, d sinks.Delivery) {
 	b.t.Helper()
-	for deadline := time.Now().Add(startTimeout); ; {
+	for deadline := time.Now().Add(rabbittest.Patience); ; {
 		err := b.deliver(sink, d)[0]
 		if err == nil {
 			return
@@ -248,16 +248,11 @@ func TestSilentAndSlow(t *testing.T) {
 func TestCancelledWhileWriting(t *testing.T) {
 	b := newBroker(t, common(t))
 	target := b.target(`{"max_message_bytes": 2000000}`)
-	target.URL = "amqp://" + b.addr() + "?exchange=" + b.exchange // nothing between that would hold bytes
+	target.URL = "amqp://" + b.Addr() + "?exchange=" + b.exchange // nothing between that would hold bytes
 	sink := b.to(target)
 	sinktest.WantKinds(t, b.deliver(sink, batchOf("a")...), sinks.KindAccepted)
-	signal := func(s os.Signal) {
-		if err := b.node.Process.Signal(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	signal(syscall.SIGSTOP)
-	goOn := sync.OnceFunc(func() { signal(syscall.SIGCONT) })
+	b.Signal(t, syscall.SIGSTOP)
+	goOn := sync.OnceFunc(func() { b.Signal(t, syscall.SIGCONT) })
 	defer goOn()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -310,8 +305,8 @@ func TestMemoryAlarm(t *testing.T) {
 	b := newBroker(t, common(t))
 	sink := b.to(b.within(500*time.Millisecond, ""))
 	sinktest.WantKinds(t, b.deliver(sink, keyed("k", "0")), sinks.KindAccepted)
-	b.ctl(t, "set_vm_memory_high_watermark", "absolute", "1000000")
-	over := func() { b.ctl(t, "set_vm_memory_high_watermark", "absolute", "2GB") }
+	b.Ctl(t, "set_vm_memory_high_watermark", "absolute", "1000000")
+	over := func() { b.Ctl(t, "set_vm_memory_high_watermark", "absolute", "2GB") }
 	defer func() { over() }()
 	first := keyed("k", "1")
 	deadline := time.Now().Add(sinktest.Patience)
@@ -407,11 +402,11 @@ func TestKilledServer(t *testing.T) {
 	for accepted.Load() < 50 && t.Context().Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
-	b.kill()
+	b.Kill()
 	<-stopped
 	sinktest.WantKinds(t, b.deliver(sink, keyed("k", last)), sinks.KindUnavailable)
 	wantText(t, b.deliver(sink, keyed("k", last))[0], sinks.KindUnavailable, "127.0.0.1")
-	if err := b.startNode(); err != nil {
+	if err := b.Restart(); err != nil {
 		t.Fatal(err)
 	}
 	b.eventually(sink, keyed("k", last))

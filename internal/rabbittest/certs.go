@@ -1,4 +1,4 @@
-package amqpsink
+package rabbittest
 
 import (
 	"crypto/ecdsa"
@@ -15,7 +15,7 @@ import (
 )
 
 // certify writes an authority, and one certificate that is the server's and that of the user named postrider.
-func (s *server) certify() error {
+func (s *Server) certify() error {
 	authority, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -42,6 +42,6 @@ func (s *server) certify() error {
 	return errors.Join(err, s.write("ca.pem", "CERTIFICATE", caDER), s.write("cert.pem", "CERTIFICATE", leafDER), s.write("key.pem", "EC PRIVATE KEY", keyDER))
 }
 
-func (s *server) write(name, kind string, der []byte) error {
-	return os.WriteFile(s.file(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+func (s *Server) write(name, kind string, der []byte) error {
+	return os.WriteFile(s.File(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
