@@ -32,6 +32,7 @@ func TestWants(t *testing.T) {
 		`payload.total > 100 && headers.region == "eu"`:          true,
 		`payload.total > 119.5 && payload.price < 100`:           true, // of both kinds
 		`payload.total == 120.0 && payload.total == 120`:         true,
+		`id > 6.5 && priority < 1.5`:                             true,
 		`payload.price == 99.9`:                                  true,
 		`payload.long > 1.2e19 && payload.id in [1, 42]`:         true,
 		`payload.note == null && payload.paid`:                   true,
