@@ -73,6 +73,9 @@ func newSink(t sinks.Target, with sinks.Surroundings) (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !c.secure && c.Password != "" && with.Log != nil {
+		with.Log.Warn("the password goes over the network as it is: use amqps:// (TLS)")
+	}
 	s := &sink{dialer: d, limits: sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s, nil

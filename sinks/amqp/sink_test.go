@@ -1,8 +1,10 @@
 package amqpsink
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -245,6 +247,25 @@ func TestBadTargets(t *testing.T) {
 		c, err := parse(sinks.Target{URL: url})
 		if err != nil || c.vhost != vhost {
 			t.Errorf("%s: %v, %+v, want the virtual host %q", url, err, c, vhost)
+		}
+	}
+}
+
+// A password that goes over the network as it is takes a warning; over TLS it does not.
+func TestPlainPasswordIsWarnedOf(t *testing.T) {
+	t.Setenv("POSTRIDER_SECRET_R", "hunter22")
+	for url, warns := range map[string]bool{"amqp://localhost": true, "amqps://localhost": false} {
+		var log bytes.Buffer
+		sink, err := Destination.Open(t.Context(), sinks.Target{URL: url, Options: []byte(`{"user": "joe", "password": "env:POSTRIDER_SECRET_R"}`)},
+			sinks.Surroundings{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sink.Close(); err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(log.String(), "goes over the network as it is") != warns {
+			t.Errorf("%s: the log says %q", url, log.String())
 		}
 	}
 }

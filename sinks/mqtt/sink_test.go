@@ -1,8 +1,10 @@
 package mqttsink
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -358,6 +360,25 @@ func TestBadTargets(t *testing.T) {
 	for _, good := range []string{"mqtt://h", "mqtt://h/", "mqtts://[::1]:7000,10.0.0.1?prefix=p/"} {
 		if err := Destination.Check(sinks.Target{URL: good}, nil); err != nil {
 			t.Errorf("%s: %v", good, err)
+		}
+	}
+}
+
+// A password that goes over the network as it is takes a warning; over TLS it does not.
+func TestPlainPasswordIsWarnedOf(t *testing.T) {
+	t.Setenv("POSTRIDER_SECRET_R", "hunter22")
+	for url, warns := range map[string]bool{"mqtt://localhost": true, "mqtts://localhost": false} {
+		var log bytes.Buffer
+		sink, err := Destination.Open(t.Context(), sinks.Target{URL: url, Options: []byte(`{"user": "joe", "password": "env:POSTRIDER_SECRET_R"}`)},
+			sinks.Surroundings{Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sink.Close(); err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(log.String(), "goes over the network as it is") != warns {
+			t.Errorf("%s: the log says %q", url, log.String())
 		}
 	}
 }
