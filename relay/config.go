@@ -32,8 +32,8 @@ const (
 
 // Config is what a relay needs to run. Zero values of the optional fields stand for the defaults named beside them.
 type Config struct {
-	// DatabaseURL is a PostgreSQL connection string, several hosts allowed. Required.
-	DatabaseURL string
+	// Servers say where the database is.
+	Servers
 	// Open connects to the destination of a subscription. It must not wait for the destination to answer. After an error this relay
 	// leaves the subscription to others, with the error as its reason, and tries again from time to time; an error made by Unusable
 	// pauses the subscription for all. If the error has a method Detail() string, that goes into the log alone. Required.
@@ -88,6 +88,14 @@ type forTests struct {
 	largest       int64         // bytes of a message that is read at all; tests need not make as many as it takes
 }
 
+// Servers are the database's.
+type Servers struct {
+	// DatabaseURL is a PostgreSQL connection string, several hosts allowed. Required.
+	DatabaseURL string
+	// ReplicaURL is the connection string of a hot standby: what is caught up with or replayed is read there as far as it has come. Optional.
+	ReplicaURL string
+}
+
 // Keep is how long deliveries stay that are over.
 type Keep struct {
 	// DeadRetention is how long dead letters stay, after the outbox has let their messages go; zero: for ever. Those of a subscription
@@ -117,6 +125,11 @@ func (c Config) validate() error {
 	}
 	if _, err := dbconn.ParseConfig(c.DatabaseURL); err != nil {
 		return err
+	}
+	if c.ReplicaURL != "" {
+		if _, err := dbconn.ParseReplica(c.ReplicaURL); err != nil {
+			return fmt.Errorf("replica: %w", err)
+		}
 	}
 	if c.Open == nil {
 		return errors.New("no function to open sinks")

@@ -76,7 +76,7 @@ type running struct {
 
 func (b *bench) config() Config {
 	return Config{
-		DatabaseURL: b.DB.RoleURL(b.Role), SaveInterval: 50 * time.Millisecond, PollMax: 50 * time.Millisecond, Lease: time.Second,
+		Servers: Servers{DatabaseURL: b.DB.RoleURL(b.Role)}, SaveInterval: 50 * time.Millisecond, PollMax: 50 * time.Millisecond, Lease: time.Second,
 		DrainTimeout: 5 * time.Second,
 		Open: func(_ context.Context, s subscription.Subscription) (sinks.Sink, error) {
 			if !strings.HasPrefix(s.Sink, "record:") {

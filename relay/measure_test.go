@@ -192,7 +192,7 @@ func TestMetricsOfAnotherDestination(t *testing.T) {
 // Nobody looks while nobody collects, or has for a while.
 func TestMetricsAreLookedUpForThoseWhoCollect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, err := New(Config{DatabaseURL: "postgres://nobody", Open: func(context.Context, subscription.Subscription) (sinks.Sink, error) { return nil, errScene }})
+		r, err := New(Config{Servers: Servers{DatabaseURL: "postgres://nobody"}, Open: func(context.Context, subscription.Subscription) (sinks.Sink, error) { return nil, errScene }})
 		mend(t, err)
 		var looks atomic.Int64
 		ctx, stop := context.WithCancel(t.Context())

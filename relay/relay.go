@@ -164,7 +164,13 @@ func (r *Relay) runGeneration(ctx context.Context, healthy func()) error {
 	if err != nil {
 		return asFatal(err)
 	}
+	replica, closeReplica, err := r.openReplica(ctx)
+	if err != nil {
+		return asFatal(err)
+	}
+	defer closeReplica()
 	g := newGeneration(r, pool, source)
+	g.passes.DB.Replica = replica
 	g.startedAt = time.Now()
 	r.now.Store(g)
 	defer r.now.Store(nil)

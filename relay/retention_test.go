@@ -225,7 +225,7 @@ func TestRingIsKeptLongEnough(t *testing.T) {
 
 func TestRetentionHasABound(t *testing.T) {
 	open := func(context.Context, subscription.Subscription) (sinks.Sink, error) { return nil, nil }
-	c := Config{DatabaseURL: "postgres://x", Open: open, Retention: 10*365*24*time.Hour + 1}
+	c := Config{Servers: Servers{DatabaseURL: "postgres://x"}, Open: open, Retention: 10*365*24*time.Hour + 1}
 	if err := c.validate(); err == nil || !strings.Contains(err.Error(), "retention 87600h0m0.000000001s: must be at most 87600h0m0s") {
 		t.Errorf("a retention of more than ten years: %v", err)
 	}

@@ -43,9 +43,11 @@ type gauges struct {
 // startWatched is start with gauges.
 func (b *bench) startWatched(change ...func(*Config)) (*running, *gauges) {
 	b.t.Helper()
-	g := &gauges{t: b.t, registry: prometheus.NewRegistry()}
+	g := newGauges(b.t)
 	return b.start(append([]func(*Config){g.watch}, change...)...), g
 }
+
+func newGauges(t *testing.T) *gauges { return &gauges{t: t, registry: prometheus.NewRegistry()} }
 
 func (g *gauges) watch(c *Config) {
 	c.Registerer = g.registry

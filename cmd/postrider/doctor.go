@@ -36,7 +36,7 @@ it needs and no more.`,
 
 // doctorOptions are what an examination needs to know of this process.
 func doctorOptions(s *config.Settings) doctor.Options {
-	return doctor.Options{DatabaseURL: string(s.DatabaseURL), Follow: string(s.Follow), Retention: time.Duration(s.Retention), MaxMessage: int64(s.MaxMessage)}
+	return doctor.Options{DatabaseURL: string(s.DatabaseURL), ReplicaURL: string(s.ReplicaURL), Follow: string(s.Follow), Retention: time.Duration(s.Retention), MaxMessage: int64(s.MaxMessage)}
 }
 
 func (a *app) printFindings(findings []doctor.Finding) error {

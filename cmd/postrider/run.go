@@ -177,7 +177,7 @@ func prepareSubscriptions(ctx context.Context, db *dbconn.Conn, specs []subscrip
 // relayConfig passes the settings on to the engine.
 func relayConfig(s *config.Settings, specs []subscription.Spec, with sinks.Surroundings, registry prometheus.Registerer, spans *traces.Traces) relay.Config {
 	return relay.Config{
-		DatabaseURL:  string(s.DatabaseURL),
+		Servers:      relay.Servers{DatabaseURL: string(s.DatabaseURL), ReplicaURL: string(s.ReplicaURL)},
 		Open:         spans.Around(destination.Open(with)),
 		Defaults:     destination.Defaults,
 		Name:         string(s.Name),

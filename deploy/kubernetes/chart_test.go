@@ -33,7 +33,7 @@ const most = `
 image: {repository: registry.example/postrider, digest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}
 imagePullSecrets: [registry]
 replicas: 3
-database: {secret: shop-database, key: relay-url}
+database: {secret: shop-database, key: relay-url, replicaKey: replica-url}
 migrate: {secret: shop-owner, grantRelay: relay, stream: true, grantApp: app}
 settings: {POSTRIDER_FOLLOW: auto, POSTRIDER_RETENTION: 48h, POSTRIDER_LOG_LEVEL: debug}
 drainSeconds: 45
@@ -214,7 +214,7 @@ extraEnv:
 // ownSettings are those that values of their own make.
 var ownSettings = []string{"POSTRIDER_API_ADDR", "POSTRIDER_API_HIDE_PAYLOADS", "POSTRIDER_API_TOKENS", "POSTRIDER_API_URL", "POSTRIDER_CALLBACK_ADDR",
 	"POSTRIDER_CALLBACK_SECRETS", "POSTRIDER_CALLBACK_URL", "POSTRIDER_CONFIG", "POSTRIDER_DATABASE_URL", "POSTRIDER_DRAIN_TIMEOUT", "POSTRIDER_HTTP_ADDR",
-	"POSTRIDER_MIGRATE", "POSTRIDER_SECRETS_DIR"}
+	"POSTRIDER_MIGRATE", "POSTRIDER_REPLICA_URL", "POSTRIDER_SECRETS_DIR"}
 
 // TestChartKnowsAllSettings: each setting can be given, by a value of its own or by its name.
 func TestChartKnowsAllSettings(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/subscription"
 )
 
@@ -25,7 +26,7 @@ const prefix = "POSTRIDER"
 //	then         fields: what subscription.Fields lists follows in the documentation
 //	desc         what it means, for people
 type Settings struct {
-	DatabaseURL Text `split_words:"true" show:"database" desc:"PostgreSQL connection string, such as postgres://user:password@host:5432/db. Required."`
+	Servers
 
 	Sink         Text      `split_words:"true" show:"url" desc:"Destination of the one subscription that the environment describes: nats://host:4222?stream=ORDERS, https://host/hook or stdout:"`
 	Topics       topicList `split_words:"true" desc:"Topic patterns of this subscription, separated by commas, such as orders.>,payments.*"`
@@ -66,6 +67,12 @@ type Settings struct {
 	LogFormat Text  `split_words:"true" default:"text" one:"text, json" desc:"text or json."`
 }
 
+// Servers are the database's.
+type Servers struct {
+	DatabaseURL Text `split_words:"true" show:"database" desc:"PostgreSQL connection string, such as postgres://user:password@host:5432/db. Required."`
+	ReplicaURL  Text `split_words:"true" show:"database" desc:"Connection string of a hot standby. Passes that catch up or replay are read there, once it has come far enough, so that they cost the primary next to nothing; without it, or while it fails, from the primary."`
+}
+
 // Load reads the environment. The flag, if given, wins over POSTRIDER_DATABASE_URL.
 func Load(databaseURL string) (*Settings, error) {
 	var s Settings
@@ -93,6 +100,11 @@ func (s *Settings) validate() error {
 	}
 	if s.PollMax < s.PollMin {
 		return fmt.Errorf("POSTRIDER_POLL_MAX=%s: must be at least POSTRIDER_POLL_MIN (%s)", time.Duration(s.PollMax), time.Duration(s.PollMin))
+	}
+	if s.ReplicaURL != "" {
+		if _, err := dbconn.ParseReplica(string(s.ReplicaURL)); err != nil {
+			return fmt.Errorf("POSTRIDER_REPLICA_URL: must be the connection string of a hot standby, such as postgres://user@standby:5432/db: %w", err)
+		}
 	}
 	if err := s.checkSecrets(); err != nil {
 		return err

@@ -19,7 +19,12 @@ const connectTimeout = 10 * time.Second
 
 // ParseConfig reads a connection string for [NewPool] and, with its ConnConfig, for [Connect]. Every connection that is made with it
 // is pinned, and leads to a primary: of several hosts to the one that is, whether or not target_session_attrs says so.
-func ParseConfig(databaseURL string) (*pgxpool.Config, error) {
+func ParseConfig(databaseURL string) (*pgxpool.Config, error) { return parse(databaseURL, false) }
+
+// ParseReplica is [ParseConfig] for connections that only read: each leads to a standby.
+func ParseReplica(databaseURL string) (*pgxpool.Config, error) { return parse(databaseURL, true) }
+
+func parse(databaseURL string, standby bool) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
@@ -35,7 +40,7 @@ func ParseConfig(databaseURL string) (*pgxpool.Config, error) {
 	}
 	asked := c.ValidateConnect // by target_session_attrs
 	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		if err := pin(ctx, conn); err != nil {
+		if err := pin(ctx, conn, standby); err != nil {
 			return err
 		}
 		if asked != nil {
@@ -80,14 +85,17 @@ func Prepares(c *pgx.ConnConfig) bool {
 
 // pin is the first that happens on a connection: it finds out whether a pooler is in between, and if not, pins the session. Who
 // gives out server connections makes up the process id that it tells at the start.
-func pin(ctx context.Context, conn *pgconn.PgConn) error {
+func pin(ctx context.Context, conn *pgconn.PgConn, standby bool) error {
 	own := fmt.Sprintf("pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.=) %d", conn.PID())
 	values, err := ask(ctx, conn, unlimited, setPins(false, own), "SELECT "+own+", pg_catalog.current_setting('session_replication_role'), pg_catalog.pg_is_in_recovery()")
 	if err != nil {
 		return fmt.Errorf("pin the session: %w", err)
 	}
-	if string(values[2]) == "t" {
+	switch recovers := string(values[2]) == "t"; {
+	case recovers && !standby:
 		return &dberr.Standby{}
+	case standby && !recovers:
+		return &dberr.Primary{}
 	}
 	pooled := string(values[0]) != "t"
 	conn.CustomData()[pooledName] = pooled

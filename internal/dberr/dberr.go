@@ -22,6 +22,14 @@ func (*Standby) Error() string {
 	return "the server is a standby: deliveries need the primary (name its host too, or wait for the failover to end)"
 }
 
+// Primary says that a server that was to be a standby is none.
+type Primary struct{}
+
+// Error says what it is, and what would be right.
+func (*Primary) Error() string {
+	return "the server is a primary: a replica to read from must be a hot standby of the database (name its host)"
+}
+
 // Code returns the SQLSTATE of an error that a server has reported, "" of others.
 func Code(err error) string {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -104,6 +112,7 @@ func Cause(err error) string {
 		better := fmt.Sprintf("failed to connect to `user=%s database=%s`: %s", failed.Config.User, failed.Config.Database, attempts(failed.Unwrap()))
 		text = strings.Replace(text, failed.Error(), better, 1)
 	}
+	text = strings.ReplaceAll(text, "ValidateConnect failed: ", "") // which is ours to say
 	return strings.Join(strings.Fields(text), " ")
 }
 

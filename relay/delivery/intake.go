@@ -118,7 +118,7 @@ func (in *intake) nextPass() {
 // startReader begins a pass from the base to target, nil for the present.
 func (in *intake) startReader(target *snapshot.Snapshot, resume *snapshot.Position) {
 	p := &passReader{Passes: in.env.Passes, name: in.env.Sub.Name, filter: in.filter, base: in.prog.Base, target: target,
-		exclude: in.pass.exclude, wake: in.env.life.Wake, mine: []store.Call{store.MineCall(in.env.Passes.DB.Incarnation, in.part, in.env.Cursor.Epoch)}}
+		exclude: in.pass.exclude, wake: in.env.life.Wake, owned: store.Owned{Part: in.part, Incarnation: in.env.Passes.DB.Incarnation, Epoch: in.env.Cursor.Epoch}}
 	if resume != nil {
 		p.resumed, p.afterID = true, resume.AfterID
 	}

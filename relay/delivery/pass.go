@@ -52,7 +52,7 @@ type passReader struct {
 	resumed bool               // it was begun before this process knew it
 	exclude bool               // leave out what is parked in the table
 	wake    func()
-	mine    []store.Call // fails once the cursor is not ours any more
+	owned   store.Owned
 	nextPage
 
 	pages  chan store.Page
@@ -149,7 +149,7 @@ func (p *passReader) follow(got store.Page, took time.Duration) store.Page {
 		p.sieve = got.Dense
 	}
 	p.target = &got.Target
-	return store.Page{Target: got.Target, Fresh: got.Fresh, Begun: true, Start: got.Reaches()}
+	return store.Page{Target: got.Target, Place: got.Place, Fresh: got.Fresh, Begun: true, Start: got.Reaches()}
 }
 
 // fitting chooses the next page's number of rows from the size of this one's.
@@ -175,7 +175,7 @@ func (p *passReader) readPage(ctx context.Context, next store.Page, limit int) (
 	}
 	defer p.Reading.Release(1)
 	q := store.PageQuery{Name: p.name, Base: p.base, Target: p.target, Wants: p.filter.wants, Sieve: p.sieve, Exclude: p.exclude, Class: p.filter.class, Heads: p.heads,
-		Rows: limit, Scan: p.size.scan, Bytes: p.pageBytes(), Lowest: &p.lowest, Mine: p.mine}
+		Rows: limit, Scan: p.size.scan, Bytes: p.pageBytes(), Lowest: &p.lowest, Owned: p.owned}
 	if !p.sieve {
 		q.Regex = p.filter.regex
 	}

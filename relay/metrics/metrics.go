@@ -18,6 +18,7 @@ type Metrics struct {
 	Saves     *prometheus.CounterVec
 	Emptied   prometheus.Counter
 	Expired   *prometheus.CounterVec
+	Replica   *prometheus.CounterVec // by result
 	Fired     prometheus.Counter
 	Missed    prometheus.Counter
 	Owned     prometheus.Gauge
@@ -53,7 +54,7 @@ func New(r prometheus.Registerer, now func() *Now) *Metrics {
 	m := &Metrics{
 		names: make(map[string]bool),
 		Ticks: v.counters["ticks_total"], Gaps: v.counter("stream_gaps_total"), Completed: v.counter("windows_completed_total"),
-		Saves: v.counters["saves_total"], Emptied: v.counter("segments_emptied_total"), Expired: v.counters["expired_total"],
+		Saves: v.counters["saves_total"], Emptied: v.counter("segments_emptied_total"), Expired: v.counters["expired_total"], Replica: v.counters["replica_pages_total"],
 		Fired: v.counter("schedule_runs_total"), Missed: v.counter("schedule_misses_total"),
 		evaluated: v.counter("evaluations_total"), Owned: v.gauge("cursors_owned"), Unable: v.gauge("subscriptions_unable"),
 		each: each{

@@ -27,6 +27,7 @@ const (
 	byAPI       = "each relay with `POSTRIDER_API_ADDR`"
 	byHub       = "the owner, if it has `POSTRIDER_API_ADDR`"
 	byCallbacks = "each relay with `POSTRIDER_CALLBACK_ADDR`"
+	byReplica   = "each relay with `POSTRIDER_REPLICA_URL`"
 	byTraces    = "each relay that sends traces"
 )
 
@@ -82,6 +83,7 @@ var aboutRelays = []definition{
 		read: func(now *Now, put putting) { put(float64(now.Memory.Limit)) }},
 	{name: "segments_emptied_total", kind: counter, by: byAll, help: "Segments of the outbox that this relay has emptied."},
 	{name: "expired_total", kind: counter, labels: []string{"state"}, by: byAll, help: "Dead, discarded and cancelled messages that this relay has removed after their retention, by state."},
+	{name: "replica_pages_total", kind: counter, labels: []string{"result"}, by: byReplica, help: "Pages of passes that were to come from the replica: read there, or from the primary because the replica is behind or has failed."},
 	{name: "evaluations_total", kind: counter, by: byAll, help: "Evaluations of expressions of subscriptions. What several subscriptions ask of one message counts once."},
 	{name: "schedule_runs_total", kind: counter, by: byAll, help: "Messages that this relay has put into the outbox for schedules."},
 	{name: "schedule_misses_total", kind: counter, by: byAll, help: "Times that this relay found a schedule overdue of which not all missed runs are made up for."},

@@ -51,6 +51,7 @@ func something(m *Metrics) {
 	r.Arrived(time.Second)
 	r.Passes.Inc()
 	m.Ticks.WithLabelValues("table").Inc()
+	m.Replica.WithLabelValues("read").Inc()
 	m.Expired.WithLabelValues("dead").Inc()
 }
 

@@ -44,7 +44,7 @@ func (s Segments) close(ctx context.Context, segment int, retention time.Duratio
 
 // prepare makes a transaction read by index: settled rows are not to be read one by one under a lock.
 func prepare(ctx context.Context, tx pgx.Tx) error {
-	for _, settings := range []Call{localCommit, byIndex} {
+	for _, settings := range []call{localCommit, byIndex} {
 		if _, err := tx.Exec(ctx, settings.sql); err != nil {
 			return fmt.Errorf("read segments: %w", err)
 		}

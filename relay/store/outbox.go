@@ -26,7 +26,7 @@ var (
 	transactionTopics = statement{name: "postrider_transaction_topics", sql: `SELECT DISTINCT topic FROM postrider.outbox WHERE xid = ANY ($1::text::xid8[])`}
 )
 
-var useUpID = Call{statement: statement{name: "postrider_use_up_id",
+var useUpID = call{statement: statement{name: "postrider_use_up_id",
 	sql: `SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_xact_id() END`}}
 
 // OutboxReader answers the feed's questions on a session.
@@ -49,7 +49,7 @@ func (o *OutboxReader) Tick(ctx context.Context) (snapshot.Snapshot, pglogrepl.L
 func (o *OutboxReader) ReadWindow(ctx context.Context, base snapshot.Snapshot, heads bool, add func(*message.Row) error) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	var t tick
 	err := o.Session.run(ctx, beginRead, byIndex, tickCall(o.Incarnation, &t),
-		Call{statement: windowRows.way(heads), args: windowArgs(base), binary: true, row: toRow(o.Decoder, add)}, commit)
+		call{statement: windowRows.way(heads), args: windowArgs(base), binary: true, row: toRow(o.Decoder, add)}, commit)
 	return t.snapshot, t.lsn, err
 }
 
@@ -57,7 +57,7 @@ func (o *OutboxReader) ReadWindow(ctx context.Context, base snapshot.Snapshot, h
 func (o *OutboxReader) CountWindow(ctx context.Context, base snapshot.Snapshot, counts map[uint64]int) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	var t tick
 	err := o.Session.run(ctx, beginRead, byIndex, tickCall(o.Incarnation, &t),
-		Call{statement: countWindow, args: windowArgs(base), binary: true, row: func(values [][]byte) error {
+		call{statement: countWindow, args: windowArgs(base), binary: true, row: func(values [][]byte) error {
 			if len(values[0]) != 8 || len(values[1]) != 8 {
 				return message.ErrFormat
 			}
@@ -75,7 +75,7 @@ func (o *OutboxReader) WindowTopics(ctx context.Context, base, seen snapshot.Sna
 // ReadTransactions implements feed.Server.
 func (o *OutboxReader) ReadTransactions(ctx context.Context, xids []uint64, heads bool, add func(*message.Row) error) error {
 	return o.Session.run(ctx, begin, byIndex,
-		Call{statement: transactionRows.way(heads), args: xidsArg(xids), binary: true, row: toRow(o.Decoder, add)}, commit)
+		call{statement: transactionRows.way(heads), args: xidsArg(xids), binary: true, row: toRow(o.Decoder, add)}, commit)
 }
 
 // TransactionTopics implements feed.Server.
@@ -87,7 +87,7 @@ func (o *OutboxReader) TransactionTopics(ctx context.Context, xids []uint64) ([]
 func (o *OutboxReader) Close() { o.Session.close() }
 
 func (o *OutboxReader) topics(ctx context.Context, s statement, args [][]byte) (topics []string, err error) {
-	err = o.Session.run(ctx, begin, byIndex, Call{statement: s, args: args, row: func(values [][]byte) error {
+	err = o.Session.run(ctx, begin, byIndex, call{statement: s, args: args, row: func(values [][]byte) error {
 		topics = append(topics, string(values[0]))
 		return nil
 	}}, commit)

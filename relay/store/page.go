@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/postrider/postrider/relay/message"
@@ -16,6 +17,7 @@ const exactStartRows = 20_000
 // Page is some rows of a pass in ascending order of id.
 type Page struct {
 	Target snapshot.Snapshot
+	Place  string // how far a replica must have come to be asked; empty: none is
 	Fresh  bool
 	Begun  bool  // Start is known
 	Start  int64 // the pass reads ids above this
@@ -41,14 +43,15 @@ type PageQuery struct {
 	Regex   string                  // of topics, unless they are sieved here
 	Wants   func(*message.Row) bool // judges rows exactly
 	Sieve   bool
-	Exclude bool   // leave out what is parked in the table
-	Class   int16  // of the messages; 0: all
-	Heads   bool   // without what the rows carry
-	Rows    int    // most of them
-	Scan    int    // most rows to look at; 0: any number
-	Bytes   int64  // of rows, past which the next page begins
-	Lowest  *bool  // begin with the first row of all: to look for the window's was cut off
-	Mine    []Call // fails once the cursor is not ours any more
+	Exclude bool  // leave out what is parked in the table
+	Class   int16 // of the messages; 0: all
+	Heads   bool  // without what the rows carry
+	Rows    int   // most of them
+	Scan    int   // most rows to look at; 0: any number
+	Bytes   int64 // of rows, past which the next page begins
+	Lowest  *bool // begin with the first row of all: to look for the window's was cut off
+	Owned   Owned // the page is void once this is not ours any more; without an incarnation nobody asks
+	standby bool  // it is read on one
 }
 
 const (
@@ -87,8 +90,17 @@ var (
 	}
 )
 
-// ReadPage reads the page that follows next.start, after choosing target and start if that is still to do.
+// ReadPage reads the page that follows next.start, after choosing target and start if that is still to do. The first page of a pass comes
+// from the primary, which most passes end with; others from the replica if there is one.
 func (d *Database) ReadPage(ctx context.Context, q *PageQuery, next Page) (Page, error) {
+	if d.Replica.ready(&next) {
+		next.Target = *q.Target
+		if page, ok := d.Replica.read(ctx, q, next, message.NewDecoder(d.Source)); ok {
+			return page, d.confirm(ctx, q)
+		} else if ctx.Err() != nil {
+			return page, ctx.Err()
+		}
+	}
 	conn, err := d.Pool.Acquire(ctx)
 	if err != nil {
 		return Page{}, err
@@ -98,10 +110,40 @@ func (d *Database) ReadPage(ctx context.Context, q *PageQuery, next Page) (Page,
 	if err := q.choose(ctx, session, &next); err != nil || next.Last {
 		return next, err
 	}
+	if d.Replica != nil && next.Place == "" {
+		if next.Place, err = d.Replica.place(ctx, session); err != nil {
+			return next, err
+		}
+	}
 	if err := q.findEnd(ctx, session, &next); err != nil {
 		return next, err
 	}
-	return q.fetch(ctx, session, next, message.NewDecoder(d.Source))
+	return q.fetch(ctx, session, next, message.NewDecoder(d.Source), nil, q.mine())
+}
+
+// opens begins a transaction.
+func (q *PageQuery) opens() call {
+	if q.standby {
+		return beginStandby
+	}
+	return begin
+}
+
+func (q *PageQuery) mine() []call {
+	if q.Owned.Incarnation == "" {
+		return nil
+	}
+	return []call{mineCall(q.Owned)}
+}
+
+// confirm asks the primary whether what a replica has shown is still ours to draw conclusions from.
+func (d *Database) confirm(ctx context.Context, q *PageQuery) error {
+	conn, err := d.Pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return NewSession(conn.Conn()).run(ctx, begin, limited, mineCall(q.Owned), commit)
 }
 
 // choose takes the target snapshot, unless it is given, and finds where the window begins, unless the pass is under way. A window
@@ -109,7 +151,7 @@ func (d *Database) ReadPage(ctx context.Context, q *PageQuery, next Page) (Page,
 func (q *PageQuery) choose(ctx context.Context, s *Session, next *Page) error {
 	if q.Target == nil {
 		primary := true
-		err := s.run(ctx, Call{statement: passSnapshot, row: func(values [][]byte) (err error) {
+		err := s.run(ctx, call{statement: passSnapshot, row: func(values [][]byte) (err error) {
 			primary = string(values[1]) == "t"
 			next.Target, err = snapshot.Parse(string(values[0]))
 			return err
@@ -126,9 +168,9 @@ func (q *PageQuery) choose(ctx context.Context, s *Session, next *Page) error {
 	if next.Begun {
 		return nil
 	}
-	query := Call{statement: passStart, args: windowArgs(q.Base)}
+	query := call{statement: passStart, args: windowArgs(q.Base)}
 	if *q.Lowest {
-		query = Call{statement: passLowest}
+		query = call{statement: passLowest}
 	}
 	query.row = func(values [][]byte) (err error) {
 		if next.Last = values[0] == nil; !next.Last {
@@ -149,7 +191,7 @@ func (q *PageQuery) findEnd(ctx context.Context, s *Session, next *Page) error {
 		return nil
 	}
 	args := [][]byte{strconv.AppendInt(nil, next.Start, 10), strconv.AppendInt(nil, int64(q.Scan), 10)}
-	return s.run(ctx, begin, inOrder, Call{statement: passEnd, args: args, row: func(values [][]byte) (err error) {
+	return s.run(ctx, q.opens(), inOrder, call{statement: passEnd, args: args, row: func(values [][]byte) (err error) {
 		next.End, err = strconv.ParseInt(string(values[0]), 10, 64)
 		return err
 	}}, commit)
@@ -184,7 +226,8 @@ type gathered struct {
 	full   bool
 }
 
-func (q *PageQuery) fetch(ctx context.Context, s *Session, next Page, decoder *message.Decoder) (Page, error) {
+// fetch reads the rows in one transaction, between the calls before and after.
+func (q *PageQuery) fetch(ctx context.Context, s *Session, next Page, decoder *message.Decoder, before, after []call) (Page, error) {
 	var g gathered
 	budget := q.Bytes
 	keep := func(r *message.Row) error {
@@ -202,13 +245,13 @@ func (q *PageQuery) fetch(ctx context.Context, s *Session, next Page, decoder *m
 	}
 	decode, rest := toRow(decoder, keep), overflow{most: message.MaxOverflow}
 	statement, args := q.statement(&next)
-	calls := []Call{begin, inOrder, {statement: statement, args: args, binary: true, row: func(values [][]byte) error {
+	rows := call{statement: statement, args: args, binary: true, row: func(values [][]byte) error {
 		if g.seen++; g.full {
 			return rest.add(values)
 		}
 		return decode(values)
-	}}}
-	err := s.run(ctx, append(append(calls, q.Mine...), commit)...)
+	}}
+	err := s.run(ctx, slices.Concat([]call{q.opens(), inOrder}, before, []call{rows}, after, []call{commit})...)
 	q.judge(&next, g, err)
 	return next, err
 }

@@ -215,7 +215,7 @@ func TestLostCursorReadsNoPage(t *testing.T) {
 	epoch := scalar[int64](b, "UPDATE postrider.cursors SET owner = $1::text::uuid RETURNING epoch", incarnation)
 	read := func(epoch int64) (Page, error) {
 		p := b.pass(b.OnePool(), snapshot.Snapshot{}, ">")
-		p.Name, p.Exclude, p.Mine = "jobs", true, []Call{MineCall(incarnation, subscription.Whole("jobs"), epoch)}
+		p.Name, p.Exclude, p.Owned = "jobs", true, Owned{subscription.Whole("jobs"), incarnation, epoch}
 		return p.page(t.Context(), Page{}, 10)
 	}
 	if got, err := read(epoch); err != nil || len(got.Rows) != 2 {

@@ -181,12 +181,12 @@ func (d *Database) readParkedRows(ctx context.Context, s statement, part subscri
 	found, arrived := make(map[snapshot.Ident]*message.Row, len(ids)), int64(0)
 	args := [][]byte{[]byte(part.Subscription), append(snapshot.AppendIDs([]byte{'{'}, ids), '}')}
 	err = NewSession(conn.Conn()).run(ctx, begin, byIndex,
-		Call{statement: s, args: args, binary: true, row: toRow(message.NewDecoder(d.Source), func(r *message.Row) error {
+		call{statement: s, args: args, binary: true, row: toRow(message.NewDecoder(d.Source), func(r *message.Row) error {
 			found[r.Ident()] = r
 			if arrived += r.Arrived(); arrived > message.MaxOverflow {
 				return ErrOverflow
 			}
 			return nil
-		})}, MineCall(d.Incarnation, part, epoch), commit)
+		})}, mineCall(Owned{part, d.Incarnation, epoch}), commit)
 	return found, err
 }

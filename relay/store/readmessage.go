@@ -48,8 +48,8 @@ func (d *Database) ReadMessage(ctx context.Context, w Wanted) (*message.Row, err
 	if w.Parked {
 		args[0] = []byte(w.Part.Subscription)
 	}
-	err = NewSession(conn.Conn()).run(ctx, begin, byIndex, Call{statement: messageStatement, args: args, binary: true, row: m.add},
-		MineCall(d.Incarnation, w.Part, w.Epoch), commit)
+	err = NewSession(conn.Conn()).run(ctx, begin, byIndex, call{statement: messageStatement, args: args, binary: true, row: m.add},
+		mineCall(Owned{w.Part, d.Incarnation, w.Epoch}), commit)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRead, err)
 	}

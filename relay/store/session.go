@@ -13,7 +13,6 @@ import (
 
 	"github.com/postrider/postrider/internal/dbconn"
 	"github.com/postrider/postrider/relay/message"
-	"github.com/postrider/postrider/relay/subscription"
 )
 
 // ErrLost says that the relay's own row is gone: snapshots in memory may be void, and another relay may own the cursors.
@@ -48,9 +47,9 @@ func NewSession(conn *pgx.Conn) *Session {
 // statement is an SQL text with a name to prepare it by.
 type statement struct{ name, sql string }
 
-// Call is a statement with its parameters in text format, and what to do with each row; the values of a row are valid only
+// call is a statement with its parameters in text format, and what to do with each row; the values of a row are valid only
 // during the call of row.
-type Call struct {
+type call struct {
 	statement
 	args   [][]byte
 	binary bool // results in binary format
@@ -58,30 +57,31 @@ type Call struct {
 }
 
 var (
-	begin     = Call{statement: statement{sql: dbconn.Begin}}
-	beginRead = Call{statement: statement{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
+	begin        = call{statement: statement{sql: dbconn.Begin}}
+	beginStandby = call{statement: statement{sql: "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"}}
+	beginRead    = call{statement: statement{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}
 	// For this transaction, since behind a pooler the session is somebody else's. Plans are generic, so that none is made per
 	// call; one that was made while the table was empty is kept while it fills, so it must not read all of it; and estimates for
 	// many partitions make compilation look worth its while, which it never is.
-	byIndex = Call{statement: statement{"postrider_by_index", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off", "enable_seqscan", "off")}}
+	byIndex = call{statement: statement{"postrider_by_index", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off", "enable_seqscan", "off")}}
 	// Pages walk the primary keys of the segments side by side, in order of id: no plan with a sort is worth its start.
-	inOrder = Call{statement: statement{"postrider_in_order", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
+	inOrder = call{statement: statement{"postrider_in_order", ownLimits + ", " + setLocal("plan_cache_mode", "force_generic_plan", "jit", "off",
 		"enable_seqscan", "off", "enable_bitmapscan", "off", "enable_sort", "off")}}
-	localCommit = Call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
-	commit      = Call{statement: statement{sql: "COMMIT"}}
-	limited     = Call{statement: statement{"postrider_limited", ownLimits}}
+	localCommit = call{statement: statement{sql: "SET LOCAL synchronous_commit = local"}}
+	commit      = call{statement: statement{sql: "COMMIT"}}
+	limited     = call{statement: statement{"postrider_limited", ownLimits}}
 )
 
 // pinned makes the calls one pinned transaction, if they are not one yet.
-func pinned(calls []Call) []Call {
-	var pins []Call
+func pinned(calls []call) []call {
+	var pins []call
 	for _, sql := range dbconn.Pins {
-		pins = append(pins, Call{statement: statement{sql: sql}})
+		pins = append(pins, call{statement: statement{sql: sql}})
 	}
 	if len(calls) > 0 && strings.HasPrefix(calls[0].sql, "BEGIN") {
 		return slices.Insert(slices.Clone(calls), 1, pins...)
 	}
-	return slices.Concat([]Call{begin}, pins, calls, []Call{commit})
+	return slices.Concat([]call{begin}, pins, calls, []call{commit})
 }
 
 // ownLimits are the limits of our transactions. What waits for a lock says so soon; what takes longer than the other limit is tried
@@ -98,7 +98,7 @@ func setLocal(settings ...string) string {
 }
 
 // run executes the calls in one round trip. After an error the session must not be used again.
-func (s *Session) run(ctx context.Context, calls ...Call) error {
+func (s *Session) run(ctx context.Context, calls ...call) error {
 	if s.pooled {
 		calls = pinned(calls)
 	}
@@ -125,7 +125,7 @@ func (s *Session) run(ctx context.Context, calls ...Call) error {
 	return OnStandby(err)
 }
 
-func (s *Session) readResults(results *pgconn.MultiResultReader, calls []Call) error {
+func (s *Session) readResults(results *pgconn.MultiResultReader, calls []call) error {
 	for i := 0; i < len(calls) && results.NextResult(); i++ {
 		reader := results.ResultReader()
 		var err error
@@ -159,17 +159,20 @@ var mineStatement = statement{"postrider_mine", `SELECT EXISTS (SELECT FROM post
 	AND NOT pg_is_in_recovery() AND EXISTS (SELECT FROM postrider.cursors
 		WHERE subscription = $2::text AND shard = $3::text::smallint AND epoch = $4::text::bigint AND owner = $1::text::uuid)`}
 
-// MineCall fails with errLost unless the part is the relay's, which it is with all its classes. After a read in the same transaction it shows that what was read
+// mineCall fails with errLost unless the part is the relay's, which it is with all its classes. After a read in the same transaction it shows that what was read
 // is still the relay's to draw conclusions from: a row that another owner parked, or that a failover lost, looks like one that
 // is settled.
-func MineCall(incarnation string, part subscription.Part, epoch int64) Call {
-	args := [][]byte{[]byte(incarnation), []byte(part.Subscription), strconv.AppendInt(nil, int64(part.Shard), 10), strconv.AppendInt(nil, epoch, 10)}
-	return Call{statement: mineStatement, args: args, row: func(values [][]byte) error {
+func mineCall(o Owned) call {
+	return call{statement: mineStatement, args: o.args(), row: func(values [][]byte) error {
 		if string(values[0]) != "t" {
 			return ErrLost
 		}
 		return nil
 	}}
+}
+
+func (o *Owned) args() [][]byte {
+	return [][]byte{[]byte(o.Incarnation), []byte(o.Subscription), strconv.AppendInt(nil, int64(o.Shard), 10), strconv.AppendInt(nil, o.Epoch, 10)}
 }
 
 // toRow adapts a function on decoded rows to a call.

@@ -26,8 +26,8 @@ var tickStatement = statement{"postrider_tick", `SELECT pg_current_snapshot(),
 	EXISTS (SELECT FROM postrider.relays WHERE incarnation = $1::text::uuid) AND NOT pg_is_in_recovery()`}
 
 // tickCall fills t, or fails with errLost if the relay's row is gone.
-func tickCall(incarnation string, t *tick) Call {
-	return Call{statement: tickStatement, args: [][]byte{[]byte(incarnation)}, binary: true, row: t.decode}
+func tickCall(incarnation string, t *tick) call {
+	return call{statement: tickStatement, args: [][]byte{[]byte(incarnation)}, binary: true, row: t.decode}
 }
 
 // decode reads the statement's row in binary format.

@@ -69,11 +69,11 @@ func readWindow(ctx context.Context, o *OutboxReader, from snapshot.Snapshot) (t
 	var t tick
 	counted = make(map[uint64]int)
 	err = o.Session.run(ctx, beginRead, byIndex, tickCall(o.Incarnation, &t),
-		Call{statement: windowRows.whole, args: windowArgs(from), binary: true, row: toRow(o.Decoder, func(r *message.Row) error {
+		call{statement: windowRows.whole, args: windowArgs(from), binary: true, row: toRow(o.Decoder, func(r *message.Row) error {
 			rows = append(rows, r)
 			return nil
 		})},
-		Call{statement: countWindow, args: windowArgs(from), binary: true, row: func(values [][]byte) error {
+		call{statement: countWindow, args: windowArgs(from), binary: true, row: func(values [][]byte) error {
 			counted[binary.BigEndian.Uint64(values[0])] = int(binary.BigEndian.Uint64(values[1]))
 			return nil
 		}}, commit)

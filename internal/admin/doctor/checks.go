@@ -27,6 +27,7 @@ var checks = []check{
 
 	{name: "privileges", run: (*examination).checkPrivileges},
 	{name: "identity", run: (*examination).checkIdentity},
+	{name: "replica", run: (*examination).checkReplica},
 	{name: "publication", run: (*examination).checkPublication},
 	{name: "notify", run: (*examination).checkNotify},
 	{name: "message size", run: (*examination).checkMaxMessage},

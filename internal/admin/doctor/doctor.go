@@ -34,6 +34,7 @@ type Finding struct {
 // Options are what an examination needs to know of the relay whose database it is.
 type Options struct {
 	DatabaseURL string
+	ReplicaURL  string        // of a standby that is read instead; empty: there is none
 	Follow      string        // what tells the relay of new messages: auto, stream, listen or timer
 	Retention   time.Duration // how long settled messages are to stay
 	MaxMessage  int64         // the largest message that the database is to accept, in bytes; 0: not set

@@ -4,6 +4,13 @@
     secretKeyRef:
       name: {{ required "database.secret: name the Secret with the connection string of the relay's role" .Values.database.secret | quote }}
       key: {{ .Values.database.key | quote }}
+{{- if .Values.database.replicaKey }}
+- name: POSTRIDER_REPLICA_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.database.secret | quote }}
+      key: {{ .Values.database.replicaKey | quote }}
+{{- end }}
 - name: POSTRIDER_MIGRATE
   value: "false"
 - name: POSTRIDER_DRAIN_TIMEOUT
