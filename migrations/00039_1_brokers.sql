@@ -1,10 +1,10 @@
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- Messages go to RabbitMQ and to brokers of MQTT.
+-- Messages go to RabbitMQ, to brokers of MQTT and to services of clouds.
 CREATE OR REPLACE FUNCTION postrider.sink_is_known() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
-    known  text[] := '{amqp,amqps,http,https,kafka,kafkas,mqtt,mqtts,nats,postgres,postgresql,pull,redis,rediss,sql,stdout,tls}';
+    known  text[] := '{amqp,amqps,http,https,kafka,kafkas,mqtt,mqtts,nats,postgres,postgresql,pull,redis,rediss,sql,sqs,stdout,tls}';
     scheme text := substring(NEW.sink FROM '^([^:]*):');
 BEGIN
     IF scheme <> ALL (known) THEN -- without any, a constraint says so

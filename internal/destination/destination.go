@@ -22,13 +22,14 @@ import (
 	"github.com/postrider/postrider/sinks/pull"
 	redissink "github.com/postrider/postrider/sinks/redis"
 	"github.com/postrider/postrider/sinks/sql"
+	sqssink "github.com/postrider/postrider/sinks/sqs"
 	"github.com/postrider/postrider/sinks/stdout"
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
 // all are the kinds of destinations of this build. To add one, add it here.
 var all = []sinks.Destination{
-	webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, amqpsink.Destination, mqttsink.Destination, redissink.Destination,
+	webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, amqpsink.Destination, mqttsink.Destination, redissink.Destination, sqssink.Destination,
 	sql.Destination, stdout.Destination,
 }
 
