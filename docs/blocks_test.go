@@ -14,7 +14,6 @@ import (
 //
 //	<!-- prints: TEXT -->        its output holds TEXT
 //	<!-- in time: TEXT -->       likewise; it is run again until it does
-//	<!-- fails: TEXT -->         it ends with an error, and its output holds TEXT
 //	<!-- background: TEXT -->    it is run in a terminal of its own and goes on; the next block waits until it has printed TEXT
 //	<!-- elsewhere: TEXT -->     after it, one in the background prints TEXT
 //	<!-- before: end the background -->  what runs in the background ends first, as by Ctrl-C
@@ -46,7 +45,7 @@ func (b *block) all(word string) (texts []string) {
 func (b *block) has(word string) bool { return len(b.all(word)) > 0 }
 
 var (
-	words      = []string{"prints", "in time", "fails", "background", "elsewhere", "before", "as", "not run"}
+	words      = []string{"prints", "in time", "background", "elsewhere", "before", "as", "not run"}
 	comment    = regexp.MustCompile(`^<!-- ([a-z ]+): (.+) -->$`)
 	fence      = regexp.MustCompile("^ *```(\\w*)$")
 	beforeEnd  = "end the background"
@@ -106,7 +105,7 @@ func TestReadPage(t *testing.T) {
 	if err != nil || len(blocks) != 2 {
 		t.Fatalf("got %d blocks, %v", len(blocks), err)
 	}
-	if b := blocks[0]; b.String() != "a.md:5" || b.text != "echo one\n" || !slices.Equal(b.all("prints"), []string{"one", "two"}) || b.has("fails") {
+	if b := blocks[0]; b.String() != "a.md:5" || b.text != "echo one\n" || !slices.Equal(b.all("prints"), []string{"one", "two"}) {
 		t.Errorf("the first block is %+v", *b)
 	}
 	if b := blocks[1]; b.language != "sql" || len(b.directives) != 0 {

@@ -86,7 +86,7 @@ func (r *reader) start(b *block) {
 // await waits until something in the background has printed want, after the first mark bytes.
 func (r *reader) await(b *block, want string, mark int) {
 	r.t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(r.patience)
 	for {
 		text, more := r.output.since(mark)
 		if strings.Contains(text, want) {
