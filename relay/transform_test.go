@@ -90,7 +90,7 @@ func TestTransform(t *testing.T) {
 			s := newScene(t)
 			var got received
 			s.subscribe("sub", "{>}", `{"transform": `+simple+`}`, "now")
-			s.start(got.opens(kind))
+			_, g := s.startWatched(got.opens(kind))
 			want := map[int64]string{}
 			for n := range 6 {
 				text := strings.Repeat("x", (n%2)*100_000)
@@ -124,6 +124,7 @@ func TestTransform(t *testing.T) {
 				want[id] = `{"n":7}`
 			}
 			check()
+			eventually(t, "the room of large messages is given back", func() bool { return g.only("memory_used_bytes", "large") == 0 })
 		})
 	}
 }
