@@ -53,7 +53,8 @@ func (s Slots) Largest(ctx context.Context, from uint64) (which string, err erro
 	return which, err
 }
 
-// Streamable says why the server or role cannot stream, "" if it can.
+// Streamable says why the server or role cannot stream, "" if it can. It asks the catalog's tables alone: the view of what is published
+// opens those tables from PostgreSQL 18 on, and waits for whoever has one locked.
 func Streamable(ctx context.Context, pool *dbconn.Pool) (why string, err error) {
 	var level string
 	var replication bool
@@ -64,8 +65,10 @@ func Streamable(ctx context.Context, pool *dbconn.Pool) (why string, err error) 
 		 FROM pg_roles WHERE rolname = current_user),
 		(SELECT CASE WHEN p.puballtables THEN 'all tables'
 		             WHEN NOT p.pubinsert OR NOT p.pubviaroot THEN 'something else than insertions by way of the partitioned table'
-		             ELSE (SELECT coalesce(string_agg(DISTINCT t.schemaname || '.' || t.tablename, ', '), 'no table')
-		                   FROM pg_publication_tables t WHERE t.pubname = p.pubname) END
+		             WHEN EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_publication'::regclass AND d.refobjid = p.oid
+		                          AND d.classid = to_regclass('pg_catalog.pg_publication_namespace')) THEN 'all tables of a schema'
+		             ELSE (SELECT coalesce(string_agg(format('%I.%I', n.nspname, c.relname), ', '), 'no table')
+		                   FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid) END
 		 FROM pg_publication p WHERE p.pubname = $1)`, wal.Publication).Scan(&level, &replication, &published)
 	switch {
 	case err != nil:

@@ -112,8 +112,11 @@ func (d *examination) checkPublication(ctx context.Context) error {
 	var inserts, viaRoot, outbox bool
 	err = d.db.QueryRow(ctx, `
 		SELECT coalesce(bool_and(pubinsert), false), coalesce(bool_and(pubviaroot), false),
-		       EXISTS (SELECT FROM pg_publication_tables t WHERE t.pubname = 'postrider' AND t.schemaname = 'postrider' AND t.tablename LIKE 'outbox%')
-		FROM pg_publication WHERE pubname = 'postrider'`).Scan(&inserts, &viaRoot, &outbox)
+		       coalesce(bool_or(puballtables OR EXISTS (
+		           SELECT FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid WHERE r.prpubid = p.oid AND c.relnamespace = 'postrider'::regnamespace AND c.relname LIKE 'outbox%') OR EXISTS (
+		           SELECT FROM pg_depend d JOIN pg_depend n ON n.classid = d.classid AND n.objid = d.objid WHERE d.refclassid = 'pg_publication'::regclass AND d.refobjid = p.oid
+		               AND n.refclassid = 'pg_namespace'::regclass AND n.refobjid = 'postrider'::regnamespace)), false)
+		FROM pg_publication p WHERE pubname = 'postrider'`).Scan(&inserts, &viaRoot, &outbox)
 	if err != nil {
 		return err
 	}
