@@ -21,6 +21,7 @@ import (
 	"github.com/postrider/postrider/sinks/postgres"
 	"github.com/postrider/postrider/sinks/pull"
 	redissink "github.com/postrider/postrider/sinks/redis"
+	snssink "github.com/postrider/postrider/sinks/sns"
 	"github.com/postrider/postrider/sinks/sql"
 	sqssink "github.com/postrider/postrider/sinks/sqs"
 	"github.com/postrider/postrider/sinks/stdout"
@@ -29,7 +30,7 @@ import (
 
 // all are the kinds of destinations of this build. To add one, add it here.
 var all = []sinks.Destination{
-	webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, amqpsink.Destination, mqttsink.Destination, redissink.Destination, sqssink.Destination,
+	webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, amqpsink.Destination, mqttsink.Destination, redissink.Destination, sqssink.Destination, snssink.Destination,
 	sql.Destination, stdout.Destination,
 }
 

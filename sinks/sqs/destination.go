@@ -58,8 +58,11 @@ func examine(ctx context.Context, t sinks.Target) (err error) {
 		return amazon.Unfit(sinks.RedactOutcome(s.link.Redact(), amazon.Outcome(err)))
 	}
 	answer, err := s.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameMaximumMessageSize}})
-	if err != nil {
+	switch {
+	case amazon.Denied(err):
 		return nil // what may not be asked is not known
+	case err != nil:
+		return amazon.Unfit(sinks.RedactOutcome(s.link.Redact(), amazon.Outcome(err)))
 	}
 	most, err := strconv.Atoi(answer.Attributes[string(types.QueueAttributeNameMaximumMessageSize)])
 	if err == nil && most < s.MaxMessageBytes {

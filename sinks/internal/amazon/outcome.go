@@ -196,3 +196,9 @@ func Unfit(outcome error) error {
 	}
 	return &sinks.UnfitError{Text: outcome.Error(), Remedy: "change it there, or in the subscription"}
 }
+
+// Denied says that an error is that of who is known and has no permission.
+func Denied(err error) bool {
+	api, said := errors.AsType[smithy.APIError](err)
+	return said && (strings.Contains(api.ErrorCode(), "AccessDenied") || api.ErrorCode() == "AuthorizationError" || api.ErrorCode() == "NotAuthorized")
+}
