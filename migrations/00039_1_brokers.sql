@@ -4,7 +4,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 CREATE OR REPLACE FUNCTION postrider.sink_is_known() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $$
 DECLARE
-    known  text[] := '{amqp,amqps,http,https,kafka,kafkas,mqtt,mqtts,nats,postgres,postgresql,pull,redis,rediss,sns,sql,sqs,stdout,tls}';
+    known  text[] := '{amqp,amqps,http,https,kafka,kafkas,mqtt,mqtts,nats,postgres,postgresql,pubsub,pull,redis,rediss,sns,sql,sqs,stdout,tls}';
     scheme text := substring(NEW.sink FROM '^([^:]*):');
 BEGIN
     IF scheme <> ALL (known) THEN -- without any, a constraint says so

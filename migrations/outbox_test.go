@@ -46,7 +46,7 @@ func TestConstraintsNameTheRule(t *testing.T) {
 		`'two', NULL, 'stdout:'`:                        "topics",
 		`'two', '{a}', 'nowhere'`:                       "sink_is_a_url",
 		`'two', '{a}', 'stdout:', '[1]'`:                "settings_are_an_object",
-		`'two', '{a}', 'htps://host/hook'`:              `22023 sink: the scheme "htps" is unknown; known are amqp, amqps, http, https, kafka, kafkas, mqtt, mqtts, nats, postgres, postgresql, pull, redis, rediss, sns, sql, sqs, stdout, tls`,
+		`'two', '{a}', 'htps://host/hook'`:              `22023 sink: the scheme "htps" is unknown; known are amqp, amqps, http, https, kafka, kafkas, mqtt, mqtts, nats, postgres, postgresql, pubsub, pull, redis, rediss, sns, sql, sqs, stdout, tls`,
 		`'one', '{a}', 'gopher://host'`:                 `22023 sink: the scheme "gopher" is unknown`,
 		`'two', '{a}', 'stdout:', start => 'soon'`:      `22023 start "soon": must be now, earliest or a time such as`,
 		`'two', '{a}', 'stdout:', start => NULL`:        `22023 start "<NULL>": must be now, earliest or a time such as`,

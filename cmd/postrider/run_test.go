@@ -298,7 +298,7 @@ func TestRunRefuses(t *testing.T) {
 		"unknown role":     {[]string{"POSTRIDER_DATABASE_URL=" + db.RoleURL("nobody_here")}, []string{`role "nobody_here" does not exist`}},
 		"no schema":        {[]string{"POSTRIDER_DATABASE_URL=" + empty.URL(), "POSTRIDER_MIGRATE=false"}, []string{"holds no Postrider schema: run `postrider migrate`"}},
 		"may not migrate":  {[]string{"POSTRIDER_DATABASE_URL=" + empty.RoleURL(limited)}, []string{"run `postrider migrate` as the schema's owner", limited}},
-		"unknown scheme":   {sink("gopher://h"), []string{"POSTRIDER_SINK: sink gopher://h: the scheme \"gopher\" is unknown; known are amqp, amqps, http, https, kafka, kafkas, mqtt, mqtts, nats, postgres, postgresql, pull, redis, rediss, sns, sql, sqs, stdout, tls"}},
+		"unknown scheme":   {sink("gopher://h"), []string{"POSTRIDER_SINK: sink gopher://h: the scheme \"gopher\" is unknown; known are amqp, amqps, http, https, kafka, kafkas, mqtt, mqtts, nats, postgres, postgresql, pubsub, pull, redis, rediss, sns, sql, sqs, stdout, tls"}},
 		"no scheme":        {sink("localhost"), []string{"POSTRIDER_SINK", "must be a URL"}},
 		"bad webhook":      {sink("https://u:geheim@/x"), []string{"POSTRIDER_SINK: sink https://xxxxx@/x"}},
 		"wrong option":     {append(sink("https://h"), `POSTRIDER_OPTIONS={"bearer":"geheim"}`), []string{"POSTRIDER_OPTIONS: bearer holds something else than a reference"}},

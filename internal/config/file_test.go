@@ -82,7 +82,7 @@ func TestFileProblems(t *testing.T) {
 		"bad pattern":       {strings.Replace(head, "[x]", "[x, 'a b', 'c.>.d']", 1), []string{":3: ", `"a b"`, `"c.>.d"`, "2 problems"}},
 		"no topics":         {strings.Replace(head, "[x]", "[]", 1), []string{":3: no topics"}},
 		"topics no list":    {strings.Replace(head, "[x]", "x", 1), []string{":3: topics must be a list"}},
-		"bad scheme":        {strings.Replace(head, "stdout:", "gopher://h", 1), []string{`:4: sink gopher://h: the scheme "gopher" is unknown; known are amqp, amqps, http, https, kafka, kafkas, mqtt, mqtts, nats, postgres, postgresql, pull, redis, rediss, sns, sql, sqs, stdout, tls`}},
+		"bad scheme":        {strings.Replace(head, "stdout:", "gopher://h", 1), []string{`:4: sink gopher://h: the scheme "gopher" is unknown; known are amqp, amqps, http, https, kafka, kafkas, mqtt, mqtts, nats, postgres, postgresql, pubsub, pull, redis, rediss, sns, sql, sqs, stdout, tls`}},
 		"no scheme":         {strings.Replace(head, "stdout:", "host", 1), []string{`:4: sink "host": must be a URL such as`}},
 		"bad webhook":       {strings.Replace(head, "stdout:", "https://u:geheim@", 1), []string{":4: sink https://xxxxx@: "}},
 		"bad nats":          {strings.Replace(head, "stdout:", "nats://h?strem=X", 1), []string{":4: ", `unknown setting "strem"`}},

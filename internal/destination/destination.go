@@ -19,6 +19,7 @@ import (
 	mqttsink "github.com/postrider/postrider/sinks/mqtt"
 	natssink "github.com/postrider/postrider/sinks/nats"
 	"github.com/postrider/postrider/sinks/postgres"
+	pubsubsink "github.com/postrider/postrider/sinks/pubsub"
 	"github.com/postrider/postrider/sinks/pull"
 	redissink "github.com/postrider/postrider/sinks/redis"
 	snssink "github.com/postrider/postrider/sinks/sns"
@@ -30,7 +31,7 @@ import (
 
 // all are the kinds of destinations of this build. To add one, add it here.
 var all = []sinks.Destination{
-	webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, amqpsink.Destination, mqttsink.Destination, redissink.Destination, sqssink.Destination, snssink.Destination,
+	webhook.Destination, natssink.Destination, kafkasink.Destination, postgres.Destination, pull.Destination, amqpsink.Destination, mqttsink.Destination, redissink.Destination, sqssink.Destination, snssink.Destination, pubsubsink.Destination,
 	sql.Destination, stdout.Destination,
 }
 

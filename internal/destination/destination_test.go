@@ -48,8 +48,8 @@ func namesSecrets(t *testing.T, kind string, options reflect.Type) {
 
 func TestUnknownSchemes(t *testing.T) {
 	for sink, want := range map[string]string{
-		"host:4222": `the scheme "host" is unknown; known are amqp, amqps, http, https, kafka, kafkas, mqtt, mqtts, nats, postgres, postgresql, pull, redis, rediss, sns, sql, sqs, stdout, tls`,
-		"host":      "must be a URL such as https://host/hook, nats://host:4222?stream=ORDERS, kafka://host:9092/orders, postgres://receiver@host/shop?table=public.events, pull:, amqp://host:5672/vhost?exchange=orders, mqtt://host:1883?prefix=shop/, redis://host:6379?stream=orders, sqs://orders?region=eu-central-1, sns:arn:aws:sns:eu-central-1:123456789012:orders, sql:, stdout:",
+		"host:4222": `the scheme "host" is unknown; known are amqp, amqps, http, https, kafka, kafkas, mqtt, mqtts, nats, postgres, postgresql, pubsub, pull, redis, rediss, sns, sql, sqs, stdout, tls`,
+		"host":      "must be a URL such as https://host/hook, nats://host:4222?stream=ORDERS, kafka://host:9092/orders, postgres://receiver@host/shop?table=public.events, pull:, amqp://host:5672/vhost?exchange=orders, mqtt://host:1883?prefix=shop/, redis://host:6379?stream=orders, sqs://orders?region=eu-central-1, sns:arn:aws:sns:eu-central-1:123456789012:orders, pubsub://project/topic, sql:, stdout:",
 	} {
 		if err := Check(subscription.Subscription{Sink: sink}, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", sink, err, want)

@@ -69,7 +69,7 @@ var rooms = []room{
 	{path: "internal/guard"},
 	{path: "internal/dberr", postgres: true},
 	{path: "internal/dbconn", may: "internal/dberr", postgres: true},
-	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/amqp sinks/kafka sinks/mqtt sinks/nats sinks/postgres sinks/pull sinks/redis sinks/sns sinks/sql sinks/sqs sinks/stdout sinks/webhook", postgres: true},
+	{path: "internal/destination", may: "internal/human internal/strict internal/secret relay relay/subscription sinks sinks/amqp sinks/kafka sinks/mqtt sinks/nats sinks/postgres sinks/pubsub sinks/pull sinks/redis sinks/sns sinks/sql sinks/sqs sinks/stdout sinks/webhook", postgres: true},
 	{path: "internal/config", may: "internal/destination internal/strict internal/human internal/secret internal/dbconn relay relay/expression relay/schedule relay/subscription outbox/topic sinks sinks/webhook internal/callback internal/api/access"},
 	{path: "internal/traces", may: "relay/metrics relay/subscription sinks"},
 	{path: "internal/callback", may: "internal/human internal/secret internal/dbconn internal/dberr relay/metrics sinks", postgres: true},
