@@ -31,6 +31,18 @@ type MessageText struct {
 	Unreadable string `json:"unreadable,omitempty"`
 }
 
+// Whole is what the message carries, nil if that is not all there.
+func (c *MessageText) Whole() *Content {
+	if c.Cut || c.Unreadable != "" {
+		return nil
+	}
+	whole := &Content{Headers: c.Headers, Body: c.Body}
+	if c.Payload != nil {
+		whole.Payload = json.RawMessage(*c.Payload)
+	}
+	return whole
+}
+
 // ReadMessage returns a message, whether or not anybody wants it, the newest of its id: from the log, or else from a parked copy. At most so many bytes are shown.
 func ReadMessage(ctx context.Context, db Querier, id int64, most int) (c MessageText, err error) {
 	for _, kept := range []struct{ where, from string }{

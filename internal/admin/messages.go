@@ -59,6 +59,9 @@ func ShowMessage(ctx context.Context, db Querier, id int64, subscription string)
 	if m, err = ShowDeliveries(ctx, db, id, subscription); err == nil {
 		m.Content, err = ReadContent(ctx, db, id)
 	}
+	if err == nil {
+		err = m.TellFiltered(ctx, db, m.Content)
+	}
 	return m, err
 }
 

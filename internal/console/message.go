@@ -51,7 +51,10 @@ func (h *Handler) message(ctx context.Context, q *request) (*page, error) {
 		}
 		m, err = admin.ShowDeliveries(ctx, db, id, "")
 		if admin.CodeOf(err) == admin.NotFound && err != nil {
-			err = nil // nobody wants it: the page says so
+			return nil // nobody wants it: the page says so
+		}
+		if err == nil {
+			err = m.TellFiltered(ctx, db, d.Content.Whole())
 		}
 		return err
 	})

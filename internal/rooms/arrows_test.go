@@ -80,7 +80,7 @@ var rooms = []room{
 	{path: "internal/api/events", may: "internal/api/access internal/api/hop internal/api/problem internal/admin outbox/topic relay relay/states relay/watch"},
 	{path: "internal/api/jobs", may: "internal/api/hop internal/api/problem internal/api/access internal/strict internal/jsonscan relay sinks sinks/pull"},
 	{path: "internal/console", may: "internal/api/access internal/admin internal/admin/doctor internal/destination internal/dbconn internal/human relay/states relay/subscription sinks/pull"},
-	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/schedule relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
+	{path: "internal/admin/...", may: "internal/admin internal/destination internal/human internal/strict internal/config internal/dbconn internal/dberr migrations relay relay/expression relay/schedule relay/states relay/subscription outbox/topic sinks sinks/nats", postgres: true},
 	{path: "migrations", may: "internal/dbconn internal/schema", postgres: true},
 
 	// Tests' own.
