@@ -131,7 +131,7 @@ func (t *transport) ClientHandshake(ctx context.Context, _ string, conn net.Conn
 		t.link.fault.Store(&err)
 		return nil, nil, err
 	}
-	secured, info, err := credentials.NewTLS(config).ClientHandshake(ctx, host, conn)
+	secured, info, err := credentials.NewTLS(config).ClientHandshake(ctx, config.ServerName, conn)
 	t.link.note(err)
 	return secured, info, err
 }
