@@ -95,7 +95,7 @@ func (o *Options) checkMessages() error {
 		lower := strings.ToLower(name)
 		switch {
 		case len(name) > 256 || !attributeName.MatchString(name) || strings.HasPrefix(lower, "aws.") || strings.HasPrefix(lower, "amazon."):
-			return fmt.Errorf("attributes has the name %.40q: it must be of letters, digits, _, - and single periods, and begin neither with AWS. nor with Amazon. before a name", name)
+			return fmt.Errorf("attributes has the name %.40q: it must be of letters, digits, _, - and single periods; what begins with AWS. or Amazon. is Amazon's own", name)
 		case ours[name]:
 			return fmt.Errorf("attributes has the name %q, which an attribute of each message has already", name)
 		case i > 0 && name == o.Attributes[0]:
