@@ -17,14 +17,38 @@ func (r *Relay) Confirmed() bool {
 	if g == nil {
 		return false
 	}
-	until := g.polls.sure.Load()
+	return g.polls.confirmed()
+}
+
+func (p *polls) confirmed() bool {
+	until := p.sure.Load()
 	return until != nil && time.Now().Before(*until)
+}
+
+// isSure is confirmed for runners: who is told no is woken by wake.
+func (p *polls) isSure() bool {
+	if p.confirmed() {
+		return true
+	}
+	p.lapsed.Store(true)
+	return p.confirmed() // meanwhile
+}
+
+// wakeSure wakes runners that were told no, if it is otherwise now.
+func (g *generation) wakeSure() {
+	if g.polls.confirmed() && g.polls.lapsed.Swap(false) {
+		for _, r := range g.running() {
+			r.Life.Wake()
+		}
+	}
 }
 
 // polls is what the looks at the other relays have found.
 type polls struct {
 	at   atomic.Int64              // when the last one ended
 	sure atomic.Pointer[time.Time] // until when nobody else may take what is ours
+	// A runner was told that this was over.
+	lapsed atomic.Bool
 
 	directory atomic.Pointer[Directory] // as the last one found it
 	tells     atomic.Pointer[tells]     // of which subscriptions this relay tells

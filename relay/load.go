@@ -26,11 +26,11 @@ func (g *generation) newRunner(ctx context.Context, c store.Cursor, classes []st
 	}
 	r := delivery.New(delivery.Environment{
 		Sub: c.Sub, Cursor: c, Classes: classes, Sink: sink, Feed: g.feed, Passes: g.passes, Budget: g.budget, Log: g.log, Health: g.health,
-		Metrics: g.metrics.Runner(c.Sub.Name),
-		Save:    func() { async.Signal(g.saver.urgent) },
-		Pause:   func(reason string) { g.requestPause(c.Sub.Name, reason) },
-		Watch:   g.config.watch(),
-		Joined:  func() { async.Signal(g.repoll) },
+		Metrics:   g.metrics.Runner(c.Sub.Name),
+		Save:      func() { async.Signal(g.saver.urgent) },
+		Pause:     func(reason string) { g.requestPause(c.Sub.Name, reason) },
+		Watch:     g.config.watch(),
+		Ownership: delivery.Ownership{Joined: func() { async.Signal(g.repoll) }, Sure: g.polls.isSure},
 	}, filter, sink.Limits())
 	if err := r.LoadParked(ctx); err != nil {
 		sink.Close()

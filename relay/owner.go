@@ -114,6 +114,7 @@ func (o *owner) poll(ctx context.Context) error {
 	if err := o.watchPeers(ctx, p); err != nil {
 		return err
 	}
+	o.wakeSure()
 	standings, err := o.readStandings(ctx)
 	if err != nil {
 		return err

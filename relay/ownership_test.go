@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -173,6 +174,78 @@ func TestHungRelayIsTakenOver(t *testing.T) {
 	}
 	b.auditUnordered(all, all.distinct())
 	b.checkCursorLog()
+}
+
+// waiting counts what lanes of the subscription mail have; a runner may be under way.
+func waiting(r *running) int {
+	if g := r.now.Load(); g != nil {
+		if mail := g.running()[subscription.Whole("mail")]; mail != nil {
+			return mail.Inside().Tasks
+		}
+	}
+	return 0
+}
+
+// A relay that others hear nothing of begins no more deliveries: what it has in memory may be cancelled, or settled, by whoever has taken over. When it is
+// heard again, it goes on.
+func TestSilentRelayBeginsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	a := b.subscribe("mail", "{>}", `{"lanes": 1, "batch": 1}`, "now")
+	var calls atomic.Int64
+	lets := []chan struct{}{make(chan struct{}), make(chan struct{})} // of the silent relay, and of its heir
+	a.plays(func(_ context.Context, d sinks.Delivery) error {
+		if d.Topic == "slow" {
+			<-lets[calls.Add(1)-1]
+		}
+		return nil
+	})
+	link := linktest.New(t, fmt.Sprintf("127.0.0.1:%d", b.DB.Server.Port()))
+	silent := b.start(named("silent"), through(t, link))
+	eventually(t, "the first relay owns the cursor", func() bool { return b.owned("silent") == 1 })
+	b.start(named("heir"))
+	eventually(t, "both have seen each other", func() bool { return scalar[int](b, "SELECT count(*) FROM postrider.relays WHERE counter > 1") == 2 })
+	b.Publish("slow", "", "1")
+	withdrawn := b.Publish("withdrawn", "", "2")[0]
+	eventually(t, "one is out, and the other waits", func() bool { return calls.Load() == 1 && waiting(silent) == 2 })
+	link.Hang()
+	eventually(t, "the other relay takes over", func() bool { return b.owned("heir") == 1 && calls.Load() == 2 })
+	b.Exec("SELECT postrider.cancel($1, 'mail')", withdrawn)
+	eventually(t, "what waits is cancelled", func() bool {
+		return scalar[int](b, "SELECT count(*) FROM postrider.parked WHERE state = 'cancelled'") == 1
+	})
+	close(lets[0])
+	eventually(t, "the silent relay would go on", func() bool { g := silent.now.Load(); return g != nil && g.polls.lapsed.Load() })
+	close(lets[1])
+	b.Publish("more", "", "3")
+	wantPayloads(t, a, "1", "1", "3")
+	link.Up()
+	eventually(t, "the silent relay is back", func() bool { return silent.Ready() == nil })
+	b.Publish("more", "", "4")
+	wantPayloads(t, a, "1", "1", "3", "4")
+}
+
+// A relay that cannot reach the database for longer than its lease goes on with what it has in memory once it can, though nobody took over.
+func TestRelayThatWasAwayGoesOn(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	a := b.subscribe("mail", "{>}", `{"lanes": 1, "batch": 1}`, "now")
+	let := make(chan struct{})
+	a.hold(let)
+	link := linktest.New(t, fmt.Sprintf("127.0.0.1:%d", b.DB.Server.Port()))
+	r := b.start(through(t, link))
+	eventually(t, "it owns the cursor", func() bool {
+		return scalar[int](b, "SELECT count(*) FROM postrider.cursors WHERE owner IS NOT NULL") == 1
+	})
+	b.Publish("mail", "", "1", "2")
+	eventually(t, "one is out, and the other waits", func() bool { return waiting(r) == 2 })
+	link.Hang()
+	eventually(t, "the lease is over", func() bool { return !r.Confirmed() })
+	close(let)
+	eventually(t, "a runner was told so", func() bool { g := r.now.Load(); return g != nil && g.polls.lapsed.Load() })
+	wantPayloads(t, a, "1")
+	link.Up()
+	wantPayloads(t, a, "1", "2")
 }
 
 // TestLostCursorCannotBeSaved raises the epoch behind a relay's back, as a takeover does: neither its progress nor its parked

@@ -118,7 +118,7 @@ func (x *simRunner) takeOver(f *simFeed) {
 	r := New(Environment{
 		Sink: sink, Sub: x.sub, Cursor: cursors[0], Classes: cursors, Feed: f.Feed, Passes: simPasses, Budget: f.budget,
 		Log: slog.New(slog.DiscardHandler), Metrics: simRunnerMetrics,
-		Save: func() {}, Pause: func(string) { x.paused = true }, Joined: func() {},
+		Save: func() {}, Pause: func(string) { x.paused = true }, Ownership: Ownership{Joined: func() {}},
 	}, x.filter, x.Limits())
 	r.Life.giveUp, r.Life.unread, r.Life.deliver, r.Life.reading = func() {}, func() {}, context.Background(), simNever
 	r.breaker.rounds.waits = backoff.NewExponentialBackOff(backoff.WithInitialInterval(probeFirst), backoff.WithMaxInterval(probeMost),

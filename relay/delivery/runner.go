@@ -112,7 +112,9 @@ func (r *Runner) step(now time.Time) time.Duration {
 		for _, in := range r.intakes {
 			r.takeIn(in, now)
 		}
-		r.dispatch(now)
+		if r.Env.sure() {
+			r.dispatch(now)
+		}
 		r.join()
 	}
 	r.describeTrouble(now)
@@ -250,8 +252,18 @@ type Environment struct {
 	Save    func()              // asks for a save soon
 	Pause   func(reason string) // asks for a pause of the subscription
 	Watch   *watch.Feed         // who listens to what becomes of messages; nil: nobody can
-	Joined  func()              // says that all classes have come to one snapshot, which they are to become one again at
+	Ownership
 }
+
+// Ownership is what a runner and whoever owns its cursor have to say to each other.
+type Ownership struct {
+	Joined func()      // says that all classes have come to one snapshot, which they are to become one again at
+	Sure   func() bool // whether nobody else can have taken the cursor over; who says no wakes the runner once it is so again. Nil: always
+}
+
+// sure says whether deliveries may begin. What is out when that ends is out: a relay that stood still for longer than its lease begins nothing more,
+// for another may have cancelled or settled it.
+func (e *Environment) sure() bool { return e.Sure == nil || e.Sure() }
 
 func (e *Environment) order() order { return order(e.Sub.Settings.Ordering) }
 
