@@ -248,6 +248,22 @@ func TestRelayThatWasAwayGoesOn(t *testing.T) {
 	wantPayloads(t, a, "1", "2")
 }
 
+// Who was told that a delivery must not begin is woken once that is over, though nothing has failed meanwhile: a process that was stopped for a while.
+func TestStoppedRelayIsWoken(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	a := b.subscribe("mail", "{>}", `{"lanes": 1, "batch": 1}`, "now")
+	let := make(chan struct{})
+	a.hold(let)
+	r := b.start(func(c *Config) { c.Lease, c.SaveInterval = time.Hour, time.Hour }) // a poll a second, and nothing else that wakes
+	b.Publish("mail", "", "1", "2")
+	eventually(t, "one is out, and the other waits", func() bool { return waiting(r) == 2 })
+	past := time.Now().Add(-time.Second)
+	r.now.Load().polls.sure.Store(&past)
+	close(let)
+	wantPayloads(t, a, "1", "2")
+}
+
 // TestLostCursorCannotBeSaved raises the epoch behind a relay's back, as a takeover does: neither its progress nor its parked
 // rows are written any more.
 func TestLostCursorCannotBeSaved(t *testing.T) {
