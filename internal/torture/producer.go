@@ -240,8 +240,9 @@ func closeConn(conn *pgx.Conn) {
 	_ = conn.Close(ctx) // an error means that it is closed already
 }
 
-// mark inserts one message for each topic, of which there may be more.
-func (p *producers) mark(ctx context.Context, more ...string) error {
+// mark inserts a message for each subscription that is always there, and more for others: whoever gets nothing is saved once a
+// minute, and holds a segment for as long.
+func (p *producers) mark(ctx context.Context, more ...Message) error {
 	conn, err := connect(ctx, p.url())
 	if err != nil {
 		return err
@@ -249,8 +250,13 @@ func (p *producers) mark(ctx context.Context, more ...string) error {
 	defer closeConn(conn)
 	one := &producer{producers: p, name: "mark"}
 	return one.transact(ctx, conn, func(t *tx) error {
-		for _, topic := range append([]string{"orders.created", "users.created", "audit.login.failed", "strict.step", "poison.pill"}, more...) {
-			if err := t.insert(ctx, Message{Topic: topic, Key: fmt.Sprintf("mark/%d", t.number), Order: one.next()}); err != nil {
+		messages := more
+		for _, topic := range []string{"orders.created", "users.created", "audit.login.failed", "strict.step", "poison.pill"} {
+			messages = append(messages, Message{Topic: topic})
+		}
+		for _, m := range messages {
+			m.Key, m.Order = fmt.Sprintf("mark/%d", t.number), one.next()
+			if err := t.insert(ctx, m); err != nil {
 				return err
 			}
 		}

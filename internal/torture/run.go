@@ -259,9 +259,12 @@ func (w *world) restart(ctx context.Context) {
 		w.fail(fmt.Errorf("after a clean stop: %w", err))
 		return
 	}
-	var more []string
+	var more []Message
 	if w.db.hasLedger {
-		more = []string{"effect.mark", "classed.x"}
+		more = []Message{{Topic: "effect.mark"}}
+		for class := range 4 {
+			more = append(more, Message{Topic: "classed.x", Class: class + 1})
+		}
 	}
 	w.fail(w.apps.mark(ctx, more...))
 	w.apps.history.awaited = time.Now()
