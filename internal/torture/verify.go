@@ -149,16 +149,25 @@ func (e *evidence) judgeStrangers(f *finding, x Expectation, wanted map[int64]Me
 
 // judgeIDs finds messages that changed their id between attempts, and ids that two messages share.
 func (e *evidence) judgeIDs(f *finding, arrivals []Arrival) {
-	wire, owner := make(map[int64]string), make(map[string]int64)
+	before, owner := make(map[int64]Arrival), make(map[string]int64)
 	for _, a := range arrivals {
-		if was, ok := wire[a.ID]; ok && was != a.Wire {
-			f.violate("message %s came as %s and as %s", idString(a.ID), was, a.Wire)
+		if b, ok := before[a.ID]; ok && b.Wire != a.Wire && !e.enqueuedAgain(b, a) {
+			f.violate("message %s came as %s and as %s", idString(a.ID), b.Wire, a.Wire)
 		}
 		if other, ok := owner[a.Wire]; ok && other != a.ID {
 			f.violate("messages %s and %s came with the same id %s", idString(other), idString(a.ID), a.Wire)
 		}
-		wire[a.ID], owner[a.Wire] = a.Wire, a.ID
+		before[a.ID], owner[a.Wire] = a, a.ID
 	}
+}
+
+// enqueuedAgain reports whether a message may have another id now: a duplicate that was enqueued because the message before it was
+// delivered, and delivered itself, is enqueued once more if a standby that had none of this took the primary's place.
+func (e *evidence) enqueuedAgain(before, now Arrival) bool {
+	duplicate := slices.ContainsFunc(e.truth.calls, func(c uniqueCall) bool { return c.id == now.ID && c.duplicate })
+	return duplicate && e.truth.replaced && slices.ContainsFunc(e.incidents, func(i Incident) bool {
+		return i.Fault == "promote" && before.At.Before(i.To.Add(moment)) && now.At.After(i.From)
+	})
 }
 
 // judgeRepeats counts deliveries of what was accepted before, and finds those that no incident excuses.

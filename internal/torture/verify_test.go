@@ -97,6 +97,35 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// A duplicate that was enqueued, delivered and lost with its primary is enqueued once more, under another id. Nothing else is.
+func TestIDsAfterAPromotion(t *testing.T) {
+	x := Expectation{Name: "s", Matches: func(m Message) bool { return m.Topic == "a" }}
+	for name, c := range map[string]struct {
+		duplicate, replaced bool
+		fault               string
+		first, again        float64
+		want                int
+	}{
+		"lost with its primary":           {true, true, "promote", 9.5, 12, 0},
+		"a message of its own":            {false, true, "promote", 9.5, 12, 1},
+		"nothing was promoted":            {true, false, "promote", 9.5, 12, 1},
+		"a crash, from which all is back": {true, true, "crash", 9.5, 12, 1},
+		"both before the promotion":       {true, true, "promote", 9.4, 9.6, 1},
+		"both after it":                   {true, true, "promote", 13.5, 14, 1},
+	} {
+		e := story()
+		e.reach = time.Minute // repeats are not what this is about
+		e.incidents = []Incident{{Fault: c.fault, From: at(10), To: at(11), Repeats: []string{"*"}}}
+		e.truth.calls, e.truth.replaced = []uniqueCall{{id: 4, duplicate: c.duplicate}, {id: 1, duplicate: true}}, c.replaced
+		again := arrived(c.again, 4)
+		again[0].Wire = "another"
+		got := e.judge(x, join(arrived(1, 1, 2, 3, 5, 7), arrived(c.first, 4), again)).violations
+		if len(got) != c.want || c.want == 1 && !strings.Contains(got[0], "came as 0.4 and as another") {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
 // A delivery shortly before a kill may be repeated, one shortly before a clean stop may not.
 func TestExcuses(t *testing.T) {
 	x := Expectation{Name: "s", Matches: func(m Message) bool { return m.Topic == "a" }}
