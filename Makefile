@@ -25,9 +25,9 @@ test: ## run all tests against a real PostgreSQL and a real NATS server; say at 
 matrix: ## run the main packages' tests over PostgreSQL 14 to 18 (VERSIONS=14,18: over those)
 	@go run ./internal/runtests -matrix -versions '$(VERSIONS)'
 
-# make hands SEED, DURATION, FAULTS, FOLLOW and RELAYS on, too.
+# make hands SEED, DURATION, FAULTS, DESTINATIONS, FOLLOW and RELAYS on, too.
 .PHONY: torture
-torture: ## break everything around it and prove the guarantees (DURATION=10m SEED=1 FAULTS=kill,crash|list)
+torture: ## break everything around it and prove the guarantees (DURATION=10m SEED=1 FAULTS=kill,crash|list DESTINATIONS=redis)
 	@go run ./cmd/torture
 
 # BENCH hands flags on, such as BENCH='-run drain -systems postrider'; -full takes the full durations and sizes.

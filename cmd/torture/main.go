@@ -2,11 +2,12 @@
 //
 // It needs Go and nothing else; see `make torture`. The environment says what to do:
 //
-//	SEED      a number that decides what happens; the same one repeats a run's faults. Default: another one each time.
-//	DURATION  how long, such as 10m. Rounds of about a minute follow one another. Default: 1m.
-//	FAULTS    names of faults, separated by commas. Default: all. FAULTS=list lists them.
-//	FOLLOW    stream, listen, timer or pooler. Default: another one each round.
-//	RELAYS    1, 2 or 3. Default: another number each round.
+//	SEED          a number that decides what happens; the same one repeats a run's faults. Default: another one each time.
+//	DURATION      how long, such as 10m. Rounds of about a minute follow one another. Default: 1m.
+//	FAULTS        names of faults, separated by commas. Default: all. FAULTS=list lists them.
+//	DESTINATIONS  names of those that not every round has, separated by commas. Default: two of them, others each round.
+//	FOLLOW        stream, listen, timer or pooler. Default: another one each round.
+//	RELAYS        1, 2 or 3. Default: another number each round.
 //
 // The status is 0 if every promise was kept, 1 if one was broken, 2 if a setting is wrong.
 package main
@@ -76,6 +77,9 @@ func settings(env func(string) string) (c torture.Config, err error) {
 	}
 	if v := env("FAULTS"); v != "" && v != "all" {
 		c.Faults = strings.Split(v, ",")
+	}
+	if v := env("DESTINATIONS"); v != "" {
+		c.Destinations = strings.Split(v, ",")
 	}
 	return c, nil
 }

@@ -15,6 +15,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/postrider/postrider/internal/apt"
+	"github.com/postrider/postrider/internal/brokertest"
 )
 
 // program is where Debian's package has its scripts. It is installed where that may be.
@@ -113,7 +114,7 @@ func (s *Server) run(name string, args ...string) (*exec.Cmd, chan error, error)
 		return nil, nil, err
 	}
 	cmd := exec.Command(name, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = s.env(), log, log, attributes()
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = s.env(), log, log, brokertest.Attributes()
 	if err := errors.Join(cmd.Start(), log.Close()); err != nil {
 		return nil, nil, err
 	}

@@ -88,13 +88,14 @@ var rooms = []room{
 	{path: "internal/apt"},
 	{path: "internal/pgtest", may: "internal/account internal/apt", postgres: true},
 	{path: "internal/natstest"},
-	{path: "internal/rabbittest", may: "internal/apt"},
+	{path: "internal/brokertest", may: "internal/apt"},
+	{path: "internal/rabbittest", may: "internal/apt internal/brokertest"},
 	{path: "internal/hooktest"},
 	{path: "internal/linktest"},
 	{path: "internal/browsertest", may: "internal/apt"},
 	{path: "internal/rooms"},
 	{path: "internal/runtests", may: "internal/pgtest"},
-	{path: "internal/torture", may: "inbox internal/hooktest internal/linktest internal/natstest internal/pgtest migrations outbox outbox/topic worker", postgres: true},
+	{path: "internal/torture", may: "inbox internal/brokertest internal/hooktest internal/linktest internal/natstest internal/pgtest migrations outbox outbox/topic worker", postgres: true},
 
 	// Programs wire.
 	{path: "cmd/postrider", may: "inbox internal/... outbox/topic relay relay/metrics relay/states relay/subscription relay/watch sinks/...", postgres: true},

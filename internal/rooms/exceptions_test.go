@@ -22,7 +22,6 @@ var exceptions = map[string]int{
 	"ways through the function: internal/admin/doctor.examination.checkPurpose": 14,
 	"ways through the function: internal/callback.Config.parseBase":             16,
 	"ways through the function: internal/config.ContainerMemory":                13,
-	"ways through the function: internal/torture.Config.Validate":               13,
 	"ways through the function: internal/torture.history.settle":                16,
 	"ways through the function: relay/delivery.Losses.judge":                    13,
 	"ways through the function: relay/delivery.Runner.explore":                  13,

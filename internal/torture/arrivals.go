@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -33,6 +34,16 @@ func (b *book) add(arrivals ...Arrival) {
 			b.accepted[a.ID] = true
 		}
 	}
+}
+
+// enter records a message that a destination holds, by its payload.
+func (b *book) enter(body []byte, wire string, at time.Time, where string) {
+	p, err := parsePayload(body)
+	if err != nil {
+		b.reject(fmt.Sprintf("%s holds %v", where, err))
+		return
+	}
+	b.add(Arrival{ID: p.ID, Wire: wire, At: at, Accepted: true})
 }
 
 // reject records something that no producer sent.

@@ -40,9 +40,9 @@ func (w *world) watch(ctx context.Context) {
 	}
 }
 
-// spare is how many goroutines more than at the start may be there: one for each lane of 14 subscriptions, which starts with
+// spare is how many goroutines more than at the start may be there: one for each lane of 17 subscriptions, which starts with
 // its first message, and two for each connection that the lanes of ten endpoints keep.
-const spare = 14*16 + 2*10*16 + 20
+const spare = 17*16 + 2*10*16 + 20
 
 // checkSize waits until goroutines and memory are back to where they were.
 func (w *world) checkSize(ctx context.Context, before size) {

@@ -24,6 +24,8 @@ type Config struct {
 	Standby bool
 	// NATSServers is 1, or 3 for a cluster.
 	NATSServers int
+	// Destinations are the names of those that not every round has. nil: what the faults need that are named, or else two of them.
+	Destinations []string
 	// Pause is the time between faults, on average. Default: a second.
 	Pause time.Duration
 	// Calm stretches the producers' pauses. Default: 1.
@@ -52,6 +54,16 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("follow pooler with a standby: the pooler leads to one server; choose another way to follow")
 	case c.NATSServers != 0 && c.NATSServers != 1 && c.NATSServers != 3:
 		return fmt.Errorf("NATS servers %d: must be 1 or 3", c.NATSServers)
+	}
+	return c.checkNames()
+}
+
+// checkNames says which destination or fault is unknown.
+func (c *Config) checkNames() error {
+	for _, name := range c.Destinations {
+		if !slices.Contains(Destinations(), name) {
+			return fmt.Errorf("destination %q: must be one of %s", name, strings.Join(Destinations(), ", "))
+		}
 	}
 	for _, name := range c.Faults {
 		if faultNamed(name) == nil {

@@ -90,12 +90,7 @@ func (w *world) catchUpCopies(ctx context.Context) error {
 	}
 	b := newBook()
 	for _, r := range list {
-		p, err := parsePayload(r.Payload)
-		if err != nil {
-			b.reject(fmt.Sprintf("the table of copies holds %v", err))
-			continue
-		}
-		b.add(Arrival{ID: p.ID, Wire: r.Wire, At: r.At, Accepted: true})
+		b.enter(r.Payload, r.Wire, r.At, "the table of copies")
 	}
 	own := w.bookOf(copied)
 	own.mu.Lock()
@@ -121,8 +116,8 @@ var warehouseFaults = []*Fault{
 			return nil
 		}},
 	{Name: "inbox-deaf", About: "what the inbox says does not arrive: COMMITs without an answer", Hits: onWarehouse,
-		Inject: whileHalfOpen(linktest.ToClient)},
-	{Name: "inbox-silent", About: "connections to the inbox stay, and nothing arrives there", Hits: onWarehouse, Inject: whileHalfOpen(linktest.ToServer)},
+		Inject: whileHalfOpen(linktest.ToClient, linkOfInbox)},
+	{Name: "inbox-silent", About: "connections to the inbox stay, and nothing arrives there", Hits: onWarehouse, Inject: whileHalfOpen(linktest.ToServer, linkOfInbox)},
 	{Name: "inbox-cut", About: "the network before the inbox is cut", Hits: onWarehouse,
 		Inject: func(ctx context.Context, w *world, rng *rand.Rand) error {
 			w.warehouse.link.Cut()
@@ -145,14 +140,17 @@ var warehouseFaults = []*Fault{
 }
 
 // whileHalfOpen lets bytes pass in one direction alone for a while, and then none: what has been on its way is lost.
-func whileHalfOpen(blocked linktest.Direction) func(context.Context, *world, *rand.Rand) error {
+func whileHalfOpen(blocked linktest.Direction, of func(*world) *linktest.Link) func(context.Context, *world, *rand.Rand) error {
 	return func(ctx context.Context, w *world, rng *rand.Rand) error {
-		w.warehouse.link.HalfOpen(blocked)
+		link := of(w)
+		link.HalfOpen(blocked)
 		pause(ctx, span(rng, 300*time.Millisecond, 4*time.Second))
-		w.warehouse.link.Cut()
-		return w.warehouse.link.Heal()
+		link.Cut()
+		return link.Heal()
 	}
 }
+
+func linkOfInbox(w *world) *linktest.Link { return w.warehouse.link }
 
 // copies is the subscription.
 func copies(topics []string) *subscription {

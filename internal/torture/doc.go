@@ -7,6 +7,9 @@
 //	                                                                 ▲
 //	faults ── incidents: what may have been repeated, and when ──────┘
 //
+// Every round has NATS, HTTP receivers, workers and a database with an inbox. Of the other destinations, each a server of its own with faults of
+// its own ([brokerKind]), it has some, which the seed picks: what this machine lacks is left out, and the report says so.
+//
 // A round ([Run]) starts a world, lets producers write while faults are injected, mends everything, waits until nothing is missing or
 // nothing arrives any more, and then checks: what is parked, what the relays' memory and goroutines have come to, a clean stop and
 // a start that repeat nothing, slots, registrations, segments. Only then it judges what arrived, message by message.

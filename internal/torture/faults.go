@@ -45,13 +45,14 @@ const (
 	onOperations  target = "operations"
 	onPriorities  target = "priorities"
 	onWarehouse   target = "inbox"
+	onRedis       target = "Redis"
 )
 
 var all = []string{"*"}
 
 // faults returns every fault there is.
 func faults() []*Fault {
-	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, workerFaults, applicationFaults, transactionFaults, scheduleFaults, operationFaults, warehouseFaults)
+	return slices.Concat(relayFaults, databaseFaults, networkFaults, natsFaults, hookFaults, workerFaults, applicationFaults, transactionFaults, scheduleFaults, operationFaults, warehouseFaults, brokerFaults)
 }
 
 // FaultNames lists the names of all faults.

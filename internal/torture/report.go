@@ -15,6 +15,8 @@ type Report struct {
 	Config
 	// Violations are broken promises, each naming messages or what was left behind. Empty: all is well.
 	Violations []string
+	// LeftOut are destinations that the round was to have, and why it had not.
+	LeftOut    []string
 	Messages   int // that committed
 	Faults     []FaultCount
 	Deliveries []DeliveryCount
@@ -121,9 +123,9 @@ func (r *Report) Write(out io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\n%d messages in %d transactions, of which %d rolled back and %d had their answer lost.\n"+
+	_, err := fmt.Fprintf(out, "\n%s%d messages in %d transactions, of which %d rolled back and %d had their answer lost.\n"+
 		"Peak memory of a relay %.0f MiB, slowest insert %v, %d arrivals looked up at once.\n%s",
-		r.Messages, r.Transactions, r.RolledBack, r.Unknown, r.PeakMemory/(1<<20), r.SlowestInsert.Round(time.Millisecond), r.Looked, r.verdict())
+		describeDestinations(r.Destinations, r.LeftOut), r.Messages, r.Transactions, r.RolledBack, r.Unknown, r.PeakMemory/(1<<20), r.SlowestInsert.Round(time.Millisecond), r.Looked, r.verdict())
 	return err
 }
 

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -67,11 +70,22 @@ func (c *Config) out() io.Writer {
 type total struct {
 	rounds, faults, messages, deliveries, repeated int
 	longest                                        time.Duration
+	destinations                                   map[string]int // rounds with each of those that not all have
+	leftOut                                        map[string]bool
 }
 
 func (t *total) add(r *Report) {
 	t.rounds++
 	t.messages += r.Messages
+	if t.destinations == nil {
+		t.destinations, t.leftOut = make(map[string]int), make(map[string]bool)
+	}
+	for _, name := range r.Destinations {
+		t.destinations[name]++
+	}
+	for _, what := range r.LeftOut {
+		t.leftOut[what] = true
+	}
 	for _, f := range r.Faults {
 		t.faults += f.Times
 	}
@@ -84,8 +98,17 @@ func (t *total) add(r *Report) {
 
 // String sums up in one line.
 func (t total) String() string {
-	return fmt.Sprintf("%d rounds, %d faults injected, %d messages, %d deliveries, %d of them repeated; longest stall %v. Every promise was kept.",
-		t.rounds, t.faults, t.messages, t.deliveries, t.repeated, t.longest.Round(time.Millisecond))
+	return fmt.Sprintf("%d rounds, %d faults injected, %d messages, %d deliveries, %d of them repeated; longest stall %v%s. Every promise was kept.%s",
+		t.rounds, t.faults, t.messages, t.deliveries, t.repeated, t.longest.Round(time.Millisecond), t.which(), sayLeftOut(" ", slices.Sorted(maps.Keys(t.leftOut))))
+}
+
+// which says how many rounds had each of the destinations that not all have.
+func (t total) which() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(t.destinations)) {
+		fmt.Fprintf(&b, "; with %s %d", name, t.destinations[name])
+	}
+	return b.String()
 }
 
 // WriteFaults lists all faults.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -26,12 +27,13 @@ func Run(ctx context.Context, c Config) (_ *Report, err error) {
 		return nil, err
 	}
 	c.draw()
-	c.say("round with seed %d: follow %s, relays %d, NATS servers %d, with a standby: %v", c.Seed, c.Follow, c.Relays, c.NATSServers, c.Standby)
+	c.say("round with seed %d: follow %s, relays %d, NATS servers %d, with a standby: %v, further destinations: %s", c.Seed, c.Follow, c.Relays, c.NATSServers, c.Standby,
+		cmp.Or(strings.Join(c.Destinations, ", "), "none"))
 	w, err := newWorld(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{Config: w.Config}
+	r := &Report{Config: w.Config, LeftOut: w.brokers.leftOut}
 	defer func() {
 		err = errors.Join(err, w.close())
 		if c.Dir == "" && len(r.Violations) == 0 && err == nil {
@@ -51,6 +53,7 @@ func (c *Config) draw() {
 	c.Relays = cmp.Or(c.Relays, relays)
 	c.NATSServers = cmp.Or(c.NATSServers, servers)
 	c.drawStandby(rng)
+	c.drawDestinations(rng)
 	c.Pause = cmp.Or(c.Pause, time.Second)
 	c.Calm = cmp.Or(c.Calm, 1)
 }
@@ -243,6 +246,8 @@ func (w *world) missing(ctx context.Context, due map[*subscription][]int64) (n i
 			err = errors.Join(err, w.catchUpEffects(ctx))
 		case s.Name == copied:
 			err = errors.Join(err, w.catchUpCopies(ctx))
+		case w.brokers.running[s.Name] != nil:
+			err = errors.Join(err, w.brokers.running[s.Name].catchUp(ctx))
 		}
 		n += s.book.missing(ids)
 	}

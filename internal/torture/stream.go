@@ -2,7 +2,6 @@ package torture
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -39,12 +38,7 @@ func (s *stream) catchUp(ctx context.Context) (err error) {
 
 // take enters a message into the book.
 func (s *stream) take(m natstest.Message) {
-	p, err := parsePayload(m.Data)
-	if err != nil {
-		s.book.reject(fmt.Sprintf("stream %s holds %v", s.config.Name, err))
-		return
-	}
-	s.book.add(Arrival{ID: p.ID, Wire: m.Header.Get(jetstream.MsgIDHeader), At: m.Time, Accepted: true})
+	s.book.enter(m.Data, m.Header.Get(jetstream.MsgIDHeader), m.Time, "stream "+s.config.Name)
 }
 
 // remove deletes the stream, after all that it confirmed has been read.

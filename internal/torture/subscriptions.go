@@ -18,7 +18,7 @@ type subscription struct {
 	settings string
 	hook     string  // path of the HTTP endpoint, or
 	stream   *stream // where it publishes to
-	sink     string  // or what workers come for
+	sink     string  // or what workers come for, or another server takes
 	victim   bool    // its destination is the one that fails
 	book     *book
 }
@@ -32,10 +32,12 @@ const patient = `"backoff_initial": "50ms", "backoff_max": "500ms", "max_attempt
 // requestLasts is longer than a request may be under way that its relay has given up.
 const requestLasts = 3 * time.Second
 
+// work are the topics of most messages.
+var work = []string{"orders.>", "users.*", "audit.login.>", "strict.>", "bulk.>"}
+
 // newSubscriptions returns the subscriptions of a round: to streams and to endpoints, each kind of ordering, each answer to
 // a dead letter, and one whose destination is the victim of the faults; if there are workers, one for each kind of them; and those around jobs.
 func newSubscriptions(replicas int, workers, jobs, inbox bool) []*subscription {
-	work := []string{"orders.>", "users.*", "audit.login.>", "strict.>", "bulk.>"}
 	list := []*subscription{
 		{Expectation: Expectation{Name: "events"}, topics: work, stream: &stream{config: jetstream.StreamConfig{Name: "EVENTS", Duplicates: shortWindow}}},
 		{Expectation: Expectation{Name: "once", Once: true}, topics: []string{"orders.*"}, stream: &stream{config: jetstream.StreamConfig{Name: "ONCE"}}},
@@ -62,11 +64,7 @@ func newSubscriptions(replicas int, workers, jobs, inbox bool) []*subscription {
 	}
 	for _, s := range list {
 		s.book = newBook()
-		patterns, err := topic.NewMatcher(s.topics)
-		if err != nil {
-			panic(err) // they are written above
-		}
-		s.Matches = func(m Message) bool { return patterns.Match(m.Topic) }
+		s.matching()
 		if s.stream != nil {
 			s.stream.book = s.book
 			s.stream.config.Replicas = replicas
@@ -74,6 +72,16 @@ func newSubscriptions(replicas int, workers, jobs, inbox bool) []*subscription {
 		}
 	}
 	return list
+}
+
+// matching has it expect what its topics say.
+func (s *subscription) matching() *subscription {
+	patterns, err := topic.NewMatcher(s.topics)
+	if err != nil {
+		panic(err) // they are written here
+	}
+	s.Matches = func(m Message) bool { return patterns.Match(m.Topic) }
+	return s
 }
 
 // subscribe creates the subscriptions.

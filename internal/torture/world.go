@@ -57,6 +57,7 @@ type destinations struct {
 	hooks     *hooktest.Receiver // serves well, always
 	victim    *hooktest.Receiver // the faults' own
 	warehouse warehouse
+	brokers   brokers
 }
 
 // publication is what is known of ours.
@@ -82,6 +83,7 @@ func newWorld(ctx context.Context, c Config) (w *world, err error) {
 		{"keep a ledger", w.keepLedger},
 		{"start the inbox", w.startWarehouse},
 		{"start NATS", w.startNATS},
+		{"start further destinations", w.startBrokers},
 		{"start the receivers", w.startReceivers},
 		{"subscribe", w.subscribe},
 		{"start the relays", w.startRelays},

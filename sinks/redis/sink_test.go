@@ -122,9 +122,11 @@ func TestKilledServer(t *testing.T) {
 	s := startServer(t)
 	sink := s.to("?stream=all", "")
 	sinktest.WantKinds(t, s.deliver(sink, batchOf("a", "b")...), sinks.KindAccepted, sinks.KindAccepted)
-	s.stop()
+	s.Kill()
 	sinktest.WantKinds(t, s.deliver(sink, batchOf("c")...), sinks.KindUnavailable)
-	s.start()
+	if err := s.Restart(); err != nil {
+		t.Fatal(err)
+	}
 	for deadline := time.Now().Add(sinktest.Patience); s.deliver(sink, batchOf("d")...)[0] != nil; {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not recover")
@@ -140,7 +142,7 @@ func TestCluster(t *testing.T) {
 	a, b := startServer(t, "--cluster-enabled", "yes"), startServer(t, "--cluster-enabled", "yes")
 	a.do("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
 	b.do("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
-	a.do("CLUSTER", "MEET", "127.0.0.1", b.port)
+	a.do("CLUSTER", "MEET", "127.0.0.1", strings.TrimPrefix(b.Addr(), "127.0.0.1:"))
 	for _, s := range []*server{a, b} {
 		for deadline := time.Now().Add(sinktest.Patience); !strings.Contains(s.do("CLUSTER", "INFO"), "cluster_state:ok"); {
 			if time.Now().After(deadline) {
@@ -152,7 +154,7 @@ func TestCluster(t *testing.T) {
 	for i := range 40 {
 		topics = append(topics, fmt.Sprintf("t%d", i))
 	}
-	sink, err := Destination.Open(t.Context(), sinks.Target{URL: "redis://" + a.addr() + "," + b.addr()}, sinks.Surroundings{})
+	sink, err := Destination.Open(t.Context(), sinks.Target{URL: "redis://" + a.Addr() + "," + b.Addr()}, sinks.Surroundings{})
 	if err != nil {
 		t.Fatal(err)
 	}
