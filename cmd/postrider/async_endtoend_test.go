@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -56,7 +57,7 @@ func newWorkplace(t *testing.T) *workplace {
 // ServeHTTP implements http.Handler. Callbacks run beside the answer: sometimes they come first.
 func (w *workplace) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	a := taken{string(body), r.Header.Get("Postrider-Callback"), r.Header.Get("Postrider-Token"), r.Header.Get("Postrider-Attempt")}
+	a := taken{string(body), r.Header.Get("Postrider-Callback"), r.Header.Get("Postrider-Token"), cmp.Or(r.Header.Get("Postrider-Attempt"), "1")}
 	first := a.attempt == "1"
 	switch {
 	case strings.Contains(a.payload, "at once"):

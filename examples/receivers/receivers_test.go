@@ -62,7 +62,7 @@ func TestReceiverDropsDuplicates(t *testing.T) {
 	each(t, func(t *testing.T, start starter) {
 		secret := newSecret(t)
 		p := start.run(t, secret)
-		for _, format := range []string{webhook.FormatBinary, webhook.FormatStructured, webhook.FormatBatch, webhook.FormatNDJSON} {
+		for _, format := range []string{webhook.FormatRaw, webhook.FormatBinary, webhook.FormatStructured, webhook.FormatBatch, webhook.FormatNDJSON} {
 			s := open(t, p.url, webhook.Options{Format: format}, secret)
 			a, b := sinktest.NewDelivery("orders.created", `{"name":"Zoë"}`), sinktest.NewDelivery("orders.created", "\x00\xff\r\n")
 			b.JSON = false

@@ -104,7 +104,7 @@ func TestFileProblems(t *testing.T) {
 		"nested option":     {hook + "    options:\n      rate: 2\n      tls:\n        min_version: '1.3'\n        certt: x\n", []string{`:9: options: tls: unknown key "certt": known here: ca, cert`}},
 		"kind of option":    {hook + "    options:\n      burst: 2\n      rate: fast\n", []string{`:7: options: rate: must be a number, not a text`}},
 		"wrong options":     {hook + "    options:\n      burst: 2.5\n      dead: 404\n      async_lease: 30\n", []string{"has 3 problems", `:6: options: burst: must be a whole number, not a number with a fraction`, `:7: options: dead: must be a list, not a number`, `:8: options: async_lease: duration "30": must be a number with a unit`}},
-		"wrong option":      {hook + "    options:\n      format: avro\n", []string{`:6: options: format "avro": must be binary`}},
+		"wrong option":      {hook + "    options:\n      format: avro\n", []string{`:6: options: format "avro": must be raw, binary`}},
 		"open secret":       {hook + "    options: {bearer: geheim}\n", []string{`:5: options: bearer holds something else than a reference`}},
 		"no such secret":    {hook + "    options: {bearer: env:NO_SUCH_VARIABLE}\n", []string{`:4: sink https://h: bearer: the variable NO_SUCH_VARIABLE is not set`}},
 		"filter":            {head + "    filter: paylod.total > 100\n", []string{`:5: filter: line 1, column 1: nothing is called 'paylod' (did you mean 'payload'?)`}},

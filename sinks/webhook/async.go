@@ -24,13 +24,13 @@ func (o *Options) checkAsync() error {
 	lease := time.Duration(o.AsyncLease)
 	switch {
 	case o.KeepResult && o.batches():
-		return fmt.Errorf("keep_result is true and format is %s: a result is one message's, so that the format must be binary or structured", o.Format)
+		return fmt.Errorf("keep_result is true and format is %s: a result is one message's, so that the format must be raw, binary or structured", o.Format)
 	case !o.Async && lease != 0:
 		return errors.New("async_lease has no meaning without async")
 	case !o.Async:
 		return nil
 	case o.batches():
-		return fmt.Errorf("async is true and format is %s: a callback is about one message, so that the format must be binary or structured", o.Format)
+		return fmt.Errorf("async is true and format is %s: a callback is about one message, so that the format must be raw, binary or structured", o.Format)
 	case lease < minLease || lease > maxLease:
 		return fmt.Errorf("async_lease %v: must be from 1s to 168h", lease)
 	}

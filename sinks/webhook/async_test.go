@@ -67,7 +67,7 @@ func Test202MeansLeasedOnlyIfAskedFor(t *testing.T) {
 			t.Errorf("without async there is %s: %v", name, h[name])
 		}
 	}
-	for _, format := range []string{FormatBinary, FormatStructured} {
+	for _, format := range []string{FormatRaw, FormatBinary, FormatStructured} {
 		receipts = nil
 		async := open(t, Config{URL: url, Options: Options{Async: true, Format: format, Answers: Answers{Receipts: 10}}, Receipt: keep})
 		d := sinktest.NewDelivery("a", "1")

@@ -62,10 +62,11 @@ func BenchmarkRequest(b *testing.B) {
 	private, _ := keyPair(b)
 	payload := `{"customer": "c-42", "total": 12.50, "note": "` + strings.Repeat("x", 200) + `"}`
 	for _, c := range []struct{ name, format, secrets string }{
-		{"unsigned", FormatBinary, ""},
-		{"v1", FormatBinary, sampleSecret},
-		{"v1+v1", FormatBinary, sampleSecret + " " + encodeSecret("whsec_", 32)},
-		{"v1a", FormatBinary, private},
+		{"unsigned", FormatRaw, ""},
+		{"v1", FormatRaw, sampleSecret},
+		{"v1+v1", FormatRaw, sampleSecret + " " + encodeSecret("whsec_", 32)},
+		{"v1a", FormatRaw, private},
+		{"binary+v1", FormatBinary, sampleSecret},
 		{"structured+v1", FormatStructured, sampleSecret},
 	} {
 		b.Run(c.name, func(b *testing.B) {

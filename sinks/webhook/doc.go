@@ -4,7 +4,8 @@
 //
 // Options.Format says what a request holds:
 //
-//	binary       one message: the body is its payload, and the attributes of a CloudEvent are headers, ce-id, ce-type, …
+//	raw          one message: the body is its payload
+//	binary       one message: the body is its payload, and the attributes of a CloudEvent are headers as well, ce-id, ce-type, …
 //	structured   one message as a CloudEvent in JSON (application/cloudevents+json)
 //	batch        several CloudEvents in a JSON array (application/cloudevents-batch+json)
 //	ndjson       several CloudEvents in JSON, one per line (application/x-ndjson)
@@ -12,14 +13,21 @@
 // These headers come with it:
 //
 //	webhook-id               the message id, the same on every attempt: receivers drop what they have seen
-//	webhook-timestamp        the time of this attempt in unix seconds
+//	webhook-timestamp        the time of this attempt in unix seconds, which is signed; absent without secrets
 //	webhook-signature        signatures of "webhook-id.webhook-timestamp.body", see below; absent without secrets
-//	postrider-topic          the topic
-//	postrider-key            the key, absent if there is none
-//	postrider-attempt        1, 2, …
 //	postrider-subscription   the subscription's name
 //	content-type             application/json or application/octet-stream, unless the message has a content-type of its own
 //	user-agent               postrider/<version>
+//
+// Where the body is the payload, these say what an event would:
+//
+//	postrider-topic          the topic
+//	postrider-key            the key, absent if there is none
+//	postrider-priority       1, 3 or 4; absent of the default
+//	postrider-attempt        2, 3, …; absent on the first attempt
+//
+// That is all there is to say of a message, once: the message id holds its source and when it was inserted. Each header is work for the
+// receiver, so that CloudEvents' own come with their formats alone.
 //
 // Id, topic, key and subscription are percent-encoded (sinks.EncodeHeader), because a header's value cannot hold every
 // byte. Then follow Options.Headers and the message's own headers, among them traceparent; text beyond ASCII goes out as
@@ -33,7 +41,8 @@
 //
 // # Events
 //
-// An event has these attributes; in the binary format they are headers, percent-encoded as CloudEvents says:
+// All formats but raw are those of CloudEvents. An event has these attributes; in the binary format they are headers,
+// percent-encoded as CloudEvents says:
 //
 //	id                       the message id
 //	source                   Options.Source, else /postrider/ and the source id of the database

@@ -97,7 +97,7 @@ func encodeAttribute(value string) string {
 }
 
 // setHeaders writes the attributes of the binary format.
-func (a *attributes) setHeaders(f *fields) {
+func (a attributes) setHeaders(f *fields) {
 	f.set("Ce-Specversion", "1.0")
 	f.set("Ce-Id", encodeAttribute(a.id))
 	f.set("Ce-Source", encodeAttribute(a.source))

@@ -27,7 +27,7 @@ func TestFixedHeaders(t *testing.T) {
 		{Options{Headers: map[string]string{"x-shop": "Zürich ☃", "X-Key": "env:POSTRIDER_TEST_TOKEN", "authorization": "env:POSTRIDER_TEST_TOKEN"}},
 			map[string]string{"x-shop": "Zürich ☃", "x-key": "tk-1", "authorization": "tk-1"}},
 	} {
-		for _, c.o.Format = range []string{FormatBinary, FormatStructured, FormatBatch, FormatNDJSON} {
+		for _, c.o.Format = range []string{FormatRaw, FormatBinary, FormatStructured, FormatBatch, FormatNDJSON} {
 			s := open(t, Config{URL: url, Options: c.o})
 			d := sinktest.NewDelivery("a", "1")
 			sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, d), sinks.KindAccepted)

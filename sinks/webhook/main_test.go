@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -127,9 +128,10 @@ func parseRequest(m sinktest.Received) ([]sinktest.Received, error) {
 			return nil, err
 		}
 	}
-	m.Attempt, err = strconv.Atoi(m.Headers["postrider-attempt"])
+	m.Attempt, err = strconv.Atoi(cmp.Or(m.Headers["postrider-attempt"], "1"))
 	return []sinktest.Received{m}, err
 }
+
 func (r *receiver) received(t *testing.T) []sinktest.Received {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,7 +15,8 @@ import (
 
 // The formats of requests, for Options.Format.
 const (
-	FormatBinary     = "binary"     // one message: the body is its payload, CloudEvents attributes are headers
+	FormatRaw        = "raw"        // one message: the body is its payload, headers say the rest once
+	FormatBinary     = "binary"     // likewise, and CloudEvents attributes are headers as well
 	FormatStructured = "structured" // one message as a CloudEvent in JSON
 	FormatBatch      = "batch"      // several CloudEvents in a JSON array
 	FormatNDJSON     = "ndjson"     // several CloudEvents in JSON, one per line
@@ -31,14 +32,14 @@ const (
 
 // Options are the settings of a subscription that only webhooks have. The zero value means the defaults named beside each.
 type Options struct {
-	// Format is binary (default: the body is the payload, CloudEvents attributes are headers), structured
-	// (application/cloudevents+json), batch (application/cloudevents-batch+json) or ndjson (one event per line).
+	// Format is raw (default: the body is the payload), or one of CloudEvents: binary (likewise, and its attributes are headers),
+	// structured (application/cloudevents+json), batch (application/cloudevents-batch+json) or ndjson (one event per line).
 	Format string `json:"format,omitempty"`
 	// BatchBytes bounds the body of a batch. Default 1 MiB.
 	BatchBytes int `json:"batch_bytes,omitempty"`
-	// Type is the CloudEvents type. Default: the topic.
+	// Type is the CloudEvents type, in their formats. Default: the topic.
 	Type string `json:"type,omitempty"`
-	// Source is the CloudEvents source, a URI reference. Default: /postrider/ and the source id.
+	// Source is the CloudEvents source, a URI reference, in their formats. Default: /postrider/ and the source id.
 	Source string `json:"source,omitempty"`
 	// Secrets are references (env:NAME, file:/path) to secrets of Standard Webhooks: whsec_… (HMAC-SHA256, v1) and whsk_…
 	// (ed25519, v1a). All of them sign, so that they can be rotated without a gap.
@@ -99,7 +100,7 @@ func ParseOptions(text []byte) (o Options, err error) {
 }
 
 func (o Options) withDefaults() Options {
-	o.Format = cmp.Or(o.Format, FormatBinary)
+	o.Format = cmp.Or(o.Format, FormatRaw)
 	o.BatchBytes = cmp.Or(o.BatchBytes, DefaultBatchBytes)
 	o.RetryAfterMax = cmp.Or(o.RetryAfterMax, sinks.Duration(DefaultRetryAfterMax))
 	o.Concurrency = cmp.Or(o.Concurrency, ConcurrencyAdaptive)
@@ -130,9 +131,9 @@ func (o *Options) checkGuard() error {
 
 func (o *Options) checkFormat() error {
 	switch o.Format {
-	case FormatBinary, FormatStructured, FormatBatch, FormatNDJSON:
+	case FormatRaw, FormatBinary, FormatStructured, FormatBatch, FormatNDJSON:
 	default:
-		return sinks.Unknown(fmt.Errorf("format %q: must be binary, structured, batch or ndjson", o.Format))
+		return sinks.Unknown(fmt.Errorf("format %q: must be raw, binary, structured, batch or ndjson", o.Format))
 	}
 	if o.BatchBytes < minBatchBytes || o.BatchBytes > maxBatchBytes {
 		return fmt.Errorf("batch_bytes %d: must be from %d to %d", o.BatchBytes, minBatchBytes, maxBatchBytes)
@@ -144,6 +145,15 @@ func (o *Options) checkFormat() error {
 	}
 	if _, err := url.Parse(o.Source); err != nil || strings.ContainsAny(o.Source, " \"<>\\^`{|}") {
 		return fmt.Errorf("source %q: must be a URI reference, such as /shop or https://shop.example/orders", o.Source)
+	}
+	if o.Format != FormatRaw {
+		return nil
+	}
+	for _, attribute := range []struct{ name, value string }{{"type", o.Type}, {"source", o.Source}} {
+		if attribute.value != "" {
+			return fmt.Errorf("%s is %q and format is raw: it is an attribute of CloudEvents, so that the format must be binary, structured, batch or ndjson",
+				attribute.name, attribute.value)
+		}
 	}
 	return nil
 }

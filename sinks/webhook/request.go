@@ -73,6 +73,9 @@ func (r *request) timestamp(now time.Time) string {
 // batches says whether one request holds several events.
 func (o *Options) batches() bool { return o.Format == FormatBatch || o.Format == FormatNDJSON }
 
+// bare says whether the body of a request is a message's payload.
+func (o *Options) bare() bool { return o.Format == FormatRaw || o.Format == FormatBinary }
+
 // messageRequest is for the formats with one message in a request. An error means that it cannot be sent as it is.
 func (s *Sink) messageRequest(d *sinks.Delivery) (*request, error) {
 	own, err := s.ownHeaders(d)
@@ -86,15 +89,17 @@ func (s *Sink) messageRequest(d *sinks.Delivery) (*request, error) {
 		}
 	}
 	r := s.newRequest()
-	r.id, r.body, r.leasable = webhookID(d.MessageID), body, s.leasable(d)
+	r.id, r.body, r.attempt, r.leasable = webhookID(d.MessageID), body, d.Attempt, s.leasable(d)
 	if s.options.Format == FormatStructured {
 		maps.DeleteFunc(own, describesPayload)
 		r.messageHeaders(d, own, eventType)
 		return r, nil
 	}
-	a := s.attributes(d, own)
-	r.messageHeaders(d, own, a.contentType)
-	a.setHeaders(&r.fields)
+	r.messageHeaders(d, own, contentType(d, own))
+	r.describe(d)
+	if s.options.Format == FormatBinary {
+		s.attributes(d, own).setHeaders(&r.fields)
+	}
 	return r, nil
 }
 

@@ -50,7 +50,7 @@ func TestRequestsAreSigned(t *testing.T) {
 	t.Setenv("POSTRIDER_TEST_B", private)
 	r := new(receiver)
 	url := serve(t, r.ServeHTTP).URL
-	for _, format := range []string{FormatBinary, FormatStructured, FormatBatch, FormatNDJSON} {
+	for _, format := range []string{FormatRaw, FormatBinary, FormatStructured, FormatBatch, FormatNDJSON} {
 		s := open(t, Config{URL: url, Options: Options{Format: format, Secrets: []string{"env:POSTRIDER_TEST_A", "env:POSTRIDER_TEST_B"}}})
 		d := sinktest.NewDelivery("orders.created", `{"n": 1}`)
 		d.Message.MessageID = "a.b c" // no such id comes from the relay
@@ -69,7 +69,9 @@ func TestRequestsAreSigned(t *testing.T) {
 	}
 	s := open(t, Config{URL: url})
 	sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
-	if got, ok := r.last(t).Headers["webhook-signature"]; ok {
-		t.Errorf("a subscription without secrets signs: %q", got)
+	for _, name := range []string{"webhook-signature", "webhook-timestamp"} {
+		if got, ok := r.last(t).Headers[name]; ok {
+			t.Errorf("a subscription without secrets signs: %s is %q", name, got)
+		}
 	}
 }

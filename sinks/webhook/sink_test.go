@@ -22,7 +22,8 @@ import (
 func TestHeaders(t *testing.T) {
 	r := new(receiver)
 	host := serve(t, r.ServeHTTP).Listener.Addr().String()
-	s := open(t, Config{URL: "http://joe:p%40ss@" + host + "/hook?x=1", Version: "1.2.3"})
+	t.Setenv("POSTRIDER_TEST_SECRET", sampleSecret)
+	s := open(t, Config{URL: "http://joe:p%40ss@" + host + "/hook?x=1", Version: "1.2.3", Options: Options{Secrets: []string{"env:POSTRIDER_TEST_SECRET"}}})
 	d := sinktest.NewDelivery("orders.created", "<xml/>")
 	d.Key = "a b\r\nHost: evil"
 	d.Headers = []byte(`{"Content-Type":"text/xml","X-A":"1"}`)

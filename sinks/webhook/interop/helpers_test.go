@@ -17,6 +17,7 @@ import (
 	"github.com/postrider/postrider/sinks/webhook"
 )
 
+// formats are those of CloudEvents.
 var formats = []string{webhook.FormatBinary, webhook.FormatStructured, webhook.FormatBatch, webhook.FormatNDJSON}
 
 // keys are the secrets of one endpoint. The public key is the receiver's.

@@ -167,6 +167,28 @@ func wantJSON(t *testing.T, format string, e map[string]any, want sample) {
 	}
 }
 
+// The payload alone is what receivers take who know Standard Webhooks and nothing else.
+func TestJavaScriptVerifiesPayloads(t *testing.T) {
+	k := newKeys(t)
+	url := startNode(t, k.hmac, k.public)
+	all := samples()
+	all = all[:len(all)-1]
+	var batch []sinks.Delivery
+	for _, one := range all {
+		batch = append(batch, one.Delivery)
+	}
+	deliver(t, open(t, url, webhook.Options{Secrets: k.setEnv(t)}), batch...)
+	events := call(t, http.MethodGet, url)
+	if len(events) != len(all) {
+		t.Fatalf("%d messages arrived, want %d", len(events), len(all))
+	}
+	for i, want := range all {
+		if e := events[i]; e["id"] != want.MessageID || e["topic"] != want.Topic || e["data"] != string(want.Payload) {
+			t.Errorf("arrived as %v, want %+v", e, want.Message)
+		}
+	}
+}
+
 // A forged request must not pass, or the tests above prove nothing.
 func TestReceiversRefuseForgeries(t *testing.T) {
 	k := newKeys(t)

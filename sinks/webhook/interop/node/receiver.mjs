@@ -34,6 +34,9 @@ function parse(headers, body) {
     const structured = { 'content-type': 'application/cloudevents+json' };
     return body.trimEnd().split('\n').map((line) => HTTP.toEvent({ headers: structured, body: line }));
   }
+  if (!headers['ce-id'] && !headers['content-type'].startsWith('application/cloudevents')) {
+    return [{ id: headers['webhook-id'], topic: headers['postrider-topic'], data: body, validate: () => true }]; // no event: the payload
+  }
   const parsed = HTTP.toEvent({ headers, body });
   return Array.isArray(parsed) ? parsed : [parsed];
 }
