@@ -120,7 +120,9 @@ CREATE TRIGGER torture AFTER UPDATE ON postrider.operations FOR EACH ROW WHEN (N
 CREATE TRIGGER torture AFTER INSERT OR UPDATE ON postrider.cancels FOR EACH ROW EXECUTE FUNCTION torture.keep();
 CREATE TRIGGER torture_died AFTER INSERT ON postrider.parked FOR EACH ROW WHEN (NEW.state = 'dead') EXECUTE FUNCTION torture.keep();
 CREATE TRIGGER torture_dies AFTER UPDATE ON postrider.parked FOR EACH ROW WHEN ((NEW.state = 'dead') <> (OLD.state = 'dead')) EXECUTE FUNCTION torture.keep();
-CREATE TRIGGER torture AFTER INSERT OR UPDATE ON postrider.results FOR EACH ROW EXECUTE FUNCTION torture.keep();
+CREATE TRIGGER torture AFTER INSERT ON postrider.results FOR EACH ROW EXECUTE FUNCTION torture.keep();
+-- A save whose answer got lost is repeated, and writes what is there already.
+CREATE TRIGGER torture_again AFTER UPDATE ON postrider.results FOR EACH ROW WHEN (NEW.result::text <> OLD.result::text) EXECUTE FUNCTION torture.keep();
 CREATE TRIGGER torture AFTER INSERT ON postrider.attempts FOR EACH ROW WHEN (NEW.outcome = 'accepted') EXECUTE FUNCTION torture.keep();
 `
 
