@@ -43,38 +43,64 @@ type Server struct {
 // Start starts a server. Whoever calls it calls End. What it needs is installed where that may be; else the test is skipped.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	path, err := program()
+	s, err := Launch()
+	if errors.Is(err, ErrMissing) {
+		t.Skipf("NOT TESTED, RabbitMQ: %v", err)
+	}
 	if err != nil {
-		t.Skipf("NOT TESTED, RabbitMQ: %v: `apt-get install rabbitmq-server` installs it", err)
-	}
-	s := &Server{bin: filepath.Dir(path)}
-	if s.dir, err = os.MkdirTemp("", "rmq"); err != nil {
 		t.Fatal(err)
-	}
-	ports := FreePorts(t, 4)
-	s.port, s.tlsPort, s.dist, s.epmdPort = ports[0], ports[1], ports[2], ports[3]
-	if err := s.launch(); err != nil {
-		t.Fatal(errors.Join(err, s.End()))
 	}
 	return s
 }
 
+// ErrMissing is that RabbitMQ is not installed.
+var ErrMissing = errors.New("`apt-get install rabbitmq-server` installs it")
+
+// Launch is Start for whoever has no test.
+func Launch() (*Server, error) {
+	path, err := program()
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", err, ErrMissing)
+	}
+	s := &Server{bin: filepath.Dir(path)}
+	if s.dir, err = os.MkdirTemp("", "rmq"); err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(4)
+	if err == nil {
+		s.port, s.tlsPort, s.dist, s.epmdPort = ports[0], ports[1], ports[2], ports[3]
+		err = s.launch()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.End())
+	}
+	return s, nil
+}
+
 // FreePorts returns ports of the loopback interface that nobody listens on.
-func FreePorts(t testing.TB, n int) (ports []string) {
+func FreePorts(t testing.TB, n int) []string {
 	t.Helper()
+	ports, err := freePorts(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ports
+}
+
+func freePorts(n int) (ports []string, err error) {
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		defer l.Close()
 		_, port, err := net.SplitHostPort(l.Addr().String())
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		ports = append(ports, port)
 	}
-	return ports
+	return ports, nil
 }
 
 func (s *Server) launch() error {
@@ -178,6 +204,9 @@ func (s *Server) TLSPort() string { return s.tlsPort }
 
 // Admin is a connection of the user guest, which Kill ends.
 func (s *Server) Admin() *amqp.Connection { return s.admin }
+
+// PID is the server's process id.
+func (s *Server) PID() int { return s.node.Process.Pid }
 
 // Signal sends a signal to the server.
 func (s *Server) Signal(t testing.TB, signal os.Signal) {

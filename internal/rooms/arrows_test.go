@@ -57,7 +57,6 @@ var rooms = []room{
 	{path: "sinks/sinktest", may: "sinks"},
 	{path: "sinks/webhook/internal/transport", may: "sinks sinks/webhook/internal/http1 internal/secret internal/guard"},
 	{path: "sinks/postgres", may: "sinks sinks/internal/tlsfiles internal/dberr internal/secret internal/guard", postgres: true},
-	{path: "sinks/internal/amazon/amazontest", may: "sinks/sinktest"},
 	{path: "sinks/...", may: "sinks sinks/internal/amazon sinks/internal/pacing sinks/internal/tlsfiles sinks/internal/wire internal/strict internal/secret internal/guard"},
 
 	// What commands and servers share.
@@ -85,6 +84,7 @@ var rooms = []room{
 
 	// Tests' own.
 	{path: "internal/account"},
+	{path: "internal/amazontest", may: "sinks/sinktest"},
 	{path: "internal/apt"},
 	{path: "internal/pgtest", may: "internal/account internal/apt", postgres: true},
 	{path: "internal/natstest"},

@@ -16,9 +16,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"go.uber.org/goleak"
 
+	"github.com/postrider/postrider/internal/amazontest"
 	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
-	"github.com/postrider/postrider/sinks/internal/amazon/amazontest"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
 

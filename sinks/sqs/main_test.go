@@ -8,9 +8,9 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/postrider/postrider/internal/amazontest"
 	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
-	"github.com/postrider/postrider/sinks/internal/amazon/amazontest"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
 

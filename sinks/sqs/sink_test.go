@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/postrider/postrider/internal/amazontest"
 	"github.com/postrider/postrider/sinks"
-	"github.com/postrider/postrider/sinks/internal/amazon/amazontest"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
 

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postrider/postrider/internal/amazontest"
 	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
-	"github.com/postrider/postrider/sinks/internal/amazon/amazontest"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
 

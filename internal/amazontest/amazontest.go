@@ -42,19 +42,33 @@ type Server struct {
 	had      map[string]bool
 	requests []int // how many entries each batch had
 	// Fault is asked about each request, with the message ids of its entries; nil for none.
-	fault func(action string, ids []string) *Fault
-	most  int
+	fault  func(action string, ids []string) *Fault
+	notice func(Message) // nil: nobody wants to be told
+	most   int
 }
 
-// New starts one that has the queues and topics of these names.
+// New starts one that has the queues and topics of these names, and ends with the test.
 func New(t testing.TB, names ...string) *Server {
+	s := Start(names...)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Start is New for whoever closes it.
+func Start(names ...string) *Server {
 	s := &Server{names: map[string]bool{}, had: map[string]bool{}, most: 256 << 10}
 	for _, name := range names {
 		s.names[name] = true
 	}
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
-	t.Cleanup(s.Close)
 	return s
+}
+
+// Notice has f told of each message that is taken from now on, instead of keeping it.
+func (s *Server) Notice(f func(Message)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notice = f
 }
 
 // Have makes or removes a queue or a topic.
@@ -168,6 +182,10 @@ func (s *Server) take(q *request, fault *Fault) (list []result) {
 		m := Message{Body: e.MessageBody, Group: e.MessageGroupId, Deduplication: e.MessageDeduplicationId, Attributes: map[string]string{}}
 		for name, a := range e.MessageAttributes {
 			m.Attributes[name] = a.StringValue
+		}
+		if s.notice != nil {
+			s.notice(m)
+			continue
 		}
 		s.taken = append(s.taken, m)
 	}
