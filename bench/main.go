@@ -27,6 +27,7 @@ import (
 type options struct {
 	run, systems pattern
 	full, list   bool
+	replay       int
 	dir          string
 }
 
@@ -52,16 +53,20 @@ func (p *pattern) matches(name string) bool { return p.Regexp == nil || p.MatchS
 func parse(args []string, out io.Writer) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(out)
-	f.Var(&o.run, "run", "run the scenarios whose name matches this regular `expression`")
+	f.Var(&o.run, "run", "run the scenarios whose name matches this regular `expression` (default: all but those that take a run of their own)")
 	f.Var(&o.systems, "systems", "measure the systems whose name matches this regular `expression`")
 	f.BoolVar(&o.full, "full", false, "full durations and sizes, without a limit of time")
 	f.BoolVar(&o.list, "list", false, "list scenarios and systems")
+	f.IntVar(&o.replay, "replay", 0, "`messages` of the scenario replica (default 500000, with -full 5000000)")
 	f.StringVar(&o.dir, "dir", "results", "`directory` of the results")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("argument %q: there are only flags", f.Arg(0))
+	}
+	if o.replay < 0 {
+		return o, fmt.Errorf("-replay %d: must be a number of messages, or 0 for the default", o.replay)
 	}
 	return o, nil
 }
@@ -107,7 +112,7 @@ func bench(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Stop()) }()
-	b := &scenario.Bench{Env: e, Own: own, Peers: peers, Full: o.full, Log: say}
+	b := &scenario.Bench{Env: e, Own: own, Peers: peers, Full: o.full, Replay: o.replay, Log: say}
 	summary, err := describe(ctx, e, o.full)
 	if err != nil {
 		return err
@@ -169,7 +174,7 @@ func finish(summary *report.Summary, dir string, say func(string, ...any)) error
 // chosen returns what the flags pick.
 func chosen(o options) (scenarios []scenario.Scenario, own, peers []system.System) {
 	for _, s := range scenario.All() {
-		if o.run.matches(s.Name) {
+		if o.run.matches(s.Name) && (o.run.Regexp != nil || o.list || !s.Apart) {
 			scenarios = append(scenarios, s)
 		}
 	}
@@ -186,7 +191,11 @@ func chosen(o options) (scenarios []scenario.Scenario, own, peers []system.Syste
 
 func list(out io.Writer, scenarios []scenario.Scenario, systems []system.System) error {
 	for _, s := range scenarios {
-		if _, err := fmt.Fprintf(out, "%-16s %s\n", s.Name, s.Title); err != nil {
+		apart := ""
+		if s.Apart {
+			apart = " (only with -run)"
+		}
+		if _, err := fmt.Fprintf(out, "%-16s %s%s\n", s.Name, s.Title, apart); err != nil {
 			return err
 		}
 	}

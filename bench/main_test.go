@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/postrider/postrider/bench/bridge"
 	"github.com/postrider/postrider/bench/child"
 	"github.com/postrider/postrider/bench/env"
 	"github.com/postrider/postrider/bench/report"
@@ -40,7 +41,7 @@ const (
 
 // small drains a little to both destinations and then produces for a moment, with each of our own systems.
 func small(ctx context.Context, b *scenario.Bench) (t report.Table, err error) {
-	for to, systems := range map[scenario.Kind][]system.System{scenario.NATS: b.Own, scenario.Webhook: {b.Own[0], b.Own[2]}} {
+	for to, systems := range map[scenario.Kind][]system.System{scenario.NATS: b.Own[:4], scenario.Webhook: {b.Own[0], b.Own[2]}} {
 		rows, err := b.Each(ctx, systems, func(ctx context.Context, s system.System) (report.Row, error) {
 			return b.Drain(ctx, s, scenario.Drain{To: to, Messages: backlog})
 		})
@@ -115,15 +116,15 @@ func checkRows(t *testing.T, rows []report.Row) {
 }
 
 func TestFlags(t *testing.T) {
-	o, err := parse([]string{"-run", "^drain", "-systems", "bare pipe$", "-full"}, io.Discard)
+	o, err := parse([]string{"-run", "^drain", "-systems", "bare pipe$", "-full", "-replay", "7"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	scenarios, own, peers := chosen(o)
-	if len(scenarios) != 4 || len(own) != 1 || len(peers) != 0 || !o.full || o.dir != "results" {
+	if len(scenarios) != 4+len(bridge.All()) || len(own) != 1 || len(peers) != 0 || !o.full || o.replay != 7 || o.dir != "results" {
 		t.Errorf("%d scenarios, %d and %d systems, %+v", len(scenarios), len(own), len(peers), o)
 	}
-	for _, args := range [][]string{{"-run", "("}, {"drain"}, {"-nothing"}} {
+	for _, args := range [][]string{{"-run", "("}, {"drain"}, {"-nothing"}, {"-replay", "-1"}, {"-replay", "many"}} {
 		if _, err := parse(args, io.Discard); err == nil {
 			t.Errorf("%v is taken", args)
 		}

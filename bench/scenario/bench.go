@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/postrider/postrider/bench/bridge"
 	"github.com/postrider/postrider/bench/env"
 	"github.com/postrider/postrider/bench/report"
 	"github.com/postrider/postrider/bench/system"
@@ -18,19 +19,22 @@ type Bench struct {
 	Own   []system.System // Postrider in its ways, and the bare pipe
 	Peers []system.System
 	Full  bool // durations and sizes as they were asked for, else short ones
-	Log   func(format string, args ...any)
+	// Replay is how many messages the scenario replica has. 0: as Full says.
+	Replay int
+	Log    func(format string, args ...any)
 
 	stages int
+	bridge bridge.Server // the one that runs, see Bridge; nil for none
 }
 
-// Kind is a kind of destination.
-type Kind int
+// Kind is a kind of destination: one of these, or the name of one in package bridge, while that runs.
+type Kind string
 
 // Kinds of destinations.
 const (
-	NATS Kind = iota
-	Webhook
-	Nowhere // the system counts by itself, see system.Counter
+	NATS    Kind = ""
+	Webhook Kind = "webhook"
+	Nowhere Kind = "nowhere" // the system counts by itself, see system.Counter
 )
 
 // Pick returns full in a full run, else short.
@@ -41,15 +45,17 @@ func Pick[T any](b *Bench, short, full T) T {
 	return short
 }
 
-// Destination returns where messages of a kind go.
+// Destination returns where messages of a kind go; of those of package bridge the address is left out.
 func (b *Bench) Destination(kind Kind) system.Destination {
 	switch kind {
 	case NATS:
 		return system.Destination{NATS: b.Env.NATS.URL}
 	case Webhook:
 		return system.Destination{Webhook: b.Env.Hook.URL + "/"}
+	case Nowhere:
+		return system.Destination{}
 	}
-	return system.Destination{}
+	return system.Destination{Bridge: system.Bridge{Kind: string(kind)}} // each stage has an address
 }
 
 // Systems returns all systems that deliver to a kind of destination, Postrider first.

@@ -22,3 +22,30 @@ func TestMedianRow(t *testing.T) {
 		}
 	}
 }
+
+// TestShare compares Postrider with both pipes, and neither a pipe nor a peer with anything.
+func TestShare(t *testing.T) {
+	rows := []report.Row{{System: "postrider stream", Rate: 90}, {System: "bare pipe", Rate: 100}, {System: "bare pipe, all attributes", Rate: 60}, {System: "watermill", Rate: 5}}
+	share(rows)
+	if of := figure(t, rows[0], "of bare pipe"); of != 90 {
+		t.Errorf("%v %% of the bare pipe", of)
+	}
+	if of := figure(t, rows[0], "of bare pipe, all attributes"); of != 150 {
+		t.Errorf("%v %% of the pipe with all attributes", of)
+	}
+	for _, r := range rows[1:] {
+		if len(r.Extra) != 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
+func TestPagesOf(t *testing.T) {
+	by, err := pagesOf("# HELP postrider_replica_pages_total x\npostrider_replica_pages_total{result=\"read\"} 12\npostrider_replica_pages_total{result=\"behind\"} 1\npostrider_up 3\n")
+	if err != nil || len(by) != 2 || by["read"] != 12 || by["behind"] != 1 {
+		t.Errorf("%v, %v", by, err)
+	}
+	if _, err := pagesOf(`postrider_replica_pages_total{result="read"} many`); err == nil {
+		t.Error("a count that is none is taken")
+	}
+}

@@ -55,7 +55,7 @@ func (b *Bench) idle(ctx context.Context, s system.System, start bool, rest, dur
 	defer func() { err = errors.Join(err, st.Close()) }()
 	relay := []int{}
 	if start {
-		if err := errors.Join(st.Listen(), st.Start(ctx)); err != nil {
+		if err := errors.Join(st.Listen(ctx), st.Start(ctx)); err != nil {
 			return row, err
 		}
 		relay = append(relay, st.Process.PID())

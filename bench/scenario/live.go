@@ -43,7 +43,7 @@ func (b *Bench) Live(ctx context.Context, s system.System, l Live) (row report.R
 		return row, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	if err := errors.Join(st.Listen(), st.Start(ctx)); err != nil {
+	if err := errors.Join(st.Listen(ctx), st.Start(ctx)); err != nil {
 		return row, err
 	}
 	m, err := st.Meter(ctx)

@@ -27,13 +27,17 @@ func init() {
 }
 
 func live(ctx context.Context, b *Bench, to Kind, rate float64) (t report.Table, err error) {
+	return liveOf(ctx, b, b.Systems(to), to, rate)
+}
+
+func liveOf(ctx context.Context, b *Bench, systems []system.System, to Kind, rate float64) (t report.Table, err error) {
 	duration := Pick(b, 5*time.Second, 20*time.Second)
-	t.Rows, err = b.Each(ctx, b.Systems(to), func(ctx context.Context, s system.System) (report.Row, error) {
+	t.Rows, err = b.Each(ctx, systems, func(ctx context.Context, s system.System) (report.Row, error) {
 		return b.Live(ctx, s, Live{To: to, Rate: rate, Duration: duration})
 	})
-	t.Notes = []string{
-		fmt.Sprintf("%v after a second to warm up. The rate is what had arrived when the last transaction was committed. The WAL has the INSERT in it.", duration),
-		"Arrivals in NATS are those at a plain subscriber, before the message is stored.",
+	t.Notes = []string{fmt.Sprintf("%v after a second to warm up. The rate is what had arrived when the last transaction was committed. The WAL has the INSERT in it.", duration)}
+	if to == NATS {
+		t.Notes = append(t.Notes, "Arrivals in NATS are those at a plain subscriber, before the message is stored.")
 	}
 	return t, err
 }

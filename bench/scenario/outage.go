@@ -75,7 +75,7 @@ func (b *Bench) outage(ctx context.Context, s system.System, o outage) (row repo
 		return row, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	if err := errors.Join(st.Listen(), st.Start(ctx)); err != nil {
+	if err := errors.Join(st.Listen(ctx), st.Start(ctx)); err != nil {
 		return row, err
 	}
 	m, err := st.Meter(ctx)

@@ -70,7 +70,7 @@ func (b *Bench) press(ctx context.Context, s system.System, kind Kind, p pressur
 	defer func() { err = errors.Join(err, st.Close()) }()
 	rec := &load.Recorder{}
 	if start {
-		if err := errors.Join(st.Listen(), st.Start(ctx)); err != nil {
+		if err := errors.Join(st.Listen(ctx), st.Start(ctx)); err != nil {
 			return r, err
 		}
 	}

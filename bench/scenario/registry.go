@@ -17,6 +17,9 @@ type Scenario struct {
 	// Title stands over the table: what is done, and what is measured.
 	Title string
 
+	// Apart says that it runs only when its name is asked for: with all the others there is no time for it.
+	Apart bool
+
 	// Run measures. Trouble of one system goes into its row; an error ends the bench. When ctx ends, so does Run, with what it started.
 	Run func(ctx context.Context, b *Bench) (report.Table, error)
 }

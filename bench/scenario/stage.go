@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/bench/bridge"
 	"github.com/postrider/postrider/bench/env"
 	"github.com/postrider/postrider/bench/load"
 	"github.com/postrider/postrider/bench/report"
@@ -30,6 +31,7 @@ type Stage struct {
 	Streams []string
 
 	bench    *Bench
+	bridge   bridge.Server // nil: it is another kind
 	database string
 	filled   bool
 	arrivals *env.Arrivals
@@ -58,6 +60,14 @@ func (b *Bench) Stage(ctx context.Context, s system.System, kind Kind) (st *Stag
 	st.Log = func(format string, args ...any) { fmt.Fprintf(log, format+"\n", args...) }
 	if err := errors.Join(b.Env.NATS.Fresh(ctx), b.Env.Hook.Fresh(ctx)); err != nil {
 		return st, err
+	}
+	if st.To.Bridge.Kind != "" {
+		if st.bridge = b.bridge; st.bridge == nil {
+			return st, fmt.Errorf("the destination %s does not run", kind)
+		}
+		if st.To.Bridge.Address, err = st.bridge.Fresh(ctx); err != nil {
+			return st, err
+		}
 	}
 	if st.database, st.Database, err = b.Env.NewDatabase(ctx); err != nil {
 		return st, err
@@ -143,6 +153,9 @@ func (st *Stage) Meter(ctx context.Context) (*env.Meter, error) {
 	case Webhook:
 		w.Destination = []int{st.bench.Env.Hook.PID()}
 	}
+	if st.bridge != nil {
+		w.Destination = st.bridge.PIDs()
+	}
 	if t, ok := st.System.(system.Tables); ok {
 		w.Tables = t.Tables()
 	}
@@ -156,6 +169,8 @@ func (st *Stage) Count(ctx context.Context) (int64, error) {
 		return st.bench.Env.NATS.Count(ctx, st.Streams...)
 	case st.Kind == Webhook:
 		return st.bench.Env.Hook.Count(ctx, "")
+	case st.bridge != nil:
+		return st.bridge.Count(ctx)
 	case st.Process == nil:
 		return 0, nil
 	}
@@ -167,7 +182,10 @@ func (st *Stage) Count(ctx context.Context) (int64, error) {
 }
 
 // Listen takes down from now on when messages arrive. At the receiver of webhooks that is always so.
-func (st *Stage) Listen() (err error) {
+func (st *Stage) Listen(ctx context.Context) (err error) {
+	if st.bridge != nil {
+		return st.bridge.Listen(ctx)
+	}
 	if st.Kind == NATS {
 		st.arrivals, st.unlisten, err = st.bench.Env.NATS.Subscribe("bench.>")
 	}
@@ -176,6 +194,9 @@ func (st *Stage) Listen() (err error) {
 
 // Arrived returns how many messages have arrived since Listen.
 func (st *Stage) Arrived(ctx context.Context) (int64, error) {
+	if st.bridge != nil {
+		return st.bridge.Arrived(ctx)
+	}
 	if st.arrivals != nil {
 		return st.arrivals.Count(), nil
 	}
@@ -184,6 +205,9 @@ func (st *Stage) Arrived(ctx context.Context) (int64, error) {
 
 // Times returns when each message arrived, by n, in nanoseconds since 1970; 0: not yet.
 func (st *Stage) Times(ctx context.Context) ([]int64, error) {
+	if st.bridge != nil {
+		return st.bridge.Times(ctx)
+	}
 	if st.arrivals != nil {
 		return st.arrivals.Times(), nil
 	}

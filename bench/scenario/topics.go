@@ -58,7 +58,7 @@ func (b *Bench) fan(ctx context.Context, s system.System, f fan, duration time.D
 		return row, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	if err := errors.Join(st.Listen(), st.Start(ctx)); err != nil {
+	if err := errors.Join(st.Listen(ctx), st.Start(ctx)); err != nil {
 		return row, err
 	}
 	const rows = 10

@@ -18,10 +18,17 @@ type Message struct {
 	Topic string // such as "bench.t1"; systems without topics ignore it
 }
 
-// Destination is where messages go: exactly one of the two is set.
+// Destination is where messages go: exactly one of the three is set.
 type Destination struct {
 	NATS    string // URL of the server; the stream BENCH takes the subjects "bench.>" and has file storage
 	Webhook string // URL that takes POST requests and answers 204
+	Bridge  Bridge // another kind of destination, see package bridge
+}
+
+// Bridge is a destination of another kind.
+type Bridge struct {
+	Kind    string // its name in package bridge, such as "redis"
+	Address string // as that kind has it
 }
 
 // Place is what a system finds: a database of its own, and a directory for its files and logs.

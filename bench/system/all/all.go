@@ -9,5 +9,5 @@ import (
 
 // Own returns Postrider in its ways, and the bare pipes.
 func Own() []system.System {
-	return []system.System{postrider.NewStream(), postrider.NewTimer(), bare.New(), bare.NewRaw()}
+	return []system.System{postrider.NewStream(), postrider.NewTimer(), bare.New(), bare.NewRaw(), bare.NewWhole()}
 }

@@ -31,6 +31,8 @@ type Bare struct {
 	Copies int
 	// Raw writes HTTP by itself, as no client that a program would use: the limit of the sockets. Else net/http does it.
 	Raw bool
+	// Attributes is for destinations of other kinds: each message has all attributes that Postrider's has. Else it has id and payload.
+	Attributes bool
 }
 
 var _ system.System = (*Bare)(nil)
@@ -38,15 +40,21 @@ var _ system.System = (*Bare)(nil)
 // New returns the pipe that delivers each message once.
 func New() system.System { return &Bare{Label: "bare pipe"} }
 
+// NewWhole returns the pipe whose messages have all that Postrider's have.
+func NewWhole() system.System { return &Bare{Label: "bare pipe, all attributes", Attributes: true} }
+
 // NewRaw returns the pipe whose HTTP is its own.
 func NewRaw() system.System { return &Bare{Label: "bare pipe, raw HTTP", Raw: true} }
 
 // Name is the label.
 func (b *Bare) Name() string { return b.Label }
 
-// Supports tells that it delivers to both; several times only to NATS.
+// Supports tells that it delivers to all of them; several times only to NATS, and with all attributes only to other kinds.
 func (b *Bare) Supports(to system.Destination) bool {
-	return to.NATS != "" && !b.Raw || to.Webhook != "" && b.Copies == 0
+	if to.Bridge.Kind != "" {
+		return b.Copies == 0 && !b.Raw
+	}
+	return !b.Attributes && (to.NATS != "" && !b.Raw || to.Webhook != "" && b.Copies == 0)
 }
 
 // Install makes the plain table.
@@ -100,6 +108,7 @@ type order struct {
 	To       system.Destination
 	Copies   int
 	Raw      bool
+	Whole    bool
 }
 
 // subjects returns where each message goes.
@@ -116,7 +125,7 @@ func (o order) subjects() []string {
 
 // Start starts the pipe.
 func (b *Bare) Start(ctx context.Context, p system.Place) (system.Process, error) {
-	text, err := json.Marshal(order{p.Database, p.To, b.Copies, b.Raw})
+	text, err := json.Marshal(order{p.Database, p.To, b.Copies, b.Raw, b.Attributes})
 	if err != nil {
 		return nil, err
 	}

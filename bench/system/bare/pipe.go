@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/postrider/postrider/bench/bridge"
 	"github.com/postrider/postrider/bench/child"
 )
 
@@ -32,6 +33,8 @@ func pipe(asked context.Context, text string) (err error) {
 	switch {
 	case o.To.NATS != "":
 		s, err = newPublisher(o.To.NATS, o.subjects(), fail)
+	case o.To.Bridge.Kind != "":
+		s, err = newLoop(ctx, o, fail)
 	case o.Raw:
 		s, err = newPoster(ctx, o.To.Webhook, fail)
 	default:
@@ -55,6 +58,20 @@ func pipe(asked context.Context, text string) (err error) {
 	}
 	return errors.Join(context.Cause(ctx), err)
 }
+
+// loop is a sink around the library of another kind of destination.
+type loop struct{ *bridge.Loop }
+
+func newLoop(ctx context.Context, o order, fail context.CancelCauseFunc) (sink, error) {
+	l, err := bridge.NewLoop(ctx, o.To.Bridge, o.Whole, fail)
+	if err != nil {
+		return nil, err
+	}
+	return loop{l}, nil
+}
+
+func (l loop) put(ctx context.Context, id, payload []byte) error { return l.Put(ctx, id, payload) }
+func (l loop) close() error                                      { return l.Close() }
 
 // page is the number of rows that are asked for at once.
 const page = 20_000

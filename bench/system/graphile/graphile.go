@@ -57,7 +57,7 @@ var (
 func (g *peer) Name() string { return g.name }
 
 func (g *peer) Supports(to system.Destination) bool {
-	return to.NATS == "" && g.noOp == (to.Webhook == "")
+	return to.NATS == "" && to.Bridge.Kind == "" && g.noOp == (to.Webhook == "")
 }
 
 func (g *peer) Tables() []string { return []string{"graphile_worker.%"} }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/postrider/postrider/bench/bridge"
 	"github.com/postrider/postrider/bench/child"
 	"github.com/postrider/postrider/bench/system"
 	"github.com/postrider/postrider/outbox"
@@ -51,21 +52,37 @@ func NewStream() system.System { return &Postrider{Label: "postrider stream", Fo
 // NewTimer returns the relay that looks at the table.
 func NewTimer() system.System { return &Postrider{Label: "postrider timer", Follow: "timer"} }
 
-// Default is one subscription to everything under "bench.": to the stream BENCH with the sink's own settings, or to the webhook with 64
+// Default is one subscription to everything under "bench.": to the stream BENCH, or to another kind of destination, with the sink's own settings, or to the webhook with 64
 // lanes from the start (by default they begin with four and grow, up to 16).
 func Default(to system.Destination) []Subscription {
 	if to.NATS != "" {
 		return []Subscription{{Name: "bench", Topics: []string{"bench.>"}, Sink: to.NATS + "?stream=BENCH"}}
 	}
+	if to.Bridge.Kind != "" {
+		return []Subscription{bridged(to.Bridge)}
+	}
 	return []Subscription{{Name: "bench", Topics: []string{"bench.>"}, Sink: to.Webhook,
 		Settings: map[string]any{"lanes": 64, "options": map[string]any{"concurrency": "fixed"}}}}
+}
+
+// bridged is a subscription to a destination of another kind, with the sink's own settings. An unknown kind is an error of whoever subscribes.
+func bridged(to system.Bridge) Subscription {
+	sink, err := bridge.SinkFor(to)
+	if err != nil {
+		sink.URL = err.Error()
+	}
+	s := Subscription{Name: "bench", Topics: []string{"bench.>"}, Sink: sink.URL}
+	if sink.Options != nil {
+		s.Settings = map[string]any{"options": sink.Options}
+	}
+	return s
 }
 
 // Name is the label.
 func (s *Postrider) Name() string { return s.Label }
 
-// Supports tells that it delivers to both.
-func (s *Postrider) Supports(to system.Destination) bool { return to.NATS != "" || to.Webhook != "" }
+// Supports tells that it delivers to all of them.
+func (s *Postrider) Supports(to system.Destination) bool { return to != system.Destination{} }
 
 // Tables is its schema.
 func (s *Postrider) Tables() []string { return []string{"postrider.%"} }
@@ -178,6 +195,10 @@ func (s *Postrider) command(ctx context.Context, program string, p system.Place,
 	}
 	cmd.Env = append(cmd.Env, "POSTRIDER_DATABASE_URL="+p.Database, "POSTRIDER_FOLLOW="+s.Follow, "POSTRIDER_MIGRATE=false",
 		"POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_NAME=bench")
+	if p.To.Bridge.Kind != "" {
+		sink, _ := bridge.SinkFor(p.To.Bridge) // an unknown kind has none
+		cmd.Env = append(cmd.Env, sink.Env...)
+	}
 	cmd.Env = append(cmd.Env, s.Env...)
 	return cmd
 }

@@ -73,7 +73,7 @@ func newSystem(name string, s settings, noOp bool) *peer {
 func (r *peer) Name() string { return r.name }
 
 func (r *peer) Supports(to system.Destination) bool {
-	return to.NATS == "" && r.noOp == (to.Webhook == "")
+	return to.NATS == "" && to.Bridge.Kind == "" && r.noOp == (to.Webhook == "")
 }
 
 func (r *peer) Tables() []string { return []string{"public.river%"} }

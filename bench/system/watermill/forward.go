@@ -8,11 +8,11 @@ import (
 	"fmt"
 
 	"github.com/ThreeDotsLabs/watermill"
-	"github.com/ThreeDotsLabs/watermill-nats/v2/pkg/nats"
 	"github.com/ThreeDotsLabs/watermill-sql/v3/pkg/sql"
 	"github.com/ThreeDotsLabs/watermill/components/forwarder"
 
 	"github.com/postrider/postrider/bench/child"
+	"github.com/postrider/postrider/bench/system"
 )
 
 const childName = "watermill"
@@ -27,8 +27,9 @@ func init() {
 
 // forwardOrder is what the bench tells the forwarder's process.
 type forwardOrder struct {
-	Database, NATS string
-	Settings       settings
+	Database string
+	To       system.Destination
+	Settings settings
 }
 
 func newSubscriber(db *stdsql.DB, s settings) (*sql.Subscriber, error) {
@@ -57,9 +58,7 @@ func forward(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("forward with Watermill: %w", err)
 	}
-	publisher, err := nats.NewPublisher(nats.PublisherConfig{
-		URL: order.NATS, JetStream: nats.JetStreamConfig{TrackMsgId: true},
-	}, nil)
+	publisher, err := publisherTo(order.To, order.Settings)
 	if err != nil {
 		return fmt.Errorf("forward with Watermill: %w", err)
 	}

@@ -29,6 +29,7 @@ const (
 type settings struct {
 	PollInterval time.Duration
 	BatchSize    int
+	Channels     int // of AMQP, kept open
 }
 
 func (s settings) schema() sql.SchemaAdapter {
@@ -38,7 +39,7 @@ func (s settings) schema() sql.SchemaAdapter {
 // Systems are Watermill tuned and as it comes.
 func Systems() []system.System {
 	return []system.System{
-		&peer{"watermill tuned", settings{PollInterval: time.Millisecond, BatchSize: 1000}},
+		&peer{"watermill tuned", settings{PollInterval: time.Millisecond, BatchSize: 1000, Channels: 4}},
 		&peer{"watermill", settings{}},
 	}
 }
@@ -55,7 +56,9 @@ var (
 
 func (w *peer) Name() string { return w.name }
 
-func (w *peer) Supports(to system.Destination) bool { return to.NATS != "" && to.Webhook == "" }
+func (w *peer) Supports(to system.Destination) bool {
+	return to.NATS != "" || publishers[to.Bridge.Kind] != nil
+}
 
 func (w *peer) Tables() []string { return []string{"public.watermill%"} }
 
@@ -128,7 +131,7 @@ func (w *peer) Start(ctx context.Context, p system.Place) (system.Process, error
 	if !w.Supports(p.To) {
 		return nil, errors.New("start " + w.name + ": it does not deliver there")
 	}
-	order, err := json.Marshal(forwardOrder{Database: p.Database, NATS: p.To.NATS, Settings: w.settings})
+	order, err := json.Marshal(forwardOrder{Database: p.Database, To: p.To, Settings: w.settings})
 	if err != nil {
 		return nil, err
 	}
