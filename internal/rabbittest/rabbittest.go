@@ -18,8 +18,8 @@ import (
 	"github.com/postrider/postrider/internal/brokertest"
 )
 
-// program is where Debian's package has its scripts. It is installed where that may be.
-func program() (string, error) {
+// Find returns the script of Debian's package that starts it. It is installed where that may be; else the error is ErrMissing.
+func Find() (string, error) {
 	const script = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 	find := func() (string, error) { return exec.LookPath(script) }
 	path, err := find()
@@ -28,7 +28,10 @@ func program() (string, error) {
 			return apt.InstallWithoutService(context.Background(), os.Stderr, "RabbitMQ", "rabbitmq-server")
 		})
 	}
-	return path, err
+	if err != nil {
+		return "", fmt.Errorf("%v: %w", err, ErrMissing)
+	}
+	return path, nil
 }
 
 // Server is a RabbitMQ with a port mapper, both of a test's or a package's own.
@@ -58,9 +61,9 @@ var ErrMissing = errors.New("`apt-get install rabbitmq-server` installs it")
 
 // Launch is Start for whoever has no test.
 func Launch() (*Server, error) {
-	path, err := program()
+	path, err := Find()
 	if err != nil {
-		return nil, fmt.Errorf("%v: %w", err, ErrMissing)
+		return nil, err
 	}
 	s := &Server{bin: filepath.Dir(path)}
 	if s.dir, err = os.MkdirTemp("", "rmq"); err != nil {
@@ -219,7 +222,14 @@ func (s *Server) Signal(t testing.TB, signal os.Signal) {
 // Declare makes an exchange of the kind topic, and a queue that takes all of it.
 func (s *Server) Declare(t testing.TB, exchange, queue string, args amqp.Table) {
 	t.Helper()
-	s.Channel(t, func(c *amqp.Channel) error {
+	if err := s.Bind(exchange, queue, args); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Bind is Declare for whoever has no test.
+func (s *Server) Bind(exchange, queue string, args amqp.Table) error {
+	return s.do(func(c *amqp.Channel) error {
 		err := c.ExchangeDeclare(exchange, "topic", true, false, false, false, nil)
 		if err == nil {
 			_, err = c.QueueDeclare(queue, true, false, false, false, args)
@@ -234,6 +244,12 @@ func (s *Server) Declare(t testing.TB, exchange, queue string, args amqp.Table) 
 // Channel does something on a channel of its own.
 func (s *Server) Channel(t testing.TB, do func(c *amqp.Channel) error) {
 	t.Helper()
+	if err := s.do(do); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *Server) do(do func(c *amqp.Channel) error) error {
 	c, err := s.admin.Channel()
 	if err == nil {
 		err = do(c)
@@ -241,9 +257,7 @@ func (s *Server) Channel(t testing.TB, do func(c *amqp.Channel) error) {
 	if err == nil {
 		err = c.Close()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	return err
 }
 
 // Drain takes all messages out of a queue.
@@ -264,11 +278,19 @@ func (s *Server) Drain(t testing.TB, queue string) (list []amqp.Delivery) {
 // Ctl runs rabbitmqctl.
 func (s *Server) Ctl(t testing.TB, args ...string) {
 	t.Helper()
+	if err := s.Control(args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Control is Ctl for whoever has no test.
+func (s *Server) Control(args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "rabbitmqctl"), append([]string{"-n", "postrider@localhost"}, args...)...)
 	cmd.Env = s.env()
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("rabbitmqctl %v: %v\n%s", args, err, out)
+		return fmt.Errorf("rabbitmqctl %v: %w\n%s", args, err, out)
 	}
+	return nil
 }

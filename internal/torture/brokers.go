@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/postrider/postrider/internal/linktest"
 )
@@ -24,7 +25,7 @@ type brokerKind struct {
 
 // broker is one that runs.
 type broker interface {
-	// addr is where it listens.
+	// addr is where it listens; nothing, if it has networks of its own.
 	addr() string
 	// sink is the URL of the subscription, whose network is reached at this address.
 	sink(addr string) string
@@ -35,10 +36,14 @@ type broker interface {
 }
 
 // brokerKinds are all of them.
-var brokerKinds = []*brokerKind{redisKind}
+var brokerKinds = []*brokerKind{redisKind, rabbitKind}
 
 // brokersAtOnce is how many of them a round has unless they are named: none takes much, all of them together would.
 const brokersAtOnce = 2
+
+// answered is how long brokers have for an answer. One that comes later, on a machine that is busy, would be a repeat without a fault; all faults
+// are shorter.
+const answered = 30 * time.Second
 
 // Destinations lists the names of those that not every round has.
 func Destinations() (names []string) {
@@ -63,11 +68,11 @@ func faultsOf(kinds []*brokerKind) (list []*Fault) {
 
 // drawDestinations picks some, unless they are named, or follow from the faults that are.
 func (c *Config) drawDestinations(rng *rand.Rand) {
-	drawn := rng.Perm(len(brokerKinds))[:min(brokersAtOnce, len(brokerKinds))]
+	drawn, free := rng.Perm(len(brokerKinds))[:min(brokersAtOnce, len(brokerKinds))], c.Faults == nil && c.Destinations == nil
 	for i, k := range brokerKinds {
 		hit := slices.ContainsFunc(k.faults, func(f *Fault) bool { return slices.Contains(c.Faults, f.Name) })
 		named := slices.Contains(c.Destinations, k.name)
-		if named || hit || c.Faults == nil && c.Destinations == nil && slices.Contains(drawn, i) {
+		if named || hit || free && slices.Contains(drawn, i) {
 			c.Destinations = append(slices.DeleteFunc(c.Destinations, func(name string) bool { return name == k.name }), k.name)
 		}
 	}
@@ -106,19 +111,22 @@ func (w *world) startBrokersOf(kinds []*brokerKind) error {
 }
 
 func (w *world) startBroker(k *brokerKind, program string) error {
-	s := &subscription{Expectation: Expectation{Name: k.name}, topics: work[:4], settings: patient + `, "timeout": "2s"`, book: newBook()}
+	s := &subscription{Expectation: Expectation{Name: k.name}, topics: work[:4], settings: patient + `, "timeout": "` + answered.String() + `"`, book: newBook()}
 	one, err := k.start(program, w, s.book)
 	if err != nil {
 		return err
 	}
 	w.undo = append(w.undo, one.stop)
-	link, err := linktest.Start(one.addr())
-	if err != nil {
-		return err
+	addr := one.addr()
+	if addr != "" {
+		link, err := linktest.Start(addr)
+		if err != nil {
+			return err
+		}
+		w.undo = append(w.undo, func() error { link.Stop(); return nil })
+		w.brokers.links[k.name], addr = link, link.Addr()
 	}
-	w.undo = append(w.undo, func() error { link.Stop(); return nil })
-	s.sink = one.sink(link.Addr())
-	w.brokers.running[k.name], w.brokers.links[k.name] = one, link
+	s.sink, w.brokers.running[k.name] = one.sink(addr), one
 	w.subs = append(w.subs, s.matching())
 	return nil
 }

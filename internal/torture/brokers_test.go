@@ -16,14 +16,17 @@ import (
 	"github.com/postrider/postrider/sinks/sinktest"
 )
 
-// One round has all of them, with all of their faults, while relays are killed.
+// One round has all of them but RabbitMQ, whose faults take several seconds each, with all of their faults, and a relay that runs through: whatever
+// comes again was without an answer.
 func TestBrokers(t *testing.T) {
 	t.Parallel()
-	names := []string{"kill"}
+	var names []string
 	for _, f := range brokerFaults {
-		names = append(names, f.Name)
+		if f.Hits != onRabbit {
+			names = append(names, f.Name)
+		}
 	}
-	r := round(t, Config{Follow: "timer", Relays: 2, NATSServers: 1, Faults: names, Duration: 8 * time.Second, Pause: 300 * time.Millisecond, Calm: 2})
+	r := round(t, Config{Follow: "stream", Relays: 1, NATSServers: 1, Faults: names, Duration: 8 * time.Second, Pause: 300 * time.Millisecond, Calm: 2})
 	for _, name := range r.Destinations {
 		if !slices.ContainsFunc(r.Deliveries, func(d DeliveryCount) bool { return d.Subscription == name && d.Expected > 0 }) {
 			t.Errorf("%s got nothing", name)

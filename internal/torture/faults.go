@@ -26,6 +26,8 @@ type Fault struct {
 	Reorders bool
 	// Delays says that progress cannot be saved while it lasts: if a relay stops, or another one takes over, deliveries are repeated.
 	Delays bool
+	// Unanswered names the subscriptions whose deliveries may have no answer while it lasts: likewise.
+	Unanswered []string
 	// Once says that it can be injected only once in a round.
 	Once bool
 }
@@ -46,6 +48,7 @@ const (
 	onPriorities  target = "priorities"
 	onWarehouse   target = "inbox"
 	onRedis       target = "Redis"
+	onRabbit      target = "RabbitMQ"
 )
 
 var all = []string{"*"}

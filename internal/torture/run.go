@@ -140,6 +140,9 @@ func (w *world) inject(injecting, ctx context.Context, list []*Fault, rng *rand.
 			if f.Delays && w.handsOver() {
 				i.Repeats = all
 			}
+			if w.handsOver() {
+				i.Repeats = slices.Concat(i.Repeats, f.Unanswered)
+			}
 			err := f.Inject(ctx, w, rng)
 			i.To = time.Now()
 			w.incident(i)
