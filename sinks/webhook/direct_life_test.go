@@ -16,10 +16,12 @@ import (
 )
 
 // A context ends what its request does, and nothing of the next one, which may take the same connection.
-func TestDirectContexts(t *testing.T) {
+func TestDirectContexts(t *testing.T) { eachScheme(t, contexts) }
+
+func contexts(t *testing.T, scheme string) {
 	hung := make(chan struct{}, 1)
 	var hang atomic.Pointer[string] // what is said before nothing more comes; nil: an answer
-	p := talk(t, true, func(c net.Conn, _, _ int) bool {
+	p := talkOver(t, scheme, true, func(c net.Conn, _, _ int) bool {
 		if text := hang.Load(); text != nil {
 			_, _ = io.WriteString(c, *text)
 			hung <- struct{}{}
@@ -27,7 +29,7 @@ func TestDirectContexts(t *testing.T) {
 		}
 		return saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")(c, 0, 0)
 	})
-	s := open(t, Config{URL: p.url, Timeout: time.Hour}) // what only it would end, fails the test
+	s := open(t, Config{URL: p.url, Timeout: time.Hour, Options: Options{TLS: skipVerify}}) // what only it would end, fails the test
 	deliver := func(ctx context.Context) error {
 		return sinktest.Deliver(ctx, s, sinktest.NewDelivery("a", "1"))[0]
 	}
@@ -124,8 +126,8 @@ func TestWaitForDirectIsBounded(t *testing.T) {
 	sinktest.WantKinds(t, sinktest.Deliver(t.Context(), s, sinktest.NewDelivery("a", "1")), sinks.KindAccepted)
 }
 
-// What direct is in charge of.
-func TestDirectIsForPlainHTTP(t *testing.T) {
+// What direct is in charge of: what no proxy is for.
+func TestDirectIsForNoProxy(t *testing.T) {
 	t.Setenv("POSTRIDER_TEST_PROXY", "http://127.0.0.1:3128")
 	for _, c := range []struct {
 		cfg  Config
@@ -136,11 +138,13 @@ func TestDirectIsForPlainHTTP(t *testing.T) {
 		{Config{URL: "http://[::1]/a"}, "[::1]:80"},
 		{Config{URL: "http://[fe80::1%25lo]:81/a"}, "[fe80::1%lo]:81"},
 		{Config{URL: "http://bücher.example/a"}, ""},
-		{Config{URL: "https://host"}, ""},
-		{Config{URL: "https://host", Options: Options{HTTP2: new(bool)}}, ""},
+		{Config{URL: "https://host"}, "host:443"},
+		{Config{URL: "https://host:8443/a", Options: Options{HTTP2: new(bool)}}, "host:8443"},
+		{Config{URL: "https://bücher.example/a"}, ""},
+		{Config{URL: "https://host", Options: Options{Proxy: "env:POSTRIDER_TEST_PROXY"}}, ""},
 		{Config{URL: "http://host", Options: Options{Proxy: "env:POSTRIDER_TEST_PROXY"}}, ""},
 	} {
-		d := open(t, c.cfg).transport.Connections(time.Now()).Direct
+		d := open(t, c.cfg).transport.Connections(time.Now()).HTTP1
 		if (d != nil) != (c.addr != "") || d != nil && d.Addr != c.addr {
 			t.Errorf("%s: %+v, want a connection to %q", c.cfg.URL, d, c.addr)
 		}

@@ -130,11 +130,12 @@
 // Connections are kept alive: over HTTP/1.1 one for each lane; over HTTP/2, where TLS negotiates it, all lanes share one,
 // or as many as the receiver's limit of streams makes necessary. TLS is 1.2 at least. The files of Options.TLS, and the
 // one that Options.Proxy refers to, are read again at most once a second, while the sink is used; after a change new
-// requests take new connections. Trouble with the files keeps what was read last, and the log says so once.
+// requests take new connections. Trouble with the files keeps what was read last, and the log says so once. Each connection
+// negotiates its protocol anew, and takes up the TLS session of an earlier one where the receiver allows that.
 //
-// Where there is neither TLS nor a proxy, a request is written, and its answer read, by the goroutine that delivers it, at half
-// the cost of net/http. What that does in goroutines of its own is done when a kept connection is about to be used: if it
-// has ended, or something has come that nobody asked for, it is closed and another one taken.
+// Over HTTP/1.1, with TLS or without, and where there is no proxy, a request is written, and its answer read, by the goroutine
+// that delivers it, at half the cost of net/http. What that does in goroutines of its own is done when a kept connection is about
+// to be used: if it has ended, or something has come that nobody asked for, it is closed and another one taken.
 //
 // A request is sent again at once, over a new connection, only if one that was kept broke before the answer began: it may have
 // been closed long ago. Else what happens next is for the relay to decide.

@@ -107,7 +107,7 @@ func TestHostileAnswers(t *testing.T) {
 		"headers that never end":      {say("HTTP/1.1 200 OK\r\n", "a: "+long+"\r\n", 0), sinks.KindRetryable, "has a form or size that cannot be used: "},
 		"a status line without end":   {say("HTTP/1.1 200 ", long, 0), sinks.KindRetryable, "has a form or size that cannot be used: "},
 		"informational without end":   {say("", "HTTP/1.1 103 Early Hints\r\nlink: "+long+"\r\n\r\n", 0), sinks.KindRetryable, "has a form or size that cannot be used"},
-		"small informational flood":   {say("", "HTTP/1.1 100 Continue\r\n\r\n", 0), sinks.KindRetryable, "has a form or size that cannot be used"},
+		"small informational flood":   {say("", strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 50), 0), sinks.KindRetryable, "has a form or size that cannot be used"},
 		"slow informational":          {say("", "HTTP/1.1 102 Processing\r\n\r\n", 100*time.Millisecond), sinks.KindUnavailable, "no answer within"},
 		"switching protocols":         {hang("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"), sinks.KindRetryable, "answered 101"},
 		"half a header":               {say("HTTP/1.1 200 OK\r\nContent-Le", "", 0), sinks.KindRetryable, "the answer is malformed, or broke off"},
@@ -145,17 +145,21 @@ func TestHostileAnswers(t *testing.T) {
 			reset(c)
 		}, sinks.KindAccepted, ""},
 	} {
-		for _, scheme := range []string{"http", "https"} { // direct, and net/http
-			t.Run(name+"/"+scheme, func(t *testing.T) {
+		for _, way := range []string{"http", "https", "https by a proxy"} { // the last by net/http
+			t.Run(name+"/"+way, func(t *testing.T) {
 				t.Parallel()
-				var host string
+				var host, proxy string
+				scheme, _, proxied := strings.Cut(way, " ")
 				if scheme == "http" {
 					host = servePeer(t, c.speak)
 				} else {
 					host = servePeerTLS(t, c.speak)
 				}
+				if proxied {
+					proxy = "http://" + newForwardProxy(t, host, "", nil).addr
+				}
 				s := open(t, Config{URL: scheme + "://joe:" + secret + "@" + host + "/" + secret + "?token=" + secret, Timeout: timeout,
-					Options: Options{TLS: skipVerify}})
+					Options: Options{TLS: skipVerify, Proxy: proxy}})
 				ctx, cancel := context.WithTimeout(t.Context(), sinktest.Patience)
 				defer cancel()
 				out := sinktest.Deliver(ctx, s, sinktest.NewDelivery("a", `"`+secret+`"`))

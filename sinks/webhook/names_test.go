@@ -61,7 +61,7 @@ func TestURLsAreEncodedOrRefused(t *testing.T) {
 		if got := s.url.RequestURI(); got != want {
 			t.Errorf("%q asks for %q, want %q", raw, got, want)
 		}
-		if start := string(s.transport.Connections(time.Now()).Direct.Start); strings.Count(start[:strings.IndexByte(start, '\r')], " ") != 2 {
+		if start := string(s.transport.Connections(time.Now()).HTTP1.Start); strings.Count(start[:strings.IndexByte(start, '\r')], " ") != 2 {
 			t.Errorf("%q: the request begins %q", raw, start)
 		}
 		s.Close()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/webhook/internal/http1"
+	"github.com/postrider/postrider/sinks/webhook/internal/transport"
 )
 
 // Media types of CloudEvents in JSON (JSON event format 1.0.2), and of JSON lines. They go without a charset: JSON is
@@ -54,12 +55,12 @@ func (s *Sink) free(r *request) {
 	s.requests.Put(r)
 }
 
-// exchange sends the request over plain TCP.
-func (r *request) exchange(ctx context.Context, c *http1.Client, deadline time.Time) (*http.Response, error) {
-	if err := r.encode(c.Start); err != nil {
-		return nil, err
+// exchange sends the request without net/http. Ok is false if nothing was sent, since the destination wants HTTP/2.
+func (r *request) exchange(ctx context.Context, p *transport.Pool, deadline time.Time) (res *http.Response, ok bool, err error) {
+	if err := r.encode(p.HTTP1.Start); err != nil {
+		return nil, true, p.Advise(err)
 	}
-	return c.RoundTrip(ctx, http1.Request{Head: &r.wire, Body: r.body}, deadline)
+	return p.Exchange(ctx, http1.Request{Head: &r.wire, Body: r.body}, deadline)
 }
 
 // timestamp returns unix seconds. Most requests have those of the one before.

@@ -161,14 +161,16 @@ func (s *Sink) post(ctx context.Context, r *request) error {
 
 func (s *Sink) attempt(ctx context.Context, r *request, now time.Time) error {
 	s.stamp(r, now)
-	if g := s.transport.Connections(now); g.Direct != nil {
-		res, err := r.exchange(ctx, g.Direct, now.Add(s.timeout))
+	if p := s.transport.Connections(now); p.Direct() {
+		res, ok, err := r.exchange(ctx, p, now.Add(s.timeout))
 		if err != nil {
-			return s.failed(ctx, g.Advise(err), false)
+			return s.failed(ctx, err, false)
 		}
-		return s.settle(r, res)
+		if ok {
+			return s.settle(r, res)
+		}
 	}
-	attempt, cancel := context.WithTimeout(ctx, s.timeout)
+	attempt, cancel := context.WithDeadline(ctx, now.Add(s.timeout))
 	defer cancel()
 	res, err := s.roundTrip(attempt, r.header(s.userAgent), r.body)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Client keeps the connections to a destination that is reached over plain TCP: http, and no proxy. Each request is written,
-// and its answer read, by the goroutine that has it. With http.Transport that takes two more goroutines, and more than
-// twice the CPU; it stays in charge where there is TLS or a proxy.
+// Client keeps the connections to a destination that speaks HTTP/1.1, plain or over TLS, and is reached without a proxy. Each
+// request is written, and its answer read, by the goroutine that has it. With http.Transport that takes two more goroutines, and
+// more than twice the CPU; it stays in charge where there is HTTP/2 or a proxy.
 type Client struct {
 	Addr  string // host and port that it connects to
 	Start []byte // of every request: its first line, Host and User-Agent. Not to be changed
@@ -22,11 +22,12 @@ type Client struct {
 	dial  DialFunc
 	slots chan struct{} // one for each connection that is in use
 
-	mu     sync.Mutex
-	idle   []*conn     // the one used last at the end
-	closed bool        // since the last request began: what becomes idle is closed
-	sweep  *time.Timer // closes what has been idle for too long; nil before anything was
-	armed  bool        // sweep is going to
+	mu      sync.Mutex
+	idle    []*conn     // the one used last at the end
+	closed  bool        // since the last request began: what becomes idle is closed
+	retired bool        // for good
+	sweep   *time.Timer // closes what has been idle for too long; nil before anything was
+	armed   bool        // sweep is going to
 }
 
 // DialFunc connects, as net.Dialer.DialContext does.
@@ -38,9 +39,10 @@ type Request struct {
 	Body []byte
 }
 
-// New returns nil where the URL takes more than this, such as a host that is not ASCII.
+// New returns nil where the URL takes more than this, such as a host that is not ASCII. For https dial makes connections with TLS over
+// Records.
 func New(target *url.URL, userAgent string, lanes int, dial DialFunc) *Client {
-	if !canPeek || target.Scheme != "http" || strings.ContainsFunc(target.Host, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if !canPeek || strings.ContainsFunc(target.Host, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil
 	}
 	req := &http.Request{Method: http.MethodPost, URL: target, Host: target.Host, Header: http.Header{"User-Agent": {userAgent}}}
@@ -150,7 +152,7 @@ func (p *Client) leave(c *conn, fit bool) {
 func (p *Client) keep(c *conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || p.retired {
 		return false
 	}
 	c.since = time.Now()
@@ -179,6 +181,14 @@ func (p *Client) closeOld() {
 	if p.armed = len(p.idle) > 0; p.armed {
 		p.sweep.Reset(p.idle[0].since.Add(IdleTimeout).Sub(now))
 	}
+}
+
+// Retire closes the connections that carry no request, and those that do when it ends, for good: whoever comes late finds none.
+func (p *Client) Retire() {
+	p.mu.Lock()
+	p.retired = true
+	p.mu.Unlock()
+	p.CloseIdleConnections()
 }
 
 // CloseIdleConnections closes all connections that carry no request, and those that carry one when it ends, unless another

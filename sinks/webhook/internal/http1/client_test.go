@@ -128,4 +128,12 @@ func TestClosesIdle(t *testing.T) {
 	if n := idle(); n != 0 || c.conn.SetDeadline(time.Now()) == nil {
 		t.Errorf("%d idle connections after the end of a request that began before they were closed", n)
 	}
+
+	// Whoever comes late leaves none either, where they are closed for good.
+	r.post(t)
+	r.Retire()
+	r.post(t)
+	if n := idle(); n != 0 {
+		t.Errorf("%d idle connections of a client that has retired", n)
+	}
 }

@@ -3,6 +3,7 @@ package http1
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math"
@@ -32,7 +33,10 @@ type conn struct {
 	conn net.Conn
 	raw  syscall.RawConn // nil if there is none: the connection is not used again
 	peek func(fd uintptr)
-	br   *bufio.Reader // reads from the conn
+	// Where there is TLS, these two instead.
+	tls     *tls.Conn
+	records *Records      // nil if there are none: the connection is not used again
+	br      *bufio.Reader // reads from the conn
 
 	readable int64      // bytes that may still be read
 	answered bool       // a byte of the answer has come
@@ -48,6 +52,11 @@ type conn struct {
 func newConn(p *Client, made net.Conn) *conn {
 	c := &conn{pool: p, conn: made}
 	c.br = bufio.NewReader(c)
+	if secure, ok := made.(*tls.Conn); ok {
+		c.tls = secure
+		c.records, _ = secure.NetConn().(*Records)
+		return c
+	}
 	if socket, ok := made.(syscall.Conn); ok {
 		c.raw, _ = socket.SyscallConn() // on an error there is none
 	}
@@ -73,6 +82,9 @@ func (c *conn) Read(b []byte) (int, error) {
 // silent says whether nothing has come over an idle connection. If something has, be it the end of it, then it is not the
 // answer to the next request.
 func (c *conn) silent() bool {
+	if c.tls != nil {
+		return c.records != nil && c.records.silent(c.tls)
+	}
 	return c.raw != nil && c.raw.Control(c.peek) == nil && !c.pending
 }
 
@@ -99,6 +111,13 @@ func (c *conn) unwatch() bool {
 	return ok
 }
 
+// cut ends a connection that does not work any more. TLS would say goodbye first, and wait for a socket that takes nothing.
+func (c *conn) cut() {
+	if c.records != nil {
+		c.records.Close()
+	}
+}
+
 func (c *conn) close() {
 	c.unwatch()
 	c.conn.Close()
@@ -109,6 +128,7 @@ func (c *conn) exchange(ctx context.Context, r Request, deadline time.Time) (*ht
 	c.answered, c.broken, c.readable = false, nil, MaxHeader
 	res, err := c.ask(ctx, r, deadline)
 	if err != nil {
+		c.cut()
 		c.leave(false)
 		if IsTimeout(err) {
 			err = context.DeadlineExceeded // without addresses in its text

@@ -14,3 +14,6 @@ func peek(fd uintptr) bool {
 	_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
 	return err != syscall.EAGAIN
 }
+
+// readNow reads what has come over a socket of ours.
+func readNow(fd uintptr, b []byte) (int, error) { return syscall.Read(int(fd), b) }

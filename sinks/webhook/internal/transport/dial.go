@@ -3,9 +3,11 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"syscall"
 
 	"github.com/postrider/postrider/sinks/webhook/internal/http1"
 )
@@ -63,6 +65,14 @@ type boundConn struct {
 	stop func() bool
 }
 
+// SyscallConn is the socket's.
+func (c boundConn) SyscallConn() (syscall.RawConn, error) {
+	if socket, ok := c.Conn.(syscall.Conn); ok {
+		return socket.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
 func (c boundConn) Close() error {
 	c.stop()
 	return c.Conn.Close()
@@ -71,7 +81,7 @@ func (c boundConn) Close() error {
 // handshake takes the connection over: on an error it is closed.
 func (d dialer) handshake(ctx context.Context, conn net.Conn, conf *tls.Config, addr string) (net.Conn, error) {
 	raw := conn
-	conn = boundConn{raw, context.AfterFunc(d.life, func() { raw.Close() })}
+	conn = http1.NewRecords(boundConn{raw, context.AfterFunc(d.life, func() { raw.Close() })})
 	if conf.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {

@@ -65,19 +65,6 @@ type Transport struct {
 	retired []*Pool
 }
 
-// Pool is the connections that were made in the same way.
-type Pool struct {
-	*http.Transport
-	Direct  *http1.Client // is used instead, if it is not nil
-	pem     pemText
-	proxy   *url.URL
-	refused error // what the guard has against the destination, if a proxy hides its address
-	retired time.Time
-
-	asked  atomic.Bool // the destination has asked for a client certificate
-	proved atomic.Bool // an answer has come, so that it liked the certificate
-}
-
 // New takes settings that were checked, and reads what they refer to. Its errors name the setting. The end of life ends dials and
 // connections.
 func New(life context.Context, cfg Config) (*Transport, error) {
@@ -107,14 +94,6 @@ func New(life context.Context, cfg Config) (*Transport, error) {
 	return t, nil
 }
 
-// CloseIdleConnections closes all connections that carry no request.
-func (p *Pool) CloseIdleConnections() {
-	if p.Direct != nil {
-		p.Direct.CloseIdleConnections()
-	}
-	p.Transport.CloseIdleConnections()
-}
-
 // RoundTrip is http.RoundTripper's. An error that is the destination's as a whole is a connectError.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	p := t.Connections(time.Now())
@@ -122,12 +101,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, connectError{p.refused}
 	}
 	res, err := p.RoundTrip(req)
+	p.closeGiven()
 	if err != nil {
 		return nil, p.Advise(err)
 	}
-	if !p.proved.Load() {
-		p.proved.Store(true)
-	}
+	p.prove()
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		// Its body is the connection, which no context ends any more.
 		res.Body.Close()
@@ -181,6 +159,9 @@ func (t *Transport) check(now time.Time) {
 // retire closes what can be closed. The rest becomes idle when its requests end, and is closed by the idle timeout.
 func (t *Transport) retire(old *Pool, now time.Time) {
 	old.retired = now
+	if old.HTTP1 != nil {
+		old.HTTP1.Retire()
+	}
 	t.retired = slices.DeleteFunc(t.retired, func(p *Pool) bool {
 		return now.Sub(p.retired) > t.cfg.Timeout+2*http1.IdleTimeout
 	})
@@ -213,37 +194,30 @@ func (t *Transport) read(old *Pool) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool{pem: text, proxy: proxy}
+	p := &Pool{pem: text, proxy: proxy, given: make(chan net.Conn, t.cfg.Lanes)}
 	p.present(conf)
+	conf.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+	d := dialer{t.life, t.dialer.DialContext, conf, proxy}
+	p.Transport = t.overNet(p, d)
 	if proxy == nil {
-		p.Direct = http1.New(t.cfg.Target, t.cfg.UserAgent, t.cfg.Lanes, t.connect(t.dialer.DialContext))
+		dial := d.plain
+		if t.cfg.Target.Scheme == "https" {
+			dial = d.secure
+		}
+		p.HTTP1 = http1.New(t.cfg.Target, t.cfg.UserAgent, t.cfg.Lanes, p.forHTTP1(t.connect(dial)))
 	}
-	p.Transport = t.overNet(dialer{t.life, t.dialer.DialContext, conf, proxy})
 	if proxy != nil {
 		p.refused = t.guard.CheckHost(t.cfg.Target.Hostname())
 	}
 	return p, nil
 }
 
-// present hands out the client certificate to all who ask. By itself crypto/tls keeps it back where the destination does
-// not name its authority, and nobody would learn why.
-func (p *Pool) present(conf *tls.Config) {
-	own := new(tls.Certificate)
-	if len(conf.Certificates) > 0 {
-		own = &conf.Certificates[0]
-	}
-	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		p.asked.Store(true)
-		return own, nil
-	}
-}
-
 func sameURL(a, b *url.URL) bool {
 	return (a == nil) == (b == nil) && (a == nil || a.String() == b.String())
 }
 
-// overNet returns what keeps connections that d makes.
-func (t *Transport) overNet(d dialer) *http.Transport {
+// overNet returns what keeps connections that d makes, but for those of the http1.Client.
+func (t *Transport) overNet(p *Pool, d dialer) *http.Transport {
 	lanes := t.cfg.Lanes
 	roundTripper := &http.Transport{
 		DialContext:            t.connect(d.plain),
@@ -263,9 +237,9 @@ func (t *Transport) overNet(d dialer) *http.Transport {
 		}
 		return roundTripper
 	}
-	d.offer("http/1.1")
+	d.offer(protocolHTTP1)
 	if h2 := t.cfg.HTTP2; h2 == nil || *h2 {
-		d.offer("h2", "http/1.1")
+		d.offer(protocolHTTP2, protocolHTTP1)
 		roundTripper.Protocols.SetHTTP2(true)
 		// Where the receiver's limit of streams is below lanes, there are more connections for it. With
 		// StrictMaxConcurrentRequests there would be one, on which requests that wait keep each other waiting
@@ -275,7 +249,7 @@ func (t *Transport) overNet(d dialer) *http.Transport {
 			MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: connBuffer,
 		}
 	}
-	roundTripper.DialTLSContext = t.connect(d.secure)
+	roundTripper.DialTLSContext = p.forNet(t.connect(d.secure))
 	return roundTripper
 }
 
