@@ -90,7 +90,7 @@ func (s *sink) publish(ctx context.Context, batch []sinks.Delivery, outcomes []e
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	l, err := s.ready(ctx)
+	l, err := s.shared.Ready(ctx)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func examine(ctx context.Context, t sinks.Target) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	l, err := s.ready(ctx)
+	l, err := s.shared.Ready(ctx)
 	if err != nil {
 		outcome := sinks.RedactOutcome(&s.wires.Secrets.Redactor, outcomeOf(err))
 		if kind, _ := sinks.Classify(outcome); kind != sinks.KindMisconfigured {

@@ -108,8 +108,8 @@ func (e *alarmError) Error() string {
 	return fmt.Sprintf("the server takes no messages for now: it has an alarm (%s)", e.reason)
 }
 
-// gone says whether the connection has ended.
-func (l *link) gone() bool {
+// Gone says whether the connection has ended.
+func (l *link) Gone() bool {
 	select {
 	case <-l.done:
 		return true
@@ -245,7 +245,7 @@ func (l *link) give(c *channel) {
 // giveUp is for a channel on which messages were not answered in time. While an alarm lasts they are in the server's hands, and are waited for
 // before anything else is sent; otherwise the connection ends.
 func (l *link) giveUp(c *channel) {
-	if _, why := l.blocked(); why == nil || l.gone() {
+	if _, why := l.blocked(); why == nil || l.Gone() {
 		l.reset()
 		return
 	}
@@ -257,8 +257,8 @@ func (l *link) giveUp(c *channel) {
 // reset ends the connection without a farewell.
 func (l *link) reset() { l.wire.Reset() }
 
-// close says farewell, if the server listens.
-func (l *link) close() error {
+// Close says farewell, if the server listens.
+func (l *link) Close() error {
 	timer := time.AfterFunc(closeTimeout, l.reset)
 	defer timer.Stop()
 	_ = l.conn.Close() // whoever is gone needs no farewell

@@ -3,12 +3,11 @@ package amqpsink
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
-	"sync"
 
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/internal/wire"
 )
 
 // Destination is RabbitMQ, and what speaks AMQP 0-9-1 with publisher confirms.
@@ -45,21 +44,7 @@ func check(t sinks.Target, secrets *secret.Store) error {
 type sink struct {
 	*dialer
 	limits sinks.Limits
-	life   context.Context // ends with Close
-	end    context.CancelFunc
-
-	mu      sync.Mutex
-	link    *link    // nil: there has been none yet
-	attempt *attempt // to make one; nil: none is under way
-	turn    int      // which of the servers comes first
-	making  sync.WaitGroup
-}
-
-// attempt is one to connect.
-type attempt struct {
-	done chan struct{}
-	link *link
-	err  error
+	shared *wire.Shared[*link]
 }
 
 var _ sinks.Sink = (*sink)(nil)
@@ -76,63 +61,21 @@ func newSink(t sinks.Target, with sinks.Surroundings) (*sink, error) {
 	if !c.secure && c.Password != "" && with.Log != nil {
 		with.Log.Warn("the password goes over the network as it is: use amqps:// (TLS)")
 	}
-	s := &sink{dialer: d, limits: sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}}
-	s.life, s.end = context.WithCancel(context.Background())
-	return s, nil
+	limits := sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}
+	return &sink{dialer: d, limits: limits, shared: wire.NewShared(d.reconnect)}, nil
 }
 
 // Limits implements sinks.Sink.
 func (s *sink) Limits() sinks.Limits { return s.limits }
 
 // Close implements sinks.Sink.
-func (s *sink) Close() error {
-	s.end()
-	s.making.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.link == nil {
-		return nil
-	}
-	return s.link.close()
-}
+func (s *sink) Close() error { return s.shared.Close() }
 
-// ready returns a connection, which it makes if there is none. That goes on though ctx ends: whoever comes next finds it.
-func (s *sink) ready(ctx context.Context) (*link, error) {
-	s.mu.Lock()
-	if s.link != nil && !s.link.gone() {
-		defer s.mu.Unlock()
-		return s.link, nil
-	}
-	a := s.attempt
-	if a == nil {
-		a = &attempt{done: make(chan struct{})}
-		s.attempt = a
-		old, turn := s.link, s.turn
-		s.turn++
-		s.making.Go(func() { s.make(a, old, turn) })
-	}
-	s.mu.Unlock()
-	select {
-	case <-a.done:
-		return a.link, a.err
-	case <-ctx.Done():
-		return nil, errors.Join(errConnecting, ctx.Err())
-	}
-}
-
-var errConnecting = errors.New("there is no connection yet")
-
-func (s *sink) make(a *attempt, old *link, turn int) {
+// reconnect connects after the last connection has ended with all that was on its way.
+func (d *dialer) reconnect(ctx context.Context, old *link, turn int) (*link, error) {
 	if old != nil {
 		old.reset()
 		<-old.done
 	}
-	a.link, a.err = s.connect(s.life, turn)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attempt = nil
-	if a.err == nil {
-		s.link = a.link
-	}
-	close(a.done)
+	return d.connect(ctx, turn)
 }

@@ -160,7 +160,7 @@ func TestExamine(t *testing.T) {
 	}
 	b.link.Up()
 	// A queue that is removed while it is looked at is not there for long.
-	l, err := deliverer(b.to(sinks.Target{URL: b.url("?routing=none")})).ready(t.Context())
+	l, err := deliverer(b.to(sinks.Target{URL: b.url("?routing=none")})).shared.Ready(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

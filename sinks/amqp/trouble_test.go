@@ -230,7 +230,7 @@ func TestSilentAndSlow(t *testing.T) {
 	b.link.Hang()
 	wantText(t, b.deliver(sink, batchOf("b")...)[0], sinks.KindUnavailable, "no confirm in time")
 	select {
-	case <-deliverer(sink).link.done: // withdrawn, as far as that can be
+	case <-deliverer(sink).shared.Last().done: // withdrawn, as far as that can be
 	case <-time.After(5 * time.Second): // before it ends by itself
 		t.Error("the connection lasts, with a message on its way that was given up")
 	}
@@ -278,7 +278,7 @@ func TestNothingIsSentBesideWhatWasGivenUp(t *testing.T) {
 	b := newBroker(t, common(t))
 	sink := deliverer(b.to(b.within(3*time.Second, ""))) // it is given up only after the alarm
 	sinktest.WantKinds(t, b.deliver(sink, keyed("k", "0")), sinks.KindAccepted)
-	l := sink.link
+	l := sink.shared.Last()
 	b.link.HalfOpen(linktest.ToClient)
 	given := make(chan []error, 1)
 	go func() { given <- sinktest.Deliver(t.Context(), sink, keyed("k", "1")) }()
@@ -289,7 +289,7 @@ func TestNothingIsSentBesideWhatWasGivenUp(t *testing.T) {
 	}
 	l.sound(amqp.Blocking{Active: true, Reason: "a test"})
 	outcome := (<-given)[0]
-	if l.gone() {
+	if l.Gone() {
 		t.Fatalf("the connection was given up in spite of the alarm: %v", outcome)
 	}
 	wantText(t, outcome, sinks.KindUnavailable, "it has an alarm (a test)")

@@ -96,7 +96,7 @@ func (s *sink) publish(ctx context.Context, batch []sinks.Delivery, outcomes []e
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	l, err := s.ready(ctx)
+	l, err := s.shared.Ready(ctx)
 	if err != nil {
 		fill(outcomes, places, outcomeOf(err))
 		return
@@ -132,7 +132,7 @@ func (s *sink) send(ctx context.Context, l *link, batch []sinks.Delivery, outcom
 		}
 		w, err := l.publish(ctx, i, p)
 		if err != nil {
-			if l.gone() {
+			if l.Gone() {
 				err = l.ended()
 			}
 			fill(outcomes, places[n:], outcomeOf(err)) // nothing of these was sent

@@ -135,7 +135,7 @@ func (l *link) publish(ctx context.Context, place int, p *packets.Publish) (*wai
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.gone() {
+	if l.Gone() {
 		return nil, l.err
 	}
 	for {
@@ -182,8 +182,8 @@ func (l *link) ended() error {
 	return l.err
 }
 
-// gone says whether the connection has ended.
-func (l *link) gone() bool {
+// Gone says whether the connection has ended.
+func (l *link) Gone() bool {
 	select {
 	case <-l.done:
 		return true
@@ -192,8 +192,8 @@ func (l *link) gone() bool {
 	}
 }
 
-// close says farewell and ends the connection.
-func (l *link) close() {
+// Close says farewell and ends the connection.
+func (l *link) Close() error {
 	_ = l.wire.SetWriteDeadline(time.Now().Add(farewell)) // whoever is gone needs no farewell
 	l.mu.Lock()
 	if _, err := (&packets.Disconnect{Properties: &packets.Properties{}}).WriteTo(l.buffer); err == nil {
@@ -203,4 +203,5 @@ func (l *link) close() {
 	_ = l.wire.Close()
 	<-l.done
 	l.beat.Wait()
+	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -62,7 +61,7 @@ func examine(ctx context.Context, t sinks.Target) (err error) {
 	if s.given != "" {
 		s.ClientID = "postrider-" + rand.Text() // so that nobody's session is taken over
 	}
-	if _, err = s.ready(ctx); err == nil {
+	if _, err = s.shared.Ready(ctx); err == nil {
 		return nil
 	}
 	outcome := sinks.RedactOutcome(&s.wires.Secrets.Redactor, outcomeOf(err))
@@ -165,21 +164,7 @@ func (d *dialer) limitsOf(a *packets.Connack) (limits, error) {
 type sink struct {
 	*dialer
 	limits sinks.Limits
-	life   context.Context // ends with Close
-	end    context.CancelFunc
-
-	mu      sync.Mutex
-	link    *link    // nil: there has been none yet
-	attempt *attempt // to make one; nil: none is under way
-	turn    int      // which of the servers comes first
-	making  sync.WaitGroup
-}
-
-// attempt is one to connect.
-type attempt struct {
-	done chan struct{}
-	link *link
-	err  error
+	shared *wire.Shared[*link]
 }
 
 var _ sinks.Sink = (*sink)(nil)
@@ -196,59 +181,12 @@ func newSink(t sinks.Target, with sinks.Surroundings) (*sink, error) {
 	if !c.secure && c.Password != "" && with.Log != nil {
 		with.Log.Warn("the password goes over the network as it is: use mqtts:// (TLS)")
 	}
-	s := &sink{dialer: d, limits: sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}}
-	s.life, s.end = context.WithCancel(context.Background())
-	return s, nil
+	limits := sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}
+	return &sink{dialer: d, limits: limits, shared: wire.NewShared(func(ctx context.Context, _ *link, turn int) (*link, error) { return d.connect(ctx, turn) })}, nil
 }
 
 // Limits implements sinks.Sink.
 func (s *sink) Limits() sinks.Limits { return s.limits }
 
 // Close implements sinks.Sink.
-func (s *sink) Close() error {
-	s.end()
-	s.making.Wait()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.link != nil {
-		s.link.close()
-	}
-	return nil
-}
-
-// ready returns a connection, which it makes if there is none. That goes on though ctx ends: whoever comes next finds it.
-func (s *sink) ready(ctx context.Context) (*link, error) {
-	s.mu.Lock()
-	if s.link != nil && !s.link.gone() {
-		defer s.mu.Unlock()
-		return s.link, nil
-	}
-	a := s.attempt
-	if a == nil {
-		a = &attempt{done: make(chan struct{})}
-		s.attempt = a
-		turn := s.turn
-		s.turn++
-		s.making.Go(func() { s.make(a, turn) })
-	}
-	s.mu.Unlock()
-	select {
-	case <-a.done:
-		return a.link, a.err
-	case <-ctx.Done():
-		return nil, errors.Join(errConnecting, ctx.Err())
-	}
-}
-
-var errConnecting = errors.New("there is no connection yet")
-
-func (s *sink) make(a *attempt, turn int) {
-	a.link, a.err = s.connect(s.life, turn)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.attempt = nil
-	if a.err == nil {
-		s.link = a.link
-	}
-	close(a.done)
-}
+func (s *sink) Close() error { return s.shared.Close() }

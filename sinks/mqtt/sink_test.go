@@ -312,7 +312,7 @@ func TestKeepAlive(t *testing.T) {
 	})
 	sink := to(t, target)
 	sinktest.WantKinds(t, deliver(t, sink, batchOf("a")...), sinks.KindAccepted)
-	l := deliverer(sink).link
+	l := deliverer(sink).shared.Last()
 	if l.limits.keepAlive != time.Second {
 		t.Fatalf("it is kept alive every %v, and the broker asked for a second", l.limits.keepAlive)
 	}

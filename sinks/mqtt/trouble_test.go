@@ -88,7 +88,7 @@ func TestSilentAndSlow(t *testing.T) {
 	b.link.Hang()
 	wantText(t, deliver(t, sink, batchOf("b")...)[0], sinks.KindUnavailable, "no answer in time")
 	select {
-	case <-deliverer(sink).link.done: // withdrawn, as far as that can be
+	case <-deliverer(sink).shared.Last().done: // withdrawn, as far as that can be
 	case <-time.After(5 * time.Second): // before it ends by itself
 		t.Error("the connection lasts, with a message on its way that was given up")
 	}
@@ -255,9 +255,9 @@ func TestSessionTakenOver(t *testing.T) {
 	b := startBroker(t).listening()
 	mine, other := b.open(`{"client_id": "same"}`), b.open(`{"client_id": "same"}`)
 	sinktest.WantKinds(t, deliver(t, mine, batchOf("a")...), sinks.KindAccepted)
-	l := deliverer(mine).link
-	if unfit := examined(t, b.target(`{"client_id": "same"}`)); unfit != nil || l.gone() {
-		t.Errorf("examined: %v, and the session has ended: %t", unfit, l.gone())
+	l := deliverer(mine).shared.Last()
+	if unfit := examined(t, b.target(`{"client_id": "same"}`)); unfit != nil || l.Gone() {
+		t.Errorf("examined: %v, and the session has ended: %t", unfit, l.Gone())
 	}
 	sinktest.WantKinds(t, deliver(t, other, batchOf("c")...), sinks.KindAccepted)
 	select {
@@ -271,7 +271,7 @@ func TestSessionTakenOver(t *testing.T) {
 	first, second := b.open(""), b.open("")
 	sinktest.WantKinds(t, deliver(t, first, batchOf("e")...), sinks.KindAccepted)
 	sinktest.WantKinds(t, deliver(t, second, batchOf("e")...), sinks.KindAccepted)
-	if deliverer(first).link.gone() {
+	if deliverer(first).shared.Last().Gone() {
 		t.Error("one relay has taken over another's session")
 	}
 	// A broker that says so is heard.
@@ -281,7 +281,7 @@ func TestSessionTakenOver(t *testing.T) {
 	sinktest.WantKinds(t, deliver(t, mine, batchOf("a")...), sinks.KindAccepted)
 	done := make(chan []error, 1)
 	go func() { done <- sinktest.Deliver(t.Context(), mine, batchOf("silence", "silence")...) }()
-	for deadline := time.Now().Add(patience); deliverer(mine).link.unanswered() < 2 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); deliverer(mine).shared.Last().unanswered() < 2 && time.Now().Before(deadline); {
 	}
 	sinktest.WantKinds(t, deliver(t, to(t, target), batchOf("c")...), sinks.KindAccepted)
 	for _, err := range <-done {
