@@ -57,7 +57,7 @@ var rooms = []room{
 	{path: "sinks/sinktest", may: "sinks"},
 	{path: "sinks/webhook/internal/transport", may: "sinks sinks/webhook/internal/http1 internal/secret internal/guard"},
 	{path: "sinks/postgres", may: "sinks sinks/internal/tlsfiles internal/dberr internal/secret internal/guard", postgres: true},
-	{path: "sinks/...", may: "sinks sinks/internal/amazon sinks/internal/pacing sinks/internal/tlsfiles sinks/internal/wire internal/strict internal/secret internal/guard"},
+	{path: "sinks/...", may: "sinks sinks/internal/address sinks/internal/amazon sinks/internal/pacing sinks/internal/tlsfiles sinks/internal/wire internal/strict internal/secret internal/guard"},
 
 	// What commands and servers share.
 	{path: "internal/strict"},

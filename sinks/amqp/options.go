@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/internal/address"
 	"github.com/postrider/postrider/sinks/internal/tlsfiles"
 )
 
@@ -83,73 +83,20 @@ func parse(t sinks.Target) (*settings, error) {
 	return c, nil
 }
 
-const urlForm = "the sink's URL must be as in amqp://host:5672/vhost?exchange=orders"
-
 // parseURL reads amqp://host:5672,host:5672/vhost?exchange=orders.
 func (c *settings) parseURL(raw string) error {
-	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
-		return errors.New(urlForm)
-	}
-	if strings.Contains(rest, "@") {
-		return errors.New("the sink's URL holds user info: give user and a reference to the password as options")
-	}
-	c.secure = scheme == "amqps"
-	port := "5672"
-	if c.secure {
-		port = "5671"
-	}
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	if err := c.parseServers(rest[:end], port); err != nil {
+	a, err := address.Parse(raw, "amqp://host:5672/vhost?exchange=orders", map[string]string{"amqp": "5672", "amqps": "5671"})
+	if err != nil {
 		return err
 	}
-	u, err := url.Parse("amqp://host" + rest[end:])
-	if err != nil || u.Fragment != "" {
-		return errors.New(urlForm)
+	c.servers, c.secure = a.Servers, a.Scheme == "amqps"
+	if strings.Contains(a.Path, "/") {
+		return fmt.Errorf("the sink's URL names the virtual host %q: a slash within a name is written %%2F", a.Path)
 	}
-	vhost := strings.TrimPrefix(u.EscapedPath(), "/")
-	if strings.Contains(vhost, "/") {
-		return fmt.Errorf("the sink's URL names the virtual host %q: a slash within a name is written %%2F", vhost)
-	}
-	if c.vhost, err = url.PathUnescape(cmp.Or(vhost, "%2F")); err != nil || len(c.vhost) > maxShort {
+	if c.vhost, err = url.PathUnescape(cmp.Or(a.Path, "%2F")); err != nil || len(c.vhost) > maxShort {
 		return errors.New("the sink's URL names a virtual host that cannot be one")
 	}
-	return c.parseQuery(u.RawQuery)
-}
-
-func (c *settings) parseServers(list, port string) error {
-	for part := range strings.SplitSeq(list, ",") {
-		one, err := url.Parse("amqp://" + part)
-		if err != nil {
-			return errors.New("the sink's URL has a host that cannot be read")
-		}
-		if err := sinks.CheckHost(one); err != nil {
-			return fmt.Errorf("the sink's URL %w", err)
-		}
-		c.servers = append(c.servers, net.JoinHostPort(one.Hostname(), cmp.Or(one.Port(), port)))
-	}
-	return nil
-}
-
-func (c *settings) parseQuery(raw string) error {
-	query, err := url.ParseQuery(raw)
-	if err != nil {
-		return errors.New("the sink's URL has a query that cannot be read")
-	}
-	for key, values := range query {
-		to := map[string]*string{"exchange": &c.Exchange, "routing": &c.Routing, "prefix": &c.Prefix}[key]
-		switch {
-		case to == nil:
-			return fmt.Errorf("the sink's URL sets %q: it may set exchange, routing or prefix; all else stands in the options", key)
-		case len(values) > 1 || *to != "":
-			return fmt.Errorf("%s is given twice", key)
-		}
-		*to = values[0]
-	}
-	return nil
+	return a.Set(address.Option{Name: "exchange", Value: &c.Exchange}, address.Option{Name: "routing", Value: &c.Routing}, address.Option{Name: "prefix", Value: &c.Prefix})
 }
 
 func (o *Options) check() error {

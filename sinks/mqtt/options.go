@@ -4,14 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/internal/address"
 	"github.com/postrider/postrider/sinks/internal/tlsfiles"
 )
 
@@ -80,59 +79,18 @@ func parse(t sinks.Target) (*settings, error) {
 	return c, nil
 }
 
-const urlForm = "the sink's URL must be as in mqtt://host:1883?prefix=shop/"
-
 // parseURL reads mqtt://host:1883,host:1883?prefix=shop/.
 func (c *settings) parseURL(raw string) error {
-	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
-		return errors.New(urlForm)
+	const example = "mqtt://host:1883?prefix=shop/"
+	a, err := address.Parse(raw, example, map[string]string{"mqtt": "1883", "mqtts": "8883"})
+	if err == nil && strings.Trim(a.Path, "/") != "" {
+		err = errors.New("the sink's URL must be as in " + example)
 	}
-	if strings.Contains(rest, "@") {
-		return errors.New("the sink's URL holds user info: give user and a reference to the password as options")
-	}
-	c.secure = scheme == "mqtts"
-	port := "1883"
-	if c.secure {
-		port = "8883"
-	}
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	for part := range strings.SplitSeq(rest[:end], ",") {
-		one, err := url.Parse("mqtt://" + part)
-		if err != nil {
-			return errors.New("the sink's URL has a host that cannot be read")
-		}
-		if err := sinks.CheckHost(one); err != nil {
-			return fmt.Errorf("the sink's URL %w", err)
-		}
-		c.servers = append(c.servers, net.JoinHostPort(one.Hostname(), cmp.Or(one.Port(), port)))
-	}
-	u, err := url.Parse("mqtt://host" + rest[end:])
-	if err != nil || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
-		return errors.New(urlForm)
-	}
-	return c.parseQuery(u.RawQuery)
-}
-
-func (c *settings) parseQuery(raw string) error {
-	query, err := url.ParseQuery(raw)
 	if err != nil {
-		return errors.New("the sink's URL has a query that cannot be read")
+		return err
 	}
-	for key, values := range query {
-		to := map[string]*string{"topic": &c.Topic, "prefix": &c.Prefix}[key]
-		switch {
-		case to == nil:
-			return fmt.Errorf("the sink's URL sets %q: it may set topic or prefix; all else stands in the options", key)
-		case len(values) > 1 || *to != "":
-			return fmt.Errorf("%s is given twice", key)
-		}
-		*to = values[0]
-	}
-	return nil
+	c.servers, c.secure = a.Servers, a.Scheme == "mqtts"
+	return a.Set(address.Option{Name: "topic", Value: &c.Topic}, address.Option{Name: "prefix", Value: &c.Prefix})
 }
 
 func (o *Options) check() error {

@@ -4,15 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/internal/address"
 	"github.com/postrider/postrider/sinks/internal/tlsfiles"
 )
 
@@ -70,56 +68,17 @@ func parse(t sinks.Target) (*settings, error) {
 
 // parseURL reads redis://host:6379,host:6379/0?stream=orders.
 func (c *settings) parseURL(raw string) error {
-	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
-		return errors.New("the sink's URL must be as in redis://host:6379?stream=orders")
-	}
-	if strings.Contains(rest, "@") {
-		return errors.New("the sink's URL holds user info: give user and a reference to the password as options")
-	}
-	c.secure = scheme == "rediss"
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	for part := range strings.SplitSeq(rest[:end], ",") {
-		one, err := url.Parse("redis://" + part)
-		if err != nil {
-			return errors.New("the sink's URL has a host that cannot be read")
-		}
-		if err := sinks.CheckHost(one); err != nil {
-			return fmt.Errorf("the sink's URL %w", err)
-		}
-		c.servers = append(c.servers, net.JoinHostPort(one.Hostname(), cmp.Or(one.Port(), "6379")))
-	}
-	u, err := url.Parse("redis://host" + rest[end:])
-	if err != nil || u.Fragment != "" {
-		return errors.New("the sink's URL must be as in redis://host:6379?stream=orders")
-	}
-	if path := strings.TrimPrefix(u.Path, "/"); path != "" {
-		if c.database, err = strconv.Atoi(path); err != nil || c.database < 0 {
-			return fmt.Errorf("the sink's URL names the database %q: it must be a number", path)
-		}
-	}
-	return c.parseQuery(u.RawQuery)
-}
-
-func (c *settings) parseQuery(raw string) error {
-	query, err := url.ParseQuery(raw)
+	a, err := address.Parse(raw, "redis://host:6379?stream=orders", map[string]string{"redis": "6379", "rediss": "6379"})
 	if err != nil {
-		return errors.New("the sink's URL has a query that cannot be read")
+		return err
 	}
-	for key, values := range query {
-		to := map[string]*string{"stream": &c.Stream, "prefix": &c.Prefix}[key]
-		switch {
-		case to == nil:
-			return fmt.Errorf("the sink's URL sets %q: it may set stream or prefix; all else stands in the options", key)
-		case len(values) > 1 || *to != "":
-			return fmt.Errorf("%s is given twice", key)
+	c.servers, c.secure = a.Servers, a.Scheme == "rediss"
+	if a.Path != "" {
+		if c.database, err = strconv.Atoi(a.Path); err != nil || c.database < 0 {
+			return fmt.Errorf("the sink's URL names the database %q: it must be a number", a.Path)
 		}
-		*to = values[0]
 	}
-	return nil
+	return a.Set(address.Option{Name: "stream", Value: &c.Stream}, address.Option{Name: "prefix", Value: &c.Prefix})
 }
 
 func (o *Options) check() error {
