@@ -3,108 +3,53 @@ package snssink
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"time"
+	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 
-	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/internal/amazon"
 )
 
-// Defaults of a subscription's settings.
-const (
-	DefaultTimeout = 10 * time.Second
-	DefaultLanes   = 4
-	DefaultBatch   = amazon.MostEntries
-)
+// Destination is Amazon SNS. All settings that only it has are those of amazon.Options.
+var Destination = amazon.Service{
+	Name:        "Amazon SNS",
+	Scheme:      "sns",
+	Example:     "sns:arn:aws:sns:eu-central-1:123456789012:orders",
+	ReplayNote:  "A standard topic passes on what is replayed once more, with the same message_id. A FIFO topic drops what it has had within the last five minutes, and says that it has it.",
+	Resource:    "topic",
+	LongestName: 256,
+	Client:      newClient,
+}.Destination()
 
-// longestName is how long the name of a topic may be, with .fifo.
-const longestName = 256
-
-// Options are the settings of a subscription that only SNS has.
-type Options struct {
-	amazon.Options
+// client publishes to one topic.
+type client struct {
+	*sns.Client
+	arn string
 }
 
-// settings are a target's URL and options together.
-type settings struct {
-	Options
-	topic   amazon.Resource
-	timeout time.Duration
+func newClient(topic amazon.Resource, endpoint *string, link *amazon.Connection) amazon.Client {
+	options := sns.Options{Region: topic.Region, Credentials: link, HTTPClient: link, Retryer: aws.NopRetryer{}, BaseEndpoint: endpoint}
+	return &client{sns.New(options), topic.ARN("sns")}
 }
 
-// parse reads a target, sns:arn:aws:sns:eu-central-1:123456789012:orders. What is wrong with the options is a sinks.OptionsError.
-func parse(t sinks.Target) (*settings, error) {
-	c := &settings{timeout: cmp.Or(t.Timeout, DefaultTimeout)}
-	if err := sinks.DecodeOptions(t.Options, &c.Options); err != nil {
-		return nil, err
-	}
-	var err error
-	if c.topic, err = c.ParseURL(t.URL, "sns", longestName); err != nil {
-		return nil, fmt.Errorf("the sink's URL %w", err)
-	}
-	if err := c.Check(); err != nil {
-		return nil, sinks.OptionsError{Err: fmt.Errorf("options: %w", err)}
-	}
-	return c, nil
-}
-
-// sink publishes to one topic.
-type sink struct {
-	*settings
-	link   *amazon.Connection
-	client *sns.Client
-	arn    string
-	limits sinks.Limits
-}
-
-var _ sinks.Sink = (*sink)(nil)
-
-func newSink(t sinks.Target, with sinks.Surroundings) (*sink, error) {
-	c, err := parse(t)
+// MaxMessageBytes implements amazon.Client.
+func (c *client) MaxMessageBytes(ctx context.Context) (string, error) {
+	answer, err := c.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: &c.arn})
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	link, err := c.Connect(with.Log, with.Secrets)
-	if err != nil {
-		return nil, err
-	}
-	options := sns.Options{Region: c.topic.Region, Credentials: link, HTTPClient: link, Retryer: aws.NopRetryer{}}
-	if c.Endpoint != "" {
-		options.BaseEndpoint = &c.Endpoint
-	}
-	return &sink{settings: c, link: link, client: sns.New(options), arn: c.topic.ARN("sns"), limits: sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}}, nil
+	return cmp.Or(answer.Attributes["MaximumMessageSize"], strconv.Itoa(amazon.DefaultMaxMessageBytes)), nil
 }
 
-// Limits implements sinks.Sink.
-func (s *sink) Limits() sinks.Limits { return s.limits }
-
-// Close implements sinks.Sink.
-func (s *sink) Close() error {
-	s.link.Close()
-	return nil
-}
-
-// Deliver implements sinks.Sink.
-func (s *sink) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	s.Options.Deliver(ctx, s.topic.FIFO, batch, outcomes, s.send)
-	for i, err := range outcomes {
-		outcomes[i] = sinks.RedactOutcome(s.link.Redact(), err)
-	}
-}
-
-// send is an amazon.Send.
-func (s *sink) send(ctx context.Context, entries []amazon.Entry) (map[string]error, error) {
-	request := &sns.PublishBatchInput{TopicArn: &s.arn}
+// Send implements amazon.Client.
+func (c *client) Send(ctx context.Context, entries []amazon.Entry) (map[string]error, error) {
+	request := &sns.PublishBatchInput{TopicArn: &c.arn}
 	for _, e := range entries {
 		request.PublishBatchRequestEntries = append(request.PublishBatchRequestEntries, entryOf(e))
 	}
-	answer, err := s.client.PublishBatch(ctx, request)
+	answer, err := c.PublishBatch(ctx, request)
 	if err != nil {
 		return nil, err
 	}

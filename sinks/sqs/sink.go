@@ -1,7 +1,6 @@
 package sqssink
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -14,89 +13,80 @@ import (
 	"github.com/postrider/postrider/sinks/internal/amazon"
 )
 
-// sink sends to one queue.
-type sink struct {
-	*settings
-	link   *amazon.Connection
-	client *sqs.Client
-	limits sinks.Limits
+// Destination is Amazon SQS, and what speaks its JSON protocol. All settings that only it has are those of amazon.Options.
+var Destination = amazon.Service{
+	Name:        "Amazon SQS",
+	Scheme:      "sqs",
+	Example:     "sqs://orders?region=eu-central-1",
+	ReplayNote:  "A standard queue gets what is replayed once more, with the same message_id. A FIFO queue drops what it has had within the last five minutes, and says that it has it.",
+	Resource:    "queue",
+	LongestName: 80,
+	Client:      newClient,
+}.Destination()
+
+// client sends to one queue.
+type client struct {
+	*sqs.Client
+	queue amazon.Resource
 
 	mu  sync.Mutex
 	url string // of the queue; empty: to be asked for
 }
 
-var _ sinks.Sink = (*sink)(nil)
-
-func newSink(t sinks.Target, with sinks.Surroundings) (*sink, error) {
-	c, err := parse(t)
-	if err != nil {
-		return nil, err
-	}
-	link, err := c.Connect(with.Log, with.Secrets)
-	if err != nil {
-		return nil, err
-	}
-	options := sqs.Options{Region: c.queue.Region, Credentials: link, HTTPClient: link, Retryer: aws.NopRetryer{}}
-	if c.Endpoint != "" {
-		options.BaseEndpoint = &c.Endpoint
-	}
-	return &sink{settings: c, link: link, client: sqs.New(options), limits: sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}}, nil
+func newClient(queue amazon.Resource, endpoint *string, link *amazon.Connection) amazon.Client {
+	options := sqs.Options{Region: queue.Region, Credentials: link, HTTPClient: link, Retryer: aws.NopRetryer{}, BaseEndpoint: endpoint}
+	return &client{Client: sqs.New(options), queue: queue}
 }
 
-// Limits implements sinks.Sink.
-func (s *sink) Limits() sinks.Limits { return s.limits }
-
-// Close implements sinks.Sink.
-func (s *sink) Close() error {
-	s.link.Close()
-	return nil
-}
-
-// Deliver implements sinks.Sink.
-func (s *sink) Deliver(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	s.Options.Deliver(ctx, s.queue.FIFO, batch, outcomes, s.send)
-	for i, err := range outcomes {
-		outcomes[i] = sinks.RedactOutcome(s.link.Redact(), err)
+// MaxMessageBytes implements amazon.Client.
+func (c *client) MaxMessageBytes(ctx context.Context) (string, error) {
+	url, err := c.queueURL(ctx)
+	if err != nil {
+		return "", err
 	}
+	const name = types.QueueAttributeNameMaximumMessageSize
+	answer, err := c.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{name}})
+	if err != nil {
+		return "", err
+	}
+	return answer.Attributes[string(name)], nil
 }
 
 // queueURL is where the queue is. Several may ask at once: each gets the same answer.
-func (s *sink) queueURL(ctx context.Context) (string, error) {
-	s.mu.Lock()
-	known := s.url
-	s.mu.Unlock()
+func (c *client) queueURL(ctx context.Context) (string, error) {
+	c.mu.Lock()
+	known := c.url
+	c.mu.Unlock()
 	if known != "" {
 		return known, nil
 	}
-	question := &sqs.GetQueueUrlInput{QueueName: &s.queue.Name}
-	if s.queue.Account != "" {
-		question.QueueOwnerAWSAccountId = &s.queue.Account
+	question := &sqs.GetQueueUrlInput{QueueName: &c.queue.Name}
+	if c.queue.Account != "" {
+		question.QueueOwnerAWSAccountId = &c.queue.Account
 	}
-	answer, err := s.client.GetQueueUrl(ctx, question)
+	answer, err := c.GetQueueUrl(ctx, question)
 	if err != nil {
 		if kind, _ := sinks.Classify(amazon.Outcome(err)); kind == sinks.KindPermanent { // no message is to blame
 			err = sinks.Misconfigured(err)
 		}
 		return "", err
 	}
-	s.know(aws.ToString(answer.QueueUrl))
+	c.know(aws.ToString(answer.QueueUrl))
 	if aws.ToString(answer.QueueUrl) == "" {
 		return "", errors.New("the server says no URL of the queue")
 	}
 	return *answer.QueueUrl, nil
 }
 
-func (s *sink) know(url string) {
-	s.mu.Lock()
-	s.url = url
-	s.mu.Unlock()
+func (c *client) know(url string) {
+	c.mu.Lock()
+	c.url = url
+	c.mu.Unlock()
 }
 
-// send is an amazon.Send.
-func (s *sink) send(ctx context.Context, entries []amazon.Entry) (map[string]error, error) {
-	url, err := s.queueURL(ctx)
+// Send implements amazon.Client.
+func (c *client) Send(ctx context.Context, entries []amazon.Entry) (map[string]error, error) {
+	url, err := c.queueURL(ctx)
 	if err != nil {
 		return nil, amazon.Outcome(err)
 	}
@@ -104,10 +94,10 @@ func (s *sink) send(ctx context.Context, entries []amazon.Entry) (map[string]err
 	for _, e := range entries {
 		request.Entries = append(request.Entries, entryOf(e))
 	}
-	answer, err := s.client.SendMessageBatch(ctx, request)
+	answer, err := c.SendMessageBatch(ctx, request)
 	if err != nil {
 		if _, gone := errors.AsType[*types.QueueDoesNotExist](err); gone {
-			s.know("") // one that is made again may be elsewhere
+			c.know("") // one that is made again may be elsewhere
 		}
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/postrider/postrider/internal/amazontest"
 	"github.com/postrider/postrider/sinks"
+	"github.com/postrider/postrider/sinks/internal/amazon"
 	"github.com/postrider/postrider/sinks/sinktest"
 )
 
@@ -290,12 +291,12 @@ func TestSurroundings(t *testing.T) {
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", amazontest.AccessKeyID)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "of-the-surroundings")
-	from := open(t, sinks.Target{URL: "sqs://orders?region=eu-central-1"}).(*sink)
+	from := open(t, sinks.Target{URL: "sqs://orders?region=eu-central-1"}).(*amazon.Sink)
 	defer from.Close()
-	if found, err := from.link.Retrieve(t.Context()); err != nil || found.AccessKeyID != amazontest.AccessKeyID {
+	if found, err := from.Link.Retrieve(t.Context()); err != nil || found.AccessKeyID != amazontest.AccessKeyID {
 		t.Errorf("found %q, %v", found.AccessKeyID, err)
 	}
-	if text := from.link.Redact().Redact("x of-the-surroundings y"); strings.Contains(text, "surroundings") {
+	if text := from.Link.Redact().Redact("x of-the-surroundings y"); strings.Contains(text, "surroundings") {
 		t.Errorf("its secret shows: %s", text)
 	}
 }
