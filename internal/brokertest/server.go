@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -80,6 +81,24 @@ func (s *Server) is() bool {
 	defer conn.Close()
 	return conn.SetDeadline(time.Now().Add(time.Second)) == nil && s.answers(conn)
 }
+
+// Stop ends it as an administrator does, and waits until it has.
+func (s *Server) Stop() error {
+	if err := s.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	defer func() { s.cmd = nil }()
+	select {
+	case <-s.ended:
+		return nil
+	case <-time.After(Patience):
+		s.Kill()
+		return fmt.Errorf("%s does not end within %v of SIGTERM", s.name, Patience)
+	}
+}
+
+// Signal sends a signal to it.
+func (s *Server) Signal(signal os.Signal) error { return s.cmd.Process.Signal(signal) }
 
 // Kill kills it as a crash would, if it runs.
 func (s *Server) Kill() {

@@ -49,6 +49,7 @@ const (
 	onWarehouse   target = "inbox"
 	onRedis       target = "Redis"
 	onRabbit      target = "RabbitMQ"
+	onMosquitto   target = "Mosquitto"
 )
 
 var all = []string{"*"}

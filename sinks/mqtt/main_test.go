@@ -8,17 +8,15 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/eclipse/paho.golang/paho"
 	"go.uber.org/goleak"
 
-	"github.com/postrider/postrider/internal/apt"
+	"github.com/postrider/postrider/internal/brokertest"
 	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/sinktest"
@@ -26,36 +24,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// program is mosquitto, which is installed where that may be.
-func program(t testing.TB) string {
-	t.Helper()
-	find := func() (string, error) {
-		if path, err := exec.LookPath("mosquitto"); err == nil {
-			return path, nil
-		}
-		return exec.LookPath("/usr/sbin/mosquitto")
-	}
-	path, err := find()
-	if err != nil && apt.CanInstall() {
-		path, err = apt.InstallAndFind("Mosquitto", find, func() error {
-			return apt.InstallWithoutService(context.Background(), os.Stderr, "Mosquitto", "mosquitto")
-		})
-	}
-	if err != nil {
-		t.Skipf("NOT TESTED, Mosquitto: %v: `apt-get install mosquitto` installs it", err)
-	}
-	return path
-}
-
 // broker is a mosquitto of a test's own, with a network in front, and somebody who is subscribed to everything.
 type broker struct {
+	*brokertest.Server
 	t       testing.TB
 	dir     string
-	port    string
 	tlsPort string
-	program string
-	cmd     *exec.Cmd
-	exited  chan error
 	link    *linktest.InTest
 	ear     *ear // nil: nobody is subscribed
 }
@@ -66,29 +40,28 @@ const patience = 3 * sinktest.Patience
 // startBroker starts one with lines of configuration besides its own.
 func startBroker(t *testing.T, lines ...string) *broker {
 	t.Helper()
-	b := &broker{t: t, dir: t.TempDir(), program: program(t)}
-	ports := freePorts(t, 2)
-	b.port, b.tlsPort = ports[0], ports[1]
+	program, err := brokertest.FindMosquitto()
+	if err != nil {
+		t.Skipf("NOT TESTED, Mosquitto: %v", err)
+	}
+	b := &broker{t: t, dir: t.TempDir(), tlsPort: freePorts(t, 1)[0]}
 	if err := os.Chmod(b.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	all := append([]string{"user root", "listener " + b.port + " 127.0.0.1", "max_queued_messages 0", "max_inflight_messages 0", "log_type error", "log_type warning"}, lines...)
-	if !strings.Contains(strings.Join(all, "\n"), "allow_anonymous") {
-		all = append(all, "allow_anonymous true")
-	}
 	b.write("users", "") // for those whose configuration names them
 	b.write("acl", "")
-	b.write("conf", strings.ReplaceAll(strings.Join(all, "\n")+"\n", "DIR", b.dir))
-	b.start()
-	t.Cleanup(b.stop)
-	b.link = linktest.New(t, b.addr())
+	if b.Server, err = brokertest.StartMosquitto(program, b.dir, lines...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Kill)
+	b.link = linktest.New(t, b.Addr())
 	return b
 }
 
 // listening has somebody subscribe to everything.
 func (b *broker) listening() *broker {
 	b.t.Helper()
-	b.ear = listen(b.t, b.addr())
+	b.ear = listen(b.t, b.Addr())
 	return b
 }
 
@@ -118,41 +91,11 @@ func (b *broker) write(name, text string) {
 	}
 }
 
-func (b *broker) addr() string { return "127.0.0.1:" + b.port }
-
-func (b *broker) start() {
+// restart starts one that was killed.
+func (b *broker) restart() {
 	b.t.Helper()
-	log, err := os.OpenFile(b.file("log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
+	if err := b.Restart(); err != nil {
 		b.t.Fatal(err)
-	}
-	defer log.Close()
-	b.cmd = exec.Command(b.program, "-c", b.file("conf"))
-	b.cmd.Stdout, b.cmd.Stderr = log, log
-	if err := b.cmd.Start(); err != nil {
-		b.t.Fatal(err)
-	}
-	cmd, exited := b.cmd, make(chan error, 1)
-	b.exited = exited
-	go func() { exited <- cmd.Wait() }()
-	for deadline := time.Now().Add(patience); ; {
-		conn, err := net.DialTimeout("tcp", b.addr(), time.Second)
-		if err == nil {
-			conn.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			text, _ := os.ReadFile(b.file("log"))
-			b.t.Fatalf("mosquitto does not answer: %v\n%s", err, text)
-		}
-	}
-}
-
-// stop kills it.
-func (b *broker) stop() {
-	if b.cmd.ProcessState == nil {
-		_ = b.cmd.Process.Kill()
-		<-b.exited
 	}
 }
 

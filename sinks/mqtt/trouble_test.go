@@ -106,11 +106,11 @@ func TestSilentAndSlow(t *testing.T) {
 func TestCancelledWhileWriting(t *testing.T) {
 	b := startBroker(t).listening()
 	target := b.target("")
-	target.URL = "mqtt://" + b.addr() // nothing between that would hold bytes
+	target.URL = "mqtt://" + b.Addr() // nothing between that would hold bytes
 	sink := to(t, target)
 	sinktest.WantKinds(t, deliver(t, sink, batchOf("a")...), sinks.KindAccepted)
 	signal := func(s os.Signal) {
-		if err := b.cmd.Process.Signal(s); err != nil {
+		if err := b.Signal(s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -196,10 +196,10 @@ func TestKilledBroker(t *testing.T) {
 	for accepted.Load() < 50 && t.Context().Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
-	b.stop()
+	b.Kill()
 	<-stopped
 	sinktest.WantKinds(t, deliver(t, sink, keyed("k", strconv.Itoa(last))), sinks.KindUnavailable)
-	b.start()
+	b.restart()
 	b.listening()
 	for n := last; n < last+3; n++ {
 		eventually(t, sink, keyed("k", strconv.Itoa(n)))
@@ -218,8 +218,8 @@ func TestSetup(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	b.write("acl", "user joe\ntopic write mine/#\n")
-	b.stop()
-	b.start()
+	b.Kill()
+	b.restart()
 	right := `"user": "joe", "password": "env:POSTRIDER_SECRET_R"`
 	for _, c := range []struct{ options, words string }{
 		{`{"user": "joe", "password": "env:POSTRIDER_SECRET_W"}`, "not authorised"},
@@ -307,13 +307,13 @@ func TestUnannouncedLimit(t *testing.T) {
 func TestTLS(t *testing.T) {
 	b := startBroker(t)
 	b.certify()
-	b.stop()
+	b.Kill()
 	conf, err := os.ReadFile(b.file("conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.write("conf", string(conf)+fmt.Sprintf("listener %s 127.0.0.1\ncafile %[2]s/ca.pem\ncertfile %[2]s/cert.pem\nkeyfile %[2]s/key.pem\nrequire_certificate true\n", b.tlsPort, b.dir))
-	b.start()
+	b.restart()
 	b.listening()
 	own := fmt.Sprintf(`"cert": %q, "key": %q`, b.file("cert.pem"), b.file("key.pem"))
 	for _, c := range []struct {
