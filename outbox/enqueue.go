@@ -45,9 +45,13 @@ func pgxQuery(ctx context.Context, tx Tx) query {
 		if err != nil {
 			return nil, err
 		}
-		return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Result, err error) {
-			return r, row.Scan(r.columns(s)...)
+		var r Result
+		var results []Result
+		_, err = pgx.ForEachRow(rows, r.columns(s), func() error {
+			results = append(results, r)
+			return nil
 		})
+		return results, err
 	}
 }
 

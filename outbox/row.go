@@ -60,6 +60,29 @@ func (f *field) given(r *row) bool {
 	return f.text(r) != nil
 }
 
+// used reports whether some of the rows have the field.
+func (f *field) used(rows []row) bool {
+	for i := range rows {
+		if f.given(&rows[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// texts returns the rows' values of the field: as strings if each has one, which the driver encodes without looking behind pointers.
+func (f *field) texts(rows []row) any {
+	values := make([]string, len(rows))
+	for i := range rows {
+		text := f.text(&rows[i])
+		if text == nil {
+			return each(rows, f.text)
+		}
+		values[i] = *text
+	}
+	return values
+}
+
 // cast turns the text that was sent into the column's type.
 func (f *field) cast() string {
 	if f.kind == "" {
@@ -147,7 +170,7 @@ func uniqueStatement(rows []row, native bool) statement {
 	s := statement{unique: true}
 	var params []string
 	for _, f := range slices.Concat(fields[:], uniqueFields[:]) {
-		if !slices.ContainsFunc(rows, func(r row) bool { return f.given(&r) }) {
+		if !f.used(rows) {
 			continue
 		}
 		array, kind, cast := f.array(rows, native)
@@ -167,7 +190,7 @@ func insertMany(rows []row, native bool) (sql string, args []any) {
 	var names, values, arrays []string
 	for i := range fields {
 		f := &fields[i]
-		if !slices.ContainsFunc(rows, func(r row) bool { return f.given(&r) }) {
+		if !f.used(rows) {
 			continue
 		}
 		array, kind, cast := f.array(rows, native)
@@ -189,7 +212,7 @@ func (f *field) array(rows []row, native bool) (array any, kind, cast string) {
 	case f.bytes != nil:
 		return each(rows, f.bytes), "pg_catalog.bytea[]", ""
 	default:
-		return each(rows, f.text), "pg_catalog.text[]", f.cast()
+		return f.texts(rows), "pg_catalog.text[]", f.cast()
 	}
 }
 
