@@ -49,6 +49,7 @@ const (
 	onWarehouse   target = "inbox"
 	onRedis       target = "Redis"
 	onRabbit      target = "RabbitMQ"
+	onKafka       target = "Kafka"
 	onMosquitto   target = "Mosquitto"
 )
 
