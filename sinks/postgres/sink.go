@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -160,6 +161,7 @@ func (s *sink) writeOnce(ctx context.Context, list []row) error {
 type row struct {
 	*sinks.Message
 	headers string
+	made    int64 // when it was made, in microseconds since 1970, as its id has it
 }
 
 // hops is the header in which a message of an outbox carries how many databases it has come through.
@@ -170,7 +172,11 @@ const (
 
 // row returns the message as it is written. Into another outbox it goes with the number of those that it has come through.
 func (s *sink) row(m *sinks.Message) (row, error) {
-	r := row{m, string(m.Headers)}
+	made, err := madeAt(m.MessageID)
+	if err != nil {
+		return row{}, err
+	}
+	r := row{m, string(m.Headers), made}
 	headers, err := m.HeaderMap()
 	if err != nil || !s.toOutbox() {
 		return r, err
@@ -192,6 +198,17 @@ func (s *sink) row(m *sinks.Message) (row, error) {
 	return r, err
 }
 
+// madeAt is the time at the end of a message id. The inbox reads it, too, by a function that takes as long as all else that it does.
+func madeAt(id string) (int64, error) {
+	_, digits, found := strings.Cut(id, "-")
+	digits = digits[strings.LastIndexByte(digits, '-')+1:]
+	made, err := strconv.ParseUint(digits, 10, 63)
+	if !found || err != nil || len(digits) < 15 || len(digits) > 16 {
+		return 0, fmt.Errorf("the message id %q does not end with a time, as in 5eed0123-42-1767349445678900", id)
+	}
+	return int64(made), nil
+}
+
 // columns are the arguments of the statement.
 type columns struct {
 	ids, topics, keys, payloads, headers []string
@@ -199,4 +216,5 @@ type columns struct {
 	json                                 []bool
 	created                              []time.Time
 	priorities                           []int16
+	made                                 []int64
 }

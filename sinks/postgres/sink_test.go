@@ -305,3 +305,25 @@ func TestTimeout(t *testing.T) {
 	wantText(t, s.deliver(sink, batchOf("slow")...)[0], sinks.KindUnavailable, "no answer in time")
 	sinktest.WantKinds(t, s.deliver(sink, batchOf("a")...), sinks.KindAccepted)
 }
+
+// TestMadeAt: the sink reads of an id what the inbox would, and takes none that the inbox refuses.
+func TestMadeAt(t *testing.T) {
+	s := newScene(t)
+	for _, id := range []string{"5eed0123-42-1767349445678900", "a-b-7-999999999999999", "0-0-000000000000001"} {
+		var want int64
+		if err := s.conn.QueryRow(t.Context(), "SELECT postrider_inbox.made_at($1)", id).Scan(&want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := madeAt(id); got != want || err != nil {
+			t.Errorf("%s: %d, %v, want %d", id, got, err, want)
+		}
+	}
+	for _, id := range []string{"", "1767349445678900", "-", "5eed0123-42-", "5eed0123-42-99999999999999", "5eed0123-42-99999999999999999", "5eed0123-42-+17673494456789", "5eed0123-42-176734944567890x"} {
+		if _, err := s.conn.Exec(t.Context(), "SELECT postrider_inbox.made_at($1)", id); err == nil {
+			t.Errorf("the inbox takes %q", id)
+		}
+		if got, err := madeAt(id); err == nil {
+			t.Errorf("%q: %d", id, got)
+		}
+	}
+}

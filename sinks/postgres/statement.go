@@ -21,7 +21,7 @@ func (s *sink) sql() string {
 		pg_catalog.unnest($8::pg_catalog.bool[]), pg_catalog.unnest($9::pg_catalog.timestamptz[]), pg_catalog.unnest($10::pg_catalog.int2[]))
 		WITH ORDINALITY AS g (message, topic, key, payload, body, headers, is_json, created, priority, n)
 ), fresh AS MATERIALIZED (
-	SELECT a.mark FROM postrider_inbox.accept_many(ARRAY(SELECT given.mark FROM given)) AS a (mark)
+	SELECT a.mark FROM postrider_inbox.accept_at(ARRAY(SELECT given.mark FROM given ORDER BY given.n), $11::pg_catalog.int8[]) AS a (mark)
 ), new AS (
 	SELECT given.* FROM given JOIN fresh ON given.mark OPERATOR(pg_catalog.=) fresh.mark ORDER BY given.n
 )
@@ -42,10 +42,10 @@ func (s *sink) sql() string {
 func (s *sink) args(list []row) []any {
 	n := len(list)
 	c := columns{ids: make([]string, n), topics: make([]string, n), keys: make([]string, n), payloads: make([]string, n), headers: make([]string, n),
-		bodies: make([][]byte, n), json: make([]bool, n), created: make([]time.Time, n), priorities: make([]int16, n)}
+		bodies: make([][]byte, n), json: make([]bool, n), created: make([]time.Time, n), priorities: make([]int16, n), made: make([]int64, n)}
 	for i, r := range list {
 		c.ids[i], c.topics[i], c.keys[i], c.headers[i] = r.MessageID, r.Topic, r.Key, r.headers
-		c.json[i], c.created[i], c.priorities[i] = r.JSON, r.CreatedAt, r.Priority
+		c.json[i], c.created[i], c.priorities[i], c.made[i] = r.JSON, r.CreatedAt, r.Priority, r.made
 		if r.JSON {
 			c.payloads[i], c.bodies[i] = string(r.Payload), []byte{}
 		} else {
@@ -55,7 +55,7 @@ func (s *sink) args(list []row) []any {
 			}
 		}
 	}
-	return []any{s.inbox + "/", c.ids, c.topics, c.keys, c.payloads, c.bodies, c.headers, c.json, c.created, c.priorities}
+	return []any{s.inbox + "/", c.ids, c.topics, c.keys, c.payloads, c.bodies, c.headers, c.json, c.created, c.priorities, c.made}
 }
 
 func marshalHeaders(headers map[string]string) (string, error) {
