@@ -31,29 +31,29 @@ func TestBatches(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var sizes []int
 		sent, gate := map[string]bool{}, make(chan struct{})
-		b := newBatches(ctx, order{fail: cancel}, 3, nil, func(_ context.Context, batch []item) error {
+		b := newBatches(ctx, order{fail: cancel}, 3, nil, same(2, func(_ context.Context, batch []item) error {
 			<-gate
 			sizes = append(sizes, len(batch))
 			for _, m := range batch {
 				sent[m.id+string(m.payload)] = true
 			}
 			return nil
-		})
+		})...)
 		memory := []byte("0")
-		for n := range 4 {
-			if n == 1 {
-				synctest.Wait() // the first goes alone: nothing else was there
+		for n := range 7 {
+			if n < 3 {
+				synctest.Wait() // the first two go alone: nothing else was there
 			}
 			memory[0] = '0' + byte(n)
 			if err := b.Put(ctx, memory, memory); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for range 2 {
+		for range 4 {
 			gate <- struct{}{}
 			synctest.Wait()
 		}
-		if fmt.Sprint(sizes) != "[1 3]" || len(sent) != 4 || !sent["00"] || !sent["33"] {
+		if fmt.Sprint(sizes) != "[1 1 3 2]" || len(sent) != 7 || !sent["00"] || !sent["66"] {
 			t.Errorf("batches of %v, %v", sizes, sent)
 		}
 		cancel(nil)
@@ -61,7 +61,7 @@ func TestBatches(t *testing.T) {
 			t.Error(err)
 		}
 		full := b.Put(ctx, memory, memory)
-		for n := 0; full == nil && n < 3; n++ {
+		for n := 0; full == nil && n < 6; n++ {
 			full = b.Put(ctx, memory, memory)
 		}
 		if !errors.Is(full, context.Canceled) {

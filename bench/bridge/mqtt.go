@@ -3,8 +3,10 @@ package bridge
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -13,9 +15,9 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
-	"github.com/eclipse/paho.golang/paho"
 
 	"github.com/postrider/postrider/bench/child"
+	"github.com/postrider/postrider/bench/env"
 )
 
 // mosquitto is a mosquitto.
@@ -55,7 +57,7 @@ func startMosquitto(ctx context.Context, dir string) (Server, error) {
 	return m, nil
 }
 
-// Fresh implements Server. The subscriber is there from then on: without one nothing is taken.
+// Fresh implements Server. A new subscriber is there from then on: without one nothing is taken.
 func (m *mosquitto) Fresh(ctx context.Context) (string, error) { return m.address, m.Listen(ctx) }
 
 // PIDs implements Server.
@@ -66,28 +68,68 @@ func (m *mosquitto) Count(ctx context.Context) (int64, error) { return m.Arrived
 
 // Listen implements Server: it subscribes to everything.
 func (m *mosquitto) Listen(ctx context.Context) error {
-	m.end()
-	conn, err := net.Dial("tcp", m.address)
+	conn, in, err := greetMQTT(ctx, m.address)
 	if err != nil {
 		return err
 	}
-	var client *paho.Client
-	a := m.listen(func() {
-		_ = client.Disconnect(&paho.Disconnect{}) // the broker may be gone
-		_ = conn.Close()
-		<-client.Done()
-	})
-	client = paho.NewClient(paho.ClientConfig{Conn: conn, PacketTimeout: sendTimeout, OnPublishReceived: []func(paho.PublishReceived) (bool, error){
-		func(p paho.PublishReceived) (bool, error) {
-			note(a, p.Packet.Payload)
-			return true, nil
-		},
-	}})
-	if _, err := client.Connect(ctx, &paho.Connect{ClientID: "bench", CleanStart: true, KeepAlive: 60}); err != nil {
-		return err
+	subscribe := &packets.Subscribe{PacketID: 1, Properties: &packets.Properties{}, Subscriptions: []packets.SubOptions{{Topic: "#", QoS: 0}}}
+	if _, err := subscribe.WriteTo(conn); err != nil {
+		return errors.Join(err, conn.Close())
 	}
-	_, err = client.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: "#", QoS: 0}}})
-	return err
+	if _, err := packets.ReadPacket(in); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	ended := make(chan struct{})
+	a := m.listen(func() {
+		_ = conn.Close() // the broker may have ended it
+		<-ended
+	})
+	go func() {
+		defer close(ended)
+		hear(in, a)
+	}()
+	return nil
+}
+
+// hear takes down what comes, until the connection ends. It reads no more of a packet than its length and its message's number, so that the
+// subscriber is not what the broker waits for.
+func hear(in *bufio.Reader, a *env.Arrivals) {
+	var packet []byte
+	for {
+		if _, err := in.ReadByte(); err != nil {
+			return
+		}
+		length, err := binary.ReadUvarint(in) // the same bytes as MQTT's own
+		if err != nil {
+			return
+		}
+		packet = append(packet[:0], make([]byte, length)...)
+		if _, err := io.ReadFull(in, packet); err != nil {
+			return
+		}
+		note(a, packet)
+	}
+}
+
+// greetMQTT connects, without a keep-alive.
+func greetMQTT(ctx context.Context, address string) (net.Conn, *bufio.Reader, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, nil, err
+	}
+	hello := &packets.Connect{ProtocolName: "MQTT", ProtocolVersion: 5, CleanStart: true, Properties: &packets.Properties{}}
+	if _, err := hello.WriteTo(conn); err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	in := bufio.NewReaderSize(conn, 256<<10)
+	answer, err := packets.ReadPacket(in)
+	if err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
+	}
+	if ack, ok := answer.Content.(*packets.Connack); !ok || ack.ReasonCode != 0 {
+		return nil, nil, errors.Join(fmt.Errorf("the broker answers CONNECT with %v", answer), conn.Close())
+	}
+	return conn, in, nil
 }
 
 // Stop implements Server.
@@ -110,19 +152,11 @@ type publisher struct {
 
 // mosquittoLoop publishes four batches at once over one connection.
 func mosquittoLoop(ctx context.Context, o order) (*batches, error) {
-	conn, err := net.Dial("tcp", o.at)
+	conn, in, err := greetMQTT(ctx, o.at)
 	if err != nil {
 		return nil, err
 	}
 	p := &publisher{conn: conn, out: bufio.NewWriterSize(conn, 64<<10), waiting: make(map[uint16]*sync.WaitGroup), ended: make(chan struct{})}
-	hello := &packets.Connect{ProtocolName: "MQTT", ProtocolVersion: 5, CleanStart: true, KeepAlive: 600, Properties: &packets.Properties{}}
-	if _, err := hello.WriteTo(conn); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	in := bufio.NewReader(conn)
-	if _, err := packets.ReadPacket(in); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
 	go func() {
 		defer close(p.ended)
 		if err := p.read(in); ctx.Err() == nil {
