@@ -477,3 +477,60 @@ func TestInstall(t *testing.T) {
 		t.Errorf("%d tables have no comment", without)
 	}
 }
+
+// TestUpgrade: an inbox of version 1 becomes what a new one is; what it remembers, and who may accept, stays.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.New(t).Conn(t)
+	const functions = `SELECT string_agg(pg_get_functiondef(oid) || coalesce(obj_description(oid), '') || coalesce(proacl::text, ''), '' ORDER BY oid::regprocedure::text)
+		FROM pg_proc WHERE pronamespace = 'postrider_inbox'::regnamespace`
+	id := message(1, time.Now())
+	if !accept(t, conn, id) {
+		t.Fatal("the first one is not fresh")
+	}
+	role := "receiver_of_" + one[string](t, conn, "SELECT current_database()::text")
+	exec(t, conn, "CREATE ROLE "+pgx.Identifier{role}.Sanitize())
+	t.Cleanup(func() {
+		if _, err := conn.Exec(context.Background(), "DROP OWNED BY "+pgx.Identifier{role}.Sanitize()+"; DROP ROLE "+pgx.Identifier{role}.Sanitize()); err != nil {
+			t.Error(err)
+		}
+	})
+	exec(t, conn, inbox.Grants(role))
+	fresh := one[string](t, conn, functions)
+	exec(t, conn, `CREATE OR REPLACE FUNCTION postrider_inbox.accept_at(message_ids text[], made_at bigint[]) RETURNS SETOF text
+		LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN QUERY SELECT unnest(message_ids); END $$;
+		UPDATE postrider_inbox.version SET version = 1`)
+	for range 2 {
+		if err := inbox.Install(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := one[string](t, conn, functions); got != fresh {
+		t.Errorf("after the upgrade the functions are\n%s\nwant\n%s", got, fresh)
+	}
+	if got := one[int](t, conn, "SELECT version FROM postrider_inbox.version"); got != inbox.Version {
+		t.Errorf("the version is %d", got)
+	}
+	if accept(t, conn, id) {
+		t.Error("what was accepted is fresh again")
+	}
+}
+
+// TestSegments: each message is in the segment of its time, before and after the length has changed, and while a change lies ahead.
+func TestSegments(t *testing.T) {
+	t.Parallel()
+	conn := pgtest.New(t).Conn(t)
+	check := func(when string) {
+		t.Helper()
+		if !accept(t, conn, message(rand.Int(), time.Now())) {
+			t.Errorf("%s it is not fresh", when)
+		}
+		if n := one[int](t, conn, `SELECT count(*)::int FROM postrider_inbox.accepted WHERE segment <> postrider_inbox.segment_of(postrider_inbox.made_at(message)) OR place <> segment % 16`); n > 0 {
+			t.Errorf("%s %d messages are in another segment than that of their time", when, n)
+		}
+	}
+	exec(t, conn, "SELECT postrider_inbox.keep('1 hour')") // at once: nothing was accepted yet
+	check("after a change")
+	exec(t, conn, "SELECT postrider_inbox.keep('10 years')")
+	check("with a change ahead")
+}

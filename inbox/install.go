@@ -9,20 +9,30 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+var (
+	//go:embed schema.sql
+	tables string
+	//go:embed accept.sql
+	accepting string // what has changed since version 1
+	//go:embed rest.sql
+	rest string
+)
+
 // Schema is the SQL that makes the schema postrider_inbox, to be run once, in one transaction.
-//
-//go:embed schema.sql
-var Schema string
+var Schema = tables + "\n" + accepting + "\n" + rest
 
 // Version is that of the schema which this package makes and knows.
-const Version = 1
+const Version = 2
+
+// upgrade makes version 2 of version 1, which works on meanwhile.
+var upgrade = accepting + "UPDATE postrider_inbox.version SET version = 2"
 
 // DB begins transactions: a *pgx.Conn or a *pgxpool.Pool.
 type DB interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// Install makes the schema postrider_inbox, unless it is there. It takes the right to make schemas. Several may do it at once.
+// Install makes the schema postrider_inbox, or brings an older one to this version. It takes the right to make schemas. Several may do it at once.
 func Install(ctx context.Context, db DB) error {
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL search_path = pg_catalog, pg_temp; SELECT pg_advisory_xact_lock(1886352500, 16)"); err != nil {
@@ -37,7 +47,11 @@ func Install(ctx context.Context, db DB) error {
 		case version == Version:
 			return nil
 		}
-		if _, err := tx.Exec(ctx, Schema); err != nil {
+		sql := Schema
+		if version > 0 {
+			sql = upgrade
+		}
+		if _, err := tx.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("install the inbox: %w", err)
 		}
 		return nil

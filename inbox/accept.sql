@@ -1,0 +1,39 @@
+-- How messages are accepted. Version 2: the segment of a message is worked out where it is wanted, as segment_of has it, which was called twice for each message
+-- and took longer than all else.
+
+CREATE OR REPLACE FUNCTION postrider_inbox.accept_at(message_ids text[], made_at bigint[]) RETURNS SETOF text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    current bigint := postrider_inbox.segment_of((extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
+    ahead   text;
+BEGIN
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') AND clock_timestamp() > now() + interval '4 minutes' THEN
+        RAISE EXCEPTION 'the transaction is too old to accept messages: the length of segments may have changed since it began' USING ERRCODE = '40001';
+    END IF;
+    SELECT g.message INTO ahead FROM unnest(message_ids, made_at) g (message, made) WHERE current + 1 <
+        (SELECT e.first + (g.made - e.begins) / e.length FROM postrider_inbox.eras e WHERE e.begins <= g.made ORDER BY e.begins DESC LIMIT 1) LIMIT 1;
+    IF ahead IS NOT NULL THEN
+        RAISE EXCEPTION 'message "%" is of the future: the clock of this server or of its sender''s is wrong', ahead USING ERRCODE = '22008';
+    END IF;
+    -- In order, so that two who accept the same messages wait for each other in one direction alone.
+    RETURN QUERY
+    WITH given AS MATERIALIZED (
+        SELECT DISTINCT g.message,
+            (SELECT e.first + (g.made - e.begins) / e.length FROM postrider_inbox.eras e WHERE e.begins <= g.made ORDER BY e.begins DESC LIMIT 1) AS segment
+        FROM unnest(message_ids, made_at) g (message, made)
+    ), fresh AS (
+        INSERT INTO postrider_inbox.accepted (place, segment, message)
+        SELECT g.segment % 16, g.segment, g.message FROM given g WHERE g.segment >= current - 13 ORDER BY g.message
+        ON CONFLICT DO NOTHING RETURNING accepted.message
+    ), older AS (
+        INSERT INTO postrider_inbox.late (message)
+        SELECT g.message FROM given g WHERE g.segment < current - 13 ORDER BY g.message
+        ON CONFLICT DO NOTHING RETURNING late.message
+    )
+    SELECT f.message FROM fresh f UNION ALL SELECT o.message FROM older o;
+    IF random() < cardinality(message_ids) / 1000.0 THEN
+        PERFORM postrider_inbox.empty_ahead(current);
+    END IF;
+END $$;
+COMMENT ON FUNCTION postrider_inbox.accept_at IS 'What accept_many does, with the times at which the messages were made, in microseconds since 1970.';
