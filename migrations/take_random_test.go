@@ -30,6 +30,8 @@ type site struct {
 	stop atomic.Bool
 	away func() bool // the server may be down, or just come back
 	all  sync.WaitGroup
+	// classes says that each priority of a key has an order of its own.
+	classes bool
 
 	mu      sync.Mutex
 	unknown int // transactions of which nobody knows whether they have been committed
@@ -49,6 +51,25 @@ func TestWorkersUnderFire(t *testing.T) {
 	s.run(4, 4*time.Second, nil)
 }
 
+// TestWorkersWithPrioritiesUnderFire: the same, with an order for each priority of a key. They get their priorities in the middle of it.
+func TestWorkersWithPrioritiesUnderFire(t *testing.T) {
+	t.Parallel()
+	s := &site{t: t, db: pgtest.New(t), away: func() bool { return false }, classes: true}
+	s.run(3, 4*time.Second, func() {
+		const sql = `UPDATE postrider.subscriptions SET settings = settings || '{"priorities": true}', version = version + 1`
+		for { // sessions are ended all the time
+			conn := s.db.Conn(t)
+			_, err := conn.Exec(t.Context(), sql)
+			if err == nil || !s.expected(err) {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+		}
+	})
+}
+
 // TestWorkersAndCrashes: the same, while the server crashes.
 func TestWorkersAndCrashes(t *testing.T) {
 	t.Parallel()
@@ -65,7 +86,7 @@ func TestWorkersAndCrashes(t *testing.T) {
 	})
 }
 
-func (s *site) run(shards int, length time.Duration, crash func()) {
+func (s *site) run(shards int, length time.Duration, halfway func()) {
 	conn := s.db.Conn(s.t)
 	exec(s.t, conn, workSite)
 	exec(s.t, conn, `SELECT postrider.set_segment_length('1 second')`)
@@ -82,8 +103,8 @@ func (s *site) run(shards int, length time.Duration, crash func()) {
 	half := time.After(length / 2)
 	end := time.After(length)
 	<-half
-	if crash != nil {
-		crash()
+	if halfway != nil {
+		halfway()
 	}
 	<-end
 	s.stop.Store(true)
@@ -119,8 +140,8 @@ func (s *site) expected(err error) bool {
 }
 
 // insertSomewhere inserts into one of the newest segments, so that all of them are filled all the time.
-const insertSomewhere = `INSERT INTO postrider.outbox (topic, key, payload, segment)
-	VALUES ('a.x', CASE WHEN random() < 0.8 THEN $1 || '-' || (random() * 3)::int END, '1', ((postrider.current_segment() - (random() * 3)::int) & 15)::smallint)`
+const insertSomewhere = `INSERT INTO postrider.outbox (topic, key, payload, priority, segment)
+	VALUES ('a.x', CASE WHEN random() < 0.8 THEN $1 || '-' || (random() * 3)::int END, '1', 1 + (random() * 3)::int, ((postrider.current_segment() - (random() * 3)::int) & 15)::smallint)`
 
 // produce commits message after message of its own keys: their order is that of their ids.
 func (s *site) produce(i int) {
@@ -260,10 +281,15 @@ func (s *site) judge() {
 		}
 	}
 	wantIDs(s.t, "when all is done", drainShards(s.t, conn, "w"))
+	line := "e.key"
+	if s.classes {
+		line = "e.key, o.priority"
+	}
 	for what, sql := range map[string]string{
-		"messages with two effects":    `SELECT coalesce(array_agg(id), '{}') FROM (SELECT id FROM public.effects GROUP BY id HAVING count(*) > 1) q`,
-		"effects of what never was":    `SELECT coalesce(array_agg(id), '{}') FROM public.effects e WHERE NOT EXISTS (SELECT FROM postrider.outbox o WHERE o.id = e.id)`,
-		"effects out of a key's order": `SELECT coalesce(array_agg(id), '{}') FROM (SELECT id, lag(id) OVER (PARTITION BY key ORDER BY n) AS before FROM public.effects WHERE key IS NOT NULL) q WHERE before > id`,
+		"messages with two effects": `SELECT coalesce(array_agg(id), '{}') FROM (SELECT id FROM public.effects GROUP BY id HAVING count(*) > 1) q`,
+		"effects of what never was": `SELECT coalesce(array_agg(id), '{}') FROM public.effects e WHERE NOT EXISTS (SELECT FROM postrider.outbox o WHERE o.id = e.id)`,
+		"effects out of a key's order": `SELECT coalesce(array_agg(id), '{}') FROM (SELECT e.id, lag(e.id) OVER (PARTITION BY ` + line + ` ORDER BY n) AS before
+			FROM public.effects e JOIN postrider.outbox o USING (id) WHERE e.key IS NOT NULL) q WHERE before > id`,
 	} {
 		if list := one[[]int64](s.t, conn, sql); len(list) > 0 {
 			s.t.Errorf("%s: %v", what, list)

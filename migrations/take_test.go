@@ -199,7 +199,6 @@ func TestTakeRefusesBadInput(t *testing.T) {
 		`SELECT postrider.subscribe('x', '{a}', 'sql:', '{"shards":65}')`:              "22023 settings {\"shards\": 65}: shards must be from 1 to 64",
 		`SELECT postrider.subscribe('x', '{a}', 'sql:', '{"shards":0}')`:               "22023 settings {\"shards\": 0}: shards must be from 1 to 64",
 		`SELECT postrider.subscribe('x', '{a}', 'sql:', '{"backoff_initial":"soon"}')`: "22023 settings {\"backoff_initial\": \"soon\"}: invalid input syntax",
-		`SELECT postrider.subscribe('x', '{a}', 'sql:', '{"priorities":true}')`:        "22023 priorities true: a subscription with the sink sql: knows no priorities yet",
 		`SELECT postrider.subscribe('w', '{a}', 'sql:', '{"shards":8}')`:               `22023 shards 8: "w" has 4 shards, which is fixed when a subscription is created`,
 		`SELECT postrider.subscribe('w', '{a}', 'stdout:')`:                            "22023 sink sql:: it cannot become stdout: in place",
 		`SELECT postrider.subscribe('hook', '{a}', 'sql:')`:                            "22023 sink stdout:: it cannot become sql: in place",
@@ -277,7 +276,7 @@ func TestFloorsOfOtherTopicsAreNone(t *testing.T) {
 		BEGIN
 			SELECT * INTO s FROM postrider.shard_settings;
 			s.version := s.version - 1;
-			PERFORM postrider.raise_floor(s, pg_current_snapshot());
+			PERFORM postrider.raise_floor(s, pg_current_snapshot(), 0::smallint);
 		END $$`)
 	if n := one[int](t, s.app, `SELECT count(*) FROM postrider.shard_bases() b, postrider.outbox o WHERE NOT pg_visible_in_snapshot(o.xid, b::pg_snapshot)`); n != 1 {
 		t.Error("its segment could be emptied")

@@ -3,6 +3,7 @@ package torture
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ func newSubscriptions(replicas int, workers, jobs, inbox bool) []*subscription {
 	}
 	if workers {
 		list = append(list, &subscription{Expectation: Expectation{Name: pulled, Late: 3 * workerTTL}, topics: work[:4], sink: "pull:", settings: patient + `, "keep_attempts": "all", "worker_ttl": "` + workerTTL.String() + `"`},
-			&subscription{Expectation: Expectation{Name: taken, Once: true}, topics: work[:4], sink: "sql:", settings: patient + `, "shards": 4`})
+			&subscription{Expectation: Expectation{Name: taken, Once: true}, topics: append(slices.Clone(work[:4]), "classed.>"), sink: "sql:", settings: patient + `, "shards": 4, "priorities": true`})
 	}
 	if jobs {
 		// Events are written from when somebody wants them.

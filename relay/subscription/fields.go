@@ -52,7 +52,7 @@ var Fields = []*Field{
 	transformOf("transform", func(s *Settings) *Transform { return &s.Transform },
 		"What is delivered instead of a message, in CEL: payload (whose value becomes JSON), headers (which come to those that it has) and topic, each an expression. Default: the message as it is."),
 	flag("priorities", func(s *Settings) *bool { return &s.Priorities },
-		"true: messages of a lower priority number go first, and each priority advances by itself; false (the default): all go in the order of insertion. Order holds within each priority of a key. Not with ordering: strict."),
+		"true: messages of a lower priority number go first, and each priority advances by itself; false (the default): all go in the order of insertion. Order holds within each priority of a key. Not with ordering: strict. With sql: they cannot be turned off again."),
 	object("options", func(s *Settings) *json.RawMessage { return &s.Options },
 		"What only this kind of sink has, as a JSON object. Secrets in it are references: env:NAME or file:/path."),
 }
