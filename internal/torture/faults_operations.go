@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,12 +22,20 @@ type operation struct {
 	candidates         string // what it is about, among p
 }
 
+// deadLetters are what may be redriven, or discarded.
+const deadLetters = `postrider.parked p WHERE p.subscription = o.subscription AND p.state = 'dead'`
+
 var operationKinds = []operation{
-	{"redrive", "skips", "postrider.parked p WHERE p.subscription = o.subscription AND p.state = 'dead'"},
-	{"redrive", "holds", "postrider.parked p WHERE p.subscription = o.subscription AND p.state = 'dead'"},
-	{"discard", "skips", "postrider.parked p WHERE p.subscription = o.subscription AND p.state = 'dead'"}, // of holds it would let keys go on
+	{"redrive", "skips", deadLetters},
+	{"redrive", "holds", deadLetters},
+	{"discard", "skips", deadLetters}, // of holds it would let keys go on
 	{"cancel", "loose", unsettled},
 	{"cancel", "victim", unsettled},
+	{"redrive", pulled, deadLetters},
+	{"discard", pulled, deadLetters},
+	{"cancel", pulled, unsettled},
+	{"redrive", taken, deadLetters},
+	{"discard", taken, deadLetters},
 }
 
 // unsettled is what may be cancelled, and more. Of what waits to be tried again the log may hold nothing any more.
@@ -39,19 +48,14 @@ const operationMatches = ` (o.topic IS NULL OR p.topic::text LIKE replace(replac
 
 // operate starts an operation, and notes in the same snapshot which messages it means.
 func operate(ctx context.Context, w *world, rng *rand.Rand) error {
-	one := operationKinds[rng.IntN(len(operationKinds))]
-	topic, since, until := any(nil), any(nil), any(nil)
-	switch rng.IntN(3) {
-	case 0:
-		since = time.Now().Add(-span(rng, 0, 10*time.Second))
-	case 1:
-		until = time.Now().Add(-span(rng, 0, 5*time.Second))
-	default:
-		topic = []string{"poison.>", "poison.pill", "orders.>"}[rng.IntN(3)]
+	var kinds []operation
+	for _, o := range operationKinds {
+		if slices.ContainsFunc(w.subs, func(s *subscription) bool { return s.Name == o.subscription }) {
+			kinds = append(kinds, o)
+		}
 	}
-	if one.kind == "cancel" { // no others
-		topic = []string{"audit.>", "*.login.failed"}[rng.IntN(2)]
-	}
+	one := kinds[rng.IntN(len(kinds))]
+	topic, since, until := one.filter(rng)
 	var id int64
 	var meant []int64
 	err := poll(ctx, time.Minute, func() error {
@@ -85,6 +89,22 @@ func operate(ctx context.Context, w *world, rng *rand.Rand) error {
 		return w.db.try(ctx, "SELECT postrider.cancel_operation(o.id) FROM postrider.operations o WHERE o.id = $1", id)
 	}
 	return nil
+}
+
+// filter picks which messages it means.
+func (o operation) filter(rng *rand.Rand) (topic, since, until any) {
+	switch rng.IntN(3) {
+	case 0:
+		since = time.Now().Add(-span(rng, 0, 10*time.Second))
+	case 1:
+		until = time.Now().Add(-span(rng, 0, 5*time.Second))
+	default:
+		topic = []string{"poison.>", "poison.pill", "orders.>"}[rng.IntN(3)]
+	}
+	if o.kind == "cancel" { // no others
+		topic = []string{"audit.>", "*.login.failed"}[rng.IntN(2)]
+	}
+	return topic, since, until
 }
 
 // workOnOperations does a small chunk as a relay does, and perhaps loses it. An error is as good as a loss.

@@ -50,8 +50,8 @@ func newSubscriptions(replicas int, workers, jobs, inbox bool) []*subscription {
 		{Expectation: Expectation{Name: "holds", Holds: true}, topics: []string{"poison.>"}, hook: "/holds", settings: quick + `, "max_attempts": 3, "on_dead": "hold"`},
 	}
 	if workers {
-		list = append(list, &subscription{Expectation: Expectation{Name: pulled, Late: 3 * workerTTL}, topics: work[:4], sink: "pull:", settings: patient + `, "keep_attempts": "all", "worker_ttl": "` + workerTTL.String() + `"`},
-			&subscription{Expectation: Expectation{Name: taken, Once: true}, topics: append(slices.Clone(work[:4]), "classed.>"), sink: "sql:", settings: patient + `, "shards": 4, "priorities": true`})
+		list = append(list, &subscription{Expectation: Expectation{Name: pulled, Late: 3 * workerTTL}, topics: append(slices.Clone(work[:4]), "poison.>"), sink: "pull:", settings: patient + `, "keep_attempts": "all", "worker_ttl": "` + workerTTL.String() + `"`},
+			&subscription{Expectation: Expectation{Name: taken, Once: true}, topics: append(slices.Clone(work[:4]), "classed.>", "poison.>"), sink: "sql:", settings: patient + `, "shards": 4, "priorities": true`})
 	}
 	if jobs {
 		// Events are written from when somebody wants them.

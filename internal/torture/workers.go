@@ -126,6 +126,15 @@ func (w *world) startWorkers() error {
 
 var errMood = errors.New("the worker is in a bad mood")
 
+// readable is what a worker can do something with.
+func readable(body []byte) (payload, error) {
+	p, err := parsePayload(body)
+	if err == nil && p.Poison {
+		err = errors.New("nobody accepts this")
+	}
+	return p, err
+}
+
 // mood is what handlers of both kinds have in common: they are slow, or fail.
 func (c *crew) mood(ctx context.Context) error {
 	if c.slow.Load() {
@@ -144,7 +153,7 @@ func (w *world) pull(ctx context.Context, job *worker.Job) (err error) {
 	wire := fmt.Sprint(job.ID, job.CreatedAt.UnixMicro())
 	n := w.crew.runs.begin(wire)
 	defer func() { w.crew.runs.end(n, err) }()
-	p, err := parsePayload(job.Payload)
+	p, err := readable(job.Payload)
 	if err != nil {
 		return worker.Dead(err)
 	}
@@ -165,7 +174,7 @@ func (w *world) take(ctx context.Context, job *worker.Job) (err error) {
 	wire := fmt.Sprint(job.ID, job.CreatedAt.UnixMicro())
 	n := w.crew.runs.begin(wire)
 	defer func() { w.crew.runs.end(n, err) }()
-	p, err := parsePayload(job.Payload)
+	p, err := readable(job.Payload)
 	if err != nil {
 		return worker.Dead(err)
 	}
