@@ -121,7 +121,7 @@ func TestFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	scenarios, own, peers := chosen(o)
-	if len(scenarios) != 4+len(bridge.All()) || len(own) != 1 || len(peers) != 0 || !o.full || o.replay != 7 || o.dir != "results" {
+	if len(scenarios) != 5+len(bridge.All()) || len(own) != 1 || len(peers) != 0 || !o.full || o.replay != 7 || o.dir != "results" {
 		t.Errorf("%d scenarios, %d and %d systems, %+v", len(scenarios), len(own), len(peers), o)
 	}
 	for _, args := range [][]string{{"-run", "("}, {"drain"}, {"-nothing"}, {"-replay", "-1"}, {"-replay", "many"}} {

@@ -88,6 +88,7 @@ func TestEnv(t *testing.T) {
 	}()
 	t.Run("NATS", func(t *testing.T) { natsCounts(t, e.NATS) })
 	t.Run("webhooks", func(t *testing.T) { hookCounts(t, e.Hook) })
+	t.Run("webhooks over TLS", func(t *testing.T) { hookOverTLS(t, e.Hook) })
 	t.Run("costs", func(t *testing.T) { meterMeasures(t, e) })
 }
 

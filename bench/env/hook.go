@@ -19,6 +19,8 @@ import (
 // Hook is the receiver of webhooks. It counts by path: each path is an endpoint of its own.
 type Hook struct {
 	URL string // such as http://127.0.0.1:1234; any path below it takes POST requests
+	// The same over TLS, with a certificate that nobody has signed: HTTP/1.1 alone, and HTTP/2 as well.
+	TLS, HTTP2 string
 
 	control string
 	process *child.Process
@@ -45,7 +47,7 @@ func startHook(ctx context.Context, dir string) (h *Hook, err error) {
 		return h, err
 	}
 	urls := strings.Fields(string(text))
-	h.URL, h.control = urls[0], urls[1]
+	h.URL, h.control, h.TLS, h.HTTP2 = urls[0], urls[1], urls[2], urls[3]
 	return h, nil
 }
 

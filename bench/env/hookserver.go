@@ -28,9 +28,10 @@ type endpoint struct {
 type receiver struct {
 	mu        sync.RWMutex
 	endpoints map[string]*endpoint
+	header    atomic.Pointer[http.Header] // of the first request since all was forgotten
 }
 
-// serveHook runs the receiver and its control on ports of their own, and writes both URLs to file.
+// serveHook runs the receiver and its control on ports of their own, and writes their URLs to file.
 func serveHook(file string) error {
 	ctx, stop := child.Context()
 	defer stop()
@@ -40,15 +41,26 @@ func serveHook(file string) error {
 	control.HandleFunc("/answer", r.answer)
 	control.HandleFunc("/count", r.count)
 	control.HandleFunc("/times", r.times)
+	control.HandleFunc("/header", r.firstHeader)
+	certificate, err := selfSigned()
+	if err != nil {
+		return err
+	}
 	urls := ""
-	failed := make(chan error, 2)
-	for _, handler := range []http.Handler{r, control} {
+	servers := []*http.Server{{Handler: r}, {Handler: control}, overTLS(r, certificate, false), overTLS(r, certificate, true)}
+	failed := make(chan error, len(servers))
+	for _, s := range servers {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err
 		}
-		urls += "http://" + l.Addr().String() + "\n"
-		go func() { failed <- http.Serve(l, handler) }()
+		if s.TLSConfig == nil {
+			urls += "http://" + l.Addr().String() + "\n"
+			go func() { failed <- s.Serve(l) }()
+			continue
+		}
+		urls += "https://" + l.Addr().String() + "\n"
+		go func() { failed <- s.ServeTLS(l, "", "") }()
 	}
 	if err := os.WriteFile(file, []byte(urls), 0o644); err != nil {
 		return err
@@ -85,6 +97,10 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 4096); return &b }}
 // ServeHTTP takes one message.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	now := time.Now()
+	if r.header.Load() == nil {
+		h := request.Header.Clone()
+		r.header.Store(&h)
+	}
 	e := r.at(request.URL.Path)
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
@@ -106,6 +122,7 @@ func (r *receiver) fresh(w http.ResponseWriter, _ *http.Request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.endpoints = map[string]*endpoint{}
+	r.header.Store(nil)
 }
 
 func (r *receiver) answer(w http.ResponseWriter, request *http.Request) {

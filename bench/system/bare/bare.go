@@ -33,6 +33,8 @@ type Bare struct {
 	Raw bool
 	// Attributes is for destinations of other kinds: each message has all attributes that Postrider's has. Else it has id and payload.
 	Attributes bool
+	// HTTP is how it posts, if it is not nil.
+	HTTP *HTTP
 }
 
 var _ system.System = (*Bare)(nil)
@@ -109,6 +111,7 @@ type order struct {
 	Copies   int
 	Raw      bool
 	Whole    bool
+	HTTP     *HTTP
 }
 
 // subjects returns where each message goes.
@@ -125,7 +128,7 @@ func (o order) subjects() []string {
 
 // Start starts the pipe.
 func (b *Bare) Start(ctx context.Context, p system.Place) (system.Process, error) {
-	text, err := json.Marshal(order{p.Database, p.To, b.Copies, b.Raw, b.Attributes})
+	text, err := json.Marshal(order{p.Database, p.To, b.Copies, b.Raw, b.Attributes, b.HTTP})
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 // client posts with net/http, over as many connections as poster has.
 type client struct {
 	http    http.Client
-	url     string
+	how     HTTP
 	waiting chan *request
 	free    sync.Pool
 	workers sync.WaitGroup
@@ -23,9 +23,9 @@ type request struct {
 	body bytes.Buffer
 }
 
-func newClient(ctx context.Context, to string, fail context.CancelCauseFunc) *client {
-	c := &client{url: to, waiting: make(chan *request, connections)}
-	c.http.Transport = &http.Transport{MaxIdleConns: connections, MaxIdleConnsPerHost: connections, DisableCompression: true}
+func newClient(ctx context.Context, how HTTP, fail context.CancelCauseFunc) *client {
+	c := &client{how: how, waiting: make(chan *request, connections)}
+	c.http.Transport = how.transport()
 	c.free.New = func() any { return new(request) }
 	for range connections {
 		c.workers.Go(func() {
@@ -72,12 +72,16 @@ func (c *client) work(ctx context.Context) error {
 }
 
 func (c *client) post(r *request) error {
-	req, err := http.NewRequest(http.MethodPost, c.url, bytes.NewReader(r.body.Bytes()))
+	req, err := http.NewRequest(http.MethodPost, c.how.URL, bytes.NewReader(r.body.Bytes()))
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Webhook-Id", r.id)
+	for name, value := range c.how.Header {
+		if name == idHeader {
+			value = r.id
+		}
+		req.Header.Set(name, value)
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return err

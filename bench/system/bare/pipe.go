@@ -38,7 +38,7 @@ func pipe(asked context.Context, text string) (err error) {
 	case o.Raw:
 		s, err = newPoster(ctx, o.To.Webhook, fail)
 	default:
-		s = newClient(ctx, o.To.Webhook, fail)
+		s = newClient(ctx, o.http(), fail)
 	}
 	if err != nil {
 		return err
