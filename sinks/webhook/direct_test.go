@@ -151,7 +151,7 @@ func TestDirectKeepsConnections(t *testing.T) {
 
 // What comes while a connection is idle is not the answer to the next request.
 func TestDirectUnsolicited(t *testing.T) {
-	for name, unsolicited := range map[string]string{"answer": "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n", "end": ""} {
+	for name, unsolicited := range map[string]string{"answer": "HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n", "end": "", "end of one half": ""} {
 		t.Run(name, func(t *testing.T) {
 			eachScheme(t, func(t *testing.T, scheme string) {
 				speak, spoken := make(chan struct{}), make(chan struct{})
@@ -161,8 +161,13 @@ func TestDirectUnsolicited(t *testing.T) {
 					}
 					<-speak
 					_, _ = io.WriteString(c, unsolicited)
-					if unsolicited == "" {
+					switch name {
+					case "end":
 						c.Close()
+					case "end of one half": // over TLS that is close_notify alone
+						if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+							t.Error(err)
+						}
 					}
 					close(spoken)
 					return true

@@ -262,14 +262,18 @@ func TestHTTP2CloseEndsStuckConnections(t *testing.T) {
 	}
 }
 
-func TestHTTP2Conformance(t *testing.T) {
+func TestHTTP2Conformance(t *testing.T) { conformOverTLS(t, true) }
+
+func TestConformanceOverTLS(t *testing.T) { conformOverTLS(t, false) }
+
+func conformOverTLS(t *testing.T, h2 bool) {
 	sinktest.RunSender(t, func(t *testing.T) *sinktest.Harness {
 		r := new(receiver)
 		srv := serveTLS(t, &tls.Config{}, r)
 		link := linktest.New(t, srv.Listener.Addr().String())
 		return &sinktest.Harness{
 			Open: func(t testing.TB) sinks.Sink {
-				s, err := New(Config{URL: "https://" + link.Addr() + "/hook", Lanes: 4, Timeout: 10 * time.Second, Options: Options{TLS: skipVerify}})
+				s, err := New(Config{URL: "https://" + link.Addr() + "/hook", Lanes: 4, Timeout: 10 * time.Second, Options: Options{TLS: skipVerify, HTTP2: &h2}})
 				if err != nil {
 					t.Fatal(err)
 				}
