@@ -105,6 +105,14 @@ var warehouseFaults = []*Fault{
 		Inject: func(ctx context.Context, w *world, _ *rand.Rand) error {
 			return w.warehouse.server.Restart(ctx, "immediate")
 		}},
+	{Name: "inbox-kill", About: "SIGKILL to all processes of the inbox's database, then it is started again", Hits: onWarehouse,
+		Inject: func(ctx context.Context, w *world, rng *rand.Rand) error {
+			if err := w.warehouse.server.Kill(); err != nil {
+				return err
+			}
+			pause(ctx, span(rng, 0, time.Second))
+			return w.warehouse.server.Restart(context.WithoutCancel(ctx), "immediate")
+		}},
 	{Name: "inbox-killed", About: "the sessions that deliver to the inbox are ended, again and again", Hits: onWarehouse,
 		Inject: func(ctx context.Context, w *world, rng *rand.Rand) error {
 			for range 1 + rng.IntN(5) {
