@@ -95,7 +95,7 @@ var rooms = []room{
 	{path: "internal/browsertest", may: "internal/apt"},
 	{path: "internal/rooms"},
 	{path: "internal/runtests", may: "internal/pgtest"},
-	{path: "internal/torture", may: "inbox internal/brokertest internal/hooktest internal/linktest internal/natstest internal/pgtest internal/rabbittest migrations outbox outbox/topic worker", postgres: true},
+	{path: "internal/torture", may: "inbox internal/amazontest internal/brokertest internal/hooktest internal/linktest internal/natstest internal/pgtest internal/rabbittest migrations outbox outbox/topic worker", postgres: true},
 
 	// Programs wire.
 	{path: "cmd/postrider", may: "inbox internal/... outbox/topic relay relay/metrics relay/states relay/subscription relay/watch sinks/...", postgres: true},

@@ -113,8 +113,8 @@ func (k *kafka) dial(ctx context.Context, network, address string) (net.Conn, er
 // addr is none: each broker has a network of its own.
 func (k *kafka) addr() string { return "" }
 
-func (k *kafka) sink(string) string {
-	return "kafka://" + strings.Join(k.cluster.ListenAddrs(), ",") + "/" + kafkaTopic
+func (k *kafka) sink(string) (url, options string) {
+	return "kafka://" + strings.Join(k.cluster.ListenAddrs(), ",") + "/" + kafkaTopic, ""
 }
 
 func (k *kafka) stop() error {

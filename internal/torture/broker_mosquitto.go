@@ -68,7 +68,9 @@ func startMosquitto(program string, w *world, b *book) (broker, error) {
 
 func (m *mosquitto) addr() string { return m.server.Addr() }
 
-func (m *mosquitto) sink(addr string) string { return "mqtt://" + addr + "?prefix=" + heardPrefix }
+func (m *mosquitto) sink(addr string) (url, options string) {
+	return "mqtt://" + addr + "?prefix=" + heardPrefix, ""
+}
 
 func (m *mosquitto) stop() error {
 	m.server.Kill()

@@ -68,7 +68,9 @@ func startRabbit(_ string, _ *world, b *book) (broker, error) {
 
 func (r *rabbit) addr() string { return r.server.Addr() }
 
-func (r *rabbit) sink(addr string) string { return "amqp://" + addr + "?exchange=" + rabbitExchange }
+func (r *rabbit) sink(addr string) (url, options string) {
+	return "amqp://" + addr + "?exchange=" + rabbitExchange, ""
+}
 
 func (r *rabbit) stop() error {
 	err := r.server.End()

@@ -66,7 +66,9 @@ func startRedis(program string, w *world, b *book) (broker, error) {
 
 func (r *redis) addr() string { return r.server.Addr() }
 
-func (r *redis) sink(addr string) string { return "redis://" + addr + "?stream=all" }
+func (r *redis) sink(addr string) (url, options string) {
+	return "redis://" + addr + "?stream=all", ""
+}
 
 func (r *redis) stop() error {
 	r.client.Close()

@@ -21,14 +21,21 @@ type brokerKind struct {
 	find   func() (program string, err error) // an error: this machine has none
 	start  func(program string, w *world, b *book) (broker, error)
 	faults []*Fault
+	// once says that what is sent again is there once, unordered that it keeps no order.
+	once, unordered bool
+}
+
+// expects is what its subscription has to get.
+func (k *brokerKind) expects() Expectation {
+	return Expectation{Name: k.name, Once: k.once, Unordered: k.unordered}
 }
 
 // broker is one that runs.
 type broker interface {
 	// addr is where it listens; nothing, if it has networks of its own.
 	addr() string
-	// sink is the URL of the subscription, whose network is reached at this address.
-	sink(addr string) string
+	// sink is the URL of the subscription, whose network is reached at this address, and a JSON object of options, or nothing.
+	sink(addr string) (url, options string)
 	// catchUp enters into the book what has arrived and is not there yet.
 	catchUp(ctx context.Context) error
 	// stop ends it.
@@ -36,7 +43,7 @@ type broker interface {
 }
 
 // brokerKinds are all of them.
-var brokerKinds = []*brokerKind{redisKind, rabbitKind, kafkaKind, mosquittoKind}
+var brokerKinds = []*brokerKind{redisKind, rabbitKind, kafkaKind, mosquittoKind, sqsKind, snsKind}
 
 // brokersAtOnce is how many of them a round has unless they are named: none takes much, all of them together would.
 const brokersAtOnce = 2
@@ -111,7 +118,7 @@ func (w *world) startBrokersOf(kinds []*brokerKind) error {
 }
 
 func (w *world) startBroker(k *brokerKind, program string) error {
-	s := &subscription{Expectation: Expectation{Name: k.name}, topics: work[:4], settings: patient + `, "timeout": "` + answered.String() + `"`, book: newBook()}
+	s := &subscription{Expectation: k.expects(), topics: work[:4], settings: patient + `, "timeout": "` + answered.String() + `"`, book: newBook()}
 	one, err := k.start(program, w, s.book)
 	if err != nil {
 		return err
@@ -126,7 +133,11 @@ func (w *world) startBroker(k *brokerKind, program string) error {
 		w.undo = append(w.undo, func() error { link.Stop(); return nil })
 		w.brokers.links[k.name], addr = link, link.Addr()
 	}
-	s.sink, w.brokers.running[k.name] = one.sink(addr), one
+	url, options := one.sink(addr)
+	if options != "" {
+		s.settings += `, "options": ` + options
+	}
+	s.sink, w.brokers.running[k.name] = url, one
 	w.subs = append(w.subs, s.matching())
 	return nil
 }

@@ -51,6 +51,8 @@ const (
 	onRabbit      target = "RabbitMQ"
 	onKafka       target = "Kafka"
 	onMosquitto   target = "Mosquitto"
+	onSQS         target = "SQS"
+	onSNS         target = "SNS"
 )
 
 var all = []string{"*"}

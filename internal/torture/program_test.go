@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/postrider/postrider/internal/amazontest"
 )
 
 // programs is where the relay's program is kept for all tests.
@@ -40,6 +42,9 @@ func program(race bool) (string, error) {
 }
 
 func TestMain(m *testing.M) {
+	if err := os.Setenv(secretVariable, amazontest.SecretAccessKey); err != nil { // for sinks that tests open themselves
+		panic(err)
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if dir, err := programs(); err == nil {
 			_ = os.RemoveAll(dir) // it is in the directory for temporary files

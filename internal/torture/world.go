@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/postrider/postrider/internal/amazontest"
 	"github.com/postrider/postrider/internal/hooktest"
 	"github.com/postrider/postrider/internal/natstest"
 	"github.com/postrider/postrider/internal/pgtest"
@@ -236,6 +237,7 @@ func (w *world) addRelay(i int) error {
 		"POSTRIDER_DATABASE_URL=" + url, "POSTRIDER_FOLLOW=" + follow, "POSTRIDER_NAME=" + fmt.Sprintf("relay-%d", i+1),
 		"POSTRIDER_LEASE=" + lease.String(), "POSTRIDER_SAVE_INTERVAL=" + saveInterval.String(), "POSTRIDER_RETENTION=" + retention.String(),
 		"POSTRIDER_HTTP_ADDR=127.0.0.1:0", "POSTRIDER_API_ADDR=" + api, "POSTRIDER_MIGRATE=false", "POSTRIDER_LOG_LEVEL=debug",
+		secretVariable + "=" + amazontest.SecretAccessKey,
 	}}
 	if api != "" {
 		r.env = append(r.env, "POSTRIDER_API_URL=http://"+api)
