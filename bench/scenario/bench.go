@@ -114,6 +114,15 @@ const rounds = 3
 
 // Median is Each for systems that take turns: of the rounds of each, the row counts that has the rate in the middle.
 func (b *Bench) Median(ctx context.Context, systems []system.System, measure func(context.Context, system.System) (report.Row, error)) ([]report.Row, error) {
+	all, err := b.Rounds(ctx, systems, measure)
+	if err != nil {
+		return nil, err
+	}
+	return medianRows(all), nil
+}
+
+// Rounds is Each for systems that take turns: the rows of each system, by round.
+func (b *Bench) Rounds(ctx context.Context, systems []system.System, measure func(context.Context, system.System) (report.Row, error)) ([][]report.Row, error) {
 	all := make([][]report.Row, len(systems))
 	for range rounds {
 		round, err := b.Each(ctx, systems, measure)
@@ -124,11 +133,25 @@ func (b *Bench) Median(ctx context.Context, systems []system.System, measure fun
 			all[i] = append(all[i], row)
 		}
 	}
-	rows := make([]report.Row, len(systems))
-	for i := range all {
-		rows[i] = medianRow(all[i])
+	return all, nil
+}
+
+func medianRows(all [][]report.Row) (rows []report.Row) {
+	for _, list := range all {
+		rows = append(rows, medianRow(list))
 	}
-	return rows, nil
+	return rows
+}
+
+// shareOf is the median of the rounds' shares of one rate in another: what slows the machine down for a while slows both. 0: there is none.
+func shareOf(rows, others []report.Row) float64 {
+	var shares []float64
+	for i := range min(len(rows), len(others)) {
+		if r, o := rows[i], others[i]; r.Error == "" && o.Error == "" && o.Rate > 0 {
+			shares = append(shares, r.Rate/o.Rate)
+		}
+	}
+	return median(shares)
 }
 
 // medianRow prefers rows without trouble.

@@ -23,14 +23,22 @@ func TestMedianRow(t *testing.T) {
 	}
 }
 
-// TestShare compares Postrider with both pipes, and neither a pipe nor a peer with anything.
+// TestShare compares Postrider with both pipes in each round, and neither a pipe nor a peer with anything.
 func TestShare(t *testing.T) {
-	rows := []report.Row{{System: "postrider stream", Rate: 90}, {System: "bare pipe", Rate: 100}, {System: "bare pipe, all attributes", Rate: 60}, {System: "watermill", Rate: 5}}
-	share(rows)
-	if of := figure(t, rows[0], "of bare pipe"); of != 90 {
+	row := func(system string, rates ...float64) (list []report.Row) {
+		for _, rate := range rates {
+			list = append(list, report.Row{System: system, Rate: rate})
+		}
+		return list
+	}
+	all := [][]report.Row{row("postrider stream", 90, 9, 30), row("bare pipe", 100, 20, 10), row("bare pipe, all attributes", 60, 0, 60), row("watermill", 5, 5, 5)}
+	all[1][2].Error = "trouble"
+	rows := medianRows(all)
+	share(rows, all)
+	if of := figure(t, rows[0], "of bare pipe"); of != 67.5 {
 		t.Errorf("%v %% of the bare pipe", of)
 	}
-	if of := figure(t, rows[0], "of bare pipe, all attributes"); of != 150 {
+	if of := figure(t, rows[0], "of bare pipe, all attributes"); of != 100 {
 		t.Errorf("%v %% of the pipe with all attributes", of)
 	}
 	for _, r := range rows[1:] {

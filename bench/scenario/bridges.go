@@ -85,24 +85,26 @@ func drainBridge(ctx context.Context, b *Bench, k *bridge.Kind) (t report.Table,
 		limit = min(limit, Pick(b, 15*time.Second, time.Minute)) // what is slow everywhere, such as a disk, is slow for all of them
 		return b.Drain(ctx, s, Drain{To: Kind(k.Name), Messages: n, Limit: limit})
 	}
-	if t.Rows, err = b.Median(ctx, own, drain); err != nil {
+	all, err := b.Rounds(ctx, own, drain)
+	if err != nil {
 		return t, err
 	}
-	share(t.Rows)
+	t.Rows = medianRows(all)
+	share(t.Rows, all)
 	rows, err := b.Each(ctx, peers, drain)
 	t.Rows = append(t.Rows, rows...)
 	t.Notes = append(slices.Clone(drainNotes),
-		fmt.Sprintf("Postrider and the loops take turns: of %d rounds of each the one in the middle.", rounds),
+		fmt.Sprintf("Postrider and the loops take turns: of %d rounds of each the one in the middle; percentages are medians of the rounds' own.", rounds),
 		"The bare pipe's messages have an id and the payload; with all attributes they have what Postrider's have.")
 	return t, err
 }
 
-// share adds what each rate of Postrider is of the bare pipes'.
-func share(rows []report.Row) {
+// share adds what each rate of Postrider is of the bare pipes', in all rounds.
+func share(rows []report.Row, all [][]report.Row) {
 	for i := range rows {
-		for _, pipe := range rows {
-			if strings.HasPrefix(rows[i].System, "postrider") && strings.HasPrefix(pipe.System, "bare pipe") && pipe.Rate > 0 {
-				rows[i].Add("of "+pipe.System, 100*rows[i].Rate/pipe.Rate, "%")
+		for j, pipe := range rows {
+			if strings.HasPrefix(rows[i].System, "postrider") && strings.HasPrefix(pipe.System, "bare pipe") {
+				rows[i].Add("of "+pipe.System, 100*shareOf(all[i], all[j]), "%")
 			}
 		}
 	}

@@ -50,14 +50,10 @@ func drainFilter(ctx context.Context, b *Bench) (t report.Table, err error) {
 			all[i] = append(all[i], rows...)
 		}
 	}
-	for _, rows := range all {
-		t.Rows = append(t.Rows, medianRow(rows))
+	t.Rows = medianRows(all)
+	for i := 1; i < len(t.Rows); i++ {
+		t.Rows[i].Add("of those as they are", 100*shareOf(all[i], all[0])*float64(expressions[i].each), "%")
 	}
-	for i := range t.Rows {
-		if first := t.Rows[0].Rate; i > 0 && first > 0 {
-			t.Rows[i].Add("of those as they are", 100*t.Rows[i].Rate*float64(expressions[i].each)/first, "%")
-		}
-	}
-	t.Notes = append([]string{"Of what is left out nothing is delivered: the rate is that of the rest."}, drainNotes...)
+	t.Notes = append([]string{"Of what is left out nothing is delivered: the rate is that of the rest. Percentages are of the messages that are looked at: medians of the rounds' own."}, drainNotes...)
 	return t, nil
 }
