@@ -152,3 +152,19 @@ row - {"a": null, "n": 5}`
 	on(t, db.URL(), "adopt", "jobs", "--topic", "'jobs.' || r.kind", "--payload", "args", "--deliver-at", "run_at", "--where", "r.state = 'new'", "--yes").ok()
 	on(t, db.URL(), "adopt", "other", "--topic", "n); SELECT (1", "--payload", "n").fails("--topic n); SELECT (1:")
 }
+
+// A row that is written over makes no message, whatever the statement is called, and one that is inserted makes one.
+func TestAdoptTakesInsertsAlone(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	db.Exec(t, "CREATE TABLE events (id int PRIMARY KEY, name text, data jsonb)")
+	on(t, db.URL(), "adopt", "events", "--topic", "name", "--payload", "data", "--yes").ok()
+	db.Exec(t, `INSERT INTO events VALUES (1, 'first', '1');
+		UPDATE events SET name = 'updated' WHERE id = 1;
+		INSERT INTO events VALUES (1, 'over', '2'), (2, 'second', '3') ON CONFLICT (id) DO UPDATE SET name = excluded.name, data = excluded.data;
+		INSERT INTO events VALUES (1, 'nothing', '4'), (3, 'third', '5') ON CONFLICT (id) DO NOTHING;
+		DELETE FROM events`)
+	if got, want := logged(t, db), "first - 1\nsecond - 3\nthird - 5"; got != want {
+		t.Errorf("messages:\n%s\nwant:\n%s", got, want)
+	}
+}
