@@ -43,7 +43,7 @@ type broker interface {
 }
 
 // brokerKinds are all of them.
-var brokerKinds = []*brokerKind{redisKind, rabbitKind, kafkaKind, mosquittoKind, sqsKind, snsKind}
+var brokerKinds = []*brokerKind{redisKind, rabbitKind, kafkaKind, mosquittoKind, sqsKind, snsKind, pubSubKind}
 
 // brokersAtOnce is how many of them a round has unless they are named: none takes much, all of them together would.
 const brokersAtOnce = 2

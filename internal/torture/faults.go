@@ -53,6 +53,7 @@ const (
 	onMosquitto   target = "Mosquitto"
 	onSQS         target = "SQS"
 	onSNS         target = "SNS"
+	onPubSub      target = "PubSub"
 )
 
 var all = []string{"*"}
