@@ -59,8 +59,10 @@ func startRabbit(_ string, _ *world, b *book) (broker, error) {
 		return nil, err
 	}
 	r := &rabbit{server: server, book: b, last: time.Now(), times: make(map[string][]time.Time)}
-	err = server.Bind(rabbitExchange, rabbitQueue, nil)
-	if err = errors.Join(err, r.listen()); err != nil {
+	if err = server.Bind(rabbitExchange, rabbitQueue, nil); err == nil {
+		err = r.listen()
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.stop())
 	}
 	return r, nil
