@@ -350,7 +350,8 @@ BEGIN
                             AND (b.id, b.created_at) < (r.id, r.created_at) AND b.state IN ('retrying', 'held', 'dead') AND (b.state <> 'dead' OR s.holds)) THEN
                     IF cap IS NULL THEN
                         SELECT CASE WHEN r.deliver_at > moment THEN s.max_scheduled ELSE s.max_parked END - count(*) INTO cap
-                        FROM (SELECT FROM postrider.parked p WHERE p.subscription = sub AND p.shard = h.shard AND p.shard > 0
+                        FROM (SELECT FROM postrider.parked p WHERE p.subscription = sub AND p.shard > 0 -- of all classes of these keys
+                                AND p.shard = ANY (ARRAY(SELECT (postrider.key_shard(h.shard, s.shards) + g * s.shards)::smallint FROM generate_series(0, s.classes - 1) g))
                                 AND p.state IN ('retrying', 'held', 'scheduled') LIMIT s.max_parked + s.max_scheduled) q;
                     END IF;
                     IF cap <= 0 THEN

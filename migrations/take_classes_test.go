@@ -242,3 +242,15 @@ func TestRebaseWithPriorities(t *testing.T) {
 	urgent := put(t, there, "a")
 	wantIDs(t, "new ones", drainShards(t, there, "w"), urgent)
 }
+
+// What may wait beside the log is bounded for all priorities together.
+func TestPrioritiesShareTheirBound(t *testing.T) {
+	s := newShop(t, `{"priorities": true, "shards": 1, "max_scheduled": 2}`)
+	for priority := range 4 {
+		exec(t, s.app, `SELECT postrider.enqueue('a.x', '1', deliver_at => now() + interval '1 hour', priority => $1) FROM generate_series(1, 2)`, priority+1)
+	}
+	s.wants("what is for later", s.batch(10, nil))
+	if n := parked(t, s.app, "w", "scheduled"); n != 3 { // one more than the share of a shard, which is rounded up
+		t.Errorf("%d messages wait beside the log, want 3", n)
+	}
+}
