@@ -186,6 +186,16 @@ func TestFloorsOfClasses(t *testing.T) {
 		want := s.putAs(class+1, fmt.Sprint("k", class))
 		s.wants("after that", s.batch(10, nil), job{want, fmt.Sprint("k", class), 1})
 	}
+	if n := one[int](t, s.app, `SELECT lag_messages FROM postrider.subscription_status`); n != 0 {
+		t.Errorf("status counts %d messages, all are settled", n)
+	}
+	exec(t, s.app, `UPDATE postrider.shard_positions SET saved_at = saved_at - interval '1 hour'`)
+	if n := one[int](t, s.app, `SELECT postrider.raise_floors()`); n != 1 {
+		t.Error("a relay does not see that all of them are settled, each in its class")
+	}
+	if n := one[int](t, s.app, unseen); n != 0 {
+		t.Errorf("%d are to be looked at though all are settled", n)
+	}
 }
 
 // Whatever is done to messages by their ids finds them in the shard of their class.
@@ -202,8 +212,13 @@ func TestCommandsFindPriorities(t *testing.T) {
 	s.statuses(map[int64]string{m[0]: "delivered", m[1]: "cancelled", m[2]: "cancelled", m[3]: "cancelled"})
 	exec(t, s.app, `SELECT postrider.replay('w', 'earliest')`)
 	wantIDs(t, "again", drainShards(t, s.worker, "w"), m[0])
+	settled := s.putAs(4, "d")
+	s.wants("settled before the operation", s.batch(1, nil), job{settled, "d", 1})
 	many := []int64{s.putAs(1, "c"), s.putAs(3, "c"), s.putAs(4, "d")}
 	operation := startOperation(t, s.app, `'cancel', 'w', everything => true`)
+	if n := one[int](t, s.app, `SELECT messages FROM postrider.preview_operation('cancel', 'w', everything => true)`); n != 3 {
+		t.Errorf("the preview says %d messages, three are not settled", n)
+	}
 	workOff(t, s.app, 10)
 	ends(t, s.app, operation, "done 3")
 	s.wants("what was cancelled by an operation", s.batch(10, nil))
@@ -232,12 +247,19 @@ func TestRebaseWithPriorities(t *testing.T) {
 	done := []int64{s.putAs(1, "a"), s.putAs(4, "b")}
 	wantIDs(t, "before", drainShards(t, s.worker, "w"), done...)
 	s.backlog(20, 3)
+	const floors = `SELECT count(*) FROM postrider.shard_positions WHERE shard < 1`
+	if n := one[int](t, s.app, floors); n != 4 {
+		t.Errorf("there are %d floors, want one for each class", n)
+	}
 	left := one[[]int64](t, s.app, `SELECT array_agg(id) FROM postrider.deliveries WHERE status = 'pending'`)
 	to := pgtest.Empty(t)
 	copyInto(t, s.db, to)
 	there := to.Conn(t)
 	exec(t, there, `UPDATE postrider.source SET system_identifier = 1`)
 	exec(t, there, `SELECT postrider.rebase()`)
+	if n := one[int](t, there, floors); n != 0 {
+		t.Errorf("%d floors speak of the other cluster's transactions", n)
+	}
 	wantIDs(t, "there", drainShards(t, there, "w"), left...)
 	urgent := put(t, there, "a")
 	wantIDs(t, "new ones", drainShards(t, there, "w"), urgent)
@@ -253,4 +275,19 @@ func TestPrioritiesShareTheirBound(t *testing.T) {
 	if n := parked(t, s.app, "w", "scheduled"); n != 3 { // one more than the share of a shard, which is rounded up
 		t.Errorf("%d messages wait beside the log, want 3", n)
 	}
+}
+
+// Who cancels a message waits for the worker that has one of its key's shard, whatever their priorities.
+func TestCancelWaitsForWorkersOfAllPriorities(t *testing.T) {
+	s := newShop(t, `{"priorities": true, "shards": 1}`)
+	low := s.putAs(4, "k")
+	tx := begin(t, s.worker)
+	s.wants("out", takeJobs(t, tx, "w", 1), job{low, "k", 1})
+	result := goExec(t, s.app, fmt.Sprintf(`SELECT postrider.cancel(%d, 'w')`, low))
+	waitUntilBlocked(t, s.db.Conn(t), s.app, result)
+	commit(t, tx)
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	s.statuses(map[int64]string{low: "delivered"})
 }
