@@ -135,9 +135,12 @@ func (s *sink) send(ctx context.Context, l *link, c *channel, batch []sinks.Deli
 	return nil, nil
 }
 
-// ended is why a channel takes nothing any longer: what the server said, if it did, else err.
+// ended is why a channel takes nothing any longer: what the server said, if it did, else err. A channel is closed a moment before the reason is told.
 func (c *channel) ended(err error) error {
 	why := c.why()
+	if why == nil && c.IsClosed() {
+		why = c.closed(<-c.closes)
+	}
 	if why == nil {
 		return err
 	}

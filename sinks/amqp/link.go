@@ -202,11 +202,17 @@ func (c *channel) why() error {
 		return c.reason
 	}
 	select {
-	case err, ok := <-c.closes:
-		if c.reason = errClosed; ok {
-			c.reason = err
-		}
+	case err := <-c.closes:
+		return c.closed(err)
 	default:
+		return nil
+	}
+}
+
+// closed remembers why the channel was closed; nil if nobody said.
+func (c *channel) closed(err *amqp.Error) error {
+	if c.reason = errClosed; err != nil {
+		c.reason = err
 	}
 	return c.reason
 }

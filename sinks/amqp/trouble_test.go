@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -197,6 +198,36 @@ func TestExchangeIsMissing(t *testing.T) {
 	if n := len(b.received()); n != 6 {
 		t.Errorf("%d messages, want 6", n)
 	}
+}
+
+// The library closes a channel a moment before it hands over why: what was published in between has the server's reason all the same.
+func TestReasonOfAClosedChannel(t *testing.T) {
+	b := newBroker(t, common(t))
+	sink := b.open("")
+	sinktest.WantKinds(t, b.deliver(sink, batchOf("a")...), sinks.KindAccepted)
+	l := deliverer(sink).shared.Last()
+	c, err := l.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := c.closes
+	confirm, err := c.PublishWithDeferredConfirm("nowhere", "a", true, false, amqp.Publishing{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-confirm.Done()
+	reason := <-told
+	synctest.Test(t, func(t *testing.T) {
+		c.closes = make(chan *amqp.Error, 1)
+		var got error
+		go func() { got = c.ended(amqp.ErrClosed) }()
+		synctest.Wait() // for it waits, or has given up
+		c.closes <- reason
+		synctest.Wait()
+		if _, ok := got.(*refusal); !ok || !strings.Contains(got.Error(), "no exchange") {
+			t.Errorf("the reason is %v, want that there is no exchange", got)
+		}
+	})
 }
 
 // What got no confirm was not confirmed, though it is there: it comes again, with the same id.
