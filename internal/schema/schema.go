@@ -2,4 +2,4 @@
 package schema
 
 // Version is the newest migration, and the oldest schema that a relay of this build runs on.
-const Version = 42
+const Version = 43
