@@ -87,7 +87,7 @@ BEGIN
         RETURN shards; -- they have to look for themselves
     END IF;
     -- Whoever comes next need not look at all this again.
-    IF looked < lim AND (looked >= 200 OR clock_timestamp() > started + interval '3 milliseconds') AND pg_current_xact_id_if_assigned() IS NULL THEN
+    IF looked < lim AND (looked >= 200 OR looked >= 20 AND clock_timestamp() > started + interval '3 milliseconds') AND pg_current_xact_id_if_assigned() IS NULL THEN
         PERFORM postrider.raise_floor(s, here, f.floor) FROM (
             SELECT postrider.floor_of(x, s.shards) AS floor, count(*) AS n, bool_or(x = ANY (news)) AS wanted FROM unnest(shards) x GROUP BY 1 ORDER BY 1 DESC) f
         WHERE f.n = s.shards AND NOT f.wanted;
