@@ -25,8 +25,17 @@ var databaseFaults = []*Fault{
 	{Name: "promote", About: "the primary is killed, and its standby is promoted", Hits: onDatabase, Repeats: all, Once: true,
 		Possible: func(c *Config) bool { return c.Standby },
 		Inject: func(ctx context.Context, w *world, rng *rand.Rand) error {
-			return w.db.promote(ctx, span(rng, 0, 500*time.Millisecond))
+			return promote(ctx, w, span(rng, 0, 500*time.Millisecond))
 		}},
+}
+
+// promote makes the standby the primary. The standby may know of a publication that was dropped, and not that it was made again.
+func promote(ctx context.Context, w *world, behind time.Duration) error {
+	defer w.publication.without()()
+	if err := w.db.promote(ctx, behind); err != nil || w.Follow != "stream" {
+		return err
+	}
+	return w.db.try(ctx, publish)
 }
 
 func restart(mode string) func(context.Context, *world, *rand.Rand) error {

@@ -49,22 +49,3 @@ var networkFaults = []*Fault{
 	{Name: "publication", About: "the publication is dropped, and made again", Hits: onNetwork, Reorders: true,
 		Possible: func(c *Config) bool { return c.Follow == "stream" }, Inject: dropPublication},
 }
-
-// dropPublication leaves relays without a stream for a while.
-func dropPublication(ctx context.Context, w *world, rng *rand.Rand) error {
-	w.publication.missing.Store(true)
-	defer func() {
-		w.publication.since.Store(time.Now().UnixNano())
-		w.publication.missing.Store(false)
-	}()
-	if err := w.db.try(ctx, "DROP PUBLICATION IF EXISTS postrider"); err != nil {
-		return err
-	}
-	pause(ctx, span(rng, 0, 2*time.Second))
-	// If the answer was lost, or what was dropped is back because the server is another one, it is there.
-	return w.db.try(ctx, `DO $$ BEGIN
-		IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'postrider') THEN
-			CREATE PUBLICATION postrider FOR TABLE postrider.outbox WITH (publish = 'insert', publish_via_partition_root = true);
-		END IF;
-	END $$`)
-}

@@ -89,14 +89,14 @@ const exitTime = 5 * time.Second
 // supervise starts a relay again that has ended for the one reason for which it may: it was asked for the stream by name, and
 // found no publication.
 func (w *world) supervise(r *relay, err error) {
-	missing := w.publication.missing.Load() || time.Since(time.Unix(0, w.publication.since.Load())) < exitTime
+	missing := w.publication.faults.Load() > 0 || time.Since(time.Unix(0, w.publication.since.Load())) < exitTime
 	if !missing || !strings.Contains(err.Error(), "publication postrider is missing") {
 		w.fail(err)
 		return
 	}
 	w.say("relay %s ended: there is no publication; it is started once there is", r.name)
 	w.fail(poll(context.Background(), time.Minute, func() error {
-		if w.publication.missing.Load() {
+		if w.publication.faults.Load() > 0 {
 			return err
 		}
 		return r.start()

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/postrider/postrider/internal/amazontest"
@@ -59,12 +58,6 @@ type destinations struct {
 	victim    *hooktest.Receiver // the faults' own
 	warehouse warehouse
 	brokers   brokers
-}
-
-// publication is what is known of ours.
-type publication struct {
-	missing atomic.Bool
-	since   atomic.Int64 // unix nanoseconds of when there was one again
 }
 
 // newWorld starts everything but the producers. After an error nothing is left.
