@@ -21,6 +21,7 @@ import (
 	"github.com/postrider/postrider/bench/report"
 	"github.com/postrider/postrider/bench/scenario"
 	"github.com/postrider/postrider/bench/system"
+	"github.com/postrider/postrider/bench/system/bare"
 )
 
 func TestMain(m *testing.M) {
@@ -50,7 +51,13 @@ func small(ctx context.Context, b *scenario.Bench) (t report.Table, err error) {
 		}
 		t.Rows = append(t.Rows, rows...)
 	}
-	rows, err := b.Each(ctx, b.Own[:1], func(ctx context.Context, s system.System) (report.Row, error) {
+	batches := scenario.Drain{Messages: backlog, Prepare: func(ctx context.Context, _ *scenario.Stage) error { return b.Env.NATS.AllowBatches(ctx) }}
+	rows, err := b.Each(ctx, []system.System{bare.NewBatches()}, func(ctx context.Context, s system.System) (report.Row, error) { return b.Drain(ctx, s, batches) })
+	if err != nil {
+		return t, err
+	}
+	t.Rows = append(t.Rows, rows...)
+	rows, err = b.Each(ctx, b.Own[:1], func(ctx context.Context, s system.System) (report.Row, error) {
 		return b.Live(ctx, s, scenario.Live{Rate: rate, Duration: time.Second})
 	})
 	t.Rows = append(t.Rows, rows...)
@@ -97,11 +104,11 @@ func TestEndToEnd(t *testing.T) {
 }
 
 func checkRows(t *testing.T, rows []report.Row) {
-	if len(rows) != 7 {
+	if len(rows) != 8 {
 		t.Fatalf("%d rows", len(rows))
 	}
 	for i, r := range rows {
-		live := i == 6
+		live := i == 7
 		want := int64(backlog)
 		if live {
 			want = 2 * rate

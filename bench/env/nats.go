@@ -128,6 +128,20 @@ func (n *NATS) AddStream(ctx context.Context, name string, subjects ...string) e
 	return nil
 }
 
+// AllowBatches makes the stream BENCH take fast batches.
+func (n *NATS) AllowBatches(ctx context.Context) error {
+	s, err := n.JS.Stream(ctx, Stream)
+	if err == nil {
+		config := s.CachedInfo().Config
+		config.AllowBatchPublish = true
+		_, err = n.JS.UpdateStream(ctx, config)
+	}
+	if err != nil {
+		return fmt.Errorf("allow batches on the stream %s: %w", Stream, err)
+	}
+	return nil
+}
+
 // Count returns how many messages streams hold together. None means BENCH.
 func (n *NATS) Count(ctx context.Context, streams ...string) (int64, error) {
 	if len(streams) == 0 {

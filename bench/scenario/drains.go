@@ -47,9 +47,17 @@ func drainNATS(ctx context.Context, b *Bench) (t report.Table, err error) {
 			own = append(own, s)
 		}
 	}
+	batches := bare.NewBatches()
+	if slices.ContainsFunc(own, isBare) {
+		own = append(own, batches)
+	}
 	drain := func(ctx context.Context, s system.System) (report.Row, error) {
 		n, limit := b.backlog(s, 200_000, 200_000)
-		return b.Drain(ctx, s, Drain{To: NATS, Messages: n, Limit: limit})
+		d := Drain{To: NATS, Messages: n, Limit: limit}
+		if s == batches {
+			d.Prepare = allowBatches
+		}
+		return b.Drain(ctx, s, d)
 	}
 	if t.Rows, err = b.Median(ctx, own, drain); err != nil {
 		return t, err
@@ -59,6 +67,14 @@ func drainNATS(ctx context.Context, b *Bench) (t report.Table, err error) {
 	t.Notes = append(slices.Clone(drainNotes), fmt.Sprintf("Postrider and the bare pipe take turns: of %d rounds of each the one in the middle.", rounds))
 	return t, err
 }
+
+func isBare(s system.System) bool {
+	_, is := s.(*bare.Bare)
+	return is
+}
+
+// allowBatches makes the stream take fast batches.
+func allowBatches(ctx context.Context, st *Stage) error { return st.bench.Env.NATS.AllowBatches(ctx) }
 
 func drainWebhook(ctx context.Context, b *Bench) (t report.Table, err error) {
 	t.Rows, err = b.Each(ctx, b.Systems(Webhook), func(ctx context.Context, s system.System) (report.Row, error) {

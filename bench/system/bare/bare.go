@@ -33,6 +33,8 @@ type Bare struct {
 	Raw bool
 	// Attributes is for destinations of other kinds: each message has all attributes that Postrider's has. Else it has id and payload.
 	Attributes bool
+	// Batches publishes to NATS in fast batches, which the stream has to allow.
+	Batches bool
 	// HTTP is how it posts, if it is not nil.
 	HTTP *HTTP
 }
@@ -47,6 +49,9 @@ func NewWhole() system.System { return &Bare{Label: "bare pipe, all attributes",
 
 // NewRaw returns the pipe whose HTTP is its own.
 func NewRaw() system.System { return &Bare{Label: "bare pipe, raw HTTP", Raw: true} }
+
+// NewBatches returns the pipe that publishes in fast batches of JetStream. Only a scenario that allows them on the stream measures it.
+func NewBatches() system.System { return &Bare{Label: "bare pipe, batches", Batches: true} }
 
 // Name is the label.
 func (b *Bare) Name() string { return b.Label }
@@ -111,6 +116,7 @@ type order struct {
 	Copies   int
 	Raw      bool
 	Whole    bool
+	Batches  bool
 	HTTP     *HTTP
 }
 
@@ -128,7 +134,7 @@ func (o order) subjects() []string {
 
 // Start starts the pipe.
 func (b *Bare) Start(ctx context.Context, p system.Place) (system.Process, error) {
-	text, err := json.Marshal(order{p.Database, p.To, b.Copies, b.Raw, b.Attributes, b.HTTP})
+	text, err := json.Marshal(order{p.Database, p.To, b.Copies, b.Raw, b.Attributes, b.Batches, b.HTTP})
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,8 @@ func pipe(asked context.Context, text string) (err error) {
 	defer fail(nil)
 	var s sink
 	switch {
+	case o.Batches:
+		s, err = newBatches(o.To.NATS, o.subjects(), fail)
 	case o.To.NATS != "":
 		s, err = newPublisher(o.To.NATS, o.subjects(), fail)
 	case o.To.Bridge.Kind != "":
