@@ -9,6 +9,7 @@ import (
 
 	"github.com/postrider/postrider/bench/bridge"
 	"github.com/postrider/postrider/bench/env"
+	"github.com/postrider/postrider/bench/pin"
 	"github.com/postrider/postrider/bench/report"
 	"github.com/postrider/postrider/bench/scenario"
 	"github.com/postrider/postrider/bench/system"
@@ -17,7 +18,7 @@ import (
 // TestBridges drains a little to each kind of destination, with each system that can deliver there, and then produces for a moment.
 func TestBridges(t *testing.T) {
 	_, own, peers := chosen(options{})
-	e, err := env.Start(t.Context(), t.TempDir(), io.Discard)
+	e, err := env.Start(t.Context(), t.TempDir(), io.Discard, pin.Processors{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +114,7 @@ func TestApart(t *testing.T) {
 // TestReplica replays a little, from a standby and from the primary.
 func TestReplica(t *testing.T) {
 	_, own, _ := chosen(options{})
-	e, err := env.Start(t.Context(), t.TempDir(), io.Discard)
+	e, err := env.Start(t.Context(), t.TempDir(), io.Discard, pin.Processors{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/bench/child"
 	"github.com/postrider/postrider/bench/env"
+	"github.com/postrider/postrider/bench/pin"
 	"github.com/postrider/postrider/bench/report"
 	"github.com/postrider/postrider/bench/scenario"
 	"github.com/postrider/postrider/bench/system"
@@ -27,6 +28,7 @@ import (
 type options struct {
 	run, systems pattern
 	full, list   bool
+	pin          bool
 	replay       int
 	dir          string
 }
@@ -56,6 +58,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.Var(&o.run, "run", "run the scenarios whose name matches this regular `expression` (default: all but those that take a run of their own)")
 	f.Var(&o.systems, "systems", "measure the systems whose name matches this regular `expression`")
 	f.BoolVar(&o.full, "full", false, "full durations and sizes, without a limit of time")
+	f.BoolVar(&o.pin, "pin", false, "give PostgreSQL, the relay, the destination and the producers processors of their own, where there are three or more")
 	f.BoolVar(&o.list, "list", false, "list scenarios and systems")
 	f.IntVar(&o.replay, "replay", 0, "`messages` of the scenario replica (default 500000, with -full 5000000)")
 	f.StringVar(&o.dir, "dir", "results", "`directory` of the results")
@@ -107,7 +110,14 @@ func bench(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, child.Dismiss(), os.RemoveAll(dir)) }()
 	say("starting PostgreSQL, NATS and a receiver of webhooks")
-	e, err := env.Start(ctx, dir, out)
+	pins, pinned, err := pinning(o)
+	if err != nil {
+		return err
+	}
+	if pinned != "" {
+		say("%s", pinned)
+	}
+	e, err := env.Start(ctx, dir, out, pins)
 	if err != nil {
 		return err
 	}
@@ -117,11 +127,27 @@ func bench(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	summary.Pinned = pinned
 	if err := measure(ctx, b, scenarios, summary, o.dir, out); err != nil {
 		return err
 	}
 	summary.Seconds = time.Since(began).Seconds()
 	return finish(summary, o.dir, say)
+}
+
+// pinning is who gets which processors, if that is asked for, and what a table says about it.
+func pinning(o options) (p pin.Processors, said string, err error) {
+	if !o.pin {
+		return p, "", nil
+	}
+	cpus, err := pin.Allowed()
+	if err != nil {
+		return p, "", fmt.Errorf("-pin: %w", err)
+	}
+	if p, err = pin.Split(cpus); err != nil {
+		return p, fmt.Sprintf("Not pinned to processors: %v.", err), nil
+	}
+	return p, fmt.Sprintf("Pinned to processors: %v.", p), nil
 }
 
 // shortLimit bounds a run that is not full: what does not fit is left out.
@@ -149,6 +175,9 @@ func measure(ctx context.Context, b *scenario.Bench, scenarios []scenario.Scenar
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 		t.Scenario, t.Title = s.Name, s.Title
+		if summary.Pinned != "" {
+			t.Notes = append(t.Notes, summary.Pinned)
+		}
 		if err := errors.Join(t.Write(out), t.Save(dir)); err != nil {
 			return err
 		}

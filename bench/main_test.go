@@ -18,6 +18,7 @@ import (
 	"github.com/postrider/postrider/bench/bridge"
 	"github.com/postrider/postrider/bench/child"
 	"github.com/postrider/postrider/bench/env"
+	"github.com/postrider/postrider/bench/pin"
 	"github.com/postrider/postrider/bench/report"
 	"github.com/postrider/postrider/bench/scenario"
 	"github.com/postrider/postrider/bench/system"
@@ -67,7 +68,8 @@ func small(ctx context.Context, b *scenario.Bench) (t report.Table, err error) {
 // TestEndToEnd runs a small scenario against the real thing, and looks whether what comes out can be right.
 func TestEndToEnd(t *testing.T) {
 	_, own, _ := chosen(options{})
-	e, err := env.Start(t.Context(), t.TempDir(), io.Discard)
+	pins := pinsOfTwo(t)
+	e, err := env.Start(t.Context(), t.TempDir(), io.Discard, pins)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +79,7 @@ func TestEndToEnd(t *testing.T) {
 		}
 	}()
 	b := &scenario.Bench{Env: e, Own: own, Log: t.Logf}
+	checkPins(t, b, pins)
 	summary, err := describe(t.Context(), e, false)
 	if err != nil {
 		t.Fatal(err)
@@ -103,6 +106,49 @@ func TestEndToEnd(t *testing.T) {
 	}
 }
 
+// pinsOfTwo share two processors out, if there are two: no part has those of the one that starts it.
+func pinsOfTwo(t *testing.T) (p pin.Processors) {
+	cpus, err := pin.Allowed()
+	if err != nil || len(cpus) < 2 {
+		t.Logf("NOT TESTED: pinning takes two processors on Linux: %v, %v", cpus, err)
+		return p
+	}
+	t.Cleanup(func() {
+		if err := (pin.Processors{pin.Bench: cpus}).Move(pin.Bench, os.Getpid()); err != nil {
+			t.Error(err)
+		}
+	})
+	a, b := cpus[:1], cpus[1:2]
+	return pin.Processors{pin.Postgres: a, pin.Relay: a, pin.Destination: a, pin.Bench: b}
+}
+
+// checkPins looks where all processes run.
+func checkPins(t *testing.T, b *scenario.Bench, pins pin.Processors) {
+	t.Helper()
+	if len(pins[pin.Relay]) == 0 {
+		return
+	}
+	st, err := b.Stage(t.Context(), b.Own[2], scenario.NATS)
+	if err == nil {
+		err = st.Start(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for part, pid := range map[pin.Part][]int{pin.Postgres: {b.Env.PG.Pid()}, pin.Relay: {st.Process.PID()},
+		pin.Destination: {b.Env.NATS.PID(), b.Env.Hook.PID()}, pin.Bench: {os.Getpid()}} {
+		for _, pid := range pid {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if want := fmt.Sprintf("\nCpus_allowed_list:\t%d\n", pins[part][0]); err != nil || !strings.Contains(string(text), want) {
+				t.Errorf("part %d, process %d: %v, want %s in\n%s", part, pid, err, want, text)
+			}
+		}
+	}
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func checkRows(t *testing.T, rows []report.Row) {
 	if len(rows) != 8 {
 		t.Fatalf("%d rows", len(rows))
@@ -123,13 +169,19 @@ func checkRows(t *testing.T, rows []report.Row) {
 }
 
 func TestFlags(t *testing.T) {
-	o, err := parse([]string{"-run", "^drain", "-systems", "bare pipe$", "-full", "-replay", "7"}, io.Discard)
+	o, err := parse([]string{"-run", "^drain", "-systems", "bare pipe$", "-full", "-pin", "-replay", "7"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	scenarios, own, peers := chosen(o)
-	if len(scenarios) != 5+len(bridge.All()) || len(own) != 1 || len(peers) != 0 || !o.full || o.replay != 7 || o.dir != "results" {
+	if len(scenarios) != 5+len(bridge.All()) || len(own) != 1 || len(peers) != 0 || !o.full || !o.pin || o.replay != 7 || o.dir != "results" {
 		t.Errorf("%d scenarios, %d and %d systems, %+v", len(scenarios), len(own), len(peers), o)
+	}
+	if p, said, err := pinning(o); err != nil || (p.String() == "") == strings.HasPrefix(said, "Pinned to processors: PostgreSQL ") || (p.String() == "") != strings.HasPrefix(said, "Not pinned to processors: PostgreSQL, the relay and") {
+		t.Errorf("-pin: %v, %q, %v", p, said, err)
+	}
+	if p, said, err := pinning(options{}); p.String() != "" || said != "" || err != nil {
+		t.Errorf("without -pin: %v, %q, %v", p, said, err)
 	}
 	for _, args := range [][]string{{"-run", "("}, {"drain"}, {"-nothing"}, {"-replay", "-1"}, {"-replay", "many"}} {
 		if _, err := parse(args, io.Discard); err == nil {
@@ -157,13 +209,13 @@ func TestTimeUp(t *testing.T) {
 			return report.Table{}, nil
 		}
 		list := []scenario.Scenario{{Name: "slow", Run: slow}, {Name: "never", Run: never}}
-		var said, summary, out = "", report.Summary{}, bytes.Buffer{}
+		var said, summary, out = "", report.Summary{Pinned: "Pinned to nothing."}, bytes.Buffer{}
 		b := &scenario.Bench{Log: func(format string, args ...any) { said += fmt.Sprintf(format, args...) + "\n" }}
 		began := time.Now()
 		if err := measure(t.Context(), b, list, &summary, t.TempDir(), &out); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took > 10*time.Minute || len(summary.Tables) != 1 || !strings.Contains(out.String(), "not complete") {
+		if took := time.Since(began); took > 10*time.Minute || len(summary.Tables) != 1 || !strings.Contains(out.String(), "not complete") || !strings.Contains(out.String(), "Pinned to nothing.") {
 			t.Errorf("%v, %d tables\n%s", took, len(summary.Tables), out.String())
 		}
 		if !strings.Contains(said, "the time is up: never is left out") {

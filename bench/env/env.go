@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/postrider/postrider/bench/pin"
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
@@ -24,6 +25,8 @@ type Env struct {
 	Admin *pgxpool.Pool // on database postgres
 	NATS  *NATS
 	Hook  *Hook
+	// Pins are the processors of each part.
+	Pins pin.Processors
 
 	databases int
 }
@@ -46,24 +49,33 @@ var Settings = map[string]string{
 	"maintenance_work_mem": "128MB",
 }
 
-// Start starts everything. log takes slow steps; the files go to dir. After an error nothing is left.
-func Start(ctx context.Context, dir string, log io.Writer) (e *Env, err error) {
-	e = &Env{Dir: dir}
+// Start starts everything, on the processors of its part. log takes slow steps; the files go to dir. After an error nothing is left.
+func Start(ctx context.Context, dir string, log io.Writer, pins pin.Processors) (e *Env, err error) {
+	e = &Env{Dir: dir, Pins: pins}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Stop())
 		}
 	}()
-	if e.PG, err = pgtest.Start(ctx, pgtest.Options{Settings: Settings, Log: log}); err != nil {
+	err = pins.Start(pin.Postgres, func() (err error) {
+		e.PG, err = pgtest.Start(ctx, pgtest.Options{Settings: Settings, Log: log})
+		return err
+	})
+	if err != nil {
 		return e, err
 	}
 	if e.Admin, err = pgxpool.New(ctx, e.PG.URL("postgres")); err != nil {
 		return e, err
 	}
-	if e.NATS, err = startNATS(ctx, dir); err != nil {
-		return e, err
+	err = pins.Start(pin.Destination, func() (err error) {
+		if e.NATS, err = startNATS(ctx, dir); err == nil {
+			e.Hook, err = startHook(ctx, dir)
+		}
+		return err
+	})
+	if err == nil {
+		err = pins.Move(pin.Bench, os.Getpid())
 	}
-	e.Hook, err = startHook(ctx, dir)
 	return e, err
 }
 

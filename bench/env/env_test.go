@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/postrider/postrider/bench/child"
+	"github.com/postrider/postrider/bench/pin"
 	"github.com/postrider/postrider/bench/system"
 )
 
@@ -77,7 +78,7 @@ func TestArrivals(t *testing.T) {
 
 // TestEnv starts everything and looks whether it counts right.
 func TestEnv(t *testing.T) {
-	e, err := Start(t.Context(), t.TempDir(), io.Discard)
+	e, err := Start(t.Context(), t.TempDir(), io.Discard, pin.Processors{})
 	if err != nil {
 		t.Fatal(err)
 	}

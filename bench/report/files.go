@@ -18,7 +18,8 @@ type Summary struct {
 	Kernel   string            `json:"kernel,omitempty"`
 	Versions map[string]string `json:"versions"` // of PostgreSQL, Go, NATS and the systems
 	Settings map[string]string `json:"postgresql_settings"`
-	Seconds  float64           `json:"seconds"` // that the run took
+	Pinned   string            `json:"pinned,omitempty"` // who had which processors, or why not; empty: nobody asked for that
+	Seconds  float64           `json:"seconds"`          // that the run took
 	Tables   []Table           `json:"tables"`
 }
 

@@ -27,7 +27,7 @@ func TestHistogram(t *testing.T) {
 }
 
 var example = Table{Scenario: "drain-nats", Title: "a title", Notes: []string{"a note"}, Rows: []Row{
-	{System: "postrider stream", Messages: 200_000, Rate: 81234.5, RelayCPU: 0.754, WAL: 0.2, RelayPeak: 39 << 20, Extra: []Figure{{"first after", 0.13, "s"}}},
+	{System: "postrider stream", Messages: 200_000, Rate: 81234.5, RelayCPU: 0.754, PostgresCPU: 0.13, DestinationCPU: 0.5, WAL: 0.2, RelayPeak: 39 << 20, Extra: []Figure{{"first after", 0.13, "s"}}},
 	{System: "river", Case: "no-op", Rate: 999, Latency: &Latency{P50: 0.5, P99: 1234}},
 	{System: "none", Error: "no <luck>\nat all"},
 	{System: "late", Rate: 1e6, Error: "it died"},
@@ -41,9 +41,9 @@ func TestText(t *testing.T) {
 	want := `
 drain-nats: a title
 
-  system                   messages  per second  p50 ms    p99  relay CPU s  relay MiB  WAL B/msg  first after
-  postrider stream          200,000      81,234                        0.75       39.0          0       0.13 s
-  river             no-op                   999    0.50  1,234
+  system                   messages  per second  relay CPU s  PostgreSQL  dest.   sum  p50 ms    p99  relay MiB  WAL B/msg  first after
+  postrider stream          200,000      81,234         0.75        0.13   0.50  1.38                      39.0          0       0.13 s
+  river             no-op                   999                                          0.50  1,234
   none
   late                                1,000,000
   ! none: no <luck>
@@ -54,7 +54,7 @@ at all
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
-	for i, want := range []string{"postrider stream: 81,234/s, first after 0.13 s", "river, no-op: 999/s, p50 0.50 ms, p99 1,234 ms", "none: no <luck>"} {
+	for i, want := range []string{"postrider stream: 81,234/s, CPU 0.75, 0.13, 0.50 s, first after 0.13 s", "river, no-op: 999/s, p50 0.50 ms, p99 1,234 ms", "none: no <luck>"} {
 		if got := example.Rows[i].Line(); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}

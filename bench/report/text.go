@@ -20,6 +20,9 @@ func (r *Row) Line() string {
 	if r.Rate > 0 {
 		s += fmt.Sprintf(": %s/s", count(r.Rate))
 	}
+	if r.PostgresCPU > 0 {
+		s += fmt.Sprintf(", CPU %.2f, %.2f, %.2f s", r.RelayCPU, r.PostgresCPU, r.DestinationCPU)
+	}
 	if l := r.Latency; l != nil {
 		s += fmt.Sprintf(", p50 %s ms, p99 %s ms", number(l.P50), number(l.P99))
 	}
@@ -45,13 +48,14 @@ var columns = []column{
 	{"", func(r *Row) string { return r.Case }},
 	{"messages", func(r *Row) string { return count(float64(r.Messages)) }},
 	{"per second", func(r *Row) string { return count(r.Rate) }},
+	{"relay CPU s", func(r *Row) string { return number(r.RelayCPU) }},
+	{"PostgreSQL", func(r *Row) string { return number(r.PostgresCPU) }},
+	{"dest.", func(r *Row) string { return number(r.DestinationCPU) }},
+	{"sum", sum},
 	{"p50 ms", latency(func(l *Latency) float64 { return l.P50 })},
 	{"p95", latency(func(l *Latency) float64 { return l.P95 })},
 	{"p99", latency(func(l *Latency) float64 { return l.P99 })},
 	{"max", latency(func(l *Latency) float64 { return l.Max })},
-	{"relay CPU s", func(r *Row) string { return number(r.RelayCPU) }},
-	{"PostgreSQL", func(r *Row) string { return number(r.PostgresCPU) }},
-	{"dest.", func(r *Row) string { return number(r.DestinationCPU) }},
 	{"relay MiB", func(r *Row) string { return number(float64(r.RelayPeak) / (1 << 20)) }},
 	{"WAL B/msg", func(r *Row) string { return count(r.WAL) }},
 	{"dead tuples", func(r *Row) string { return count(float64(r.Dead)) }},
@@ -141,6 +145,14 @@ func (f Figure) text() string {
 		v = count(f.Value)
 	}
 	return strings.TrimSpace(v + " " + f.Unit)
+}
+
+// sum is what all of them took. It is empty where less than two parts were measured.
+func sum(r *Row) string {
+	if r.PostgresCPU+r.DestinationCPU == 0 || r.RelayCPU == 0 {
+		return ""
+	}
+	return number(r.RelayCPU + r.PostgresCPU + r.DestinationCPU)
 }
 
 func latency(of func(*Latency) float64) func(*Row) string {

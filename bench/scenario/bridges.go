@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/bench/bridge"
+	"github.com/postrider/postrider/bench/pin"
 	"github.com/postrider/postrider/bench/report"
 	"github.com/postrider/postrider/bench/system"
 	"github.com/postrider/postrider/bench/system/postrider"
@@ -45,7 +46,11 @@ func (b *Bench) Bridged(ctx context.Context, k *bridge.Kind, measure func() (rep
 	}
 	starting, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	server, err := k.Start(starting, dir)
+	var server bridge.Server
+	err = b.Env.Pins.Start(pin.Destination, func() (err error) {
+		server, err = k.Start(starting, dir)
+		return err
+	})
 	if ctx.Err() != nil {
 		return t, errors.Join(context.Cause(ctx), err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/bench/env"
+	"github.com/postrider/postrider/bench/pin"
 	"github.com/postrider/postrider/bench/report"
 	"github.com/postrider/postrider/bench/system"
 	"github.com/postrider/postrider/bench/system/postrider"
@@ -67,7 +68,11 @@ func (b *Bench) replays(ctx context.Context, relay *postrider.Postrider, n int) 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	r := &replaying{Stage: st, messages: n, address: address}
-	if r.standby, err = b.Env.PG.Standby(ctx, pgtest.Options{Settings: map[string]string{"shared_buffers": env.Settings["shared_buffers"]}}); err != nil {
+	err = b.Env.Pins.Start(pin.Destination, func() (err error) {
+		r.standby, err = b.Env.PG.Standby(ctx, pgtest.Options{Settings: map[string]string{"shared_buffers": env.Settings["shared_buffers"]}})
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.standby.Stop()) }()

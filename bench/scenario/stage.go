@@ -15,6 +15,7 @@ import (
 	"github.com/postrider/postrider/bench/bridge"
 	"github.com/postrider/postrider/bench/env"
 	"github.com/postrider/postrider/bench/load"
+	"github.com/postrider/postrider/bench/pin"
 	"github.com/postrider/postrider/bench/report"
 	"github.com/postrider/postrider/bench/system"
 )
@@ -113,8 +114,16 @@ func (st *Stage) Fill(ctx context.Context, n int) error {
 func (st *Stage) Start(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if st.Process, err = st.System.Start(ctx, st.Place); err != nil {
+	pins := st.bench.Env.Pins
+	err = pins.Start(pin.Relay, func() (err error) {
+		st.Process, err = st.System.Start(ctx, st.Place)
+		return err
+	})
+	if err != nil {
 		st.Process = nil
+		return err
+	}
+	if err := pins.Move(pin.Destination, helpers(st.Process)...); err != nil {
 		return err
 	}
 	if s, ok := st.System.(system.Settler); ok && !st.filled {
