@@ -9,7 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 
 .PHONY: help
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # make hands DEMO, KEEP and FOLLOW on, from its command line as from the environment.
 .PHONY: demo
@@ -34,6 +34,10 @@ torture: ## break everything around it and prove the guarantees (DURATION=10m SE
 .PHONY: bench
 bench: ## measure it beside the bare pipe and its peers (BENCH='-full'; BENCH='-list')
 	@cd bench && go run . $(BENCH)
+
+.PHONY: performance
+performance: ## write the tables of docs/performance.md from bench/results
+	@cd bench && go run . -tables ../docs/performance.md
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck

@@ -22,6 +22,7 @@ import (
 	"github.com/postrider/postrider/bench/scenario"
 	"github.com/postrider/postrider/bench/system"
 	"github.com/postrider/postrider/bench/system/all"
+	"github.com/postrider/postrider/internal/measured"
 )
 
 // options come from the command line.
@@ -30,7 +31,7 @@ type options struct {
 	full, list   bool
 	pin          bool
 	replay       int
-	dir          string
+	dir, tables  string
 }
 
 // pattern is a regular expression; its zero value matches everything.
@@ -62,6 +63,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.BoolVar(&o.list, "list", false, "list scenarios and systems")
 	f.IntVar(&o.replay, "replay", 0, "`messages` of the scenario replica (default 500000, with -full 5000000)")
 	f.StringVar(&o.dir, "dir", "results", "`directory` of the results")
+	f.StringVar(&o.tables, "tables", "", "measure nothing: write the tables of this `page`, docs/performance.md, as the results have them")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -82,13 +84,29 @@ func main() {
 	if errors.Is(err, flag.ErrHelp) {
 		return
 	}
-	if err == nil {
+	switch {
+	case err == nil && o.tables != "":
+		err = writeTables(o.tables, o.dir)
+	case err == nil:
 		err = bench(ctx, o, os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// writeTables writes the tables of a page as the results in dir have them.
+func writeTables(page, dir string) error {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		return fmt.Errorf("-tables: %w", err)
+	}
+	written, err := measured.Page(string(text), os.DirFS(dir))
+	if err != nil {
+		return fmt.Errorf("-tables %s: %w", page, err)
+	}
+	return os.WriteFile(page, []byte(written), 0o644)
 }
 
 // bench runs what was asked for.

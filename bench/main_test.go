@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -188,12 +189,43 @@ func TestFlags(t *testing.T) {
 			t.Errorf("%v is taken", args)
 		}
 	}
+	o, err = parse([]string{"-tables", filepath.Join(t.TempDir(), "none.md")}, io.Discard)
+	if err == nil {
+		err = writeTables(o.tables, o.dir)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a page that is not there: %v", err)
+	}
 	o, err = parse([]string{"-run", "nothing"}, io.Discard)
 	if err == nil {
 		err = bench(t.Context(), o, io.Discard)
 	}
 	if err == nil || !strings.Contains(err.Error(), "-run nothing: no scenario has such a name") {
 		t.Error(err)
+	}
+}
+
+// TestWriteTables writes a page whose tables were lost.
+func TestWriteTables(t *testing.T) {
+	whole, err := os.ReadFile("../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := filepath.Join(t.TempDir(), "performance.md")
+	const row = "| webhook | postrider stream | "
+	var text string
+	for line := range strings.Lines(string(whole)) {
+		if !strings.HasPrefix(line, row) {
+			text += line
+		}
+	}
+	if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = writeTables(page, "results")
+	got, readErr := os.ReadFile(page)
+	if errors.Join(err, readErr) != nil || string(got) != string(whole) || text == string(whole) {
+		t.Errorf("%v, %v: it is\n%s", err, readErr, got)
 	}
 }
 

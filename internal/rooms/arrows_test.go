@@ -64,6 +64,7 @@ var rooms = []room{
 	{path: "internal/jsonscan"},
 	{path: "internal/schema"},
 	{path: "internal/human"},
+	{path: "internal/measured"},
 	{path: "internal/secret"},
 	{path: "internal/guard"},
 	{path: "internal/dberr", postgres: true},
