@@ -111,8 +111,8 @@ func TestApart(t *testing.T) {
 	}
 }
 
-// TestReplica replays a little, from a standby and from the primary.
-func TestReplica(t *testing.T) {
+// TestRunsOfTheirOwn has a little of the two that take a run of their own: a replay, from a standby and from the primary, and a backlog that is called large.
+func TestRunsOfTheirOwn(t *testing.T) {
 	_, own, _ := chosen(options{})
 	e, err := env.Start(t.Context(), t.TempDir(), io.Discard, pin.Processors{})
 	if err != nil {
@@ -123,21 +123,53 @@ func TestReplica(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	b := &scenario.Bench{Env: e, Own: own, Replay: 2 * backlog, Log: t.Logf}
+	b := &scenario.Bench{Env: e, Own: own, Replay: 2 * backlog, Backlog: 2 * backlog, Log: t.Logf}
 	var asked options
-	if err := asked.run.Set("^replica$"); err != nil {
+	if err := asked.run.Set("^(replica|backlog-large)$"); err != nil {
 		t.Fatal(err)
 	}
 	some, _, _ := chosen(asked)
-	table, err := some[0].Run(t.Context(), b)
-	if err != nil || len(table.Rows) != 2 {
-		t.Fatalf("%v, %+v", err, table.Rows)
+	for i, check := range []func(*testing.T, []report.Row){checkReplica, checkLarge} {
+		table, err := some[i].Run(t.Context(), b)
+		if err != nil || len(table.Rows) != 2 {
+			t.Fatalf("%v, %+v", err, table.Rows)
+		}
+		check(t, table.Rows)
 	}
+	kept, err := e.NATS.JS.Stream(t.Context(), env.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := kept.CachedInfo().Config; c.MaxMsgs != 1_000_000 || c.Duplicates != time.Second {
+		t.Errorf("the stream of a large backlog keeps %d messages and knows ids for %v", c.MaxMsgs, c.Duplicates)
+	}
+}
+
+func checkReplica(t *testing.T, rows []report.Row) {
 	for i, name := range []string{"2,000, from the standby", "2,000, from the primary"} {
-		r := table.Rows[i]
+		r := rows[i]
 		pages := r.Extra[0]
 		if r.Error != "" || r.Case != name || r.Messages != 2*backlog || pages.Name != "pages read" || (pages.Value > 0) != (i == 0) {
 			t.Errorf("%+v", r)
+		}
+	}
+}
+
+// checkLarge wants the relay's row to tell how long the status takes.
+func checkLarge(t *testing.T, rows []report.Row) {
+	for i, name := range []string{"postrider stream", "bare pipe"} {
+		r := rows[i]
+		if r.Error != "" || r.System != name || r.Case != "2,000" || r.Messages != 2*backlog {
+			t.Errorf("%+v", r)
+		}
+		status := 0.0
+		for _, f := range r.Extra {
+			if f.Name == "status at rest" {
+				status = f.Value
+			}
+		}
+		if (status > 0) != (i == 0) {
+			t.Errorf("%s: the status takes %v ms", name, status)
 		}
 	}
 }

@@ -31,6 +31,7 @@ type options struct {
 	full, list   bool
 	pin          bool
 	replay       int
+	backlog      int
 	dir, tables  string
 }
 
@@ -62,6 +63,7 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	f.BoolVar(&o.pin, "pin", false, "give PostgreSQL, the relay, the destination and the producers processors of their own, where there are three or more")
 	f.BoolVar(&o.list, "list", false, "list scenarios and systems")
 	f.IntVar(&o.replay, "replay", 0, "`messages` of the scenario replica (default 500000, with -full 5000000)")
+	f.IntVar(&o.backlog, "backlog", 0, "most `messages` of the scenario backlog-large (default 50000000)")
 	f.StringVar(&o.dir, "dir", "results", "`directory` of the results")
 	f.StringVar(&o.tables, "tables", "", "measure nothing: write the tables of this `page`, docs/performance.md, as the results have them")
 	if err := f.Parse(args); err != nil {
@@ -70,8 +72,10 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("argument %q: there are only flags", f.Arg(0))
 	}
-	if o.replay < 0 {
-		return o, fmt.Errorf("-replay %d: must be a number of messages, or 0 for the default", o.replay)
+	for name, n := range map[string]int{"replay": o.replay, "backlog": o.backlog} {
+		if n < 0 {
+			return o, fmt.Errorf("-%s %d: must be a number of messages, or 0 for the default", name, n)
+		}
 	}
 	return o, nil
 }
@@ -140,7 +144,7 @@ func bench(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Stop()) }()
-	b := &scenario.Bench{Env: e, Own: own, Peers: peers, Full: o.full, Replay: o.replay, Log: say}
+	b := &scenario.Bench{Env: e, Own: own, Peers: peers, Full: o.full, Replay: o.replay, Backlog: o.backlog, Log: say}
 	summary, err := describe(ctx, e, o.full)
 	if err != nil {
 		return err

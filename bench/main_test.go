@@ -184,7 +184,7 @@ func TestFlags(t *testing.T) {
 	if p, said, err := pinning(options{}); p.String() != "" || said != "" || err != nil {
 		t.Errorf("without -pin: %v, %q, %v", p, said, err)
 	}
-	for _, args := range [][]string{{"-run", "("}, {"drain"}, {"-nothing"}, {"-replay", "-1"}, {"-replay", "many"}} {
+	for _, args := range [][]string{{"-run", "("}, {"drain"}, {"-nothing"}, {"-replay", "-1"}, {"-replay", "many"}, {"-backlog", "-1"}} {
 		if _, err := parse(args, io.Discard); err == nil {
 			t.Errorf("%v is taken", args)
 		}

@@ -105,6 +105,16 @@ func (n *NATS) Fresh(ctx context.Context) error {
 	return n.AddStream(ctx, Stream, "bench.>")
 }
 
+// Limit has the stream BENCH keep the last messages alone, and know their ids for so long.
+func (n *NATS) Limit(ctx context.Context, messages int64, known time.Duration) error {
+	_, err := n.JS.UpdateStream(ctx, jetstream.StreamConfig{Name: Stream, Subjects: []string{"bench.>"}, Storage: jetstream.FileStorage,
+		MaxMsgs: messages, Duplicates: known})
+	if err != nil {
+		return fmt.Errorf("limit the stream %s: %w", Stream, err)
+	}
+	return nil
+}
+
 // Clear removes all streams.
 func (n *NATS) Clear(ctx context.Context) error {
 	names := n.JS.StreamNames(ctx)
@@ -142,18 +152,23 @@ func (n *NATS) AllowBatches(ctx context.Context) error {
 	return nil
 }
 
-// Count returns how many messages streams hold together. None means BENCH.
+// stateTimeout is what the server gets to answer how much a stream has: it may have its hands full.
+const stateTimeout = time.Minute
+
+// Count returns how many messages streams have taken together, whatever they still hold. None means BENCH.
 func (n *NATS) Count(ctx context.Context, streams ...string) (int64, error) {
 	if len(streams) == 0 {
 		streams = []string{Stream}
 	}
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
 	total := int64(0)
 	for _, name := range streams {
 		s, err := n.JS.Stream(ctx, name) // asks for its state, too
 		if err != nil {
 			return 0, fmt.Errorf("ask for the state of the stream %s: %w", name, err)
 		}
-		total += int64(s.CachedInfo().State.Msgs)
+		total += int64(s.CachedInfo().State.LastSeq)
 	}
 	return total, nil
 }

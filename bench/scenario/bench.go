@@ -21,7 +21,9 @@ type Bench struct {
 	Full  bool // durations and sizes as they were asked for, else short ones
 	// Replay is how many messages the scenario replica has. 0: as Full says.
 	Replay int
-	Log    func(format string, args ...any)
+	// Backlog is how many messages the scenario backlog-large has at most. 0: fifty million.
+	Backlog int
+	Log     func(format string, args ...any)
 
 	stages int
 	bridge bridge.Server // the one that runs, see Bridge; nil for none

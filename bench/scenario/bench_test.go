@@ -1,7 +1,9 @@
 package scenario
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/postrider/postrider/bench/report"
 )
@@ -55,5 +57,16 @@ func TestPagesOf(t *testing.T) {
 	}
 	if _, err := pagesOf(`postrider_replica_pages_total{result="read"} many`); err == nil {
 		t.Error("a count that is none is taken")
+	}
+}
+
+func TestLargeSizes(t *testing.T) {
+	for most, want := range map[int]string{0: "[200000 5000000 50000000]", 5_000_000: "[200000 5000000]", 7: "[7]", 60_000_000: "[200000 5000000 50000000 60000000]"} {
+		if got := fmt.Sprint(largeSizes(most)); got != want {
+			t.Errorf("up to %d: %s, want %s", most, got, want)
+		}
+	}
+	if got := middle([]time.Duration{5, 1, 3}); got != 3 || middle(nil) != 0 {
+		t.Errorf("the middle is %d", got)
 	}
 }

@@ -31,6 +31,10 @@ type Drain struct {
 	Limit time.Duration
 	// Prepare, if it is set, is called before the backlog is made.
 	Prepare func(ctx context.Context, st *Stage) error
+	// Filled, if it is set, is called when the backlog is there and nothing runs.
+	Filled func(ctx context.Context, st *Stage) error
+	// Meanwhile, if it is set, runs beside the deliveries, until its context ends.
+	Meanwhile func(ctx context.Context, st *Stage) error
 }
 
 // pace is what the counting of a drain yields.
@@ -66,14 +70,31 @@ func (b *Bench) Drain(ctx context.Context, s system.System, d Drain) (row report
 	if err := st.Fill(ctx, max(d.Fill, d.Messages)); err != nil {
 		return row, err
 	}
+	if d.Filled != nil {
+		if err := d.Filled(ctx, st); err != nil {
+			return row, err
+		}
+	}
+	end := st.beside(ctx, d.Meanwhile)
 	p, costs, err := st.drain(ctx, int64(d.Messages*d.Copies), d.Limit)
-	if err != nil {
+	if err = errors.Join(err, end()); err != nil {
 		return row, err
 	}
 	row = report.Row{Case: d.Case, Messages: p.count, Seconds: p.last.Sub(p.first).Seconds(), Rate: p.rate()}
 	charge(&row, costs, p.count)
 	row.Add("first after", p.first.Sub(p.start).Seconds(), "s")
 	return row, nil
+}
+
+// beside runs what is to run beside the deliveries, until end is called.
+func (st *Stage) beside(ctx context.Context, run func(context.Context, *Stage) error) (end func() error) {
+	if run == nil {
+		return func() error { return nil }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, st) }()
+	return func() error { cancel(); return <-done }
 }
 
 // drain starts the system and counts until want deliveries were made or the limit is over.

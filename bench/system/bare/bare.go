@@ -1,6 +1,7 @@
 package bare
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,6 +36,8 @@ type Bare struct {
 	Attributes bool
 	// Batches publishes to NATS in fast batches, which the stream has to allow.
 	Batches bool
+	// PayloadBytes are those of each message of a backlog. Default: system.PayloadBytes.
+	PayloadBytes int
 	// HTTP is how it posts, if it is not nil.
 	HTTP *HTTP
 }
@@ -102,7 +105,7 @@ func (b *Bare) Fill(ctx context.Context, conn *pgx.Conn, n int) error {
 	const insert = `INSERT INTO plain (payload)
 		SELECT jsonb_build_object('n', i, 'pad', repeat('x', $3 - 15 - length(i::text))) FROM generate_series($1::bigint, $2) i`
 	for from := 1; from <= n; from += batch {
-		if _, err := conn.Exec(ctx, insert, from, min(from+batch-1, n), system.PayloadBytes); err != nil {
+		if _, err := conn.Exec(ctx, insert, from, min(from+batch-1, n), cmp.Or(b.PayloadBytes, system.PayloadBytes)); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@
 package postrider
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,8 @@ type Postrider struct {
 	Follow string
 	// Env has further settings, such as "POSTRIDER_POLL_MIN=1ms". Default: none, so all settings have their defaults.
 	Env []string
+	// PayloadBytes are those of each message of a backlog. Default: system.PayloadBytes.
+	PayloadBytes int
 	// Subscriptions are made when it is installed. Default: one to everything, see Default.
 	Subscriptions func(to system.Destination) []Subscription
 }
@@ -146,7 +149,7 @@ func (s *Postrider) Fill(ctx context.Context, conn *pgx.Conn, n int) error {
 	const insert = `INSERT INTO postrider.outbox (topic, payload)
 		SELECT 'bench.t1', jsonb_build_object('n', i, 'pad', repeat('x', $3 - 15 - length(i::text))) FROM generate_series($1::bigint, $2) i`
 	for from := 1; from <= n; from += fillBatch {
-		if _, err := conn.Exec(ctx, insert, from, min(from+fillBatch-1, n), system.PayloadBytes); err != nil {
+		if _, err := conn.Exec(ctx, insert, from, min(from+fillBatch-1, n), cmp.Or(s.PayloadBytes, system.PayloadBytes)); err != nil {
 			return err
 		}
 	}
@@ -172,6 +175,20 @@ func (s *Postrider) Start(ctx context.Context, p system.Place) (system.Process, 
 		return nil, fmt.Errorf("start %s: %w; %s", s.Label, err, process.LogTail(10))
 	}
 	return process, nil
+}
+
+// Status runs the command that shows where it stands, and returns how long that took.
+func (s *Postrider) Status(ctx context.Context, p system.Place) (time.Duration, error) {
+	program, err := build(ctx, filepath.Dir(p.Dir))
+	if err != nil {
+		return 0, err
+	}
+	cmd := s.command(ctx, program, p, "status", "--json")
+	began := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("ask for the status: %w\n%s", err, out)
+	}
+	return time.Since(began), nil
 }
 
 // Settle waits until it streams, where it is going to.
