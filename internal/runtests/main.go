@@ -54,17 +54,34 @@ const largeOnes = 3
 // atOnce is how many tests of a large package run at the same time: they wait for servers and clocks more than they work.
 func atOnce() string { return strconv.Itoa(3 * runtime.GOMAXPROCS(0)) }
 
-// inOrder returns the packages to test: the large ones, each of which keeps the machine busy, and the others, the longest first.
-func inOrder(packages []string) (large, others []string) {
+// plain are packages that start no goroutines, and whose tests start none: the race detector finds nothing there, and what computes takes ten times
+// as long with it.
+var plain = []string{
+	"deploy", "deploy/release", "internal/admin", "internal/admin/doctor", "internal/config", "internal/destination", "internal/human", "internal/rooms",
+	"internal/secret", "outbox/topic", "relay/balance", "relay/cron", "relay/internal/fifo", "relay/limits", "relay/snapshot", "relay/states",
+	"relay/subscription", "sinks/webhook/internal/sign",
+}
+
+// inOrder returns the packages to test: the large ones, each of which keeps the machine busy, the others, the longest first, and those that need no
+// race detector.
+func inOrder(packages []string) (large, others, pure []string) {
 	place := func(path string) int {
 		if i := slices.Index(longest, short(path)); i >= 0 {
 			return i
 		}
 		return len(longest)
 	}
-	ordered := slices.DeleteFunc(slices.Clone(packages), func(path string) bool { return short(path) == "internal/torture" })
+	var ordered []string
+	for _, path := range packages {
+		switch {
+		case slices.Contains(plain, short(path)):
+			pure = append(pure, path)
+		case short(path) != "internal/torture":
+			ordered = append(ordered, path)
+		}
+	}
 	slices.SortStableFunc(ordered, func(a, b string) int { return cmp.Compare(place(a), place(b)) })
-	return ordered[:largeOnes], ordered[largeOnes:]
+	return ordered[:largeOnes], ordered[largeOnes:], pure
 }
 
 // quick makes test binaries that are made sooner: go vet is lint's, and nobody debugs them. Stack traces need neither.
@@ -93,9 +110,10 @@ func testAll(ctx context.Context) error {
 	if race == nil {
 		r.skip("the race detector", "there is no C compiler")
 	}
-	most, rest := inOrder(packages)
+	most, rest, pure := inOrder(packages)
 	large := suite{".", slices.Concat(quick, []string{"-p", "1", "-parallel", atOnce(), "-skip", alone}, race, most), nil}
 	others := suite{".", slices.Concat(quick, race, rest), nil}
+	quiet := suite{".", slices.Concat(quick, []string{"-p", "1"}, pure), nil}
 	memory := suite{".", slices.Concat(quick, []string{"-run", alone, "./relay"}), nil} // the race detector has memory of its own
 	// The checker waits most of the time, as its faults do; so do the tests of memory and the few packages of other modules. They go beside,
 	// and take what the others leave of the machine. In the checker the race detector watches the relay alone.
@@ -106,7 +124,7 @@ func testAll(ctx context.Context) error {
 	manifests := suite{"deploy/kubernetes", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	bench := suite{"bench", append(slices.Clone(quick), "-p", "1", "./..."), nil}
 	var group errgroup.Group
-	for _, row := range [][]suite{{large, others}, {checker, memory, interop, contract, alerts, manifests, bench}} {
+	for _, row := range [][]suite{{large, others}, {checker, memory, quiet, interop, contract, alerts, manifests, bench}} {
 		group.Go(func() error {
 			for _, s := range row {
 				if err := s.run(ctx, r); err != nil {

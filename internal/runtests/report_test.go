@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,12 +58,13 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// The longest packages begin first, the checker is not among those that run together, and nothing else is left out or moved.
+// The longest packages begin first, the checker is not among those that run together, those without goroutines are apart, and nothing else is left
+// out or moved.
 func TestInOrder(t *testing.T) {
 	const m = "github.com/postrider/postrider/"
-	large, others := inOrder([]string{m + "cmd/demo", m + "cmd/postrider", m + "internal/torture", m + "migrations", m + "outbox", m + "relay", m + "sinks", m + "worker"})
-	got := slices.Concat(large, []string{"then"}, others)
-	if want := []string{m + "relay", m + "cmd/postrider", m + "migrations", "then", m + "worker", m + "cmd/demo", m + "outbox", m + "sinks"}; !slices.Equal(got, want) {
+	large, others, pure := inOrder([]string{m + "cmd/demo", m + "cmd/postrider", m + "internal/torture", m + "migrations", m + "outbox", m + "relay", m + "relay/cron", m + "sinks", m + "worker"})
+	got := slices.Concat(large, []string{"then"}, others, []string{"without"}, pure)
+	if want := []string{m + "relay", m + "cmd/postrider", m + "migrations", "then", m + "worker", m + "cmd/demo", m + "outbox", m + "sinks", "without", m + "relay/cron"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -70,6 +74,34 @@ func TestLongestExist(t *testing.T) {
 	for _, path := range longest {
 		if _, err := os.Stat(filepath.Join("../..", path)); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// What runs without the race detector starts no goroutine, by itself, by a group, as a parallel test or as a server.
+func TestPlainHaveNoGoroutines(t *testing.T) {
+	for _, path := range plain {
+		files, err := filepath.Glob(filepath.Join("../..", path, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s has %d files (%v)", path, len(files), err)
+		}
+		for _, name := range files {
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.GoStmt:
+					t.Errorf("%s has a goroutine, and is tested without the race detector", name)
+				case *ast.SelectorExpr:
+					of, _ := n.X.(*ast.Ident)
+					if slices.Contains([]string{"Go", "Parallel", "AfterFunc", "RunParallel", "Serve"}, n.Sel.Name) || of != nil && of.Name == "httptest" {
+						t.Errorf("%s uses %s, and is tested without the race detector", name, n.Sel.Name)
+					}
+				}
+				return true
+			})
 		}
 	}
 }
