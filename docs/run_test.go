@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,7 +23,14 @@ import (
 // patience is how long a block may take, or what it is to print: far more than it needs.
 const patience = 2 * time.Minute
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	// A shell starts what it has in the background deaf to Ctrl-C, and so would be all that we start: whoever listens is no longer deaf, nor are
+	// children of theirs.
+	if signal.Ignored(syscall.SIGINT) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
+	}
+	pgtest.Main(m)
+}
 
 // told is a page whose blocks are run, one after another, as a reader would.
 type told struct {
