@@ -87,10 +87,10 @@ func TestAdoptWhileItIsUsed(t *testing.T) {
 		})
 	}
 	count := func() string { return oneText(t, db, `SELECT count(*)::text FROM "my shop"."Jobs"`) }
-	waitUntil(t, "rows are there", func() bool { return len(count()) > 2 })
+	eventually(t, "rows are there", func() bool { return len(count()) > 2 })
 	on(t, db.URL(), "adopt", `"my shop"."Jobs"`, "--backfill", "--topic", "'jobs.' || r.who", "--key", "who", "--payload", "what is", "--headers", "jsonb_build_object('n', r.n::text)", "--order", "n", "--yes").ok("rows are there", "Done")
 	before := count()
-	waitUntil(t, "more rows are there", func() bool { return count() != before })
+	eventually(t, "more rows are there", func() bool { return count() != before })
 	stop()
 	producers.Wait()
 	if wrong := oneText(t, db, `SELECT concat_ws(' ', count(*) FILTER (WHERE o.id IS NULL), count(*) FILTER (WHERE j.n IS NULL), count(*) - count(DISTINCT j.n),

@@ -285,10 +285,10 @@ func TestStatus(t *testing.T) {
 func park(t *testing.T, db *pgtest.DB) {
 	t.Helper()
 	db.Exec(t, `INSERT INTO postrider.parked (subscription, id, state, attempts, due, reason, created_at, topic, key, payload, body, headers) VALUES
-		('billing', 101, 'retrying', 3, now() + interval '90 seconds', 'status 503', now(), 'orders.paid', 'k', '{"n": 1}', NULL, NULL),
+		('billing', 101, 'retrying', 3, now() + interval '119 minutes', 'status 503', now(), 'orders.paid', 'k', '{"n": 1}', NULL, NULL),
 		('billing', 102, 'held', 0, NULL, 'behind 101', now(), 'orders.paid', 'k', '{"n": 2}', NULL, NULL),
 		('billing', 103, 'scheduled', 0, now() + interval '2 days', NULL, now(), 'orders.due', NULL, '{}', NULL, NULL),
-		('billing', 107, 'leased', 1, now() + interval '10 minutes', NULL, now(), 'orders.paid', 'y', '{}', NULL, NULL),
+		('billing', 107, 'leased', 1, now() + interval '3 days', NULL, now(), 'orders.paid', 'y', '{}', NULL, NULL),
 		('billing', 104, 'dead', 20, NULL, E'status 400:\nno \x1b[31m such order', now(), 'orders.paid', 'x', '{"amount": 7}', NULL, '{"a": "b"}'),
 		('billing', 105, 'dead', 1, NULL, 'too large', now(), 'orders.scan', NULL, NULL, '\x00ff', NULL),
 		('billing', 106, 'discarded', 1, NULL, 'nobody wants it', now(), 'orders.scan', NULL, NULL, 'some text', NULL)`)
@@ -305,7 +305,7 @@ func TestParked(t *testing.T) {
 	on(t, db.URL(), "subs", "apply", writeFile(t, twoSubscriptions)).ok()
 	park(t, db)
 
-	parked("list").ok("billing 101 retrying 3 in 1m ", "orders.paid k", "status 503", "102 held", "103 scheduled 0 in 1d 23h", "104 dead 20 -",
+	parked("list").ok("billing 101 retrying 3 in 1h 5", "orders.paid k", "status 503", "102 held", "103 scheduled 0 in 1d 23h", "104 dead 20 -",
 		"status 400: no �[31m such order").lacks("106", "\x1b")
 	parked("list", "bus").ok("Nothing is parked.")
 	parked("list", "billing", "--state", "dead,discarded").ok("104", "105", "106 discarded").lacks("101")
@@ -327,7 +327,7 @@ func TestParked(t *testing.T) {
 	parked("redrive", "billing", "104", "--all").fails("either ids or --all")
 	parked("redrive", "biling", "--all").fails("did you mean")
 	parked("redrive", "billing", "104", "102", "999").fails("message 102 is held: redrive does nothing to it", "message 999 is not parked").has("1 message of subscription")
-	parked("show", "billing", "107").ok("state leased", "due ", "(in 9m 5")
+	parked("show", "billing", "107").ok("state leased", "due ", "(in 2d 23h")
 	parked("redrive", "billing", "107").ok("1 message of subscription")
 	parked("list", "--state", "leased,completed,failed").ok("Nothing is parked.")
 	parked("redrive", "billing", "--all").ok("1 message of subscription")

@@ -95,7 +95,7 @@ func TestReleasedDataGoesOn(t *testing.T) {
 			}
 			db.Exec(t, "UPDATE postrider.schedules SET planned_from = now() - interval '2 minutes', next_run = date_trunc('minute', now()), due = date_trunc('minute', now()) WHERE name = 'missed'")
 			goOn(t, db)
-			waitUntil(t, "a run of the schedule", func() bool { return runs.Load() > 0 })
+			eventually(t, "a run of the schedule", func() bool { return runs.Load() > 0 })
 		})
 	}
 }
@@ -112,7 +112,7 @@ func goOn(t *testing.T, db *pgtest.DB) {
 			t.Log(wrong)
 		}
 	})
-	waitUntil(t, "all has become what the fixture says", func() bool {
+	eventually(t, "all has become what the fixture says", func() bool {
 		for _, j := range w.call("take", map[string]any{"from": []any{map[string]any{"subscription": "pulls", "max": 10}}, "wait": "0s"}).Jobs {
 			w.call("settle", map[string]any{"items": []any{j.is("done")}})
 		}

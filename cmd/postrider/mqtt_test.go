@@ -105,7 +105,7 @@ func TestMessagesGoToMQTT(t *testing.T) {
 		broker = startMQTT(t, address, h)
 	}
 	on(t, db.URL(), "doctor").fails("failed").has("the broker does not let us in: user or password is wrong")
-	const n, keys, rounds = 3000, 7, 4
+	const n, keys, rounds = 3000, 28, 4
 	pool := db.Pool(t)
 	env := []string{"POSTRIDER_DATABASE_URL=" + db.URL(), "POSTRIDER_LEASE=1s"}
 	for round := range rounds {
@@ -124,7 +124,7 @@ func TestMessagesGoToMQTT(t *testing.T) {
 	}
 	start(t, env...)
 	eventually(t, "all are settled", func() bool {
-		return ask[bool](t, pool, "SELECT lag_messages = 0 FROM postrider.subscription_status")
+		return ask[bool](t, pool, allDone)
 	})
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -29,7 +29,7 @@ func TestRelaysAreSeen(t *testing.T) {
 	env := []string{"POSTRIDER_DATABASE_URL=" + db.RoleURL(role), "POSTRIDER_FOLLOW=timer", "POSTRIDER_NAME=twin", "POSTRIDER_LEASE=10m"}
 	a := start(t, env...)
 	short := a.waitFor(`incarnation=([0-9a-f]{8})`)[1]
-	waitUntil(t, "it is registered", func() bool { return len(relaysOf(t, db)) == 1 })
+	eventually(t, "it is registered", func() bool { return len(relaysOf(t, db)) == 1 })
 	// Registered long ago; nothing has been written since.
 	db.Exec(t, "UPDATE postrider.relays SET seen_at = now() - interval '3 hours', started_at = now() - interval '3 hours'")
 	on(t, db.URL(), "status").ok("RELAY VERSION STARTED SUBSCRIPTIONS LAST SEEN", "3h ago 0 now").lacks(short)
@@ -46,14 +46,14 @@ func TestRelaysAreSeen(t *testing.T) {
 
 	b := start(t, env...)
 	second := b.waitFor(`incarnation=([0-9a-f]{8})`)[1]
-	waitUntil(t, "both are registered", func() bool { return len(relaysOf(t, db)) == 2 })
+	eventually(t, "both are registered", func() bool { return len(relaysOf(t, db)) == 2 })
 	on(t, db.URL(), "status").ok("twin ("+short+") ", "twin ("+second+") ")
 	b.stopWell()
 
 	db.Exec(t, "UPDATE postrider.relays SET seen_at = now() - interval '3 hours'")
 	a.signal(syscall.SIGKILL)
 	a.ends()
-	waitUntil(t, "its sessions are gone", func() bool { return !relaysOf(t, db)[0].Connected })
+	eventually(t, "its sessions are gone", func() bool { return !relaysOf(t, db)[0].Connected })
 	on(t, db.URL(), "status").ok("3h ago 0 3h ago")
 	doctorOn(t, db.URL()).ok("warn relays relay twin has no session here, and has not been seen for 3h: it hangs or is gone, without a clean stop. It owns 0 subscriptions",
 		"→ postrider run", "DELETE FROM postrider.relays WHERE incarnation = '"+short)
@@ -65,18 +65,9 @@ func TestRelayWithSessionsOfAnotherName(t *testing.T) {
 	db := newDB(t)
 	p := start(t, "POSTRIDER_DATABASE_URL="+db.URL()+"&application_name=shop", "POSTRIDER_FOLLOW=timer")
 	p.waitFor("incarnation=")
-	waitUntil(t, "it is registered", func() bool { return len(relaysOf(t, db)) == 1 })
+	eventually(t, "it is registered", func() bool { return len(relaysOf(t, db)) == 1 })
 	db.Exec(t, "UPDATE postrider.relays SET seen_at = now() - interval '3 hours'")
-	waitUntil(t, "the relay is seen", func() bool { r := relaysOf(t, db)[0]; return !r.Connected && time.Since(r.LastSeen) < time.Minute })
-}
-
-func waitUntil(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not after %s: %s", patience, what)
-		}
-	}
+	eventually(t, "the relay is seen", func() bool { r := relaysOf(t, db)[0]; return !r.Connected && time.Since(r.LastSeen) < time.Minute })
 }
 
 // TestConnectionsOnThePage: docs/operations.md says how many connections a relay that streams has.

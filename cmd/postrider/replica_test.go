@@ -19,7 +19,7 @@ func TestDoctorOnReplicas(t *testing.T) {
 		return runCommand(t, []string{"POSTRIDER_DATABASE_URL=" + db.URL(), "POSTRIDER_REPLICA_URL=" + url}, "", command)
 	}
 	doctor := func(url string) result { return with(url, "doctor") }
-	waitUntil(t, "the standby has the schema", func() bool {
+	eventually(t, "the standby has the schema", func() bool {
 		conn, err := pgx.Connect(t.Context(), standby.URL(db.Name))
 		if err != nil {
 			return false

@@ -20,7 +20,7 @@ import (
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // process is a postrider that runs.
 type process struct {

@@ -16,7 +16,7 @@ import (
 )
 
 // Patience is when a wait of a test is given up: it promises nothing, and is far beyond what a busy machine takes.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 // Main runs the tests of a package whose databases have been migrated.
 func Main(m *testing.M) {
@@ -119,14 +119,17 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	EventuallyIn(t, Patience, what, ok)
 }
 
-// EventuallyIn is Eventually with a limit of its own.
+// EventuallyIn is Eventually with a limit of its own. It asks for a fifth of the time at most: what it waits for needs the machine, too.
 func EventuallyIn(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(limit)
-	for !ok() {
-		if time.Now().After(deadline) {
+	for deadline := time.Now().Add(limit); ; {
+		began := time.Now()
+		if ok() {
+			return
+		}
+		if began.After(deadline) {
 			t.Fatalf("still not after %s: %s", limit, what)
 		}
-		async.Sleep(t.Context(), 2*time.Millisecond)
+		async.Sleep(t.Context(), min(max(4*time.Since(began), 2*time.Millisecond), 100*time.Millisecond))
 	}
 }
