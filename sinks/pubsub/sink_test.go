@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/sinks"
@@ -254,22 +256,89 @@ func TestErrors(t *testing.T) {
 	sinktest.WantKinds(t, s.deliver(sink, batchOf(1)...), sinks.KindAccepted)
 }
 
-// A call that is refused for one of its messages is made again one by one: only the one to blame is dead.
+// A call that is refused for one of its messages is made again in halves: only the one to blame is dead, and that takes few calls.
 func TestOneErrorWithinABatch(t *testing.T) {
 	s := newScene(t)
 	sink := s.to(s.target(""))
-	batch := batchOf(4)
+	const n, bad = 64, 42
+	batch := batchOf(n)
+	calls := 0
 	s.fail(func(r *pubsubpb.PublishRequest) (*pubsubpb.PublishResponse, error) {
+		calls++
 		for _, m := range r.Messages {
-			if m.Attributes["ce-id"] == batch[2].MessageID {
+			if m.Attributes["ce-id"] == batch[bad].MessageID {
 				return nil, status.Error(codes.InvalidArgument, "it breaks the schema")
 			}
 		}
 		return nil, nil
 	})
 	got := s.deliver(sink, batch...)
-	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted)
-	wantText(t, got[2], sinks.KindPermanent, "breaks the schema")
+	want := make([]sinks.Kind, n)
+	want[bad] = sinks.KindPermanent
+	sinktest.WantKinds(t, got, want...)
+	wantText(t, got[bad], sinks.KindPermanent, "breaks the schema")
+	if calls != 1+2*6 {
+		t.Errorf("%d calls, want 13", calls)
+	}
+	there := map[string]int{}
+	for _, m := range s.Messages() {
+		there[string(m.Data)]++
+	}
+	if len(there) != n-1 || len(s.Messages()) != n-1 || there[string(batch[bad].Payload)] > 0 {
+		t.Errorf("%d messages are there, %d of them different, want each of %d once", len(s.Messages()), len(there), n-1)
+	}
+}
+
+// What is written here is what the library reads: a message has these fields and no others, in as many bytes as it would take.
+func TestEncoding(t *testing.T) {
+	created := time.Date(2026, 1, 2, 3, 4, 5, 678_900_000, time.UTC)
+	d := sinks.Delivery{Subscription: "copy", Attempt: 300, Message: &sinks.Message{MessageID: "5eed-1-1767349445678900", Topic: "a.b", Key: "Zoë", Payload: []byte(strings.Repeat("x", 200)),
+		Priority: 1, Headers: []byte(`{"own":"","long":"` + strings.Repeat("y", 1024) + `","Content-type":"image/png"}`), CreatedAt: created}}
+	c := settings{Options: Options{MaxMessageBytes: mostRequestBytes}}
+	var m message
+	ordering, err := c.render(&m, &d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got pubsubpb.PubsubMessage
+	if err := proto.Unmarshal(m.wire, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := &pubsubpb.PubsubMessage{Data: d.Payload, OrderingKey: "Zoë", Attributes: map[string]string{
+		"ce-specversion": "1.0", "ce-id": d.MessageID, "ce-source": "/postrider/5eed", "ce-type": "a.b", "ce-time": "2026-01-02T03:04:05.6789Z", "postrider-subscription": "copy",
+		"postrider-attempt": "300", "postrider-key": "Zo%C3%AB", "postrider-priority": "1", "own": "", "long": strings.Repeat("y", 1024), "Content-Type": "image/png"}}
+	if !proto.Equal(&got, want) || ordering != want.OrderingKey || len(m.wire) != proto.Size(want) {
+		t.Errorf("%d bytes, ordering key %q, of %v\nwant %d of %v", len(m.wire), ordering, &got, proto.Size(want), want)
+	}
+}
+
+// No call has more messages, or more bytes, than the service takes.
+func TestCallsAreBounded(t *testing.T) {
+	s := newScene(t)
+	target := s.target(`, "max_message_bytes": 5000`)
+	target.Batch = 2500
+	sink := s.to(target)
+	var mu sync.Mutex // calls are made at once
+	var most, largest int
+	s.fail(func(r *pubsubpb.PublishRequest) (*pubsubpb.PublishResponse, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		most, largest = max(most, len(r.Messages)), max(largest, proto.Size(r))
+		return nil, nil
+	})
+	large := batchOf(10)
+	for i := range large {
+		large[i].Payload = []byte(strings.Repeat("x", 1000))
+	}
+	sinktest.WantKinds(t, s.deliver(sink, large...), make([]sinks.Kind, len(large))...)
+	if largest > 5000 || most < 2 {
+		t.Errorf("a call of %d bytes, and one with %d messages: want 5000 at most, and several", largest, most)
+	}
+	target = s.target("")
+	sinktest.WantKinds(t, s.deliver(s.to(target), batchOf(2500)...), make([]sinks.Kind, 2500)...)
+	if most != mostMessages {
+		t.Errorf("a call had %d messages, want %d", most, mostMessages)
+	}
 }
 
 // What can be no attribute, and what is too large, is known before anything is sent; none is left out.
