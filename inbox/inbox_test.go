@@ -194,10 +194,10 @@ func TestNoDeadlocks(t *testing.T) {
 	for range 4 {
 		conns = append(conns, db.Conn(t))
 	}
-	for round := range 20 {
+	for round := range 20 { // in half of them none is late
 		var ids []string
 		for i := range 100 {
-			ids = append(ids, message(100*round+i, time.Now().Add(-time.Duration(i%3)*10*24*time.Hour)))
+			ids = append(ids, message(100*round+i, time.Now().Add(-time.Duration(i%3*(round%2))*10*24*time.Hour)))
 		}
 		var wg sync.WaitGroup
 		for i, conn := range conns {
@@ -478,7 +478,7 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// TestUpgrade: an inbox of version 1 becomes what a new one is; what it remembers, and who may accept, stays.
+// TestUpgrade: an inbox of an earlier version becomes what a new one is; what it remembers, and who may accept, stays.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	conn := pgtest.New(t).Conn(t)
@@ -497,19 +497,21 @@ func TestUpgrade(t *testing.T) {
 	})
 	exec(t, conn, inbox.Grants(role))
 	fresh := one[string](t, conn, functions)
-	exec(t, conn, `CREATE OR REPLACE FUNCTION postrider_inbox.accept_at(message_ids text[], made_at bigint[]) RETURNS SETOF text
-		LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN QUERY SELECT unnest(message_ids); END $$;
-		UPDATE postrider_inbox.version SET version = 1`)
-	for range 2 {
-		if err := inbox.Install(t.Context(), conn); err != nil {
-			t.Fatal(err)
+	for version := range inbox.Version - 1 {
+		exec(t, conn, `CREATE OR REPLACE FUNCTION postrider_inbox.accept_at(message_ids text[], made_at bigint[]) RETURNS SETOF text
+			LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN QUERY SELECT unnest(message_ids); END $$`)
+		exec(t, conn, "UPDATE postrider_inbox.version SET version = $1", version+1)
+		for range 2 {
+			if err := inbox.Install(t.Context(), conn); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if got := one[string](t, conn, functions); got != fresh {
-		t.Errorf("after the upgrade the functions are\n%s\nwant\n%s", got, fresh)
-	}
-	if got := one[int](t, conn, "SELECT version FROM postrider_inbox.version"); got != inbox.Version {
-		t.Errorf("the version is %d", got)
+		if got := one[string](t, conn, functions); got != fresh {
+			t.Errorf("after the upgrade the functions are\n%s\nwant\n%s", got, fresh)
+		}
+		if got := one[int](t, conn, "SELECT version FROM postrider_inbox.version"); got != inbox.Version {
+			t.Errorf("the version is %d", got)
+		}
 	}
 	if accept(t, conn, id) {
 		t.Error("what was accepted is fresh again")
@@ -522,8 +524,18 @@ func TestSegments(t *testing.T) {
 	conn := pgtest.New(t).Conn(t)
 	check := func(when string) {
 		t.Helper()
-		if !accept(t, conn, message(rand.Int(), time.Now())) {
+		now := time.Now()
+		if !accept(t, conn, message(rand.Int(), now)) {
 			t.Errorf("%s it is not fresh", when)
+		}
+		batch := []string{message(rand.Int(), now), message(rand.Int(), now.Add(-30*time.Minute)), message(rand.Int(), now.Add(-time.Second))} // of several eras, where there are
+		for _, want := range []int{len(batch), 0} {
+			if n := one[int](t, conn, "SELECT count(*)::int FROM postrider_inbox.accept_many($1)", batch); n != want {
+				t.Errorf("%s %d of a batch are fresh, want %d", when, n, want)
+			}
+		}
+		if accept(t, conn, batch[1]) {
+			t.Errorf("%s one of a batch is fresh by itself", when)
 		}
 		if n := one[int](t, conn, `SELECT count(*)::int FROM postrider_inbox.accepted WHERE segment <> postrider_inbox.segment_of(postrider_inbox.made_at(message)) OR place <> segment % 16`); n > 0 {
 			t.Errorf("%s %d messages are in another segment than that of their time", when, n)

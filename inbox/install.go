@@ -22,10 +22,10 @@ var (
 var Schema = tables + "\n" + accepting + "\n" + rest
 
 // Version is that of the schema which this package makes and knows.
-const Version = 2
+const Version = 3
 
-// upgrade makes version 2 of version 1, which works on meanwhile.
-var upgrade = accepting + "UPDATE postrider_inbox.version SET version = 2"
+// upgrade makes this version of an earlier one, which works on meanwhile.
+var upgrade = accepting + "UPDATE postrider_inbox.version SET version = 3"
 
 // DB begins transactions: a *pgx.Conn or a *pgxpool.Pool.
 type DB interface {

@@ -58,6 +58,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION postrider_inbox.keep IS 'Sets how long messages are remembered: from 1 hour to 10 years, 14 days at first. Returns from when on: of messages made later, once the inbox is in use.';
 
-INSERT INTO postrider_inbox.version VALUES (2);
+INSERT INTO postrider_inbox.version VALUES (3);
 INSERT INTO postrider_inbox.eras VALUES (0, 14 * 86400000000 / 13, 0);
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA postrider_inbox FROM PUBLIC;

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 
+	"github.com/postrider/postrider/inbox"
 	"github.com/postrider/postrider/internal/pgtest"
 )
 
@@ -11,8 +13,9 @@ func TestInbox(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Empty(t)
 	role := db.Role(t, "receiver", "")
-	on(t, db.URL(), "inbox", "install", "--keep", "720h", "--grant", role).ok("The inbox is installed (version 2).", "are remembered for 720h0m0s.", role+" may accept messages.")
-	on(t, db.URL(), "inbox", "install").ok("The inbox is installed (version 2).").lacks("remembered")
+	installed := fmt.Sprintf("The inbox is installed (version %d).", inbox.Version)
+	on(t, db.URL(), "inbox", "install", "--keep", "720h", "--grant", role).ok(installed, "are remembered for 720h0m0s.", role+" may accept messages.")
+	on(t, db.URL(), "inbox", "install").ok(installed).lacks("remembered")
 	on(t, db.URL(), "inbox", "install", "--keep", "1m").fails("it must be from 1 hour to 10 years")
 	on(t, db.URL(), "inbox", "install", "--keep", "0").fails("it must be from 1 hour to 10 years")
 	on(t, db.URL(), "inbox", "install", "--grant", "nobody-at-all").fails(`grant to "nobody-at-all"`, "does not exist")
@@ -21,7 +24,7 @@ func TestInbox(t *testing.T) {
 
 	other := pgtest.Empty(t)
 	other.Exec(t, on(t, "", "inbox", "sql", "--grant", role).ok("CREATE SCHEMA postrider_inbox").out)
-	on(t, other.URL(), "inbox", "install").ok("The inbox is installed (version 2).")
+	on(t, other.URL(), "inbox", "install").ok(installed)
 	for _, d := range []*pgtest.DB{db, other} {
 		conn := connectTo(t, d.RoleURL(role))
 		for _, want := range []bool{true, false} {

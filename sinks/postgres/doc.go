@@ -3,6 +3,8 @@
 //	batch ─▶ BEGIN; one statement: the inbox accepts what is new, which is inserted, or handed to the function; COMMIT ─▶ accepted
 //	           └─ it fails for what one message is ─▶ each half by itself, until that one fails alone and the others have passed
 //
+// Arguments go in binary, as arrays: as text their quotes would be escaped here and unescaped there, which took the relay as long as all else.
+//
 // The inbox (package inbox) is in the destination's database and remembers, in the transaction of the effect, what was accepted. So a message
 // that comes again, because the answer to COMMIT got lost or a relay was killed, has no second effect.
 //

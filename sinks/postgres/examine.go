@@ -31,7 +31,7 @@ func examine(ctx context.Context, t sinks.Target) (err error) {
 	if err != nil {
 		return s.unfit(err)
 	}
-	if _, err := tx.Exec(ctx, s.statement, s.args(nil)...); err != nil {
+	if _, err := conn.Conn().PgConn().ExecParams(ctx, s.statement, s.args(nil), nil, formats, nil).Close(); err != nil {
 		return errors.Join(s.unfit(err), ignoreClosed(tx.Rollback(ctx)))
 	}
 	return tx.Rollback(ctx)

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/postrider/postrider/sinks"
@@ -131,14 +131,15 @@ func (s *sink) writeOnce(ctx context.Context, list []row) error {
 		return err
 	}
 	defer conn.Release()
-	var batch pgx.Batch
-	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-	batch.Queue(s.statement, s.args(list)...)
-	batch.Queue("COMMIT")
-	results := conn.SendBatch(ctx, &batch)
+	values := s.args(list)
+	var batch pgconn.Batch
+	batch.ExecParams("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", nil, nil, nil, nil)
+	batch.ExecParams(s.statement, values, nil, formats, nil)
+	batch.ExecParams("COMMIT", nil, nil, nil, nil)
+	results := conn.Conn().PgConn().ExecBatch(ctx, &batch)
 	var failed error
-	for range batch.Len() {
-		tag, err := results.Exec()
+	for results.NextResult() {
+		tag, err := results.ResultReader().Close()
 		if err == nil && tag.String() == "ROLLBACK" {
 			err = pgx.ErrTxCommitRollback
 		}
@@ -207,14 +208,4 @@ func madeAt(id string) (int64, error) {
 		return 0, fmt.Errorf("the message id %q does not end with a time, as in 5eed0123-42-1767349445678900", id)
 	}
 	return int64(made), nil
-}
-
-// columns are the arguments of the statement.
-type columns struct {
-	ids, topics, keys, payloads, headers []string
-	bodies                               [][]byte
-	json                                 []bool
-	created                              []time.Time
-	priorities                           []int16
-	made                                 []int64
 }

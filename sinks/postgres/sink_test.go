@@ -146,6 +146,48 @@ func TestFewTransactions(t *testing.T) {
 	}
 }
 
+// What messages have or have not, all of a batch or some of it, is there as it was, and what they have not is NULL.
+func TestColumns(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	sink := s.to("table=public.events", "")
+	made := func(i int, change func(*sinks.Message)) sinks.Delivery {
+		d := sinktest.NewDelivery("a", fmt.Sprintf(`{"quoted": "\"%d\" \\ {},"}`, i))
+		d.CreatedAt = time.Date(1999, 12, 31, 23, 59, 59, 123_456_000+i, time.UTC).Truncate(time.Microsecond)
+		change(d.Message)
+		return d
+	}
+	plain := func(*sinks.Message) {}
+	keyed := func(m *sinks.Message) { m.Key = "Zoë, {\"x\"}" }
+	headed := func(m *sinks.Message) { m.Headers = []byte(`{"a": "b"}`) }
+	bytes := func(m *sinks.Message) { m.JSON, m.Payload = false, []byte("\x00\xff") }
+	empty := func(m *sinks.Message) { m.JSON, m.Payload = false, nil }
+	for _, changes := range [][]func(*sinks.Message){{plain}, {keyed, plain}, {headed, plain}, {bytes}, {empty}, {plain, empty, keyed}, {bytes, headed}} {
+		var batch []sinks.Delivery
+		for i, change := range changes {
+			batch = append(batch, made(i, change))
+		}
+		for i, outcome := range s.deliver(sink, batch...) {
+			if outcome != nil {
+				t.Fatal(outcome)
+			}
+			m := batch[i].Message
+			var key, payload, headers *string
+			var body []byte
+			var created time.Time
+			if err := s.conn.QueryRow(t.Context(), "SELECT key, payload::text, body, headers::text, created_at FROM events WHERE message_id = $1", m.MessageID).Scan(&key, &payload, &body, &headers, &created); err != nil {
+				t.Fatal(err)
+			}
+			same := func(got *string, want string, is bool) bool {
+				return (got != nil) == is && (got == nil || *got == want)
+			}
+			if !same(key, m.Key, m.Key != "") || !same(payload, string(m.Payload), m.JSON) || !same(headers, string(m.Headers), m.Headers != nil) || (body != nil) == m.JSON || !m.JSON && string(body) != string(m.Payload) || !created.Equal(m.CreatedAt) {
+				t.Errorf("%+v: key %v, payload %v, body %v, headers %v, created %v", m, key, payload, body, headers, created)
+			}
+		}
+	}
+}
+
 // A function makes the effects, in the transaction in which its message is accepted, with the settings of the role.
 func TestFunction(t *testing.T) {
 	t.Parallel()
