@@ -76,12 +76,13 @@ func BenchmarkBare(b *testing.B) {
 	}
 	defer client.Close()
 	one := keyed("customer", benchPayload)
+	m := newMemory(pendingBytes / DefaultMaxPending)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
 		one.Key = "customer-" + strconv.Itoa(i%DefaultBatch)
 		r := new(kgo.Record)
-		if err := c.render(&one, r); err != nil {
+		if err := c.render(m, &one, r); err != nil {
 			b.Fatal(err)
 		}
 		client.Produce(context.Background(), r, func(_ *kgo.Record, err error) {

@@ -21,12 +21,12 @@ const patience = time.Second
 // record is a message in the client's hands, until its promise is kept.
 type record struct {
 	kgo.Record
-	id     string // the message's
-	weight int64  // in the sink's memory
+	weight int64 // in the sink's memory
 
 	first *round // that it was made in
 	ended bool
 	err   error
+	id    string   // the message's, once it is left behind
 	later []*round // that wait for it, too
 }
 
@@ -86,7 +86,7 @@ func (l *left) end(rec *record, err error) {
 	}
 	rec.first, rec.later = nil, nil
 	switch {
-	case l.behind[rec.id] != rec:
+	case rec.id == "" || l.behind[rec.id] != rec: // nobody has left it behind, or nobody remembers
 	case err != nil || l.stored >= mostStored:
 		l.forget(rec)
 	default:
@@ -99,8 +99,8 @@ func (l *left) forget(rec *record) {
 	l.some.Store(len(l.behind) > 0)
 }
 
-// conclude says what came of each record; nil is passed over. What has not ended is left behind, because of why.
-func (l *left) conclude(records []*record, outcomes []error, why error) {
+// conclude says what came of the record of each message; nil is passed over. What has not ended is left behind, because of why.
+func (l *left) conclude(batch []sinks.Delivery, records []*record, outcomes []error, why error) {
 	l.Lock()
 	defer l.Unlock()
 	for i, rec := range records {
@@ -111,11 +111,12 @@ func (l *left) conclude(records []*record, outcomes []error, why error) {
 			if l.behind == nil {
 				l.behind = make(map[string]*record)
 			}
+			rec.id = strings.Clone(batch[i].MessageID)
 			l.behind[rec.id] = rec
 			l.some.Store(true)
 			outcomes[i] = why
 			continue
-		case l.behind[rec.id] == rec:
+		case rec.id != "" && l.behind[rec.id] == rec:
 			l.forget(rec)
 			l.stored--
 		}
@@ -127,13 +128,14 @@ func (l *left) conclude(records []*record, outcomes []error, why error) {
 // client said, or errSilent.
 func (s *Sink) produce(ctx context.Context, batch []sinks.Delivery, outcomes []error) {
 	r := newRound()
+	m := newMemory(s.part)
 	records := make([]*record, len(batch))
 	for i := range batch {
 		if records[i] = s.left.wait(batch[i].MessageID, r); records[i] != nil {
 			continue
 		}
-		rec := &record{id: strings.Clone(batch[i].MessageID), first: r}
-		if err := s.render(&batch[i], &rec.Record); err != nil {
+		rec := &record{first: r}
+		if err := s.render(m, &batch[i], &rec.Record); err != nil {
 			outcomes[i] = sinks.Permanent(err)
 			continue
 		}
@@ -153,7 +155,7 @@ func (s *Sink) produce(ctx context.Context, batch []sinks.Delivery, outcomes []e
 	}
 	r.leave()
 	why := s.await(ctx, r)
-	s.left.conclude(records, outcomes, why)
+	s.left.conclude(batch, records, outcomes, why)
 }
 
 // errSilent is the reason of what has no answer in time.

@@ -22,24 +22,60 @@ const (
 // overhead is more than what a record has in a batch of one beside key, value and headers, in bytes.
 const overhead = 128
 
+// memory is what records are made of, several from one piece: a batch of small messages takes few allocations. A record that is left behind keeps its
+// pieces, so these are small beside what it is counted for, and larger records have memory of their own.
+type memory struct {
+	piece   int // in bytes
+	text    []byte
+	headers []kgo.RecordHeader
+
+	// What the last message had, since the next one has the same as a rule.
+	topic, to     string
+	source        string
+	ofTopic, from []byte // the values of ce_type and ce_source
+}
+
+// newMemory makes one for records each of which is counted for so many bytes.
+func newMemory(counted int64) *memory { return &memory{piece: int(min(counted/4, 8<<10))} }
+
+// headerBytes is the size of a header without its texts.
+const headerBytes = 40
+
+// cut takes n elements off a piece, as many of which it makes at once as it is told, or gives them memory of their own.
+func cut[T any](piece *[]T, n, most int) []T {
+	if *piece == nil || cap(*piece)-len(*piece) < n {
+		if n > most/4 {
+			return make([]T, 0, n)
+		}
+		*piece = make([]T, 0, most)
+	}
+	from := len(*piece)
+	*piece = (*piece)[:from+n]
+	return (*piece)[from:from:len(*piece)]
+}
+
+// keep returns a copy.
+func keep[T string | []byte](m *memory, text T) []byte {
+	return append(cut(&m.text, len(text), m.piece), text...)
+}
+
 // render makes a record of a delivery, in memory of its own. An error means that it can never be sent.
-func (c *settings) render(d *sinks.Delivery, to *kgo.Record) error {
-	to.Topic = c.topicOf(d)
-	if err := checkTopic(to.Topic); err != nil {
+func (c *settings) render(m *memory, d *sinks.Delivery, to *kgo.Record) error {
+	if err := c.address(m, d); err != nil {
 		return err
 	}
+	to.Topic = m.to
 	own, err := d.HeaderMap()
 	if err != nil {
 		return err
 	}
-	memory := make(arena, 0, len(d.Key)+len(d.Payload)+len(d.MessageID)+len(d.Topic)+room)
 	if d.Key != "" {
-		to.Key = keep(&memory, d.Key)
+		to.Key = keep(m, d.Key)
 	}
 	if !c.Tombstones || !d.JSON || d.Key == "" || string(d.Payload) != "null" {
-		to.Value = keep(&memory, d.Payload) // not nil: that would be a tombstone
+		to.Value = keep(m, d.Payload) // not nil: that would be a tombstone
 	}
-	if err := headers(&memory, d, own, to); err != nil {
+	if err := headers(m, d, own, to); err != nil {
 		return err
 	}
 	size := overhead + len(to.Key) + len(to.Value)
@@ -52,16 +88,19 @@ func (c *settings) render(d *sinks.Delivery, to *kgo.Record) error {
 	return nil
 }
 
-// arena is memory for the parts of a record.
-type arena []byte
-
-// room is what most messages need beside key, payload, id and topic.
-const room = 64
-
-func keep[T string | []byte](a *arena, text T) []byte {
-	from := len(*a)
-	*a = append(*a, text...)
-	return (*a)[from:len(*a):len(*a)]
+// address finds out what follows from a message's topic, and from where it comes.
+func (c *settings) address(m *memory, d *sinks.Delivery) error {
+	if m.to == "" || m.topic != d.Topic {
+		to := c.topicOf(d)
+		if err := checkTopic(to); err != nil {
+			return err
+		}
+		m.topic, m.to, m.ofTopic = d.Topic, to, []byte(d.Topic)
+	}
+	if source, _, _ := strings.Cut(d.MessageID, "-"); m.from == nil || m.source != source {
+		m.source, m.from = source, []byte("/postrider/"+source)
+	}
+	return nil
 }
 
 // topicOf is where a message goes.
@@ -72,22 +111,36 @@ func (c *settings) topicOf(d *sinks.Delivery) string {
 	return strings.Join([]string{c.Prefix, d.Topic}, "") // a copy: the topic may be part of something large
 }
 
+// Values that many messages have. Nobody writes to them.
+var (
+	version  = []byte("1.0")
+	jsonType = []byte("application/json")
+	byteType = []byte("application/octet-stream")
+)
+
+// usual is how many headers a message has that has none of its own.
+const usual = 6
+
 // headers are the attributes of CloudEvents in the binary mode of its Kafka binding, and the message's own headers.
-func headers(memory *arena, d *sinks.Delivery, own map[string]string, to *kgo.Record) error {
-	source, _, _ := strings.Cut(d.MessageID, "-")
-	h := make([]kgo.RecordHeader, 0, 9+len(own))
-	add := func(name, value string) { h = append(h, kgo.RecordHeader{Key: name, Value: keep(memory, value)}) }
-	add("ce_specversion", "1.0")
-	add("ce_id", d.MessageID)
-	add("ce_source", "/postrider/"+source)
-	add("ce_type", d.Topic)
-	add("ce_time", d.CreatedAt.UTC().Format(time.RFC3339Nano))
+func headers(m *memory, d *sinks.Delivery, own map[string]string, to *kgo.Record) error {
+	n := usual + len(own)
 	if d.Priority != 0 && d.Priority != sinks.DefaultPriority {
-		add(priorityHeader, strconv.Itoa(int(d.Priority)))
+		n++
 	}
-	kind := "application/octet-stream"
+	h := cut(&m.headers, n, m.piece/headerBytes)
+	add := func(name string, value []byte) { h = append(h, kgo.RecordHeader{Key: name, Value: value}) }
+	var created [len(time.RFC3339Nano)]byte
+	add("ce_specversion", version)
+	add("ce_id", keep(m, d.MessageID))
+	add("ce_source", m.from)
+	add("ce_type", m.ofTopic)
+	add("ce_time", keep(m, d.CreatedAt.UTC().AppendFormat(created[:0], time.RFC3339Nano)))
+	if n > usual+len(own) {
+		add(priorityHeader, strconv.AppendInt(nil, int64(d.Priority), 10))
+	}
+	kind := byteType
 	if d.JSON {
-		kind = "application/json"
+		kind = jsonType
 	}
 	for name, value := range own {
 		switch lower := strings.ToLower(name); {
@@ -96,9 +149,9 @@ func headers(memory *arena, d *sinks.Delivery, own map[string]string, to *kgo.Re
 		case strings.HasPrefix(lower, eventPrefix), strings.HasPrefix(lower, ownPrefix):
 			return fmt.Errorf("header %q is reserved: names that begin with ce_ or postrider- are not a message's own, rename it", name)
 		case lower == typeHeader:
-			kind = value
+			kind = keep(m, value)
 		default:
-			add(name, value)
+			add(name, keep(m, value))
 		}
 	}
 	add(typeHeader, kind)

@@ -1,7 +1,9 @@
 package kafkasink
 
 import (
+	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -126,7 +128,7 @@ func TestRecordHasMemoryOfItsOwn(t *testing.T) {
 	d := keyed("key", "")
 	d.Payload = payload
 	var r kgo.Record
-	if err := c.render(&d, &r); err != nil {
+	if err := c.render(newMemory(pendingBytes/DefaultMaxPending), &d, &r); err != nil {
 		t.Fatal(err)
 	}
 	copy(payload, strings.Repeat("x", len(payload)))
@@ -136,5 +138,56 @@ func TestRecordHasMemoryOfItsOwn(t *testing.T) {
 	r.Key = append(r.Key, "grows"...)
 	if string(r.Value) != "payload" {
 		t.Errorf("a key that grows reaches into the value: %q", r.Value)
+	}
+}
+
+// Records of a batch share no byte, whatever their sizes, and are made with few allocations.
+func TestRecordsOfABatchAreApart(t *testing.T) {
+	c, err := parse(sinks.Target{URL: "kafka://a:9092", Options: []byte(`{"prefix": "p."}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var batch []sinks.Delivery
+	for i := range 300 {
+		d := keyed("k"+strconv.Itoa(i), strings.Repeat(strconv.Itoa(i%10), i*i%5000))
+		d.MessageID, d.Topic, d.Priority = fmt.Sprintf("%d-%d-1777889700123456", i/100, i), "t"+strconv.Itoa(i/30), int16(i%5)
+		if i%7 == 0 {
+			d.Headers = fmt.Appendf(nil, `{"own": "%d"}`, i)
+		}
+		batch = append(batch, d)
+	}
+	m := newMemory(pendingBytes / DefaultMaxPending)
+	records := make([]kgo.Record, len(batch))
+	for i := range batch {
+		if err := c.render(m, &batch[i], &records[i]); err != nil {
+			t.Fatal(err)
+		}
+		for j := range records[:i] { // what grows takes nothing from others
+			_ = append(records[j].Headers, kgo.RecordHeader{Key: "too much"})
+		}
+	}
+	for i, d := range batch {
+		got, r := map[string]string{}, &records[i]
+		for _, h := range r.Headers {
+			got[h.Key] = string(h.Value)
+		}
+		want := map[string]string{"ce_specversion": "1.0", "ce_id": d.MessageID, "ce_source": "/postrider/" + strconv.Itoa(i/100), "ce_type": d.Topic, "ce_time": d.CreatedAt.UTC().Format(time.RFC3339Nano), "content-type": "application/json"}
+		if i%7 == 0 {
+			want["own"] = strconv.Itoa(i)
+		}
+		if d.Priority != 0 && d.Priority != sinks.DefaultPriority {
+			want["postrider-priority"] = strconv.Itoa(int(d.Priority))
+		}
+		if !maps.Equal(got, want) || len(got) != len(r.Headers) || string(r.Key) != d.Key || string(r.Value) != string(d.Payload) || r.Value == nil || r.Topic != "p."+d.Topic {
+			t.Errorf("record %d: topic %s, key %q, %d bytes, headers %v, want %v", i, r.Topic, r.Key, len(r.Value), got, want)
+		}
+	}
+	small := keyed("customer", benchPayload)
+	if n := testing.AllocsPerRun(1000, func() {
+		if err := c.render(m, &small, &records[0]); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 1 {
+		t.Errorf("%v allocations for a record, want fewer than one", n)
 	}
 }

@@ -423,8 +423,8 @@ func TestNoConnectionIsToldSoon(t *testing.T) {
 func TestLateAcknowledgementsAreBounded(t *testing.T) {
 	var l left
 	for i := range mostStored + 10 {
-		rec, failed := &record{id: strconv.Itoa(i), first: newRound()}, &record{id: "failed", first: newRound()}
-		l.conclude([]*record{rec, failed}, make([]error, 2), errSilent)
+		rec, failed := &record{first: newRound()}, &record{first: newRound()}
+		l.conclude([]sinks.Delivery{{Message: &sinks.Message{MessageID: strconv.Itoa(i)}}, {Message: &sinks.Message{MessageID: "failed"}}}, []*record{rec, failed}, make([]error, 2), errSilent)
 		l.end(rec, nil)
 		l.end(failed, errSilent)
 	}
