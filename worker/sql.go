@@ -38,7 +38,7 @@ type sqlRun struct {
 	*Worker
 	pool     *pgxpool.Pool
 	poller   chan struct{} // has an element while a lane waits to poll
-	wake     chan struct{} // somebody found jobs: there may be more
+	wake     chan struct{} // a lane has found jobs: other shards may have some, too
 	notified chan struct{}
 	worked   atomic.Bool  // a take has gone well
 	wary     atomic.Int64 // for how many transactions each job has a savepoint of its own
@@ -134,7 +134,6 @@ func (r *sqlRun) lane(ctx, handlers context.Context) error {
 			wait = later(wait)
 		case n > 0:
 			wait = retryFirst
-			tell(r.wake)
 		default:
 			wait = retryFirst
 			r.idle(ctx)

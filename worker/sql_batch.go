@@ -39,6 +39,9 @@ func (r *sqlRun) transaction(ctx, handlers context.Context) (n int, err error) {
 	err = b.take(limited)
 	if err == nil {
 		r.worked.Store(true)
+		if len(b.jobs) > 0 {
+			tell(r.wake) // other shards may have some, too, and these jobs may take their time
+		}
 		err = b.do(ctx, limited)
 	}
 	if err == nil {

@@ -176,6 +176,32 @@ func TestSQLListens(t *testing.T) {
 	}
 }
 
+// Jobs of other shards do not wait for those that one lane does: whoever finds some lets the next lane look at once.
+func TestSQLShardsAtOnce(t *testing.T) {
+	db, pool := newQueue(t, `{"shards": 4}`)
+	db.Exec(t, "SELECT postrider.enable_notify()")
+	var running atomic.Int64
+	all := make(chan struct{})
+	done := make(chan int64, 4)
+	runs(t, worker.SQL(pool), worker.Config{Listen: true, Poll: time.Hour, Concurrency: 4, Routes: one("q", func(ctx context.Context, job *worker.Job) error {
+		if running.Add(1) == 4 {
+			close(all)
+		}
+		select {
+		case <-all:
+			done <- job.ID
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})})
+	awaitRows(t, pool, 1, "SELECT pid::text FROM pg_stat_activity WHERE query = 'LISTEN postrider' AND datname = current_database()")
+	enqueue(t, pool, many(4, "t.a")...) // without a key: a shard for each
+	for range 4 {
+		receive(t, done)
+	}
+}
+
 // What PostgreSQL refuses for good ends Run, and its words are in the error.
 func TestSQLRefused(t *testing.T) {
 	db, pool := newQueue(t, `{}`)
