@@ -99,7 +99,7 @@ BEGIN
                 IF r.deliver_at > moment OR r.id = ANY (c.batch) OR c.parked$n$),
         -- Damage may come between two shards: whichever comes to it first says so.
         ('shard_page', 'postrider.shard_of(o.key, o.id, s.shards) = postrider.key_shard(c.shard, s.shards)',
-         '(postrider.shard_of(o.key, o.id, s.shards) = postrider.key_shard(c.shard, s.shards) OR octet_length(o.key) > 255 AND postrider.unreadable_key(o.key) IS NOT NULL)'),
+         '(postrider.shard_of(o.key, o.id, s.shards) = postrider.key_shard(c.shard, s.shards) OR CASE WHEN octet_length(o.key) > 255 THEN postrider.unreadable_key(o.key) IS NOT NULL ELSE false END)'),
         ('redrive',
          E's.name = redrive.subscription AND n > 0;\n',
          E's.name = redrive.subscription AND n > 0;\n    PERFORM postrider.read_again(subscription);\n'),
