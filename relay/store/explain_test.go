@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/postrider/postrider/relay/message"
+	"github.com/postrider/postrider/relay/snapshot"
 )
 
 // planNode is a node of EXPLAIN (ANALYZE, FORMAT JSON).
@@ -113,6 +114,8 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 		none := func(*message.Row) error { return nil }
 		_, _, err = outbox.ReadWindow(t.Context(), now, false, none)
 		mend(t, err)
+		_, _, err = outbox.ReadWindow(t.Context(), snapshot.Snapshot{Xmax: now.Xmax}, false, none) // in one scan
+		mend(t, err)
 		_, _, err = outbox.CountWindow(t.Context(), now, make(map[uint64]int))
 		mend(t, err)
 		_, err = outbox.WindowTopics(t.Context(), now, now)
@@ -157,6 +160,7 @@ func TestWindowsAndPagesUseIndexes(t *testing.T) {
 			maySort bool
 		}{
 			{windowRows.whole, window, true},
+			{nearWindowRows.whole, nearWindowArgs(snapshot.Snapshot{Xmax: base.Xmax}), true},
 			{countWindow, window, true},
 			{windowTopics, append(window, []byte(target.String())), true},
 			{transactionRows.whole, xids, true},

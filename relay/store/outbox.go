@@ -34,6 +34,8 @@ type OutboxReader struct {
 	Session     *Session
 	Incarnation string
 	Decoder     *message.Decoder
+
+	near nearness
 }
 
 // UseUpID implements feed.Server.
@@ -48,8 +50,16 @@ func (o *OutboxReader) Tick(ctx context.Context) (snapshot.Snapshot, pglogrepl.L
 // ReadWindow implements feed.Server.
 func (o *OutboxReader) ReadWindow(ctx context.Context, base snapshot.Snapshot, heads bool, add func(*message.Row) error) (snapshot.Snapshot, pglogrepl.LSN, error) {
 	var t tick
-	err := o.Session.run(ctx, beginRead, byIndex, tickCall(o.Incarnation, &t),
-		call{statement: windowRows.way(heads), args: windowArgs(base), binary: true, row: toRow(o.Decoder, add)}, commit)
+	statement, args := windowRows.way(heads), windowArgs
+	if o.near.passesLittle(base) {
+		statement, args = nearWindowRows.way(heads), nearWindowArgs
+	}
+	rows := 0
+	err := o.Session.run(ctx, beginRead, byIndex, tickCall(o.Incarnation, &t), call{statement: statement, args: args(base), binary: true,
+		row: toRow(o.Decoder, func(r *message.Row) error { rows++; return add(r) })}, commit)
+	if err == nil {
+		o.near.read(t.snapshot, rows)
+	}
 	return t.snapshot, t.lsn, err
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -64,19 +65,27 @@ func (l *ledger) settle(b *bench, where string) {
 	}
 }
 
-// readWindow is what the feed's reading tick and its audit do, in one look.
+// readWindow is what the feed's reading ticks, in both ways, and its audit do, in one look.
 func readWindow(ctx context.Context, o *OutboxReader, from snapshot.Snapshot) (to snapshot.Snapshot, rows []*message.Row, counted map[uint64]int, err error) {
 	var t tick
 	counted = make(map[uint64]int)
+	var near []int64
 	err = o.Session.run(ctx, beginRead, byIndex, tickCall(o.Incarnation, &t),
 		call{statement: windowRows.whole, args: windowArgs(from), binary: true, row: toRow(o.Decoder, func(r *message.Row) error {
 			rows = append(rows, r)
+			return nil
+		})},
+		call{statement: nearWindowRows.whole, args: nearWindowArgs(from), binary: true, row: toRow(o.Decoder, func(r *message.Row) error {
+			near = append(near, r.ID)
 			return nil
 		})},
 		call{statement: countWindow, args: windowArgs(from), binary: true, row: func(values [][]byte) error {
 			counted[binary.BigEndian.Uint64(values[0])] = int(binary.BigEndian.Uint64(values[1]))
 			return nil
 		}}, commit)
+	if err == nil && !slices.EqualFunc(rows, near, func(r *message.Row, id int64) bool { return r.ID == id }) {
+		err = fmt.Errorf("from %s to %s there are %d rows, of which one scan finds %d", from, t.snapshot, len(rows), len(near))
+	}
 	return t.snapshot, rows, counted, err
 }
 
