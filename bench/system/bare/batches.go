@@ -31,7 +31,7 @@ func newBatches(url string, subjects []string, fail context.CancelCauseFunc) (*b
 	if err != nil {
 		return nil, err
 	}
-	b := &batches{publisher: publisher{conn: conn, subjects: subjects, progress: make(chan struct{}, 1)}}
+	b := &batches{publisher: publisher{&Publisher{conn: conn, progress: make(chan struct{}, 1)}, subjects}}
 	b.message = nats.Msg{Subject: subjects[0], Header: nats.Header{jetstream.MsgIDHeader: []string{""}}}
 	inbox := conn.NewInbox()
 	b.prefix = fmt.Appendf(nil, "%s.%s.%d.fail.", inbox, strings.TrimPrefix(inbox, nats.InboxPrefix), flow)
@@ -71,7 +71,7 @@ const (
 )
 
 func (b *batches) put(ctx context.Context, id, payload []byte) error {
-	if err := b.room(ctx); err != nil {
+	if err := b.await(ctx, outstanding-1); err != nil {
 		return err
 	}
 	b.published++
