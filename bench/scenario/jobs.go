@@ -160,6 +160,11 @@ func (b *Bench) jobsLive(ctx context.Context, s system.System, l jobLoad) (row r
 	row = report.Row{Case: l.kase, Messages: made.Messages, Seconds: made.Time.Seconds()}
 	charge(&row, costs, made.Messages)
 	row.Add("produced", made.Rate(), "/s")
+	if l.open {
+		if err := st.pollInVain(ctx, &row); err != nil {
+			return row, err
+		}
+	}
 	file := system.TimesFile(st.Place)
 	if err := errors.Join(st.Stop(), ctx.Err()); err != nil {
 		return row, err
@@ -178,6 +183,40 @@ func (b *Bench) jobsLive(ctx context.Context, s system.System, l jobLoad) (row r
 		r.compare(&row, l.window)
 	}
 	return row, nil
+}
+
+// polls are asked, to find the one in the middle.
+const polls = 51
+
+// pollInVain measures what a worker in SQL asks when there is nothing to do, in transactions that are rolled back.
+func (st *Stage) pollInVain(ctx context.Context, row *report.Row) (err error) {
+	p, ok := st.System.(interface{ EmptyPoll() string })
+	if !ok {
+		return nil
+	}
+	conn, err := st.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	var took []time.Duration
+	for range polls {
+		tx, err := conn.Begin(ctx)
+		if err != nil {
+			return fmt.Errorf("poll in vain: %w", err)
+		}
+		began := time.Now()
+		tag, err := tx.Exec(ctx, p.EmptyPoll())
+		took = append(took, time.Since(began))
+		if err = errors.Join(err, tx.Rollback(ctx)); err != nil {
+			return fmt.Errorf("poll in vain: %w", err)
+		}
+		if n := tag.RowsAffected(); n > 0 {
+			return fmt.Errorf("poll in vain: there are %d jobs left", n)
+		}
+	}
+	row.Add("empty poll", report.Milliseconds(middle(took)), "ms")
+	return nil
 }
 
 func helpers(p system.Process) []int {

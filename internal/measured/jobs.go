@@ -70,7 +70,11 @@ func jobsOpen(r *results) (rows [][]string) {
 			done = whole(row.figure("first delivered")) + ", " + whole(row.figure("last delivered"))
 			late = three(row.figure("first p99")) + ", " + ms(row.figure("last p99"))
 		}
-		rows = append(rows, []string{row.worker(), done, late, three(row.Postgres) + " s", whole(float64(row.Dead))})
+		poll := "–"
+		if row.figure("empty poll") > 0 {
+			poll = ms(row.figure("empty poll"))
+		}
+		rows = append(rows, []string{row.worker(), done, late, poll, three(row.Postgres) + " s", whole(float64(row.Dead))})
 	}
 	return rows
 }

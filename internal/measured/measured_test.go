@@ -101,7 +101,7 @@ func TestTables(t *testing.T) {
 		"jobs-effect":   `{"system": "postrider sql", "case": "batches of 1", "rate": 1, "postgres_cpu_s_per_100k": 55}, {"system": "postrider sql", "case": "batches of 100", "rate": 100, "wal_bytes_per_message": 170}`,
 		"jobs-live":     `{"system": "postrider sql", "case": "listens", "extra": [{"name": "produced", "value": 947}]}`,
 		"jobs-open-transaction": `{"system": "postrider sql", "postgres_cpu_s_per_100k": 3, "dead_tuples": 1234,
-			"extra": [{"name": "first delivered", "value": 1999}, {"name": "last delivered", "value": 2001}, {"name": "first p99", "value": 3}, {"name": "last p99", "value": 4}]}, {"system": "else"}`,
+			"extra": [{"name": "first delivered", "value": 1999}, {"name": "last delivered", "value": 2001}, {"name": "first p99", "value": 3}, {"name": "last p99", "value": 4}, {"name": "empty poll", "value": 1.5}]}, {"system": "else"}`,
 		"unthrottled":   `{"system": "y", "rate": 2, "extra": [{"name": "produced", "value": 3}, {"name": "lag at most", "value": 0.119}, {"name": "producers lose", "value": 33.2}]}`,
 		"producer-cost": `{"system": "plain table", "case": "1 row", "extra": [{"name": "of plain", "value": 100}]}, {"system": "plain table", "case": "100 rows", "extra": [{"name": "of plain", "value": 99}]}`,
 	})
@@ -119,7 +119,7 @@ func TestTables(t *testing.T) {
 		"| Postrider, `pull:` | 107,712 | 0.26 s | 3 B | 2 |\n",
 		"| Postrider, `sql:` | 1 | – | 100 | 55.0, 0.00 s | 0, 170 B |\n",
 		"| Postrider, `sql:`, listens | 0.00 ms | 0.00 ms | 947/s |\n",
-		"| Postrider, `sql:` | 1,999, 2,001 | 3.00, 4.00 ms | 3.00 s | 1,234 |\n| else | – | – | 0.00 s | 0 |\n",
+		"| Postrider, `sql:` | 1,999, 2,001 | 3.00, 4.00 ms | 1.50 ms | 3.00 s | 1,234 |\n| else | – | – | – | 0.00 s | 0 |\n",
 		"| y | 3 | 2 | 0.12 s | 33 % |\n",
 		"| plain table | 100 % | 99 % |\n",
 	} {

@@ -136,6 +136,11 @@ func (s *inSQL) Start(ctx context.Context, p system.Place) (system.Process, erro
 	return s.options.start(ctx, "worker", p, "")
 }
 
+// EmptyPoll is what a worker asks in vain.
+func (s *inSQL) EmptyPoll() string {
+	return fmt.Sprintf("SELECT id FROM postrider.take('bench', %d)", s.options.Batch)
+}
+
 // Settle has nothing to wait for: there is no stream.
 func (s *inSQL) Settle(context.Context, system.Place) error { return nil }
 

@@ -2,6 +2,8 @@ package jobs
 
 import (
 	"context"
+	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -50,6 +52,11 @@ func (*plain) Fill(ctx context.Context, conn *pgx.Conn, n int) error {
 
 func (t *plain) Start(ctx context.Context, p system.Place) (system.Process, error) {
 	return t.options.start(ctx, "worker of a plain table", p, "")
+}
+
+// EmptyPoll is what a worker asks in vain.
+func (t *plain) EmptyPoll() string {
+	return strings.ReplaceAll(takePlain, "$1", strconv.Itoa(t.options.Batch))
 }
 
 // takePlain deletes some jobs and returns them, in the worker's transaction.
