@@ -27,7 +27,7 @@ func TestBrokers(t *testing.T) {
 			names = append(names, f.Name)
 		}
 	}
-	r := round(t, Config{Follow: "stream", Relays: 1, NATSServers: 1, Faults: names, Duration: 8 * time.Second, Pause: 300 * time.Millisecond, Calm: 2})
+	r := round(t, Config{Follow: "stream", Relays: 1, NATSServers: 1, Faults: names, Duration: 8 * time.Second, Pause: 300 * time.Millisecond})
 	for _, name := range r.Destinations {
 		if !slices.ContainsFunc(r.Deliveries, func(d DeliveryCount) bool { return d.Subscription == name && d.Expected > 0 }) {
 			t.Errorf("%s got nothing", name)

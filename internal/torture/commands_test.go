@@ -22,7 +22,7 @@ func busy(t *testing.T, c Config, kinds []kind, act func(*scene)) *Report {
 	w := stage{Config: c}.set(t)
 	w.play(t)
 	before := w.measured(t)
-	w.apps.start(t.Context(), kinds, 1)
+	w.apps.start(t.Context(), kinds, 2)
 	defer w.apps.stop()
 	act(&scene{world: w, t: t})
 	w.apps.stop()

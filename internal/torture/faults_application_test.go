@@ -13,5 +13,5 @@ func TestApplication(t *testing.T) {
 	for _, f := range slices.Concat(applicationFaults, scheduleFaults, operationFaults) {
 		names = append(names, f.Name)
 	}
-	round(t, Config{Follow: "timer", Relays: 2, NATSServers: 1, Faults: names, Duration: 9 * time.Second, Pause: 200 * time.Millisecond, Calm: 2})
+	round(t, Config{Follow: "timer", Relays: 2, NATSServers: 1, Faults: names, Duration: 9 * time.Second, Pause: 200 * time.Millisecond})
 }
