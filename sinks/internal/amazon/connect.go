@@ -1,6 +1,7 @@
 package amazon
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -86,8 +87,17 @@ func (c *Connection) watch(log *slog.Logger, o *Options) error {
 	return nil
 }
 
-// Do implements the SDK's HTTPClient: it bounds what is read of an answer.
+// Do implements the SDK's HTTPClient: it bounds what is read of an answer. It sends a copy of the body: the SDK closes its own once an answer begins,
+// and net/http, which may not have noticed yet that all of it is sent, then ends the connection in the middle of the answer.
 func (c *Connection) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.ContentLength > 0 {
+		body := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			return nil, fmt.Errorf("read the request's body: %w", err)
+		}
+		r = r.WithContext(r.Context())
+		r.Body, r.GetBody = io.NopCloser(bytes.NewReader(body)), nil
+	}
 	answer, err := c.client.Do(r)
 	if err != nil {
 		return nil, err
