@@ -62,6 +62,9 @@ var plain = []string{
 	"relay/subscription", "sinks/webhook/internal/sign",
 }
 
+// packagesAtOnce is how many of the other packages are tested at the same time: most of their tests run one after another, and wait.
+func packagesAtOnce() string { return strconv.Itoa(2 * runtime.GOMAXPROCS(0)) }
+
 // inOrder returns the packages to test: the large ones, each of which keeps the machine busy, the others, the longest first, and those that need no
 // race detector.
 func inOrder(packages []string) (large, others, pure []string) {
@@ -112,7 +115,7 @@ func testAll(ctx context.Context) error {
 	}
 	most, rest, pure := inOrder(packages)
 	large := suite{".", slices.Concat(quick, []string{"-p", "1", "-parallel", atOnce(), "-skip", alone}, race, most), nil}
-	others := suite{".", slices.Concat(quick, race, rest), nil}
+	others := suite{".", slices.Concat(quick, []string{"-p", packagesAtOnce()}, race, rest), nil}
 	quiet := suite{".", slices.Concat(quick, []string{"-p", "1"}, pure), nil}
 	memory := suite{".", slices.Concat(quick, []string{"-run", alone, "./relay"}), nil} // the race detector has memory of its own
 	// The checker waits most of the time, as its faults do; so do the tests of memory and the few packages of other modules. They go beside,
