@@ -162,7 +162,7 @@ func (s *Server) Restart() error {
 		return err
 	}
 	for deadline := time.Now().Add(Patience); ; time.Sleep(20 * time.Millisecond) {
-		if s.admin, err = amqp.DialConfig("amqp://guest:guest@"+s.Addr()+"/", amqp.Config{Dial: amqp.DefaultDial(5 * time.Second)}); err == nil {
+		if err = s.dial(); err == nil {
 			return nil
 		}
 		select {

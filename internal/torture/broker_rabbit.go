@@ -17,7 +17,7 @@ import (
 // toRabbit is the subscription's name, for faults that may repeat what it has delivered.
 var toRabbit = []string{"amqp"}
 
-var rabbitKind = &brokerKind{name: "amqp", about: "a real RabbitMQ with a durable classic queue", hits: onRabbit,
+var rabbitKind = &brokerKind{name: "amqp", about: "a real RabbitMQ with a durable queue, a quorum queue in every other round", hits: onRabbit,
 	find: rabbittest.Find, start: startRabbit,
 	faults: []*Fault{
 		{Name: "amqp-kill", About: "SIGKILL to RabbitMQ, then it is started again", Repeats: toRabbit,
@@ -36,8 +36,7 @@ var rabbitKind = &brokerKind{name: "amqp", about: "a real RabbitMQ with a durabl
 	}}
 
 // rabbit is a server with a durable queue, which nobody reads before all faults are over. When something came into it, a second queue says,
-// which lasts no longer than the server runs. (The queue is a classic one: RabbitMQ 3.10 never finds a quorum queue again that was made in the
-// seconds before SIGKILL.)
+// which lasts no longer than the server runs. The seed says whether it is a classic queue or a quorum queue.
 type rabbit struct {
 	server *rabbittest.Server
 	book   *book
@@ -53,13 +52,21 @@ type rabbit struct {
 
 const rabbitExchange, rabbitQueue, rabbitMark = "all", "kept", "mark"
 
-func startRabbit(_ string, _ *world, b *book) (broker, error) {
+func startRabbit(_ string, w *world, b *book) (broker, error) {
 	server, err := rabbittest.Launch()
 	if err != nil {
 		return nil, err
 	}
 	r := &rabbit{server: server, book: b, last: time.Now(), times: make(map[string][]time.Time)}
-	if err = server.Bind(rabbitExchange, rabbitQueue, nil); err == nil {
+	var kind amqp.Table // classic
+	if w.Seed%2 == 1 {
+		kind = amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum}
+		err = server.Quorum(rabbitQueue)
+	}
+	if err == nil {
+		err = server.Bind(rabbitExchange, rabbitQueue, kind)
+	}
+	if err == nil {
 		err = r.listen()
 	}
 	if err != nil {
