@@ -67,6 +67,10 @@ type Surroundings struct {
 	Workers func(t Target) (Sink, error)
 	// Version is that of this build.
 	Version string
+	// MeterOf is where a kind of destination, by the first of its schemes, is counted; nil: nobody counts.
+	MeterOf func(kind string) *Meter
+	// Meter is that of the kind that is opened; nil: nobody counts.
+	Meter *Meter
 }
 
 // OptionsError is what is wrong with the options, not with the sink's URL.

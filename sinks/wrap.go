@@ -16,6 +16,9 @@ type Stage struct {
 	// Record is told of each attempt that Before has let pass, when it has ended: since when the sink has had it, together with how many
 	// others and itself, and what came of it, ahead of After. Of a message that was loaded late it sees headers of up to 8 KiB, and no payload. Nil is not told.
 	Record func(d *Delivery, since time.Time, together int, outcome error)
+	// Batch is told of each batch that has passed, and of each message that is sent by itself, when it has ended: since when the sink has had it, and how many
+	// messages it had. Nil is not told.
+	Batch func(since time.Time, messages int)
 	// After is shown what came of a delivery that Before has let pass, and returns what the caller is told. Nil changes nothing.
 	After func(d *Delivery, outcome error) error
 }
@@ -92,6 +95,9 @@ func (w wrapped) Deliver(ctx context.Context, batch []Delivery, outcomes []error
 func (w wrapped) hand(ctx context.Context, batch []Delivery, outcomes []error) {
 	since := time.Now()
 	w.Sink.Deliver(ctx, batch, outcomes)
+	if w.stage.Batch != nil {
+		w.stage.Batch(since, len(batch))
+	}
 	for i := range batch {
 		outcomes[i] = w.back(&batch[i], since, len(batch), outcomes[i])
 	}
@@ -125,7 +131,12 @@ func (w wrappedSender) Send(ctx context.Context, d Delivery, done func(outcome e
 		}
 	}
 	since := time.Now()
-	w.sender.Send(ctx, d, func(outcome error) { done(w.back(&d, since, 1, outcome)) })
+	w.sender.Send(ctx, d, func(outcome error) {
+		if w.stage.Batch != nil {
+			w.stage.Batch(since, 1)
+		}
+		done(w.back(&d, since, 1, outcome))
+	})
 }
 
 // wrappedLate is wrapped around a LateLoader.

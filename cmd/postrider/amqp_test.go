@@ -57,6 +57,10 @@ func TestMessagesGoToRabbitMQ(t *testing.T) {
 			rabbit.Ctl(t, "set_vm_memory_high_watermark", "absolute", "1000000")
 			db.Exec(t, fmt.Sprintf("INSERT INTO postrider.outbox (topic, key, payload) SELECT 'a.b', 'alarm', to_jsonb(-i) FROM generate_series(1, %d) i", more))
 			eventually(t, "the alarm is told of", trouble("%it has an alarm%"))
+			eventually(t, "the time of the alarm is told", func() bool { return p.told("blocked_seconds_total", "amqp") > 0 })
+			if p.told("connections_total", "amqp") < 1 {
+				t.Error("no connection is told of")
+			}
 			rabbit.Ctl(t, "set_vm_memory_high_watermark", "absolute", "2GB")
 		}
 		eventually(t, "some have arrived", func() bool { return stored() > round*n/rounds })

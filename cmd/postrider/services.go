@@ -41,7 +41,9 @@ func openServices(s *config.Settings, log *slog.Logger, registry *prometheus.Reg
 	if all.api, err = openAPI(s, func() *relay.Relay { return all.relay }, log, registry); err != nil {
 		return all, err
 	}
-	with := sinks.Surroundings{Log: log, Secrets: secrets, CallbackURL: makeURL(s, urls), Workers: all.api.workers(), Version: buildVersion()}
+	counted := &meters{}
+	registry.MustRegister(counted)
+	with := sinks.Surroundings{Log: log, MeterOf: counted.of, Secrets: secrets, CallbackURL: makeURL(s, urls), Workers: all.api.workers(), Version: buildVersion()}
 	engine := relayConfig(s, specs, with, registry, spans)
 	if engine.API != nil {
 		engine.API.Watch = all.api.feed

@@ -82,7 +82,15 @@ func Open(with sinks.Surroundings) func(ctx context.Context, s subscription.Subs
 		}
 		own := with
 		own.Log = with.Log.With("subscription", s.Name)
-		return d.Open(ctx, target(s), own)
+		if with.MeterOf == nil {
+			return d.Open(ctx, target(s), own)
+		}
+		own.Meter = with.MeterOf(d.Schemes[0])
+		sink, err := d.Open(ctx, target(s), own)
+		if err != nil {
+			return nil, err
+		}
+		return sinks.Wrap(sink, own.Meter.Stage()), nil
 	}
 }
 

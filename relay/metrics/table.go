@@ -29,6 +29,7 @@ const (
 	byCallbacks = "each relay with `POSTRIDER_CALLBACK_ADDR`"
 	byReplica   = "each relay with `POSTRIDER_REPLICA_URL`"
 	byTraces    = "each relay that sends traces"
+	bySinks     = "each relay, of kinds that it has delivered to"
 )
 
 // definition is one metric.
@@ -46,12 +47,15 @@ type definition struct {
 // putting takes a value, with those of the labels.
 type putting func(value float64, labels ...string)
 
+// ofKind are the labels of what is told of kinds of destinations.
+var ofKind = []string{"kind"}
+
 // ofSubscription are the labels of what is told of each subscription.
 func ofSubscription(further ...string) []string { return append([]string{"subscription"}, further...) }
 
 // elsewhere says whether others of this process tell it, with what CounterVec and Desc make.
 func (d *definition) elsewhere() bool {
-	return slices.Contains([]string{byAPI, byHub, byCallbacks, byTraces}, d.by)
+	return slices.Contains([]string{byAPI, byHub, byCallbacks, byTraces, bySinks}, d.by)
 }
 
 // The list of all metrics.
@@ -141,6 +145,12 @@ var aboutProcess = []definition{
 	{name: "job_last_take_timestamp_seconds", kind: gauge, labels: ofSubscription(), by: byHub, help: "When a worker asked for its jobs the last time, or this relay began to deliver it; now, while one waits for some."},
 	{name: "job_workers", kind: gauge, by: byAPI, help: "Workers that have called this relay within the last minute."},
 	{name: "callbacks_total", kind: counter, labels: []string{"action", "result"}, by: byCallbacks, help: "Callbacks of receivers, by action and by what came of them."},
+	{name: "sink_connections_total", kind: counter, labels: ofKind, by: bySinks, help: "Connections that were made to destinations, by kind: the scheme of the sink's URL, http for all webhooks."},
+	{name: "sink_connect_failures_total", kind: counter, labels: ofKind, by: bySinks, help: "Attempts to connect to a destination that have failed, by kind."},
+	{name: "sink_batches_total", kind: counter, labels: ofKind, by: bySinks, help: "Batches that destinations have answered, with whatever outcomes, by kind. A message that is sent by itself is one."},
+	{name: "sink_batch_messages_total", kind: counter, labels: ofKind, by: bySinks, help: "Messages in them."},
+	{name: "sink_batch_seconds_total", kind: counter, labels: ofKind, by: bySinks, help: "Time for which they were out, added up: per second it is how many were out at once, per batch how long its answers took."},
+	{name: "sink_blocked_seconds_total", kind: counter, labels: ofKind, by: bySinks, help: "Time for which destinations took nothing over connections that stood, such as RabbitMQ during an alarm, added up over these."},
 	{name: "trace_spans_total", kind: counter, labels: []string{"result"}, by: byTraces, help: "Spans of attempts that a collector has taken (sent), and that none has, since it did not take them in time or at all (lost)."},
 }
 

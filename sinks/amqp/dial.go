@@ -11,6 +11,7 @@ import (
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/internal/wire"
 )
 
@@ -25,6 +26,7 @@ const (
 type dialer struct {
 	*settings
 	wires    wire.Dialer
+	meter    *sinks.Meter            // nil: nobody counts
 	user     *secret.Watched[string] // nil for none
 	password *secret.Watched[string] // nil for none
 }
@@ -100,7 +102,7 @@ func (d *dialer) connectTo(ctx context.Context, address string) (*link, error) {
 		w.Reset()
 		return nil, explain(w, err)
 	}
-	return newLink(conn, w), nil
+	return newLink(conn, w, d.meter), nil
 }
 
 var errConfirms = errors.New("the server has no publisher confirms")

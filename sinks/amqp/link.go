@@ -10,6 +10,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/internal/wire"
 )
 
@@ -31,6 +32,8 @@ type link struct {
 	late      []*channel    // channels with messages that were given up during an alarm
 	alarm     string        // of the server, empty for none
 	unblocked chan struct{} // closed when the alarm is over; nil without one
+	meter     *sinks.Meter  // of alarms; nil: nobody counts
+	over      func()        // for the meter, of an alarm
 }
 
 // channel is one of a link. One batch at a time has it.
@@ -49,8 +52,8 @@ type sent struct {
 	confirm *amqp.DeferredConfirmation
 }
 
-func newLink(conn *amqp.Connection, w *wire.Conn) *link {
-	l := &link{conn: conn, wire: w, done: make(chan struct{})}
+func newLink(conn *amqp.Connection, w *wire.Conn, meter *sinks.Meter) *link {
+	l := &link{conn: conn, wire: w, done: make(chan struct{}), meter: meter, over: func() {}}
 	blocks, closes := conn.NotifyBlocked(make(chan amqp.Blocking, 8)), conn.NotifyClose(make(chan *amqp.Error, 1))
 	go l.watch(blocks, closes)
 	return l
@@ -59,6 +62,7 @@ func newLink(conn *amqp.Connection, w *wire.Conn) *link {
 // watch follows alarms until the connection ends.
 func (l *link) watch(blocks <-chan amqp.Blocking, closes <-chan *amqp.Error) {
 	defer close(l.done)
+	defer func() { l.over() }()
 	for {
 		select {
 		case b, ok := <-blocks:
@@ -83,9 +87,10 @@ func (l *link) sound(b amqp.Blocking) {
 	defer l.mu.Unlock()
 	switch {
 	case b.Active && l.unblocked == nil:
-		l.alarm, l.unblocked = b.Reason, make(chan struct{})
+		l.alarm, l.unblocked, l.over = b.Reason, make(chan struct{}), l.meter.Block()
 	case !b.Active && l.unblocked != nil:
 		close(l.unblocked)
+		l.over()
 		l.alarm, l.unblocked = "", nil
 	}
 }

@@ -61,8 +61,9 @@ func newSink(t sinks.Target, with sinks.Surroundings) (*sink, error) {
 	if !c.secure && c.Password != "" && with.Log != nil {
 		with.Log.Warn("the password goes over the network as it is: use amqps:// (TLS)")
 	}
+	d.meter = with.Meter
 	limits := sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}
-	return &sink{dialer: d, limits: limits, shared: wire.NewShared(d.reconnect)}, nil
+	return &sink{dialer: d, limits: limits, shared: wire.NewShared(with.Meter, d.reconnect)}, nil
 }
 
 // Limits implements sinks.Sink.

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/internal/tlsfiles"
 )
 
@@ -57,12 +58,16 @@ func (d *dialer) config(address string) (*tls.Config, error) {
 }
 
 // trouble remembers why the last connect failed, until one works: a message without an answer says nothing of that.
-type trouble struct{ last atomic.Pointer[error] }
+type trouble struct {
+	last  atomic.Pointer[error]
+	meter *sinks.Meter // nil: nobody counts
+}
 
 var _ kgo.HookBrokerConnect = (*trouble)(nil)
 
 // OnBrokerConnect takes note of how a connect went, with TLS and SASL.
 func (t *trouble) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	t.meter.Connected(err)
 	t.note(err)
 }
 

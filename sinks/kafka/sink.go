@@ -61,6 +61,7 @@ func open(t sinks.Target, with sinks.Surroundings) (*Sink, error) {
 		return nil, fmt.Errorf("options: %w", err)
 	}
 	s := &Sink{settings: c, memory: semaphore.NewWeighted(pendingBytes), part: pendingBytes / int64(c.MaxPending), company: semaphore.NewWeighted(everybody)}
+	s.trouble.meter = with.Meter
 	s.redact = func(err error) error { return sinks.RedactOutcome(&secrets.Redactor, err) }
 	s.limits = sinks.Limits{Lanes: DefaultLanes, Batch: DefaultBatch}
 	if t.Lanes > 0 {

@@ -182,7 +182,7 @@ func newSink(t sinks.Target, with sinks.Surroundings) (*sink, error) {
 		with.Log.Warn("the password goes over the network as it is: use mqtts:// (TLS)")
 	}
 	limits := sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}
-	return &sink{dialer: d, limits: limits, shared: wire.NewShared(func(ctx context.Context, _ *link, turn int) (*link, error) { return d.connect(ctx, turn) })}, nil
+	return &sink{dialer: d, limits: limits, shared: wire.NewShared(with.Meter, func(ctx context.Context, _ *link, turn int) (*link, error) { return d.connect(ctx, turn) })}, nil
 }
 
 // Limits implements sinks.Sink.

@@ -52,7 +52,7 @@ func newOf(ctx context.Context, t sinks.Target, with sinks.Surroundings) (*Sink,
 	config.Control, config.Secrets, config.Log = addresses.Control, with.Secrets, with.Log
 	config.Lanes, config.Batch = t.Lanes, t.Batch
 	config.AckTimeout = cmp.Or(config.AckTimeout, t.Timeout)
-	return New(ctx, config)
+	return newSink(ctx, config, with.Meter)
 }
 
 func examine(ctx context.Context, t sinks.Target) (err error) {

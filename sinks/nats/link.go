@@ -15,6 +15,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 const (
@@ -39,10 +41,11 @@ type conn struct {
 
 // link keeps a connection to the servers: it makes a new one when the library has given the old one up.
 type link struct {
-	cfg  Config
-	id   *identity
-	life context.Context
-	end  context.CancelFunc
+	cfg   Config
+	id    *identity
+	meter *sinks.Meter // nil: nobody counts
+	life  context.Context
+	end   context.CancelFunc
 
 	mu  sync.Mutex // held while connecting
 	cur *conn
@@ -56,8 +59,8 @@ type link struct {
 	refusals atomic.Int32
 }
 
-func newLink(ctx context.Context, cfg Config, id *identity) (*link, error) {
-	l := &link{cfg: cfg, id: id, denied: map[string]error{}}
+func newLink(ctx context.Context, cfg Config, id *identity, meter *sinks.Meter) (*link, error) {
+	l := &link{cfg: cfg, id: id, meter: meter, denied: map[string]error{}}
 	l.life, l.end = context.WithCancel(context.Background())
 	// The first try to connect ends with ctx; later ones with the sink.
 	stop := context.AfterFunc(ctx, l.end)
@@ -125,9 +128,10 @@ func (l *link) options(c *conn) []nats.Option {
 		nats.PingInterval(20 * time.Second),
 		nats.FlusherTimeout(l.cfg.AckTimeout),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.note(err) }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.note(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.meter.Connected(err); l.note(err) }),
+		nats.ConnectHandler(func(*nats.Conn) { l.meter.Connected(nil) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { l.note(err); c.lose() }),
-		nats.ReconnectHandler(func(*nats.Conn) { l.clear() }),
+		nats.ReconnectHandler(func(*nats.Conn) { l.meter.Connected(nil); l.clear() }),
 		nats.ClosedHandler(func(*nats.Conn) { c.lose(); close(c.closed) }),
 	}
 	if l.cfg.confides() && !l.cfg.secure() {

@@ -20,7 +20,10 @@ var _ sinks.Sink = (*Sink)(nil)
 
 // New opens a sink. It tries to connect once, for about two seconds per server at most and not after ctx has ended, but a
 // NATS that is down is no error: then deliveries are Unavailable until it is up. An error names the setting that is wrong.
-func New(ctx context.Context, cfg Config) (*Sink, error) {
+func New(ctx context.Context, cfg Config) (*Sink, error) { return newSink(ctx, cfg, nil) }
+
+// newSink is New with a meter of connections; nil: nobody counts.
+func newSink(ctx context.Context, cfg Config, meter *sinks.Meter) (*Sink, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -36,7 +39,7 @@ func New(ctx context.Context, cfg Config) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("NATS %w", err)
 	}
-	l, err := newLink(ctx, cfg, id)
+	l, err := newLink(ctx, cfg, id, meter)
 	if err != nil {
 		return nil, err
 	}

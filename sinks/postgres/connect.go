@@ -17,6 +17,7 @@ import (
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks"
 )
 
 const (
@@ -30,6 +31,7 @@ type dialer struct {
 	addresses *guard.Guard
 	secrets   *secret.Store
 	password  *secret.Watched[string] // nil for none
+	meter     *sinks.Meter            // nil: nobody counts
 }
 
 func newDialer(c *config, log *slog.Logger, secrets *secret.Store) (*dialer, error) {
@@ -79,6 +81,10 @@ func (d *dialer) settings() (*pgxpool.Config, error) {
 		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	pool.BeforeConnect = d.beforeConnect
+	pool.AfterConnect = func(context.Context, *pgx.Conn) error {
+		d.meter.Connected(nil)
+		return nil
+	}
 	pool.MinConns, pool.MaxConnIdleTime = 0, keepIdle
 	return pool, nil
 }

@@ -45,6 +45,7 @@ func newSink(ctx context.Context, t sinks.Target, with sinks.Surroundings) (*sin
 	if s.dialer, err = newDialer(c, with.Log, with.Secrets); err != nil {
 		return nil, err
 	}
+	s.meter = with.Meter
 	settings, err := s.settings()
 	if err != nil {
 		return nil, err
@@ -128,6 +129,7 @@ func (s *sink) write(ctx context.Context, list []row) (err error) {
 func (s *sink) writeOnce(ctx context.Context, list []row) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
+		s.meter.Connected(err)
 		return err
 	}
 	defer conn.Release()

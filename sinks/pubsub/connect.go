@@ -25,6 +25,7 @@ import (
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/internal/wire"
 )
 
@@ -46,13 +47,14 @@ type link struct {
 	client  *pubsub.TopicAdminClient
 	fault   atomic.Pointer[error] // what somebody has to change for a connection to come about
 	key     *secret.Watched[oauth2.TokenSource]
+	meter   *sinks.Meter // nil: nobody counts
 
 	mu      sync.Mutex
 	ambient oauth2.TokenSource // nil: not looked for yet
 }
 
-func (c *settings) connect(log *slog.Logger, secrets *secret.Store) (*link, error) {
-	l := &link{settings: c, secrets: secrets.Own()}
+func (c *settings) connect(log *slog.Logger, secrets *secret.Store, meter *sinks.Meter) (*link, error) {
+	l := &link{settings: c, secrets: secrets.Own(), meter: meter}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -96,6 +98,9 @@ func (l *link) dialer(addresses *guard.Guard) func(context.Context, string) (net
 	return func(ctx context.Context, address string) (net.Conn, error) {
 		conn, err := d.Dial(ctx, address)
 		l.note(err)
+		if err != nil || l.plain {
+			l.meter.Connected(err) // with TLS, once that is done
+		}
 		if err != nil {
 			return nil, err // not a *wire.Conn that is nil
 		}
@@ -133,6 +138,7 @@ func (t *transport) ClientHandshake(ctx context.Context, _ string, conn net.Conn
 	}
 	secured, info, err := credentials.NewTLS(config).ClientHandshake(ctx, config.ServerName, conn)
 	t.link.note(err)
+	t.link.meter.Connected(err)
 	return secured, info, err
 }
 

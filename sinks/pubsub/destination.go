@@ -39,7 +39,7 @@ func check(t sinks.Target, secrets *secret.Store) error {
 	if err != nil || secrets == nil {
 		return err
 	}
-	l, err := c.connect(nil, secrets)
+	l, err := c.connect(nil, secrets, nil)
 	if err != nil {
 		return err
 	}

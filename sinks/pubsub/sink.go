@@ -30,7 +30,7 @@ func newSink(t sinks.Target, with sinks.Surroundings) (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := c.connect(with.Log, with.Secrets)
+	l, err := c.connect(with.Log, with.Secrets, with.Meter)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks"
 )
 
 // connectTimeout bounds connecting, TLS included.
@@ -25,6 +26,7 @@ type dialer struct {
 	secrets   *secret.Store
 	user      *secret.Watched[string] // nil for none
 	password  *secret.Watched[string] // nil for none
+	meter     *sinks.Meter            // nil: nobody counts
 }
 
 func newDialer(c *settings, log *slog.Logger, secrets *secret.Store) (*dialer, error) {
@@ -72,6 +74,12 @@ func (d *dialer) credentials(rueidis.AuthCredentialsContext) (rueidis.AuthCreden
 var errTrust = errors.New("TLS cannot be set up")
 
 func (d *dialer) dial(ctx context.Context, address string, to *net.Dialer, _ *tls.Config) (net.Conn, error) {
+	conn, err := d.connectTo(ctx, address, to)
+	d.meter.Connected(err)
+	return conn, err
+}
+
+func (d *dialer) connectTo(ctx context.Context, address string, to *net.Dialer) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	conn, err := to.DialContext(ctx, "tcp", address)

@@ -43,6 +43,7 @@ func newSink(t sinks.Target, with sinks.Surroundings) (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.meter = with.Meter
 	return &sink{dialer: d, limits: sinks.Limits{Lanes: cmp.Or(t.Lanes, DefaultLanes), Batch: cmp.Or(t.Batch, DefaultBatch)}}, nil
 }
 

@@ -48,6 +48,8 @@ type Config struct {
 	// Secrets reads what the options refer to. Nil means that they may refer to whatever this process can read: for programs that
 	// make the options by themselves.
 	Secrets *secret.Store
+	// Meter is told of connections. Nil means that nobody counts.
+	Meter *sinks.Meter
 	// Log is told what an operator should know and no outcome says, such as certificates and secrets that were replaced, or
 	// that cannot be read any more. Nil means nobody.
 	Log *slog.Logger
@@ -108,7 +110,7 @@ func (c Config) parse() (*url.URL, error) {
 func (c Config) transport(u *url.URL, userAgent string) transport.Config {
 	o := c.Options
 	return transport.Config{Target: u, UserAgent: userAgent, Lanes: c.Lanes, Timeout: c.Timeout, TLS: o.TLS, Base: c.TLS, Guard: o.Guard, Proxy: o.Proxy,
-		HTTP2: o.HTTP2, Resolver: c.Resolver, Secrets: c.Secrets, Log: c.Log}
+		HTTP2: o.HTTP2, Resolver: c.Resolver, Secrets: c.Secrets, Log: c.Log, Meter: c.Meter}
 }
 
 // LogWriter is for log.SetOutput. Where net/http has nobody to give an error to, it uses the standard logger, and quotes

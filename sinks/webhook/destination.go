@@ -44,7 +44,7 @@ func openTarget(_ context.Context, t sinks.Target, with sinks.Surroundings) (sin
 	if err != nil {
 		return nil, err
 	}
-	config.Version, config.Log, config.Secrets, config.CallbackURL = with.Version, with.Log, with.Secrets, with.CallbackURL
+	config.Version, config.Log, config.Secrets, config.CallbackURL, config.Meter = with.Version, with.Log, with.Secrets, with.CallbackURL, with.Meter
 	if config.Options.Async && with.CallbackURL == nil {
 		with.Log.Info("asynchronous deliveries carry no callback URL, as POSTRIDER_CALLBACK_URL is not set: they can be settled in SQL")
 	}

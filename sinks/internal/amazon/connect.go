@@ -21,6 +21,7 @@ import (
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/internal/wire"
 )
 
@@ -43,7 +44,7 @@ type Connection struct {
 }
 
 // Connect prepares connections; it makes none.
-func (o *Options) Connect(log *slog.Logger, secrets *secret.Store) (*Connection, error) {
+func (o *Options) Connect(log *slog.Logger, secrets *secret.Store, meter *sinks.Meter) (*Connection, error) {
 	c := &Connection{secrets: secrets.Own(), metadata: o.InstanceMetadata}
 	addresses, err := guard.New(o.Guard)
 	if err != nil {
@@ -52,8 +53,8 @@ func (o *Options) Connect(log *slog.Logger, secrets *secret.Store) (*Connection,
 	if err := c.watch(log, o); err != nil {
 		return nil, err
 	}
-	plain := &wire.Dialer{Guard: addresses, Secrets: c.secrets}
-	secured := &wire.Dialer{Guard: addresses, Secure: true, TLS: o.TLS, Secrets: c.secrets}
+	plain := &wire.Dialer{Guard: addresses, Secrets: c.secrets, Meter: meter}
+	secured := &wire.Dialer{Guard: addresses, Secure: true, TLS: o.TLS, Secrets: c.secrets, Meter: meter}
 	dial := func(d *wire.Dialer) func(context.Context, string, string) (net.Conn, error) {
 		return func(ctx context.Context, _, address string) (net.Conn, error) {
 			conn, err := d.Dial(ctx, address)
@@ -179,7 +180,7 @@ func (c *Connection) Close() { c.transport.CloseIdleConnections() }
 
 // CheckHere says what of the files and variables that the options name cannot be used on this machine.
 func (o *Options) CheckHere(secrets *secret.Store) error {
-	c, err := o.Connect(nil, secrets)
+	c, err := o.Connect(nil, secrets, nil)
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func TestAnswersOutliveTheirRequest(t *testing.T) {
 		_, _ = io.WriteString(w, "ended") // to nobody, if so
 	}))
 	defer server.Close()
-	c, err := new(Options).Connect(nil, nil)
+	c, err := new(Options).Connect(nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -99,7 +99,7 @@ func (s Service) open(t sinks.Target, with sinks.Surroundings) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	link, err := c.Connect(with.Log, with.Secrets)
+	link, err := c.Connect(with.Log, with.Secrets, with.Meter)
 	if err != nil {
 		return nil, err
 	}

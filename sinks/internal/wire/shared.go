@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"github.com/postrider/postrider/sinks"
 )
 
 // Link is a connection on which a protocol is spoken.
@@ -16,6 +18,7 @@ type Link interface {
 // Shared is the one connection of all of a sink's lanes. Whoever needs it first has it made, and so does whoever finds it gone.
 type Shared[L Link] struct {
 	connect func(ctx context.Context, old L, turn int) (L, error)
+	meter   *sinks.Meter
 	life    context.Context // ends with Close
 	end     context.CancelFunc
 
@@ -33,9 +36,9 @@ type attempt[L Link] struct {
 	err  error
 }
 
-// NewShared returns one that connect makes: old is the one before it, nil for the first, and turn counts the attempts, from 0.
-func NewShared[L Link](connect func(ctx context.Context, old L, turn int) (L, error)) *Shared[L] {
-	s := &Shared[L]{connect: connect}
+// NewShared returns one that connect makes: old is the one before it, nil for the first, and turn counts the attempts, from 0. The meter is told of each.
+func NewShared[L Link](meter *sinks.Meter, connect func(ctx context.Context, old L, turn int) (L, error)) *Shared[L] {
+	s := &Shared[L]{connect: connect, meter: meter}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }
@@ -69,6 +72,7 @@ func (s *Shared[L]) Ready(ctx context.Context) (none L, err error) {
 
 func (s *Shared[L]) make(a *attempt[L], old L, turn int) {
 	a.link, a.err = s.connect(s.life, old, turn)
+	s.meter.Connected(a.err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.attempt = nil

@@ -29,6 +29,8 @@ type Dialer struct {
 	Secure  bool
 	TLS     tlsfiles.Options
 	Secrets *secret.Store
+	// Meter is told of connections; nil: whoever dials tells it.
+	Meter *sinks.Meter
 }
 
 var (
@@ -38,6 +40,12 @@ var (
 
 // Dial connects to an address, host:port.
 func (d *Dialer) Dial(ctx context.Context, address string) (*Conn, error) {
+	c, err := d.dial(ctx, address)
+	d.Meter.Connected(err)
+	return c, err
+}
+
+func (d *Dialer) dial(ctx context.Context, address string) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	to := net.Dialer{KeepAlive: 15 * time.Second, ControlContext: d.Guard.Control}

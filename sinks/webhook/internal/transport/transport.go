@@ -14,6 +14,7 @@ import (
 
 	"github.com/postrider/postrider/internal/guard"
 	"github.com/postrider/postrider/internal/secret"
+	"github.com/postrider/postrider/sinks"
 	"github.com/postrider/postrider/sinks/webhook/internal/http1"
 )
 
@@ -43,6 +44,7 @@ type Config struct {
 	Resolver  *net.Resolver // nil: the system's
 	Secrets   *secret.Store
 	Log       *slog.Logger
+	Meter     *sinks.Meter // of connections; nil: nobody counts
 }
 
 // Transport keeps the connections to one destination. Where files or a reference say how to connect, it checks them
@@ -260,6 +262,7 @@ func (t *Transport) connect(dial http1.DialFunc) http1.DialFunc {
 		defer cancel()
 		defer context.AfterFunc(t.life, cancel)()
 		conn, err := dial(ctx, network, addr)
+		t.cfg.Meter.Connected(err)
 		if err != nil {
 			return nil, connectError{err}
 		}
