@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ func round(t *testing.T, c Config) *Report {
 	if c.Duration == 0 {
 		c.Duration = 4 * time.Second
 	}
-	c.Calm = 3 // rounds run beside each other, and beside all other tests: what counts is what happens meanwhile, not how much of it there is
+	c.Calm = cmp.Or(c.Calm, 3) // rounds run beside each other, and beside all other tests: mostly it counts what happens meanwhile, not how much of it there is
 	c.Log = t.Output()
 	var err error
 	if c.Binary, err = program(relayRace); err != nil {
@@ -50,7 +51,7 @@ func TestPoisonRow(t *testing.T) {
 	for _, follow := range []string{"stream", "timer"} {
 		t.Run(follow, func(t *testing.T) {
 			t.Parallel()
-			c := Config{Follow: follow, Relays: 1, NATSServers: 1, Faults: []string{"poison-row", "kill"}, Duration: 8 * time.Second, Pause: 500 * time.Millisecond}
+			c := Config{Follow: follow, Relays: 1, NATSServers: 1, Faults: []string{"poison-row", "kill"}, Duration: 8 * time.Second, Pause: 500 * time.Millisecond, Calm: 1}
 			if follow == "timer" { // two relays are killed in turn while there is more to do than to deliver
 				c.Relays, c.Faults = 2, append(c.Faults, "schedule", "operation", "priorities")
 			}
