@@ -112,8 +112,10 @@ func (b *Bench) drainLarge(ctx context.Context, s system.System, n int) (row rep
 	row, err = b.Drain(ctx, s, d)
 	if err == nil && relay != nil {
 		row.Add("status at rest", report.Milliseconds(middle(rest)), "ms")
-		row.Add("meanwhile", report.Milliseconds(middle(meanwhile)), "ms")
-		row.Add("at most", report.Milliseconds(slices.Max(append(meanwhile, 0))), "ms")
+		if len(meanwhile) > 0 {
+			row.Add("meanwhile", report.Milliseconds(middle(meanwhile)), "ms")
+			row.Add("at most", report.Milliseconds(slices.Max(meanwhile)), "ms")
+		}
 	}
 	return row, err
 }

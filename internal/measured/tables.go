@@ -50,6 +50,9 @@ func large(r *results) (rows [][]string) {
 	for _, row := range r.of("backlog-large") {
 		status := ""
 		if row.figure("status at rest") > 0 {
+			status = whole(row.figure("status at rest")) + " ms"
+		}
+		if row.figure("meanwhile") > 0 { // it may be over before the first one
 			status = whole(row.figure("status at rest")) + ", " + whole(row.figure("meanwhile")) + ", " + whole(row.figure("at most")) + " ms"
 		}
 		rows = append(rows, []string{row.Case, row.System, whole(row.Rate), row.cpu(), three(row.figure("first after")) + " s", status})
