@@ -86,7 +86,7 @@ func drainBridge(ctx context.Context, b *Bench, k *bridge.Kind) (t report.Table,
 		}
 	}
 	drain := func(ctx context.Context, s system.System) (report.Row, error) {
-		n, limit := b.backlog(s, 200_000, 200_000)
+		n, limit := b.backlog(s, 200_000)
 		limit = min(limit, Pick(b, 15*time.Second, time.Minute)) // what is slow everywhere, such as a disk, is slow for all of them
 		return b.Drain(ctx, s, Drain{To: Kind(k.Name), Messages: n, Limit: limit})
 	}

@@ -31,11 +31,11 @@ func init() {
 }
 
 // backlog is the number of messages to drain: peers that are slow get fewer, and the rate of what they have done in time.
-func (b *Bench) backlog(s system.System, short, full int) (n int, limit time.Duration) {
+func (b *Bench) backlog(s system.System, short int) (n int, limit time.Duration) {
 	if b.Peer(s) {
 		return Pick(b, 40_000, 100_000), Pick(b, 6*time.Second, 15*time.Second)
 	}
-	return Pick(b, short, full), time.Minute
+	return Pick(b, short, 200_000), time.Minute
 }
 
 func drainNATS(ctx context.Context, b *Bench) (t report.Table, err error) {
@@ -52,7 +52,7 @@ func drainNATS(ctx context.Context, b *Bench) (t report.Table, err error) {
 		own = append(own, batches)
 	}
 	drain := func(ctx context.Context, s system.System) (report.Row, error) {
-		n, limit := b.backlog(s, 200_000, 200_000)
+		n, limit := b.backlog(s, 200_000)
 		d := Drain{To: NATS, Messages: n, Limit: limit}
 		if s == batches {
 			d.Prepare = allowBatches
@@ -78,7 +78,7 @@ func allowBatches(ctx context.Context, st *Stage) error { return st.bench.Env.NA
 
 func drainWebhook(ctx context.Context, b *Bench) (t report.Table, err error) {
 	t.Rows, err = b.Each(ctx, b.Systems(Webhook), func(ctx context.Context, s system.System) (report.Row, error) {
-		n, limit := b.backlog(s, 100_000, 200_000)
+		n, limit := b.backlog(s, 100_000)
 		return b.Drain(ctx, s, Drain{To: Webhook, Messages: n, Limit: limit})
 	})
 	if err != nil {
@@ -86,7 +86,7 @@ func drainWebhook(ctx context.Context, b *Bench) (t report.Table, err error) {
 	}
 	// Job servers without a destination: what their own work allows.
 	rows, err := b.Each(ctx, b.Systems(Nowhere), func(ctx context.Context, s system.System) (report.Row, error) {
-		n, limit := b.backlog(s, 100_000, 200_000)
+		n, limit := b.backlog(s, 100_000)
 		return b.Drain(ctx, s, Drain{To: Nowhere, Messages: n, Limit: limit})
 	})
 	t.Rows, t.Notes = append(t.Rows, rows...), drainNotes

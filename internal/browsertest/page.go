@@ -112,12 +112,6 @@ func (p *Page) See(texts ...string) {
 	}
 }
 
-// SeeNot waits until the page does not say something any more.
-func (p *Page) SeeNot(text string) {
-	p.t.Helper()
-	p.Await(fmt.Sprintf("see %q no more", text), "document.readyState === 'complete' && document.body && !document.body.innerText.includes("+quote(text)+")")
-}
-
 // SeeIn waits until the first element of a selector says something.
 func (p *Page) SeeIn(selector, text string) {
 	p.t.Helper()

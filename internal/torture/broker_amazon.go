@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/amazontest"
-	"github.com/postrider/postrider/internal/linktest"
 )
 
 // secretVariable is where relays find the secret that the server of SQS and SNS knows.
@@ -72,7 +71,7 @@ func amazonFaults(name string) []*Fault {
 			Inject: failing(name, func(ids []string) *amazontest.Fault {
 				return &amazontest.Fault{Entry: ids[0], Code: "InternalError", ServerFault: true}
 			})},
-		{Name: name + "-deaf", About: "what " + title + " says does not arrive: messages without an answer", Repeats: who, Inject: losing(name, linktest.ToClient)},
+		{Name: name + "-deaf", About: "what " + title + " says does not arrive: messages without an answer", Repeats: who, Inject: deaf(name)},
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/postrider/postrider/internal/brokertest"
-	"github.com/postrider/postrider/internal/linktest"
 )
 
 // toMosquitto is the subscription's name, for faults that may repeat what it has delivered.
@@ -40,7 +39,7 @@ var mosquittoKind = &brokerKind{name: "mqtt", about: "a real Mosquitto, which ke
 				}
 				return err
 			})},
-		{Name: "mqtt-deaf", About: "what Mosquitto says does not arrive: messages without an answer", Repeats: toMosquitto, Inject: losing("mqtt", linktest.ToClient)},
+		{Name: "mqtt-deaf", About: "what Mosquitto says does not arrive: messages without an answer", Repeats: toMosquitto, Inject: deaf("mqtt")},
 	}}
 
 // mosquitto is a broker with one subscriber. What the broker has answered it has sent to the subscriber before, or, while that is away, has in

@@ -10,8 +10,6 @@ import (
 	"cloud.google.com/go/pubsub/v2/pstest"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/postrider/postrider/internal/linktest"
 )
 
 // toPubSub is the subscription's name, for faults that may repeat what it has delivered.
@@ -30,7 +28,7 @@ var pubSubKind = &brokerKind{name: "pubsub", about: "Google's pstest in the chec
 				p.code.Store(uint32(codes.OK))
 				return nil
 			})},
-		{Name: "pubsub-deaf", About: "what Pub/Sub says does not arrive: messages without an answer", Repeats: toPubSub, Inject: losing("pubsub", linktest.ToClient)},
+		{Name: "pubsub-deaf", About: "what Pub/Sub says does not arrive: messages without an answer", Repeats: toPubSub, Inject: deaf("pubsub")},
 	}}
 
 // pubSub is a server with one topic.

@@ -10,7 +10,6 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"github.com/postrider/postrider/internal/linktest"
 	"github.com/postrider/postrider/internal/rabbittest"
 )
 
@@ -32,7 +31,7 @@ var rabbitKind = &brokerKind{name: "amqp", about: "a real RabbitMQ with a durabl
 				pause(ctx, span(rng, 300*time.Millisecond, 3*time.Second))
 				return errors.Join(err, r.server.Control("set_vm_memory_high_watermark", "absolute", "2GB"))
 			})},
-		{Name: "amqp-deaf", About: "what RabbitMQ says does not arrive: messages without a confirm", Repeats: toRabbit, Inject: losing("amqp", linktest.ToClient)},
+		{Name: "amqp-deaf", About: "what RabbitMQ says does not arrive: messages without a confirm", Repeats: toRabbit, Inject: deaf("amqp")},
 	}}
 
 // rabbit is a server with a durable queue, which nobody reads before all faults are over. When something came into it, a second queue says,

@@ -13,7 +13,6 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/postrider/postrider/internal/brokertest"
-	"github.com/postrider/postrider/internal/linktest"
 )
 
 // toRedis is the subscription's name, for faults that may repeat what it has delivered.
@@ -36,7 +35,7 @@ var redisKind = &brokerKind{name: "redis", about: "a real Redis, which has on di
 				pause(ctx, span(rng, 300*time.Millisecond, 2*time.Second))
 				return r.set(context.WithoutCancel(ctx), "maxmemory", "0")
 			})},
-		{Name: "redis-deaf", About: "what Redis says does not arrive: entries without an answer", Repeats: toRedis, Inject: losing("redis", linktest.ToClient)},
+		{Name: "redis-deaf", About: "what Redis says does not arrive: entries without an answer", Repeats: toRedis, Inject: deaf("redis")},
 	}}
 
 // redis is a server whose stream takes all messages.

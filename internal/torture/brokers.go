@@ -154,9 +154,9 @@ func hitting[B broker](do func(ctx context.Context, b B, rng *rand.Rand) error) 
 	}
 }
 
-// losing lets bytes of a broker pass in one direction alone for a while, and then none: what has been on its way is lost.
-func losing(name string, blocked linktest.Direction) func(context.Context, *world, *rand.Rand) error {
-	return whileHalfOpen(blocked, func(w *world) *linktest.Link { return w.brokers.links[name] })
+// deaf lets nothing pass that a broker says for a while, and then nothing at all: what has been on its way is lost.
+func deaf(name string) func(context.Context, *world, *rand.Rand) error {
+	return whileHalfOpen(linktest.ToClient, func(w *world) *linktest.Link { return w.brokers.links[name] })
 }
 
 // describeDestinations says for the report which ran, and what stood for them.

@@ -200,7 +200,7 @@ func (s *scene) checkRest(x *subscription, t *truth, matches func(Message) bool)
 	s.t.Helper()
 	e, f := &evidence{truth: t}, &finding{subscription: x.Name}
 	rest := Expectation{Name: x.Name, Matches: matches}
-	e.judgeOrder(f, rest, e.wanted(rest), x.book.all())
+	e.judgeOrder(f, e.wanted(rest), x.book.all())
 	for _, v := range f.violations {
 		s.t.Error(v)
 	}

@@ -57,9 +57,9 @@ func (e *evidence) judge(x Expectation, arrivals []Arrival) *finding {
 	e.judgeStrangers(f, x, wanted, arrivals)
 	e.judgeCancelled(f, x, arrivals)
 	e.judgeIDs(f, arrivals)
-	e.judgeRepeats(f, x, arrivals, first)
+	e.judgeRepeats(f, x, arrivals)
 	if !x.Unordered {
-		e.judgeOrder(f, x, wanted, arrivals)
+		e.judgeOrder(f, wanted, arrivals)
 	}
 	return f
 }
@@ -171,7 +171,7 @@ func (e *evidence) enqueuedAgain(before, now Arrival) bool {
 }
 
 // judgeRepeats counts deliveries of what was accepted before, and finds those that no incident excuses.
-func (e *evidence) judgeRepeats(f *finding, x Expectation, arrivals []Arrival, first map[int64]time.Time) {
+func (e *evidence) judgeRepeats(f *finding, x Expectation, arrivals []Arrival) {
 	last := make(map[int64]time.Time)
 	used := make(map[replayed]bool)
 	for _, a := range arrivals {
@@ -208,7 +208,7 @@ func (e *evidence) replayedOnce(subscription string, a Arrival, used map[replaye
 }
 
 // judgeOrder finds messages that arrived before an earlier one of their key had been accepted.
-func (e *evidence) judgeOrder(f *finding, x Expectation, wanted map[int64]Message, arrivals []Arrival) {
+func (e *evidence) judgeOrder(f *finding, wanted map[int64]Message, arrivals []Arrival) {
 	keys := make(map[string][]Message)
 	for _, m := range wanted {
 		if m.Key != "" && !m.Poison { // poison is dead before its key goes on, which judgeLost sees

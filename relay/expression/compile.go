@@ -156,9 +156,9 @@ func forget(key programKey) {
 func compile(k *kind, text string) (*Program, error) {
 	switch {
 	case strings.TrimSpace(text) == "":
-		return nil, wrong(1, 1, strings.TrimSuffix("there is no expression: its value "+k.wants, ": its value "))
+		return nil, wrong(strings.TrimSuffix("there is no expression: its value "+k.wants, ": its value "))
 	case len(text) > maxText:
-		return nil, wrong(1, 1, fmt.Sprintf("the expression has %d bytes: it must have at most %d", len(text), maxText))
+		return nil, wrong(fmt.Sprintf("the expression has %d bytes: it must have at most %d", len(text), maxText))
 	}
 	env, err := environment()
 	if err != nil {
@@ -169,11 +169,11 @@ func compile(k *kind, text string) (*Program, error) {
 		return nil, err
 	}
 	if is := checked.OutputType(); !is.IsExactType(cel.DynType) && !k.fits(is) {
-		return nil, wrong(1, 1, fmt.Sprintf("its value %s, and is of type %s", k.wants, is))
+		return nil, wrong(fmt.Sprintf("its value %s, and is of type %s", k.wants, is))
 	}
 	p := &Program{kind: k}
 	if err := p.plan(env, checked); err != nil {
-		return nil, wrong(1, 1, err.Error())
+		return nil, wrong(err.Error())
 	}
 	for _, reference := range checked.NativeRep().ReferenceMap() {
 		p.carried = p.carried || slices.Contains(carried, reference.Name)
@@ -230,7 +230,8 @@ func (e CompileError) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-func wrong(line, column int, text string) error { return CompileError{{line, column, text}} }
+// wrong is a problem of the whole expression.
+func wrong(text string) error { return CompileError{{1, 1, text}} }
 
 // mostProblems are told at once.
 const mostProblems = 5

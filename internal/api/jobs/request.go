@@ -183,25 +183,24 @@ func (h held) held() pull.Held {
 }
 
 // wants checks what is asked for.
-func (t *takePart) wants() ([]pull.Want, time.Duration, error) {
-	wait := time.Duration(t.Wait)
-	if wait < 0 || wait > longestWait {
-		return nil, 0, invalid("wait %s: must be from 0s to %s", wait, longestWait)
+func (t *takePart) wants() ([]pull.Want, error) {
+	if wait := time.Duration(t.Wait); wait < 0 || wait > longestWait {
+		return nil, invalid("wait %s: must be from 0s to %s", wait, longestWait)
 	}
 	if len(t.From) == 0 || len(t.From) > mostFrom {
-		return nil, 0, invalid(`from: names %d subscriptions: must be a list of 1 to %d such as [{"subscription": "mail", "max": 10}]`, len(t.From), mostFrom)
+		return nil, invalid(`from: names %d subscriptions: must be a list of 1 to %d such as [{"subscription": "mail", "max": 10}]`, len(t.From), mostFrom)
 	}
 	wants := make([]pull.Want, len(t.From))
 	for i, f := range t.From {
 		if f.Subscription == "" {
-			return nil, 0, invalid("from[%d].subscription: is missing: must be the name of a subscription whose sink is pull:", i)
+			return nil, invalid("from[%d].subscription: is missing: must be the name of a subscription whose sink is pull:", i)
 		}
 		if f.Max < 1 || f.Max > mostJobs {
-			return nil, 0, invalid("from[%d].max %d: must be from 1 to %d", i, f.Max, mostJobs)
+			return nil, invalid("from[%d].max %d: must be from 1 to %d", i, f.Max, mostJobs)
 		}
 		wants[i] = pull.Want{Subscription: f.Subscription, Max: f.Max}
 	}
-	return wants, wait, nil
+	return wants, nil
 }
 
 // items checks what is said of jobs.

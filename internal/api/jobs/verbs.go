@@ -40,7 +40,7 @@ func (h *Handler) takeJobs(w http.ResponseWriter, r *http.Request, q *takeReques
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := q.wants(); err != nil {
+	if _, err := q.wants(); err != nil {
 		return nil, err
 	}
 	wait := time.Duration(q.Wait)
@@ -106,7 +106,7 @@ func (h *Handler) stays(one part[want]) bool {
 func (h *Handler) takePart(ctx context.Context, by pull.Caller, q *takeRequest, one part[want], wait time.Duration) (b []byte, some bool, err error) {
 	if one.at == nil {
 		part := takePart{From: one.items}
-		wants, _, _ := part.wants() // checked
+		wants, _ := part.wants() // checked
 		list, err := h.hub.Take(ctx, by, wants, wait)
 		if ctx.Err() != nil {
 			return nil, false, problem.New(http.StatusServiceUnavailable, "gone", "the caller is gone, or the relay stops")
@@ -147,7 +147,7 @@ func (h *Handler) settle(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if q.Take != nil {
-		if _, _, err := q.Take.wants(); err != nil {
+		if _, err := q.Take.wants(); err != nil {
 			return err
 		}
 	}
