@@ -19,7 +19,7 @@ func TestRecord(t *testing.T) {
 	k := startKafka(t)
 	s := openSink(t, k.target(`{"compression": "zstd"}`))
 	d := keyed("customer-7", `{"id": 42}`)
-	d.CreatedAt = time.Date(2026, 5, 4, 10, 15, 0, 123456000, time.UTC)
+	d.CreatedAt = time.Date(2026, 5, 4, 12, 15, 0, 123456000, time.FixedZone("", 2*60*60))
 	d.MessageID, d.Priority = "0a1b2c-42-1777889700123456", 1
 	d.Headers = []byte(`{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Content-Type": "application/vnd.order+json"}`)
 	sinktest.WantKinds(t, deliver(t, s, d), sinks.KindAccepted)

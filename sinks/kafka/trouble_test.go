@@ -2,6 +2,7 @@ package kafkasink
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -379,11 +380,31 @@ func TestTooLargeIsKnownBefore(t *testing.T) {
 	if n := sent.Hits(); n != 0 {
 		t.Errorf("%d requests", n)
 	}
-	// What the setting lets pass, the client takes.
-	for n := 1500; n < 1800; n++ {
-		out := deliver(t, s, keyed("a", strings.Repeat("x", n)))
-		if kind, _ := sinks.Classify(out[0]); kind == sinks.KindPermanent && !strings.Contains(out[0].Error(), "max_message_bytes is 2000") {
-			t.Fatalf("%d bytes: %v", n, out[0])
+	// What the setting lets pass, the client takes, though it counts what headers take in another way.
+	d := keyed("a", "")
+	many := map[string]string{}
+	for i := range 60 {
+		many[fmt.Sprint("header-", i)] = strings.Repeat("v", 64)
+	}
+	var err error
+	if d.Headers, err = json.Marshal(many); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		d     sinks.Delivery
+		limit int
+	}{{keyed("a", ""), 2000}, {d, 8000}} {
+		s := openSink(t, k.target(fmt.Sprintf(`{"max_message_bytes": %d}`, c.limit)))
+		first := ""
+		for n := c.limit * 3 / 10; n < c.limit && first == ""; n++ {
+			c.d.Payload = []byte(strings.Repeat("x", n))
+			out := deliver(t, s, c.d)[0]
+			if kind, _ := sinks.Classify(out); kind == sinks.KindPermanent {
+				first = out.Error()
+			}
+		}
+		if want := fmt.Sprintf("has %d bytes with key and headers, and max_message_bytes is %d", c.limit+1, c.limit); !strings.Contains(first, want) {
+			t.Errorf("the first that is refused: %s, want %q in it", first, want)
 		}
 	}
 }
