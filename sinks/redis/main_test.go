@@ -69,6 +69,17 @@ func (s *server) to(query, options string) sinks.Sink {
 	return sink
 }
 
+// metered is to, with one who counts.
+func (s *server) metered(query, options string, meter *sinks.Meter) sinks.Sink {
+	s.t.Helper()
+	sink, err := Destination.Open(s.t.Context(), sinks.Target{URL: s.url(query), Options: json.RawMessage(options)}, sinks.Surroundings{Log: slog.New(slog.DiscardHandler), Meter: meter})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { sink.Close() })
+	return sink
+}
+
 // received is what the streams hold, by one after the other.
 func (s *server) received(streams ...string) (list []sinktest.Received) {
 	s.t.Helper()

@@ -19,6 +19,17 @@ var (
 	away  = []string{"OOM", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY"}
 )
 
+// refusesLogin reports whether a server did not let us in, once it was connected.
+func refusesLogin(err error) bool {
+	answer, is := rueidis.IsRedisErr(err)
+	if !is {
+		return false
+	}
+	text := answer.Error()
+	return slices.ContainsFunc([]string{"NOAUTH", "WRONGPASS", "invalid username-password pair", "DB index is out of range"},
+		func(words string) bool { return strings.Contains(text, words) })
+}
+
 // outcomeOf makes an outcome of an error.
 func outcomeOf(err error) error {
 	text := strings.Join(strings.Fields(err.Error()), " ")
@@ -30,7 +41,7 @@ func outcomeOf(err error) error {
 	switch {
 	case errors.Is(err, errTrust), sinks.IsTLSRefusal(err), strings.Contains(text, "refused by the guard"):
 		return sinks.Misconfigured(errors.New(text + remedy("TLS", text)))
-	case slices.Contains(setup, word), strings.Contains(text, "invalid username-password pair"), strings.Contains(text, "DB index is out of range"):
+	case slices.Contains(setup, word), refusesLogin(err):
 		return sinks.Misconfigured(errors.New(text + remedy(word, text)))
 	case slices.Contains(away, word), strings.Contains(text, "max number of clients"):
 		return sinks.Unavailable(errors.New(text), 0)

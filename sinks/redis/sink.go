@@ -87,6 +87,9 @@ func (s *sink) ready(ctx context.Context) (rueidis.Client, error) {
 
 func (s *sink) make(a *attempt) {
 	a.client, a.err = s.connect()
+	if refusesLogin(a.err) {
+		s.meter.Connected(a.err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.attempt = nil
@@ -134,10 +137,17 @@ func (s *sink) deliver(ctx context.Context, batch []sinks.Delivery, outcomes []e
 	if len(commands) == 0 {
 		return
 	}
+	var login error
 	for n, err := range s.run(ctx, client, commands) {
 		if err != nil {
 			outcomes[at[n]] = outcomeOf(err)
 		}
+		if refusesLogin(err) { // a new connection's: the client makes one when it has lost the last
+			login = err
+		}
+	}
+	if login != nil {
+		s.meter.Connected(login)
 	}
 }
 

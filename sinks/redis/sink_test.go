@@ -3,6 +3,8 @@ package redissink
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +94,71 @@ func TestOutcomes(t *testing.T) {
 	if n := len(s.received("mine")); n != 2 {
 		t.Errorf("%d entries, want the 2 that were confirmed", n)
 	}
+}
+
+// A login that is refused counts as a failure, beside the connection that it was refused on.
+func TestRefusedLoginsAreCounted(t *testing.T) {
+	s := startServer(t)
+	t.Setenv("POSTRIDER_SECRET_R", "hunter22")
+	t.Setenv("POSTRIDER_SECRET_W", "wrong-one")
+	s.do("ACL", "SETUSER", "joe", "on", ">hunter22", "~mine", "+xadd", "+auth")
+	s.do("ACL", "SETUSER", "default", "-ping") // who is let in may be allowed little
+	refused := func(query, options, words string) {
+		t.Helper()
+		var meter sinks.Meter
+		wantText(t, s.deliver(s.metered(query, options, &meter), batchOf("a")...)[0], sinks.KindMisconfigured, words)
+		if got := meter.Read(); got.ConnectFailures == 0 {
+			t.Errorf("%s: %d connections and %d failures are counted, want a failure", words, got.Connections, got.ConnectFailures)
+		}
+	}
+	refused("?stream=mine", `{"user": "joe", "password": "env:POSTRIDER_SECRET_W"}`, "WRONGPASS")
+	refused("/99?stream=mine", "", "DB index is out of range")
+	for _, options := range []string{"", `{"user": "joe", "password": "env:POSTRIDER_SECRET_R"}`} {
+		var meter sinks.Meter
+		sinktest.WantKinds(t, s.deliver(s.metered("?stream=mine", options, &meter), batchOf("a")...), sinks.KindAccepted)
+		if got := meter.Read(); got.Connections == 0 || got.ConnectFailures != 0 {
+			t.Errorf("%s: %d connections and %d failures are counted, want connections alone", options, got.Connections, got.ConnectFailures)
+		}
+	}
+	var meter sinks.Meter
+	sink := s.metered("?stream=mine", `{"user": "joe", "password": "env:POSTRIDER_SECRET_R"}`, &meter)
+	sinktest.WantKinds(t, s.deliver(sink, batchOf("a")...), sinks.KindAccepted)
+	s.do("ACL", "SETUSER", "joe", "resetpass", ">another")
+	s.do("CLIENT", "KILL", "USER", "joe")
+	for deadline := time.Now().Add(time.Minute); meter.Read().ConnectFailures == 0; { // the first one may find its connection closed
+		if time.Now().After(deadline) {
+			t.Fatal("a refused login of the client's next connection is not counted")
+		}
+		s.deliver(sink, batchOf("b")...)
+	}
+	s.do("CONFIG", "SET", "requirepass", "hunter22")
+	refused("?stream=mine", "", "NOAUTH")
+}
+
+// A server that is none of Redis is as good as none.
+func TestNoneOfRedis(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(conn, "220 mail.example.com ESMTP\r\n")
+			conn.Close()
+		}
+	}()
+	sink, err := Destination.Open(t.Context(), sinks.Target{URL: "redis://" + l.Addr().String()}, sinks.Surroundings{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	outcome := sinktest.Deliver(t.Context(), sink, batchOf("a")...)[0]
+	wantText(t, outcome, sinks.KindUnavailable, "unknown message type")
 }
 
 // What got no answer was not confirmed, though it is there: it comes again, with the same id.
