@@ -93,6 +93,12 @@ func TestSnapshotsAroundMe(t *testing.T) {
 	check(inBetween, false, false)
 	commit(t, younger)
 	check(inBetween, true, true)
+	later := begin(t, db.Conn(t)) // runs while one that has begun after it has ended
+	begunLater := one[string](t, later, myXid)
+	check(one[string](t, other, myXid), true, true)
+	check(begunLater, false, false)
+	check(me, false, true)
+	commit(t, later)
 	inner := begin(t, tx)
 	if one[bool](t, inner, before, me) || !one[bool](t, inner, after, me) {
 		t.Error("in a savepoint, the own transaction is mistaken")
