@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/postrider/postrider/internal/pgtest"
 )
 
 // old is a segment that is neither filled now nor will be next.
@@ -50,6 +52,24 @@ func TestClosedSegmentsKeepTheOrder(t *testing.T) {
 		t.Error("a worker who says what is wrong keeps a closed segment that it has taken nothing from")
 	}
 	commit(t, tx)
+}
+
+// The segments that hold something are named, each of them, in order, and no others.
+func TestFilledSegments(t *testing.T) {
+	app := pgtest.New(t).Conn(t)
+	filled := func(want ...int32) {
+		t.Helper()
+		if got := one[[]int32](t, app, `SELECT postrider.filled_segments()`); !slices.Equal(got, want) {
+			t.Errorf("filled are %v, want %v", got, want)
+		}
+	}
+	filled()
+	for _, segment := range []int{15, 0, 9} {
+		exec(t, app, `INSERT INTO postrider.outbox (topic, payload, segment) VALUES ('a.x', '1', $1)`, segment)
+	}
+	filled(0, 9, 15)
+	exec(t, app, `TRUNCATE postrider.outbox_9`)
+	filled(0, 15)
 }
 
 // What is in a closed segment alone is found, and keeps no look at the log from being noted as one that found something.
