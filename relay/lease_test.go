@@ -150,11 +150,11 @@ func (d *desk) finish(ids ...int64) {
 	}
 }
 
-// A stop of the relay hands over what is out: the next one knows who has it, and delivers none of it again.
+// A stop of the relay hands over what is out, and waits for none of it: the next one knows who has it, and delivers none of it again.
 func TestStopHandsOverWhatIsOut(t *testing.T) {
 	s, d := newScene(t), newDesk()
 	s.subscribe("jobs", "{>}", "{}", "now")
-	run := s.start(d.serve)
+	run := s.start(d.serve, func(c *Config) { c.DrainTimeout = 2 * patience })
 	ids := s.bulk("job", 20, 0)
 	eventually(t, "all are out", func() bool { return d.isOut(ids...) })
 	if n := scalar[int](s.bench, "SELECT count(*) FROM postrider.parked"); n > 0 {
@@ -163,7 +163,7 @@ func TestStopHandsOverWhatIsOut(t *testing.T) {
 	began := time.Now()
 	run.stop()
 	if took := time.Since(began); took > patience {
-		t.Errorf("the stop took %s", took)
+		t.Errorf("the stop took %s: it has waited for what is out", took)
 	}
 	if n := scalar[int](s.bench, `SELECT count(*) FROM postrider.parked WHERE state = 'leased' AND worker = 'worker' AND token IS NOT NULL
 		AND due BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 minute'`); n != len(ids) {
