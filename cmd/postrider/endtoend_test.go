@@ -47,15 +47,10 @@ func eventuallyIn(t *testing.T, limit time.Duration, what string, ok func() bool
 // allDone is that the only subscription lags by nothing, and that no message waits for another attempt: what waits is parked, and lags no more.
 const allDone = "SELECT lag_messages = 0 AND retrying + held = 0 FROM postrider.subscription_status"
 
-// one asks on a connection of its own, which ends with the answer: whoever waits for something asks often.
+// one asks as the superuser.
 func one[T any](t *testing.T, db *pgtest.DB, sql string) T {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), db.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	return ask[T](t, pool, sql)
+	return pgtest.One[T](t, db, sql)
 }
 
 func ask[T any](t *testing.T, pool *pgxpool.Pool, sql string) T {

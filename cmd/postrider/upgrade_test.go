@@ -46,12 +46,9 @@ func fill(t *testing.T, db *pgtest.DB) old {
 	return o
 }
 
-func oneText(t *testing.T, db *pgtest.DB, sql string) (text string) {
+func oneText(t *testing.T, db *pgtest.DB, sql string) string {
 	t.Helper()
-	if err := db.Conn(t).QueryRow(t.Context(), sql).Scan(&text); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
-	return text
+	return one[string](t, db, sql)
 }
 
 // moved says whether the new database goes on where the old one stopped, after a rebase: same statuses, same ids on the wire, and no id

@@ -22,6 +22,7 @@ type DB struct {
 	Name   string
 
 	roles []string
+	kept  kept
 }
 
 // URL returns a connection string as the superuser.
@@ -68,15 +69,6 @@ func (d *DB) Pool(t testing.TB) *pgxpool.Pool {
 	}
 	t.Cleanup(pool.Close)
 	return pool
-}
-
-// Exec runs sql as the superuser on a connection of its own. Without args it may
-// hold several statements.
-func (d *DB) Exec(t testing.TB, sql string, args ...any) {
-	t.Helper()
-	if err := exec1(t.Context(), d.URL(), sql, args...); err != nil {
-		t.Fatalf("run %q: %v", sql, err)
-	}
 }
 
 // Role creates a login role named prefix plus something unique, with attributes

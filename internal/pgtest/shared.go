@@ -202,7 +202,10 @@ func stopAfter(t testing.TB, name string, s interface {
 
 // Main runs the tests of a package, stops the shared cluster and, if all passed,
 // looks for leaked goroutines. Clusters are in memory if there is plenty, see [InMemory]. It does not return.
-func Main(m *testing.M, opts ...goleak.Option) {
+func Main(m *testing.M, opts ...goleak.Option) { os.Exit(Run(m, opts...)) }
+
+// Run is Main for a package that has something to clean up itself. It returns the status to exit with.
+func Run(m *testing.M, opts ...goleak.Option) int {
 	err := InMemory()
 	code := m.Run()
 	err = errors.Join(err, shared.stop())
@@ -213,7 +216,7 @@ func Main(m *testing.M, opts ...goleak.Option) {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}
-	os.Exit(code)
+	return code
 }
 
 // get starts the cluster at the first call. A failure is final, so that a hundred
