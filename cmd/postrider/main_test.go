@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,7 +18,8 @@ import (
 	"github.com/postrider/postrider/migrations"
 )
 
-// asCommand makes the test binary be the postrider command: the same code, with the race detector if the test has it.
+// asCommand makes the test binary be the postrider command: the same code, with the race detector if the test has it. That is for commands that last:
+// see plain.
 const asCommand = "RUN_AS_COMMAND"
 
 func TestMain(m *testing.M) {
@@ -26,8 +30,32 @@ func TestMain(m *testing.M) {
 		_, err := migrations.Up(context.Background(), url)
 		return err
 	})
-	pgtest.Main(m)
+	code := pgtest.Run(m)
+	if dir, err := plainDir(); err != nil || os.RemoveAll(dir) != nil {
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
+
+// plainDir is where the program is that plain builds.
+var plainDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "postrider-plain-") })
+
+// plain builds the program without the race detector, once for all tests: with it a process takes several times the memory, and to begin three times
+// the time.
+var plain = sync.OnceValues(func() (string, error) {
+	dir, err := plainDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "postrider")
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// lasting are commands that go on until they are told to end, and do several things at a time.
+var lasting = []string{"run", "top", "events"}
 
 // newDB returns a database with the schema. It is a copy, so it is told that it is the original.
 func newDB(t *testing.T) *pgtest.DB {
@@ -48,7 +76,11 @@ type result struct {
 // command is a child process that runs postrider with env in place of our own POSTRIDER_ and OTEL_ variables.
 func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	program := os.Args[0]
+	if !slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(lasting, arg) }) {
+		program = plainProgram(t)
+	}
+	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.WaitDelay = 10 * time.Second
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "POSTRIDER_") && !strings.HasPrefix(v, "PG") && !strings.HasPrefix(v, "OTEL_") {
@@ -58,6 +90,15 @@ func command(t *testing.T, env []string, args ...string) *exec.Cmd {
 	// With the race detector, a process would sleep for a second before it ends.
 	cmd.Env = append(append(cmd.Env, asCommand+"=1", "GORACE=atexit_sleep_ms=0"), env...)
 	return cmd
+}
+
+func plainProgram(t *testing.T) string {
+	t.Helper()
+	path, err := plain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // runCommand runs postrider to its end. The first of env may be a database's URL.

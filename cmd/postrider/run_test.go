@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -85,10 +84,7 @@ func startWith(t *testing.T, change func(*exec.Cmd), env ...string) *process {
 // startPlain is start without the race detector, which takes several times the memory, behind what a shell does first, if anything.
 func startPlain(t *testing.T, shell string, env ...string) *process {
 	t.Helper()
-	plain := filepath.Join(t.TempDir(), "postrider")
-	if out, err := exec.Command("go", "build", "-o", plain, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	plain := plainProgram(t)
 	return startWith(t, func(cmd *exec.Cmd) {
 		cmd.Path, cmd.Args[0] = plain, plain
 		if shell != "" {

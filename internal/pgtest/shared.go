@@ -285,19 +285,5 @@ func uniqueName(prefix string) string {
 	return fmt.Sprintf("t_%.40s_%d", clean, counter.Add(1))
 }
 
-// Upgraded is [Server.Upgrade] for one test alone. Without pg_upgrade the test is skipped, and says so.
-func Upgraded(t testing.TB, old *Server, o Options) *Server {
-	t.Helper()
-	s, err := old.Upgrade(t.Context(), o)
-	if errors.Is(err, ErrNoUpgrade) {
-		t.Skipf("NOT TESTED, upgrades by pg_upgrade: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	stopAfter(t, "the upgraded server", s)
-	return s
-}
-
 // At returns the database of a name in a server, for one that came by other means than [New]. Nobody drops it.
 func (s *Server) At(name string) *DB { return &DB{Server: s, Name: name} }

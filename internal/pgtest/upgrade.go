@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"testing"
 )
 
 // Upgrade stops the server cleanly and starts a new one that pg_upgrade has filled with what it held: of another version if
@@ -50,4 +51,18 @@ func (s *Server) fillFrom(ctx context.Context, old *Server) error {
 		return fmt.Errorf("pg_upgrade: %w\n%s", err, lastLines(out, 30))
 	}
 	return nil
+}
+
+// Upgraded is [Server.Upgrade] for one test alone. Without pg_upgrade the test is skipped, and says so.
+func Upgraded(t testing.TB, old *Server, o Options) *Server {
+	t.Helper()
+	s, err := old.Upgrade(t.Context(), o)
+	if errors.Is(err, ErrNoUpgrade) {
+		t.Skipf("NOT TESTED, upgrades by pg_upgrade: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopAfter(t, "the upgraded server", s)
+	return s
 }
