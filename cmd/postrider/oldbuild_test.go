@@ -71,7 +71,8 @@ func buildBefore(t *testing.T, n int) string {
 		t.Fatal(err)
 	}
 	program := filepath.Join(dir, "postrider-before")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/postrider")
+	// Without the paths of the directory, which is another each time, the build of a package is found again by the next run.
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./cmd/postrider")
 	build.Dir = dir
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build of %s: %v\n%s", commit, err, out)
