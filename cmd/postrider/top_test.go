@@ -17,17 +17,17 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		t.Skipf("a terminal is needed: %v", err)
+		t.Skipf("NOT TESTED, what a terminal shows: there is none: %v", err)
 	}
 	t.Cleanup(func() { master.Close() })
 	var unlock, number int32
 	for request, value := range map[uintptr]*int32{syscall.TIOCSPTLCK: &unlock, syscall.TIOCGPTN: &number} {
 		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), request, uintptr(unsafe.Pointer(value))); errno != 0 {
-			t.Skipf("a terminal is needed: %v", errno)
+			t.Skipf("NOT TESTED, what a terminal shows: there is none: %v", errno)
 		}
 	}
 	if slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0); err != nil {
-		t.Skipf("a terminal is needed: %v", err)
+		t.Skipf("NOT TESTED, what a terminal shows: there is none: %v", err)
 	}
 	t.Cleanup(func() { slave.Close() })
 	return master, slave

@@ -177,14 +177,14 @@ func TestProcessTable(t *testing.T) {
 
 func processTableOf(t *testing.T, name string, list func() ([][]byte, error)) {
 	if _, err := exec.LookPath("ps"); err != nil && name == "ps" {
-		t.Skip("ps is not installed, which is for systems without /proc")
+		t.Skip("NOT TESTED, systems without /proc: ps is not installed")
 	}
 	lines, err := list()
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	if name == "proc" && len(lines) == 0 {
-		t.Skip("this system has no /proc")
+		t.Skip("NOT TESTED, the table of processes in /proc: this system has none")
 	}
 	found := false
 	for _, line := range lines {
