@@ -58,6 +58,23 @@ func receive[T any](t *testing.T, c <-chan T) T {
 // runs lets a worker run until stop is called, or the test ends. stop returns Run's error.
 func runs(t *testing.T, source worker.Source, c worker.Config) (stop func() error) {
 	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := runsUntil(t, ctx, source, c)
+	stop = func() error {
+		cancel()
+		return ended()
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("the worker stops: %v", err)
+		}
+	})
+	return stop
+}
+
+// runsUntil lets a worker run until ctx is over. ended waits for that, and returns Run's error.
+func runsUntil(t *testing.T, ctx context.Context, source worker.Source, c worker.Config) (ended func() error) {
+	t.Helper()
 	c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	if c.Name == "" {
 		c.Name = "tester"
@@ -66,19 +83,9 @@ func runs(t *testing.T, source worker.Source, c worker.Config) (stop func() erro
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- w.Run(ctx) }()
-	stop = sync.OnceValue(func() error {
-		cancel()
-		return receive(t, ended)
-	})
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Errorf("the worker stops: %v", err)
-		}
-	})
-	return stop
+	end := make(chan error, 1)
+	go func() { end <- w.Run(ctx) }()
+	return sync.OnceValue(func() error { return receive(t, end) })
 }
 
 // one is a route for all of a subscription's jobs.

@@ -306,6 +306,7 @@ func TestStorm(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	var stop atomic.Bool
+	var asked atomic.Int64
 	told := make([]map[string]int, 8)
 	for i := range told {
 		told[i] = map[string]int{}
@@ -317,6 +318,7 @@ func TestStorm(t *testing.T) {
 					told[i][id] = resp.StatusCode
 				}
 				cancel()
+				asked.Add(1)
 			}
 		})
 	}
@@ -329,7 +331,9 @@ func TestStorm(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(3 * time.Millisecond)
+		for before := asked.Load(); asked.Load() < before+3; { // each request ends in time
+			time.Sleep(time.Millisecond)
+		}
 	}
 	stop.Store(true)
 	wg.Wait()

@@ -372,9 +372,10 @@ func TestMemoryAlarm(t *testing.T) {
 func TestOrderThroughTrouble(t *testing.T) {
 	b := newBroker(t, common(t))
 	sink := b.to(b.within(300*time.Millisecond, ""))
-	const keys, rounds = 8, 12
+	const keys, rounds = 8, 9
 	var over atomic.Bool
 	var accepted [keys]int
+	var all atomic.Int64
 	var workers sync.WaitGroup
 	for key := range accepted {
 		workers.Go(func() {
@@ -383,6 +384,7 @@ func TestOrderThroughTrouble(t *testing.T) {
 				for ctx := t.Context(); ctx.Err() == nil && sinktest.Deliver(ctx, sink, d)[0] != nil; { // as the relay does
 				}
 				accepted[key]++
+				all.Add(1)
 			}
 		})
 	}
@@ -395,9 +397,11 @@ func TestOrderThroughTrouble(t *testing.T) {
 		case 2:
 			b.link.HalfOpen(linktest.ToClient)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // as long as the trouble lasts
 		b.link.Up()
-		time.Sleep(40 * time.Millisecond)
+		for before := all.Load(); all.Load() < before+2*keys && t.Context().Err() == nil; {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	over.Store(true)
 	workers.Wait()

@@ -62,7 +62,7 @@ func newTap(t *testing.T, nc *nats.Conn) *tap {
 // seen waits until so many publications came by, and returns the number of subjects to answer to.
 func (p *tap) seen(t *testing.T, want int) (replies int) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(sinktest.Patience); ; time.Sleep(time.Millisecond) {
 		p.mu.Lock()
 		n := 0
 		for _, times := range p.published {
@@ -202,7 +202,7 @@ func TestAnotherStreamTakesTheSubject(t *testing.T) {
 		published.Store(0)
 		naming.Store(0)
 		sinktest.WantKinds(t, deliver(t, s, batch...), slices.Repeat([]sinks.Kind{want}, n)...)
-		for deadline := time.Now().Add(5 * time.Second); published.Load() < wantPublished && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(sinktest.Patience); published.Load() < wantPublished && time.Now().Before(deadline); {
 			time.Sleep(time.Millisecond)
 		}
 		if p, n := published.Load(), naming.Load(); p != wantPublished || n != wantNaming {

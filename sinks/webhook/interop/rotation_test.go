@@ -80,9 +80,9 @@ func rotate(t *testing.T, replace func(path, text string) error) {
 	defer traffic.stop()
 	wait := func(what string, done func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !done(); {
+		for deadline := time.Now().Add(time.Minute); !done(); {
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: not within 20s", what)
+				t.Fatalf("%s: not within a minute", what)
 			}
 			n := r.requests.Load()
 			for r.requests.Load() == n && time.Now().Before(deadline) {
