@@ -107,7 +107,7 @@ func TestSetup(t *testing.T) {
 		found := make(chan *sinks.UnfitError, 1)
 		go func() { found <- examined(t, target) }() // beside it: a server thinks for a while before it refuses a password
 		for _, err := range b.deliver(b.to(target), batchOf("a", "b", "c")...) {
-			wantText(t, err, sinks.KindMisconfigured, c.words)
+			sinktest.WantText(t, err, sinks.KindMisconfigured, c.words)
 			if strings.Contains(err.Error(), "hunter22") || strings.Contains(err.Error(), "wrong-one") {
 				t.Errorf("the reason shows the password: %v", err)
 			}
@@ -215,10 +215,10 @@ func TestTLS(t *testing.T) {
 			sinktest.WantKinds(t, []error{got}, c.kind)
 			continue
 		}
-		wantText(t, got, c.kind, c.words)
+		sinktest.WantText(t, got, c.kind, c.words)
 	}
 	plain := sinks.Target{URL: "amqp://127.0.0.1:" + b.TLSPort(), Timeout: time.Second}
-	wantText(t, b.deliver(b.to(plain), batchOf("a")...)[0], sinks.KindUnavailable)
+	sinktest.WantText(t, b.deliver(b.to(plain), batchOf("a")...)[0], sinks.KindUnavailable)
 }
 
 // What is wrong with a target is said with the setting, and what would be right.

@@ -39,18 +39,6 @@ func keyed(key, payload string) sinks.Delivery {
 	return d
 }
 
-func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
-	t.Helper()
-	if got, _ := sinks.Classify(outcome); got != kind {
-		t.Errorf("the outcome is %v: %v, want %v", got, outcome, kind)
-	}
-	for _, word := range words {
-		if outcome == nil || !strings.Contains(outcome.Error(), word) {
-			t.Errorf("the reason is %v, want %q in it", outcome, word)
-		}
-	}
-}
-
 // eventually delivers until it is accepted.
 func (b *broker) eventually(sink sinks.Sink, d sinks.Delivery) {
 	b.t.Helper()
@@ -91,7 +79,7 @@ func TestUnroutable(t *testing.T) {
 	sink := b.to(sinks.Target{URL: b.url("?prefix=p.&exchange=" + b.exchange)})
 	got := b.deliver(sink, batchOf("a", "b", "a", "c")...)
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindMisconfigured, sinks.KindAccepted, sinks.KindMisconfigured)
-	wantText(t, got[1], sinks.KindMisconfigured, "no queue takes it", "NO_ROUTE", `"p.b"`)
+	sinktest.WantText(t, got[1], sinks.KindMisconfigured, "no queue takes it", "NO_ROUTE", `"p.b"`)
 	drops := b.to(sinks.Target{URL: b.url("?prefix=p.&exchange=" + b.exchange), Options: []byte(`{"unroutable": "drop"}`)})
 	sinktest.WantKinds(t, b.deliver(drops, batchOf("a", "b")...), sinks.KindAccepted, sinks.KindAccepted)
 	b.channel(func(c *amqp.Channel) error { return c.QueueBind(b.queue, "p.b", b.exchange, false, nil) })
@@ -142,8 +130,8 @@ func TestOneErrorWithinABatch(t *testing.T) {
 	batch[3].Headers = []byte(`{"CC": "everybody"}`) // must be a list
 	got := b.deliver(sink, batch...)
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted, sinks.KindAccepted)
-	wantText(t, got[1], sinks.KindPermanent, "larger than")
-	wantText(t, got[3], sinks.KindPermanent, "CC")
+	sinktest.WantText(t, got[1], sinks.KindPermanent, "larger than")
+	sinktest.WantText(t, got[3], sinks.KindPermanent, "CC")
 	arrived := map[string]bool{}
 	for _, r := range b.received() {
 		arrived[r.MessageID] = true
@@ -169,7 +157,7 @@ func TestTooLargeIsKnownBefore(t *testing.T) {
 	batch[3].Headers = fmt.Appendf(nil, `{%q: "x"}`, strings.Repeat("n", 256))
 	got := b.deliver(sink, batch...)
 	for i, words := range []string{"max_message_bytes is 1000", "frame_max lets 131072 pass", "routing key", "a name of 256 bytes"} {
-		wantText(t, got[i], sinks.KindPermanent, words)
+		sinktest.WantText(t, got[i], sinks.KindPermanent, words)
 	}
 	sinktest.WantKinds(t, got[4:], sinks.KindAccepted)
 	fits := sinktest.NewDelivery("fits", "1")
@@ -190,7 +178,7 @@ func TestExchangeIsMissing(t *testing.T) {
 	for range 2 {
 		remove()
 		for _, err := range b.deliver(sink, batchOf("a", "b", "c")...) {
-			wantText(t, err, sinks.KindMisconfigured, "no exchange", "create the exchange")
+			sinktest.WantText(t, err, sinks.KindMisconfigured, "no exchange", "create the exchange")
 		}
 		b.declare(nil)
 		sinktest.WantKinds(t, b.deliver(sink, batchOf("a", "b", "c")...), make([]sinks.Kind, 3)...)
@@ -259,7 +247,7 @@ func TestSilentAndSlow(t *testing.T) {
 	sink := b.to(b.within(time.Second, ""))
 	sinktest.WantKinds(t, b.deliver(sink, batchOf("a")...), sinks.KindAccepted)
 	b.link.Hang()
-	wantText(t, b.deliver(sink, batchOf("b")...)[0], sinks.KindUnavailable, "no confirm in time")
+	sinktest.WantText(t, b.deliver(sink, batchOf("b")...)[0], sinks.KindUnavailable, "no confirm in time")
 	select {
 	case <-deliverer(sink).shared.Last().done: // withdrawn, as far as that can be
 	case <-time.After(5 * time.Second): // before it ends by itself
@@ -323,9 +311,9 @@ func TestNothingIsSentBesideWhatWasGivenUp(t *testing.T) {
 	if l.Gone() {
 		t.Fatalf("the connection was given up in spite of the alarm: %v", outcome)
 	}
-	wantText(t, outcome, sinks.KindUnavailable, "it has an alarm (a test)")
+	sinktest.WantText(t, outcome, sinks.KindUnavailable, "it has an alarm (a test)")
 	l.sound(amqp.Blocking{})
-	wantText(t, b.deliver(sink, keyed("k", "2"))[0], sinks.KindUnavailable, "have no confirm yet")
+	sinktest.WantText(t, b.deliver(sink, keyed("k", "2"))[0], sinks.KindUnavailable, "have no confirm yet")
 	b.link.Up()
 	b.eventually(sink, keyed("k", "3"))
 	if got := b.payloads("k"); !slices.Equal(got, []string{"0", "1", "3"}) {
@@ -349,12 +337,12 @@ func TestMemoryAlarm(t *testing.T) {
 		if err == nil && time.Now().Before(deadline) {
 			continue
 		}
-		wantText(t, err, sinks.KindUnavailable, "it has an alarm")
+		sinktest.WantText(t, err, sinks.KindUnavailable, "it has an alarm")
 		break
 	}
 	conns := b.link.Conns()
 	for range 3 {
-		wantText(t, b.deliver(sink, first)[0], sinks.KindUnavailable, "it has an alarm")
+		sinktest.WantText(t, b.deliver(sink, first)[0], sinks.KindUnavailable, "it has an alarm")
 	}
 	if n := b.link.Conns(); n != conns || conns != 1 {
 		t.Errorf("%d connections, and there were %d: one has to last", n, conns)
@@ -443,7 +431,7 @@ func TestKilledServer(t *testing.T) {
 	b.Kill()
 	<-stopped
 	sinktest.WantKinds(t, b.deliver(sink, keyed("k", last)), sinks.KindUnavailable)
-	wantText(t, b.deliver(sink, keyed("k", last))[0], sinks.KindUnavailable, "127.0.0.1")
+	sinktest.WantText(t, b.deliver(sink, keyed("k", last))[0], sinks.KindUnavailable, "127.0.0.1")
 	if err := b.Restart(); err != nil {
 		t.Fatal(err)
 	}

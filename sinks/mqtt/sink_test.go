@@ -38,18 +38,6 @@ func keyed(key, payload string) sinks.Delivery {
 	return d
 }
 
-func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
-	t.Helper()
-	if got, _ := sinks.Classify(outcome); got != kind {
-		t.Errorf("the outcome is %v: %v, want %v", got, outcome, kind)
-	}
-	for _, word := range words {
-		if outcome == nil || !strings.Contains(outcome.Error(), word) {
-			t.Errorf("the reason is %v, want %q in it", outcome, word)
-		}
-	}
-}
-
 // eventually delivers until it is accepted.
 func eventually(t testing.TB, sink sinks.Sink, d sinks.Delivery) {
 	t.Helper()
@@ -102,7 +90,7 @@ func TestMessage(t *testing.T) {
 // What nobody is subscribed to waits, alone, where the broker says so; where it may be dropped it is, and what is retained is not for nobody.
 func TestNobodyIsSubscribed(t *testing.T) {
 	b := startBroker(t)
-	wantText(t, deliver(t, b.open(""), batchOf("a")...)[0], sinks.KindMisconfigured, "nobody is subscribed", "0x10")
+	sinktest.WantText(t, deliver(t, b.open(""), batchOf("a")...)[0], sinks.KindMisconfigured, "nobody is subscribed", "0x10")
 	sinktest.WantKinds(t, deliver(t, b.open(`{"unmatched": "drop"}`), batchOf("a")...), sinks.KindAccepted)
 	sinktest.WantKinds(t, deliver(t, b.open(`{"retain": true}`), batchOf("kept.one")...), sinks.KindAccepted)
 	b.listening()
@@ -144,7 +132,7 @@ func TestLimitsOfTheBroker(t *testing.T) {
 	none := mochi.NewDefaultServerCapabilities()
 	none.MaximumQos = 0
 	target := startSaying(t, nil, none)
-	wantText(t, deliver(t, to(t, target), batchOf("a")...)[0], sinks.KindMisconfigured, "takes no QoS 1")
+	sinktest.WantText(t, deliver(t, to(t, target), batchOf("a")...)[0], sinks.KindMisconfigured, "takes no QoS 1")
 	if unfit := examined(t, target); unfit == nil || !strings.Contains(unfit.Text, "QoS 1") {
 		t.Errorf("examined: %v", unfit)
 	}
@@ -155,11 +143,11 @@ func TestLimitsOfTheBroker(t *testing.T) {
 	large := sinktest.NewDelivery("a", strings.Repeat("x", 2000))
 	got := deliver(t, to(t, target), append(batchOf("a"), large)...)
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindPermanent)
-	wantText(t, got[1], sinks.KindPermanent, "lets 2000 pass")
+	sinktest.WantText(t, got[1], sinks.KindPermanent, "lets 2000 pass")
 	target.Options = []byte(`{"max_packet_bytes": 1000}`)
-	wantText(t, deliver(t, to(t, target), large)[0], sinks.KindPermanent, "lets 1000 pass")
+	sinktest.WantText(t, deliver(t, to(t, target), large)[0], sinks.KindPermanent, "lets 1000 pass")
 	target.Options = []byte(`{"retain": true}`)
-	wantText(t, deliver(t, to(t, target), batchOf("a")...)[0], sinks.KindMisconfigured, "retains no messages")
+	sinktest.WantText(t, deliver(t, to(t, target), batchOf("a")...)[0], sinks.KindMisconfigured, "retains no messages")
 }
 
 // No packet is larger than was reckoned.
@@ -244,7 +232,7 @@ func TestOneThatEndsTheConnection(t *testing.T) {
 	sink := to(t, target)
 	got := deliver(t, sink, sinktest.NewDelivery("a", "first"), sinktest.NewDelivery("a", "bad"), sinktest.NewDelivery("a", "x"), sinktest.NewDelivery("a", "bad too"), sinktest.NewDelivery("a", "y"))
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted)
-	wantText(t, got[1], sinks.KindPermanent, "packet too large (0x95)", "too fat")
+	sinktest.WantText(t, got[1], sinks.KindPermanent, "packet too large (0x95)", "too fat")
 	sinktest.WantKinds(t, deliver(t, sink, sinktest.NewDelivery("a", "bad")), sinks.KindPermanent)
 	sinktest.WantKinds(t, deliver(t, sink, batchOf("b")...), sinks.KindAccepted)
 }
@@ -268,7 +256,7 @@ func TestStrangeBrokers(t *testing.T) {
 			target := startFake(t, nil, func(conn net.Conn) {
 				_, _ = conn.Write([]byte(c.text)) // whoever is gone needs none
 			})
-			wantText(t, deliver(t, to(t, target), batchOf("a")...)[0], c.kind, c.words)
+			sinktest.WantText(t, deliver(t, to(t, target), batchOf("a")...)[0], c.kind, c.words)
 		})
 	}
 }

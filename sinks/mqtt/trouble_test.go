@@ -86,7 +86,7 @@ func TestSilentAndSlow(t *testing.T) {
 	sink := to(t, b.within(time.Second))
 	sinktest.WantKinds(t, deliver(t, sink, batchOf("a")...), sinks.KindAccepted)
 	b.link.Hang()
-	wantText(t, deliver(t, sink, batchOf("b")...)[0], sinks.KindUnavailable, "no answer in time")
+	sinktest.WantText(t, deliver(t, sink, batchOf("b")...)[0], sinks.KindUnavailable, "no answer in time")
 	select {
 	case <-deliverer(sink).shared.Last().done: // withdrawn, as far as that can be
 	case <-time.After(5 * time.Second): // before it ends by itself
@@ -231,7 +231,7 @@ func TestSetup(t *testing.T) {
 		{`{"guard": {"deny": ["127.0.0.0/8"]}}`, "options.guard.allow"},
 	} {
 		for _, err := range deliver(t, b.open(c.options), batchOf("mine.a", "mine.b")...) {
-			wantText(t, err, sinks.KindMisconfigured, c.words)
+			sinktest.WantText(t, err, sinks.KindMisconfigured, c.words)
 			if strings.Contains(err.Error(), "hunter22") || strings.Contains(err.Error(), "wrong-one") {
 				t.Errorf("the reason shows the password: %v", err)
 			}
@@ -242,7 +242,7 @@ func TestSetup(t *testing.T) {
 	}
 	got := deliver(t, b.open(`{"unmatched": "drop", `+right+`}`), batchOf("mine.a", "theirs.b", "mine.c")...)
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindMisconfigured, sinks.KindAccepted)
-	wantText(t, got[1], sinks.KindMisconfigured, "not authorised", "0x87")
+	sinktest.WantText(t, got[1], sinks.KindMisconfigured, "not authorised", "0x87")
 	if unfit := examined(t, b.target(`{`+right+`}`)); unfit != nil {
 		t.Errorf("examined: %v", unfit)
 	}
@@ -266,7 +266,7 @@ func TestSessionTakenOver(t *testing.T) {
 	sinktest.WantKinds(t, deliver(t, other, batchOf("c")...), sinks.KindAccepted)
 	select {
 	case <-l.done:
-		wantText(t, outcomeOf(l.err), sinks.KindUnavailable, "another client may have the same client_id") // this broker does not say so
+		sinktest.WantText(t, outcomeOf(l.err), sinks.KindUnavailable, "another client may have the same client_id") // this broker does not say so
 	case <-time.After(patience):
 		t.Error("the session lasts")
 	}
@@ -289,7 +289,7 @@ func TestSessionTakenOver(t *testing.T) {
 	}
 	sinktest.WantKinds(t, deliver(t, to(t, target), batchOf("c")...), sinks.KindAccepted)
 	for _, err := range <-done {
-		wantText(t, err, sinks.KindMisconfigured, "the session was taken over", "0x8E")
+		sinktest.WantText(t, err, sinks.KindMisconfigured, "the session was taken over", "0x8E")
 	}
 }
 
@@ -298,7 +298,7 @@ func TestUnannouncedLimit(t *testing.T) {
 	b := startBroker(t, "message_size_limit 1000").listening()
 	got := deliver(t, b.open(""), sinktest.NewDelivery("a", "1"), sinktest.NewDelivery("a", strings.Repeat("x", 1001)), sinktest.NewDelivery("a", "3"))
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted)
-	wantText(t, got[1], sinks.KindPermanent, "packet too large (0x95)")
+	sinktest.WantText(t, got[1], sinks.KindPermanent, "packet too large (0x95)")
 	// This broker answers, and then ends the connection: who comes next does not pay for that.
 	sink := b.open("")
 	for range 10 {
@@ -340,7 +340,7 @@ func TestTLS(t *testing.T) {
 		if kind, _ := sinks.Classify(got); kind == sinks.KindUnavailable && strings.Contains(got.Error(), "connection reset") {
 			continue // it overtakes the reason
 		}
-		wantText(t, got, c.kind, c.words)
+		sinktest.WantText(t, got, c.kind, c.words)
 	}
 }
 

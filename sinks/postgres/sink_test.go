@@ -25,19 +25,6 @@ func batchOf(topics ...string) (list []sinks.Delivery) {
 	return list
 }
 
-// wantText fails unless the outcome is of a kind and its reason has all words.
-func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
-	t.Helper()
-	if got, _ := sinks.Classify(outcome); got != kind {
-		t.Errorf("the outcome is %v: %v, want %v", got, outcome, kind)
-	}
-	for _, word := range words {
-		if outcome == nil || !strings.Contains(outcome.Error(), word) {
-			t.Errorf("the reason is %v, want %q in it", outcome, word)
-		}
-	}
-}
-
 // await waits until a query counts something.
 func (s *scene) await(what, sql string) {
 	s.t.Helper()
@@ -87,7 +74,7 @@ func TestBadRowsAlone(t *testing.T) {
 	sink := s.to("table=public.events", "")
 	got := s.deliver(sink, batchOf("a", "never", "b", "c")...)
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindRetryable, sinks.KindAccepted, sinks.KindAccepted)
-	wantText(t, got[1], sinks.KindRetryable, "violates check constraint", "SQLSTATE 23514", "events_topic_check")
+	sinktest.WantText(t, got[1], sinks.KindRetryable, "violates check constraint", "SQLSTATE 23514", "events_topic_check")
 	var topics []string
 	for _, r := range s.received() {
 		topics = append(topics, r.Topic)
@@ -95,7 +82,7 @@ func TestBadRowsAlone(t *testing.T) {
 	if fmt.Sprint(topics) != "[a b c]" {
 		t.Errorf("arrived %v", topics)
 	}
-	wantText(t, s.deliver(sink, batchOf("never")...)[0], sinks.KindRetryable)
+	sinktest.WantText(t, s.deliver(sink, batchOf("never")...)[0], sinks.KindRetryable)
 	sinktest.WantKinds(t, s.deliver(sink, batchOf("d")...), sinks.KindAccepted)
 }
 
@@ -211,7 +198,7 @@ func TestFunction(t *testing.T) {
 	for range 2 {
 		got := s.deliver(sink, d, refused, bytes)
 		sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindRetryable, sinks.KindAccepted)
-		wantText(t, got[1], sinks.KindRetryable, "not this one (SQLSTATE P0001), hint: send another")
+		sinktest.WantText(t, got[1], sinks.KindRetryable, "not this one (SQLSTATE P0001), hint: send another")
 	}
 	want := fmt.Sprintf(`{"id": %q, "key": "order-1", "body": null, "made": true, "topic": "orders.created", "headers": {"h": "v"}, "payload": {"total": 12}}`, d.MessageID)
 	got := ask[string](s, `SELECT jsonb_build_object('id', id, 'topic', topic, 'key', key, 'payload', payload, 'body', body, 'headers', headers, 'made', made = $2)::text FROM shop.effects WHERE id = $1`, d.MessageID, d.CreatedAt)
@@ -244,7 +231,7 @@ func TestOutbox(t *testing.T) {
 	for range 2 {
 		got := s.deliver(sink, d, last, over, broken)
 		sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindAccepted, sinks.KindPermanent, sinks.KindPermanent)
-		wantText(t, got[2], sinks.KindPermanent, "16 databases", "feed each other")
+		sinktest.WantText(t, got[2], sinks.KindPermanent, "16 databases", "feed each other")
 	}
 	if got := ask[string](s, "SELECT string_agg(concat_ws(' ', topic, key, payload, headers, priority), '; ' ORDER BY id) FROM postrider.outbox"); got !=
 		`orders.created k {"total": 12} {"h": "v", "postrider-hops": "1"} 1; a.b 1 {"postrider-hops": "16"} 2` {
@@ -277,7 +264,7 @@ func TestConflicts(t *testing.T) {
 		END $$; CREATE TRIGGER conflict BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION conflict()`)
 	sink := s.to("table=public.events", "")
 	sinktest.WantKinds(t, s.deliver(sink, batchOf("a", "twice", "b")...), sinks.KindAccepted, sinks.KindAccepted, sinks.KindAccepted)
-	wantText(t, s.deliver(sink, batchOf("always")...)[0], sinks.KindRetryable, "in the way", "40P01")
+	sinktest.WantText(t, s.deliver(sink, batchOf("always")...)[0], sinks.KindRetryable, "in the way", "40P01")
 	sinktest.WantKinds(t, s.deliver(sink, batchOf("a", "always", "b")...), sinks.KindAccepted, sinks.KindRetryable, sinks.KindAccepted)
 }
 
@@ -295,7 +282,7 @@ func TestSetup(t *testing.T) {
 	both := func(query, options string, words ...string) {
 		t.Helper()
 		outcome, unfit := try(query, options)
-		wantText(t, outcome, sinks.KindMisconfigured, words...)
+		sinktest.WantText(t, outcome, sinks.KindMisconfigured, words...)
 		if u, ok := errors.AsType[*sinks.UnfitError](unfit); !ok || !strings.Contains(u.Text+u.Remedy, words[0]) {
 			t.Errorf("examined: %v, want an UnfitError with %q", unfit, words[0])
 		}
@@ -322,7 +309,7 @@ func TestSetup(t *testing.T) {
 	s.exec("ALTER ROLE " + role + " LOGIN")
 	sink := s.open(t, sinks.Target{URL: strings.Replace(s.url(role, "table=public.events"), s.db.Name, "no_such_database", 1)})
 	defer sink.Close()
-	wantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindMisconfigured, "no_such_database")
+	sinktest.WantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindMisconfigured, "no_such_database")
 }
 
 // Without the inbox nothing is delivered, and the reason has the command that makes it.
@@ -331,7 +318,7 @@ func TestNoInbox(t *testing.T) {
 	s := newScene(t)
 	s.exec("DROP SCHEMA postrider_inbox CASCADE")
 	sink := s.to("table=public.events", "")
-	wantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindMisconfigured, "postrider_inbox", "postrider inbox install --database-url")
+	sinktest.WantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindMisconfigured, "postrider_inbox", "postrider inbox install --database-url")
 	if err := inbox.Install(t.Context(), s.conn); err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +332,7 @@ func TestTimeout(t *testing.T) {
 	s.exec("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(3600); RETURN NEW; END $$; CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH ROW WHEN (NEW.topic = 'slow') EXECUTE FUNCTION slow()")
 	sink := s.open(t, sinks.Target{URL: s.url(s.owner(), "table=public.events"), Timeout: 500 * time.Millisecond})
 	defer sink.Close()
-	wantText(t, s.deliver(sink, batchOf("slow")...)[0], sinks.KindUnavailable, "no answer in time")
+	sinktest.WantText(t, s.deliver(sink, batchOf("slow")...)[0], sinks.KindUnavailable, "no answer in time")
 	sinktest.WantKinds(t, s.deliver(sink, batchOf("a")...), sinks.KindAccepted)
 }
 

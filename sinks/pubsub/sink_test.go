@@ -116,18 +116,6 @@ func batchOf(n int) (list []sinks.Delivery) {
 	return list
 }
 
-func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
-	t.Helper()
-	if got, _ := sinks.Classify(outcome); got != kind {
-		t.Errorf("the outcome is %v: %v, want %v", got, outcome, kind)
-	}
-	for _, word := range words {
-		if outcome == nil || !strings.Contains(outcome.Error(), word) {
-			t.Errorf("the reason is %v, want %q in it", outcome, word)
-		}
-	}
-}
-
 func (s *scene) received() (list []sinktest.Received) {
 	for _, m := range s.Messages() {
 		a := m.Attributes
@@ -243,7 +231,7 @@ func TestErrors(t *testing.T) {
 			calls++
 			return nil, status.Error(code, "for a test")
 		})
-		wantText(t, s.deliver(sink, batchOf(1)...)[0], want, "for a test")
+		sinktest.WantText(t, s.deliver(sink, batchOf(1)...)[0], want, "for a test")
 		if calls != 1 {
 			t.Errorf("%v: %d calls: the library has repeated it", code, calls)
 		}
@@ -276,7 +264,7 @@ func TestOneErrorWithinABatch(t *testing.T) {
 	want := make([]sinks.Kind, n)
 	want[bad] = sinks.KindPermanent
 	sinktest.WantKinds(t, got, want...)
-	wantText(t, got[bad], sinks.KindPermanent, "breaks the schema")
+	sinktest.WantText(t, got[bad], sinks.KindPermanent, "breaks the schema")
 	if calls != 1+2*6 {
 		t.Errorf("%d calls, want 13", calls)
 	}
@@ -360,10 +348,10 @@ func TestKnownBefore(t *testing.T) {
 		batch[1].Headers = []byte(headers)
 		got := s.deliver(sink, batch...)
 		sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted)
-		wantText(t, got[1], sinks.KindPermanent, words)
+		sinktest.WantText(t, got[1], sinks.KindPermanent, words)
 	}
 	d := sinktest.NewDelivery("a", `"`+strings.Repeat("x", 5000)+`"`)
-	wantText(t, s.deliver(sink, d)[0], sinks.KindPermanent, "max_message_bytes is 5000")
+	sinktest.WantText(t, s.deliver(sink, d)[0], sinks.KindPermanent, "max_message_bytes is 5000")
 }
 
 // What got no answer was not confirmed, though it is there; a server that is silent is waited for as long as the timeout says.
@@ -380,7 +368,7 @@ func TestLostConfirmAndSilence(t *testing.T) {
 	s.ClearMessages()
 	s.link.HalfOpen(linktest.ToClient)
 	d := batchOf(1)[0]
-	wantText(t, s.deliver(sink, d)[0], sinks.KindUnavailable, "no answer in time")
+	sinktest.WantText(t, s.deliver(sink, d)[0], sinks.KindUnavailable, "no answer in time")
 	s.link.Up()
 	for deadline := time.Now().Add(sinktest.Patience); s.deliver(sink, d)[0] != nil; {
 		if time.Now().After(deadline) {
@@ -405,7 +393,7 @@ func TestSetup(t *testing.T) {
 	other := s.target("")
 	other.URL = "pubsub://project-1/other"
 	for words, target := range map[string]sinks.Target{"options.guard.allow": guarded, "create the topic": other} {
-		wantText(t, s.deliver(s.to(target), batchOf(1)...)[0], sinks.KindMisconfigured, words)
+		sinktest.WantText(t, s.deliver(s.to(target), batchOf(1)...)[0], sinks.KindMisconfigured, words)
 		if _, unfit := errors.AsType[*sinks.UnfitError](examine(target)); !unfit {
 			t.Errorf("%s: it is not found", words)
 		}

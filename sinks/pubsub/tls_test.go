@@ -75,6 +75,6 @@ func TestTLS(t *testing.T) {
 		return s.to(sinks.Target{URL: "pubsub://project-1/orders", Options: fmt.Appendf(nil, `{"endpoint": "https://%s", "credentials": "file:%s"%s}`, address, key, options)})
 	}
 	sinktest.WantKinds(t, s.deliver(at(`, "tls": {"ca": "`+ca+`"}`), batchOf(1)...), sinks.KindAccepted)
-	wantText(t, s.deliver(at(""), batchOf(1)...)[0], sinks.KindMisconfigured, "certificate")
-	wantText(t, s.deliver(at(`, "tls": {"ca": "`+ca+`", "server_name": "other.example"}`), batchOf(1)...)[0], sinks.KindMisconfigured, "other.example")
+	sinktest.WantText(t, s.deliver(at(""), batchOf(1)...)[0], sinks.KindMisconfigured, "certificate")
+	sinktest.WantText(t, s.deliver(at(`, "tls": {"ca": "`+ca+`", "server_name": "other.example"}`), batchOf(1)...)[0], sinks.KindMisconfigured, "other.example")
 }

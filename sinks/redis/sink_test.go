@@ -25,18 +25,6 @@ func batchOf(topics ...string) (list []sinks.Delivery) {
 	return list
 }
 
-func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
-	t.Helper()
-	if got, _ := sinks.Classify(outcome); got != kind {
-		t.Errorf("the outcome is %v: %v, want %v", got, outcome, kind)
-	}
-	for _, word := range words {
-		if outcome == nil || !strings.Contains(outcome.Error(), word) {
-			t.Errorf("the reason is %v, want %q in it", outcome, word)
-		}
-	}
-}
-
 // Without a stream each message goes to the one of its topic. An error of one command in the pipeline is that message's alone.
 func TestOneErrorWithinAPipeline(t *testing.T) {
 	s := startServer(t)
@@ -44,7 +32,7 @@ func TestOneErrorWithinAPipeline(t *testing.T) {
 	sink := s.to("?prefix=p.", "")
 	got := s.deliver(sink, batchOf("a", "b", "c", "a")...)
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindMisconfigured, sinks.KindAccepted, sinks.KindAccepted)
-	wantText(t, got[1], sinks.KindMisconfigured, "WRONGTYPE", "holds something else")
+	sinktest.WantText(t, got[1], sinks.KindMisconfigured, "WRONGTYPE", "holds something else")
 	if n := len(s.received("p.a", "p.c")); n != 3 {
 		t.Errorf("%d entries, want 3", n)
 	}
@@ -71,7 +59,7 @@ func TestOutcomes(t *testing.T) {
 		{"?stream=mine", `{"guard": {"deny": ["127.0.0.0/8"]}}`, sinks.KindMisconfigured, "options.guard.allow"},
 	} {
 		sink := s.open(t, c.query, c.options)
-		wantText(t, s.deliver(sink, batchOf("a")...)[0], c.kind, c.words)
+		sinktest.WantText(t, s.deliver(sink, batchOf("a")...)[0], c.kind, c.words)
 		sink.Close()
 		err := Destination.Examine(t.Context(), sinks.Target{URL: s.url(c.query), Options: []byte(c.options)})
 		if _, unfit := errors.AsType[*sinks.UnfitError](err); !unfit {
@@ -85,10 +73,10 @@ func TestOutcomes(t *testing.T) {
 		t.Errorf("examined: %v", err)
 	}
 	s.do("CONFIG", "SET", "maxmemory", "1")
-	wantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindUnavailable, "OOM")
+	sinktest.WantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindUnavailable, "OOM")
 	s.do("CONFIG", "SET", "maxmemory", "0")
 	s.do("REPLICAOF", "127.0.0.1", "1")
-	wantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindUnavailable, "READONLY")
+	sinktest.WantText(t, s.deliver(sink, batchOf("a")...)[0], sinks.KindUnavailable, "READONLY")
 	s.do("REPLICAOF", "NO", "ONE")
 	sinktest.WantKinds(t, s.deliver(sink, batchOf("a")...), sinks.KindAccepted)
 	if n := len(s.received("mine")); n != 2 {
@@ -106,7 +94,7 @@ func TestRefusedLoginsAreCounted(t *testing.T) {
 	refused := func(query, options, words string) {
 		t.Helper()
 		var meter sinks.Meter
-		wantText(t, s.deliver(s.metered(query, options, &meter), batchOf("a")...)[0], sinks.KindMisconfigured, words)
+		sinktest.WantText(t, s.deliver(s.metered(query, options, &meter), batchOf("a")...)[0], sinks.KindMisconfigured, words)
 		if got := meter.Read(); got.ConnectFailures == 0 {
 			t.Errorf("%s: %d connections and %d failures are counted, want a failure", words, got.Connections, got.ConnectFailures)
 		}
@@ -158,7 +146,7 @@ func TestNoneOfRedis(t *testing.T) {
 	}
 	defer sink.Close()
 	outcome := sinktest.Deliver(t.Context(), sink, batchOf("a")...)[0]
-	wantText(t, outcome, sinks.KindUnavailable, "unknown message type")
+	sinktest.WantText(t, outcome, sinks.KindUnavailable, "unknown message type")
 }
 
 // What got no answer was not confirmed, though it is there: it comes again, with the same id.
@@ -244,7 +232,7 @@ func TestCluster(t *testing.T) {
 			moved = err
 		}
 	}
-	wantText(t, moved, sinks.KindMisconfigured, "MOVED", "name two of its servers")
+	sinktest.WantText(t, moved, sinks.KindMisconfigured, "MOVED", "name two of its servers")
 }
 
 // A bound on the stream has the oldest dropped; a message that is too large goes nowhere, and alone.
@@ -263,7 +251,7 @@ func TestBounds(t *testing.T) {
 	}
 	got := s.deliver(sink, sinktest.NewDelivery("a", "1"), sinktest.NewDelivery("a", `"`+strings.Repeat("x", 1000)+`"`), sinktest.NewDelivery("a", "3"))
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted)
-	wantText(t, got[1], sinks.KindPermanent, "1002 bytes", "max_message_bytes is 1000")
+	sinktest.WantText(t, got[1], sinks.KindPermanent, "1002 bytes", "max_message_bytes is 1000")
 }
 
 // What is wrong with a target is said with the setting, and what would be right.

@@ -3,6 +3,7 @@ package sinktest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,6 +74,19 @@ func WantKinds(t testing.TB, outcomes []error, want ...sinks.Kind) {
 	for i, err := range outcomes {
 		if got, _ := sinks.Classify(err); got != want[i] {
 			t.Errorf("outcome of message %d is %v (%v), want %v", i, got, err, want[i])
+		}
+	}
+}
+
+// WantText fails the test unless the outcome is of this kind, and its reason has all words.
+func WantText(t testing.TB, outcome error, kind sinks.Kind, words ...string) {
+	t.Helper()
+	if got, _ := sinks.Classify(outcome); got != kind {
+		t.Errorf("the outcome is %v: %v, want %v", got, outcome, kind)
+	}
+	for _, word := range words {
+		if outcome == nil || !strings.Contains(outcome.Error(), word) {
+			t.Errorf("the reason is %v, want %q in it", outcome, word)
 		}
 	}
 }

@@ -72,18 +72,6 @@ func batchOf(n int) (list []sinks.Delivery) {
 	return list
 }
 
-func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
-	t.Helper()
-	if got, _ := sinks.Classify(outcome); got != kind {
-		t.Errorf("the outcome is %v: %v, want %v", got, outcome, kind)
-	}
-	for _, word := range words {
-		if outcome == nil || !strings.Contains(outcome.Error(), word) {
-			t.Errorf("the reason is %v, want %q in it", outcome, word)
-		}
-	}
-}
-
 func TestConformance(t *testing.T) {
 	for _, topic := range []string{"orders", "orders.fifo"} {
 		t.Run(topic, func(t *testing.T) {
@@ -170,7 +158,7 @@ func TestOneErrorWithinABatch(t *testing.T) {
 		s.Fail(func(string, []string) *amazontest.Fault { return &c.fault })
 		got := s.deliver(sink, batch...)
 		sinktest.WantKinds(t, got, sinks.KindAccepted, c.kind, sinks.KindAccepted)
-		wantText(t, got[1], c.kind, c.words)
+		sinktest.WantText(t, got[1], c.kind, c.words)
 	}
 	s.Fail(func(_ string, ids []string) *amazontest.Fault {
 		if slices.Contains(ids, batch[2].MessageID) {
@@ -180,7 +168,7 @@ func TestOneErrorWithinABatch(t *testing.T) {
 	})
 	got := s.deliver(sink, batch...)
 	sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindAccepted, sinks.KindPermanent)
-	wantText(t, got[2], sinks.KindPermanent, "not this one")
+	sinktest.WantText(t, got[2], sinks.KindPermanent, "not this one")
 }
 
 // What a request ends with is told apart: what somebody has to change, and what passes.
@@ -205,13 +193,13 @@ func TestRequestErrors(t *testing.T) {
 		s.Fail(func(string, []string) *amazontest.Fault { return &c.fault })
 		got := s.deliver(sink, batchOf(2)...)
 		sinktest.WantKinds(t, got, c.kind, c.kind)
-		wantText(t, got[0], c.kind, c.words)
+		sinktest.WantText(t, got[0], c.kind, c.words)
 	}
 	s.Fail(nil)
 	target.Timeout = 300 * time.Millisecond
 	short := s.to(target)
 	s.link.Hang()
-	wantText(t, s.deliver(short, batchOf(1)...)[0], sinks.KindUnavailable, "no answer in time")
+	sinktest.WantText(t, s.deliver(short, batchOf(1)...)[0], sinks.KindUnavailable, "no answer in time")
 	s.link.Up()
 	sinktest.WantKinds(t, s.deliver(sink, batchOf(1)...), sinks.KindAccepted)
 }
@@ -225,7 +213,7 @@ func TestSetup(t *testing.T) {
 	for words, target := range map[string]sinks.Target{
 		"create it": s.target("other", ""), "secret_access_key is wrong": secret, "options.guard.allow": s.target("orders", `, "guard": {"deny": ["127.0.0.0/8"]}`),
 	} {
-		wantText(t, s.deliver(s.to(target), batchOf(1)...)[0], sinks.KindMisconfigured, words)
+		sinktest.WantText(t, s.deliver(s.to(target), batchOf(1)...)[0], sinks.KindMisconfigured, words)
 		err := Destination.Examine(t.Context(), target)
 		if _, unfit := errors.AsType[*sinks.UnfitError](err); !unfit {
 			t.Errorf("%s: examined: %v, want an UnfitError", words, err)

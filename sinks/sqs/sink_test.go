@@ -23,18 +23,6 @@ func batchOf(n int) (list []sinks.Delivery) {
 	return list
 }
 
-func wantText(t *testing.T, outcome error, kind sinks.Kind, words ...string) {
-	t.Helper()
-	if got, _ := sinks.Classify(outcome); got != kind {
-		t.Errorf("the outcome is %v: %v, want %v", got, outcome, kind)
-	}
-	for _, word := range words {
-		if outcome == nil || !strings.Contains(outcome.Error(), word) {
-			t.Errorf("the reason is %v, want %q in it", outcome, word)
-		}
-	}
-}
-
 // A message has at most eight attributes of ours, and those two that are asked for.
 func TestMessage(t *testing.T) {
 	s := newScene(t, "orders")
@@ -119,7 +107,7 @@ func TestTooLargeIsKnownBefore(t *testing.T) {
 	sinktest.WantKinds(t, s.deliver(sink, d), sinks.KindAccepted)
 	d.Payload = []byte(`"` + strings.Repeat("x", 1001-size) + `"`)
 	n := len(s.Batches())
-	wantText(t, s.deliver(sink, d)[0], sinks.KindPermanent, "1001 bytes", "max_message_bytes is 1000")
+	sinktest.WantText(t, s.deliver(sink, d)[0], sinks.KindPermanent, "1001 bytes", "max_message_bytes is 1000")
 	if len(s.Batches()) != n {
 		t.Error("it was sent")
 	}
@@ -152,7 +140,7 @@ func TestOneErrorWithinABatch(t *testing.T) {
 			s.Fail(func(string, []string) *amazontest.Fault { return &c.fault })
 			got := s.deliver(sink, batch...)
 			sinktest.WantKinds(t, got, sinks.KindAccepted, c.kind, sinks.KindAccepted)
-			wantText(t, got[1], c.kind, c.words)
+			sinktest.WantText(t, got[1], c.kind, c.words)
 		})
 	}
 }
@@ -171,7 +159,7 @@ func TestRefusedBatch(t *testing.T) {
 		})
 		got := s.deliver(sink, batch...)
 		sinktest.WantKinds(t, got, sinks.KindAccepted, sinks.KindAccepted, sinks.KindPermanent, sinks.KindAccepted)
-		wantText(t, got[2], sinks.KindPermanent, "not this one")
+		sinktest.WantText(t, got[2], sinks.KindPermanent, "not this one")
 	}
 }
 
@@ -202,7 +190,7 @@ func TestRequestErrors(t *testing.T) {
 			s.Fail(func(string, []string) *amazontest.Fault { return &c.fault })
 			got := s.deliver(sink, batchOf(2)...)
 			sinktest.WantKinds(t, got, c.kind, c.kind)
-			wantText(t, got[0], c.kind, c.words...)
+			sinktest.WantText(t, got[0], c.kind, c.words...)
 			s.Fail(nil)
 			sinktest.WantKinds(t, s.deliver(sink, batchOf(1)...), sinks.KindAccepted)
 		})
@@ -236,9 +224,9 @@ func TestSetup(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got := s.deliver(s.to(c.target), batchOf(1)...)[0]
 			if name == "no TLS there" {
-				wantText(t, got, sinks.KindMisconfigured, "TLS")
+				sinktest.WantText(t, got, sinks.KindMisconfigured, "TLS")
 			} else {
-				wantText(t, got, sinks.KindMisconfigured, c.words)
+				sinktest.WantText(t, got, sinks.KindMisconfigured, c.words)
 			}
 			if strings.Contains(got.Error(), "wrong-one") {
 				t.Errorf("the secret shows: %v", got)
@@ -279,13 +267,13 @@ func TestSurroundings(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.URL)
 	without := open(t, sinks.Target{URL: "sqs://orders?region=eu-central-1"})
 	defer without.Close()
-	wantText(t, sinktest.Deliver(t.Context(), without, batchOf(1)...)[0], sinks.KindMisconfigured, "no credentials", "access_key_id", "instance_metadata")
+	sinktest.WantText(t, sinktest.Deliver(t.Context(), without, batchOf(1)...)[0], sinks.KindMisconfigured, "no credentials", "access_key_id", "instance_metadata")
 	if len(asked) != 0 {
 		t.Error("the metadata service was asked")
 	}
 	wanted := open(t, sinks.Target{URL: "sqs://orders?region=eu-central-1", Options: []byte(`{"instance_metadata": true}`)})
 	defer wanted.Close()
-	wantText(t, sinktest.Deliver(t.Context(), wanted, batchOf(1)...)[0], sinks.KindMisconfigured, "no credentials")
+	sinktest.WantText(t, sinktest.Deliver(t.Context(), wanted, batchOf(1)...)[0], sinks.KindMisconfigured, "no credentials")
 	if len(asked) == 0 {
 		t.Error("the metadata service was not asked, though that is wanted")
 	}

@@ -27,6 +27,6 @@ func TestTLS(t *testing.T) {
 		return target
 	}
 	sinktest.WantKinds(t, s.deliver(s.to(at(`, "tls": {"ca": "`+ca+`"}`)), batchOf(1)...), sinks.KindAccepted)
-	wantText(t, s.deliver(s.to(at("")), batchOf(1)...)[0], sinks.KindMisconfigured, "certificate")
-	wantText(t, s.deliver(s.to(at(`, "tls": {"ca": "`+ca+`", "server_name": "other.example"}`)), batchOf(1)...)[0], sinks.KindMisconfigured, "other.example")
+	sinktest.WantText(t, s.deliver(s.to(at("")), batchOf(1)...)[0], sinks.KindMisconfigured, "certificate")
+	sinktest.WantText(t, s.deliver(s.to(at(`, "tls": {"ca": "`+ca+`", "server_name": "other.example"}`)), batchOf(1)...)[0], sinks.KindMisconfigured, "other.example")
 }

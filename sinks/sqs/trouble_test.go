@@ -72,7 +72,7 @@ func TestSilentAndSlow(t *testing.T) {
 	short := s.to(target)
 	s.link.Hang()
 	start := time.Now()
-	wantText(t, s.deliver(short, batchOf(1)...)[0], sinks.KindUnavailable, "no answer in time")
+	sinktest.WantText(t, s.deliver(short, batchOf(1)...)[0], sinks.KindUnavailable, "no answer in time")
 	if d := time.Since(start); d < target.Timeout {
 		t.Errorf("it waited for %v", d)
 	}
@@ -91,7 +91,7 @@ func TestQueueIsMissing(t *testing.T) {
 	sinktest.WantKinds(t, s.deliver(sink, batchOf(1)...), sinks.KindAccepted)
 	s.Have("orders", false)
 	for range 2 {
-		wantText(t, s.deliver(sink, batchOf(1)...)[0], sinks.KindMisconfigured, "create it")
+		sinktest.WantText(t, s.deliver(sink, batchOf(1)...)[0], sinks.KindMisconfigured, "create it")
 	}
 	s.Have("orders", true)
 	sinktest.WantKinds(t, s.deliver(sink, batchOf(1)...), sinks.KindAccepted)
