@@ -141,7 +141,7 @@ func (p *process) stop(t *testing.T, grace time.Duration) {
 func build(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "postrider")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, "./cmd/postrider")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", path, "./cmd/postrider")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)

@@ -37,7 +37,7 @@ type relay struct {
 func startRelay(t *testing.T) *relay {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "postrider")
-	build := exec.Command("go", "build", "-o", path, "./cmd/postrider")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, "./cmd/postrider")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)

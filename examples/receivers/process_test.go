@@ -40,7 +40,7 @@ var buildGo = sync.OnceValues(func() (path string, err error) {
 		return "", err
 	}
 	path = filepath.Join(built, "receiver")
-	if out, err := exec.Command("go", "build", "-o", path, "./go").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, "./go").CombinedOutput(); err != nil {
 		return "", errors.New(string(out))
 	}
 	return path, nil

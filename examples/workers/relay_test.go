@@ -26,7 +26,7 @@ func startRelay(t *testing.T, db *pgtest.DB) string {
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "postrider")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/postrider").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", program, "../../cmd/postrider").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

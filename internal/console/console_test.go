@@ -102,7 +102,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, browser: browser, db: pgtest.Empty(t), hook: newReceiver(t)}
 	w.link = linktest.New(t, fmt.Sprintf("127.0.0.1:%d", w.db.Server.Port())).Link
 	w.binary = filepath.Join(t.TempDir(), "postrider")
-	if out, err := exec.Command("go", "build", "-o", w.binary, "../../cmd/postrider").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", w.binary, "../../cmd/postrider").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	w.command("migrate")

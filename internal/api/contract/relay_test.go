@@ -32,7 +32,7 @@ var program = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "postrider")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/postrider")
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, "./cmd/postrider")
 	cmd.Dir = "../../.."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
