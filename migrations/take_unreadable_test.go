@@ -156,13 +156,14 @@ func TestDamagedBetweenShards(t *testing.T) {
 	}
 }
 
-// What the outbox does not have any more cannot be read again: it stays dead, and says why.
+// What the outbox does not have any more cannot be read again: it stays dead, and says why. What is not redriven stays as it was.
 func TestDamagedAndGone(t *testing.T) {
 	s := newShop(t, `{"shards": 1}`)
-	broken := one[int64](t, s.app, damaged)
+	broken, unwanted := one[int64](t, s.app, damaged), one[int64](t, s.app, damaged)
 	s.damage(true)
 	s.works("no valid index found for toast relation")
 	s.damage(false)
+	exec(t, s.app, `SELECT postrider.discard('w', ARRAY[$1::bigint])`, unwanted)
 	exec(t, s.app, `DELETE FROM postrider.outbox`)
 	if n := one[int](t, s.app, `SELECT postrider.redrive('w')`); n != 1 {
 		t.Errorf("%d redriven, want 1", n)
@@ -171,6 +172,7 @@ func TestDamagedAndGone(t *testing.T) {
 	if is := one[string](t, s.app, `SELECT state || ': ' || reason FROM postrider.parked WHERE id = $1`, broken); is != "dead: it cannot be read: the outbox does not have it any more" {
 		t.Errorf("it is %s", is)
 	}
+	s.statuses(map[int64]string{unwanted: "discarded"})
 }
 
 // A key that is too long for the index of what is parked is told so at once, and not when a worker fails with its message.
