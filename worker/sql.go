@@ -13,7 +13,7 @@ import (
 )
 
 // SQL takes jobs of sql: subscriptions in transactions of the pool's database. The pool's role must be one that may, see postrider grants
-// --worker. Each of Config.Concurrency transactions has a connection of the pool.
+// --worker. Each of Config.Concurrency transactions has a connection of the pool, is READ COMMITTED and may write, whatever the role has as its default.
 //
 // Each job of a transaction has a savepoint: one that fails undoes its own writes alone. See Config.Repeatable for what costs less.
 //

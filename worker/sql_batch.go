@@ -31,7 +31,7 @@ func (r *sqlRun) transaction(ctx, handlers context.Context) (n int, err error) {
 	defer r.enter(conn.Conn(), false)
 	limited, cancel := context.WithTimeoutCause(handlers, r.cfg.Limit, ErrLost)
 	defer cancel()
-	tx, err := conn.BeginTx(limited, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	tx, err := conn.BeginTx(limited, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}) // whatever the role's defaults are
 	if err != nil {
 		return 0, fmt.Errorf("begin: %w", err)
 	}

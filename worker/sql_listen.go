@@ -33,8 +33,10 @@ func (r *sqlRun) hear(ctx context.Context) error {
 		defer cancel()
 		_ = conn.Close(closing) // nothing of it is wanted any more
 	}()
-	if _, err := conn.Exec(ctx, "LISTEN postrider"); err != nil {
-		return err
+	for _, statement := range []string{"SET idle_session_timeout = 0", "LISTEN postrider"} { // it is idle between notifications, however long that is
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return err
+		}
 	}
 	for {
 		tell(r.notified) // the first time, for what came before

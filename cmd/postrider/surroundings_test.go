@@ -2,16 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/postrider/postrider/internal/pgtest"
 	"github.com/postrider/postrider/outbox"
+	"github.com/postrider/postrider/worker"
 )
 
 // setting is one that a role or a database may have, with a value that is not the usual one.
@@ -146,6 +150,17 @@ func worksWith(t *testing.T, where string, settings []setting) {
 	db.Exec(t, "LOAD 'plpgsql';"+sql.String())
 	url := db.RoleURL(role)
 	on(t, url, "migrate").ok("applied")
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	worksInSQL(t, pool)
+	on(t, url, "inbox", "install").ok()
+	write(t, pool, "CREATE TABLE copies (message_id text, topic text, key text, payload jsonb CHECK (payload <> '2'), body bytea, headers jsonb, created_at timestamptz)")
+	place, _, _ := strings.Cut(url, "?")
+	write(t, pool, fmt.Sprintf("SELECT postrider.subscribe('copies', '{c.*}', '%s?table=public.copies', '{\"max_attempts\": 1}')", place))
+	write(t, pool, "SELECT postrider.enqueue('c.n', n::text::jsonb) FROM generate_series(1, 3) n")
 	sink, received := webhookReceiver(t, accepts)
 	app := enqueuer(t, url, slices.ContainsFunc(settings, func(s setting) bool { return s.name == "transaction_timeout" }))
 	for _, follow := range []string{"stream", "timer"} {
@@ -153,6 +168,10 @@ func worksWith(t *testing.T, where string, settings []setting) {
 		if follow == "stream" {
 			p.waitFor("following the stream")
 		}
+		eventually(t, "all is copied but what cannot be", func() bool {
+			return textOf(t, pool, "SELECT string_agg(payload #>> '{}', ', ' ORDER BY created_at, payload) FROM copies") == "1, 3" &&
+				textOf(t, pool, "SELECT string_agg(state || ' ' || reason, ', ') FROM postrider.parked WHERE subscription = 'copies'") != ""
+		})
 		on(t, url, "enqueue", "a.b", `{"n":1.5}`, "--key", "k", "--header", "h=v").ok()
 		if got := receive(t, received); got != `{"n": 1.5}` {
 			t.Errorf("received %q", got)
@@ -174,6 +193,67 @@ func worksWith(t *testing.T, where string, settings []setting) {
 			t.Errorf("%s: status %d", follow, status)
 		}
 	}
+}
+
+// worksInSQL has a worker of the same role do a job that fails first, in its own transactions, and one that is repaired by hand.
+func worksInSQL(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	write(t, pool, "SELECT postrider.enable_notify()")
+	write(t, pool, "CREATE TABLE done (topic text, attempt int)")
+	write(t, pool, `SELECT postrider.subscribe('jobs', '{j.*}', 'sql:', '{"backoff_schedule": ["1ms"]}')`)
+	write(t, pool, `SELECT postrider.enqueue('j.' || n, '1', key => 'k') FROM generate_series(1, 3) n`)
+	var dead atomic.Bool
+	w, err := worker.New(worker.SQL(pool), worker.Config{Listen: true, Routes: []worker.Route{{Subscription: "jobs", Handle: func(ctx context.Context, job *worker.Job) error {
+		if _, err := job.Tx().Exec(ctx, "INSERT INTO done VALUES ($1, $2)", job.Topic, job.Attempt); err != nil {
+			return err
+		}
+		switch {
+		case job.Attempt == 1 && job.Topic == "j.1":
+			return errors.New("not yet")
+		case job.Topic == "j.2" && !dead.Swap(true):
+			return worker.Dead(errors.New("never"))
+		}
+		return nil
+	}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	all := func() string {
+		return textOf(t, pool, "SELECT string_agg(topic || ' ' || attempt, ', ' ORDER BY topic) FROM done")
+	}
+	eventually(t, "two jobs are done", func() bool { return all() == "j.1 2, j.3 1" })
+	write(t, pool, "SELECT postrider.redrive('jobs')")
+	eventually(t, "all jobs are done", func() bool { return all() == "j.1 2, j.2 1, j.3 1" })
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func write(t *testing.T, pool *pgxpool.Pool, sql string) {
+	t.Helper()
+	if err := pgx.BeginTxFunc(t.Context(), pool, pgx.TxOptions{AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), sql)
+		return err
+	}); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// textOf is what a statement yields, empty for null.
+func textOf(t *testing.T, pool *pgxpool.Pool, sql string) string {
+	t.Helper()
+	var text *string
+	if err := pool.QueryRow(t.Context(), sql).Scan(&text); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	if text == nil {
+		return ""
+	}
+	return *text
 }
 
 // enqueuer enqueues as an application whose session has the settings too; limits and defaults of transactions are its own to mind.
