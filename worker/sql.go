@@ -29,7 +29,7 @@ func (s *sqlSource) run(ctx context.Context, w *Worker) error {
 	if s.pool == nil {
 		return errors.New("worker: the pool of SQL is nil: give one, of pgxpool.New")
 	}
-	r := &sqlRun{Worker: w, pool: s.pool, poller: make(chan struct{}, 1), wake: make(chan struct{}, 1), notified: make(chan struct{}, 1)}
+	r := &sqlRun{Worker: w, pool: s.pool, poller: make(chan struct{}, 1), wake: make(chan struct{}, 1), turns: make(chan struct{}, turns), notified: make(chan struct{}, 1)}
 	return r.run(ctx)
 }
 
@@ -39,6 +39,7 @@ type sqlRun struct {
 	pool     *pgxpool.Pool
 	poller   chan struct{} // has an element while a lane waits to poll
 	wake     chan struct{} // a lane has found jobs: other shards may have some, too
+	turns    chan struct{} // has an element for each turn that is taken
 	notified chan struct{}
 	worked   atomic.Bool  // a take has gone well
 	wary     atomic.Int64 // for how many transactions each job has a savepoint of its own

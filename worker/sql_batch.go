@@ -22,6 +22,11 @@ type batch struct {
 
 // transaction takes jobs, does them, and commits. It returns how many it took.
 func (r *sqlRun) transaction(ctx, handlers context.Context) (n int, err error) {
+	turn, err := r.turn(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer turn.end()
 	conn, err := r.pool.Acquire(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("get a connection: %w", err)
@@ -41,6 +46,7 @@ func (r *sqlRun) transaction(ctx, handlers context.Context) (n int, err error) {
 		r.worked.Store(true)
 		if len(b.jobs) > 0 {
 			tell(r.wake) // other shards may have some, too, and these jobs may take their time
+			turn.taken(len(b.jobs))
 		}
 		err = b.do(ctx, limited)
 	}

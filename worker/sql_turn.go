@@ -1,0 +1,49 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	turns = 2
+	// quick is how long jobs may take without others getting their turn.
+	quick = 2 * time.Millisecond
+)
+
+// turn is what a lane needs to look for jobs. There are fewer than lanes: where little comes at a time and is done at once, lanes that look at the
+// same time share it out among them, and each look costs PostgreSQL as much as one that finds it all. A lane whose batch is full, or whose jobs take
+// their time, gives its turn away.
+type turn struct {
+	run  *sqlRun
+	once sync.Once
+	slow *time.Timer // or nil
+}
+
+func (r *sqlRun) turn(ctx context.Context) (*turn, error) {
+	select {
+	case r.turns <- struct{}{}:
+		return &turn{run: r}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// taken says how many jobs were found.
+func (t *turn) taken(n int) {
+	if n >= t.run.cfg.Batch {
+		t.give()
+		return
+	}
+	t.slow = time.AfterFunc(quick, t.give)
+}
+
+func (t *turn) give() { t.once.Do(func() { <-t.run.turns }) }
+
+func (t *turn) end() {
+	if t.slow != nil {
+		t.slow.Stop()
+	}
+	t.give()
+}
