@@ -39,18 +39,24 @@ func TestPullWorkers(t *testing.T) {
 			server.Cancel(cancelled)
 			server.Await(t, cancelled, "cancelled")
 
-			// Killed in the middle of one job; the relay gives it to the next worker.
-			id := add(order{Steps: 20})
-			server.Await(t, id, "out")
+			// Killed in the middle of as many jobs as it does at once, so that it does not ask for more; the relay gives them to the next worker.
+			killed := []int64{add(order{Steps: 20}), add(order{Steps: 20})}
+			for _, id := range killed {
+				server.Await(t, id, "out")
+			}
 			p.kill(t)
-			server.Lose(id)
+			for _, id := range killed {
+				server.Lose(id)
+			}
 			p = start(t, command, env...)
-			if got := server.Await(t, id, "done"); got.Attempts != 2 {
-				t.Errorf("%+v, want two attempts", got)
+			for _, id := range killed {
+				if got := server.Await(t, id, "done"); got.Attempts != 2 {
+					t.Errorf("%+v, want two attempts", got)
+				}
 			}
 
 			// A stop gives back what does not end in time, without an attempt.
-			id = add(order{Steps: 10_000})
+			id := add(order{Steps: 10_000})
 			server.Await(t, id, "out")
 			p.terminate(t)
 			if got := server.Await(t, id, "pending"); got.Attempts != 0 || got.Released == 0 {
