@@ -61,6 +61,9 @@ func (s *Server) take(r *http.Request, q *request, answer map[string]any) error 
 	return s.handOut(r, q, &q.takeFrom, answer)
 }
 
+// gives reports whether there are jobs for whoever calls: what is given to a caller that is gone would be out for ever. The lock is held.
+func (s *Server) gives(r *http.Request) bool { return !s.quiet && r.Context().Err() == nil }
+
 // handOut waits for jobs and hands them out.
 func (s *Server) handOut(r *http.Request, q *request, t *takeFrom, answer map[string]any) error {
 	wait, err := time.ParseDuration(t.Wait)
@@ -77,7 +80,7 @@ func (s *Server) handOut(r *http.Request, q *request, t *takeFrom, answer map[st
 	for {
 		jobs := []map[string]any{}
 		for _, f := range t.From {
-			if !s.quiet {
+			if s.gives(r) {
 				jobs = append(jobs, s.next(p, f.Subscription, f.Max)...)
 			}
 		}
