@@ -53,12 +53,13 @@ type NATS struct {
 	Conn *nats.Conn
 	JS   jetstream.JetStream
 
+	streams string // the directories of all streams' files, as a pattern
 	process *child.Process
 }
 
 func startNATS(ctx context.Context, dir string) (n *NATS, err error) {
 	file := filepath.Join(dir, "nats.url")
-	n = &NATS{}
+	n = &NATS{streams: filepath.Join(dir, "nats", "jetstream", "*", "streams")}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("start NATS: %w", err), n.Stop())
@@ -119,7 +120,7 @@ func (n *NATS) Limit(ctx context.Context, messages int64, known time.Duration) e
 func (n *NATS) Clear(ctx context.Context) error {
 	names := n.JS.StreamNames(ctx)
 	for name := range names.Name() {
-		if err := n.JS.DeleteStream(ctx, name); err != nil {
+		if err := errors.Join(n.JS.DeleteStream(ctx, name), n.awaitGone(ctx, name)); err != nil {
 			return fmt.Errorf("delete the stream %s: %w", name, err)
 		}
 	}
@@ -127,6 +128,24 @@ func (n *NATS) Clear(ctx context.Context) error {
 		return fmt.Errorf("list the streams: %w", err)
 	}
 	return nil
+}
+
+// awaitGone waits until the files of a stream that was deleted are gone. The server answers before, with a dot before the directory's name: a stream
+// of the name that is deleted in the meantime, too, leaves its files, and can then not be made any more.
+func (n *NATS) awaitGone(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	for {
+		left, err := filepath.Glob(filepath.Join(n.streams, "."+name))
+		if err != nil || len(left) == 0 {
+			return err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("its files are still there, %s: %w", left[0], ctx.Err())
+		}
+	}
 }
 
 // AddStream makes a stream with file storage and the server's defaults.
