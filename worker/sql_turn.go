@@ -8,23 +8,26 @@ import (
 
 const (
 	turns = 2
-	// quick is how long jobs may take without others getting their turn.
+	// quick is how long jobs may take without others getting their turn, and look a look: one that lasts may be at a connection that hangs.
 	quick = 2 * time.Millisecond
+	look  = 100 * time.Millisecond
 )
 
 // turn is what a lane needs to look for jobs. There are fewer than lanes: where little comes at a time and is done at once, lanes that look at the
-// same time share it out among them, and each look costs PostgreSQL as much as one that finds it all. A lane whose batch is full, or whose jobs take
-// their time, gives its turn away.
+// same time share it out among them, and each look costs PostgreSQL as much as one that finds it all. A lane whose batch is full, or whose look or
+// jobs take their time, gives its turn away.
 type turn struct {
 	run  *sqlRun
 	once sync.Once
-	slow *time.Timer // or nil
+	slow *time.Timer
 }
 
 func (r *sqlRun) turn(ctx context.Context) (*turn, error) {
 	select {
 	case r.turns <- struct{}{}:
-		return &turn{run: r}, nil
+		t := &turn{run: r}
+		t.slow = time.AfterFunc(look, t.give)
+		return t, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -36,14 +39,12 @@ func (t *turn) taken(n int) {
 		t.give()
 		return
 	}
-	t.slow = time.AfterFunc(quick, t.give)
+	t.slow.Reset(quick)
 }
 
 func (t *turn) give() { t.once.Do(func() { <-t.run.turns }) }
 
 func (t *turn) end() {
-	if t.slow != nil {
-		t.slow.Stop()
-	}
+	t.slow.Stop()
 	t.give()
 }

@@ -49,9 +49,17 @@ func TestTurns(t *testing.T) {
 			one.end() // has no turn any more
 		}
 		time.Sleep(2 * quick)
+		synctest.Wait()
 		none("who gave a turn away gives none")
 		fifth.end()
+		seventh := get()
+		none("two look that take no time")
+		time.Sleep(look)
+		synctest.Wait()
+		eighth := get() // looks take their time
 		sixth.end()
+		seventh.end()
+		eighth.end()
 		if n := len(r.turns); n != 0 {
 			t.Errorf("%d turns are taken", n)
 		}
