@@ -46,7 +46,6 @@ func (o Options) settings(port int, dir string) map[string]string {
 		"log_line_prefix":           "%m [%p] %q%u@%d ",
 		"log_timezone":              "UTC",
 		"timezone":                  "UTC",
-		"jit":                       "off", // it takes seconds for views over many segments, which only look expensive; the product turns it off
 		"lc_messages":               "C",
 	}
 	if len(socketPath(dir, port)) > maxSocketPath {
