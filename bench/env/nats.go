@@ -131,7 +131,7 @@ func (n *NATS) Clear(ctx context.Context) error {
 }
 
 // awaitGone waits until the files of a stream that was deleted are gone. The server answers before, with a dot before the directory's name: a stream
-// of the name that is deleted in the meantime, too, leaves its files, and can then not be made any more.
+// of the name that is deleted in the meantime, too, stays where it was, and the next one has its messages, or cannot be made.
 func (n *NATS) awaitGone(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()

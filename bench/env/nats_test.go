@@ -27,6 +27,9 @@ func TestDeletedStreamsAreGone(t *testing.T) {
 		t.Fatalf("the stream's files are in %v, %v", at, err)
 	}
 	left := filepath.Join(filepath.Dir(at[0]), "."+Stream)
+	if _, err := n.JS.Publish(t.Context(), "bench.t1", nil); err != nil {
+		t.Fatal(err)
+	}
 	// The server takes its time to remove what it has deleted; here this test does.
 	if err := os.Mkdir(left, 0o755); err != nil {
 		t.Fatal(err)
@@ -50,6 +53,9 @@ func TestDeletedStreamsAreGone(t *testing.T) {
 		}
 		if _, err := os.Stat(left); err == nil {
 			t.Fatalf("round %d: %s is still there", i, left)
+		}
+		if count, err := n.Count(t.Context()); count != 0 || err != nil {
+			t.Fatalf("round %d: the new stream has %d messages, %v", i, count, err)
 		}
 	}
 }

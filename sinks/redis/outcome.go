@@ -21,7 +21,7 @@ var (
 
 // refusesLogin reports whether a server did not let us in, once it was connected.
 func refusesLogin(err error) bool {
-	answer, is := rueidis.IsRedisErr(err)
+	answer, is := errors.AsType[*rueidis.RedisError](err)
 	if !is {
 		return false
 	}
